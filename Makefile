@@ -1,0 +1,49 @@
+# Everything one does with this project. Python 3.11 to 3.13 is found by itself; PYTHON=... names another.
+.PHONY: install run test check lint lock sdl readme clean
+.DEFAULT_GOAL := install
+
+BIN := .venv/bin
+WORKERS ?= 2
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3.13 python3.11 python3 python)
+
+install: .venv/.installed ## .venv with the locked dependencies and the embedded database
+
+.venv/.installed: requirements.lock pyproject.toml
+	@found=; for p in $(CANDIDATES); do \
+	  if "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then found=$$p; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.11, 3.12 or 3.13 is needed and none was found: install one, or name it with 'make PYTHON=/path/to/python'." >&2; exit 1; fi; \
+	if [ ! -x $(BIN)/python ] || ! $(BIN)/python -c 'import pip' >/dev/null 2>&1; then \
+	  "$$found" -m venv --clear .venv || { echo "'$$found -m venv' failed: install the venv module of that Python (Debian: python3-venv)." >&2; exit 1; }; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## the gateway on the embedded database, with a demo workspace
+	$(BIN)/gateway dev $(ARGS)
+
+test: install ## every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/gateway export-schema --check schema/schema.graphql
+	$(BIN)/python .ci/readme_settings.py --check
+
+check: lint ## what CI runs: lint, types, rooms, SDL, and the tests with branch coverage
+	$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
+
+sdl: install ## write the public schema anew
+	$(BIN)/gateway export-schema > schema/schema.graphql
+
+lock: ## requirements.lock anew, with hashes
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra embedded --extra dev --quiet --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+readme: install ## the table of settings in the README anew
+	$(BIN)/python .ci/readme_settings.py

@@ -1,0 +1,1 @@
+"""The gateway: events and customer support over GraphQL, kept in MongoDB."""

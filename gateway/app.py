@@ -1,0 +1,126 @@
+"""The HTTP table of contents: /graphql, by HTTP and by websocket, /healthz, /readyz, /metrics."""
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+from strawberry.asgi import GraphQL
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+
+from gateway.auth import Authenticator
+from gateway.errors import UnavailableError
+from gateway.http import OperationEndpoint, decode_json
+from gateway.observability import Metrics
+from gateway.runtime import Runtime
+from gateway.settings import Settings
+from gateway.sockets import SocketAdapter, SocketHandler, SocketRegistry
+from gateway.store.migrations import pending_migrations, probe
+from resolvers.contexts import Context
+from schema.limits import OperationLimits
+from schema.root import Schema, build_schema
+
+_CORS_SECONDS = 600
+_log = structlog.get_logger("gateway.app")
+
+
+def create_app(runtime: Runtime, authenticator: Authenticator) -> Starlette:
+    """The gateway as an ASGI application over an open runtime."""
+    services, schema = runtime.services, build_schema()
+    limits = OperationLimits(schema.core, services.settings)
+    sockets = _Sockets(schema, SocketRegistry(authenticator, services, limits), services.settings)
+    return Starlette(
+        routes=[
+            Route("/graphql", OperationEndpoint(schema, limits, services, authenticator)),
+            WebSocketRoute("/graphql", sockets),
+            Route("/healthz", _healthy),
+            Route("/readyz", _Readiness(runtime)),
+            Route("/metrics", _Metrics(services.metrics)),
+        ],
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=services.settings.allowed_origins,
+                allow_methods=("GET", "POST"),
+                allow_headers=("authorization", "content-type"),
+                expose_headers=("x-request-id",),
+                max_age=_CORS_SECONDS,
+            )
+        ],
+    )
+
+
+async def _healthy(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+class _Readiness:
+    """Whether requests can be served: the database answers, and is migrated."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status, reason = await self._state()
+        await JSONResponse({"status": reason}, status_code=status)(scope, receive, send)
+
+    async def _state(self) -> tuple[int, str]:
+        try:
+            pending = await pending_migrations(self._runtime.database)
+            await probe(self._runtime.database, self._runtime.clock())
+        except UnavailableError:
+            return 503, "the database cannot be reached"
+        except Exception:
+            _log.exception("the database cannot be written")
+            return 503, "the database cannot be written: is its disk full?"
+        if pending:
+            return 503, "the database is not migrated: run 'gateway migrate'"
+        return (200, "ok") if self._runtime.services.bus.running else (503, "the live stream is down")
+
+
+class _Metrics:
+    """What Prometheus reads."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
+
+
+class _Sockets(GraphQL[Context, None]):
+    """Strawberry's view, for websockets alone, with our handler and our JSON."""
+
+    graphql_transport_ws_handler_class = SocketHandler
+    websocket_adapter_class = SocketAdapter
+
+    def __init__(self, schema: Schema, registry: SocketRegistry, settings: Settings) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=settings.socket_init_seconds),
+            max_subscriptions_per_connection=settings.max_operations_per_socket,
+            allowed_origins=settings.allowed_origins,
+        )
+        self._registry = registry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one socket."""
+        scope["gateway.sockets"] = self._registry
+        await super().__call__(scope, receive, send)
+
+    async def get_context(self, request: Any, response: Any) -> Any:
+        """None: each operation of a socket makes its own."""
+        return None
+
+    def decode_json(self, data: str | bytes) -> object:
+        """JSON as the HTTP endpoint reads it."""
+        return decode_json(data)

@@ -1,0 +1,314 @@
+"""The bus of one process: reads the stream, keeps the newest of it, and gives each subscriber what it asked for."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from gateway.bus.notices import Notice, Position, Ring, notice_of, position_of
+from gateway.domain.clocks import Clock
+from gateway.domain.ids import Minter, Prefix
+from gateway.errors import BadRequestError, CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
+from gateway.observability import Metrics
+from gateway.store.changes import Changes
+from gateway.store.driver import Database, HistoryLostError, Inserts
+from gateway.store.events import Events
+
+WATCHED = (Events.COLLECTION, Changes.COLLECTION)
+Wanted = Callable[[Notice], bool]
+_AGAIN_SECONDS = 0.5
+_PATIENCE_SECONDS = 5.0
+_PATIENCE_TURNS = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the bus keeps, and how often it says where it is."""
+
+    ring: int = 10_000
+    queue: int = 1_000
+    checkpoint_seconds: float = 30.0
+    mark_seconds: float = 600.0
+
+
+@dataclass(slots=True, eq=False)
+class Subscriber:
+    """A bounded queue of what one subscription asked for. It ends with `failure`."""
+
+    workspace_id: str
+    wanted: Wanted
+    limit: int
+    queue: deque[Notice] = field(default_factory=deque)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: GatewayError | None = None
+    cursor: Position | None = None
+
+    def offer(self, notice: Notice) -> None:
+        """Queue a notice that is wanted; where the queue is full the subscriber has failed, and keeps nothing."""
+        if self.failure is None and notice.workspace_id == self.workspace_id and self.wanted(notice):
+            if len(self.queue) >= self.limit:
+                self.fail(SlowReaderError())
+                return
+            self.queue.append(notice)
+            self.ready.set()
+
+    def fail(self, error: GatewayError) -> None:
+        """End the subscription."""
+        self.failure = error
+        self.queue.clear()
+        self.ready.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether the queue takes no more."""
+        return self.failure is None and len(self.queue) >= self.limit
+
+
+class Bus:
+    """One stream, many subscribers. `run` must be under way for anything to arrive."""
+
+    def __init__(self, database: Database, clock: Clock, minter: Minter, limits: Limits, metrics: Metrics) -> None:
+        self._database = database
+        self._clock = clock
+        self._minter = minter
+        self._limits = limits
+        self._metrics = metrics
+        self._ring = Ring(limits.ring)
+        self._live: dict[str, set[Subscriber]] = defaultdict(set)
+        self._returning: list[Subscriber] = []
+        self._someone_returns = asyncio.Event()
+        self._started = asyncio.Event()
+        self._moved_at = 0.0
+        self.running = False
+        self._log = structlog.get_logger("gateway.bus")
+
+    async def run(self) -> None:
+        """Read the stream until cancelled; it is opened again, where it was, whenever it breaks."""
+        self.running = True
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow())
+                tasks.create_task(self._serve_returning())
+                tasks.create_task(self._keep_moving())
+        finally:
+            self.running = False
+
+    async def cursor(self) -> str:
+        """Where the stream is now: what is committed later comes after it, and nothing that came before is missed."""
+        return (await self._now()).cursor
+
+    async def subscribe(self, workspace_id: str, wanted: Wanted, after: str | None) -> AsyncIterator[Notice | Position]:
+        """What is wanted of that workspace, in order, once each, from `after` (or now) on; a Position where nothing
+        came for a while. CursorExpiredError, SlowReaderError."""
+        subscriber = Subscriber(workspace_id, wanted, self._limits.queue)
+        position = position_of(after) if after is not None else None
+        loop = asyncio.get_running_loop()
+        async with self._attached(subscriber, position):
+            checkpoint_at = loop.time() + self._limits.checkpoint_seconds
+            while subscriber.failure is None:
+                while subscriber.queue:
+                    yield subscriber.queue.popleft()
+                if loop.time() >= checkpoint_at:
+                    checkpoint_at = loop.time() + self._limits.checkpoint_seconds
+                    if (here := self._passed_by(subscriber)) is not None:
+                        yield here
+                elif subscriber.failure is None:
+                    subscriber.ready.clear()
+                    await _set_within(subscriber.ready, checkpoint_at - loop.time())
+            raise subscriber.failure
+
+    def _passed_by(self, subscriber: Subscriber) -> Position | None:
+        """Up to where everything was offered to a subscriber that has nothing queued; None while it catches up."""
+        last = self._ring.last
+        return last.position if last is not None and subscriber.cursor is None and not subscriber.queue else None
+
+    @asynccontextmanager
+    async def _attached(self, subscriber: Subscriber, after: Position | None) -> AsyncIterator[None]:
+        await self._now()
+        self._metrics.subscribers.inc()
+        if after is None:
+            self._live[subscriber.workspace_id].add(subscriber)
+        elif after.id in self._ring:
+            self._join(subscriber, after.id)
+        else:
+            subscriber.cursor = after
+            self._returning.append(subscriber)
+            self._someone_returns.set()
+        try:
+            yield
+        finally:
+            self._metrics.subscribers.dec()
+            if isinstance(subscriber.failure, SlowReaderError):
+                self._metrics.queue_drops.inc()
+            subscriber.fail(subscriber.failure or SlowReaderError())
+            others = self._live[subscriber.workspace_id]
+            others.discard(subscriber)
+            if not others:
+                del self._live[subscriber.workspace_id]
+            if subscriber in self._returning:
+                self._returning.remove(subscriber)
+
+    def _join(self, subscriber: Subscriber, id_: str) -> None:
+        """Give what the ring has after that notice, and from then on what comes: no moment lies between."""
+        limit, subscriber.limit = subscriber.limit, self._limits.ring + subscriber.limit
+        for notice in self._ring.after(id_):
+            subscriber.offer(notice)
+        subscriber.limit = max(limit, len(subscriber.queue) + limit // 2)
+        subscriber.cursor = None
+        if subscriber.failure is None:
+            self._live[subscriber.workspace_id].add(subscriber)
+
+    async def _now(self) -> Position:
+        if not await _set_within(self._started, _PATIENCE_SECONDS) or self._ring.last is None:
+            raise UnavailableError
+        return self._ring.last.position
+
+    async def _follow(self) -> None:
+        while True:
+            last = self._ring.last
+            try:
+                async with self._database.watch(WATCHED, last.position.token if last else None) as inserts:
+                    await self._read(inserts)
+            except HistoryLostError:
+                self._log.warning("the stream lost its place: every subscriber must load anew")
+                self._break_off(CursorExpiredError())
+            except UnavailableError as error:
+                self._log.warning("the stream broke off and is opened again", reason=str(error))
+                await asyncio.sleep(_AGAIN_SECONDS)
+            except Exception:
+                self._log.exception("the stream failed and is opened again")
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _read(self, inserts: Inserts) -> None:
+        if self._ring.last is None:
+            first = await inserts.next()  # only now the stream is open, with every driver
+            await self._mark()
+            if first is not None:
+                self._publish(notice_of(first))
+        while True:
+            if (insert := await inserts.next()) is not None:
+                self._publish(notice_of(insert))
+                self._started.set()
+
+    def _publish(self, notice: Notice) -> None:
+        if notice.position.id in self._ring:
+            return
+        self._ring.add(notice)
+        self._metrics.bus_lag.set(max(0.0, self._clock().timestamp() - notice.position.at[0] - 1))
+        self._moved_at = asyncio.get_running_loop().time()
+        for subscriber in [*self._live.get(notice.workspace_id, ())]:
+            subscriber.offer(notice)
+
+    def _break_off(self, error: GatewayError) -> None:
+        self._ring.clear()
+        self._started.clear()
+        for subscriber in [*(one for several in self._live.values() for one in several), *self._returning]:
+            subscriber.fail(error)
+
+    async def _keep_moving(self) -> None:
+        """In a quiet hour write a mark now and then, so that no cursor grows older than the server's history."""
+        while True:
+            await asyncio.sleep(self._limits.mark_seconds / 2)
+            if asyncio.get_running_loop().time() - self._moved_at >= self._limits.mark_seconds / 2:
+                try:
+                    await self._mark()
+                except Exception:
+                    self._log.exception("no mark could be written")
+
+    async def _mark(self) -> None:
+        """A line of the journal that belongs to no workspace: a place in the stream that every process sees."""
+        now = self._clock()
+        await self._database.insert(
+            Changes.COLLECTION,
+            [
+                {
+                    "_id": self._minter.mint(Prefix.CHANGE, now),
+                    "workspace_id": "",
+                    "subject": "bus",
+                    "kind": "MARK",
+                    "at": now,
+                }
+            ],
+        )
+
+    async def _serve_returning(self) -> None:
+        """Serve those whose cursors lie before the ring: all of them together from one stream of the past."""
+        while True:
+            await self._someone_returns.wait()
+            self._someone_returns.clear()
+            while self._returning:
+                group = [one for one in self._returning if one.failure is None]
+                self._returning = [one for one in self._returning if one not in group]
+                try:
+                    await self._catch_up(group)
+                except HistoryLostError:
+                    oldest = _oldest(group)
+                    oldest.fail(CursorExpiredError())
+                    self._returning += [one for one in group if one is not oldest]
+                except UnavailableError as error:
+                    self._log.warning("the stream of the past broke off and is opened again", reason=str(error))
+                    self._returning += group
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                except Exception:
+                    self._log.exception("a cursor cannot be followed")
+                    oldest = _oldest(group)
+                    oldest.fail(
+                        BadRequestError("'after' is not a cursor of this stream: pass one that a payload gave.")
+                    )
+                    self._returning += [one for one in group if one is not oldest]
+
+    async def _catch_up(self, group: list[Subscriber]) -> None:
+        """Read the past from the oldest cursor until it meets the ring; each subscriber gets what comes after its own."""
+        group = [one for one in group if not self._joined(one)]
+        if not group:
+            return
+        oldest = _oldest(group)
+        assert oldest.cursor is not None  # noqa: S101 - who returns has a cursor
+        under_way = {one for one in group if one.cursor == oldest.cursor}
+        async with self._database.watch(WATCHED, oldest.cursor.token) as inserts:
+            while any(one.failure is None for one in group):
+                insert = await inserts.next()
+                if insert is None:
+                    continue
+                notice = notice_of(insert)
+                await self._hand_out(notice, under_way)
+                under_way |= {one for one in group if one.cursor is not None and one.cursor.id == notice.position.id}
+                if notice.position.id in self._ring:
+                    self._meet(group)
+                    return
+
+    async def _hand_out(self, notice: Notice, under_way: set[Subscriber]) -> None:
+        """Offer it to all; those who have no room get a moment to make some, and no more than that holds up the others."""
+        for _ in range(_PATIENCE_TURNS):
+            await asyncio.sleep(0)
+            if not any(subscriber.full for subscriber in under_way):
+                break
+            await asyncio.sleep(_PATIENCE_SECONDS / _PATIENCE_TURNS)
+        for subscriber in under_way:
+            subscriber.offer(notice)
+            subscriber.cursor = notice.position
+
+    def _meet(self, group: list[Subscriber]) -> None:
+        """The ring is reached: who is in it goes on live, whose place was not met takes another turn as the oldest."""
+        self._returning += [one for one in group if one.failure is None and not self._joined(one)]
+
+    def _joined(self, subscriber: Subscriber) -> bool:
+        if subscriber.cursor is None or subscriber.cursor.id not in self._ring:
+            return False
+        self._join(subscriber, subscriber.cursor.id)
+        return True
+
+
+def _oldest(group: list[Subscriber]) -> Subscriber:
+    return min(group, key=lambda one: one.cursor.at if one.cursor else (0, 0))
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

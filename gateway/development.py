@@ -1,0 +1,135 @@
+"""The gateway for one developer: an embedded database, a workspace with demo data, a key that opens all of it."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from rich.console import Console
+
+from gateway.app import create_app
+from gateway.domain.access import Principal, Scope
+from gateway.runtime import Runtime, live, mongo_uri, open_runtime
+from gateway.services.demo import keep_happening, seed_demo
+from gateway.settings import Settings, database_name
+from gateway.store.embedded import HOST
+from gateway.store.migrations import migrate as run_migrations
+
+DEV_WORKSPACE = "dev"
+DRAIN_SECONDS = 5
+
+
+async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: str) -> None:
+    """Serve on that port until a signal ends it; the database is the settings', or the embedded one of that folder."""
+    async with (
+        mongo_uri(settings, data, share=False) as uri,
+        open_runtime(settings, uri, database_name(settings, dev=True)) as runtime,
+    ):
+        await run_migrations(runtime.database, runtime.clock, owner=owner)
+        workspace = await _dev_workspace(runtime, demo)
+        key = settings.dev_key or _kept_key(data)
+        principal = Principal("key_00000000000000000000000DEV", workspace["_id"], frozenset(Scope))
+        server = _Server(
+            uvicorn.Config(
+                create_app(runtime, runtime.authenticator({key: principal})),
+                host=HOST,
+                port=port,
+                log_config=None,
+                lifespan="off",
+                ws_max_size=settings.max_body_bytes,
+                ws_per_message_deflate=False,  # it costs each socket more memory than it saves the network
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+            )
+        )
+        server.welcome = _welcome(port, key)
+        async with live(runtime), _demo(runtime, workspace):
+            await server.serve()
+
+
+@contextlib.asynccontextmanager
+async def _demo(runtime: Runtime, workspace: dict[str, Any]) -> AsyncIterator[None]:
+    """Demo data that keeps arriving, where there is any."""
+    services = runtime.services
+    if workspace.get("demo") == "none" or not services.settings.demo_seconds:
+        yield
+        return
+    happening = keep_happening(
+        services.events, workspace["_id"], services.settings, workspace["created_at"], services.clock
+    )
+    task = asyncio.create_task(happening)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, saying how to use the gateway once it listens, and leaving the database time to end after it."""
+
+    welcome = ""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal, without raising it again at the end: it would kill this process before its child has ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(self.welcome + "\n")
+            sys.stdout.flush()
+
+
+async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
+    found = await runtime.services.store.workspaces.find(DEV_WORKSPACE)
+    if found is None:
+        found = await runtime.workspaces.create(DEV_WORKSPACE, demo="pending" if demo else "none")
+    if found.get("demo") == "pending" and demo:
+        with Console(stderr=True).status("Making up people and what they did ..."):
+            await seed_demo(
+                runtime.services.events,
+                runtime.services.contacts,
+                found["_id"],
+                runtime.services.settings,
+                found["created_at"],
+            )
+        await runtime.services.store.workspaces.update(found["_id"], {"demo": "done"})
+    return found
+
+
+def _welcome(port: int, key: str) -> str:
+    url = f"http://{HOST}:{port}/graphql"
+    query = "{ contacts(first: 3) { nodes { displayName eventSummaries(first: 2) { nodes { name count lastAt } } events(first: 2) { nodes { name occurredAt } } } } }"
+    return "\n".join(
+        (
+            f"\nThe gateway listens on {url}",
+            f"Key:    {key}   (every scope in the workspace '{DEV_WORKSPACE}'; for development alone)",
+            f"Query:  {query}",
+            "Try it:",
+            f"  curl -s {url} -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
+            f'    -d \'{{"query": "{query}"}}\'',
+            "Stop it with Ctrl-C.\n",
+        )
+    )
+
+
+def _kept_key(data: Path) -> str:
+    path = data / "dev_key"
+    with contextlib.suppress(FileNotFoundError):
+        if kept := path.read_text().strip():
+            return kept
+    key = "dev_" + secrets.token_urlsafe(24)
+    path.touch(mode=0o600)
+    path.write_text(key + "\n")
+    return key

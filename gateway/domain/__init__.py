@@ -1,0 +1,1 @@
+"""Commands, rules and ids: no I/O and no framework."""

@@ -1,0 +1,153 @@
+"""Who is meant: contacts found by their keys, created where nobody has them, never joined by the way."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from gateway.domain.contacts import (
+    MAX_ANONYMOUS_IDS,
+    PUBLIC_NAMES,
+    ContactRef,
+    ContactRole,
+    Document,
+    Draft,
+    IdentityKind,
+    identities_of,
+    identity,
+    lead_email,
+    raised_role,
+)
+from gateway.errors import ErrorCode, UserProblem
+
+NewContact = Callable[[], Document]
+
+
+class Directory:
+    """The contacts that a group of references may mean, as they stand, and as this transaction changes them."""
+
+    def __init__(self, found: Iterable[Document], new_contact: NewContact, now: datetime) -> None:
+        self._new_contact = new_contact
+        self._now = now
+        self._by_identity: dict[str, Draft] = {}
+        self._by_email: dict[str, list[Draft]] = {}
+        self.drafts: dict[str, Draft] = {}
+        for document in found:
+            self._file(Draft(dict(document), document))
+
+    def meant(self, ref: ContactRef) -> Draft:
+        """The contact of that reference: found by its strongest key, or new; weaker keys that nobody has are attached."""
+        kind, value = ref.keys()[0]
+        draft = self.find(kind, value) or self._create(kind, value)
+        for weaker, weak_value in ref.keys()[1:]:
+            self._attach(draft, weaker, weak_value)
+        return draft
+
+    def find(self, kind: IdentityKind, value: str) -> Draft | None:
+        """The one contact with that key; UserProblem where several leads share an e-mail that no USER has."""
+        found = self._by_identity.get(identity(kind, value))
+        if found is not None or kind is not IdentityKind.EMAIL:
+            return found
+        leads = self._by_email.get(value.lower(), [])
+        if len(leads) > 1:
+            raise UserProblem(
+                ErrorCode.CONFLICT,
+                f"Several leads share the e-mail '{value}' and no user has it: say which one by id, externalId or anonymousId.",
+                (PUBLIC_NAMES[kind],),
+            )
+        return leads[0] if leads else None
+
+    def set_keys(self, draft: Draft, **keys: str | None) -> None:
+        """State a contact's keys as facts; UserProblem CONFLICT where another contact has one."""
+        for kind in (IdentityKind.EXTERNAL, IdentityKind.EMAIL):
+            if kind.value in keys:
+                _set(draft.document, kind.value, keys[kind.value])
+        if (anonymous := keys.get(IdentityKind.ANONYMOUS.value)) is not None:
+            _add_anonymous(draft.document, anonymous)
+
+    def settle(self, draft: Draft) -> None:
+        """File a contact under what is unique of it now; UserProblem CONFLICT where another contact has it."""
+        document = draft.document
+        _set(document, "email_lower", document["email"].lower() if document.get("email") else None)
+        document["identities"] = identities_of(document)
+        for text in document["identities"]:
+            owner = self._by_identity.setdefault(text, draft)
+            if owner is not draft:
+                name = PUBLIC_NAMES.get(text.split(":", 1)[0], PUBLIC_NAMES[IdentityKind.EMAIL])
+                raise UserProblem(
+                    ErrorCode.CONFLICT,
+                    f"Another contact has this {name}: leave it out, or name that contact by it.",
+                    (name,),
+                )
+
+    def _create(self, kind: IdentityKind, value: str) -> Draft:
+        if kind is IdentityKind.ID:
+            raise UserProblem(
+                ErrorCode.NOT_FOUND,
+                f"There is no contact with the id '{value}': ids are given by the gateway; send externalId, email or anonymousId to have one created.",
+                (PUBLIC_NAMES[kind],),
+            )
+        document = self._new_contact()
+        _add(document, kind, value)
+        document["role"] = raised_role(document).value
+        draft = Draft(document, None)
+        self.settle(draft)
+        self._file(draft)
+        return draft
+
+    def _attach(self, draft: Draft, kind: IdentityKind, value: str) -> None:
+        document = draft.document
+        if self._taken(kind, value) or not _lacks(document, kind):
+            return
+        attached = dict(document, anonymous_ids=list(document["anonymous_ids"]))
+        _add(attached, kind, value)
+        attached["role"] = raised_role(attached).value
+        if self._users_email_taken(attached, draft):
+            return
+        document.update(attached)
+        self.settle(draft)
+        document["updated_at"] = self._now
+        self._file(draft)
+
+    def _taken(self, kind: IdentityKind, value: str) -> bool:
+        taken = identity(kind, value) in self._by_identity
+        return taken or (kind is IdentityKind.EMAIL and bool(self._by_email.get(value.lower())))
+
+    def _users_email_taken(self, document: Document, draft: Draft) -> bool:
+        if document["role"] != ContactRole.USER or not document.get("email"):
+            return False
+        return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft
+
+    def _file(self, draft: Draft) -> None:
+        self.drafts[draft.id] = draft
+        for text in draft.document["identities"]:
+            self._by_identity[text] = draft
+        if email := draft.document.get("email"):
+            holders = self._by_email.setdefault(email.lower(), [])
+            if draft not in holders:
+                holders.append(draft)
+
+
+def _set(document: Document, field: str, value: str | None) -> None:
+    if value is None:
+        document.pop(field, None)
+    else:
+        document[field] = value
+
+
+def _add(document: Document, kind: IdentityKind, value: str) -> None:
+    if kind is IdentityKind.ANONYMOUS:
+        _add_anonymous(document, value)
+    else:
+        document[kind.value] = value
+    if kind is IdentityKind.EMAIL:
+        document["identities"] = [*document["identities"], lead_email(value)]
+
+
+def _add_anonymous(document: Document, value: str) -> None:
+    if value not in document["anonymous_ids"]:
+        document["anonymous_ids"] = [*document["anonymous_ids"], value]
+
+
+def _lacks(document: Document, kind: IdentityKind) -> bool:
+    if kind is IdentityKind.ANONYMOUS:
+        return len(document["anonymous_ids"]) < MAX_ANONYMOUS_IDS
+    return document.get(kind.value) is None

@@ -1,0 +1,67 @@
+"""Ids: a prefix that tells the type, then a ULID, so that the order of ids is the order of time."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from ulid import ULID
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_RANDOM_BYTES = 10
+_LATEST = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+
+
+class Prefix(StrEnum):
+    """What an id is the id of."""
+
+    WORKSPACE = "wsp_"
+    KEY = "key_"
+    CONTACT = "con_"
+    EVENT = "evt_"
+    SUMMARY = "sum_"
+    DEFINITION = "def_"
+    CHANGE = "chg_"
+
+
+class Minter:
+    """Mints ids; `entropy(n)` gives n random bytes."""
+
+    def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._entropy = entropy
+
+    def mint(self, prefix: Prefix, at: datetime) -> str:
+        """A new id whose place in the order of ids is `at`."""
+        return prefix + str(ULID(_timestamp(at) + self._entropy(_RANDOM_BYTES)))
+
+
+def lowest_id(prefix: Prefix, at: datetime) -> str:
+    """What no id of `at` or later lies below, and every earlier one does."""
+    return prefix + str(ULID(_timestamp(at) + bytes(_RANDOM_BYTES)))
+
+
+def derived_id(prefix: Prefix, *parts: str) -> str:
+    """The one id of what those parts name together: made anew, it is the same."""
+    digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return prefix + str(ULID(digest))
+
+
+def id_time(id_: str) -> datetime:
+    """The moment that a minted id encodes."""
+    return _EPOCH + min(ULID.from_str(id_[4:30]).milliseconds, _LATEST) * _MILLISECOND
+
+
+def prefix_of(id_: str) -> Prefix | None:
+    """The prefix of an id of ours; None for any other text."""
+    try:
+        ULID.from_str(id_[4:])
+        return Prefix(id_[:4])
+    except ValueError:
+        return None
+
+
+def _timestamp(at: datetime) -> bytes:
+    milliseconds = (at - _EPOCH) // _MILLISECOND
+    return max(0, min(milliseconds, 2**48 - 1)).to_bytes(6, "big")

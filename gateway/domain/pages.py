@@ -1,0 +1,108 @@
+"""Relay connections by keyset: what a page asks for, where its cursors lead, what it shows."""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.errors import BadRequestError
+
+Row = dict[str, Any]
+DEFAULT_SIZE = 20
+LARGEST_SIZE = 100
+_SEAL_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PageArguments:
+    """The four arguments of every connection, as the caller gave them."""
+
+    first: int | None = None
+    after: str | None = None
+    last: int | None = None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that was asked for: `size` rows, the last ones if `backward`, between two positions (both exclusive)."""
+
+    size: int
+    backward: bool
+    after: str | None
+    before: str | None
+    scope: str
+
+    @property
+    def limit(self) -> int:
+        """How many rows to read: one more than is shown tells whether there are more."""
+        return self.size + 1
+
+
+def page(arguments: PageArguments, *scope: object) -> Page:
+    """The page meant; `scope` names the list, its parent and its filter, and a cursor of any other scope is refused."""
+    size = _size(arguments)
+    sealed_scope = json.dumps(scope, default=str, sort_keys=True)
+    return Page(
+        size=size,
+        backward=arguments.last is not None,
+        after=_position(arguments.after, "after", sealed_scope),
+        before=_position(arguments.before, "before", sealed_scope),
+        scope=sealed_scope,
+    )
+
+
+def connection(rows: Sequence[Row], asked: Page, position: Callable[[Row], str]) -> Row:
+    """The connection of rows that were read in the page's own direction, up to one more than its size."""
+    shown = list(rows[: asked.size])
+    more = len(rows) > asked.size
+    if asked.backward:
+        shown.reverse()
+    edges = [{"cursor": cursor(position(row), asked.scope), "node": row} for row in shown]
+    return {
+        "edges": edges,
+        "nodes": shown,
+        "page_info": {
+            "has_next_page": asked.before is not None if asked.backward else more,
+            "has_previous_page": more if asked.backward else asked.after is not None,
+            "start_cursor": edges[0]["cursor"] if edges else None,
+            "end_cursor": edges[-1]["cursor"] if edges else None,
+        },
+    }
+
+
+def cursor(position: str, scope: str) -> str:
+    """An opaque cursor to that position of that scope."""
+    text = position.encode()
+    return base64.urlsafe_b64encode(_seal(text, scope) + text).decode().rstrip("=")
+
+
+def _position(text: str | None, argument: str, scope: str) -> str | None:
+    if text is None:
+        return None
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        found = raw[_SEAL_BYTES:].decode()
+    except (binascii.Error, UnicodeError, ValueError):
+        raise BadRequestError(f"'{argument}' is not a cursor: pass one that this list gave.") from None
+    if cursor(found, scope) != text:
+        raise BadRequestError(
+            f"'{argument}' is a cursor of another list, parent or filter: pass one that this very list gave."
+        )
+    return found
+
+
+def _seal(text: bytes, scope: str) -> bytes:
+    return hashlib.blake2b(text, digest_size=_SEAL_BYTES, key=hashlib.blake2b(scope.encode()).digest()).digest()
+
+
+def _size(arguments: PageArguments) -> int:
+    if arguments.first is not None and arguments.last is not None:
+        raise BadRequestError("'first' and 'last' exclude each other: give one of them.")
+    for name, value in (("first", arguments.first), ("last", arguments.last)):
+        if value is not None and not 1 <= value <= LARGEST_SIZE:
+            raise BadRequestError(f"'{name}' must be from 1 to {LARGEST_SIZE}, not {value}.")
+    return arguments.first or arguments.last or DEFAULT_SIZE

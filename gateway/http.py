@@ -1,0 +1,224 @@
+"""GraphQL over HTTP to the letter: what a request may be, what is answered, and with which status and content type."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from strawberry.schema.exceptions import InvalidOperationTypeError
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.types.graphql import OperationType
+
+from gateway.auth import Authenticator
+from gateway.errors import (
+    BadRequestError,
+    GatewayError,
+    LimitExceededError,
+    MethodNotAllowedError,
+    UnsupportedMediaTypeError,
+)
+from resolvers.contexts import Context, Services
+from schema.limits import OperationLimits
+from schema.problems import formatted
+from schema.root import Schema
+
+JSON = "application/json"
+RESPONSE_JSON = "application/graphql-response+json"
+_QUERIES = frozenset({OperationType.QUERY})
+_ALL = frozenset({OperationType.QUERY, OperationType.MUTATION})
+_LONGEST_INTEGER = 40
+_log = structlog.get_logger("gateway.http")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a request asks for."""
+
+    query: str
+    variables: dict[str, Any] | None
+    name: str | None
+    shows_cost: bool
+
+
+class OperationEndpoint:
+    """One operation per request: queries by GET or POST, mutations by POST."""
+
+    def __init__(
+        self, schema: Schema, limits: OperationLimits, services: Services, authenticator: Authenticator
+    ) -> None:
+        self._schema = schema
+        self._limits = limits
+        self._services = services
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request, request_id = Request(scope, receive), secrets.token_hex(8)
+        try:
+            response = await self._answer(request, request_id)
+        except (ClientDisconnect, asyncio.CancelledError):
+            return  # the client left, or the gateway does: nobody is there to answer
+        except GatewayError as error:
+            response = _refusal(error, request, request_id)
+        except Exception:
+            _log.exception("unexpected error", request_id=request_id)
+            text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
+            response = _refusal(GatewayError(text), request, request_id)
+        response.headers["x-request-id"] = request_id
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, request_id: str) -> Response:
+        if request.method not in ("GET", "POST"):
+            raise MethodNotAllowedError("Send a POST request, or a query by GET.")
+        body = await _bounded_body(request, self._services.settings.max_body_bytes)
+        bearer = await self._authenticator.principal(request.headers.get("authorization"))
+        operation = _operation(request, body)
+        context = Context(self._services, request_id, bearer)
+        checked = self._limits.check(operation.query, operation.variables, operation.name)
+        with self._services.metrics.operation(checked.name) as told:
+            told["outcome"] = "refused"
+            result = await self._execute(operation, _ALL if request.method == "POST" else _QUERIES, context)
+            told["outcome"] = "error" if result.errors else "ok"
+        _log.info(
+            "operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer and bearer.id
+        )
+        if operation.shows_cost:
+            result.extensions = {**(result.extensions or {}), "cost": checked.cost}
+        return _response(result, request, request_id)
+
+    async def _execute(
+        self, operation: Operation, allowed: frozenset[OperationType], context: Context
+    ) -> ExecutionResult:
+        try:
+            result = await self._schema.execute(
+                operation.query,
+                variable_values=operation.variables,
+                context_value=context,
+                operation_name=operation.name,
+                allowed_operation_types=allowed,
+            )
+        except InvalidOperationTypeError as error:
+            kind = error.operation_type.value
+            if kind == "subscription":
+                raise BadRequestError("Subscriptions are served over websockets (graphql-transport-ws).") from None
+            raise MethodNotAllowedError("Mutations are taken by POST alone.") from None
+        assert isinstance(result, ExecutionResult)  # noqa: S101 - incremental delivery is off
+        return result
+
+
+def decode_json(data: str | bytes) -> Any:
+    """JSON as Python reads it: NaN and numbers that nothing can keep arrive as such, and are refused where they stand.
+
+    json.JSONDecodeError, whatever is wrong with the text."""
+    try:
+        return json.loads(data, parse_int=_integer)
+    except (ValueError, RecursionError) as error:
+        raise json.JSONDecodeError(f"not JSON ({type(error).__name__})", "", 0) from None
+
+
+def _integer(digits: str) -> int | float:
+    """An integer, or infinity where it lies so far beyond 64 bits that reading it would be work."""
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float("inf")
+
+
+async def _bounded_body(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise LimitExceededError(
+                f"The request body is larger than the {most} bytes that are allowed: send less at once."
+            )
+    return bytes(body)
+
+
+def _operation(request: Request, body: bytes) -> Operation:
+    sent = _posted(request, body) if request.method == "POST" else _queried(request)
+    query, variables, name, extensions = (
+        sent.get(key) for key in ("query", "variables", "operationName", "extensions")
+    )
+    if not isinstance(query, str) or not query.strip():
+        raise BadRequestError("'query' must be a text with a GraphQL document.")
+    if variables is not None and not isinstance(variables, dict):
+        raise BadRequestError("'variables' must be an object.")
+    if name is not None and not isinstance(name, str):
+        raise BadRequestError("'operationName' must be a text.")
+    if extensions is not None and not isinstance(extensions, dict):
+        raise BadRequestError("'extensions' must be an object.")
+    return Operation(query, variables, name or None, (extensions or {}).get("cost") is True)
+
+
+def _posted(request: Request, body: bytes) -> Mapping[str, Any]:
+    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    if kind.strip().lower() != JSON:
+        raise UnsupportedMediaTypeError(f"Send the operation as JSON, with 'Content-Type: {JSON}'.")
+    charset = parameters.lower().partition("charset=")[2].strip().strip('"')
+    if charset not in ("", "utf-8", "utf8"):
+        raise UnsupportedMediaTypeError("The body must be encoded in UTF-8.")
+    return _object(body, "The body")
+
+
+def _queried(request: Request) -> Mapping[str, Any]:
+    sent: dict[str, Any] = dict(request.query_params)
+    for name in ("variables", "extensions"):
+        if sent.get(name):
+            sent[name] = _object(sent[name].encode("utf-8", "surrogatepass"), f"'{name}'")
+        else:
+            sent.pop(name, None)
+    return sent
+
+
+def _object(data: bytes, named: str) -> Mapping[str, Any]:
+    try:
+        found = decode_json(data)
+    except json.JSONDecodeError:
+        raise BadRequestError(f"{named} is not JSON that can be read.") from None
+    if isinstance(found, list):
+        raise BadRequestError(f"{named} must be one JSON object: several operations in one request are not served.")
+    if not isinstance(found, dict):
+        raise BadRequestError(f"{named} must be a JSON object.")
+    return found
+
+
+def _response(result: ExecutionResult, request: Request, request_id: str) -> Response:
+    body: dict[str, Any] = {}
+    if result.errors:
+        body["errors"] = [formatted(error, request_id) for error in result.errors]
+    if not isinstance(result, PreExecutionError):
+        body["data"] = result.data
+    if result.extensions:
+        body["extensions"] = result.extensions
+    kind = _accepted(request.headers)
+    refused = isinstance(result, PreExecutionError) and kind == RESPONSE_JSON
+    return _json(body, 400 if refused else 200, kind)
+
+
+def _refusal(error: GatewayError, request: Request, request_id: str) -> Response:
+    extensions = {"code": error.code, "retryable": error.retryable, "requestId": request_id}
+    response = _json(
+        {"errors": [{"message": error.message, "extensions": extensions}]}, error.status, _accepted(request.headers)
+    )
+    if error.status == 401:
+        response.headers["www-authenticate"] = "Bearer"
+    if error.status == 405:
+        response.headers["allow"] = "POST" if request.method == "GET" else "GET, POST"
+    return response
+
+
+def _json(body: Mapping[str, Any], status: int, kind: str) -> Response:
+    return Response(orjson.dumps(body), status, media_type=f"{kind}; charset=utf-8")
+
+
+def _accepted(headers: Headers) -> str:
+    """The content type of the answer: the newer one where it is asked for by name, before or instead of the older."""
+    wanted = headers.get("accept", "").lower()
+    newer, older = wanted.find(RESPONSE_JSON), wanted.find(JSON)
+    return RESPONSE_JSON if newer >= 0 and (older < 0 or newer < older) else JSON

@@ -1,0 +1,108 @@
+"""What operators see: log lines, and metrics for Prometheus. No text of a query, no variable and no secret is in either."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
+
+MULTIPROCESS_FOLDER = (
+    "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable, set by `gateway serve` for its workers
+)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+_MOST_NAMES = 200
+
+
+def configure_logs(level: str, *, json: bool) -> None:
+    """Log to standard error from that level on: lines of JSON for machines, or coloured ones for people."""
+    # Without the locals of each frame, which both would print: they hold keys and people's data.
+    tracebacks = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([tracebacks, structlog.processors.JSONRenderer()] if json else [console]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._names: set[str] = set()
+        registry = self.registry
+        self._operations = Counter(
+            "gateway_operations", "Operations, by name and outcome.", ["operation", "outcome"], registry=registry
+        )
+        self._seconds = Histogram(
+            "gateway_operation_seconds", "How long operations took.", ["operation"], buckets=_SECONDS, registry=registry
+        )
+        self._tracked = Counter(
+            "gateway_tracked_events", "Events, by what became of them.", ["outcome"], registry=registry
+        )
+        self.group_size = Histogram(
+            "gateway_group_size", "How many events shared a transaction.", buckets=_SIZES, registry=registry
+        )
+        self.subscribers = Gauge(
+            "gateway_subscribers", "Subscriptions under way.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.bus_lag = Gauge(
+            "gateway_bus_lag_seconds",
+            "How late the newest change arrived.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.queue_drops = Counter(
+            "gateway_slow_subscribers", "Subscribers that were closed as too slow.", registry=registry
+        )
+
+    @contextmanager
+    def operation(self, name: str | None) -> Iterator[dict[str, str]]:
+        """Count and time one operation; the caller puts its `outcome` into the mapping."""
+        label, began = self._label(name), time.perf_counter()
+        told = {"outcome": "cancelled"}
+        try:
+            yield told
+        finally:
+            self._operations.labels(label, told["outcome"]).inc()
+            self._seconds.labels(label).observe(time.perf_counter() - began)
+
+    def tracked(self, added: int, duplicates: int, rejected: int) -> None:
+        """Count events by what became of them."""
+        for outcome, count in (("added", added), ("duplicate", duplicates), ("rejected", rejected)):
+            if count:
+                self._tracked.labels(outcome).inc(count)
+
+    def text(self) -> bytes:
+        """What Prometheus reads: of every worker process where there are several."""
+        if MULTIPROCESS_FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        merged = CollectorRegistry()
+        multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+        return generate_latest(merged)
+
+    def _label(self, name: str | None) -> str:
+        """The operation's name, as long as there are not too many: callers choose them."""
+        if name is None:
+            return "anonymous"
+        if name not in self._names:
+            if len(self._names) >= _MOST_NAMES:
+                return "other"
+            self._names.add(name)
+        return name

@@ -1,0 +1,94 @@
+"""What the gateway is made of, opened in order and closed in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.auth import Authenticator
+from gateway.bus.buses import Bus, Limits
+from gateway.domain.access import Principal
+from gateway.domain.clocks import Clock, system_clock
+from gateway.domain.ids import Minter
+from gateway.observability import Metrics
+from gateway.services.contacts import ContactService
+from gateway.services.events import EventService
+from gateway.services.workspaces import WorkspaceService
+from gateway.settings import Settings
+from gateway.store.driver import Database
+from gateway.store.embedded import embedded_server
+from gateway.store.stores import Store
+from resolvers.contexts import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """An open gateway."""
+
+    database: Database
+    services: Services
+    workspaces: WorkspaceService
+    clock: Clock
+
+    def authenticator(self, known: Mapping[str, Principal] | None = None) -> Authenticator:
+        """Who turns this gateway's credentials into principals; `known` are keys that live in this process alone."""
+        return Authenticator(self.services.store, self.clock, known)
+
+
+@asynccontextmanager
+async def mongo_uri(settings: Settings, data: Path, *, share: bool = True) -> AsyncIterator[str]:
+    """The URI of the server that the settings name, or of the embedded one of that folder while the context is open."""
+    if settings.mongo_uri is not None:
+        yield settings.mongo_uri
+        return
+    async with embedded_server(data, settings.embedded_server, share=share) as uri:
+        yield uri
+
+
+@asynccontextmanager
+async def open_runtime(
+    settings: Settings,
+    uri: str,
+    database_name: str,
+    *,
+    clock: Clock = system_clock,
+    minter: Minter | None = None,
+    listeners: Sequence[Any] = (),
+) -> AsyncIterator[Runtime]:
+    """The gateway on that database; `listeners` are pymongo's, told of every command."""
+    database = Database(uri, database_name, settings, listeners)
+    try:
+        yield assemble(settings, database, clock, minter or Minter())
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def live(runtime: Runtime) -> AsyncIterator[None]:
+    """The bus of that gateway under way, for as long as the context is open."""
+    task = asyncio.create_task(runtime.services.bus.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def assemble(settings: Settings, database: Database, clock: Clock, minter: Minter) -> Runtime:
+    """The services over an open database."""
+    store = Store(database)
+    metrics = Metrics()
+    limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
+    events = EventService(store, settings, clock, minter, metrics)
+    services = Services(
+        settings=settings,
+        clock=clock,
+        store=store,
+        events=events,
+        contacts=ContactService(store, settings, clock, minter, events.turn),
+        bus=Bus(database, clock, minter, limits, metrics),
+        metrics=metrics,
+    )
+    return Runtime(database, services, WorkspaceService(store, clock, minter), clock)

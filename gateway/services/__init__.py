@@ -1,0 +1,1 @@
+"""The only rooms that change state: one method, one command, one transaction."""

@@ -1,0 +1,245 @@
+"""Tracking: events, their contacts, their summaries and new names, committed together and counted once."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from cachetools import LRUCache
+
+from gateway.domain.clocks import Clock
+from gateway.domain.contacts import Document, Draft, check_ref, journal_entry, new_contact, worth_telling
+from gateway.domain.events import (
+    IMPORT_YEARS,
+    Attempted,
+    Group,
+    NameRoom,
+    Outcome,
+    Tracked,
+    TrackEvent,
+    check_event_name,
+    check_occurred_at,
+    plan_group,
+    summary_id_of,
+)
+from gateway.domain.identities import Directory
+from gateway.domain.ids import Minter, Prefix
+from gateway.domain.metadata import SAFE_INTEGER
+from gateway.domain.texts import check_text
+from gateway.errors import ErrorCode, UserProblem, told_below
+from gateway.observability import Metrics
+from gateway.services.attempts import until_stored
+from gateway.services.group_commits import GroupCommits
+from gateway.settings import Settings
+from gateway.store.driver import Session
+from gateway.store.stores import Store, WorkspaceStore
+
+_NAMES_REMEMBERED = 100_000
+MAX_DESCRIPTION_LENGTH = 1000
+
+
+class EventService:
+    """What can be done to events."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Clock, minter: Minter, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._settings = settings
+        self._clock = clock
+        self._minter = minter
+        self._known_names: LRUCache[tuple[str, str], None] = LRUCache(_NAMES_REMEMBERED)
+        self._groups: GroupCommits[Attempted, Outcome] = GroupCommits(self._store_group)
+
+    async def track(self, workspace_id: str, commands: Sequence[TrackEvent | UserProblem]) -> list[Outcome]:
+        """One outcome per command, in order: what is not a UserProblem is stored, once, with its summary."""
+        now = self._clock()
+        attempted = [self._attempted(command, now) for command in commands if isinstance(command, TrackEvent)]
+        outcomes = iter(await self._groups.submit(workspace_id, attempted) if attempted else [])
+        told = [command if isinstance(command, UserProblem) else next(outcomes) for command in commands]
+        tracked = [outcome for outcome in told if isinstance(outcome, Tracked)]
+        duplicates = sum(outcome.duplicate for outcome in tracked)
+        self._metrics.tracked(len(tracked) - duplicates, duplicates, len(told) - len(tracked))
+        return told
+
+    async def import_summaries(
+        self, workspace_id: str, ref: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]]
+    ) -> list[Document]:
+        """Put these counts beside what was tracked, in the place of what was imported under these names before."""
+        now = self._clock()
+        with told_below("contact"):
+            contact = check_ref(ref)
+        lines = [self._check_summary(line, place, now) for place, line in enumerate(summaries)]
+        _refuse_repeated_names(lines)
+
+        async def attempt(_: int) -> list[Document]:
+            store = self._store.open(workspace_id)
+            directory = await self._directory(store, [contact], now)
+            with told_below("contact"):
+                draft = directory.meant(contact)
+            names = await self._name_room(store, [line["name"] for line in lines])
+            added = _added_names(lines, names)
+            stored = await store.summaries.by_ids(
+                [summary_id_of(workspace_id, draft.id, line["name"]) for line in lines]
+            )
+            imported = [_beside(stored, line, workspace_id, draft.id) for line in lines]
+
+            async def write(session: Session) -> None:
+                await store.contacts.save([draft], session, unchanged_since_read=True)
+                await store.definitions.insert_names(added, now, session)
+                await store.summaries.replace(imported, session)
+                await store.changes.write(self._journal([draft], now), session)
+
+            await store.database.transaction(write)
+            self._remember(workspace_id, added)
+            return imported
+
+        async with self.turn(workspace_id):
+            return await until_stored(attempt)
+
+    def turn(self, workspace_id: str) -> AbstractAsyncContextManager[None]:
+        """A turn in which this process tracks nothing in that workspace: who changes a hot contact needs one."""
+        return self._groups.turn(workspace_id)
+
+    async def describe(
+        self, workspace_id: str, name: str, description: str | None, archived: bool | None, given: Collection[str]
+    ) -> Document:
+        """Say what an event's name means, or archive it; a name may be described before it is used. `given`: the fields to set."""
+        check_event_name(name, self._settings)
+        if description:
+            check_text(description, ("description",), longest=MAX_DESCRIPTION_LENGTH, named="The description")
+        values = {"description": description or None, "archived": bool(archived)}
+
+        async def attempt(_: int) -> Document:
+            store = self._store.open(workspace_id)
+            if not values["archived"]:
+                await self._check_active(store, name, unarchived="archived" in given)
+            await store.definitions.describe(name, {field: values[field] for field in given}, self._clock())
+            return (await store.definitions.by_names([name]))[name]
+
+        return await until_stored(attempt)
+
+    def _attempted(self, command: TrackEvent, now: datetime) -> Attempted:
+        at = command.occurred_at or now
+        return Attempted(command, self._minter.mint(Prefix.EVENT, at), at, now)
+
+    async def _store_group(self, workspace_id: str, attempted: Sequence[Attempted], tried: bool) -> list[Outcome]:
+        store, now = self._store.open(workspace_id), self._clock()
+
+        async def attempt(number: int) -> list[Outcome]:
+            return await self._attempt(store, attempted, now, tried or number > 1)
+
+        return await until_stored(attempt)
+
+    async def _attempt(
+        self, store: WorkspaceStore, attempted: Sequence[Attempted], now: datetime, tried: bool
+    ) -> list[Outcome]:
+        looked_for = [item.identity for item in attempted if tried or item.command.claim]
+        stored = await store.events.by_identity(looked_for)
+        fresh = [item for item in attempted if item.identity not in stored]
+        directory = await self._directory(store, [item.command.contact for item in fresh], now)
+        names = await self._name_room(store, [item.command.name for item in fresh])
+        group = plan_group(attempted, stored, directory, names)
+        if group.events:
+            await store.database.transaction(partial(self._write, store, group, now))
+            self._metrics.group_size.observe(len(group.events))
+            self._remember(store.workspace_id, group.new_names)
+        return group.outcomes
+
+    async def _write(self, store: WorkspaceStore, group: Group, now: datetime, session: Session) -> None:
+        drafts = list(group.drafts.values())
+        await store.contacts.save(drafts, session, seen=group.seen)
+        await store.definitions.insert_names(group.new_names, now, session)
+        await store.events.insert(group.events, session)
+        await store.summaries.add(group.summaries(), session)
+        await store.changes.write(self._journal(drafts, now), session)
+
+    async def _directory(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> Directory:
+        found = await store.contacts.meant_by(refs)
+        return Directory(
+            found, lambda: new_contact(self._minter.mint(Prefix.CONTACT, now), store.workspace_id, now), now
+        )
+
+    def _journal(self, drafts: Iterable[Draft], now: datetime) -> list[Document]:
+        return [
+            journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts if worth_telling(draft)
+        ]
+
+    async def _name_room(self, store: WorkspaceStore, names: Iterable[str]) -> NameRoom:
+        unknown = [name for name in dict.fromkeys(names) if (store.workspace_id, name) not in self._known_names]
+        if not unknown:
+            return NameRoom()
+        defined = await store.definitions.by_names(unknown)
+        self._remember(store.workspace_id, defined)
+        if len(defined) == len(unknown):
+            return NameRoom()
+        free = self._settings.max_event_names - await store.definitions.count_active()
+        return NameRoom(frozenset(unknown) - frozenset(defined), free)
+
+    async def _check_active(self, store: WorkspaceStore, name: str, *, unarchived: bool) -> None:
+        """Pass where one more name in use is allowed, if this is one: a new one, or one that leaves the archive."""
+        defined = (await store.definitions.by_names([name])).get(name)
+        if defined is None or (unarchived and defined["archived"]):
+            free = self._settings.max_event_names - await store.definitions.count_active()
+            NameRoom(frozenset([name]), free).check(name)
+
+    def _remember(self, workspace_id: str, names: Iterable[str]) -> None:
+        for name in names:
+            self._known_names[workspace_id, name] = None
+
+    def _check_summary(self, line: Mapping[str, Any], place: int, now: datetime) -> Document:
+        with told_below("summaries", str(place)):
+            check_event_name(line["name"], self._settings)
+            return _checked_counts(line, now)
+
+
+def _checked_counts(line: Mapping[str, Any], now: datetime) -> Document:
+    if not 1 <= line["count"] <= SAFE_INTEGER:
+        raise UserProblem(ErrorCode.INVALID, f"count must be from 1 to 2^53 - 1, not {line['count']}.", ("count",))
+    first = check_occurred_at(line["first_at"], now, IMPORT_YEARS, ("firstAt",))
+    last = check_occurred_at(line["last_at"], now, IMPORT_YEARS, ("lastAt",))
+    if first is None or last is None or first > last:
+        raise UserProblem(ErrorCode.INVALID, "firstAt lies after lastAt: exchange them.", ("firstAt",))
+    return {"name": line["name"], "count": line["count"], "first_at": first, "last_at": last}
+
+
+def _refuse_repeated_names(lines: Sequence[Document]) -> None:
+    seen: set[str] = set()
+    for place, line in enumerate(lines):
+        if line["name"] in seen:
+            raise UserProblem(
+                ErrorCode.INVALID,
+                f"'{line['name']}' is there twice: give each name once.",
+                ("summaries", str(place), "name"),
+            )
+        seen.add(line["name"])
+
+
+def _beside(stored: Mapping[str, Document], line: Document, workspace_id: str, contact_id: str) -> Document:
+    """The summary with that import in the place of an earlier one, beside what was tracked."""
+    summary_id = summary_id_of(workspace_id, contact_id, line["name"])
+    before = stored.get(summary_id, {})
+    counted = before.get("tracked_count", 0)
+    firsts = [line["first_at"], *([before["tracked_first_at"]] if counted else [])]
+    lasts = [line["last_at"], *([before["tracked_last_at"]] if counted else [])]
+    return {
+        **before,
+        "_id": summary_id,
+        "workspace_id": workspace_id,
+        "contact_id": contact_id,
+        "name": line["name"],
+        "count": counted + line["count"],
+        "first_at": min(firsts),
+        "last_at": max(lasts),
+        "imported": {"count": line["count"], "first_at": line["first_at"], "last_at": line["last_at"]},
+    }
+
+
+def _added_names(lines: Sequence[Document], names: NameRoom) -> list[str]:
+    added: list[str] = []
+    for place, line in enumerate(lines):
+        with told_below("summaries", str(place)):
+            names.check(line["name"], added)
+        if line["name"] in names.new:
+            added.append(line["name"])
+    return added

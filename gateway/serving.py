@@ -1,0 +1,59 @@
+"""The gateway as `gateway serve` runs it: one application per worker process, opened when the worker starts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.app import create_app
+from gateway.errors import StartupError
+from gateway.observability import configure_logs
+from gateway.runtime import live, open_runtime
+from gateway.settings import Settings, database_name, load_settings
+from gateway.store.migrations import pending_migrations
+
+
+def application() -> ASGIApp:
+    """One worker's application, by the settings of its environment."""
+    settings = load_settings()
+    configure_logs(settings.log_level, json=True)
+    opened = _Opened()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with _gateway(settings) as opened.app:
+            yield
+
+    return Starlette(routes=[Mount("/", opened)], lifespan=lifespan)
+
+
+class _Opened:
+    """The application, once it is open."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+@asynccontextmanager
+async def _gateway(settings: Settings) -> AsyncIterator[ASGIApp]:
+    async with open_runtime(settings, str(settings.mongo_uri), database_name(settings)) as runtime, live(runtime):
+        yield create_app(runtime, runtime.authenticator())
+
+
+def check_ready(settings: Settings) -> None:
+    """Pass where workers can start; StartupError says what to do first."""
+    if settings.mongo_uri is None:
+        raise StartupError("Set GATEWAY_MONGO_URI to a MongoDB replica set, or use 'gateway dev' for the embedded one.")
+
+    async def check() -> None:
+        async with open_runtime(settings, str(settings.mongo_uri), database_name(settings)) as runtime:
+            await runtime.database.check_deployment()
+            if await pending_migrations(runtime.database):
+                raise StartupError("The database is not migrated: run 'gateway migrate' first.")
+
+    asyncio.run(check())

@@ -1,0 +1,182 @@
+"""Every environment variable, typed and frozen: read here and nowhere else."""
+
+import difflib
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from gateway.errors import StartupError
+
+PREFIX = "GATEWAY_"
+
+
+class MongoDriver(StrEnum):
+    """Which client library speaks to MongoDB."""
+
+    MOTOR = "motor"
+    PYMONGO = "pymongo"
+
+
+class Settings(BaseSettings):
+    """What can be set from outside; each field is the variable `GATEWAY_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    mongo_uri: str | None = Field(
+        None,
+        pattern=r"^mongodb(\+srv)?://.+",
+        description="A MongoDB replica set or sharded cluster. Unset: the embedded server in the data folder.",
+    )
+    mongo_database: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,38}$",
+        description="The database's name. Unset: `gateway`, and `gateway_dev` for `gateway dev` on a server that is not its own.",
+    )
+    mongo_driver: MongoDriver = Field(
+        MongoDriver.MOTOR, description="`motor`, or `pymongo` for PyMongo's own asynchronous client."
+    )
+    mongo_timeout_seconds: float = Field(
+        5.0, gt=0, le=60, description="How long one call waits for the database before it answers UNAVAILABLE."
+    )
+    embedded_server: str = Field(
+        "secantusd-py",
+        min_length=1,
+        description="The embedded server's executable: a name on the PATH or beside Python, or a path.",
+    )
+    dev_key: str | None = Field(
+        None,
+        min_length=8,
+        max_length=200,
+        description="The key of `gateway dev`. Unset: generated once and kept in the data folder.",
+    )
+    demo_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        description="How often `gateway dev` adds an event to its demo data, so that a subscription shows something; 0: never.",
+    )
+    log_level: str = Field(
+        "INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="The least severe log line that is written."
+    )
+    timeline_days: int = Field(
+        90, ge=1, le=36500, description="How many days `Contact.events` shows unless its filter asks for other times."
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        (),
+        description='Origins (a JSON list, such as `["https://app.example.com"]`) whose pages may open sockets; pages of the gateway\'s own origin always may.',
+    )
+    max_operations_per_socket: int = Field(
+        100, ge=1, le=10_000, description="The most operations under way on one socket."
+    )
+    max_sockets_per_key: int = Field(
+        1000, ge=1, le=1_000_000, description="The most open sockets of one key in one process."
+    )
+    socket_init_seconds: float = Field(
+        10.0, gt=0, le=600, description="How long a socket may wait before it says who it is."
+    )
+    checkpoint_seconds: float = Field(
+        30.0, gt=0, le=3600, description="How often a subscription says where it is, so that it can resume."
+    )
+    stream_ring: int = Field(
+        10_000,
+        ge=100,
+        le=1_000_000,
+        description="How many of the newest changes a process keeps for subscribers that come back.",
+    )
+    stream_queue: int = Field(
+        1000, ge=10, le=100_000, description="How many changes wait for one subscriber before it is closed as too slow."
+    )
+    max_tokens: int = Field(5000, ge=100, le=1_000_000, description="The most tokens of a GraphQL document.")
+    max_depth: int = Field(20, ge=1, le=100, description="How deep the fields of an operation may nest.")
+    max_aliases: int = Field(
+        200, ge=0, le=100_000, description="The most aliases of an operation, with its fragments spelled out."
+    )
+    max_directives: int = Field(
+        100, ge=0, le=100_000, description="The most directives of an operation, with its fragments spelled out."
+    )
+    max_duplicate_fields: int = Field(
+        100, ge=0, le=100_000, description="How often fields may be repeated side by side in an operation."
+    )
+    max_fields: int = Field(
+        5000, ge=1, le=1_000_000, description="The most fields of an operation, with its fragments spelled out."
+    )
+    max_cost: int = Field(
+        50_000,
+        ge=1,
+        le=100_000_000,
+        description="The most rows that an operation may show: each list counts its page size, times the rows it hangs on.",
+    )
+    max_body_bytes: int = Field(4_000_000, ge=1_000, le=100_000_000, description="The largest request body.")
+    max_batch_events: int = Field(1000, ge=1, le=1000, description="The most events of one `trackEvents`.")
+    max_event_name_length: int = Field(200, ge=1, le=1000, description="The most characters of an event's name.")
+    max_event_names: int = Field(
+        2000, ge=1, le=100_000, description="The most event names of a workspace that are not archived."
+    )
+    max_metadata_keys: int = Field(100, ge=1, le=10_000, description="The most metadata keys of one event.")
+    max_metadata_key_length: int = Field(100, ge=1, le=1000, description="The most characters of a metadata key.")
+    max_metadata_bytes: int = Field(
+        32_768,
+        ge=100,
+        le=4_000_000,
+        description="The most bytes of one event's metadata, as JSON. Custom attributes have the same limit.",
+    )
+    max_metadata_depth: int = Field(8, ge=1, le=50, description="How deep objects and lists in metadata may nest.")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process's environment; StartupError says what is wrong with each variable."""
+    problems = [_unknown(name) for name in sorted(os.environ) if name.startswith(PREFIX) and not _known(name)]
+    try:
+        settings = Settings(**overrides)
+    except SettingsError as error:
+        problems.append(f"A setting is not JSON, and it must be: {error}.")
+    except ValidationError as error:
+        problems += [_malformed(str(item["loc"][0]), item["msg"]) for item in error.errors()]
+    if problems:
+        raise StartupError("\n".join(problems))
+    return settings
+
+
+def database_name(settings: Settings, *, dev: bool = False) -> str:
+    """The database that a command uses; one of its own for `gateway dev` where the server serves others too."""
+    return settings.mongo_database or ("gateway_dev" if dev and settings.mongo_uri else "gateway")
+
+
+def settings_table() -> str:
+    """The table of the README: one Markdown row a setting."""
+    rows = ["| variable | default | what it does |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def data_folder(path: Path) -> Path:
+    """The folder for everything that a machine of one developer keeps; created, private to its owner."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(
+            f"The data folder {path} cannot be made ({error.strerror}): name another with --data."
+        ) from error
+    return path.resolve()
+
+
+def _known(name: str) -> bool:
+    return name.removeprefix(PREFIX).lower() in Settings.model_fields
+
+
+def _unknown(name: str) -> str:
+    known = [field.upper() for field in Settings.model_fields]
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
+    return f"{name} is not a setting" + (
+        f": did you mean {PREFIX}{close[0]}?" if close else ": unset it, or see the table in the README."
+    )
+
+
+def _malformed(field: str, message: str) -> str:
+    return f"{PREFIX}{field.upper()} is not usable: {message}."

@@ -1,0 +1,218 @@
+"""GraphQL over websockets: the graphql-transport-ws protocol to the letter, with credentials that are looked at again."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from typing import Any, cast
+
+import orjson
+from graphql import GraphQLError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from strawberry.asgi import ASGIWebSocketAdapter
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
+from strawberry.types.execution import PreExecutionError
+
+from gateway.auth import Authenticator
+from gateway.domain.access import Principal
+from gateway.errors import GatewayError, SlowReaderError, UnauthenticatedError, UnavailableError
+from gateway.settings import Settings
+from resolvers.contexts import Context, Services
+from schema.limits import OperationLimits
+from schema.problems import formatted, log_unexpected
+
+_CHECK_SECONDS = 20.0
+_MALFORMED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 4400, 4401, 4403, 4429
+_TRY_AGAIN_LATER = 1013
+_TYPES = frozenset({"connection_init", "ping", "pong", "subscribe", "complete"})
+
+
+class SocketRegistry:
+    """What all sockets of a process share: who may open them, and how many each key has."""
+
+    def __init__(self, authenticator: Authenticator, services: Services, limits: OperationLimits) -> None:
+        self.authenticator = authenticator
+        self.limits = limits
+        self.services = services
+        self.open: Counter[str] = Counter()
+
+    @property
+    def settings(self) -> Settings:
+        """The limits."""
+        return self.services.settings
+
+
+class SocketAdapter(ASGIWebSocketAdapter):
+    """Messages as text frames."""
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        """Send one message; whoever is gone hears nothing."""
+        try:
+            await self.ws.send_text(orjson.dumps(message).decode())
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise WebSocketDisconnected from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close, unless it is closed already."""
+        with suppress(RuntimeError):
+            await self.ws.close(code=code, reason=reason)
+
+
+class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
+    """One socket. Its context carries the registry until `connection_init` says who it is."""
+
+    principal: Principal | None = None
+    _credential: str | None = None
+    _watch: asyncio.Task[None] | None = None
+
+    @property
+    def registry(self) -> SocketRegistry:
+        """What all sockets share."""
+        found: SocketRegistry = self._socket.scope["gateway.sockets"]
+        return found
+
+    @property
+    def _socket(self) -> WebSocket:
+        return cast("SocketAdapter", self.websocket).ws
+
+    async def handle_message(self, message: Message) -> None:
+        """Handle a message that is one; anything else closes the socket with 4400."""
+        problem = _malformed(message)
+        if problem is not None:
+            await self.handle_invalid_message(problem)
+        else:
+            await super().handle_message(message)
+
+    async def handle_connection_init(self, message: Any) -> None:
+        """Find out who it is: `authorization` in the payload (in any letter case), or the header of the handshake."""
+        if self.connection_init_received:
+            await self.websocket.close(_TOO_MANY, "Too many initialisation requests")
+            return
+        self.connection_init_received = True
+        if self.connection_init_timeout_task:
+            self.connection_init_timeout_task.cancel()
+        payload = message.get("payload") or {}
+        named = {str(name).lower(): value for name, value in payload.items()}
+        self._credential = named.get("authorization") or self._socket.headers.get("authorization")
+        refused = await self._refused()
+        if refused is not None:
+            await self.websocket.close(*refused)
+            return
+        self._watch = asyncio.create_task(self._keep_checking())
+        await self.send_message({"type": "connection_ack"})
+        self.connection_acknowledged = True
+
+    async def shutdown(self) -> None:
+        """End what the socket began."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self.principal is not None:
+            self.registry.open[self.principal.id] -= 1
+            self.registry.open += Counter()  # forget who has none left
+            self.principal = None
+        await super().shutdown()
+
+    async def run_operation(self, operation: Operation[Context, None]) -> None:
+        """Run one operation with loaders of its own; what is wrong with it is told in an `error`, and the others live on."""
+        context = Context(self.registry.services, secrets.token_hex(8), self.principal)
+        try:
+            self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
+            async with aclosing(await self._results(operation, context)) as results:
+                async for result in results:
+                    if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):
+                        raise result.errors[0]
+                    message = _next(operation.id, result, context.request_id)
+                    await operation.send_operation_message(cast("Message", message))
+            await operation.send_operation_message({"id": operation.id, "type": "complete"})
+        except WebSocketDisconnected:
+            return
+        except GraphQLError as error:
+            await self._end(operation, error, context)
+        except Exception as error:
+            await self._end(operation, GraphQLError(str(error), original_error=error), context)
+
+    async def _end(self, operation: Operation[Context, None], error: GraphQLError, context: Context) -> None:
+        if isinstance(error.original_error, SlowReaderError):
+            await self.websocket.close(_TRY_AGAIN_LATER, _reason(error.original_error))
+            return
+        log_unexpected([error], context.request_id)
+        told = [formatted(error, context.request_id)]
+        with suppress(WebSocketDisconnected):
+            await operation.send_operation_message({"id": operation.id, "type": "error", "payload": told})
+
+    async def _results(self, operation: Operation[Context, None], context: Context) -> Any:
+        return await self.schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=context,
+            root_value=None,
+            operation_name=operation.operation_name,
+        )
+
+    async def _refused(self) -> tuple[int, str] | None:
+        """The code and the reason to close with; None where the socket may stay."""
+        credential = self._credential
+        try:
+            if not isinstance(credential, str):
+                raise UnauthenticatedError
+            principal = await self.registry.authenticator.principal(credential)
+        except UnauthenticatedError as error:
+            return (_UNAUTHORIZED if self.connection_acknowledged else _FORBIDDEN), _reason(error)
+        except UnavailableError:
+            return (
+                None
+                if self.connection_acknowledged
+                else (_TRY_AGAIN_LATER, "The database cannot be reached right now.")
+            )
+        assert principal is not None  # noqa: S101 - None is the answer to no credential alone
+        if self.principal is None:
+            if self.registry.open[principal.id] >= self.registry.settings.max_sockets_per_key:
+                return _FORBIDDEN, "This key has as many open sockets as one key may."
+            self.registry.open[principal.id] += 1
+        self.principal = principal
+        return None
+
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            refused = await self._refused()
+            if refused is not None:
+                await self.websocket.close(*refused)
+                return
+
+
+def _malformed(message: Any) -> str | None:
+    """What is wrong with the shape of a message."""
+    if not isinstance(message, dict) or message.get("type") not in _TYPES:
+        return "Invalid message: it needs a known 'type'"
+    type_, payload = message["type"], message.get("payload")
+    if payload is not None and not isinstance(payload, dict):
+        return f"Invalid {type_} message: 'payload' must be an object"
+    if type_ in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
+        return f"Invalid {type_} message: 'id' must be a non-empty string"
+    return _malformed_operation(payload) if type_ == "subscribe" else None
+
+
+def _malformed_operation(payload: Any) -> str | None:
+    if payload is None or not isinstance(payload.get("query"), str):
+        return "Invalid subscribe message: 'payload.query' must be a string"
+    if not isinstance(payload.get("variables") or {}, dict):
+        return "Invalid subscribe message: 'payload.variables' must be an object"
+    if not isinstance(payload.get("operationName") or "", str):
+        return "Invalid subscribe message: 'payload.operationName' must be a string"
+    return None
+
+
+def _next(operation_id: str, result: Any, request_id: str) -> dict[str, Any]:
+    payload: dict[str, Any] = {"data": result.data}
+    if result.errors:
+        payload["errors"] = [formatted(error, request_id) for error in result.errors]
+    return {"id": operation_id, "type": "next", "payload": payload}
+
+
+def _reason(error: GatewayError) -> str:
+    """A reason that fits into a close frame: 123 bytes."""
+    return error.message.encode()[:120].decode(errors="ignore")

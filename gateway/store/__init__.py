@@ -1,0 +1,1 @@
+"""MongoDB and nothing else: the driver seam, repositories bound to one workspace, indexes, migrations, the embedded server."""

@@ -1,0 +1,26 @@
+"""The journal: what changed, written in the transaction of the change and read by the live bus and by operators."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import ClassVar
+
+from pymongo import ASCENDING, IndexModel
+
+from gateway.store.driver import Document, Session
+from gateway.store.repositories import Repository
+
+KEPT = timedelta(days=7)
+
+
+class Changes(Repository):
+    """The journal of one workspace, kept for 7 days."""
+
+    COLLECTION: ClassVar[str] = "changes"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="order"),
+        IndexModel([("at", ASCENDING)], expireAfterSeconds=int(KEPT.total_seconds()), name="expiry"),
+    )
+
+    async def write(self, lines: Sequence[Document], session: Session) -> None:
+        """Add lines to the journal."""
+        await self._database.insert(self.COLLECTION, lines, session)

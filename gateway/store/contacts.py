@@ -1,0 +1,96 @@
+"""Contacts as MongoDB keeps them."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import ClassVar
+
+from pymongo import ASCENDING, IndexModel, UpdateOne
+
+from gateway.domain.contacts import ContactRef, Draft, IdentityKind, identity
+from gateway.domain.ids import Prefix
+from gateway.domain.pages import Page
+from gateway.domain.times import TimeRange
+from gateway.store.driver import Document, Operation, Session, TransientError
+from gateway.store.repositories import Repository
+
+
+class Contacts(Repository):
+    """The contacts of one workspace."""
+
+    COLLECTION: ClassVar[str] = "contacts"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING), ("identities", ASCENDING)], unique=True, name="identity"),
+        IndexModel([("workspace_id", ASCENDING), ("email_lower", ASCENDING)], name="email"),
+        IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="created"),
+    )
+
+    async def meant_by(self, refs: Iterable[ContactRef], *, may_become_users: bool = False) -> list[Document]:
+        """Every contact that has a key of those references, or shares an e-mail with them.
+
+        `may_become_users`: also those who share an e-mail with a contact found, which as a USER must be the only one.
+        """
+        keys = [key for ref in refs for key in ref.keys()]  # noqa: SIM118 - not a mapping
+        found = await self.with_identities(sorted({identity(kind, value) for kind, value in keys}))
+        emails = {value.lower() for kind, value in keys if kind is IdentityKind.EMAIL}
+        if may_become_users or any(kind is IdentityKind.EXTERNAL for kind, _ in keys):
+            emails |= {row["email_lower"] for row in found.values() if row.get("email_lower") and row["role"] != "USER"}
+        return list((found | await self._with_emails(sorted(emails))).values())
+
+    async def with_identities(self, identities: Sequence[str]) -> dict[str, Document]:
+        """The contacts with any of those identities, by id."""
+        if not identities:
+            return {}
+        rows = await self._find({"identities": {"$in": list(identities)}})
+        return {row["_id"]: row for row in rows}
+
+    async def with_email(self, email: str) -> list[Document]:
+        """The contacts with that e-mail, whatever its case: at most two, which is too many to mean one."""
+        return await self._find({"email_lower": email.lower()}, limit=2)
+
+    async def page(self, asked: Page, now: datetime) -> list[Document]:
+        """A page of all contacts, the newest first."""
+        return await self._page_by_id([{}], Prefix.CONTACT, asked, TimeRange(), now)
+
+    async def save(
+        self,
+        drafts: Iterable[Draft],
+        session: Session,
+        *,
+        seen: dict[str, datetime] | None = None,
+        unchanged_since_read: bool = False,
+    ) -> None:
+        """Insert the new ones; of the others set what changed. TransientError where one is no longer there.
+
+        Every save writes the document, so that two transactions on one contact never pass each other unseen; with
+        `unchanged_since_read` no other may have been stored since the contact was read.
+        """
+        seen, new, operations = seen or {}, [], []
+        for draft in drafts:
+            if draft.stored is None:
+                new.append(
+                    {**draft.document, "version": 1} | ({"last_seen_at": seen[draft.id]} if draft.id in seen else {})
+                )
+            else:
+                operations.append(self._update(draft, seen.get(draft.id), guarded=unchanged_since_read))
+        await self._database.insert(self.COLLECTION, new, session)
+        if await self._database.bulk(self.COLLECTION, operations, session) != len(operations):
+            raise TransientError("a contact was deleted or merged meanwhile")
+
+    def _update(self, draft: Draft, seen: datetime | None, *, guarded: bool) -> Operation:
+        changed = draft.changed()
+        update: Document = {"$inc": {"version": 1}}
+        if seen is not None:
+            update["$max"] = {"last_seen_at": seen}
+        if kept := {name: value for name, value in changed.items() if value is not None}:
+            update["$set"] = kept
+        if cleared := [name for name, value in changed.items() if value is None]:
+            update["$unset"] = dict.fromkeys(cleared, "")
+        guard = {"_id": draft.id, "workspace_id": self._workspace_id}
+        if (changed or guarded) and draft.stored is not None:
+            guard["version"] = draft.stored["version"]
+        return UpdateOne(guard, update)
+
+    async def _with_emails(self, emails: Sequence[str]) -> dict[str, Document]:
+        if not emails:
+            return {}
+        return {row["_id"]: row for row in await self._find({"email_lower": {"$in": list(emails)}})}

@@ -1,0 +1,302 @@
+"""The seam to MongoDB: one small set of calls over Motor or PyMongo Async, with errors in the gateway's words."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+import pymongo
+from bson.codec_options import CodecOptions
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, IndexModel
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    DuplicateKeyError,
+    InvalidURI,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+)
+from pymongo.monitoring import CommandListener
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from gateway.errors import BadRequestError, StartupError, UnavailableError
+from gateway.settings import MongoDriver, Settings
+
+Document = dict[str, Any]
+Filter = Mapping[str, Any]
+Operation = Any
+Session = Any
+_COMMIT_ATTEMPTS = 3
+_LONG_SECONDS = 3600  # for what grows with all that is stored: building an index, deleting a workspace
+_IDLE_MILLISECONDS = 500
+_ONE_BATCH = 100_000  # a page arrives in one answer (up to 16 MB), not in batches of 101 documents
+# FailedToParse, InvalidResumeToken, CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost, no valid token
+_HISTORY_LOST = frozenset({9, 260, 136, 280, 286, 40647})
+
+
+class TransientError(UnavailableError):
+    """The database did not answer as it should; whether it did what was asked is unknown. Try again in a few seconds."""
+
+
+class HistoryLostError(Exception):
+    """The server no longer knows what came after that token."""
+
+
+class DuplicateError(TransientError):
+    """A unique index refused: somebody else wrote first, and the next look will see it."""
+
+
+class Database:
+    """One database of one deployment. Every call is awaited, returns plain documents, and raises UnavailableError
+    (the server cannot be reached), TransientError (try again from the start) or a driver's error (a mistake of ours)."""
+
+    def __init__(self, uri: str, name: str, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
+        self._motor = settings.mongo_driver is MongoDriver.MOTOR
+        milliseconds = int(settings.mongo_timeout_seconds * 1000)
+        factory: Any = AsyncIOMotorClient if self._motor else AsyncMongoClient
+        try:
+            self._client: Any = factory(
+                uri,
+                appname="gateway",
+                tz_aware=True,
+                timeoutMS=milliseconds,
+                serverSelectionTimeoutMS=milliseconds,
+                connectTimeoutMS=milliseconds,
+                waitQueueTimeoutMS=milliseconds,
+                event_listeners=list(listeners),
+            )
+        except (InvalidURI, ConfigurationError) as error:
+            raise StartupError(f"GATEWAY_MONGO_URI is not usable: {error}.") from None
+        self._database: Any = self._client.get_database(
+            name,
+            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
+            write_concern=WriteConcern("majority"),
+            read_concern=ReadConcern("majority"),
+        )
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        closed = self._client.close()
+        if not self._motor:
+            await closed
+
+    async def check_deployment(self) -> None:
+        """Pass where transactions and change streams work; StartupError says what is there instead."""
+        try:
+            async with translated():
+                hello = await self._database.command("hello")
+        except OperationFailure as error:
+            raise StartupError(
+                f"The database refuses: {error}. Check the user and password in GATEWAY_MONGO_URI."
+            ) from None
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise StartupError(
+                "The MongoDB of GATEWAY_MONGO_URI is a standalone server, without transactions: make it a replica set (one node is enough)."
+            )
+
+    async def ping(self) -> None:
+        """Pass if the server answers."""
+        async with translated():
+            await self._database.command("ping")
+
+    async def find_one(self, collection: str, filter_: Filter) -> Document | None:
+        """The first document that matches."""
+        async with translated():
+            found: Document | None = await self._database[collection].find_one(filter_)
+            return found
+
+    async def find(
+        self,
+        collection: str,
+        filter_: Filter,
+        *,
+        sort: Mapping[str, int] | None = None,
+        limit: int = 0,
+        projection: Sequence[str] | None = None,
+    ) -> list[Document]:
+        """The documents that match, in one list."""
+        async with translated():
+            cursor = self._database[collection].find(
+                filter_, projection, limit=limit, sort=list(sort.items()) if sort else None, batch_size=_ONE_BATCH
+            )
+            found: list[Document] = await cursor.to_list(None)
+            return found
+
+    async def aggregate(self, collection: str, pipeline: Sequence[Filter]) -> list[Document]:
+        """The documents that the pipeline gives, in one list."""
+        async with translated():
+            cursor = self._database[collection].aggregate(list(pipeline), batchSize=_ONE_BATCH)
+            found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
+            return found
+
+    async def count(self, collection: str, filter_: Filter) -> int:
+        """How many documents match."""
+        async with translated():
+            return int(await self._database[collection].count_documents(filter_))
+
+    async def insert(self, collection: str, documents: Sequence[Document], session: Session = None) -> None:
+        """Insert them, in order, all or (in a transaction) none; DuplicateError where one is there already."""
+        async with translated():
+            if documents:
+                await self._database[collection].insert_many(documents, session=session)
+
+    async def update(self, collection: str, filter_: Filter, change: Filter, *, upsert: bool = False) -> int:
+        """Change the first document that matches; how many matched or were inserted."""
+        async with translated():
+            result = await self._database[collection].update_one(filter_, change, upsert=upsert)
+            return int(result.matched_count) + (result.upserted_id is not None)
+
+    async def bulk(self, collection: str, operations: Sequence[Operation], session: Session = None) -> int:
+        """Apply pymongo's operations, in order; how many documents were matched."""
+        if not operations:
+            return 0
+        async with translated():
+            result = await self._database[collection].bulk_write(operations, session=session)
+            return int(result.matched_count)
+
+    async def delete(self, collection: str, filter_: Filter) -> int:
+        """Delete every document that matches; how many there were."""
+        async with translated():
+            with pymongo.timeout(_LONG_SECONDS):
+                return int((await self._database[collection].delete_many(filter_)).deleted_count)
+
+    async def create_indexes(self, collection: str, indexes: Sequence[IndexModel]) -> None:
+        """Build what is missing of these indexes; what is there stays."""
+        async with translated():
+            with pymongo.timeout(_LONG_SECONDS):
+                await self._database[collection].create_indexes(list(indexes))
+
+    async def transaction(self, body: Callable[[Session], Awaitable[None]]) -> None:
+        """Run the body in one transaction, once. TransientError: it may or may not have been stored, look before another try."""
+        async with translated(), self._session() as session:
+            begun = session.start_transaction(
+                write_concern=WriteConcern("majority"), read_concern=ReadConcern("snapshot")
+            )
+            if not self._motor:
+                await begun
+            try:
+                await body(session)
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError  # the driver swallowed it
+            except BaseException:
+                await _abort(session)
+                raise
+            await _commit(session)
+
+    @asynccontextmanager
+    async def watch(self, collections: Sequence[str], resume_after: str | None = None) -> AsyncIterator["Inserts"]:
+        """The inserts into those collections from now on, or after that token. HistoryLostError where it is too old or no token."""
+        pipeline = [{"$match": {"ns.coll": {"$in": list(collections)}, "operationType": "insert"}}]
+        token = None if resume_after is None else {"_data": resume_after}
+        async with translated():
+            try:
+                opened = self._database.watch(pipeline, resume_after=token, max_await_time_ms=_IDLE_MILLISECONDS)
+                async with opened if self._motor else await opened as stream:
+                    yield Inserts(stream)
+            except OperationFailure as error:
+                if error.code in _HISTORY_LOST:
+                    raise HistoryLostError(str(error)) from error
+                raise
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Session]:
+        session = self._client.start_session()
+        if self._motor:
+            session = await session
+        async with session:
+            yield session
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """One document that was inserted, as it was then, and the token that leads to what comes after it."""
+
+    collection: str
+    document: Document
+    token: str
+    at: tuple[int, int]  # the cluster's time: tokens do not sort, these do; one transaction's inserts share it
+
+
+class Inserts:
+    """An open stream of inserts, in the order of their commits."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def next(self) -> Insert | None:
+        """The next one; None where none came for a while."""
+        change = await self._stream.try_next()
+        if change is None:
+            return None
+        time = change["clusterTime"]
+        return Insert(change["ns"]["coll"], change["fullDocument"], change["_id"]["_data"], (time.time, time.inc))
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Errors of either driver, told in the words of this room."""
+    try:
+        yield
+    except (ServerSelectionTimeoutError, WaitQueueTimeoutError) as error:
+        raise UnavailableError from error
+    except DuplicateKeyError as error:
+        raise DuplicateError from error
+    except (AutoReconnect, NetworkTimeout) as error:
+        raise TransientError from error
+    except UnicodeEncodeError as error:  # what is stored was checked; this is a text that something is looked up by
+        raise BadRequestError(
+            "A text contains a lone surrogate, which is no character: send whole characters."
+        ) from error
+    except PyMongoError as error:
+        if _is_transient(error):
+            raise (DuplicateError if _is_duplicate(error) else TransientError) from error
+        raise
+
+
+_DUPLICATE = frozenset({11000})
+# Not found, timed out, stepping down, conflicting, unavailable: codes that ask for another try, with or without a label.
+_TRANSIENT = frozenset(
+    {24, 50, 64, 89, 91, 112, 133, 134, 189, 246, 251, 262, 9001, 10107, 11600, 11601, 11602, 13435, 13436}
+)
+
+
+def _codes(error: PyMongoError) -> set[int]:
+    """Every code that an error carries, in itself or for single writes."""
+    details = getattr(error, "details", None) or {}
+    inner = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+    return {code for code in (getattr(error, "code", None), *(item.get("code") for item in inner)) if code is not None}
+
+
+def _is_duplicate(error: PyMongoError) -> bool:
+    return bool(_codes(error) & _DUPLICATE)
+
+
+def _is_transient(error: PyMongoError) -> bool:
+    labels = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
+    labelled = any(error.has_error_label(label) for label in labels)
+    return labelled or error.timeout or bool(_codes(error) & (_TRANSIENT | _DUPLICATE))
+
+
+async def _commit(session: Session) -> None:
+    for attempt in range(1, _COMMIT_ATTEMPTS + 1):
+        try:
+            await session.commit_transaction()
+        except PyMongoError as error:
+            if attempt == _COMMIT_ATTEMPTS or not error.has_error_label("UnknownTransactionCommitResult"):
+                raise
+        else:
+            return
+
+
+async def _abort(session: Session) -> None:
+    try:
+        await session.abort_transaction()
+    except PyMongoError:
+        return  # the server forgets a transaction that nobody ends; what stopped the body is what counts

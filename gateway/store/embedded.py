@@ -1,0 +1,249 @@
+"""The embedded server: MongoDB for a machine without one, a child process with its data in one folder.
+
+One process owns it at a time (a lock in the folder), others find it there. What a killed owner left behind is ended
+and started anew on the same port; the server syncs every commit, so that nothing acknowledged is lost by that.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import structlog
+
+from gateway.errors import StartupError
+
+HOST = "127.0.0.1"
+# Change streams reach back as far as this history: a day, or a million changes, for cursors of subscriptions.
+_HISTORY = ("--oplog-retention-seconds", "86400", "--oplog-max-entries", "1000000")
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_OWNER_PATIENCE_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def embedded_server(data: Path, executable: str, *, share: bool = False) -> AsyncIterator[str]:
+    """The URI of the embedded server of that folder, for as long as the context is open.
+
+    With `share`, another process's server serves too; else this process becomes its owner, or StartupError says who is.
+    """
+    async with _taken(data, share=share) as owner:
+        if not owner:
+            yield uri_of(_record(data)["port"])
+            return
+        server = _Server(data, executable)
+        try:
+            await server.start()
+            guard = asyncio.create_task(server.keep_alive())
+            try:
+                yield uri_of(server.port)
+            finally:
+                guard.cancel()
+                await asyncio.wait([guard])
+        finally:
+            with (data / "users").open("a+") as users:
+                if share:  # others may be using it: wait for them, and let nobody begin while it ends
+                    await asyncio.to_thread(fcntl.flock, users, fcntl.LOCK_EX)
+                await asyncio.shield(server.stop())
+
+
+def uri_of(port: int) -> str:
+    """How a driver reaches the server on that port."""
+    return f"mongodb://{HOST}:{port}/?directConnection=true"
+
+
+class _Server:
+    """The child process of one folder."""
+
+    def __init__(self, data: Path, executable: str) -> None:
+        self._data = data
+        self._program = _find(executable)
+        self._process: asyncio.subprocess.Process | None = None
+        self._spawning: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("gateway.embedded")
+        self.port = 0
+
+    async def start(self) -> None:
+        """Start it where its data lies, on the port it had before if that is free."""
+        await asyncio.to_thread(_end_orphan, self._data)
+        before = _record(self._data).get("port", 0)
+        self.port = before if before and _free(before) else _any_free_port()
+        await self._spawn()
+
+    async def stop(self) -> None:
+        """End it and wait until it has."""
+        if self._spawning is not None:
+            await asyncio.wait([self._spawning])
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        if self.port:
+            _write_record(self._data, {"port": self.port})
+
+    async def keep_alive(self) -> None:
+        """Start it again, on the same port, whenever it dies."""
+        while self._process is not None:
+            code = await self._process.wait()
+            self._log.error("the embedded database died and is started again", exit_code=code, port=self.port)
+            try:
+                await self._spawn()
+            except (StartupError, OSError) as error:
+                self._log.error("the embedded database does not start", reason=str(error))
+                if self._process.returncode is None:
+                    self._process.kill()
+                await asyncio.sleep(1)
+
+    async def _spawn(self) -> None:
+        with (self._data / "database.log").open("ab") as log:
+            spawning = asyncio.create_subprocess_exec(
+                self._program, "--host", HOST, "--port", str(self.port), "--storage-path", str(_storage(self._data)),
+                "--sync-on-commit", "--log-level", "WARNING", *_HISTORY,
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self._data,
+            )  # fmt: skip
+            self._spawning = asyncio.create_task(self._spawned(spawning))
+            await asyncio.shield(self._spawning)  # a signal meanwhile must not leave a child that nobody knows
+        assert self._process is not None  # noqa: S101 - it was just spawned
+        await self._answering(self._process)
+
+    async def _spawned(self, spawning: Coroutine[Any, Any, asyncio.subprocess.Process]) -> None:
+        self._process = await spawning
+        _write_record(self._data, {"port": self.port, "pid": self._process.pid, "owner": os.getpid()})
+
+    async def _answering(self, process: asyncio.subprocess.Process) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if process.returncode is not None:
+                raise StartupError(
+                    f"The embedded database ended with exit code {process.returncode} at its start: {self._data / 'database.log'} says why. "
+                    "If its data was damaged, move that folder away, or name another with --data."
+                )
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(HOST, self.port)
+                writer.close()
+                return
+            await asyncio.sleep(0.05)
+        raise StartupError(
+            f"The embedded database did not answer within {_START_SECONDS:g} seconds: see {self._data / 'database.log'}."
+        )
+
+
+@asynccontextmanager
+async def _taken(data: Path, *, share: bool) -> AsyncIterator[bool]:
+    """Hold the folder's lock and give True; where another process holds it and its server will do, use that and give False."""
+    deadline = time.monotonic() + _OWNER_PATIENCE_SECONDS
+    with (data / "lock").open("a+") as lock, (data / "users").open("a+") as users:
+        while not _lock(lock, fcntl.LOCK_EX):
+            # An owner that ends waits until it holds `users` alone: what still runs under our share of it stays.
+            if share and _lock(users, fcntl.LOCK_SH):
+                if _running(data):
+                    yield False
+                    return
+                fcntl.flock(users, fcntl.LOCK_UN)
+            if time.monotonic() > deadline:
+                owner = _record(data).get("owner", "unknown")
+                raise StartupError(
+                    f"The data folder {data} is in use by process {owner}: stop it, or name another folder with --data."
+                )
+            await asyncio.sleep(0.1)
+        yield True
+
+
+def _lock(file: Any, mode: int) -> bool:
+    try:
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _end_orphan(data: Path) -> None:
+    """End the server that a killed owner left running on this folder; the lock says that nobody else owns it."""
+    for process in psutil.process_iter():
+        if _serves(process, data):
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(_STOP_SECONDS)
+
+
+def _serves(process: psutil.Process, data: Path) -> bool:
+    """Whether that process is the server of this very folder (ids of processes are used again)."""
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return False
+    return "--storage-path" in command and str(_storage(data)) in command
+
+
+def _running(data: Path) -> bool:
+    record = _record(data)
+    if "port" not in record or "pid" not in record or _free(record["port"]):
+        return False
+    try:
+        return _serves(psutil.Process(record["pid"]), data)
+    except psutil.Error:
+        return False
+
+
+def _record(data: Path) -> dict[str, int]:
+    """What the last owner wrote, as far as it is usable."""
+    try:
+        found = orjson.loads((data / "database.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    largest = {"port": 65_535, "pid": 2**31 - 1, "owner": 2**31 - 1}
+    numbers = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in numbers if type(value) is int and 0 < value <= largest.get(name, 0)}
+
+
+def _write_record(data: Path, record: dict[str, Any]) -> None:
+    temporary = data / "database.json.new"
+    temporary.write_bytes(orjson.dumps(record))
+    temporary.replace(data / "database.json")
+
+
+def _storage(data: Path) -> Path:
+    return data / "database"
+
+
+def _find(executable: str) -> str:
+    found = shutil.which(executable) or shutil.which(executable, path=str(Path(sys.executable).parent))
+    if found is None:
+        raise StartupError(
+            f"The embedded database's program '{executable}' was not found: run 'make install', "
+            "name another with GATEWAY_EMBEDDED_SERVER, or set GATEWAY_MONGO_URI to a MongoDB replica set."
+        )
+    return str(Path(found).absolute())
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

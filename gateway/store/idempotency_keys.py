@@ -1,0 +1,41 @@
+"""Idempotency keys of every mutation but tracking (an event keeps its own key, for ever)."""
+
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from pymongo import ASCENDING, IndexModel
+
+from gateway.domain.idempotency import Claim
+from gateway.store.driver import Document, Session
+from gateway.store.repositories import Repository
+
+KEPT = timedelta(days=7)
+
+
+class IdempotencyKeys(Repository):
+    """The keys of one workspace: what each one's first call gave."""
+
+    COLLECTION: ClassVar[str] = "idempotency_keys"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING), ("key", ASCENDING)], unique=True, name="key"),
+        IndexModel([("at", ASCENDING)], expireAfterSeconds=int(KEPT.total_seconds()), name="expiry"),
+    )
+
+    async def result_of(self, claim: Claim) -> Document | None:
+        """What the first call with this key gave; None if this is the first. UserProblem: it had another input."""
+        row = next(iter(await self._find({"key": claim.key})), None)
+        if row is None:
+            return None
+        claim.check(row["fingerprint"])
+        return dict(row["result"])
+
+    async def keep(self, claim: Claim, result: Document, now: datetime, session: Session) -> None:
+        """Remember what this call gives; DuplicateError where another call with the key was faster."""
+        row = {
+            "workspace_id": self._workspace_id,
+            "key": claim.key,
+            "fingerprint": claim.fingerprint,
+            "result": result,
+            "at": now,
+        }
+        await self._database.insert(self.COLLECTION, [row], session)

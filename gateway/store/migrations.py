@@ -1,0 +1,122 @@
+"""Indexes and numbered migrations: recorded, idempotent, one process at a time."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psutil
+import tenacity
+
+from gateway.domain.clocks import Clock
+from gateway.errors import StartupError, UnavailableError
+from gateway.store.driver import Database, DuplicateError
+from gateway.store.stores import REPOSITORIES
+from gateway.store.workspaces import Keys, Workspaces
+
+COLLECTION = "migrations"
+_LOCK = "lock"
+_LEASE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step that every database takes once; `run` must bear being run again after a crash."""
+
+    number: int
+    name: str
+    run: Callable[[Database], Awaitable[None]]
+
+
+async def build_indexes(database: Database) -> None:
+    """Build every index that a repository declares and the database lacks."""
+    declared = [(Workspaces.COLLECTION, Workspaces.INDEXES), (Keys.COLLECTION, Keys.INDEXES)]
+    declared += [(repository.COLLECTION, repository.INDEXES) for repository in REPOSITORIES]
+    for collection, indexes in declared:
+        await database.create_indexes(collection, indexes)
+
+
+MIGRATIONS = (Migration(1, "collections and indexes", build_indexes),)
+
+
+async def migrate(database: Database, clock: Clock, *, owner: str, patience: float = 60) -> list[Migration]:
+    """Bring the database to this version; which migrations ran now. Several processes may call it at once: they take turns."""
+    await database.check_deployment()
+    async with _locked(database, clock, owner, patience):
+        await build_indexes(database)
+        done = {row["_id"] for row in await database.find(COLLECTION, {})}
+        pending = [step for step in MIGRATIONS if step.number not in done]
+        for step in pending:
+            await step.run(database)
+            await database.update(
+                COLLECTION, {"_id": step.number}, {"$set": {"name": step.name, "at": clock()}}, upsert=True
+            )
+        return pending
+
+
+async def pending_migrations(database: Database) -> list[Migration]:
+    """The migrations that this database has not taken."""
+    done = {row["_id"] for row in await database.find(COLLECTION, {})}
+    return [step for step in MIGRATIONS if step.number not in done]
+
+
+async def probe(database: Database, now: datetime) -> None:
+    """Pass if the database can be read and written: a full disk lets reads go on."""
+    await database.update("probes", {"_id": "readyz"}, {"$set": {"at": now}}, upsert=True)
+
+
+class _LockedError(Exception):
+    """Another process holds the lock."""
+
+
+@asynccontextmanager
+async def _locked(database: Database, clock: Clock, owner: str, patience: float) -> AsyncIterator[None]:
+    turns = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(_LockedError),
+        wait=tenacity.wait_random(0.05, 0.2),
+        stop=tenacity.stop_after_delay(patience),
+        reraise=True,
+    )
+    try:
+        await turns(_take, database, clock, owner)
+    except _LockedError:
+        raise StartupError(
+            f"Another process has been migrating the database for more than {patience:g} seconds: wait for it, then try again."
+        ) from None
+    renewing = asyncio.create_task(_keep(database, clock, owner))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])
+        await database.delete(COLLECTION, {"_id": _LOCK, "owner": owner})
+
+
+async def _take(database: Database, clock: Clock, owner: str) -> None:
+    now = clock()
+    held: dict[str, Any] = {"owner": owner, "until": now + _LEASE}
+    try:
+        await database.insert(COLLECTION, [{"_id": _LOCK, **held}])
+    except DuplicateError:
+        lock = await database.find_one(COLLECTION, {"_id": _LOCK}) or held
+        if lock["until"] >= now and not _is_dead(lock["owner"]):
+            raise _LockedError from None
+        if not await database.update(COLLECTION, {"_id": _LOCK, "until": lock["until"]}, {"$set": held}):
+            raise _LockedError from None
+
+
+async def _keep(database: Database, clock: Clock, owner: str) -> None:
+    while True:
+        await asyncio.sleep(_LEASE.total_seconds() / 3)
+        with contextlib.suppress(UnavailableError):
+            await database.update(COLLECTION, {"_id": _LOCK, "owner": owner}, {"$set": {"until": clock() + _LEASE}})
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the lock's owner, `host:process id`, was a process of this machine that is no more."""
+    host, _, process = owner.rpartition(":")
+    return host == socket.gethostname() and process.isdigit() and not psutil.pid_exists(int(process))

@@ -1,0 +1,122 @@
+"""What every repository shares: one workspace, pages by keyset, one read for the children of many parents."""
+
+import asyncio
+import itertools
+import operator
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from pymongo import IndexModel
+
+from gateway.domain.ids import Prefix, id_time, lowest_id
+from gateway.domain.pages import Page
+from gateway.domain.times import TimeRange
+from gateway.store.driver import Database, Document
+
+# On MongoDB an indexed sort with a limit reads just the page, and the first window could be the only one. The embedded
+# servers read all that a filter finds before they cut it off, so there a page looks at newest (or oldest) rows first.
+_WINDOWS = (timedelta(minutes=1), timedelta(minutes=30), timedelta(hours=12), timedelta(days=12))
+
+
+class Repository:
+    """One collection, opened for one workspace: every filter and every document names it."""
+
+    COLLECTION: ClassVar[str]
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = ()
+
+    def __init__(self, database: Database, workspace_id: str) -> None:
+        self._database = database
+        self._workspace_id = workspace_id
+
+    async def by_ids(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The documents with those ids, by id."""
+        return {row["_id"]: row for row in await self._find({"_id": _one_or_in(ids)})} if ids else {}
+
+    async def _find(self, filter_: Mapping[str, Any], **options: Any) -> list[Document]:
+        # The workspace comes last: the embedded server, where no index fits the whole filter, takes the first field's.
+        return await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
+
+    async def _page_by_id(
+        self, filters: Sequence[Mapping[str, Any]], prefix: Prefix, asked: Page, times: TimeRange, now: datetime
+    ) -> list[Document]:
+        """The page's rows in its direction, of any of the filters: read in windows that widen until it is full.
+
+        Each filter is on equality, and with `_id` behind it on an index; no row matches two of them.
+        """
+        rows: list[Document] = []
+        direction = 1 if asked.backward else -1
+        for start, end in _windows(prefix, *_bounds(prefix, asked, times), asked.backward, now):
+            if len(rows) >= asked.limit:
+                break
+            bounds = {"_id": {"$gte": start, "$lt": end}}
+            options = {"sort": {"_id": direction}, "limit": asked.limit - len(rows)}
+            found = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
+            rows += sorted(itertools.chain(*found), key=operator.itemgetter("_id"), reverse=not asked.backward)
+        return rows[: asked.limit]
+
+    async def _pages_of_children(
+        self,
+        parents: Sequence[str],
+        match: Mapping[str, Any],
+        sort: Mapping[str, int],
+        limit: int,
+        *,
+        foreign: str,
+        parent_collection: str,
+    ) -> dict[str, list[Document]]:
+        """The first rows of each parent, in one read: an indexed, limited lookup per parent inside the server."""
+        pipeline = [{"$match": {"workspace_id": self._workspace_id, **match}}, {"$sort": dict(sort)}, {"$limit": limit}]
+        found = await self._database.aggregate(
+            parent_collection,
+            [
+                {"$match": {"workspace_id": self._workspace_id, "_id": _one_or_in(parents)}},
+                {"$project": {"_id": 1}},
+                {
+                    "$lookup": {
+                        "from": self.COLLECTION,
+                        "localField": "_id",
+                        "foreignField": foreign,
+                        "pipeline": pipeline,
+                        "as": "children",
+                    }
+                },
+                {"$unwind": "$children"},  # right behind the lookup no array is built, which could pass 16 MB
+                {"$replaceRoot": {"newRoot": "$children"}},
+            ],
+        )
+        rows: dict[str, list[Document]] = {}
+        for row in found:
+            rows.setdefault(row[foreign], []).append(row)
+        return rows
+
+
+def id_bounds(prefix: Prefix, asked: Page, times: TimeRange) -> dict[str, str]:
+    """The condition on `_id` of a page of that time range."""
+    low, high = _bounds(prefix, asked, times)
+    return {"$gte": low, "$lt": high}
+
+
+def _bounds(prefix: Prefix, asked: Page, times: TimeRange) -> tuple[str, str]:
+    """From the first id within to the first without; a page goes from new to old, so `after` is the upper one."""
+    low, high = lowest_id(prefix, times.start), lowest_id(prefix, times.end)
+    if asked.after is not None:
+        high = min(high, asked.after)
+    if asked.before is not None:
+        low = max(low, asked.before + "0")  # no id lies between one and itself with a character more
+    return low, high
+
+
+def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datetime) -> list[tuple[str, str]]:
+    """The range from `low` to `high`, cut into few windows that widen from the end that is wanted first."""
+    if low >= high:
+        return []
+    start, end = id_time(low), min(id_time(high), now + timedelta(minutes=10))
+    reached = [lowest_id(prefix, start + reach if oldest_first else end - reach) for reach in _WINDOWS]
+    edges = sorted({low, high, *(edge for edge in reached if low < edge < high)})
+    pairs = list(itertools.pairwise(edges))
+    return pairs if oldest_first else pairs[::-1]
+
+
+def _one_or_in(values: Sequence[str]) -> Any:
+    return values[0] if len(values) == 1 else {"$in": list(values)}

@@ -1,0 +1,75 @@
+"""Workspaces and their keys: the only collections that are read before it is known which workspace asks."""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from pymongo import ASCENDING, IndexModel
+
+from gateway.store.driver import Database, Document
+
+
+class Workspaces:
+    """Every workspace of this deployment."""
+
+    COLLECTION: ClassVar[str] = "workspaces"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("name", ASCENDING)], unique=True, name="name"),)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert(self, workspace: Document) -> None:
+        """Add a workspace; DuplicateError where its name is taken."""
+        await self._database.insert(self.COLLECTION, [workspace])
+
+    async def find(self, id_or_name: str) -> Document | None:
+        """The workspace with that id, or else that name."""
+        return await self._database.find_one(self.COLLECTION, {"_id": id_or_name}) or await self._database.find_one(
+            self.COLLECTION, {"name": id_or_name}
+        )
+
+    async def all(self) -> list[Document]:
+        """Every workspace, the oldest first."""
+        return await self._database.find(self.COLLECTION, {}, sort={"_id": 1})
+
+    async def update(self, workspace_id: str, values: Document) -> None:
+        """Set these fields."""
+        await self._database.update(self.COLLECTION, {"_id": workspace_id}, {"$set": values})
+
+    async def delete(self, workspace_id: str) -> int:
+        """Delete the workspace itself; how many there were."""
+        return await self._database.delete(self.COLLECTION, {"_id": workspace_id})
+
+
+class Keys:
+    """Every key of this deployment; a key's id is a part of its text, so that it is found without its workspace."""
+
+    COLLECTION: ClassVar[str] = "keys"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="workspace"),
+    )
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert(self, key: Document) -> None:
+        """Add a key."""
+        await self._database.insert(self.COLLECTION, [key])
+
+    async def find(self, key_id: str) -> Document | None:
+        """The key with that id."""
+        return await self._database.find_one(self.COLLECTION, {"_id": key_id})
+
+    async def of(self, workspace_id: str) -> list[Document]:
+        """The keys of a workspace, the oldest first."""
+        return await self._database.find(self.COLLECTION, {"workspace_id": workspace_id}, sort={"_id": 1})
+
+    async def used(self, key_id: str, now: datetime) -> None:
+        """Remember that a key was used."""
+        await self._update(key_id, {"$max": {"last_used_at": now}})
+
+    async def revoke(self, workspace_id: str, key_id: str, now: datetime) -> bool:
+        """Make a key worthless; whether the workspace has it."""
+        return await self._update(key_id, {"$min": {"revoked_at": now}}, workspace_id=workspace_id)
+
+    async def _update(self, key_id: str, change: dict[str, Any], **guard: str) -> bool:
+        return await self._database.update(self.COLLECTION, {"_id": key_id, **guard}, change) == 1

@@ -1,0 +1,189 @@
+"""How contacts are found, listed and changed, and how their events are read, a level at a time."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import strawberry
+
+from gateway.domain.contacts import ContactRole, Document, IdentityKind, identity
+from gateway.domain.events import summary_id_of
+from gateway.domain.pages import Page, PageArguments, connection, page
+from gateway.domain.times import TimeRange, time_range
+from gateway.errors import BadRequestError
+from resolvers.contexts import Context
+from resolvers.events import EventFilter, check_names
+from resolvers.inputs import sent
+from resolvers.scalars import JSONObject
+
+strawberry.enum(ContactRole, description="How well a contact is known.")
+MAX_SUMMARY_NAMES = 100
+_AHEAD = timedelta(minutes=10)
+
+
+@strawberry.input(one_of=True, description="Exactly one key of a contact.")
+class ContactKey:
+    """One key of a contact."""
+
+    id: strawberry.ID | None = strawberry.UNSET
+    external_id: str | None = strawberry.UNSET
+    email: str | None = strawberry.UNSET
+    anonymous_id: str | None = strawberry.UNSET
+
+
+@strawberry.input
+class LocationInput:
+    """Where a contact is."""
+
+    city: str | None = strawberry.UNSET
+    region: str | None = strawberry.UNSET
+    country: str | None = strawberry.UNSET
+
+
+@strawberry.input(
+    description="Who is meant (id, externalId, email or anonymousId, the strongest decides), and what is known of them. "
+    "Omitted: left alone; null: cleared; tags: the whole set; in customAttributes a key with null is removed."
+)
+class UpsertContactInput:
+    """What is known of a contact."""
+
+    id: strawberry.ID | None = strawberry.UNSET
+    external_id: str | None = strawberry.UNSET
+    email: str | None = strawberry.UNSET
+    anonymous_id: str | None = strawberry.UNSET
+    role: ContactRole | None = strawberry.UNSET
+    phone: str | None = strawberry.UNSET
+    name: str | None = strawberry.UNSET
+    first_name: str | None = strawberry.UNSET
+    last_name: str | None = strawberry.UNSET
+    avatar_url: str | None = strawberry.UNSET
+    location: LocationInput | None = strawberry.UNSET
+    signed_up_at: datetime | None = strawberry.UNSET
+    last_seen_at: datetime | None = strawberry.UNSET
+    custom_attributes: JSONObject | None = strawberry.UNSET
+    tags: list[str] | None = strawberry.UNSET
+    unsubscribed_from_emails: bool | None = strawberry.UNSET
+    has_hard_bounced: bool | None = strawberry.UNSET
+    marked_email_as_spam: bool | None = strawberry.UNSET
+    opted_out_subscription_types_count: int | None = strawberry.UNSET
+    idempotency_key: str | None = strawberry.field(default=strawberry.UNSET, description="Holds for 7 days.")
+
+
+async def contact(context: Context, by: ContactKey) -> Document | None:
+    """The contact with that key; of an e-mail the USER, or else the one lead who has it."""
+    ((kind, value),) = sent(by).items()
+    found = list((await context.store.contacts.with_identities([identity(IdentityKind(kind), value)])).values())
+    if not found and kind == IdentityKind.EMAIL:
+        found = await context.store.contacts.with_email(value)
+        if len(found) > 1:
+            raise BadRequestError(f"Several leads share the e-mail '{value}': ask by id, externalId or anonymousId.")
+    return found[0] if found else None
+
+
+async def contacts(context: Context, arguments: PageArguments) -> Document:
+    """A page of all contacts, the newest first."""
+    asked = page(arguments, "contacts", context.principal.workspace_id)
+    rows = await context.store.contacts.page(asked, context.services.clock())
+    return connection(rows, asked, _id)
+
+
+async def events(
+    parents: Sequence[Document], arguments: tuple[PageArguments, EventFilter | None], context: Context
+) -> list[Any]:
+    """Batch: a page of each contact's timeline, newest first; the last days alone unless the filter says when."""
+    page_asked, filter_ = arguments
+    wanted = sent(filter_) or {}
+    times = _timeline(wanted, context)
+    names = check_names(wanted.get("name"))
+    of_contact = wanted.get("contact_id")
+
+    def asked(parent: Document) -> Page:
+        return page(page_asked, "Contact.events", parent["_id"], wanted)
+
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+        ids = [id_ for id_ in ids if of_contact in (None, id_)]
+        return (
+            await context.store.events.pages_of_contacts(ids, of_all, times, names) if ids and not times.empty else {}
+        )
+
+    return await _pages(parents, asked, read, _id)
+
+
+async def event_summaries(
+    parents: Sequence[Document], arguments: tuple[PageArguments, tuple[str, ...] | None], context: Context
+) -> list[Any]:
+    """Batch: a page of each contact's summaries, by name."""
+    page_asked, names = arguments
+    if names is not None and len(names) > MAX_SUMMARY_NAMES:
+        raise BadRequestError(f"'names' has {len(names)} names, and {MAX_SUMMARY_NAMES} are allowed.")
+
+    def asked(parent: Document) -> Page:
+        return page(page_asked, "Contact.eventSummaries", parent["_id"], names)
+
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+        if names is None:
+            return await context.store.summaries.pages_of_contacts(ids, of_all)
+        return await _named_summaries(context, ids, sorted(set(names)), of_all)
+
+    return await _pages(parents, asked, read, lambda row: str(row["name"]))
+
+
+async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[Document | None]:
+    """Batch: each contact's summary of that name."""
+    ids = [summary_id_of(parent["workspace_id"], parent["_id"], name) for parent in parents]
+    found = await context.store.summaries.by_ids(ids)
+    return [found.get(id_) for id_ in ids]
+
+
+async def upsert_contact(context: Context, input_: UpsertContactInput) -> Document:
+    """The payload of `upsertContact`."""
+    document, created = await context.services.contacts.upsert(context.principal.workspace_id, sent(input_, nulls=True))
+    return {"contact": document if context.may_read else None, "created": created}
+
+
+def _timeline(wanted: Document, context: Context) -> TimeRange:
+    now = context.services.clock()
+    if wanted.get("occurred_at"):
+        return time_range(wanted["occurred_at"], now)
+    return TimeRange(now - timedelta(days=context.services.settings.timeline_days), now + _AHEAD)
+
+
+async def _pages(parents: Sequence[Document], asked: Any, read: Any, position: Any) -> list[Any]:
+    """One connection per parent from one read; a cursor that is not this parent's fails for this parent alone."""
+    pages: list[Page | BadRequestError] = []
+    for parent in parents:
+        try:
+            pages.append(asked(parent))
+        except BadRequestError as error:
+            pages.append(error)
+    good = {parent["_id"]: found for parent, found in zip(parents, pages, strict=True) if isinstance(found, Page)}
+    rows = await read(list(good), next(iter(good.values()))) if good else {}
+    return [
+        connection(rows.get(parent["_id"], []), found, position) if isinstance(found, Page) else found
+        for parent, found in zip(parents, pages, strict=True)
+    ]
+
+
+async def _named_summaries(
+    context: Context, contact_ids: Sequence[str], names: Sequence[str], asked: Page
+) -> dict[str, list[Document]]:
+    shown = [
+        name
+        for name in names
+        if (asked.after is None or name > asked.after) and (asked.before is None or name < asked.before)
+    ]
+    ordered = shown[::-1] if asked.backward else shown
+    ids = {
+        (contact_id, name): summary_id_of(context.principal.workspace_id, contact_id, name)
+        for contact_id in contact_ids
+        for name in ordered
+    }
+    found = await context.store.summaries.by_ids(list(ids.values()))
+    return {
+        contact_id: [found[ids[contact_id, name]] for name in ordered if ids[contact_id, name] in found][: asked.limit]
+        for contact_id in contact_ids
+    }
+
+
+def _id(row: Document) -> str:
+    return str(row["_id"])

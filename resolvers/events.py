@@ -1,0 +1,216 @@
+"""How events are found, listed and tracked, and how what belongs to them is read, a level at a time."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import strawberry
+
+from gateway.domain.contacts import Document
+from gateway.domain.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
+from gateway.domain.pages import PageArguments, connection, page
+from gateway.domain.times import time_range
+from gateway.errors import BadRequestError, ErrorCode, UserProblem
+from resolvers.contexts import Context
+from resolvers.inputs import TimeFilter, sent
+from resolvers.scalars import JSONObject, SafeInt
+
+MAX_FILTER_NAMES = 50
+MAX_SUMMARIES = 1000
+
+
+@strawberry.input(description="Conditions on events, ANDed.")
+class EventFilter:
+    """Conditions on events."""
+
+    name: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Any of these names, at most 50.")
+    contact_id: strawberry.ID | None = strawberry.UNSET
+    occurred_at: TimeFilter | None = strawberry.UNSET
+
+
+@strawberry.input(
+    description="Who is meant: the strongest key given decides (id, externalId, email, anonymousId). A contact nobody knows is created."
+)
+class ContactRef:
+    """Who is meant."""
+
+    id: strawberry.ID | None = strawberry.UNSET
+    external_id: str | None = strawberry.UNSET
+    email: str | None = strawberry.UNSET
+    anonymous_id: str | None = strawberry.UNSET
+
+
+@strawberry.input
+class TrackEventInput:
+    """One event."""
+
+    contact: ContactRef
+    name: str = strawberry.field(description="What happened, in the past tense: 'created report'.")
+    occurred_at: datetime | None = strawberry.field(
+        default=strawberry.UNSET, description="Up to 10 years back or 5 minutes ahead; omitted: now."
+    )
+    metadata: JSONObject | None = strawberry.UNSET
+    idempotency_key: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Holds for ever: with it a call may be repeated and counts once."
+    )
+    counts_as_seen: bool | None = strawberry.field(
+        default=True, description="false: something that happened to the contact, not a visit: lastSeenAt stays."
+    )
+
+
+@strawberry.input
+class TrackEventsInput:
+    """Many events."""
+
+    events: list[TrackEventInput] = strawberry.field(description="1 to 1000.")
+
+
+@strawberry.input
+class EventSummaryInput:
+    """A count from before."""
+
+    name: str
+    count: SafeInt
+    first_at: datetime
+    last_at: datetime
+
+
+@strawberry.input
+class ImportEventSummariesInput:
+    """Counts from before, of one contact."""
+
+    contact: ContactRef
+    summaries: list[EventSummaryInput] = strawberry.field(description="1 to 1000, each name once.")
+
+
+@strawberry.input
+class DescribeEventInput:
+    """What an event's name means."""
+
+    name: str
+    description: str | None = strawberry.field(default=strawberry.UNSET, description="null clears it.")
+    archived: bool | None = strawberry.field(
+        default=strawberry.UNSET, description="true: the name no longer counts towards the limit on names."
+    )
+
+
+async def event(context: Context, id_: str) -> Document | None:
+    """The event with that id."""
+    return (await context.store.events.by_ids([id_])).get(id_)
+
+
+async def events(context: Context, filter_: EventFilter | None, arguments: PageArguments) -> Document:
+    """A page of the workspace's events, newest first."""
+    wanted = sent(filter_) or {}
+    asked = page(arguments, "events", context.principal.workspace_id, wanted)
+    now = context.services.clock()
+    times = time_range(wanted.get("occurred_at"), now)
+    names = check_names(wanted.get("name"))
+    rows = await context.store.events.page(asked, times, now, names=names, contact_id=wanted.get("contact_id"))
+    return connection(rows, asked, lambda row: str(row["_id"]))
+
+
+async def contact_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the contact of each event or summary."""
+    found = await context.store.contacts.by_ids(list(dict.fromkeys(parent["contact_id"] for parent in parents)))
+    return [found.get(parent["contact_id"]) for parent in parents]
+
+
+async def definition_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the definition of each event's or summary's name."""
+    found = await context.store.definitions.by_names(list(dict.fromkeys(parent["name"] for parent in parents)))
+    return [found.get(parent["name"]) for parent in parents]
+
+
+async def summary_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the summary that each payload's event was counted in."""
+    ids = [_summary_id(parent["counted"]) for parent in parents]
+    found = await context.store.summaries.by_ids([id_ for id_ in dict.fromkeys(ids) if id_])
+    return [found.get(id_) for id_ in ids]
+
+
+async def track(context: Context, input_: TrackEventInput) -> Document:
+    """The payload of `trackEvent`."""
+    (outcome,) = await context.services.events.track(context.principal.workspace_id, [_command(context, input_)])
+    if isinstance(outcome, UserProblem):
+        raise outcome
+    shown = outcome.event if context.may_read else None
+    return {"event": shown, "counted": shown, "duplicate": outcome.duplicate}
+
+
+async def track_many(context: Context, input_: TrackEventsInput) -> Document:
+    """The payload of `trackEvents`."""
+    most = context.services.settings.max_batch_events
+    if not 1 <= len(input_.events) <= most:
+        raise UserProblem(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"Send from 1 to {most} events in one call, not {len(input_.events)}.",
+            ("events",),
+        )
+    outcomes = await context.services.events.track(
+        context.principal.workspace_id, [_command(context, item) for item in input_.events]
+    )
+    tracked = [outcome for outcome in outcomes if isinstance(outcome, Tracked)]
+    duplicates = sum(outcome.duplicate for outcome in tracked)
+    return {
+        "accepted": len(tracked) - duplicates,
+        "duplicates": duplicates,
+        "rejected": len(outcomes) - len(tracked),
+        "results": [_result(place, outcome) for place, outcome in enumerate(outcomes)],
+    }
+
+
+async def import_summaries(context: Context, input_: ImportEventSummariesInput) -> Document:
+    """The payload of `importEventSummaries`."""
+    values = sent(input_)
+    if not 1 <= len(values["summaries"]) <= MAX_SUMMARIES:
+        raise UserProblem(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"Send from 1 to {MAX_SUMMARIES} summaries in one call, not {len(values['summaries'])}.",
+            ("summaries",),
+        )
+    rows = await context.services.events.import_summaries(
+        context.principal.workspace_id, values["contact"], values["summaries"]
+    )
+    return {"summaries": rows if context.may_read else None}
+
+
+async def describe(context: Context, input_: DescribeEventInput) -> Document:
+    """The payload of `describeEvent`."""
+    values = sent(input_, nulls=True)
+    given = [name for name in ("description", "archived") if name in values]
+    row = await context.services.events.describe(
+        context.principal.workspace_id, values["name"], values.get("description"), values.get("archived"), given
+    )
+    return {"definition": row if context.may_read else None}
+
+
+def check_names(names: list[str] | None) -> list[str] | None:
+    """The names of a filter, if they are not too many; BadRequestError."""
+    if names is not None and len(names) > MAX_FILTER_NAMES:
+        raise BadRequestError(f"filter.name has {len(names)} names, and {MAX_FILTER_NAMES} are allowed.")
+    return names
+
+
+def _command(context: Context, input_: TrackEventInput) -> TrackEvent | UserProblem:
+    try:
+        return track_event(sent(input_), context.services.settings, context.services.clock())
+    except UserProblem as problem:
+        return problem
+
+
+def _summary_id(event_document: Document | None) -> str:
+    if event_document is None:
+        return ""
+    return summary_id_of(event_document["workspace_id"], event_document["contact_id"], event_document["name"])
+
+
+def _result(place: int, outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, UserProblem):
+        return {
+            "index": place,
+            "event_id": None,
+            "duplicate": False,
+            "error": outcome.below("input", "events", str(place)),
+        }
+    return {"index": place, "event_id": outcome.event["_id"], "duplicate": outcome.duplicate, "error": None}

@@ -1,0 +1,42 @@
+"""How anything with an id is found, and who is asking."""
+
+from collections.abc import Sequence
+
+from gateway.domain.contacts import Document
+from gateway.domain.ids import Prefix, prefix_of
+from gateway.errors import BadRequestError
+from resolvers.contexts import Context
+
+MAX_IDS = 100
+
+
+async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
+    """What has those ids, in their order: one read per type."""
+    if len(ids) > MAX_IDS:
+        raise BadRequestError(f"'ids' has {len(ids)} ids, and {MAX_IDS} are allowed.")
+    store = context.store
+    found: dict[str, Document] = {}
+    for prefix, repository in (
+        (Prefix.CONTACT, store.contacts),
+        (Prefix.EVENT, store.events),
+        (Prefix.SUMMARY, store.summaries),
+        (Prefix.DEFINITION, store.definitions),
+    ):
+        found |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
+    me = viewer(context)
+    if me["_id"] in ids:
+        found[me["_id"]] = me
+    if context.principal.workspace_id in ids and (mine := await workspace(context)) is not None:
+        found[context.principal.workspace_id] = mine
+    return [found.get(id_) for id_ in ids]
+
+
+def viewer(context: Context) -> Document:
+    """Who is asking."""
+    principal = context.principal
+    return {"_id": principal.id, "scopes": sorted(scope.value for scope in principal.scopes)}
+
+
+async def workspace(context: Context) -> Document | None:
+    """The workspace of who is asking."""
+    return await context.services.store.workspaces.find(context.principal.workspace_id)

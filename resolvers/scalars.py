@@ -1,0 +1,88 @@
+"""Scalars of our own: how they are read and written."""
+
+import datetime as dt
+from typing import Any, NewType
+
+import strawberry
+from graphql import GraphQLError, ValueNode
+from graphql.utilities import value_from_ast_untyped
+from strawberry.types.scalar import ScalarDefinition
+
+from gateway.domain.metadata import SAFE_INTEGER, parse_rfc3339
+
+SafeInt = NewType("SafeInt", int)
+JSON = NewType("JSON", object)
+JSONObject = NewType("JSONObject", dict[str, Any])
+
+
+def _write_time(at: dt.datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _read_time(value: Any) -> dt.datetime:
+    found = parse_rfc3339(value) if isinstance(value, str) else None
+    if found is None:
+        raise GraphQLError(
+            f'DateTime must be RFC 3339 with an offset, such as "2026-01-31T09:30:00Z", not {_shown(value)}.'
+        )
+    return found
+
+
+def _read_safe_int(value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > SAFE_INTEGER:
+        raise GraphQLError(f"SafeInt must be an integer within plus or minus 2^53 - 1, not {_shown(value)}.")
+    return value
+
+
+def _read_object(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise GraphQLError(f"JSONObject must be an object, not {_shown(value)}.")
+    return value
+
+
+def _read_literal(node: ValueNode, variables: Any = None) -> Any:
+    try:
+        return value_from_ast_untyped(node, variables)
+    except ValueError:  # an integer of thousands of digits
+        raise GraphQLError("A number in this JSON has more digits than can be read: send it as text.") from None
+
+
+def _read_object_literal(node: ValueNode, variables: Any = None) -> Any:
+    return _read_object(_read_literal(node, variables))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+SCALARS: dict[object, ScalarDefinition] = {
+    SafeInt: strawberry.scalar(
+        name="SafeInt",
+        description="An integer within plus or minus 2^53 - 1.",
+        serialize=_same,
+        parse_value=_read_safe_int,
+    ),
+    JSON: strawberry.scalar(
+        name="JSON", description="Any JSON value.", serialize=_same, parse_value=_same, parse_literal=_read_literal
+    ),
+    JSONObject: strawberry.scalar(
+        name="JSONObject",
+        description="A JSON object.",
+        serialize=_same,
+        parse_value=_read_object,
+        parse_literal=_read_object_literal,
+    ),
+    dt.datetime: strawberry.scalar(
+        name="DateTime",
+        description="RFC 3339 in UTC, kept to the millisecond.",
+        serialize=_write_time,
+        parse_value=_read_time,
+    ),
+}

@@ -1,0 +1,130 @@
+"""How subscriptions are served: what each one wants of the bus, and how a notice becomes a payload."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Any
+
+import strawberry
+
+from gateway.bus.notices import Notice, Position
+from gateway.domain.contacts import Document
+from gateway.store.changes import Changes
+from gateway.store.events import Events
+from resolvers.contexts import Context
+from resolvers.events import check_names
+from resolvers.inputs import sent
+
+
+@strawberry.enum
+class EventChange(StrEnum):
+    """What an event notification tells."""
+
+    TRACKED = "TRACKED"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.enum
+class ContactChange(StrEnum):
+    """What a contact notification tells."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.input(description="Conditions on tracked events, ANDed.")
+class EventStreamFilter:
+    """Conditions on tracked events."""
+
+    name: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Any of these names, at most 50.")
+    contact_id: strawberry.ID | None = strawberry.UNSET
+
+
+@strawberry.input(description="Conditions on changes of contacts, ANDed.")
+class ContactStreamFilter:
+    """Conditions on changes of contacts."""
+
+    contact_id: strawberry.ID | None = strawberry.UNSET
+    kind: list[ContactChange] | None = strawberry.UNSET
+
+
+async def stream_cursor(context: Context) -> str:
+    """Where the stream is now."""
+    return await context.services.bus.cursor()
+
+
+async def event_tracked(
+    context: Context, filter_: EventStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per tracked event that is wanted."""
+    asked = sent(filter_) or {}
+    names = None if asked.get("name") is None else frozenset(check_names(asked["name"]) or ())
+    contact_id = asked.get("contact_id")
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        return (
+            notice.collection == Events.COLLECTION
+            and (names is None or row["name"] in names)
+            and (contact_id is None or row["contact_id"] == contact_id)
+        )
+
+    def told(notice: Notice) -> Document:
+        return {"kind": EventChange.TRACKED.value, "event": notice.document, "counted": notice.document}
+
+    async with aclosing(_payloads(context, wanted, told, after, {"event": None, "counted": None})) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def contact_changed(
+    context: Context, filter_: ContactStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per change of a contact that is wanted."""
+    asked = sent(filter_) or {}
+    kinds = None if asked.get("kind") is None else frozenset(asked["kind"])
+    contact_id = asked.get("contact_id")
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        return (
+            notice.collection == Changes.COLLECTION
+            and row["subject"] == "contact"
+            and (kinds is None or row["kind"] in kinds)
+            and (contact_id is None or row["contact_id"] == contact_id)
+        )
+
+    def told(notice: Notice) -> Document:
+        return {"kind": notice.document["kind"], "matches": True, "contact_id": notice.document["contact_id"]}
+
+    nothing = {"matches": False, "contact_id": None}
+    async with aclosing(_payloads(context, wanted, told, after, nothing)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def changed_contact(parents: list[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the contact of each notification, as it is now."""
+    ids = [parent["contact_id"] for parent in parents]
+    found = await context.store.contacts.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [found.get(id_) for id_ in ids]
+
+
+async def _payloads(
+    context: Context,
+    wanted: Callable[[Notice], bool],
+    told: Callable[[Notice], Document],
+    after: str | None,
+    nothing: Document,
+) -> Any:
+    """What the bus gives as notifications, each with its cursor; checkpoints have no object."""
+    asked = None if after is strawberry.UNSET else after
+    notices = context.services.bus.subscribe(context.principal.workspace_id, wanted, asked)
+    async with aclosing(notices) as found:  # type: ignore[type-var]
+        async for item in found:
+            context.forget()
+            if isinstance(item, Position):
+                yield {"cursor": item.cursor, "kind": "CHECKPOINT", **nothing}
+            else:
+                yield {"cursor": item.position.cursor, **told(item)}

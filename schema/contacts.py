@@ -1,0 +1,149 @@
+"""Contacts: people known, leads, and anonymous visitors."""
+
+from datetime import datetime
+from typing import Any
+
+import strawberry
+from strawberry import Info, Parent
+
+from gateway.domain.contacts import ContactRole, display_name
+from resolvers import contacts
+from resolvers.contacts import ContactKey, UpsertContactInput
+from resolvers.events import EventFilter
+from resolvers.inputs import page_arguments
+from resolvers.scalars import JSONObject
+from schema.access import READ, TRACK
+from schema.connections import Connection
+from schema.events import Event, EventSummary
+from schema.nodes import Node
+from schema.problems import UserError, payload
+
+SHOWN_ANONYMOUS_IDS = 100
+
+
+@strawberry.type(description="Where a contact is.")
+class Location:
+    """Where a contact is."""
+
+    city: str | None
+    region: str | None
+    country: str | None
+
+
+@strawberry.type(description="A person: a USER who is known, a LEAD whose e-mail is, or an anonymous VISITOR.")
+class Contact(Node):
+    """A person."""
+
+    external_id: str | None
+    role: ContactRole
+    avatar_url: str | None
+    email: str | None
+    phone: str | None
+    name: str | None
+    first_name: str | None
+    last_name: str | None
+    location: Location | None
+    custom_attributes: JSONObject | None
+    tags: list[str] | None
+    created_at: datetime
+    updated_at: datetime
+    signed_up_at: datetime | None
+    last_seen_at: datetime | None
+    unsubscribed_from_emails: bool
+    has_hard_bounced: bool
+    marked_email_as_spam: bool
+    opted_out_subscription_types_count: int
+
+    @strawberry.field(description="The newest 100, the newest first.")
+    def anonymous_ids(parent: Parent[Any]) -> list[str]:  # noqa: N805
+        """What an anonymous visitor's browser called this contact."""
+        return parent["anonymous_ids"][: -SHOWN_ANONYMOUS_IDS - 1 : -1]
+
+    @strawberry.field(description="The best of names, e-mail, externalId and role.")
+    def display_name(parent: Parent[Any]) -> str:  # noqa: N805
+        """What people call this contact."""
+        return display_name(parent)
+
+    @strawberry.field(
+        description="The timeline, newest first: the last 90 days (by setting), unless filter.occurredAt asks for other times."
+    )
+    async def events(
+        parent: Parent[Any],  # noqa: N805
+        info: Info,
+        filter: EventFilter | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> Connection[Event] | None:
+        """The contact's events."""
+        arguments = (page_arguments(first, after, last, before), filter)
+        return await info.context.load(contacts.events, parent, arguments)
+
+    @strawberry.field(description="By name: all of them, or of those names (at most 100). Kept for ever.")
+    async def event_summaries(
+        parent: Parent[Any],  # noqa: N805
+        info: Info,
+        names: list[str] | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> Connection[EventSummary] | None:
+        """The contact's summaries."""
+        arguments = (
+            page_arguments(first, after, last, before),
+            None if names is strawberry.UNSET or names is None else tuple(names),
+        )
+        return await info.context.load(contacts.event_summaries, parent, arguments)
+
+    @strawberry.field(description="Null if the contact never did it.")
+    async def event_summary(parent: Parent[Any], info: Info, name: str) -> EventSummary | None:  # noqa: N805
+        """The contact's summary of one name."""
+        return await info.context.load(contacts.event_summary, parent, name)
+
+
+@strawberry.type
+class UpsertContactPayload:
+    """The contact as it is now."""
+
+    contact: Contact | None = strawberry.field(description="Null for a key that may not READ.")
+    created: bool
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class ContactQuery:
+    """The root fields that read contacts."""
+
+    @strawberry.field(
+        directives=[READ],
+        description="The contact with that key; of an e-mail the USER, or else the one LEAD who has it.",
+    )
+    async def contact(self, info: Info, by: ContactKey) -> Contact | None:
+        """One contact."""
+        return await contacts.contact(info.context, by)
+
+    @strawberry.field(directives=[READ], description="All contacts, the newest first.")
+    async def contacts(
+        self,
+        info: Info,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> Connection[Contact] | None:
+        """A page of contacts."""
+        return await contacts.contacts(info.context, page_arguments(first, after, last, before))
+
+
+@strawberry.type
+class ContactMutation:
+    """The root fields that change contacts."""
+
+    @strawberry.mutation(
+        directives=[TRACK], description="Create a contact, or state facts about the one that has this key."
+    )
+    async def upsert_contact(self, info: Info, input: UpsertContactInput) -> UpsertContactPayload | None:
+        """Create or update."""
+        return await payload(contacts.upsert_contact, info, input, contact=None, created=False)

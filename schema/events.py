@@ -1,0 +1,294 @@
+"""Events, their typed metadata, their summaries and definitions."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import strawberry
+from strawberry import Info, Parent
+
+from resolvers import events
+from resolvers.events import (
+    DescribeEventInput,
+    EventFilter,
+    ImportEventSummariesInput,
+    TrackEventInput,
+    TrackEventsInput,
+)
+from resolvers.inputs import page_arguments
+from resolvers.scalars import JSON, JSONObject, SafeInt
+from schema.access import READ, TRACK
+from schema.connections import Connection
+from schema.nodes import Node, Stored
+from schema.problems import UserError, payload, user_error
+
+if TYPE_CHECKING:
+    from schema.contacts import Contact
+
+Document = dict[str, Any]
+LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+
+
+@strawberry.interface(description="One key of an event's metadata, in the type that its value has.")
+class MetadataEntry(Stored):
+    """One key of an event's metadata."""
+
+    @classmethod
+    def resolve_type(cls, value: Any, _info: Any, _abstract: Any) -> str:
+        """An entry is stored with the name of its type."""
+        return str(value["type"])
+
+    key: str
+
+
+@strawberry.type
+class TextMetadata(MetadataEntry):
+    """A text."""
+
+    text: str
+
+
+@strawberry.type
+class NumberMetadata(MetadataEntry):
+    """A number."""
+
+    number: float
+    exact: str = strawberry.field(description="Every digit, also of integers beyond 2^53.")
+
+
+@strawberry.type
+class BooleanMetadata(MetadataEntry):
+    """Yes or no."""
+
+    boolean: bool
+
+
+@strawberry.type(description="A key that ends in _date with unix seconds, or any RFC 3339 text.")
+class DateMetadata(MetadataEntry):
+    """A time."""
+
+    date: datetime
+
+
+@strawberry.type(description='An http(s) text, or an object {"url", "value"}.')
+class LinkMetadata(MetadataEntry):
+    """A link."""
+
+    url: str
+    label: str | None
+
+
+@strawberry.type(description='An object {"amount", "currency"}, the amount in minor units.')
+class MoneyMetadata(MetadataEntry):
+    """An amount of money."""
+
+    amount_minor: SafeInt
+    currency: str = strawberry.field(description="ISO 4217.")
+    formatted: str
+
+
+@strawberry.enum
+class StripeObject(StrEnum):
+    """What a Stripe id names."""
+
+    INVOICE = "INVOICE"
+    CHARGE = "CHARGE"
+    CUSTOMER = "CUSTOMER"
+
+
+@strawberry.type(
+    description="The keys stripe_invoice, stripe_charge and stripe_customer; of test mode where livemode is false beside them."
+)
+class StripeMetadata(MetadataEntry):
+    """An object at Stripe."""
+
+    object: StripeObject
+    stripe_id: str
+    url: str = strawberry.field(description="Its page in Stripe's dashboard.")
+
+
+@strawberry.type(description="What is none of the other types: lists, other objects, null.")
+class JsonMetadata(MetadataEntry):
+    """Any JSON."""
+
+    json: JSON | None
+
+
+METADATA_TYPES = [
+    TextMetadata,
+    NumberMetadata,
+    BooleanMetadata,
+    DateMetadata,
+    LinkMetadata,
+    MoneyMetadata,
+    StripeMetadata,
+    JsonMetadata,
+]
+
+
+@strawberry.type(description="An event's name, and what it means. It is there from the name's first use on.")
+class EventDefinition(Node):
+    """An event's name."""
+
+    name: str
+    description: str | None
+    archived: bool
+
+
+@strawberry.type(description="Something that a contact did. The order of ids is the order of occurredAt.")
+class Event(Node):
+    """Something that a contact did."""
+
+    name: str
+    occurred_at: datetime
+    received_at: datetime
+    metadata: list[MetadataEntry] = strawberry.field(description="In the order sent.")
+    metadata_json: JSONObject = strawberry.field(description="As sent.")
+
+    @strawberry.field(description="Who did it; null while the contact is being erased.")
+    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+        """Who did it."""
+        return await info.context.load(events.contact_of, parent)
+
+    @strawberry.field
+    async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
+        """What its name means."""
+        return await info.context.load(events.definition_of, parent)
+
+
+@strawberry.type(description="How often, and when first and last, a contact did something: kept for ever.")
+class EventSummary(Node):
+    """How often a contact did something."""
+
+    name: str
+    count: SafeInt
+    first_at: datetime
+    last_at: datetime
+
+    @strawberry.field
+    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045
+        """Who did it."""
+        return await info.context.load(events.contact_of, parent)
+
+    @strawberry.field
+    async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
+        """What its name means."""
+        return await info.context.load(events.definition_of, parent)
+
+
+@strawberry.type
+class TrackEventPayload:
+    """What became of one event."""
+
+    event: Event | None = strawberry.field(description="Null for a key that may not READ.")
+    duplicate: bool = strawberry.field(
+        description="Whether this idempotencyKey had been tracked before: the event is the first call's."
+    )
+    user_errors: list[UserError]
+
+    @strawberry.field(description="The contact's summary of that name, this event included.")
+    async def summary(parent: Parent[Any], info: Info) -> EventSummary | None:  # noqa: N805
+        """The summary that the event was counted in."""
+        return await info.context.load(events.summary_of, parent)
+
+
+@strawberry.type
+class TrackEventResult:
+    """What became of one event of many."""
+
+    index: int
+    event_id: strawberry.ID | None
+    duplicate: bool
+
+    @strawberry.field
+    def error(parent: Parent[Any]) -> UserError | None:  # noqa: N805
+        """Why it was not tracked."""
+        return None if parent["error"] is None else user_error(parent["error"])
+
+
+@strawberry.type
+class TrackEventsPayload:
+    """What became of many events."""
+
+    accepted: int = strawberry.field(description="How many were stored by this call.")
+    duplicates: int = strawberry.field(description="How many had been stored before.")
+    rejected: int = strawberry.field(description="How many have an error.")
+    results: list[TrackEventResult] = strawberry.field(description="One per event, in order.")
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class ImportEventSummariesPayload:
+    """The summaries as they are now."""
+
+    summaries: list[EventSummary] | None = strawberry.field(
+        description="In the order sent. Null for a key that may not READ."
+    )
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class DescribeEventPayload:
+    """The definition as it is now."""
+
+    definition: EventDefinition | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class EventQuery:
+    """The root fields that read events."""
+
+    @strawberry.field(directives=[READ])
+    async def event(self, info: Info, id: strawberry.ID) -> Event | None:
+        """The event with that id."""
+        return await events.event(info.context, id)
+
+    @strawberry.field(directives=[READ], description="The whole workspace's events, newest first.")
+    async def events(
+        self,
+        info: Info,
+        filter: EventFilter | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> Connection[Event] | None:
+        """A page of events."""
+        return await events.events(info.context, filter, page_arguments(first, after, last, before))
+
+
+_TRACKED_NONE: Document = {"event": None, "counted": None, "duplicate": False}
+
+
+@strawberry.type
+class EventMutation:
+    """The root fields that track."""
+
+    @strawberry.mutation(directives=[TRACK], description="Track one event. A contact nobody knows is created.")
+    async def track_event(self, info: Info, input: TrackEventInput) -> TrackEventPayload | None:
+        """Track one event."""
+        return await payload(events.track, info, input, **_TRACKED_NONE)
+
+    @strawberry.mutation(
+        directives=[TRACK],
+        description="Track up to 1000 events: one result each, in order; a bad one never spoils its neighbours.",
+    )
+    async def track_events(self, info: Info, input: TrackEventsInput) -> TrackEventsPayload | None:
+        """Track many events."""
+        return await payload(events.track_many, info, input, accepted=0, duplicates=0, rejected=0, results=[])
+
+    @strawberry.mutation(
+        directives=[TRACK],
+        description="Counts from before: a summary keeps what is imported beside what is tracked; importing a name again replaces that part.",
+    )
+    async def import_event_summaries(
+        self, info: Info, input: ImportEventSummariesInput
+    ) -> ImportEventSummariesPayload | None:
+        """Import counts."""
+        return await payload(events.import_summaries, info, input, summaries=None)
+
+    @strawberry.mutation(directives=[TRACK], description="Say what an event's name means, or archive it.")
+    async def describe_event(self, info: Info, input: DescribeEventInput) -> DescribeEventPayload | None:
+        """Describe a name."""
+        return await payload(events.describe, info, input, definition=None)

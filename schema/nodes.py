@@ -1,0 +1,44 @@
+"""The interface of everything that has an id, over plain documents."""
+
+from typing import Any
+
+import strawberry
+
+from gateway.domain.ids import Prefix, prefix_of
+
+TYPES_BY_PREFIX = {
+    Prefix.CONTACT: "Contact",
+    Prefix.EVENT: "Event",
+    Prefix.SUMMARY: "EventSummary",
+    Prefix.DEFINITION: "EventDefinition",
+    Prefix.WORKSPACE: "Workspace",
+    Prefix.KEY: "Viewer",
+}
+
+
+class Stored:
+    """A type whose values are documents as the store keeps them."""
+
+    @classmethod
+    def is_type_of(cls, _value: Any, _info: Any) -> bool:
+        """Whoever resolves a field gives documents of its type."""
+        return True
+
+
+@strawberry.interface(description="Whatever has an id.")
+class Node(Stored):
+    """Whatever has an id."""
+
+    @classmethod
+    def resolve_type(cls, value: Any, _info: Any, _abstract: Any) -> str:
+        """A document's type is told by the prefix of its id."""
+        prefix = prefix_of(value["_id"])
+        assert prefix is not None, value["_id"]  # noqa: S101 - every id in the store was minted here
+        return TYPES_BY_PREFIX[prefix]
+
+    id: strawberry.ID
+
+
+def read_field(document: Any, name: str) -> Any:
+    """A field as the document has it: `id` is its `_id`, and what is absent is null."""
+    return document.get("_id" if name == "id" else name)

@@ -1,0 +1,88 @@
+"""How what goes wrong is told: user errors in payloads, all else as top-level errors with code, retryable and requestId."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import strawberry
+import structlog
+from graphql import GraphQLError, GraphQLFormattedError
+
+from gateway.errors import ErrorCode, GatewayError, UserProblem
+
+strawberry.enum(ErrorCode, description="What the caller of a mutation can fix.")
+_log = structlog.get_logger("gateway.errors")
+
+
+@strawberry.type(description="What the caller can fix. Nothing was written for it.")
+class UserError:
+    """What the caller can fix."""
+
+    code: ErrorCode
+    message: str
+    path: list[str] = strawberry.field(description="From the mutation's input to the field that is wrong.")
+
+
+async def payload(
+    resolve: Callable[[Any, Any], Awaitable[dict[str, Any]]], info: strawberry.Info, input_: Any, **otherwise: Any
+) -> Any:
+    """The mutation's payload; what the caller can fix becomes its userErrors, beside the values of `otherwise`."""
+    try:
+        return {**await resolve(info.context, input_), "user_errors": []}
+    except UserProblem as problem:
+        return {**otherwise, "user_errors": [user_error(problem.below("input"))]}
+
+
+def user_error(problem: UserProblem) -> dict[str, Any]:
+    """A problem as a UserError."""
+    return {
+        "code": problem.code.value,
+        "message": _sayable(problem.message),
+        "path": [_sayable(part) for part in problem.path],
+    }
+
+
+def formatted(error: GraphQLError, request_id: str) -> GraphQLFormattedError:
+    """A top-level error as callers see it; what was not foreseen is masked."""
+    told: GraphQLFormattedError = {"message": _sayable(error.message)}
+    cause = _cause(error)
+    if error.locations:
+        told["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
+    if error.path:
+        told["path"] = error.path
+    if isinstance(cause, GatewayError):
+        code, retryable = cause.code, cause.retryable
+    elif cause is None:
+        code, retryable = "BAD_REQUEST", False
+    else:
+        told["message"] = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
+        code, retryable = "INTERNAL", False
+    told["extensions"] = {"code": code, "retryable": retryable, "requestId": request_id}
+    return told
+
+
+def log_unexpected(errors: list[GraphQLError], request_id: str) -> None:
+    """Log once what nobody foresaw; what callers do wrong is not worth a line."""
+    for error in errors:
+        cause = _cause(error)
+        if cause is not None and not isinstance(cause, GatewayError):
+            _log.error("unexpected error", request_id=request_id, path=error.path, exc_info=cause)
+        elif isinstance(cause, GatewayError) and cause.status >= 500:
+            _log.warning("request failed", request_id=request_id, code=cause.code, reason=str(cause.__cause__ or cause))
+
+
+def _cause(error: GraphQLError) -> Exception | None:
+    """What raised it; None where the request itself is wrong (its syntax, its fields, the types of its values)."""
+    cause: Exception | None = error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    if error.path is None:
+        return None if isinstance(cause, ValueError) else cause  # such as an integer of 5000 digits
+    if cause is None and not error.message.startswith("Argument "):
+        return (
+            error  # a resolver's value is not of the field's type: graphql-core tells it as it tells a wrong argument
+        )
+    return cause
+
+
+def _sayable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

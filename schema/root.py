@@ -1,0 +1,44 @@
+"""The schema: root types put together, rights enforced, errors told."""
+
+from typing import Any
+
+import strawberry
+from graphql import GraphQLError, GraphQLSchema
+from strawberry.schema.config import StrawberryConfig
+from strawberry.tools import merge_types
+
+from resolvers.scalars import SCALARS
+from schema.access import enforce
+from schema.contacts import ContactMutation, ContactQuery
+from schema.events import METADATA_TYPES, EventMutation, EventQuery
+from schema.nodes import read_field
+from schema.problems import log_unexpected
+from schema.streams import StreamQuery, Subscription
+from schema.viewers import NodeQuery, Workspace
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema, with errors logged in the gateway's way."""
+
+    @property
+    def core(self) -> GraphQLSchema:
+        """The schema as graphql-core knows it."""
+        return self._schema
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: Any = None) -> None:
+        """Log what nobody foresaw."""
+        context = execution_context.context if execution_context else None
+        log_unexpected(errors, getattr(context, "request_id", "-"))
+
+
+def build_schema() -> Schema:
+    """The public schema."""
+    schema = Schema(
+        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery)),
+        mutation=merge_types("Mutation", (EventMutation, ContactMutation)),
+        subscription=Subscription,
+        types=[*METADATA_TYPES, Workspace],
+        config=StrawberryConfig(default_resolver=read_field, scalar_map=SCALARS),
+    )
+    enforce(schema._schema)
+    return schema

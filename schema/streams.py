@@ -1,0 +1,79 @@
+"""Subscriptions: what happens, as it happens, and again from any cursor on."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import strawberry
+from strawberry import Info, Parent
+
+from resolvers import events, streams
+from resolvers.streams import ContactChange, ContactStreamFilter, EventChange, EventStreamFilter
+from schema.access import READ
+from schema.contacts import Contact
+from schema.events import Event, EventSummary
+
+
+@strawberry.type
+class EventNotification:
+    """An event that was tracked, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: EventChange
+    event: Event | None = strawberry.field(description="Null in a CHECKPOINT.")
+
+    @strawberry.field(description="The summary that the event was counted in, as it is now.")
+    async def summary(parent: Parent[Any], info: Info) -> EventSummary | None:  # noqa: N805
+        """The event's summary."""
+        return await info.context.load(events.summary_of, parent)
+
+
+@strawberry.type
+class ContactNotification:
+    """A change of a contact, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: ContactChange
+    matches: bool = strawberry.field(description="Whether the contact matches the filter now.")
+    contact_id: strawberry.ID | None
+
+    @strawberry.field(description="The contact as it is now; null in a CHECKPOINT.")
+    async def contact(parent: Parent[Any], info: Info) -> Contact | None:  # noqa: N805
+        """The contact."""
+        return await info.context.load(streams.changed_contact, parent)
+
+
+@strawberry.type
+class StreamQuery:
+    """The root field that subscriptions begin with."""
+
+    @strawberry.field(
+        directives=[READ],
+        description="Now, as a cursor: take it first, then load a list in another request, then subscribe after it.",
+    )
+    async def stream_cursor(self, info: Info) -> str | None:
+        """Now, as a cursor."""
+        return await streams.stream_cursor(info.context)
+
+
+@strawberry.type
+class Subscription:
+    """What happens. Every subscription takes `after`, and sends a CHECKPOINT now and then."""
+
+    @strawberry.subscription(directives=[READ], description="Every event that is tracked, in order.")
+    async def event_tracked(
+        self, info: Info, filter: EventStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
+    ) -> AsyncGenerator[EventNotification, None]:
+        """Tracked events."""
+        async for item in streams.event_tracked(info.context, filter, after):
+            yield item
+
+    @strawberry.subscription(
+        directives=[READ],
+        description="Contacts that are created or change, in order; a new lastSeenAt alone is no change.",
+    )
+    async def contact_changed(
+        self, info: Info, filter: ContactStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
+    ) -> AsyncGenerator[ContactNotification, None]:
+        """Changes of contacts."""
+        async for item in streams.contact_changed(info.context, filter, after):
+            yield item

@@ -1,0 +1,51 @@
+"""Who is asking, its workspace, and anything by its id."""
+
+from datetime import datetime
+
+import strawberry
+from strawberry import Info
+
+from gateway.domain.access import Scope
+from resolvers import nodes
+from schema.access import ANY, READ
+from schema.nodes import Node
+
+
+@strawberry.type(description="All that is here belongs to one workspace, and none sees another.")
+class Workspace(Node):
+    """A wall around all that is in it."""
+
+    name: str
+    created_at: datetime
+
+
+@strawberry.type(description="Who is asking.")
+class Viewer(Node):
+    """Who is asking."""
+
+    scopes: list[Scope]
+
+    @strawberry.field
+    async def workspace(self, info: Info) -> Workspace:
+        """The workspace that this key opens."""
+        return await nodes.workspace(info.context)
+
+
+@strawberry.type
+class NodeQuery:
+    """The root fields for whatever has an id."""
+
+    @strawberry.field(directives=[READ], description="Whatever has that id; null if nothing of this workspace has.")
+    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+        """One thing."""
+        return (await nodes.nodes(info.context, [id]))[0]
+
+    @strawberry.field(directives=[READ], description="Up to 100 at once, in the order of the ids.")
+    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None] | None:
+        """Many things."""
+        return await nodes.nodes(info.context, ids)
+
+    @strawberry.field(directives=[ANY], description="Who is asking.")
+    def viewer(self, info: Info) -> Viewer | None:
+        """Who is asking."""
+        return nodes.viewer(info.context)

@@ -1,0 +1,120 @@
+"""What a nested page costs: a fixed number of reads, whatever its rows and whatever is stored."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.domain.clocks import system_clock
+
+PAGE = """{ contacts(first: 50) { nodes { externalId
+  events(first: 10) { nodes { id contact { externalId } definition { name } } }
+  eventSummaries(first: 10) { nodes { name count } }
+  eventSummary(name: "did 1") { count } } } }"""
+# A page of contacts that is not full looks through five windows of time, the newest first. Below it one read a field and
+# level: events, eventSummaries, eventSummary; Event.contact, Event.definition.
+READS = [*["find"] * 5, *["aggregate"] * 2, *["find"] * 3]
+
+
+async def filled(gateway: Any, contacts: int, events_each: int) -> Any:
+    workspace = await gateway.workspace()
+    now = system_clock() - timedelta(hours=1)
+    events = [
+        {
+            "contact": {"externalId": f"u{number:02}"},
+            "name": f"did {place % 3}",
+            "occurredAt": (now - timedelta(minutes=place)).isoformat(),
+        }
+        for place in range(events_each)
+        for number in range(contacts)
+    ]
+    for start in range(0, len(events), 1000):
+        assert (await workspace.track(*events[start : start + 1000]))["rejected"] == 0
+    return workspace
+
+
+async def reads(workspace: Any, query: str, variables: dict[str, Any] | None = None) -> tuple[list[str], Any]:
+    await workspace.data("{ viewer { id } }")  # the key is remembered from here on
+    workspace.gateway.commands.names.clear()
+    data = await workspace.data(query, variables)
+    return list(workspace.gateway.commands.reads), data
+
+
+@pytest.mark.parametrize(("contacts", "events_each"), [(5, 10), (5, 100), (50, 10), (50, 100)])
+async def test_a_nested_page_costs_the_same_whatever_its_rows_and_whatever_is_stored(
+    gateway: Any, contacts: int, events_each: int
+) -> None:
+    workspace = await filled(gateway, contacts, events_each)
+    found, data = await reads(workspace, PAGE)
+    nodes = data["contacts"]["nodes"]
+    assert len(nodes) == contacts
+    for contact in nodes:
+        assert [event["contact"]["externalId"] for event in contact["events"]["nodes"]] == [contact["externalId"]] * 10
+        assert [summary["name"] for summary in contact["eventSummaries"]["nodes"]] == ["did 0", "did 1", "did 2"]
+        assert contact["eventSummary"] == {"count": contact["eventSummaries"]["nodes"][1]["count"]}
+    assert sorted(found) == sorted(READS)
+
+
+@pytest.mark.parametrize("contacts", [5, 50])
+async def test_summaries_of_given_names_cost_one_read_for_the_whole_level(gateway: Any, contacts: int) -> None:
+    workspace = await filled(gateway, contacts, 3)
+    found, data = await reads(
+        workspace,
+        '{ contacts(first: 50) { nodes { eventSummaries(names: ["did 0", "did 1", "did 2"]) { nodes { count } } } } }',
+    )
+    assert [contact["eventSummaries"]["nodes"] for contact in data["contacts"]["nodes"]] == [
+        [{"count": 1}] * 3
+    ] * contacts
+    assert found == ["find"] * 6
+
+
+@pytest.mark.parametrize("contacts", [5, 50])
+async def test_what_belongs_to_summaries_costs_one_read_a_field(gateway: Any, contacts: int) -> None:
+    workspace = await filled(gateway, contacts, 3)
+    found, _ = await reads(
+        workspace, "{ contacts(first: 50) { nodes { eventSummaries { nodes { contact { id } definition { id } } } } } }"
+    )
+    assert sorted(found) == sorted([*["find"] * 5, "aggregate", *["find"] * 2])
+
+
+@pytest.mark.parametrize("stored", [5, 400])
+async def test_root_fields_cost_what_they_show(gateway: Any, stored: int) -> None:
+    workspace = await filled(gateway, 5, stored // 5)
+    (event,) = (await workspace.data("{ events(first: 1) { nodes { id contact { id } } } }"))["events"]["nodes"]
+    id_ = {"id": event["id"]}
+    for query, variables, expected in (
+        ("query($id: ID!) { event(id: $id) { id } }", id_, 1),
+        ("query($id: ID!) { node(id: $id) { id } }", id_, 1),
+        ("query($id: ID!) { event(id: $id) { id contact { id } definition { id } } }", id_, 3),
+        ('{ contact(by: {externalId: "u01"}) { id } }', None, 1),
+        (
+            '{ contact(by: {externalId: "u01"}) { eventSummary(name: "did 0") { count } events(first: 1) { nodes { id } } } }',
+            None,
+            3,
+        ),
+        ("{ viewer { id scopes } }", None, 0),
+        ("{ viewer { workspace { name } } }", None, 1),
+        ("{ __typename }", None, 0),
+    ):
+        found, _ = await reads(workspace, query, variables)
+        assert len(found) == expected, (query, found)
+
+
+async def test_a_page_of_events_stops_at_the_window_that_fills_it(gateway: Any) -> None:
+    workspace = await filled(gateway, 5, 80)
+    found, data = await reads(workspace, "{ events(first: 100) { nodes { id contact { id } definition { id } } } }")
+    assert len(data["events"]["nodes"]) == 100
+    assert found == ["find"] * (
+        3 + 2
+    )  # the last minute, the last half-hour, the last half-day; then contacts and definitions
+
+
+@pytest.mark.parametrize("count", [1, 100])
+async def test_tracking_many_costs_as_many_commands_as_tracking_one(gateway: Any, count: int) -> None:
+    workspace = await filled(gateway, 5, 1)
+    names = gateway.commands.names
+    event = {"contact": {"externalId": "u01"}, "name": "did 0"}
+    await workspace.track(*[event] * 2)
+    names.clear()
+    await workspace.track(*[event] * count)
+    assert sorted(names) == ["commitTransaction", "find", "insert", "update", "update"]

@@ -1,0 +1,279 @@
+"""Rights and walls: every root field, asked by those who may not, and by those who live next door."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from graphql import ObjectTypeDefinitionNode, parse
+
+from gateway.domain.access import Scope
+from schema.root import build_schema
+
+ROOTS = ("Query", "Mutation")
+READ = frozenset({Scope.READ})
+TRACK = frozenset({Scope.TRACK})
+
+
+@dataclass(frozen=True)
+class Ids:
+    """What there is in the workspace that others ask for."""
+
+    contact: str
+    event: str
+    summary: str
+    definition: str
+    viewer: str
+    workspace: str
+
+    @property
+    def all(self) -> list[str]:
+        return [self.contact, self.event, self.summary, self.definition, self.viewer, self.workspace]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A minimal valid operation on one root field, and what the neighbour's key gets of it (None: not checked but for errors)."""
+
+    operation: str
+    scopes: frozenset[Scope]
+    variables: Callable[[Ids], dict[str, Any]]
+    neighbour: Callable[[Any, Ids], bool]
+
+
+def refused(found: Any, _: Ids) -> bool:
+    return [(problem["code"]) for problem in found["userErrors"]] == ["NOT_FOUND"]
+
+
+CASES = {
+    "Query.node": Case(
+        "query($id: ID!) { node(id: $id) { id } }", READ, lambda ids: {"id": ids.event}, lambda found, _: found is None
+    ),
+    "Query.nodes": Case(
+        "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
+        READ,
+        lambda ids: {"ids": ids.all},
+        lambda found, _: found == [None] * 6,
+    ),
+    "Query.streamCursor": Case("{ streamCursor }", READ, lambda ids: {}, lambda found, _: isinstance(found, str)),
+    "Query.viewer": Case(
+        "{ viewer { id workspace { id } } }",
+        frozenset(Scope),
+        lambda _: {},
+        lambda found, ids: found["id"] != ids.viewer and found["workspace"]["id"] != ids.workspace,
+    ),
+    "Query.contact": Case(
+        "query($id: ID!) { contact(by: {id: $id}) { id } }",
+        READ,
+        lambda ids: {"id": ids.contact},
+        lambda found, _: found is None,
+    ),
+    "Query.contacts": Case(
+        "{ contacts(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
+    "Query.event": Case(
+        "query($id: ID!) { event(id: $id) { id } }", READ, lambda ids: {"id": ids.event}, lambda found, _: found is None
+    ),
+    "Query.events": Case(
+        "query($c: ID!) { events(first: 5, filter: {contactId: $c}) { nodes { id } } }",
+        READ,
+        lambda ids: {"c": ids.contact},
+        lambda found, _: found == {"nodes": []},
+    ),
+    "Mutation.trackEvent": Case(
+        'mutation($c: ID!) { trackEvent(input: {contact: {id: $c}, name: "did"}) { event { id } userErrors { code } } }',
+        TRACK,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.trackEvents": Case(
+        'mutation($c: ID!) { trackEvents(input: {events: [{contact: {id: $c}, name: "did"}]}) { accepted results { eventId error { code } } } }',
+        TRACK,
+        lambda ids: {"c": ids.contact},
+        lambda found, _: found == {"accepted": 0, "results": [{"eventId": None, "error": {"code": "NOT_FOUND"}}]},
+    ),
+    "Mutation.importEventSummaries": Case(
+        "mutation($c: ID!) { importEventSummaries(input: {contact: {id: $c}, summaries: "
+        '[{name: "did", count: 5, firstAt: "2026-01-01T00:00:00Z", lastAt: "2026-02-01T00:00:00Z"}]}) { summaries { id } userErrors { code } } }',
+        TRACK,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.describeEvent": Case(
+        'mutation { describeEvent(input: {name: "did", description: "changed"}) { definition { id } userErrors { code } } }',
+        TRACK,
+        lambda _: {},
+        lambda found, ids: found["definition"]["id"] != ids.definition and found["userErrors"] == [],
+    ),
+    "Mutation.upsertContact": Case(
+        'mutation($c: ID!) { upsertContact(input: {id: $c, name: "Changed"}) { contact { id } created userErrors { code } } }',
+        TRACK,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+}
+
+
+def root_fields() -> dict[str, frozenset[str] | None]:
+    """Each root field of the exported schema, with the scopes of its @access; None where it has none."""
+    found: dict[str, frozenset[str] | None] = {}
+    for node in parse(build_schema().as_str()).definitions:
+        if isinstance(node, ObjectTypeDefinitionNode) and node.name.value in ROOTS:
+            for field in node.fields:
+                access = next((item for item in field.directives if item.name.value == "access"), None)
+                scopes = None
+                if access is not None:
+                    given = {argument.name.value: argument.value for argument in access.arguments}
+                    scopes = (
+                        frozenset(value.value for value in given["scopes"].values)
+                        if "scopes" in given
+                        else frozenset({"READ"})
+                    )  # type: ignore[attr-defined]
+                found[f"{node.name.value}.{field.name.value}"] = scopes
+    return found
+
+
+async def documents(workspace: Any) -> dict[str, list[Any]]:
+    """All that is stored of a workspace, by collection; when a key was last used is left out."""
+    database = workspace.gateway.runtime.database
+    found = {}
+    for name in await database._database.list_collection_names():
+        rows = await database.find(name, {"workspace_id": workspace.id})
+        found[name] = sorted(
+            ({k: v for k, v in row.items() if k != "last_used_at"} for row in rows), key=lambda row: str(row["_id"])
+        )
+    return found
+
+
+@pytest.fixture
+async def ids(workspace: Any) -> Ids:
+    await workspace.track({"contact": {"externalId": "u"}, "name": "did"})
+    found = await workspace.data(
+        '{ viewer { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
+    )
+    (event,) = found["contact"]["events"]["nodes"]
+    return Ids(
+        found["contact"]["id"],
+        event["id"],
+        found["contact"]["eventSummary"]["id"],
+        event["definition"]["id"],
+        found["viewer"]["id"],
+        workspace.id,
+    )
+
+
+def test_every_root_field_states_its_access_and_stands_in_this_table() -> None:
+    assert root_fields() == {name: frozenset(scope.value for scope in case.scopes) for name, case in CASES.items()}
+
+
+@pytest.mark.parametrize("field", CASES)
+async def test_each_operation_of_this_table_works_for_whoever_may(workspace: Any, ids: Ids, field: str) -> None:
+    case = CASES[field]
+    key = await workspace.key_with(Scope.READ, *case.scopes)
+    found = (await workspace.data(case.operation, case.variables(ids), key=key))[field.split(".")[1]]
+    assert found
+    assert not found.get("userErrors") if isinstance(found, dict) else all(found[:4])
+
+
+@pytest.mark.parametrize("field", CASES)
+async def test_nobody_without_a_key(workspace: Any, ids: Ids, field: str) -> None:
+    before = await documents(workspace)
+    answer = await workspace.ask(CASES[field].operation, CASES[field].variables(ids), key="")
+    assert answer["data"] == {field.split(".")[1]: None}
+    assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"]
+    assert await documents(workspace) == before
+
+
+@pytest.mark.parametrize("field", CASES)
+async def test_nobody_with_a_nonsense_key(workspace: Any, ids: Ids, field: str) -> None:
+    before = await documents(workspace)
+    for key in (
+        "nonsense",
+        workspace.key[:-1] + ("A" if workspace.key[-1] != "A" else "B"),
+        workspace.key.partition(".")[0],
+        "key_" + "0" * 26 + ".x",
+    ):
+        response = await workspace.post(CASES[field].operation, CASES[field].variables(ids), key=key)
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"] == "Bearer"
+        answer = response.json()
+        assert answer.get("data") is None
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"]
+        assert answer["errors"][0]["extensions"]["requestId"] == response.headers["x-request-id"]
+    assert await documents(workspace) == before
+
+
+@pytest.mark.parametrize("field", CASES)
+async def test_nobody_who_lacks_the_scope(workspace: Any, ids: Ids, field: str) -> None:
+    key = await workspace.key_with(*(set(Scope) - CASES[field].scopes))
+    before = await documents(workspace)
+    answer = await workspace.ask(CASES[field].operation, CASES[field].variables(ids), key=key)
+    assert answer["data"] == {field.split(".")[1]: None}
+    assert [error["extensions"]["code"] for error in answer["errors"]] == ["FORBIDDEN"]
+    assert answer["errors"][0]["path"] == [field.split(".")[1]]
+    assert await documents(workspace) == before
+
+
+@pytest.mark.parametrize("field", CASES)
+async def test_neighbours_see_and_change_nothing(workspace: Any, ids: Ids, field: str) -> None:
+    neighbour = await workspace.gateway.workspace()
+    before = await documents(workspace)
+    data = await workspace.data(CASES[field].operation, CASES[field].variables(ids), key=neighbour.key)
+    found = data[field.split(".")[1]]
+    assert CASES[field].neighbour(found, ids), found
+    assert await documents(workspace) == before
+
+
+async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace: Any, ids: Ids) -> None:
+    neighbour = await workspace.gateway.workspace()
+    node = "query($id: ID!) { node(id: $id) { __typename id } }"
+    types = ["Contact", "Event", "EventSummary", "EventDefinition", "Viewer", "Workspace"]
+    for id_, type_ in zip(ids.all, types, strict=True):
+        assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
+        assert await workspace.data(node, {"id": id_}, key=neighbour.key) == {"node": None}
+    nodes = await workspace.data(
+        "query($ids: [ID!]!) { nodes(ids: $ids) { id } }", {"ids": [*ids.all[::-1], "x", ids.event]}
+    )
+    assert [found and found["id"] for found in nodes["nodes"]] == [*ids.all[::-1], None, ids.event]
+
+
+async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: Ids) -> None:
+    neighbour = await workspace.gateway.workspace()
+    event = {"contact": {"externalId": "u"}, "name": "did", "idempotencyKey": "k"}
+    (here,) = (await workspace.track(event))["results"]
+    (there,) = (await neighbour.track(event))["results"]
+    assert not here["duplicate"]
+    assert not there["duplicate"]
+    assert here["eventId"] != there["eventId"]
+    counts = [
+        (await each.data('{ contact(by: {externalId: "u"}) { id eventSummary(name: "did") { count } } }'))["contact"]
+        for each in (workspace, neighbour)
+    ]
+    assert [found["eventSummary"]["count"] for found in counts] == [2, 1]
+    assert counts[0]["id"] == ids.contact != counts[1]["id"]
+
+
+async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
+    neighbour = await workspace.gateway.workspace()
+    await neighbour.track({"contact": {"externalId": "n"}, "name": "did"})
+    for field in ("events", "contacts"):
+        cursor = (await workspace.data(f"{{ {field}(first: 1) {{ pageInfo {{ endCursor }} }} }}"))[field]["pageInfo"][
+            "endCursor"
+        ]
+        answer = await neighbour.ask(
+            f"query($c: String) {{ {field}(first: 1, after: $c) {{ nodes {{ id }} }} }}", {"c": cursor}
+        )
+        assert answer["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+async def test_a_revoked_key_opens_nothing(workspace: Any) -> None:
+    workspaces = workspace.gateway.runtime.workspaces
+    row, key = await workspaces.create_key(workspace.id, list(Scope))
+    await workspaces.revoke_key(workspace.id, row["_id"])
+    assert (await workspace.post("{ viewer { id } }", key=key)).status_code == 401
+
+
+async def test_any_scope_lets_one_ask_who_one_is(workspace: Any) -> None:
+    for scope in Scope:
+        viewer = await workspace.data("{ viewer { scopes workspace { id } } }", key=await workspace.key_with(scope))
+        assert viewer == {"viewer": {"scopes": [scope.value], "workspace": {"id": workspace.id}}}

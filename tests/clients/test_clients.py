@@ -1,0 +1,77 @@
+"""Clients that people use, unmodified: npm's graphql-http audits, graphql-ws, Apollo Client and urql, and gql from PyPI."""
+
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from gql import Client, GraphQLRequest
+from gql.transport.httpx import HTTPXAsyncTransport
+from gql.transport.websockets import WebsocketsTransport
+
+HERE = Path(__file__).parent
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(
+    NODE is None or shutil.which("npm") is None, reason="left out: Node.js with npm is not installed"
+)
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The locked packages, installed once."""
+    lock, stamp = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
+    if not stamp.exists() or stamp.stat().st_mtime < lock.stat().st_mtime:
+        subprocess.run(["npm", "ci", "--silent"], cwd=HERE, check=True, timeout=300)
+        stamp.touch()
+
+
+async def run(script: str, *arguments: str) -> list[dict[str, Any]]:
+    process = await asyncio.create_subprocess_exec(
+        str(NODE), script, *arguments, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, err.decode()
+    return [orjson.loads(line) for line in out.splitlines()]
+
+
+@needs_node
+@pytest.mark.xdist_group("clients")
+async def test_every_audit_of_graphql_over_http(workspace: Any, packages: None) -> None:
+    audits = await run("audit.js", workspace.gateway.url, workspace.key)
+    assert len(audits) > 60
+    assert [audit for audit in audits if audit["status"] != "ok"] == []
+
+
+@needs_node
+@pytest.mark.xdist_group("clients")
+async def test_clients_of_the_browser_lose_nothing_when_their_socket_is_cut(workspace: Any, packages: None) -> None:
+    name = (await workspace.data("{ viewer { workspace { name } } }"))["viewer"]["workspace"]["name"]
+    assert await run("live.js", workspace.gateway.url, workspace.key) == [
+        {"client": client, "workspace": name, "same": True} for client in ("graphql-ws", "apollo", "urql")
+    ]
+
+
+async def test_gql_from_pypi(workspace: Any) -> None:
+    headers = {"Authorization": f"Bearer {workspace.key}"}
+    track = GraphQLRequest('mutation { trackEvent(input: {contact: {externalId: "u"}, name: "gql"}) { event { id } } }')
+    watch = "subscription($after: String) { eventTracked(after: $after) { cursor event { id } } }"
+    async with Client(transport=HTTPXAsyncTransport(url=workspace.gateway.url, headers=headers)) as http:
+        cursor = (await http.execute(GraphQLRequest("{ streamCursor }")))["streamCursor"]
+        sent, seen = [], []
+        for _ in range(2):
+            sent += [(await http.execute(track))["trackEvent"]["event"]["id"] for _ in range(2)]
+            socket = WebsocketsTransport(
+                url=workspace.gateway.url.replace("http", "ws"),
+                init_payload=headers,
+                subprotocols=["graphql-transport-ws"],
+            )
+            async with Client(transport=socket) as live:
+                async for found in live.subscribe(GraphQLRequest(watch, variable_values={"after": cursor})):
+                    cursor = found["eventTracked"]["cursor"]
+                    seen.append(found["eventTracked"]["event"]["id"])
+                    if len(seen) == len(sent):
+                        break
+        assert seen == sent

@@ -1,0 +1,339 @@
+"""What tests share: real servers on sockets, a gateway over HTTP, workspaces of their own, a clock that can be moved."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import psutil
+import pytest
+import uvicorn
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from pymongo.monitoring import CommandListener
+
+from gateway.app import create_app
+from gateway.domain.access import Scope
+from gateway.domain.clocks import system_clock
+from gateway.runtime import Runtime, live, open_runtime
+from gateway.settings import MongoDriver, Settings
+from gateway.store.embedded import embedded_server
+from gateway.store.migrations import migrate
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+RUST_SERVER = SHARED / "bin" / "secantusd-rs"
+
+hypothesis_settings.register_profile(
+    "ci",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
+hypothesis_settings.load_profile("ci")
+
+
+def pytest_configure() -> None:
+    """Tests see no setting of whoever runs them."""
+    for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
+        del os.environ[name]
+
+
+class Commands(CommandListener):
+    """Counts what is asked of the database."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event: Any) -> None:
+        if event.command.get("collection") != "$cmd.aggregate" and event.command.get("aggregate") != 1:
+            self.names.append(event.command_name)  # the bus reads its stream all the while, whatever is asked
+
+    def succeeded(self, event: Any) -> None:
+        """Not counted again."""
+
+    def failed(self, event: Any) -> None:
+        """Not counted again."""
+
+    @property
+    def reads(self) -> list[str]:
+        return [name for name in self.names if name in ("find", "aggregate", "getMore", "count")]
+
+
+@dataclass
+class MovableClock:
+    """The present, as far ahead as a test wants."""
+
+    ahead: timedelta = field(default_factory=timedelta)
+
+    def __call__(self) -> datetime:
+        return system_clock() + self.ahead
+
+
+@dataclass
+class Gateway:
+    """A gateway that listens, and what is behind it."""
+
+    url: str
+    runtime: Runtime
+    commands: Commands
+    http: httpx.AsyncClient
+
+    async def workspace(self) -> "Workspace":
+        row = await self.runtime.workspaces.create(f"test-{uuid.uuid4().hex}")
+        _, key = await self.runtime.workspaces.create_key(row["_id"], list(Scope))
+        return Workspace(self, row["_id"], key)
+
+
+@dataclass
+class Workspace:
+    """A workspace that nobody else uses, with a key that may do everything in it."""
+
+    gateway: Gateway
+    id: str
+    key: str
+
+    async def key_with(self, *scopes: Scope) -> str:
+        _, key = await self.gateway.runtime.workspaces.create_key(self.id, scopes)
+        return key
+
+    async def post(
+        self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None, raw: bytes | None = None
+    ) -> httpx.Response:
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key != "" else {})
+        headers |= {} if key is not None else {"authorization": f"Bearer {self.key}"}
+        content = raw if raw is not None else orjson.dumps({"query": query, "variables": variables or {}})
+        return await self.gateway.http.post(self.gateway.url, content=content, headers=headers)
+
+    async def ask(
+        self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """The whole answer, errors and all."""
+        response = await self.post(query, variables, key=key)
+        answer = response.json()
+        assert isinstance(answer, dict), response.text
+        return answer
+
+    async def data(self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None) -> Any:
+        """The data of an answer without errors."""
+        answer = await self.ask(query, variables, key=key)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    async def track(self, *events: dict[str, Any]) -> dict[str, Any]:
+        """The payload of trackEvents, all of whose events were taken."""
+        found = await self.data(
+            "mutation($e: [TrackEventInput!]!) { trackEvents(input: {events: $e}) "
+            "{ accepted duplicates rejected results { index eventId duplicate error { code message path } } userErrors { code message path } } }",
+            {"e": list(events)},
+        )
+        assert isinstance(found["trackEvents"], dict)
+        return found["trackEvents"]
+
+    @property
+    def store(self) -> Any:
+        return self.gateway.runtime.services.store.open(self.id)
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A port of 127.0.0.1 that nobody uses."""
+
+    def choose() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return choose
+
+
+@pytest.fixture(scope="session")
+async def mongo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URI of the embedded server that the whole session shares."""
+    async with embedded_server(tmp_path_factory.mktemp("mongo"), "secantusd-py") as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+async def rust_mongo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URI of the other embedded server; empty where it is absent."""
+    if not RUST_SERVER.exists():
+        yield ""
+        return
+    async with embedded_server(tmp_path_factory.mktemp("rust"), str(RUST_SERVER)) as uri:
+        yield uri
+
+
+@pytest.fixture(
+    params=[(server, driver) for server in ("secantusd-py", "secantusd-rs") for driver in MongoDriver],
+    ids=lambda pair: f"{pair[0]}-{pair[1]}",
+)
+async def every_gateway(
+    request: pytest.FixtureRequest, open_gateway: Any, mongo: str, rust_mongo: str
+) -> AsyncIterator[Gateway]:
+    """A gateway on each server with each driver in turn."""
+    server, driver = request.param
+    uri = mongo if server == "secantusd-py" else rust_mongo
+    if not uri:
+        pytest.skip(f"left out: the Rust server is not at {RUST_SERVER.relative_to(ROOT.parent)} beside this checkout")
+    async with open_gateway(uri=uri, mongo_driver=driver) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def open_gateway(mongo: str) -> Callable[..., Any]:
+    """Opens a gateway on a database of its own (or that of `database`): `async with open_gateway(clock=..., **settings) as gateway`."""
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        uri: str = mongo, database: str | None = None, clock: Any = system_clock, **settings: Any
+    ) -> AsyncIterator[Gateway]:
+        commands = Commands()
+        name = database or f"test_{uuid.uuid4().hex[:12]}"
+        async with open_runtime(Settings(**settings), uri, name, clock=clock, listeners=[commands]) as runtime:
+            await migrate(runtime.database, runtime.clock, owner="tests")
+            async with live(runtime), _serving(runtime) as url, httpx.AsyncClient(timeout=60) as http:
+                yield Gateway(url, runtime, commands, http)
+
+    return opened
+
+
+@contextlib.asynccontextmanager
+async def _serving(runtime: Runtime) -> AsyncIterator[str]:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(runtime, runtime.authenticator()), host="127.0.0.1", port=0, log_config=None, lifespan="off"
+        )
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+        if task.done():
+            task.result()
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/graphql"
+    server.should_exit = True
+    await task
+
+
+@pytest.fixture(scope="session")
+async def gateway(open_gateway: Any) -> AsyncIterator[Gateway]:
+    """A gateway with the default settings, on the embedded server, over HTTP; shared by the session."""
+    async with open_gateway() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def workspace(gateway: Gateway) -> Workspace:
+    """A new workspace of the session's gateway."""
+    return await gateway.workspace()
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    """A clock that a test moves: `clock.ahead = timedelta(days=1)`."""
+    return MovableClock()
+
+
+@dataclass
+class Program:
+    """The program `gateway`, run as people run it."""
+
+    data: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [*self.command(*arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**self.environment, **environment},
+            cwd=self.data.parent,
+        )
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command that stays; its output goes to gateway.log beside the data folder."""
+        with (self.data.parent / "gateway.log").open("ab") as log:
+            return subprocess.Popen(
+                [*self.command(*arguments)],
+                stdout=log,
+                stderr=log,
+                env={**self.environment, **environment},
+                cwd=self.data.parent,
+            )
+
+    def command(self, *arguments: str) -> list[str]:
+        data = [] if arguments[0] in ("export-schema", "serve") else ["--data", str(self.data)]
+        return [str(Path(sys.executable).parent / "gateway"), *arguments, *data]
+
+    @property
+    def log(self) -> str:
+        return (self.data.parent / "gateway.log").read_text()
+
+    def database_pid(self) -> int:
+        """The process of the embedded database."""
+        return int(orjson.loads((self.data / "database.json").read_bytes())["pid"])
+
+    def end(self) -> None:
+        """End the embedded database if something left it running."""
+        with contextlib.suppress(OSError, KeyError, ValueError, psutil.Error):
+            process = psutil.Process(self.database_pid())
+            if str(self.data) in " ".join(process.cmdline()):
+                process.kill()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Any:
+    """The program with a data folder of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a command starts twice as fast with compiled modules
+    made = Program(tmp_path / "data", {**environment, "COLUMNS": "200", "NO_COLOR": "1", "GATEWAY_DEMO_SECONDS": "0"})
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    """The moment at which the session began, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(scope="session")
+def started() -> Callable[..., Any]:
+    """Runs a command that serves: `async with started(program, port, "dev", "--port", str(port))`, from its first answer to its clean end."""
+
+    @contextlib.asynccontextmanager
+    async def serving(
+        program: Program, port: int, *arguments: str, **environment: str
+    ) -> AsyncIterator[subprocess.Popen[bytes]]:
+        process = program.start(*arguments, **environment)
+        try:
+            async with httpx.AsyncClient() as http:
+                for _ in range(1200):
+                    assert process.poll() is None, program.log
+                    with contextlib.suppress(httpx.HTTPError):
+                        if (await http.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
+                            break
+                    await asyncio.sleep(0.05)
+                else:
+                    raise AssertionError(program.log)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            await asyncio.to_thread(process.wait, 60)
+
+    return serving

@@ -1,0 +1,100 @@
+"""`gateway serve`: several worker processes, one truth; JSON logs without secrets, metrics, a graceful end."""
+
+import asyncio
+import signal
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import websockets
+
+TRACK = 'mutation Track($n: Int!) { trackEvent(input: {contact: {externalId: "u"}, name: "served", metadata: {n: $n}}) { event { id } } }'
+WATCH = "subscription($after: String) { eventTracked(after: $after) { cursor event { id } } }"
+
+
+@pytest.fixture
+def environment(mongo: str, tmp_path: Any) -> dict[str, str]:
+    return {"GATEWAY_MONGO_URI": mongo, "GATEWAY_MONGO_DATABASE": f"serve_{tmp_path.name[-20:]}".replace("-", "_")}
+
+
+def made(program: Any, environment: dict[str, str]) -> str:
+    """A migrated database with a workspace; the key that opens it."""
+    for arguments in (
+        ("migrate",),
+        ("workspaces", "create", "w"),
+        ("keys", "create", "-w", "w", "-s", "READ", "-s", "TRACK"),
+    ):
+        done = program.run(*arguments, **environment)
+        assert done.returncode == 0, done.stderr
+    return str(done.stdout.strip())
+
+
+def test_it_says_what_to_do_first(program: Any, environment: dict[str, str], free_port: Any) -> None:
+    without = program.run("serve", "--port", str(free_port()))
+    assert (without.returncode, "Set GATEWAY_MONGO_URI" in without.stderr) == (1, True)
+    unmigrated = program.run("serve", "--port", str(free_port()), **environment)
+    assert (unmigrated.returncode, unmigrated.stderr.strip()) == (
+        1,
+        "The database is not migrated: run 'gateway migrate' first.",
+    )
+
+
+async def test_what_is_tracked_through_one_worker_is_received_through_all(
+    program: Any, environment: dict[str, str], free_port: Any, started: Any
+) -> None:
+    key, port = made(program, environment), free_port()
+    url = f"http://127.0.0.1:{port}"
+    headers = {"authorization": f"Bearer {key}"}
+    async with started(program, port, "serve", "--port", str(port), "--workers", "2", **environment) as process:
+        sockets = [
+            await websockets.connect(
+                f"ws://127.0.0.1:{port}/graphql", subprotocols=["graphql-transport-ws"], additional_headers=headers
+            )
+            for _ in range(8)
+        ]
+        for socket in sockets:
+            await socket.send('{"type": "connection_init"}')
+            assert orjson.loads(await socket.recv()) == {"type": "connection_ack"}
+        async with httpx.AsyncClient(headers=headers) as http:
+            cursor = (await http.post(f"{url}/graphql", json={"query": "{ streamCursor }"})).json()["data"][
+                "streamCursor"
+            ]
+        for socket in sockets:
+            await socket.send(
+                orjson.dumps(
+                    {"type": "subscribe", "id": "1", "payload": {"query": WATCH, "variables": {"after": cursor}}}
+                ).decode()
+            )
+        sent = []
+        for number in range(10):
+            async with httpx.AsyncClient(headers=headers) as http:  # a connection each, so that both workers are met
+                answer = (await http.post(f"{url}/graphql", json={"query": TRACK, "variables": {"n": number}})).json()
+            sent.append(answer["data"]["trackEvent"]["event"]["id"])
+        for socket in sockets:
+            seen = [
+                orjson.loads(await asyncio.wait_for(socket.recv(), 10))["payload"]["data"]["eventTracked"]["event"][
+                    "id"
+                ]
+                for _ in sent
+            ]
+            assert seen == sent
+        async with httpx.AsyncClient() as http:
+            metrics = (await http.get(f"{url}/metrics")).text
+        assert 'gateway_operations_total{operation="Track",outcome="ok"} 10.0' in metrics
+        assert 'gateway_tracked_events_total{outcome="added"} 10.0' in metrics
+        assert "gateway_subscribers 8.0" in metrics
+        process.send_signal(signal.SIGTERM)
+        closed = [await asyncio.wait_for(_closed(socket), 20) for socket in sockets]
+        assert set(closed) == {1012}
+        assert await asyncio.to_thread(process.wait, 30) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+    lines = [orjson.loads(line) for line in program.log.splitlines() if line.startswith("{")]
+    assert sum(line["event"] == "operation" and line["name"] == "Track" for line in lines) == 10
+    assert key.partition(".")[2] not in program.log
+    assert "Traceback" not in program.log
+
+
+async def _closed(socket: Any) -> int | None:
+    await socket.wait_closed()
+    code: int | None = socket.close_code
+    return code
