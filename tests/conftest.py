@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -146,16 +147,32 @@ class Workspace:
 
 
 @pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """A port of 127.0.0.1 that nobody uses."""
+def free_port(worker_id: str) -> Callable[[], int]:
+    """A port of 127.0.0.1 that nobody uses, nor takes meanwhile: of this worker alone, below those of outgoing connections."""
+    number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
+    candidates = iter(range(10_000 + number % 8 * 1_000, 11_000 + number % 8 * 1_000))
 
     def choose() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
+        for port in candidates:
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+        raise AssertionError("every port of this worker was used")
 
     return choose
+
+
+@pytest.fixture(scope="session")
+def once_for_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """A lock that all workers of this run share: `with once_for_all("name"):`."""
+
+    @contextlib.contextmanager
+    def locked(name: str) -> Iterator[None]:
+        with (tmp_path_factory.getbasetemp().parent / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    return locked
 
 
 @pytest.fixture(scope="session")

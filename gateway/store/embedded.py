@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import random
 import shutil
 import socket
 import sys
@@ -29,6 +30,9 @@ _HISTORY = ("--oplog-retention-seconds", "86400", "--oplog-max-entries", "100000
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _OWNER_PATIENCE_SECONDS = 30.0
+# Below what Linux and macOS give to outgoing connections, which would take a port between our look and its use.
+_PORTS = range(20_000, 32_000)
+_PORT_ATTEMPTS = 3
 
 
 @asynccontextmanager
@@ -78,6 +82,15 @@ class _Server:
         await asyncio.to_thread(_end_orphan, self._data)
         before = _record(self._data).get("port", 0)
         self.port = before if before and _free(before) else _any_free_port()
+        for _ in range(_PORT_ATTEMPTS - 1):
+            try:
+                await self._spawn()
+            except StartupError:
+                if _free(self.port):
+                    raise
+                self.port = _any_free_port()  # somebody took it between our look and the server's start
+            else:
+                return
         await self._spawn()
 
     async def stop(self) -> None:
@@ -243,7 +256,7 @@ def _free(port: int) -> bool:
 
 
 def _any_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if _free(port):
+            return port
+    raise StartupError(f"No port from {_PORTS.start} to {_PORTS.stop - 1} is free for the embedded database.")

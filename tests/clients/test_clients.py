@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ needs_node = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The locked packages, installed once."""
+def packages(once_for_all: Callable[..., Any]) -> None:
+    """The locked packages, installed once: by the first worker that asks, while the others wait."""
     lock, stamp = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
-    if not stamp.exists() or stamp.stat().st_mtime < lock.stat().st_mtime:
-        subprocess.run(["npm", "ci", "--silent"], cwd=HERE, check=True, timeout=300)
-        stamp.touch()
+    with once_for_all("npm"):
+        if not stamp.exists() or stamp.stat().st_mtime < lock.stat().st_mtime:
+            done = subprocess.run(["npm", "ci"], cwd=HERE, check=False, timeout=300, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            stamp.touch()
 
 
 async def run(script: str, *arguments: str) -> list[dict[str, Any]]:

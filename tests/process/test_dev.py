@@ -54,7 +54,7 @@ class Dev:
         assert found, self.log
         return found[1]
 
-    def wait_until_ready(self, seconds: float = 60) -> "Dev":
+    def wait_until_ready(self, seconds: float = 150) -> "Dev":
         until(lambda: WELCOME_END in self.log or self.process.poll() is not None, seconds)
         assert self.process.poll() is None, self.log
         with contextlib.suppress(OSError, KeyError):
