@@ -14,6 +14,7 @@ import typer
 import uvicorn
 import uvloop
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -23,7 +24,7 @@ from gateway.domain.imports import Columns
 from gateway.errors import GatewayError, StartupError, UserProblem
 from gateway.observability import MULTIPROCESS_FOLDER, configure_logs
 from gateway.progress import ImportBar
-from gateway.runtime import Runtime, mongo_uri, open_runtime
+from gateway.runtime import Runtime, mongo_uri, open_runtime, under_way
 from gateway.services.imports import EventImport
 from gateway.serving import check_ready
 from gateway.settings import Settings, data_folder, database_name, load_settings
@@ -43,6 +44,8 @@ cli.add_typer(workspaces_cli, name="workspaces")
 cli.add_typer(keys_cli, name="keys")
 import_cli = typer.Typer(no_args_is_help=True, help="Import files.")
 cli.add_typer(import_cli, name="import")
+rebuild_cli = typer.Typer(no_args_is_help=True, help="Count anew what is rolled up.")
+cli.add_typer(rebuild_cli, name="rebuild")
 
 DATA = Annotated[Path, typer.Option("--data", help="The folder of the embedded database.")]
 WORKSPACE = Annotated[str, typer.Option("--workspace", "-w", help="Its id or name.")]
@@ -238,6 +241,28 @@ def import_events(
         services = runtime.services
         job = EventImport(services.events, found["_id"], file, columns, services.settings, services.clock)
         await _import(job)
+
+    _with_runtime(run, data)
+
+
+@rebuild_cli.command("definitions")
+def rebuild_definitions(
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", "-w", help="Its id or name; without it: every workspace.")
+    ] = None,
+    data: DATA = DEFAULT_DATA,
+) -> None:
+    """Count the totals of all event names anew, from what is stored. Gateways may go on meanwhile."""
+
+    async def run(runtime: Runtime) -> None:
+        found = [await runtime.workspaces.find(workspace)] if workspace else await runtime.workspaces.all()
+        ids = [row["_id"] for row in found]
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("Counting", total=len(ids))
+            async with under_way(runtime.definitions.run()):
+                async for _ in runtime.definitions.count_anew(ids):
+                    bar.advance(task)
+        _say(f"Counted the definitions of {len(ids)} workspaces anew.")
 
     _with_runtime(run, data)
 

@@ -68,6 +68,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.roll_up_lag = Gauge(
+            "gateway_roll_up_lag_seconds",
+            "How late the newest change reached the totals of definitions.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.queue_drops = Counter(
             "gateway_slow_subscribers", "Subscribers that were closed as too slow.", registry=registry
         )

@@ -1,8 +1,8 @@
 """What the gateway is made of, opened in order and closed in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from gateway.domain.ids import Minter
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
+from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import Settings
 from gateway.store.driver import Database
@@ -30,6 +31,7 @@ class Runtime:
     database: Database
     services: Services
     workspaces: WorkspaceService
+    definitions: DefinitionRollUp
     clock: Clock
 
     def authenticator(self, known: Mapping[str, Principal] | None = None) -> Authenticator:
@@ -66,9 +68,17 @@ async def open_runtime(
 
 
 @asynccontextmanager
-async def live(runtime: Runtime) -> AsyncIterator[None]:
-    """The bus of that gateway under way, for as long as the context is open."""
-    task = asyncio.create_task(runtime.services.bus.run())
+async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
+    """The bus and (unless other processes do that) the roll-up of that gateway under way, for as long as the context is open."""
+    async with under_way(runtime.services.bus.run()):
+        async with under_way(runtime.definitions.run()) if rolls_up else nullcontext():
+            yield
+
+
+@asynccontextmanager
+async def under_way(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """That work in the background, for as long as the context is open."""
+    task = asyncio.create_task(work)
     try:
         yield
     finally:
@@ -91,4 +101,5 @@ def assemble(settings: Settings, database: Database, clock: Clock, minter: Minte
         bus=Bus(database, clock, minter, limits, metrics),
         metrics=metrics,
     )
-    return Runtime(database, services, WorkspaceService(store, clock, minter), clock)
+    roll_up = DefinitionRollUp(store, clock, minter, metrics)
+    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, clock)

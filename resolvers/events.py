@@ -7,6 +7,7 @@ from typing import Any
 import strawberry
 
 from gateway.domain.contacts import Document
+from gateway.domain.definitions import build_of
 from gateway.domain.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
 from gateway.domain.pages import PageArguments, connection, page
 from gateway.domain.times import time_range
@@ -17,6 +18,7 @@ from resolvers.scalars import JSONObject, SafeInt
 
 MAX_FILTER_NAMES = 50
 MAX_SUMMARIES = 1000
+MAX_SEARCH_LENGTH = 200
 
 
 @strawberry.input(description="Conditions on events, ANDed.")
@@ -92,6 +94,10 @@ class DescribeEventInput:
     archived: bool | None = strawberry.field(
         default=strawberry.UNSET, description="true: the name no longer counts towards the limit on names."
     )
+    summarize_by: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A metadata key: each summary then tells its values apart (EventSummary.values), those of earlier events too. null: no longer.",
+    )
 
 
 async def event(context: Context, id_: str) -> Document | None:
@@ -120,6 +126,29 @@ async def definition_of(parents: Sequence[Document], _: None, context: Context) 
     """Batch: the definition of each event's or summary's name."""
     found = await context.store.definitions.by_names(list(dict.fromkeys(parent["name"] for parent in parents)))
     return [found.get(parent["name"]) for parent in parents]
+
+
+async def definitions(context: Context, search: str | None, arguments: PageArguments) -> Document:
+    """A page of the workspace's definitions, by name."""
+    if search is not None and len(search) > MAX_SEARCH_LENGTH:
+        raise BadRequestError(f"'search' has {len(search)} characters, and {MAX_SEARCH_LENGTH} are allowed.")
+    asked = page(arguments, "eventDefinitions", context.principal.workspace_id, search)
+    rows = await context.store.definitions.page(asked, search)
+    return connection(rows, asked, lambda row: str(row["name"]))
+
+
+async def values_of(parents: Sequence[Document], first: int, context: Context) -> list[list[Document] | None]:
+    """Batch: each summary's most frequent values; None where its definition does not tell them apart."""
+    size = page(PageArguments(first=first), "values").size
+    names = list(dict.fromkeys(parent["name"] for parent in parents))
+    builds = {
+        name: build.id
+        for name, row in (await context.store.definitions.by_names(names)).items()
+        if (build := build_of(row)) is not None
+    }
+    ids = [parent["_id"] for parent in parents if parent["name"] in builds]
+    found = await context.store.values.pages_of_summaries(ids, list(builds.values()), size) if ids else {}
+    return [found.get(parent["_id"], []) if parent["name"] in builds else None for parent in parents]
 
 
 async def summary_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
@@ -177,11 +206,8 @@ async def import_summaries(context: Context, input_: ImportEventSummariesInput) 
 
 async def describe(context: Context, input_: DescribeEventInput) -> Document:
     """The payload of `describeEvent`."""
-    values = sent(input_, nulls=True)
-    given = [name for name in ("description", "archived") if name in values]
-    row = await context.services.events.describe(
-        context.principal.workspace_id, values["name"], values.get("description"), values.get("archived"), given
-    )
+    described = sent(input_, nulls=True)
+    row = await context.services.events.describe(context.principal.workspace_id, described.pop("name"), described)
     return {"definition": row if context.may_read else None}
 
 

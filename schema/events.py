@@ -126,13 +126,74 @@ METADATA_TYPES = [
 ]
 
 
-@strawberry.type(description="An event's name, and what it means. It is there from the name's first use on.")
+@strawberry.enum(description="The type that a metadata value has: TEXT is TextMetadata, and so on.")
+class MetadataType(StrEnum):
+    """The type that a metadata value has."""
+
+    TEXT = "TEXT"
+    NUMBER = "NUMBER"
+    BOOLEAN = "BOOLEAN"
+    DATE = "DATE"
+    LINK = "LINK"
+    MONEY = "MONEY"
+    STRIPE = "STRIPE"
+    JSON = "JSON"
+
+
+@strawberry.type(description="A metadata key that events of a name have had.")
+class MetadataKey(Stored):
+    """A metadata key of a name."""
+
+    key: str
+    types: list[MetadataType]
+
+
+@strawberry.type(
+    description="An event's name, what it means, and what is known of all its events: rolled up from the stream, at most a second late."
+)
 class EventDefinition(Node):
     """An event's name."""
 
     name: str
     description: str | None
+    summarize_by: str | None = strawberry.field(description="The metadata key whose values each summary tells apart.")
+    first_at: datetime | None
+    last_at: datetime | None
     archived: bool
+
+    @strawberry.field(description="How many events there are, counts that were imported included.")
+    def count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
+        """How many events there are."""
+        return parent.get("count", 0)
+
+    @strawberry.field(description="How many contacts did it.")
+    def contact_count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
+        """How many contacts did it."""
+        return parent.get("contact_count", 0)
+
+    @strawberry.field(description="The metadata keys seen, the first 500.")
+    def metadata_keys(parent: Parent[Any]) -> list[MetadataKey]:  # noqa: N805
+        """The metadata keys seen."""
+        return parent.get("metadata_keys", [])
+
+
+@strawberry.type(description="How often a summary's events had one value of the key that its definition summarizes by.")
+class EventValueCount(Stored):
+    """How often a summary's events had a value."""
+
+    count: SafeInt
+    first_at: datetime
+    last_at: datetime
+
+    @strawberry.field(description="The value as text, cut off at 255 characters; 'other' where isOther.")
+    def value(parent: Parent[Any]) -> str:  # noqa: N805
+        """The value."""
+        return parent.get("value", "other")
+
+    @strawberry.field(description="Whether these are all that came after the first 1000 values.")
+    def is_other(parent: Parent[Any]) -> bool:  # noqa: N805
+        """Whether it stands for many values."""
+        return "value" not in parent
 
 
 @strawberry.type(description="Something that a contact did. The order of ids is the order of occurredAt.")
@@ -164,6 +225,13 @@ class EventSummary(Node):
     count: SafeInt
     first_at: datetime
     last_at: datetime
+
+    @strawberry.field(
+        description="How often each value of the definition's summarizeBy key was there, the most frequent first: up to 1000 values are told apart, for ever. At most a second late; null where nothing is summarized by."
+    )
+    async def values(parent: Parent[Any], info: Info, first: int = 20) -> list[EventValueCount] | None:  # noqa: N805
+        """The most frequent values."""
+        return await info.context.load(events.values_of, parent, first)
 
     @strawberry.field
     async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045
@@ -256,6 +324,28 @@ class EventQuery:
     ) -> Connection[Event] | None:
         """A page of events."""
         return await events.events(info.context, filter, page_arguments(first, after, last, before))
+
+
+@strawberry.type
+class DefinitionQuery:
+    """The root fields that read definitions."""
+
+    @strawberry.field(
+        directives=[READ],
+        description="Every event name seen or described, by name; with `search` those that contain it, whatever its case.",
+    )
+    async def event_definitions(
+        self,
+        info: Info,
+        search: str | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> Connection[EventDefinition] | None:
+        """A page of definitions."""
+        text = None if search is strawberry.UNSET else search
+        return await events.definitions(info.context, text, page_arguments(first, after, last, before))
 
 
 _TRACKED_NONE: Document = {"event": None, "counted": None, "duplicate": False}

@@ -10,7 +10,7 @@ from strawberry.tools import merge_types
 from resolvers.scalars import SCALARS
 from schema.access import enforce
 from schema.contacts import ContactMutation, ContactQuery
-from schema.events import METADATA_TYPES, EventMutation, EventQuery
+from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.nodes import read_field
 from schema.problems import log_unexpected
 from schema.streams import StreamQuery, Subscription
@@ -34,7 +34,7 @@ class Schema(strawberry.Schema):
 def build_schema() -> Schema:
     """The public schema."""
     schema = Schema(
-        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery)),
+        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery)),
         mutation=merge_types("Mutation", (EventMutation, ContactMutation)),
         subscription=Subscription,
         types=[*METADATA_TYPES, Workspace],

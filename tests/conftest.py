@@ -210,17 +210,25 @@ async def every_gateway(
 
 @pytest.fixture(scope="session")
 def open_gateway(mongo: str) -> Callable[..., Any]:
-    """Opens a gateway on a database of its own (or that of `database`): `async with open_gateway(clock=..., **settings) as gateway`."""
+    """Opens a gateway on a database of its own (or that of `database`): `async with open_gateway(clock=..., **settings) as gateway`; `rolls_up=False`: another one does."""
 
     @contextlib.asynccontextmanager
     async def opened(
-        uri: str = mongo, database: str | None = None, clock: Any = system_clock, **settings: Any
+        uri: str = mongo,
+        database: str | None = None,
+        clock: Any = system_clock,
+        rolls_up: bool = True,
+        **settings: Any,
     ) -> AsyncIterator[Gateway]:
         commands = Commands()
         name = database or f"test_{uuid.uuid4().hex[:12]}"
         async with open_runtime(Settings(**settings), uri, name, clock=clock, listeners=[commands]) as runtime:
             await migrate(runtime.database, runtime.clock, owner="tests")
-            async with live(runtime), _serving(runtime) as url, httpx.AsyncClient(timeout=60) as http:
+            async with (
+                live(runtime, rolls_up=rolls_up),
+                _serving(runtime) as url,
+                httpx.AsyncClient(timeout=60) as http,
+            ):
                 yield Gateway(url, runtime, commands, http)
 
     return opened
@@ -248,6 +256,13 @@ async def _serving(runtime: Runtime) -> AsyncIterator[str]:
 async def gateway(open_gateway: Any) -> AsyncIterator[Gateway]:
     """A gateway with the default settings, on the embedded server, over HTTP; shared by the session."""
     async with open_gateway() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+async def still_gateway(open_gateway: Any) -> AsyncIterator[Gateway]:
+    """One that reads and writes nothing by itself; a test module has it by a fixture `gateway` that returns it."""
+    async with open_gateway(rolls_up=False) as opened:
         yield opened
 
 

@@ -13,7 +13,7 @@ from gateway.domain.clocks import Clock
 from gateway.domain.ids import Minter, Prefix
 from gateway.errors import BadRequestError, CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
 from gateway.observability import Metrics
-from gateway.store.changes import Changes
+from gateway.store.changes import Changes, mark
 from gateway.store.driver import Database, HistoryLostError, Inserts
 from gateway.store.events import Events
 
@@ -221,18 +221,8 @@ class Bus:
     async def _mark(self) -> None:
         """A line of the journal that belongs to no workspace: a place in the stream that every process sees."""
         now = self._clock()
-        await self._database.insert(
-            Changes.COLLECTION,
-            [
-                {
-                    "_id": self._minter.mint(Prefix.CHANGE, now),
-                    "workspace_id": "",
-                    "subject": "bus",
-                    "kind": "MARK",
-                    "at": now,
-                }
-            ],
-        )
+        line = mark(self._minter.mint(Prefix.CHANGE, now), now)
+        await self._database.insert(Changes.COLLECTION, [line])
 
     async def _serve_returning(self) -> None:
         """Serve those whose cursors lie before the ring: all of them together from one stream of the past."""

@@ -23,7 +23,9 @@ class Prefix(StrEnum):
     EVENT = "evt_"
     SUMMARY = "sum_"
     DEFINITION = "def_"
+    VALUE = "val_"
     CHANGE = "chg_"
+    BUILD = "bld_"
 
 
 class Minter:

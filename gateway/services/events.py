@@ -1,6 +1,6 @@
 """Tracking: events, their contacts, their summaries and new names, committed together and counted once."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -31,6 +31,7 @@ from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.observability import Metrics
 from gateway.services.attempts import until_stored
 from gateway.services.group_commits import GroupCommits
+from gateway.services.tallies import rebuild_line
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
@@ -88,7 +89,8 @@ class EventService:
                 await store.contacts.save([draft], session, unchanged_since_read=True)
                 await store.definitions.insert_names(added, now, session)
                 await store.summaries.replace(imported, session)
-                await store.changes.write(self._journal([draft], now), session)
+                line = self._imported_line(draft, stored, imported, now)
+                await store.changes.write([*self._journal([draft], now), line], session)
 
             await store.database.transaction(write)
             self._remember(workspace_id, added)
@@ -101,23 +103,39 @@ class EventService:
         """A turn in which this process tracks nothing in that workspace: who changes a hot contact needs one."""
         return self._groups.turn(workspace_id)
 
-    async def describe(
-        self, workspace_id: str, name: str, description: str | None, archived: bool | None, given: Collection[str]
-    ) -> Document:
-        """Say what an event's name means, or archive it; a name may be described before it is used. `given`: the fields to set."""
+    async def describe(self, workspace_id: str, name: str, described: Mapping[str, Any]) -> Document:
+        """Say what an event's name means, by which metadata key its summaries tell values apart, or archive it; a name
+        may be described before it is used. `described`: the fields to set, in snake_case; None clears."""
         check_event_name(name, self._settings)
-        if description:
-            check_text(description, ("description",), longest=MAX_DESCRIPTION_LENGTH, named="The description")
-        values = {"description": description or None, "archived": bool(archived)}
+        values = self._check_described(described)
 
         async def attempt(_: int) -> Document:
-            store = self._store.open(workspace_id)
-            if not values["archived"]:
-                await self._check_active(store, name, unarchived="archived" in given)
-            await store.definitions.describe(name, {field: values[field] for field in given}, self._clock())
+            store, now = self._store.open(workspace_id), self._clock()
+            stored = (await store.definitions.by_names([name])).get(name)
+            if not values.get("archived"):
+                await self._check_active(store, name, stored, unarchived="archived" in values)
+            anew = "summarize_by" in values and values["summarize_by"] != (stored or {}).get("summarize_by")
+
+            async def write(session: Session) -> None:
+                await store.definitions.describe(name, values | ({"build": None} if anew else {}), now, session)
+                if anew:
+                    line = rebuild_line(self._minter.mint(Prefix.CHANGE, now), workspace_id, name, now)
+                    await store.changes.write([line], session)
+
+            await store.database.transaction(write)
             return (await store.definitions.by_names([name]))[name]
 
         return await until_stored(attempt)
+
+    def _check_described(self, described: Mapping[str, Any]) -> Document:
+        values = dict(described)
+        if values.get("description"):
+            check_text(values["description"], ("description",), longest=MAX_DESCRIPTION_LENGTH, named="The description")
+        if values.get("summarize_by"):
+            longest = self._settings.max_metadata_key_length
+            check_text(values["summarize_by"], ("summarizeBy",), longest=longest, named="The key in summarizeBy")
+        cleared = {"archived": False}
+        return {field: value or cleared.get(field) for field, value in values.items()}
 
     def _attempted(self, command: TrackEvent, now: datetime) -> Attempted:
         at = command.occurred_at or now
@@ -165,6 +183,20 @@ class EventService:
             journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts if worth_telling(draft)
         ]
 
+    def _imported_line(
+        self, contact: Draft, before: Mapping[str, Document], imported: Iterable[Document], now: datetime
+    ) -> Document:
+        """The line of the journal that tells definitions what an import of summaries adds."""
+        return {
+            "_id": self._minter.mint(Prefix.CHANGE, now),
+            "workspace_id": contact.document["workspace_id"],
+            "subject": "summaries",
+            "kind": "IMPORTED",
+            "contact_id": contact.id,
+            "lines": [_change_of_summary(before.get(row["_id"], {}), row) for row in imported],
+            "at": now,
+        }
+
     async def _name_room(self, store: WorkspaceStore, names: Iterable[str]) -> NameRoom:
         unknown = [name for name in dict.fromkeys(names) if (store.workspace_id, name) not in self._known_names]
         if not unknown:
@@ -176,9 +208,10 @@ class EventService:
         free = self._settings.max_event_names - await store.definitions.count_active()
         return NameRoom(frozenset(unknown) - frozenset(defined), free)
 
-    async def _check_active(self, store: WorkspaceStore, name: str, *, unarchived: bool) -> None:
+    async def _check_active(
+        self, store: WorkspaceStore, name: str, defined: Document | None, *, unarchived: bool
+    ) -> None:
         """Pass where one more name in use is allowed, if this is one: a new one, or one that leaves the archive."""
-        defined = (await store.definitions.by_names([name])).get(name)
         if defined is None or (unarchived and defined["archived"]):
             free = self._settings.max_event_names - await store.definitions.count_active()
             NameRoom(frozenset([name]), free).check(name)
@@ -232,6 +265,18 @@ def _beside(stored: Mapping[str, Document], line: Document, workspace_id: str, c
         "first_at": min(firsts),
         "last_at": max(lasts),
         "imported": {"count": line["count"], "first_at": line["first_at"], "last_at": line["last_at"]},
+    }
+
+
+def _change_of_summary(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
+    """What a summary's import changes; `again`: it may have been what made a definition's first or last."""
+    reaches_less = bool(before) and (after["first_at"] > before["first_at"] or after["last_at"] < before["last_at"])
+    return {
+        "name": after["name"],
+        "count": after["count"] - before.get("count", 0),
+        "first_at": after["first_at"],
+        "last_at": after["last_at"],
+        "again": reaches_less,
     }
 
 

@@ -1,7 +1,7 @@
 """The journal: what changed, written in the transaction of the change and read by the live bus and by operators."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel
@@ -24,3 +24,8 @@ class Changes(Repository):
     async def write(self, lines: Sequence[Document], session: Session) -> None:
         """Add lines to the journal."""
         await self._database.insert(self.COLLECTION, lines, session)
+
+
+def mark(line_id: str, now: datetime) -> Document:
+    """A line that belongs to no workspace: a place in the stream that every process sees."""
+    return {"_id": line_id, "workspace_id": "", "subject": "bus", "kind": "MARK", "at": now}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -35,7 +35,7 @@ Operation = Any
 Session = Any
 _COMMIT_ATTEMPTS = 3
 _LONG_SECONDS = 3600  # for what grows with all that is stored: building an index, deleting a workspace
-_IDLE_MILLISECONDS = 500
+IDLE_MILLISECONDS = 500
 _ONE_BATCH = 100_000  # a page arrives in one answer (up to 16 MB), not in batches of 101 documents
 # FailedToParse, InvalidResumeToken, CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost, no valid token
 _HISTORY_LOST = frozenset({9, 260, 136, 280, 286, 40647})
@@ -120,21 +120,26 @@ class Database:
         sort: Mapping[str, int] | None = None,
         limit: int = 0,
         projection: Sequence[str] | None = None,
+        session: Session = None,
     ) -> list[Document]:
         """The documents that match, in one list."""
+        order = list(sort.items()) if sort else None
         async with translated():
             cursor = self._database[collection].find(
-                filter_, projection, limit=limit, sort=list(sort.items()) if sort else None, batch_size=_ONE_BATCH
+                filter_, projection, limit=limit, sort=order, batch_size=_ONE_BATCH, session=session
             )
             found: list[Document] = await cursor.to_list(None)
             return found
 
-    async def aggregate(self, collection: str, pipeline: Sequence[Filter]) -> list[Document]:
-        """The documents that the pipeline gives, in one list."""
+    async def aggregate(
+        self, collection: str, pipeline: Sequence[Filter], session: Session = None, *, long: bool = False
+    ) -> list[Document]:
+        """The documents that the pipeline gives, in one list; `long`: it reads much, and may take its time."""
         async with translated():
-            cursor = self._database[collection].aggregate(list(pipeline), batchSize=_ONE_BATCH)
-            found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
-            return found
+            with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
+                cursor = self._database[collection].aggregate(list(pipeline), batchSize=_ONE_BATCH, session=session)
+                found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
+                return found
 
     async def count(self, collection: str, filter_: Filter) -> int:
         """How many documents match."""
@@ -191,13 +196,31 @@ class Database:
             await _commit(session)
 
     @asynccontextmanager
-    async def watch(self, collections: Sequence[str], resume_after: str | None = None) -> AsyncIterator["Inserts"]:
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """A session whose reads all see the database as it was at the first of them."""
+        async with translated(), self._session() as session:
+            begun = session.start_transaction(read_concern=ReadConcern("snapshot"))
+            if not self._motor:
+                await begun
+            try:
+                yield session
+            finally:
+                await _abort(session)
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        collections: Sequence[str],
+        resume_after: str | None = None,
+        *,
+        idle_milliseconds: int = IDLE_MILLISECONDS,
+    ) -> AsyncIterator["Inserts"]:
         """The inserts into those collections from now on, or after that token. HistoryLostError where it is too old or no token."""
         pipeline = [{"$match": {"ns.coll": {"$in": list(collections)}, "operationType": "insert"}}]
         token = None if resume_after is None else {"_data": resume_after}
         async with translated():
             try:
-                opened = self._database.watch(pipeline, resume_after=token, max_await_time_ms=_IDLE_MILLISECONDS)
+                opened = self._database.watch(pipeline, resume_after=token, max_await_time_ms=idle_milliseconds)
                 async with opened if self._motor else await opened as stream:
                     yield Inserts(stream)
             except OperationFailure as error:

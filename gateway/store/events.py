@@ -1,4 +1,4 @@
-"""Events, their summaries and their definitions as MongoDB keeps them."""
+"""Events and their summaries as MongoDB keeps them."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.domain.events import definition_id_of
 from gateway.domain.ids import Prefix
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
@@ -67,6 +66,39 @@ class Events(Repository):
             contact_ids, match, sort, asked.limit, foreign="contact_id", parent_collection=Contacts.COLLECTION
         )
 
+    async def metadata_types(self) -> dict[str, dict[str, list[str]]]:
+        """The types that each metadata key ever had, by the events' name and the key."""
+        entry = {"name": "$name", "key": "$metadata.key", "type": "$metadata.type"}
+        pipeline: list[Document] = [
+            {"$match": {"workspace_id": self._workspace_id}},
+            {"$project": {"name": 1, "metadata.key": 1, "metadata.type": 1}},
+            {"$unwind": "$metadata"},
+            {"$group": {"_id": entry}},
+        ]
+        found: dict[str, dict[str, list[str]]] = {}
+        for row in await self._database.aggregate(self.COLLECTION, pipeline, long=True):
+            kept = row["_id"]
+            found.setdefault(kept["name"], {}).setdefault(kept["key"], []).append(kept["type"])
+        return found
+
+    async def values(self, name: str, key: str, session: Session) -> list[Document]:
+        """Each entry of that metadata key that a contact's events of that name have: `_id` {contact_id, entry}, count, first_at, last_at."""
+        pipeline: list[Document] = [
+            {"$match": {"workspace_id": self._workspace_id, "name": name}},
+            {"$project": {"contact_id": 1, "occurred_at": 1, "metadata": 1}},
+            {"$unwind": "$metadata"},
+            {"$match": {"metadata.key": key}},
+            {
+                "$group": {
+                    "_id": {"contact_id": "$contact_id", "entry": "$metadata"},
+                    "count": {"$sum": 1},
+                    "first_at": {"$min": "$occurred_at"},
+                    "last_at": {"$max": "$occurred_at"},
+                }
+            },
+        ]
+        return await self._database.aggregate(self.COLLECTION, pipeline, session, long=True)
+
 
 class EventSummaries(Repository):
     """Count, first and last per contact and name: what was tracked, and beside it what was imported as a number."""
@@ -75,6 +107,7 @@ class EventSummaries(Repository):
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING), ("name", ASCENDING)], name="contact"),
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="workspace"),
+        IndexModel([("workspace_id", ASCENDING), ("name", ASCENDING)], name="name"),
     )
 
     async def add(self, tallies: Iterable[Document], session: Session) -> None:
@@ -102,6 +135,23 @@ class EventSummaries(Repository):
             contact_ids, match, sort, asked.limit, foreign="contact_id", parent_collection=Contacts.COLLECTION
         )
 
+    async def totals(self, names: Sequence[str] | None = None, session: Session = None) -> dict[str, Document]:
+        """Count, contact_count, first_at and last_at of all summaries of each name, by name; of every name without `names`."""
+        match: dict[str, Any] = {"workspace_id": self._workspace_id}
+        if names is not None:
+            match["name"] = {"$in": list(names)}
+        group = {
+            "_id": "$name",
+            "count": {"$sum": "$count"},
+            "contact_count": {"$sum": 1},
+            "first_at": {"$min": "$first_at"},
+            "last_at": {"$max": "$last_at"},
+        }
+        found = await self._database.aggregate(
+            self.COLLECTION, [{"$match": match}, {"$group": group}], session, long=True
+        )
+        return {row.pop("_id"): row for row in found}
+
     def _add(self, line: Document) -> Operation:
         first, last = line["first_at"], line["last_at"]
         return UpdateOne(
@@ -114,49 +164,3 @@ class EventSummaries(Repository):
             },
             upsert=True,
         )
-
-
-class EventDefinitions(Repository):
-    """The event names of one workspace."""
-
-    COLLECTION: ClassVar[str] = "event_definitions"
-    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
-        IndexModel([("workspace_id", ASCENDING), ("name", ASCENDING)], unique=True, name="name"),
-        IndexModel([("workspace_id", ASCENDING), ("archived", ASCENDING)], name="archived"),
-    )
-
-    async def by_names(self, names: Sequence[str]) -> dict[str, Document]:
-        """The definitions of those names, by name."""
-        found = await self.by_ids([definition_id_of(self._workspace_id, name) for name in names])
-        return {row["name"]: row for row in found.values()}
-
-    async def count_active(self) -> int:
-        """How many names are in use and not archived."""
-        return await self._database.count(self.COLLECTION, {"workspace_id": self._workspace_id, "archived": False})
-
-    async def insert_names(self, names: Iterable[str], now: datetime, session: Session) -> None:
-        """Add names that nobody used before; DuplicateError where somebody just did."""
-        await self._database.insert(self.COLLECTION, [self._new(name, now) for name in names], session)
-
-    async def describe(self, name: str, described: Document, now: datetime) -> None:
-        """Set what is said of a name, used before or not."""
-        new = {
-            key: value
-            for key, value in self._new(name, now).items()
-            if key not in described and key not in ("_id", "workspace_id")
-        }
-        await self._database.update(
-            self.COLLECTION,
-            {"_id": definition_id_of(self._workspace_id, name), "workspace_id": self._workspace_id},
-            {"$setOnInsert": new} | ({"$set": described} if described else {}),
-            upsert=True,
-        )
-
-    def _new(self, name: str, now: datetime) -> Document:
-        return {
-            "_id": definition_id_of(self._workspace_id, name),
-            "workspace_id": self._workspace_id,
-            "name": name,
-            "archived": False,
-            "created_at": now,
-        }

@@ -40,7 +40,10 @@ async def build_indexes(database: Database) -> None:
         await database.create_indexes(collection, indexes)
 
 
-MIGRATIONS = (Migration(1, "collections and indexes", build_indexes),)
+MIGRATIONS = (
+    Migration(1, "collections and indexes", build_indexes),
+    Migration(2, "values of events, totals by name", build_indexes),
+)
 
 
 async def migrate(database: Database, clock: Clock, *, owner: str, patience: float = 60) -> list[Migration]:

@@ -12,7 +12,7 @@ from pymongo import IndexModel
 from gateway.domain.ids import Prefix, id_time, lowest_id
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
-from gateway.store.driver import Database, Document
+from gateway.store.driver import Database, Document, Session
 
 # On MongoDB an indexed sort with a limit reads just the page, and the first window could be the only one. The embedded
 # servers read all that a filter finds before they cut it off, so there a page looks at newest (or oldest) rows first.
@@ -29,9 +29,9 @@ class Repository:
         self._database = database
         self._workspace_id = workspace_id
 
-    async def by_ids(self, ids: Sequence[str]) -> dict[str, Document]:
+    async def by_ids(self, ids: Sequence[str], session: Session = None) -> dict[str, Document]:
         """The documents with those ids, by id."""
-        return {row["_id"]: row for row in await self._find({"_id": _one_or_in(ids)})} if ids else {}
+        return {row["_id"]: row for row in await self._find({"_id": _one_or_in(ids)}, session=session)} if ids else {}
 
     async def _find(self, filter_: Mapping[str, Any], **options: Any) -> list[Document]:
         # The workspace comes last: the embedded server, where no index fits the whole filter, takes the first field's.

@@ -2,10 +2,12 @@
 
 from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
+from gateway.store.definitions import EventDefinitions, EventValues
 from gateway.store.driver import Database
-from gateway.store.events import EventDefinitions, Events, EventSummaries
+from gateway.store.events import Events, EventSummaries
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.repositories import Repository
+from gateway.store.roll_ups import RollUps
 from gateway.store.workspaces import Keys, Workspaces
 
 REPOSITORIES: tuple[type[Repository], ...] = (
@@ -13,6 +15,7 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Events,
     EventSummaries,
     EventDefinitions,
+    EventValues,
     Changes,
     IdempotencyKeys,
 )
@@ -28,6 +31,7 @@ class WorkspaceStore:
         self.events = Events(database, workspace_id)
         self.summaries = EventSummaries(database, workspace_id)
         self.definitions = EventDefinitions(database, workspace_id)
+        self.values = EventValues(database, workspace_id)
         self.changes = Changes(database, workspace_id)
         self.idempotency_keys = IdempotencyKeys(database, workspace_id)
 
@@ -39,6 +43,7 @@ class Store:
         self.database = database
         self.workspaces = Workspaces(database)
         self.keys = Keys(database)
+        self.roll_ups = RollUps(database)
 
     def open(self, workspace_id: str) -> WorkspaceStore:
         """The repositories of one workspace, which see nothing of any other."""

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.store.driver import Database, Document
+from gateway.store.driver import Database, Document, Operation
 
 
 class Workspaces:
@@ -34,6 +34,10 @@ class Workspaces:
     async def update(self, workspace_id: str, values: Document) -> None:
         """Set these fields."""
         await self._database.update(self.COLLECTION, {"_id": workspace_id}, {"$set": values})
+
+    def setting(self, workspace_id: str, values: Document) -> Operation:
+        """Sets these fields."""
+        return UpdateOne({"_id": workspace_id}, {"$set": values})
 
     async def delete(self, workspace_id: str) -> int:
         """Delete the workspace itself; how many there were."""

@@ -16,6 +16,11 @@ PAGE = """{ contacts(first: 50) { nodes { externalId
 READS = [*["find"] * 5, *["aggregate"] * 2, *["find"] * 3]
 
 
+@pytest.fixture
+def gateway(still_gateway: Any) -> Any:
+    return still_gateway
+
+
 async def filled(gateway: Any, contacts: int, events_each: int) -> Any:
     workspace = await gateway.workspace()
     now = system_clock() - timedelta(hours=1)

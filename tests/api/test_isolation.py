@@ -15,6 +15,11 @@ READ = frozenset({Scope.READ})
 TRACK = frozenset({Scope.TRACK})
 
 
+@pytest.fixture
+def gateway(still_gateway: Any) -> Any:
+    return still_gateway
+
+
 @dataclass(frozen=True)
 class Ids:
     """What there is in the workspace that others ask for."""
@@ -54,6 +59,9 @@ CASES = {
         READ,
         lambda ids: {"ids": ids.all},
         lambda found, _: found == [None] * 6,
+    ),
+    "Query.eventDefinitions": Case(
+        "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
     ),
     "Query.streamCursor": Case("{ streamCursor }", READ, lambda ids: {}, lambda found, _: isinstance(found, str)),
     "Query.viewer": Case(

@@ -372,6 +372,29 @@ def test_mistakes_with_keys_are_told(program: Any, port: int) -> None:
 # Which database they find
 
 
+def test_definitions_are_counted_anew_beside_a_running_gateway_and_without_one(program: Any, port: int) -> None:
+    totals = "{ eventDefinitions { nodes { count contactCount } } }"
+
+    def counted(url: str) -> Any:
+        return ask(url, DEV_KEY, totals).json()["data"]["eventDefinitions"]["nodes"]
+
+    with listening(program, port) as url:
+        ask(url, DEV_KEY, TRACK)
+        until(lambda: counted(url) == [{"count": 1, "contactCount": 1}])
+        with database(program) as mongo:
+            mongo["event_definitions"].update_many({}, {"$set": {"count": 7}})
+        assert counted(url) == [{"count": 7, "contactCount": 1}]
+        done = program.run("rebuild", "definitions", "-w", "dev")
+        assert well(done) == "Counted the definitions of 1 workspaces anew."
+        assert counted(url) == [{"count": 1, "contactCount": 1}]
+        with database(program) as mongo:
+            mongo["event_definitions"].update_many({}, {"$set": {"count": 7}})
+        assert "There is no workspace 'nobody'" in told(program.run("rebuild", "definitions", "-w", "nobody"))
+    well(program.run("rebuild", "definitions"))
+    with listening(program, port) as url:
+        assert counted(url) == [{"count": 1, "contactCount": 1}]
+
+
 def test_commands_see_what_dev_made_while_it_runs_and_after(program: Any, port: int) -> None:
     with listening(program, port) as url:
         (running,) = databases_of(program)

@@ -1,0 +1,265 @@
+"""The roll-up of definitions: one process reads the stream, adds what it tells to the totals, and saves its position with
+them in one transaction, so that each event is counted once, whoever reads.
+
+What cannot be counted on (no position yet, history lost, another key to summarize by) is counted anew: from a snapshot,
+and from what the stream told between the position and a mark that was written after the snapshot began, less what the
+snapshot contains of it. Nobody has to stop writing meanwhile.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+import structlog
+
+from gateway.domain.clocks import Clock
+from gateway.domain.contacts import Document
+from gateway.domain.definitions import Build, bounded, build_of, with_types
+from gateway.domain.ids import Minter, Prefix
+from gateway.errors import UnavailableError
+from gateway.observability import Metrics
+from gateway.services.tallies import (
+    Batch,
+    contained_in,
+    counted_values,
+    job,
+    jobs_of,
+    rebuild_line,
+    totals_of,
+    value_operations,
+)
+from gateway.store.changes import Changes, mark
+from gateway.store.definitions import EventDefinitions, EventValues
+from gateway.store.driver import HistoryLostError, Inserts, Operation, Session
+from gateway.store.events import Events, EventSummaries
+from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.workspaces import Workspaces
+
+NAME = "definitions"
+_WATCHED = (Events.COLLECTION, EventSummaries.COLLECTION, Changes.COLLECTION)
+_LEASE = timedelta(seconds=6)
+_RENEW_SECONDS = 2.0
+_AGAIN_SECONDS = 1.0
+_IDLE_MILLISECONDS = 250
+_BATCH = 1000
+_BATCH_SECONDS = 0.25
+_MARK_SECONDS = 30.0
+
+
+class DefinitionRollUp:
+    """Keeps the totals of all definitions; `run` in every process: one of them has the lease and works."""
+
+    def __init__(self, store: Store, clock: Clock, minter: Minter, metrics: Metrics) -> None:
+        self._store = store
+        self._clock = clock
+        self._minter = minter
+        self._metrics = metrics
+        self._owner = uuid.uuid4().hex
+        self._token: str | None = None
+        self._pending: list[Document] = []
+        self._renew_at = 0.0
+        self._log = structlog.get_logger("gateway.roll_ups")
+
+    async def run(self) -> None:
+        """Roll up whenever this process has the lease, until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._work()
+                except UnavailableError as error:
+                    self._log.warning("the roll-up broke off and begins again", reason=str(error))
+                except Exception:
+                    self._log.exception("the roll-up failed and begins again")
+                await asyncio.sleep(_AGAIN_SECONDS)
+        finally:
+            with suppress(Exception):
+                await asyncio.shield(self._store.roll_ups.renew(NAME, self._owner, self._clock()))
+
+    async def count_anew(self, workspace_ids: Sequence[str]) -> AsyncIterator[str]:
+        """Have the definitions of these workspaces counted anew, by whoever has the lease; each workspace once it is done."""
+        waiting = {workspace_id: await self._request(workspace_id) for workspace_id in workspace_ids}
+        while waiting:
+            for workspace_id, request in [*waiting.items()]:
+                row = await self._store.workspaces.find(workspace_id)
+                if row is None or row.get("definitions_rebuilt", "") >= request:
+                    del waiting[workspace_id]
+                    yield workspace_id
+            await asyncio.sleep(_RENEW_SECONDS / 10)
+
+    async def _request(self, workspace_id: str) -> str:
+        line = rebuild_line(self._minter.mint(Prefix.CHANGE, self._clock()), workspace_id, None, self._clock())
+        await self._store.database.insert(Changes.COLLECTION, [line])
+        return str(line["_id"])
+
+    async def _work(self) -> None:
+        now = self._clock()
+        state = await self._store.roll_ups.take(NAME, self._owner, now, now + _LEASE)
+        if state is None:
+            return
+        self._token, self._pending = state["token"], state["pending"]
+        self._renew_at = time.monotonic() + _RENEW_SECONDS
+        try:
+            async with self._opened() as inserts:
+                while await self._holds():
+                    await self._step(inserts)
+        except HistoryLostError:
+            self._log.warning("the roll-up lost its place in the stream: everything is counted anew")
+            await self._store.roll_ups.save(NAME, self._owner, self._token, new_token=None, pending=[])
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Inserts]:
+        """The stream from the position on; where there is none, from now on, with all workspaces to be counted."""
+        watch = self._store.database.watch(_WATCHED, self._token, idle_milliseconds=_IDLE_MILLISECONDS)
+        async with watch as inserts:
+            if self._token is None:
+                await inserts.next()  # only now the stream is open, with every driver
+                batch = await self._until_mark(inserts)
+                pending = [job(row["_id"]) for row in await self._store.workspaces.all()]
+                await self._save(batch.position, pending + jobs_of(batch), [])
+            yield inserts
+
+    async def _holds(self) -> bool:
+        if time.monotonic() < self._renew_at:
+            return True
+        self._renew_at = time.monotonic() + _RENEW_SECONDS
+        return await self._store.roll_ups.renew(NAME, self._owner, self._clock() + _LEASE)
+
+    async def _step(self, inserts: Inserts) -> None:
+        if self._pending:
+            await self._count_anew(inserts, self._pending[0])
+        elif (batch := await self._next(inserts)).inserts:
+            await self._roll_up(batch, [], self._pending)
+
+    async def _next(self, inserts: Inserts) -> Batch:
+        batch, until = Batch(), time.monotonic() + _BATCH_SECONDS
+        while len(batch.inserts) < _BATCH and time.monotonic() < until:
+            insert = await inserts.next()
+            if insert is None:
+                break
+            batch.inserts.append(insert)
+        return batch
+
+    async def _until_mark(self, inserts: Inserts) -> Batch:
+        line = mark(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
+        await self._store.database.insert(Changes.COLLECTION, [line])
+        batch, until = Batch(), time.monotonic() + _MARK_SECONDS
+        while not batch.inserts or batch.inserts[-1].document["_id"] != line["_id"]:
+            if time.monotonic() > until:
+                raise UnavailableError("the stream does not show what was written")
+            if (insert := await inserts.next()) is not None:
+                batch.inserts.append(insert)
+        return batch
+
+    async def _count_anew(self, inserts: Inserts, wanted: Document) -> None:
+        """Count one workspace anew, or the values of one name of it."""
+        store = self._store.open(wanted["workspace_id"])
+        async with self._store.database.snapshot() as session:
+            definitions = await store.definitions.all(session)  # the snapshot begins with this
+            batch = await self._until_mark(inserts)
+            batch.only_values = wanted["name"]
+            batch.contained = await contained_in(store, batch, session)
+            totals = {} if wanted["name"] else await store.summaries.totals(session=session)
+            counted = await self._values_anew(store, definitions, wanted, session)
+        operations: list[tuple[str, list[Operation]]] = []
+        if wanted["name"] is None:
+            keys = await store.events.metadata_types()
+            operations.append((EventDefinitions.COLLECTION, _set_anew(store, definitions, totals, keys)))
+        builds = [
+            store.definitions.setting(name, {"build": build.id if build else None}) for name, build in counted.items()
+        ]
+        operations.append((EventDefinitions.COLLECTION, builds))
+        if wanted["request"]:
+            done = self._store.workspaces.setting(wanted["workspace_id"], {"definitions_rebuilt": wanted["request"]})
+            operations.append((Workspaces.COLLECTION, [done]))
+        await self._roll_up(batch, operations, self._pending[1:], counted)
+        for name, build in counted.items():
+            await store.values.delete_other_builds(name, build.id if build else None)
+
+    async def _values_anew(
+        self, store: WorkspaceStore, definitions: Iterable[Document], wanted: Document, session: Session
+    ) -> dict[str, Build | None]:
+        """A new build of each name that is to be counted, with what the snapshot has."""
+        builds: dict[str, Build | None] = {}
+        for row in definitions:
+            if wanted["name"] not in (None, row["name"]):
+                continue
+            builds[row["name"]] = None
+            if (key := row.get("summarize_by")) is not None:
+                build = Build(self._minter.mint(Prefix.BUILD, self._clock()), row["name"], key)
+                found = await store.events.values(row["name"], key, session)
+                await store.values.insert(build, bounded(counted_values(store.workspace_id, row["name"], found)))
+                builds[row["name"]] = build
+        return builds
+
+    async def _roll_up(
+        self,
+        batch: Batch,
+        operations: list[tuple[str, list[Operation]]],
+        pending: list[Document],
+        builds: dict[str, Build | None] | None = None,
+    ) -> None:
+        """Add what the batch tells, after those operations."""
+        for workspace_id in batch.workspaces:
+            anew = builds if builds is not None and self._pending[0]["workspace_id"] == workspace_id else {}
+            operations = operations + await _added(self._store.open(workspace_id), batch, anew)
+        await self._save(batch.position, pending + jobs_of(batch), operations)
+        newest = batch.inserts[-1].at[0]
+        self._metrics.roll_up_lag.set(max(0.0, self._clock().timestamp() - newest - 1))
+
+    async def _save(self, token: str, pending: list[Document], operations: list[tuple[str, list[Operation]]]) -> None:
+        database = self._store.database
+
+        async def write(session: Session) -> None:
+            for collection, several in operations:
+                await database.bulk(collection, several, session)
+            await self._store.roll_ups.save(
+                NAME, self._owner, self._token, new_token=token, pending=pending, session=session
+            )
+
+        await database.transaction(write)
+        self._token, self._pending = token, pending
+
+
+async def _added(
+    store: WorkspaceStore, batch: Batch, builds: dict[str, Build | None]
+) -> list[tuple[str, list[Operation]]]:
+    """What a batch adds to one workspace; `builds` hold in the place of those that the definitions name."""
+    totals = totals_of(store.workspace_id, batch)
+    names = {row["name"] for row in batch.all_of(Events.COLLECTION, store.workspace_id)}
+    definitions = await store.definitions.by_names([*(names | totals.keys())])
+    known = {name: line for name, line in totals.items() if name in definitions}
+    adding = [
+        store.definitions.adding(name, line, with_types(definitions[name].get("metadata_keys", ()), line.types))
+        for name, line in known.items()
+    ]
+    if again := [name for name, line in known.items() if line.again]:
+        read = await store.summaries.totals(again)
+        adding += [
+            store.definitions.setting(name, {field: row[field] for field in ("first_at", "last_at")})
+            for name, row in read.items()
+        ]
+    holding = {name: build_of(row) for name, row in definitions.items()} | builds
+    values = await value_operations(store, batch, [build for build in holding.values() if build])
+    return [(EventDefinitions.COLLECTION, adding), (EventValues.COLLECTION, values)]
+
+
+def _set_anew(
+    store: WorkspaceStore,
+    definitions: Iterable[Document],
+    totals: dict[str, Document],
+    types: dict[str, dict[str, list[str]]],
+) -> list[Operation]:
+    nothing = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
+    return [
+        store.definitions.setting(
+            row["name"],
+            {
+                **totals.get(row["name"], nothing),
+                "metadata_keys": with_types((), types.get(row["name"], {})) or [],
+            },
+        )
+        for row in definitions
+    ]
