@@ -257,7 +257,8 @@ def rebuild_definitions(
     async def run(runtime: Runtime) -> None:
         found = [await runtime.workspaces.find(workspace)] if workspace else await runtime.workspaces.all()
         ids = [row["_id"] for row in found]
-        with Progress(console=Console(stderr=True)) as bar:
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("Counting", total=len(ids))
             async with under_way(runtime.definitions.run()):
                 async for _ in runtime.definitions.count_anew(ids):

@@ -70,9 +70,9 @@ async def open_runtime(
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
     """The bus and (unless other processes do that) the roll-up of that gateway under way, for as long as the context is open."""
-    async with under_way(runtime.services.bus.run()):
-        async with under_way(runtime.definitions.run()) if rolls_up else nullcontext():
-            yield
+    rolling = under_way(runtime.definitions.run()) if rolls_up else nullcontext()
+    async with under_way(runtime.services.bus.run()), rolling:
+        yield
 
 
 @asynccontextmanager

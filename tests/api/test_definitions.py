@@ -121,7 +121,7 @@ async def test_search_pages_and_order(workspace: Any) -> None:
     rest, info = await found(first=3, after=info["endCursor"])
     assert (rest, info["hasNextPage"]) == (sorted(names)[2:], False)
     assert (await found(last=2, before=info["startCursor"]))[0] == sorted(names)[:2]
-    searched, info = await found(search="view", first=1)
+    _, info = await found(search="view", first=1)
     assert (await found(search="view", first=1, after=info["endCursor"]))[0] == ["viewed page"]
     too_long = await workspace.ask(ask, {"s": "x" * 201})
     assert too_long["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
@@ -265,7 +265,7 @@ async def test_another_process_goes_on_where_one_ended_and_a_lost_place_is_made_
                 await writer.runtime.database.update("roll_ups", {"_id": "definitions"}, {"$set": {"token": token}})
             assert (await totals(workspace))["did"]["count"] == before
             async with under_way(writer.runtime.definitions.run()):
-                await becomes(lambda: totals(workspace), {"did": line(before + 1, 1, ago(days=1), ago(days=1))})  # noqa: B023
+                await becomes(lambda: totals(workspace), {"did": line(before + 1, 1, ago(days=1), ago(days=1))})
 
 
 async def test_of_two_processes_one_rolls_up_and_the_other_takes_over(open_gateway: Any) -> None:
