@@ -24,6 +24,7 @@ class Prefix(StrEnum):
     SUMMARY = "sum_"
     DEFINITION = "def_"
     CHANGE = "chg_"
+    BEARER = "tok_"
 
 
 class Minter:
