@@ -17,7 +17,7 @@ from resolvers.events import (
 )
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
-from schema.access import READ, TRACK
+from schema.access import READ, READ_OWN, TRACK, TRACK_OWN
 from schema.connections import Connection
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload, user_error
@@ -150,7 +150,7 @@ class Event(Node):
         """Who did it."""
         return await info.context.load(events.contact_of, parent)
 
-    @strawberry.field
+    @strawberry.field(directives=[READ])
     async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
         """What its name means."""
         return await info.context.load(events.definition_of, parent)
@@ -170,7 +170,7 @@ class EventSummary(Node):
         """Who did it."""
         return await info.context.load(events.contact_of, parent)
 
-    @strawberry.field
+    @strawberry.field(directives=[READ])
     async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
         """What its name means."""
         return await info.context.load(events.definition_of, parent)
@@ -239,7 +239,7 @@ class DescribeEventPayload:
 class EventQuery:
     """The root fields that read events."""
 
-    @strawberry.field(directives=[READ])
+    @strawberry.field(directives=[READ_OWN])
     async def event(self, info: Info, id: strawberry.ID) -> Event | None:
         """The event with that id."""
         return await events.event(info.context, id)
@@ -265,13 +265,13 @@ _TRACKED_NONE: Document = {"event": None, "counted": None, "duplicate": False}
 class EventMutation:
     """The root fields that track."""
 
-    @strawberry.mutation(directives=[TRACK], description="Track one event. A contact nobody knows is created.")
+    @strawberry.mutation(directives=[TRACK_OWN], description="Track one event. A contact nobody knows is created.")
     async def track_event(self, info: Info, input: TrackEventInput) -> TrackEventPayload | None:
         """Track one event."""
         return await payload(events.track, info, input, **_TRACKED_NONE)
 
     @strawberry.mutation(
-        directives=[TRACK],
+        directives=[TRACK_OWN],
         description="Track up to 1000 events: one result each, in order; a bad one never spoils its neighbours.",
     )
     async def track_events(self, info: Info, input: TrackEventsInput) -> TrackEventsPayload | None:
