@@ -1,49 +1,80 @@
-"""Who is asking: a bearer's key, looked up once and remembered for a moment."""
+"""Who is asking: a bearer's key or token, and whether a page that may asks with it."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cachetools import TTLCache
+from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 
 from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
+from gateway.domain.contacts import IdentityKind, identity
 from gateway.domain.ids import Prefix, prefix_of
+from gateway.domain.tokens import LEEWAY, MadeFrom, TokenSigner, bearer_id, is_token
 from gateway.errors import UnauthenticatedError
 from gateway.services.workspaces import REMEMBERED_SECONDS, secret_hash
 from gateway.store.stores import Store
 
 _REMEMBERED_KEYS = 10_000
+_LONGEST_CREDENTIAL = 4000
 
 
 class Authenticator:
     """Turns credentials into principals. `known` are keys that live in this process alone, by their text."""
 
-    def __init__(self, store: Store, clock: Clock, known: Mapping[str, Principal] | None = None) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, signer: TokenSigner, known: Mapping[str, Principal] | None = None
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._signer = signer
         self._known = {secret_hash(text): principal for text, principal in (known or {}).items()}
         self._remembered: TTLCache[str, Principal] = TTLCache(_REMEMBERED_KEYS, REMEMBERED_SECONDS)
+        self._open_workspaces: TTLCache[str, bool] = TTLCache(_REMEMBERED_KEYS, REMEMBERED_SECONDS)
 
     async def principal(self, authorization: str | None) -> Principal | None:
         """The bearer of that header; None without one, UnauthenticatedError where it is worth nothing."""
         if authorization is None:
             return None
         scheme, _, text = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not text.strip():
+        text = text.strip()
+        if scheme.lower() != "bearer" or not text:
             raise UnauthenticatedError("The Authorization header must be 'Bearer <key>'.")
-        digest = secret_hash(text.strip())
+        if len(text) > _LONGEST_CREDENTIAL:
+            raise UnauthenticatedError("No key and no token is as long as what follows 'Bearer'.")
+        digest = secret_hash(text)
+        if is_token(text) and digest not in self._known:
+            return await self._bearer_of_token(text)
         found = self._remembered.get(digest)
         if found is None:
-            found = self._known.get(digest) or await self._look_up(text.strip())
+            found = self._known.get(digest) or await self._look_up(text)
             await self._check_workspace(found.workspace_id)
             self._remembered[digest] = found
         return found
 
+    async def _bearer_of_token(self, token: str) -> Principal:
+        """Whoever speaks by a token: its contact as it is now, also where another one took its id over."""
+        grant = self._signer.read(token, self._clock())
+        if grant.workspace_id not in self._open_workspaces:
+            await self._check_workspace(grant.workspace_id)
+            self._open_workspaces[grant.workspace_id] = True
+        contacts = self._store.open(grant.workspace_id).contacts
+        found = await contacts.with_identities([identity(IdentityKind.ID, grant.contact_id)])
+        if not found:
+            raise UnauthenticatedError("The contact of this token was deleted.")
+        return Principal(
+            bearer_id(grant.contact_id),
+            grant.workspace_id,
+            contact_id=next(iter(found)),
+            anonymous=grant.made_from is MadeFrom.ANONYMOUS,
+            expires_at=grant.expires_at + LEEWAY,
+        )
+
     async def _check_workspace(self, workspace_id: str) -> None:
         workspace = await self._store.workspaces.find(workspace_id)
         if workspace is None or "deleted_at" in workspace:
-            raise UnauthenticatedError("The workspace of this key was deleted.")
+            raise UnauthenticatedError("The workspace of this key or token was deleted.")
 
     async def _look_up(self, text: str) -> Principal:
         key_id, _, secret = text.partition(".")
@@ -53,6 +84,17 @@ class Authenticator:
         await self._store.keys.used(key_id, self._clock())
         assert key is not None  # noqa: S101 - a key that is valid is there
         return Principal(key["_id"], key["workspace_id"], frozenset(Scope(scope) for scope in key["scopes"]))
+
+
+def from_allowed_page(headers: Mapping[str, str], allowed_origins: Sequence[str]) -> bool:
+    """Whether a page asks that is of an allowed origin or of the gateway's own; who sends no Origin is no page."""
+    origin = headers.get("origin", "")
+    named = normalize_origin(origin)
+    if named is None:
+        return False
+    return is_same_origin(origin, headers.get("host")) or not normalize_allowed_origins(allowed_origins).isdisjoint(
+        {"*", named}
+    )
 
 
 def _valid(key: Mapping[str, Any] | None, secret: str) -> bool:

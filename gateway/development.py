@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from pydantic import SecretStr
 from rich.console import Console
 
 from gateway.app import create_app
@@ -27,13 +28,14 @@ DRAIN_SECONDS = 5
 
 async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: str) -> None:
     """Serve on that port until a signal ends it; the database is the settings', or the embedded one of that folder."""
+    settings = _with_secret(settings, data)
     async with (
         mongo_uri(settings, data, share=False) as uri,
         open_runtime(settings, uri, database_name(settings, dev=True)) as runtime,
     ):
         await run_migrations(runtime.database, runtime.clock, owner=owner)
         workspace = await _dev_workspace(runtime, demo)
-        key = settings.dev_key or _kept_key(data)
+        key = settings.dev_key or _kept(data / "dev_key", "dev_" + secrets.token_urlsafe(24))
         principal = Principal("key_00000000000000000000000DEV", workspace["_id"], frozenset(Scope))
         server = _Server(
             uvicorn.Config(
@@ -124,12 +126,20 @@ def _welcome(port: int, key: str) -> str:
     )
 
 
-def _kept_key(data: Path) -> str:
-    path = data / "dev_key"
+def _with_secret(settings: Settings, data: Path) -> Settings:
+    """The settings with a secret to sign tokens with, so that they can be tried out at once."""
+    if settings.secret_key:
+        return settings
+    return settings.model_copy(
+        update={"secret_key": (SecretStr(_kept(data / "secret_key", secrets.token_urlsafe(48))),)}
+    )
+
+
+def _kept(path: Path, new: str) -> str:
+    """What that file keeps for its owner alone: the new text where there was none."""
     with contextlib.suppress(FileNotFoundError):
         if kept := path.read_text().strip():
             return kept
-    key = "dev_" + secrets.token_urlsafe(24)
     path.touch(mode=0o600)
-    path.write_text(key + "\n")
-    return key
+    path.write_text(new + "\n")
+    return new

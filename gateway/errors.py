@@ -89,6 +89,10 @@ class LimitExceededError(GatewayError):
     status = 413
 
 
+class NotConfiguredError(GatewayError):
+    """This gateway is not set up for that: its operator must set what the message names."""
+
+
 class UnavailableError(GatewayError):
     """The database cannot be reached right now; nothing was acknowledged. Try again in a few seconds."""
 

@@ -17,7 +17,7 @@ from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
-from gateway.auth import Authenticator
+from gateway.auth import Authenticator, from_allowed_page
 from gateway.errors import (
     BadRequestError,
     GatewayError,
@@ -81,7 +81,8 @@ class OperationEndpoint:
         body = await _bounded_body(request, self._services.settings.max_body_bytes)
         bearer = await self._authenticator.principal(request.headers.get("authorization"))
         operation = _operation(request, body)
-        context = Context(self._services, request_id, bearer)
+        from_page = from_allowed_page(request.headers, self._services.settings.allowed_origins)
+        context = Context(self._services, request_id, bearer, from_page)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
         with self._services.metrics.operation(checked.name) as told:
             told["outcome"] = "refused"

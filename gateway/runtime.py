@@ -12,10 +12,12 @@ from gateway.bus.buses import Bus, Limits
 from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
+from gateway.domain.tokens import TokenSigner
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
 from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import Settings
 from gateway.store.driver import Database
@@ -32,11 +34,12 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    signer: TokenSigner
     clock: Clock
 
     def authenticator(self, known: Mapping[str, Principal] | None = None) -> Authenticator:
         """Who turns this gateway's credentials into principals; `known` are keys that live in this process alone."""
-        return Authenticator(self.services.store, self.clock, known)
+        return Authenticator(self.services.store, self.clock, self.signer, known)
 
 
 @asynccontextmanager
@@ -91,15 +94,18 @@ def assemble(settings: Settings, database: Database, clock: Clock, minter: Minte
     store = Store(database)
     metrics = Metrics()
     limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
+    signer = TokenSigner(settings.secret_key)
     events = EventService(store, settings, clock, minter, metrics)
+    contacts = ContactService(store, settings, clock, minter, events.turn)
     services = Services(
         settings=settings,
         clock=clock,
         store=store,
         events=events,
-        contacts=ContactService(store, settings, clock, minter, events.turn),
+        contacts=contacts,
+        tokens=TokenService(contacts, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         metrics=metrics,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
-    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, clock)
+    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, signer, clock)

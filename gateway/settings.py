@@ -4,14 +4,25 @@ import difflib
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+import orjson
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from gateway.errors import StartupError
 
 PREFIX = "GATEWAY_"
+_SHORTEST_SECRET = 32
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode("utf-8", "surrogateescape")) < _SHORTEST_SECRET:
+        raise PydanticCustomError(
+            "too_short", "each secret must have at least 32 bytes ('openssl rand -base64 48' makes one)"
+        )
+    return secret
 
 
 class MongoDriver(StrEnum):
@@ -24,7 +35,9 @@ class MongoDriver(StrEnum):
 class Settings(BaseSettings):
     """What can be set from outside; each field is the variable `GATEWAY_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     mongo_uri: str | None = Field(
         None,
@@ -53,6 +66,10 @@ class Settings(BaseSettings):
         max_length=200,
         description="The key of `gateway dev`. Unset: generated once and kept in the data folder.",
     )
+    secret_key: Annotated[tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], NoDecode] = Field(
+        (),
+        description="What signs contacts' tokens: a random text of at least 32 bytes, or several with commas between or as a JSON list. The first one signs, all are accepted. Unset: no tokens; `gateway dev` keeps one in the data folder.",
+    )
     demo_seconds: float = Field(
         5.0,
         ge=0,
@@ -67,7 +84,7 @@ class Settings(BaseSettings):
     )
     allowed_origins: tuple[str, ...] = Field(
         (),
-        description='Origins (a JSON list, such as `["https://app.example.com"]`) whose pages may open sockets; pages of the gateway\'s own origin always may.',
+        description='Origins (a JSON list, such as `["https://app.example.com"]`) whose pages may open sockets and track with keys of the scope BROWSER; pages of the gateway\'s own origin always may.',
     )
     max_operations_per_socket: int = Field(
         100, ge=1, le=10_000, description="The most operations under way on one socket."
@@ -126,6 +143,11 @@ class Settings(BaseSettings):
     )
     max_metadata_depth: int = Field(8, ge=1, le=50, description="How deep objects and lists in metadata may nest.")
 
+    @field_validator("secret_key", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _listed(value) if isinstance(value, str) else value
+
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this process's environment; StartupError says what is wrong with each variable."""
@@ -164,6 +186,15 @@ def data_folder(path: Path) -> Path:
             f"The data folder {path} cannot be made ({error.strerror}): name another with --data."
         ) from error
     return path.resolve()
+
+
+def _listed(text: str) -> Any:
+    if not text.lstrip().startswith("["):
+        return [secret.strip() for secret in text.split(",")]
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise PydanticCustomError("not_json", "it begins like a JSON list, and is none") from None
 
 
 def _known(name: str) -> bool:

@@ -16,7 +16,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 from strawberry.types.execution import PreExecutionError
 
-from gateway.auth import Authenticator
+from gateway.auth import Authenticator, from_allowed_page
 from gateway.domain.access import Principal
 from gateway.errors import GatewayError, SlowReaderError, UnauthenticatedError, UnavailableError
 from gateway.settings import Settings
@@ -25,6 +25,7 @@ from schema.limits import OperationLimits
 from schema.problems import formatted, log_unexpected
 
 _CHECK_SECONDS = 20.0
+_SHORTEST_WAIT = 0.5
 _MALFORMED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 4400, 4401, 4403, 4429
 _TRY_AGAIN_LATER = 1013
 _TYPES = frozenset({"connection_init", "ping", "pong", "subscribe", "complete"})
@@ -117,7 +118,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def run_operation(self, operation: Operation[Context, None]) -> None:
         """Run one operation with loaders of its own; what is wrong with it is told in an `error`, and the others live on."""
-        context = Context(self.registry.services, secrets.token_hex(8), self.principal)
+        from_page = from_allowed_page(self._socket.headers, self.registry.settings.allowed_origins)
+        context = Context(self.registry.services, secrets.token_hex(8), self.principal, from_page)
         try:
             self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
             async with aclosing(await self._results(operation, context)) as results:
@@ -177,11 +179,19 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _keep_checking(self) -> None:
         while True:
-            await asyncio.sleep(_CHECK_SECONDS)
+            await asyncio.sleep(self._seconds_until_check())
             refused = await self._refused()
             if refused is not None:
                 await self.websocket.close(*refused)
                 return
+
+    def _seconds_until_check(self) -> float:
+        """Not long, and no longer than a token lives."""
+        expires_at = self.principal.expires_at if self.principal else None
+        if expires_at is None:
+            return _CHECK_SECONDS
+        left = (expires_at - self.registry.services.clock()).total_seconds()
+        return min(_CHECK_SECONDS, max(_SHORTEST_WAIT, left))
 
 
 def _malformed(message: Any) -> str | None:

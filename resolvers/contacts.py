@@ -138,7 +138,7 @@ async def event_summary(parents: Sequence[Document], name: str, context: Context
 async def upsert_contact(context: Context, input_: UpsertContactInput) -> Document:
     """The payload of `upsertContact`."""
     document, created = await context.services.contacts.upsert(context.principal.workspace_id, sent(input_, nulls=True))
-    return {"contact": document if context.may_read else None, "created": created}
+    return {"contact": document if await context.may_read() else None, "created": created}
 
 
 def _timeline(wanted: Document, context: Context) -> TimeRange:

@@ -10,10 +10,11 @@ from strawberry.dataloader import DataLoader
 from gateway.bus.buses import Bus
 from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
-from gateway.errors import UnauthenticatedError
+from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
+from gateway.services.tokens import TokenService
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
 
@@ -30,6 +31,7 @@ class Services:
     store: Store
     events: EventService
     contacts: ContactService
+    tokens: TokenService
     bus: Bus
     metrics: Metrics
 
@@ -40,11 +42,12 @@ Batch = Callable[[Sequence[Any], Any, "Context"], Awaitable[Sequence[Any]]]
 
 @dataclass(slots=True)
 class Context:
-    """One operation: who asks, and the loaders that live as long as it does."""
+    """One operation: who asks, whether from a page that may, and the loaders that live as long as it does."""
 
     services: Services
     request_id: str
     bearer: Principal | None
+    from_page: bool = False
     _loaders: dict[Hashable, DataLoader[Any, Any]] = field(default_factory=dict)
 
     @property
@@ -56,13 +59,23 @@ class Context:
 
     @property
     def store(self) -> WorkspaceStore:
-        """The repositories of the bearer's workspace."""
-        return self.services.store.open(self.principal.workspace_id)
+        """What the bearer may see: its workspace, or by a contact's token what is that contact's."""
+        return self.services.store.open_for(self.principal)
 
-    @property
-    def may_read(self) -> bool:
-        """Whether a mutation gives back what it changed."""
-        return self.principal.may(_READERS)
+    async def may_read(self) -> bool:
+        """Whether the bearer sees anything now: a token made from an anonymous id sees nothing once its contact is a USER."""
+        principal = self.principal
+        if principal.contact_id is None:
+            return principal.may(_READERS)
+        return not principal.anonymous or await self.load(_seen_contact, principal.contact_id) is not None
+
+    async def check_may_read(self) -> None:
+        """Pass where the bearer sees something now; ForbiddenError."""
+        if not await self.may_read():
+            raise ForbiddenError(
+                "This token was made from an anonymousId, and its contact is a USER now: it may track, and reads nothing. "
+                "Ask for a token made from the externalId."
+            )
 
     def forget(self) -> None:
         """Give up the loaders: the next payload of a subscription has its own."""
@@ -75,6 +88,12 @@ class Context:
         if loader is None:
             loader = self._loaders[key] = DataLoader(load_fn=partial(_call, batch, arguments, self), cache=False)
         return await loader.load(parent)
+
+
+async def _seen_contact(contact_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+    """Batch: the bearer's own contact, as far as it may see it."""
+    found = await context.store.contacts.by_ids(list(dict.fromkeys(contact_ids)))
+    return [found.get(id_) for id_ in contact_ids]
 
 
 async def _call(batch: Batch, arguments: Any, context: Context, parents: list[Any]) -> list[Any]:

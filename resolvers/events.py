@@ -31,7 +31,8 @@ class EventFilter:
 
 
 @strawberry.input(
-    description="Who is meant: the strongest key given decides (id, externalId, email, anonymousId). A contact nobody knows is created."
+    description="Who is meant: the strongest key given decides (id, externalId, email, anonymousId). A contact nobody knows is created. "
+    "With a contact's token it is ignored: it is that contact. A key with the scope BROWSER gives an anonymousId alone."
 )
 class ContactRef:
     """Who is meant."""
@@ -163,7 +164,7 @@ async def track(context: Context, input_: TrackEventInput) -> Document:
     (outcome,) = await context.services.events.track(context.principal.workspace_id, [_command(context, input_)])
     if isinstance(outcome, UserProblem):
         raise outcome
-    shown = outcome.event if context.may_read else None
+    shown = outcome.event if await context.may_read() else None
     return {"event": shown, "counted": shown, "duplicate": outcome.duplicate}
 
 
@@ -201,14 +202,14 @@ async def import_summaries(context: Context, input_: ImportEventSummariesInput) 
     rows = await context.services.events.import_summaries(
         context.principal.workspace_id, values["contact"], values["summaries"]
     )
-    return {"summaries": rows if context.may_read else None}
+    return {"summaries": rows if await context.may_read() else None}
 
 
 async def describe(context: Context, input_: DescribeEventInput) -> Document:
     """The payload of `describeEvent`."""
     described = sent(input_, nulls=True)
     row = await context.services.events.describe(context.principal.workspace_id, described.pop("name"), described)
-    return {"definition": row if context.may_read else None}
+    return {"definition": row if await context.may_read() else None}
 
 
 def check_names(names: list[str] | None) -> list[str] | None:
@@ -220,7 +221,7 @@ def check_names(names: list[str] | None) -> list[str] | None:
 
 def _command(context: Context, input_: TrackEventInput) -> TrackEvent | UserProblem:
     try:
-        return track_event(sent(input_), context.services.settings, context.services.clock())
+        return track_event(sent(input_), context.services.settings, context.services.clock(), speaker=context.principal)
     except UserProblem as problem:
         return problem
 

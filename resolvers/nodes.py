@@ -37,6 +37,12 @@ def viewer(context: Context) -> Document:
     return {"_id": principal.id, "scopes": sorted(scope.value for scope in principal.scopes)}
 
 
+async def contact(context: Context) -> Document | None:
+    """Whose token asks; None for a key, and where the token may not read."""
+    own = context.principal.contact_id
+    return None if own is None else (await context.store.contacts.by_ids([own])).get(own)
+
+
 async def workspace(context: Context) -> Document | None:
     """The workspace of who is asking."""
     return await context.services.store.workspaces.find(context.principal.workspace_id)

@@ -118,13 +118,22 @@ async def _payloads(
     after: str | None,
     nothing: Document,
 ) -> Any:
-    """What the bus gives as notifications, each with its cursor; checkpoints have no object."""
+    """What the bus gives as notifications, each with its cursor; checkpoints have no object.
+
+    A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it.
+    """
     asked = None if after is strawberry.UNSET else after
-    notices = context.services.bus.subscribe(context.principal.workspace_id, wanted, asked)
+    own = context.principal.contact_id
+
+    def seen(notice: Notice) -> bool:
+        return (own is None or notice.document.get("contact_id") == own) and wanted(notice)
+
+    notices = context.services.bus.subscribe(context.principal.workspace_id, seen, asked)
     async with aclosing(notices) as found:  # type: ignore[type-var]
         async for item in found:
             context.forget()
             if isinstance(item, Position):
                 yield {"cursor": item.cursor, "kind": "CHECKPOINT", **nothing}
             else:
+                await context.check_may_read()
                 yield {"cursor": item.position.cursor, **told(item)}

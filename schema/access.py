@@ -18,18 +18,24 @@ ROOTS = ("Query", "Mutation", "Subscription")
 @strawberry.schema_directive(
     locations=[Location.FIELD_DEFINITION],
     name="access",
-    description="Which keys see this field: any of the scopes suffices. A field without it follows its parent object.",
+    description="Who sees this field: keys with any of the scopes, and contacts' tokens where contactToken is true. "
+    "A field without it follows its parent object.",
 )
 class Access:
     """The rights that a field asks for."""
 
     scopes: list[Scope] = (Scope.READ,)  # type: ignore[assignment] # strawberry prints a tuple as the default
+    contact_token: bool = False
 
 
 READ = Access()
 TRACK = Access(scopes=[Scope.TRACK])
-# Whatever a key may do, it may ask who it is.
-ANY = Access(scopes=list(Scope))
+ADMIN = Access(scopes=[Scope.ADMIN])
+# What a contact's token does too, as that contact and for it alone.
+READ_OWN = Access(contact_token=True)
+TRACK_OWN = Access(scopes=[Scope.TRACK, Scope.BROWSER], contact_token=True)
+# Whatever one may do, one may ask who one is.
+ANY = Access(scopes=list(Scope), contact_token=True)
 
 
 def enforce(schema: GraphQLSchema) -> None:
@@ -39,9 +45,9 @@ def enforce(schema: GraphQLSchema) -> None:
             for name, field in type_.fields.items():
                 declared = _declared(field)
                 if declared is not None and type_.name == "Subscription":
-                    field.subscribe = _guarded(field.subscribe, frozenset(declared.scopes))
+                    field.subscribe = _guarded(field.subscribe, declared)
                 elif declared is not None:
-                    field.resolve = _guarded(field.resolve, frozenset(declared.scopes))
+                    field.resolve = _guarded(field.resolve, declared)
                 elif type_.name in ROOTS:
                     raise TypeError(f"{type_.name}.{name} does not declare its @access")
 
@@ -51,22 +57,39 @@ def _declared(field: Any) -> Access | None:
     return next((item for item in definition.directives if isinstance(item, Access)), None) if definition else None
 
 
-def _guarded(resolve: Callable[..., Any], any_of: frozenset[Scope]) -> Callable[..., Any]:
-    def check(info: Any) -> None:
-        if not info.context.principal.may(any_of):
-            needed = " or ".join(sorted(scope.value for scope in any_of))
-            raise ForbiddenError(f"This key may not read or do '{info.field_name}': it needs the scope {needed}.")
+def _guarded(resolve: Callable[..., Any], declared: Access) -> Callable[..., Any]:
+    any_of = frozenset(declared.scopes)
+    shows_own = declared.contact_token and any_of == {Scope.READ}
 
-    if inspect.iscoroutinefunction(resolve):
-
-        async def guarded_async(source: Any, info: Any, **arguments: Any) -> Any:
-            check(info)
-            return await resolve(source, info, **arguments)
-
-        return guarded_async
+    async def guarded_async(source: Any, info: Any, **arguments: Any) -> Any:
+        _check(info, any_of, declared.contact_token)
+        if shows_own:
+            await info.context.check_may_read()
+        found = resolve(source, info, **arguments)
+        return await found if inspect.isawaitable(found) else found
 
     def guarded(source: Any, info: Any, **arguments: Any) -> Any:
-        check(info)
+        _check(info, any_of, declared.contact_token)
         return resolve(source, info, **arguments)
 
-    return guarded
+    return guarded_async if shows_own or inspect.iscoroutinefunction(resolve) else guarded
+
+
+def _check(info: Any, any_of: frozenset[Scope], contact_token: bool) -> None:
+    principal = info.context.principal
+    if principal.contact_id is not None:
+        if not contact_token:
+            raise ForbiddenError(f"A contact's token may not read or do '{info.field_name}'.")
+    elif not principal.may(any_of):
+        needed = " or ".join(sorted(scope.value for scope in any_of))
+        raise ForbiddenError(f"This key may not read or do '{info.field_name}': it needs the scope {needed}.")
+    elif info.parent_type.name == "Mutation" and principal.scopes & any_of == {Scope.BROWSER}:
+        _check_page(info)
+
+
+def _check_page(info: Any) -> None:
+    if not info.context.from_page:
+        raise ForbiddenError(
+            f"A key with the scope BROWSER does '{info.field_name}' from pages of the allowed origins alone: "
+            "add the page's origin to GATEWAY_ALLOWED_ORIGINS, or use a key with another scope on your server."
+        )

@@ -12,7 +12,7 @@ from resolvers.contacts import ContactKey, UpsertContactInput
 from resolvers.events import EventFilter
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
-from schema.access import READ, TRACK
+from schema.access import READ, READ_OWN, TRACK
 from schema.connections import Connection
 from schema.events import Event, EventSummary
 from schema.nodes import Node
@@ -43,8 +43,8 @@ class Contact(Node):
     first_name: str | None
     last_name: str | None
     location: Location | None
-    custom_attributes: JSONObject | None
-    tags: list[str] | None
+    custom_attributes: JSONObject | None = strawberry.field(directives=[READ])
+    tags: list[str] | None = strawberry.field(directives=[READ])
     created_at: datetime
     updated_at: datetime
     signed_up_at: datetime | None
@@ -117,7 +117,7 @@ class ContactQuery:
     """The root fields that read contacts."""
 
     @strawberry.field(
-        directives=[READ],
+        directives=[READ_OWN],
         description="The contact with that key; of an e-mail the USER, or else the one LEAD who has it.",
     )
     async def contact(self, info: Info, by: ContactKey) -> Contact | None:

@@ -17,7 +17,7 @@ from resolvers.events import (
 )
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
-from schema.access import READ, TRACK
+from schema.access import READ, READ_OWN, TRACK, TRACK_OWN
 from schema.connections import Connection
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload, user_error
@@ -211,7 +211,7 @@ class Event(Node):
         """Who did it."""
         return await info.context.load(events.contact_of, parent)
 
-    @strawberry.field
+    @strawberry.field(directives=[READ])
     async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
         """What its name means."""
         return await info.context.load(events.definition_of, parent)
@@ -227,7 +227,8 @@ class EventSummary(Node):
     last_at: datetime
 
     @strawberry.field(
-        description="How often each value of the definition's summarizeBy key was there, the most frequent first: up to 1000 values are told apart, for ever. At most a second late; null where nothing is summarized by."
+        directives=[READ],
+        description="How often each value of the definition's summarizeBy key was there, the most frequent first: up to 1000 values are told apart, for ever. At most a second late; null where nothing is summarized by.",
     )
     async def values(parent: Parent[Any], info: Info, first: int = 20) -> list[EventValueCount] | None:  # noqa: N805
         """The most frequent values."""
@@ -238,7 +239,7 @@ class EventSummary(Node):
         """Who did it."""
         return await info.context.load(events.contact_of, parent)
 
-    @strawberry.field
+    @strawberry.field(directives=[READ])
     async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
         """What its name means."""
         return await info.context.load(events.definition_of, parent)
@@ -307,7 +308,7 @@ class DescribeEventPayload:
 class EventQuery:
     """The root fields that read events."""
 
-    @strawberry.field(directives=[READ])
+    @strawberry.field(directives=[READ_OWN])
     async def event(self, info: Info, id: strawberry.ID) -> Event | None:
         """The event with that id."""
         return await events.event(info.context, id)
@@ -355,13 +356,13 @@ _TRACKED_NONE: Document = {"event": None, "counted": None, "duplicate": False}
 class EventMutation:
     """The root fields that track."""
 
-    @strawberry.mutation(directives=[TRACK], description="Track one event. A contact nobody knows is created.")
+    @strawberry.mutation(directives=[TRACK_OWN], description="Track one event. A contact nobody knows is created.")
     async def track_event(self, info: Info, input: TrackEventInput) -> TrackEventPayload | None:
         """Track one event."""
         return await payload(events.track, info, input, **_TRACKED_NONE)
 
     @strawberry.mutation(
-        directives=[TRACK],
+        directives=[TRACK_OWN],
         description="Track up to 1000 events: one result each, in order; a bad one never spoils its neighbours.",
     )
     async def track_events(self, info: Info, input: TrackEventsInput) -> TrackEventsPayload | None:

@@ -13,6 +13,7 @@ TYPES_BY_PREFIX = {
     Prefix.DEFINITION: "EventDefinition",
     Prefix.WORKSPACE: "Workspace",
     Prefix.KEY: "Viewer",
+    Prefix.BEARER: "Viewer",
 }
 
 

@@ -14,6 +14,7 @@ from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQ
 from schema.nodes import read_field
 from schema.problems import log_unexpected
 from schema.streams import StreamQuery, Subscription
+from schema.tokens import TokenMutation
 from schema.viewers import NodeQuery, Workspace
 
 
@@ -35,7 +36,7 @@ def build_schema() -> Schema:
     """The public schema."""
     schema = Schema(
         query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery)),
-        mutation=merge_types("Mutation", (EventMutation, ContactMutation)),
+        mutation=merge_types("Mutation", (EventMutation, ContactMutation, TokenMutation)),
         subscription=Subscription,
         types=[*METADATA_TYPES, Workspace],
         config=StrawberryConfig(default_resolver=read_field, scalar_map=SCALARS),

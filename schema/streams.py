@@ -8,7 +8,7 @@ from strawberry import Info, Parent
 
 from resolvers import events, streams
 from resolvers.streams import ContactChange, ContactStreamFilter, EventChange, EventStreamFilter
-from schema.access import READ
+from schema.access import READ_OWN
 from schema.contacts import Contact
 from schema.events import Event, EventSummary
 
@@ -47,7 +47,7 @@ class StreamQuery:
     """The root field that subscriptions begin with."""
 
     @strawberry.field(
-        directives=[READ],
+        directives=[READ_OWN],
         description="Now, as a cursor: take it first, then load a list in another request, then subscribe after it.",
     )
     async def stream_cursor(self, info: Info) -> str | None:
@@ -59,7 +59,7 @@ class StreamQuery:
 class Subscription:
     """What happens. Every subscription takes `after`, and sends a CHECKPOINT now and then."""
 
-    @strawberry.subscription(directives=[READ], description="Every event that is tracked, in order.")
+    @strawberry.subscription(directives=[READ_OWN], description="Every event that is tracked, in order.")
     async def event_tracked(
         self, info: Info, filter: EventStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
     ) -> AsyncGenerator[EventNotification, None]:
@@ -68,7 +68,7 @@ class Subscription:
             yield item
 
     @strawberry.subscription(
-        directives=[READ],
+        directives=[READ_OWN],
         description="Contacts that are created or change, in order; a new lastSeenAt alone is no change.",
     )
     async def contact_changed(

@@ -7,7 +7,8 @@ from strawberry import Info
 
 from gateway.domain.access import Scope
 from resolvers import nodes
-from schema.access import ANY, READ
+from schema.access import ANY, READ_OWN
+from schema.contacts import Contact
 from schema.nodes import Node
 
 
@@ -23,24 +24,31 @@ class Workspace(Node):
 class Viewer(Node):
     """Who is asking."""
 
-    scopes: list[Scope]
+    scopes: list[Scope] = strawberry.field(description="Empty for a token: what it may do is said at each field.")
 
     @strawberry.field
     async def workspace(self, info: Info) -> Workspace:
-        """The workspace that this key opens."""
+        """The workspace that this key or token opens."""
         return await nodes.workspace(info.context)
+
+    @strawberry.field(
+        description="Whose token it is; null for a key, and for a token made from an anonymousId once its contact is a USER."
+    )
+    async def contact(self, info: Info) -> Contact | None:
+        """The contact that asks."""
+        return await nodes.contact(info.context)
 
 
 @strawberry.type
 class NodeQuery:
     """The root fields for whatever has an id."""
 
-    @strawberry.field(directives=[READ], description="Whatever has that id; null if nothing of this workspace has.")
+    @strawberry.field(directives=[READ_OWN], description="Whatever has that id; null if nothing of this workspace has.")
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:
         """One thing."""
         return (await nodes.nodes(info.context, [id]))[0]
 
-    @strawberry.field(directives=[READ], description="Up to 100 at once, in the order of the ids.")
+    @strawberry.field(directives=[READ_OWN], description="Up to 100 at once, in the order of the ids.")
     async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None] | None:
         """Many things."""
         return await nodes.nodes(info.context, ids)

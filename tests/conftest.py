@@ -34,6 +34,7 @@ from gateway.store.migrations import migrate
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 RUST_SERVER = SHARED / "bin" / "secantusd-rs"
+TEST_SECRET = "a secret of the tests which is long enough"
 
 hypothesis_settings.register_profile(
     "ci",
@@ -109,25 +110,34 @@ class Workspace:
         return key
 
     async def post(
-        self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None, raw: bytes | None = None
+        self,
+        query: str,
+        variables: dict[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        raw: bytes | None = None,
+        origin: str | None = None,
     ) -> httpx.Response:
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key != "" else {})
         headers |= {} if key is not None else {"authorization": f"Bearer {self.key}"}
+        headers |= {"origin": origin} if origin is not None else {}
         content = raw if raw is not None else orjson.dumps({"query": query, "variables": variables or {}})
         return await self.gateway.http.post(self.gateway.url, content=content, headers=headers)
 
     async def ask(
-        self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None
+        self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None, origin: str | None = None
     ) -> dict[str, Any]:
         """The whole answer, errors and all."""
-        response = await self.post(query, variables, key=key)
+        response = await self.post(query, variables, key=key, origin=origin)
         answer = response.json()
         assert isinstance(answer, dict), response.text
         return answer
 
-    async def data(self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None) -> Any:
+    async def data(
+        self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None, origin: str | None = None
+    ) -> Any:
         """The data of an answer without errors."""
-        answer = await self.ask(query, variables, key=key)
+        answer = await self.ask(query, variables, key=key, origin=origin)
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
@@ -140,6 +150,15 @@ class Workspace:
         )
         assert isinstance(found["trackEvents"], dict)
         return found["trackEvents"]
+
+    async def token(self, **ref: Any) -> str:
+        """A token of the contact of that reference."""
+        found = await self.data(
+            "mutation($c: ContactRef!) { createContactToken(input: {contact: $c}) { token userErrors { code message path } } }",
+            {"c": ref},
+        )
+        assert found["createContactToken"]["userErrors"] == []
+        return str(found["createContactToken"]["token"])
 
     @property
     def store(self) -> Any:
@@ -222,7 +241,8 @@ def open_gateway(mongo: str) -> Callable[..., Any]:
     ) -> AsyncIterator[Gateway]:
         commands = Commands()
         name = database or f"test_{uuid.uuid4().hex[:12]}"
-        async with open_runtime(Settings(**settings), uri, name, clock=clock, listeners=[commands]) as runtime:
+        all_settings = Settings(**{"secret_key": TEST_SECRET, **settings})
+        async with open_runtime(all_settings, uri, name, clock=clock, listeners=[commands]) as runtime:
             await migrate(runtime.database, runtime.clock, owner="tests")
             async with (
                 live(runtime, rolls_up=rolls_up),

@@ -1,6 +1,7 @@
 """Who is asking, and what they may do."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -17,12 +18,24 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The bearer of a valid credential: one workspace, and what may be done in it."""
+    """The bearer of a valid credential: one workspace, and what may be done in it.
+
+    Of a contact's token `contact_id` is whose it is, and it holds no scope: what it may do is declared at each field.
+    `anonymous`: it was made from an anonymous id, and never reads a USER. From `expires_at` on it is worth nothing.
+    """
 
     id: str
     workspace_id: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[Scope] = frozenset()
+    contact_id: str | None = None
+    anonymous: bool = False
+    expires_at: datetime | None = None
 
     def may(self, any_of: frozenset[Scope]) -> bool:
         """Whether one of those scopes is held."""
         return not self.scopes.isdisjoint(any_of)
+
+    @property
+    def publishable(self) -> bool:
+        """Whether it tracks by BROWSER alone: such a key stands in a page, so that anybody may hold it."""
+        return Scope.BROWSER in self.scopes and Scope.TRACK not in self.scopes

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from gateway.domain.access import Principal
 from gateway.domain.clocks import to_milliseconds
-from gateway.domain.contacts import ContactRef, Document, Draft, check_ref
+from gateway.domain.contacts import ContactRef, Document, Draft
 from gateway.domain.idempotency import MAX_KEY_LENGTH, Claim, claim
 from gateway.domain.identities import Directory
 from gateway.domain.ids import Prefix, derived_id
 from gateway.domain.metadata import Entry, check_metadata, typed_metadata
+from gateway.domain.speakers import meant_ref, namespace_of
 from gateway.domain.texts import check_text
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.settings import Settings
@@ -35,12 +37,21 @@ class TrackEvent:
     imported: bool = False
 
 
-def track_event(sent: Mapping[str, Any], settings: Settings, now: datetime, *, years: int = TRACK_YEARS) -> TrackEvent:
-    """The command of an input in snake_case, without what was omitted or null; UserProblem says what is wrong with it."""
+def track_event(
+    sent: Mapping[str, Any],
+    settings: Settings,
+    now: datetime,
+    *,
+    years: int = TRACK_YEARS,
+    speaker: Principal | None = None,
+) -> TrackEvent:
+    """The command of an input in snake_case, without what was omitted or null; UserProblem says what is wrong with it.
+
+    `speaker`: who sent it; None is the gateway's own operator."""
     metadata = sent.get("metadata") or {}
     check_metadata(metadata, settings, ("metadata",))
     with told_below("contact"):
-        contact = check_ref(sent["contact"])
+        contact = meant_ref(sent["contact"], speaker)
     return TrackEvent(
         contact=contact,
         name=check_event_name(sent["name"], settings),
@@ -48,7 +59,12 @@ def track_event(sent: Mapping[str, Any], settings: Settings, now: datetime, *, y
         metadata=metadata,
         typed=typed_metadata(metadata, ("metadata",)),
         counts_as_seen=sent.get("counts_as_seen", True),
-        claim=claim(MUTATION, check_idempotency_key(sent.get("idempotency_key")), _without_key(sent)),
+        claim=claim(
+            MUTATION,
+            check_idempotency_key(sent.get("idempotency_key")),
+            _without_key(sent),
+            namespace_of(contact, speaker),
+        ),
     )
 
 

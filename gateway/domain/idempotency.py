@@ -16,7 +16,7 @@ MAX_KEY_LENGTH = 255
 class Claim:
     """A caller's key, with the fingerprint of the input that it was sent with.
 
-    `key` is unique in a workspace: it begins with the name of the mutation.
+    `key` is unique in a workspace: it begins with the name of the mutation, and with who speaks where that matters.
     """
 
     key: str
@@ -32,9 +32,13 @@ class Claim:
             )
 
 
-def claim(mutation: str, key: str | None, sent: Mapping[str, Any]) -> Claim | None:
-    """The claim of a call; None where no key was sent. `sent` is the input without what was omitted or null."""
-    return None if key is None else Claim(f"{mutation}:{key}", fingerprint(sent))
+def claim(mutation: str, key: str | None, sent: Mapping[str, Any], namespace: str = "") -> Claim | None:
+    """The claim of a call; None where no key was sent. `sent` is the input without what was omitted or null.
+
+    Keys of different namespaces never meet: neither names of mutations nor namespaces have an `@` or a `:`.
+    """
+    scope = f"{mutation}@{namespace}" if namespace else mutation
+    return None if key is None else Claim(f"{scope}:{key}", fingerprint(sent))
 
 
 def fingerprint(sent: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ class Prefix(StrEnum):
     VALUE = "val_"
     CHANGE = "chg_"
     BUILD = "bld_"
+    BEARER = "tok_"
 
 
 class Minter:

@@ -27,7 +27,7 @@ from gateway.domain.identities import Directory
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.metadata import check_metadata
 from gateway.domain.texts import check_text
-from gateway.errors import ErrorCode, UserProblem
+from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.services.attempts import until_stored
 from gateway.settings import Settings
 from gateway.store.driver import Session
@@ -83,6 +83,23 @@ class ContactService:
 
         async with self._turn(workspace_id):
             return await until_stored(attempt)
+
+    async def meant(self, workspace_id: str, ref: ContactRef) -> Document:
+        """The contact of that reference, as tracking finds it: created where nobody has its strongest key."""
+        now = self._clock()
+        new_id = self._minter.mint(Prefix.CONTACT, now)
+
+        async def attempt(_: int) -> Document:
+            store = self._store.open(workspace_id)
+            found = await store.contacts.meant_by([ref])
+            draft = Directory(found, lambda: new_contact(new_id, workspace_id, now), now).meant(ref)
+            if draft.changed():
+                await store.database.transaction(partial(self._write, store, draft, None, now))
+            return draft.document
+
+        with told_below("contact"):
+            async with self._turn(workspace_id):
+                return await until_stored(attempt)
 
     async def _write(self, store: WorkspaceStore, draft: Draft, kept: Claim | None, now: Any, session: Session) -> None:
         if draft.changed():

@@ -107,4 +107,4 @@ class WorkspaceService:
 
 def secret_hash(secret: str) -> str:
     """What is kept of a key's secret: 256 random bits need no slow hash."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.domain.contacts import ContactRef, Draft, IdentityKind, identity
+from gateway.domain.access import Principal
+from gateway.domain.contacts import ContactRef, ContactRole, Draft, IdentityKind, identity
 from gateway.domain.ids import Prefix
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
@@ -18,6 +19,7 @@ class Contacts(Repository):
     """The contacts of one workspace."""
 
     COLLECTION: ClassVar[str] = "contacts"
+    OWNER: ClassVar[str | None] = "_id"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("identities", ASCENDING)], unique=True, name="identity"),
         IndexModel([("workspace_id", ASCENDING), ("email_lower", ASCENDING)], name="email"),
@@ -45,7 +47,10 @@ class Contacts(Repository):
 
     async def with_email(self, email: str) -> list[Document]:
         """The contacts with that e-mail, whatever its case: at most two, which is too many to mean one."""
-        return await self._find({"email_lower": email.lower()}, limit=2)
+        if self._token is None:
+            return await self._find({"email_lower": email.lower()}, limit=2)
+        own = (await self.by_ids([str(self._token.contact_id)])).values()
+        return [row for row in own if row.get("email_lower") == email.lower()]
 
     async def page(self, asked: Page, now: datetime) -> list[Document]:
         """A page of all contacts, the newest first."""
@@ -75,6 +80,10 @@ class Contacts(Repository):
         await self._database.insert(self.COLLECTION, new, session)
         if await self._database.bulk(self.COLLECTION, operations, session) != len(operations):
             raise TransientError("a contact was deleted or merged meanwhile")
+
+    def _shows(self, row: Document, token: Principal) -> bool:
+        hidden = token.anonymous and row["role"] == ContactRole.USER
+        return super()._shows(row, token) and not hidden
 
     def _update(self, draft: Draft, seen: datetime | None, *, guarded: bool) -> Operation:
         changed = draft.changed()

@@ -18,6 +18,7 @@ class Events(Repository):
     """The events of one workspace. An id encodes when the event occurred, so `_id` is the order of every timeline."""
 
     COLLECTION: ClassVar[str] = "events"
+    OWNER: ClassVar[str | None] = "contact_id"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("identity", ASCENDING)], unique=True, name="identity"),
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="timeline"),
@@ -104,6 +105,7 @@ class EventSummaries(Repository):
     """Count, first and last per contact and name: what was tracked, and beside it what was imported as a number."""
 
     COLLECTION: ClassVar[str] = "event_summaries"
+    OWNER: ClassVar[str | None] = "contact_id"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING), ("name", ASCENDING)], name="contact"),
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="workspace"),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pymongo import IndexModel
 
+from gateway.domain.access import Principal
 from gateway.domain.ids import Prefix, id_time, lowest_id
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
@@ -20,14 +21,19 @@ _WINDOWS = (timedelta(minutes=1), timedelta(minutes=30), timedelta(hours=12), ti
 
 
 class Repository:
-    """One collection, opened for one workspace: every filter and every document names it."""
+    """One collection, opened for one workspace: every filter and every document names it.
+
+    Opened for a contact's token it finds that contact's rows alone, whatever is asked.
+    """
 
     COLLECTION: ClassVar[str]
     INDEXES: ClassVar[tuple[IndexModel, ...]] = ()
+    OWNER: ClassVar[str | None] = None  # the field that names the contact whose row it is; None: tokens find nothing
 
-    def __init__(self, database: Database, workspace_id: str) -> None:
+    def __init__(self, database: Database, workspace_id: str, token: Principal | None = None) -> None:
         self._database = database
         self._workspace_id = workspace_id
+        self._token = token
 
     async def by_ids(self, ids: Sequence[str], session: Session = None) -> dict[str, Document]:
         """The documents with those ids, by id."""
@@ -35,7 +41,11 @@ class Repository:
 
     async def _find(self, filter_: Mapping[str, Any], **options: Any) -> list[Document]:
         # The workspace comes last: the embedded server, where no index fits the whole filter, takes the first field's.
-        return await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
+        rows = await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
+        return rows if self._token is None else [row for row in rows if self._shows(row, self._token)]
+
+    def _shows(self, row: Document, token: Principal) -> bool:
+        return self.OWNER is not None and row.get(self.OWNER) == token.contact_id
 
     async def _page_by_id(
         self, filters: Sequence[Mapping[str, Any]], prefix: Prefix, asked: Page, times: TimeRange, now: datetime
@@ -66,6 +76,8 @@ class Repository:
         parent_collection: str,
     ) -> dict[str, list[Document]]:
         """The first rows of each parent, in one read: an indexed, limited lookup per parent inside the server."""
+        if self._token is not None:
+            parents = [parent for parent in parents if parent == self._token.contact_id]
         pipeline = [{"$match": {"workspace_id": self._workspace_id, **match}}, {"$sort": dict(sort)}, {"$limit": limit}]
         found = await self._database.aggregate(
             parent_collection,

@@ -1,5 +1,6 @@
 """The store as the other rooms see it: opened once, and then for one workspace at a time."""
 
+from gateway.domain.access import Principal
 from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
 from gateway.store.definitions import EventDefinitions, EventValues
@@ -22,18 +23,18 @@ REPOSITORIES: tuple[type[Repository], ...] = (
 
 
 class WorkspaceStore:
-    """Every repository of one workspace."""
+    """Every repository of one workspace, for a contact's token with what is that contact's alone."""
 
-    def __init__(self, database: Database, workspace_id: str) -> None:
+    def __init__(self, database: Database, workspace_id: str, token: Principal | None = None) -> None:
         self.workspace_id = workspace_id
         self.database = database
-        self.contacts = Contacts(database, workspace_id)
-        self.events = Events(database, workspace_id)
-        self.summaries = EventSummaries(database, workspace_id)
-        self.definitions = EventDefinitions(database, workspace_id)
-        self.values = EventValues(database, workspace_id)
-        self.changes = Changes(database, workspace_id)
-        self.idempotency_keys = IdempotencyKeys(database, workspace_id)
+        self.contacts = Contacts(database, workspace_id, token)
+        self.events = Events(database, workspace_id, token)
+        self.summaries = EventSummaries(database, workspace_id, token)
+        self.definitions = EventDefinitions(database, workspace_id, token)
+        self.values = EventValues(database, workspace_id, token)
+        self.changes = Changes(database, workspace_id, token)
+        self.idempotency_keys = IdempotencyKeys(database, workspace_id, token)
 
 
 class Store:
@@ -48,6 +49,11 @@ class Store:
     def open(self, workspace_id: str) -> WorkspaceStore:
         """The repositories of one workspace, which see nothing of any other."""
         return WorkspaceStore(self.database, workspace_id)
+
+    def open_for(self, reader: Principal) -> WorkspaceStore:
+        """The repositories as that reader may see them: of its workspace, and by a token what is its contact's alone."""
+        token = reader if reader.contact_id is not None else None
+        return WorkspaceStore(self.database, reader.workspace_id, token)
 
     async def empty_workspace(self, workspace_id: str) -> int:
         """Delete all that is in a workspace, its keys first; how many documents went."""

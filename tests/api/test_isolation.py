@@ -13,6 +13,8 @@ from schema.root import build_schema
 ROOTS = ("Query", "Mutation")
 READ = frozenset({Scope.READ})
 TRACK = frozenset({Scope.TRACK})
+TRACK_OWN = frozenset({Scope.TRACK, Scope.BROWSER})
+ADMIN = frozenset({Scope.ADMIN})
 
 
 @pytest.fixture
@@ -90,13 +92,13 @@ CASES = {
     ),
     "Mutation.trackEvent": Case(
         'mutation($c: ID!) { trackEvent(input: {contact: {id: $c}, name: "did"}) { event { id } userErrors { code } } }',
-        TRACK,
+        TRACK_OWN,
         lambda ids: {"c": ids.contact},
         refused,
     ),
     "Mutation.trackEvents": Case(
         'mutation($c: ID!) { trackEvents(input: {events: [{contact: {id: $c}, name: "did"}]}) { accepted results { eventId error { code } } } }',
-        TRACK,
+        TRACK_OWN,
         lambda ids: {"c": ids.contact},
         lambda found, _: found == {"accepted": 0, "results": [{"eventId": None, "error": {"code": "NOT_FOUND"}}]},
     ),
@@ -116,6 +118,12 @@ CASES = {
     "Mutation.upsertContact": Case(
         'mutation($c: ID!) { upsertContact(input: {id: $c, name: "Changed"}) { contact { id } created userErrors { code } } }',
         TRACK,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.createContactToken": Case(
+        "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
+        ADMIN,
         lambda ids: {"c": ids.contact},
         refused,
     ),

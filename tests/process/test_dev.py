@@ -191,6 +191,10 @@ def test_it_says_where_it_listens_with_which_key_and_how_to_ask(start: Starter, 
 
 def test_the_key_is_kept_in_the_data_folder_for_its_owner_alone(start: Starter, program: Any) -> None:
     first = start.ready("--no-demo")
+    token = first.ask('mutation { createContactToken(input: {contact: {externalId: "u"}}) { token } }')
+    secret = program.data / "secret_key"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert len(kept_secret := secret.read_text().strip()) >= 32
     kept = program.data / "dev_key"
     assert kept.read_text().strip() == first.key
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -199,6 +203,15 @@ def test_the_key_is_kept_in_the_data_folder_for_its_owner_alone(start: Starter, 
     second = start.ready("--no-demo")
     assert second.key == first.key
     assert second.ask("{ viewer { workspace { name } } }") == {"viewer": {"workspace": {"name": "dev"}}}
+    viewer = httpx.post(
+        second.url,
+        json={"query": "{ viewer { contact { externalId } } }"},
+        headers={"authorization": f"Bearer {token['createContactToken']['token']}"},
+        timeout=60,
+    )
+    assert viewer.json() == {"data": {"viewer": {"contact": {"externalId": "u"}}}}
+    assert secret.read_text().strip() == kept_secret
+    assert kept_secret not in program.log
     second.end()
     third = start.ready("--no-demo", GATEWAY_DEV_KEY="a-key-of-my-own")
     assert third.key == "a-key-of-my-own"

@@ -36,8 +36,8 @@ async def test_every_example_runs(program: Any, free_port: Any, started: Any) ->
             )
 
         answers = [run("bash", "-c", here(block)) for block in blocks("bash")]
-        assert len(answers) == 4
-        people, tracked, read, imported = answers
+        assert len(answers) == 5
+        people, tracked, read, imported, made = answers
         assert len(orjson.loads(people)["data"]["contacts"]["nodes"]) == 2
         assert orjson.loads(tracked)["data"]["trackEvent"]["summary"]["count"] == 1
         contact = orjson.loads(read)["data"]["contact"]
@@ -47,6 +47,15 @@ async def test_every_example_runs(program: Any, free_port: Any, started: Any) ->
             {"key": "order", "url": "https://shop.example/orders/1001", "label": "No. 1001"},
         ]
         assert imported == "3 events added, 0 were there already, 0 rejected.\n"
+        token = orjson.loads(made)["data"]["createContactToken"]["token"]
+        viewer = await httpx.AsyncClient().post(
+            f"http://127.0.0.1:{port}/graphql",
+            json={"query": "{ viewer { contact { externalId } } }"},
+            headers={"authorization": f"Bearer {token}"},
+        )
+        assert viewer.json() == {"data": {"viewer": {"contact": {"externalId": "user-42"}}}}
+        secret = (program.data / "secret_key").read_text().strip()
+        assert all(part not in program.log for part in (secret, *token.split(".")))
         (python,) = blocks("python")
         assert run(sys.executable, "-c", here(python)) == "100 new, 0 there already\n"
         assert run(sys.executable, "-c", here(python)) == "0 new, 100 there already\n"

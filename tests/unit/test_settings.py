@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from gateway.errors import StartupError
 from gateway.settings import MongoDriver, Settings, data_folder, database_name, load_settings, settings_table
@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "mongo_timeout_seconds": 5.0,
     "embedded_server": "secantusd-py",
     "dev_key": None,
+    "secret_key": (),
     "demo_seconds": 5.0,
     "log_level": "INFO",
     "timeline_days": 90,
@@ -69,6 +70,10 @@ def test_settings_are_frozen() -> None:
         ("log_level", "DEBUG", "DEBUG"),
         ("timeline_days", "1", 1),
         ("timeline_days", "36500", 36500),
+        ("secret_key", "s" * 32, (SecretStr("s" * 32),)),
+        ("secret_key", "s" * 32 + ", " + "t" * 32, (SecretStr("s" * 32), SecretStr("t" * 32))),
+        ("secret_key", f'["{"s" * 31},", "{"t" * 32}"]', (SecretStr("s" * 31 + ","), SecretStr("t" * 32))),
+        ("secret_key", "\u00e4" * 16, (SecretStr("\u00e4" * 16),)),
         ("max_body_bytes", "1000", 1000),
         ("max_metadata_depth", "50", 50),
     ],
@@ -106,6 +111,12 @@ def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch, name:
         ("mongo_timeout_seconds", "soon"),
         ("dev_key", "k" * 7),
         ("dev_key", "k" * 201),
+        ("secret_key", "s" * 31),
+        ("secret_key", "s" * 32 + ",t"),
+        ("secret_key", "s" * 32 + ","),
+        ("secret_key", '["short"]'),
+        ("secret_key", f'["{"s" * 32}", 1]'),
+        ("secret_key", "[" + "s" * 32),
         ("log_level", "info"),
         ("log_level", "INFO\n"),
         ("timeline_days", "0"),
@@ -136,6 +147,21 @@ def test_a_malformed_uri_does_not_tell_its_password(monkeypatch: pytest.MonkeyPa
     with pytest.raises(StartupError) as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["hunter2", "hunter2" * 5 + ",hunter2", "[hunter2" * 5, '["hunter2"]'])
+def test_a_secret_is_never_told(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("GATEWAY_SECRET_KEY", text)
+    with pytest.raises(StartupError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises((ValidationError, ValueError)) as inner:
+        Settings()
+    assert "hunter2" not in str(inner.value)
+    monkeypatch.setenv("GATEWAY_SECRET_KEY", "hunter2" * 5)
+    settings = load_settings()
+    assert settings.secret_key[0].get_secret_value() == "hunter2" * 5
+    assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
 
 
 @pytest.mark.parametrize(

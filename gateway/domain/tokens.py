@@ -1,0 +1,160 @@
+"""Contacts' tokens: what one says, and how it is signed, rotated and read."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import jwt
+from jwt.types import Options
+from pydantic import SecretStr
+
+from gateway.domain.ids import Prefix, prefix_of
+from gateway.errors import ErrorCode, NotConfiguredError, UnauthenticatedError, UserProblem
+
+LEEWAY = timedelta(seconds=5)  # how far the clocks of two machines may lie apart
+DEFAULT_LIFETIME = 3600
+LONGEST_TOKEN = 1000  # characters; one of ours has about 430
+_SHORTEST_LIFETIME, _LONGEST_LIFETIME = 60, 86_400
+_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_ALGORITHM = "HS256"
+_ISSUER = "events-gateway"
+_AUDIENCE = "events-gateway/graphql"
+_NOT_OURS = "This token is not one of this gateway's, or its secret was exchanged: ask for a new one."
+_STRICTLY: Options = {
+    "require": ["iss", "aud", "sub", "workspace", "kind", "made_from", "iat", "exp", "jti"],
+    "strict_aud": True,
+    "verify_exp": False,  # times are checked here, by the gateway's own clock
+    "verify_iat": False,
+    "verify_nbf": False,
+}
+
+
+class TokenKind(StrEnum):
+    """As whom a token speaks."""
+
+    CONTACT = "contact"
+
+
+class MadeFrom(StrEnum):
+    """How the contact was named when its token was made."""
+
+    KNOWN = "id"  # by what a service knows: an id, an external id, an e-mail
+    ANONYMOUS = "anonymous_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token grants: to act as that contact until then."""
+
+    workspace_id: str
+    contact_id: str
+    made_from: MadeFrom
+    expires_at: datetime
+
+
+class TokenSigner:
+    """Signs with the first secret, accepts what any of them signed: so secrets can be exchanged without a pause."""
+
+    def __init__(self, secret_keys: Sequence[SecretStr]) -> None:
+        self._keys = dict(_derived(secret.get_secret_value()) for secret in secret_keys)
+
+    def check_configured(self) -> None:
+        """Pass where there is a secret to sign with."""
+        if not self._keys:
+            raise NotConfiguredError(
+                "This gateway makes no tokens, for it has no secret to sign them with: "
+                "set GATEWAY_SECRET_KEY to a random text of at least 32 bytes, the same for every process."
+            )
+
+    def sign(self, grant: Grant, now: datetime) -> str:
+        """The token."""
+        self.check_configured()
+        key_id, key = next(iter(self._keys.items()))
+        claims = {
+            "iss": _ISSUER,
+            "aud": _AUDIENCE,
+            "sub": grant.contact_id,
+            "workspace": grant.workspace_id,
+            "kind": TokenKind.CONTACT.value,
+            "made_from": grant.made_from.value,
+            "iat": int(now.timestamp()),
+            "exp": int(grant.expires_at.timestamp()),
+            "jti": secrets.token_urlsafe(12),
+        }
+        return jwt.encode(claims, key, _ALGORITHM, headers={"kid": key_id})
+
+    def read(self, text: str, now: datetime) -> Grant:
+        """What a token grants; UnauthenticatedError where it is none of ours, was changed, or has expired."""
+        if len(text) > LONGEST_TOKEN or not _FORM.fullmatch(text):
+            raise UnauthenticatedError(_NOT_OURS)
+        try:
+            key = self._keys.get(jwt.get_unverified_header(text).get("kid", ""))
+            if key is None:
+                raise UnauthenticatedError(_NOT_OURS)
+            claims = jwt.decode(
+                text, key, algorithms=[_ALGORITHM], audience=_AUDIENCE, issuer=_ISSUER, options=_STRICTLY
+            )
+        except jwt.PyJWTError:
+            raise UnauthenticatedError(_NOT_OURS) from None
+        _check_times(claims, now)
+        return _granted(claims)
+
+
+def is_token(text: str) -> bool:
+    """Whether a credential has the form of a token, not of a key."""
+    return text.count(".") == 2
+
+
+def check_lifetime(seconds: int) -> timedelta:
+    """The lifetime; UserProblem where it is too short or too long."""
+    if not _SHORTEST_LIFETIME <= seconds <= _LONGEST_LIFETIME:
+        raise UserProblem(
+            ErrorCode.INVALID,
+            f"expiresInSeconds must be from {_SHORTEST_LIFETIME} (a minute) to {_LONGEST_LIFETIME} (a day), not {seconds}.",
+            ("expiresInSeconds",),
+        )
+    return timedelta(seconds=seconds)
+
+
+def bearer_id(contact_id: str) -> str:
+    """The id of whoever speaks by a token of that contact: one for all its tokens, and not the contact's own."""
+    return Prefix.BEARER + contact_id.removeprefix(Prefix.CONTACT)
+
+
+def _derived(secret: str) -> tuple[str, bytes]:
+    """A key's id and the key itself: other uses of the secret have other keys, and no secret looks like a public key."""
+    text = secret.encode("utf-8", "surrogateescape")
+    key = hmac.digest(text, b"gateway token key", hashlib.sha256).hex().encode()
+    return hmac.digest(text, b"gateway token key id", hashlib.sha256).hex()[:16], key
+
+
+def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
+    issued, expires = (_moment(claims[name]) for name in ("iat", "exp"))
+    if issued > now + LEEWAY:
+        raise UnauthenticatedError("This token was made in the future: check the clocks of the gateway's machines.")
+    if expires + LEEWAY <= now:
+        raise UnauthenticatedError("This token has expired: ask your server for a new one (createContactToken).")
+
+
+def _moment(value: Any) -> datetime:
+    if type(value) is not int or not 0 <= value < 2**33:
+        raise UnauthenticatedError("This token says no time that can be one.")
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _granted(claims: Mapping[str, Any]) -> Grant:
+    try:
+        TokenKind(claims["kind"])
+        made_from = MadeFrom(claims["made_from"])
+    except ValueError:
+        raise UnauthenticatedError("This token is of a kind that this version does not know.") from None
+    workspace_id, contact_id = claims["workspace"], claims["sub"]
+    if not isinstance(workspace_id, str) or prefix_of(contact_id) is not Prefix.CONTACT:
+        raise UnauthenticatedError("This token does not say whose it is.")
+    return Grant(workspace_id, contact_id, made_from, _moment(claims["exp"]))

@@ -1,0 +1,35 @@
+"""Tokens: short-lived credentials that a service makes for the browsers of its people."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from gateway.domain.clocks import Clock
+from gateway.domain.contacts import IdentityKind, check_ref
+from gateway.domain.tokens import Grant, MadeFrom, TokenSigner, check_lifetime
+from gateway.errors import told_below
+from gateway.services.contacts import ContactService
+
+
+class TokenService:
+    """What can be done about tokens: they are not kept, so they end with their time, their contact or their secret."""
+
+    def __init__(self, contacts: ContactService, signer: TokenSigner, clock: Clock) -> None:
+        self._contacts = contacts
+        self._signer = signer
+        self._clock = clock
+
+    async def create_for_contact(
+        self, workspace_id: str, sent: Mapping[str, Any], seconds: int
+    ) -> tuple[str, datetime]:
+        """A token of the contact of that reference, and when it expires; an unknown contact is created."""
+        self._signer.check_configured()
+        lifetime = check_lifetime(seconds)
+        with told_below("contact"):
+            ref = check_ref(sent)
+        contact = await self._contacts.meant(workspace_id, ref)
+        strongest, _ = ref.keys()[0]
+        made_from = MadeFrom.ANONYMOUS if strongest is IdentityKind.ANONYMOUS else MadeFrom.KNOWN
+        now = self._clock().replace(microsecond=0)
+        grant = Grant(workspace_id, contact["_id"], made_from, now + lifetime)
+        return self._signer.sign(grant, now), grant.expires_at

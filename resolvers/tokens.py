@@ -1,0 +1,28 @@
+"""How tokens are made."""
+
+import strawberry
+
+from gateway.domain.contacts import Document
+from gateway.domain.tokens import DEFAULT_LIFETIME
+from resolvers.contexts import Context
+from resolvers.events import ContactRef
+from resolvers.inputs import sent
+
+
+@strawberry.input
+class CreateContactTokenInput:
+    """Whose token, and for how long."""
+
+    contact: ContactRef
+    expires_in_seconds: int | None = strawberry.field(
+        default=DEFAULT_LIFETIME, description="From 60 (a minute) to 86400 (a day)."
+    )
+
+
+async def create_contact_token(context: Context, input_: CreateContactTokenInput) -> Document:
+    """The payload of `createContactToken`."""
+    values = sent(input_)
+    token, expires_at = await context.services.tokens.create_for_contact(
+        context.principal.workspace_id, values["contact"], values.get("expires_in_seconds", DEFAULT_LIFETIME)
+    )
+    return {"token": token, "expires_at": expires_at}
