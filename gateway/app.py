@@ -28,6 +28,7 @@ from schema.limits import OperationLimits
 from schema.root import Schema, build_schema
 
 _CORS_SECONDS = 600
+_EXPOSED_HEADERS = ("x-request-id", "retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
 _log = structlog.get_logger("gateway.app")
 
 
@@ -50,7 +51,7 @@ def create_app(runtime: Runtime, authenticator: Authenticator) -> Starlette:
                 allow_origins=services.settings.allowed_origins,
                 allow_methods=("GET", "POST"),
                 allow_headers=("authorization", "content-type"),
-                expose_headers=("x-request-id",),
+                expose_headers=_EXPOSED_HEADERS,
                 max_age=_CORS_SECONDS,
             )
         ],

@@ -70,6 +70,18 @@ class SlowReaderError(GatewayError):
     retryable = True
 
 
+class RateLimitedError(GatewayError):
+    """More was asked in this window of time than may be."""
+
+    code = "RATE_LIMITED"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # in whole seconds, at least one
+
+
 class MethodNotAllowedError(BadRequestError):
     """This HTTP method is not taken here."""
 

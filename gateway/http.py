@@ -17,12 +17,14 @@ from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from gateway.admissions import admitted, limit_headers
 from gateway.auth import Authenticator
 from gateway.errors import (
     BadRequestError,
     GatewayError,
     LimitExceededError,
     MethodNotAllowedError,
+    RateLimitedError,
     UnsupportedMediaTypeError,
 )
 from resolvers.contexts import Context, Services
@@ -73,16 +75,18 @@ class OperationEndpoint:
             text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
             response = _refusal(GatewayError(text), request, request_id)
         response.headers["x-request-id"] = request_id
+        response.headers.update(await limit_headers(request, self._services.clock()))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, request_id: str) -> Response:
         if request.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         body = await _bounded_body(request, self._services.settings.max_body_bytes)
-        bearer = await self._authenticator.principal(request.headers.get("authorization"))
+        bearer = await admitted(request, self._authenticator, self._services.rate_limits)
         operation = _operation(request, body)
         context = Context(self._services, request_id, bearer)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
+        await request.state.allowance.take_cost(checked.cost)
         with self._services.metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
             result = await self._execute(operation, _ALL if request.method == "POST" else _QUERIES, context)
@@ -206,6 +210,8 @@ def _refusal(error: GatewayError, request: Request, request_id: str) -> Response
     response = _json(
         {"errors": [{"message": error.message, "extensions": extensions}]}, error.status, _accepted(request.headers)
     )
+    if isinstance(error, RateLimitedError):
+        response.headers["retry-after"] = str(error.retry_after)
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     if error.status == 405:

@@ -119,7 +119,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """Run one operation with loaders of its own; what is wrong with it is told in an `error`, and the others live on."""
         context = Context(self.registry.services, secrets.token_hex(8), self.principal)
         try:
-            self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
+            allowance = context.services.rate_limits.of(context.principal.id)
+            await allowance.take_request()
+            checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
+            await allowance.take_cost(checked.cost)
             async with aclosing(await self._results(operation, context)) as results:
                 async for result in results:
                     if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):

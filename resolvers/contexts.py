@@ -14,6 +14,7 @@ from gateway.errors import UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
+from gateway.services.rate_limits import RateLimits
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
 
@@ -31,6 +32,7 @@ class Services:
     events: EventService
     contacts: ContactService
     bus: Bus
+    rate_limits: RateLimits
     metrics: Metrics
 
 

@@ -1,6 +1,7 @@
 """How anything with an id is found, and who is asking."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, prefix_of
@@ -35,6 +36,11 @@ def viewer(context: Context) -> Document:
     """Who is asking."""
     principal = context.principal
     return {"_id": principal.id, "scopes": sorted(scope.value for scope in principal.scopes)}
+
+
+async def rate_limits(context: Context) -> list[Document]:
+    """Each limit of who is asking, as it is now."""
+    return [asdict(state) for state in await context.services.rate_limits.of(context.principal.id).states()]
 
 
 async def workspace(context: Context) -> Document | None:
