@@ -16,6 +16,7 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from gateway.auth import Authenticator
+from gateway.documents import Documents
 from gateway.errors import UnavailableError
 from gateway.http import OperationEndpoint, decode_json
 from gateway.observability import Metrics
@@ -36,10 +37,11 @@ def create_app(runtime: Runtime, authenticator: Authenticator) -> Starlette:
     """The gateway as an ASGI application over an open runtime."""
     services, schema = runtime.services, build_schema()
     limits = OperationLimits(schema.core, services.settings)
-    sockets = _Sockets(schema, SocketRegistry(authenticator, services, limits), services.settings)
+    documents = Documents(services.settings, schema.core, limits)
+    sockets = _Sockets(schema, SocketRegistry(authenticator, services, limits, documents), services.settings)
     return Starlette(
         routes=[
-            Route("/graphql", OperationEndpoint(schema, limits, services, authenticator)),
+            Route("/graphql", OperationEndpoint(schema, limits, documents, services, authenticator)),
             WebSocketRoute("/graphql", sockets),
             Route("/healthz", _healthy),
             Route("/readyz", _Readiness(runtime)),

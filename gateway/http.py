@@ -19,6 +19,7 @@ from strawberry.types.graphql import OperationType
 
 from gateway.admissions import admitted, limit_headers
 from gateway.auth import Authenticator
+from gateway.documents import Documents
 from gateway.errors import (
     BadRequestError,
     GatewayError,
@@ -54,10 +55,16 @@ class OperationEndpoint:
     """One operation per request: queries by GET or POST, mutations by POST."""
 
     def __init__(
-        self, schema: Schema, limits: OperationLimits, services: Services, authenticator: Authenticator
+        self,
+        schema: Schema,
+        limits: OperationLimits,
+        documents: Documents,
+        services: Services,
+        authenticator: Authenticator,
     ) -> None:
         self._schema = schema
         self._limits = limits
+        self._documents = documents
         self._services = services
         self._authenticator = authenticator
 
@@ -83,7 +90,7 @@ class OperationEndpoint:
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         body = await _bounded_body(request, self._services.settings.max_body_bytes)
         bearer = await admitted(request, self._authenticator, self._services.rate_limits)
-        operation = _operation(request, body)
+        operation = _operation(request, body, self._documents)
         context = Context(self._services, request_id, bearer)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
         await request.state.allowance.take_cost(checked.cost)
@@ -144,20 +151,16 @@ async def _bounded_body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def _operation(request: Request, body: bytes) -> Operation:
+def _operation(request: Request, body: bytes, documents: Documents) -> Operation:
     sent = _posted(request, body) if request.method == "POST" else _queried(request)
-    query, variables, name, extensions = (
-        sent.get(key) for key in ("query", "variables", "operationName", "extensions")
-    )
-    if not isinstance(query, str) or not query.strip():
-        raise BadRequestError("'query' must be a text with a GraphQL document.")
+    variables, name, extensions = (sent.get(key) for key in ("variables", "operationName", "extensions"))
     if variables is not None and not isinstance(variables, dict):
         raise BadRequestError("'variables' must be an object.")
     if name is not None and not isinstance(name, str):
         raise BadRequestError("'operationName' must be a text.")
     if extensions is not None and not isinstance(extensions, dict):
         raise BadRequestError("'extensions' must be an object.")
-    return Operation(query, variables, name or None, (extensions or {}).get("cost") is True)
+    return Operation(documents.text(sent), variables, name or None, (extensions or {}).get("cost") is True)
 
 
 def _posted(request: Request, body: bytes) -> Mapping[str, Any]:

@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         RateLimitStore.MEMORY,
         description="Where requests are counted: `memory`, each process for itself, or `mongodb`, all processes together.",
     )
+    trusted_documents: Path | None = Field(
+        None,
+        description="A manifest of documents that clients name by an id: a JSON object of texts by id, or Apollo's. Read and checked at the start.",
+    )
+    only_trusted_documents: bool = Field(False, description="Whether all other documents are refused.")
     max_tokens: int = Field(5000, ge=100, le=1_000_000, description="The most tokens of a GraphQL document.")
     max_depth: int = Field(20, ge=1, le=100, description="How deep the fields of an operation may nest.")
     max_aliases: int = Field(
