@@ -55,6 +55,20 @@ class BadRequestError(GatewayError):
     status = 400
 
 
+class PersistedQueryNotFoundError(GatewayError):
+    """PersistedQueryNotFound"""
+
+    code = "PERSISTED_QUERY_NOT_FOUND"
+    status = 200  # as Apollo's protocol wants it; its clients go by the message or the code
+
+
+class PersistedQueryNotSupportedError(GatewayError):
+    """PersistedQueryNotSupported"""
+
+    code = "PERSISTED_QUERY_NOT_SUPPORTED"
+    status = 200
+
+
 class CursorExpiredError(GatewayError):
     """The history no longer reaches back to this cursor: load the list anew, and subscribe after a new streamCursor."""
 

@@ -90,7 +90,7 @@ class OperationEndpoint:
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         body = await _bounded_body(request, self._services.settings.max_body_bytes)
         bearer = await admitted(request, self._authenticator, self._services.rate_limits)
-        operation = _operation(request, body, self._documents)
+        operation = _operation(request, body, self._documents, register=bearer is not None)
         context = Context(self._services, request_id, bearer)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
         await request.state.allowance.take_cost(checked.cost)
@@ -151,7 +151,7 @@ async def _bounded_body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def _operation(request: Request, body: bytes, documents: Documents) -> Operation:
+def _operation(request: Request, body: bytes, documents: Documents, *, register: bool) -> Operation:
     sent = _posted(request, body) if request.method == "POST" else _queried(request)
     variables, name, extensions = (sent.get(key) for key in ("variables", "operationName", "extensions"))
     if variables is not None and not isinstance(variables, dict):
@@ -160,7 +160,9 @@ def _operation(request: Request, body: bytes, documents: Documents) -> Operation
         raise BadRequestError("'operationName' must be a text.")
     if extensions is not None and not isinstance(extensions, dict):
         raise BadRequestError("'extensions' must be an object.")
-    return Operation(documents.text(sent), variables, name or None, (extensions or {}).get("cost") is True)
+    return Operation(
+        documents.text(sent, register=register), variables, name or None, (extensions or {}).get("cost") is True
+    )
 
 
 def _posted(request: Request, body: bytes) -> Mapping[str, Any]:
@@ -213,6 +215,8 @@ def _refusal(error: GatewayError, request: Request, request_id: str) -> Response
     response = _json(
         {"errors": [{"message": error.message, "extensions": extensions}]}, error.status, _accepted(request.headers)
     )
+    if error.status == 200:
+        response.headers["cache-control"] = "no-store"  # it holds until the client's next request
     if isinstance(error, RateLimitedError):
         response.headers["retry-after"] = str(error.retry_after)
     if error.status == 401:

@@ -137,6 +137,12 @@ class Settings(BaseSettings):
         description="A manifest of documents that clients name by an id: a JSON object of texts by id, or Apollo's. Read and checked at the start.",
     )
     only_trusted_documents: bool = Field(False, description="Whether all other documents are refused.")
+    persisted_queries: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="How many documents that clients register by their hash each process keeps, of up to 16,000 characters (a longer one counts as several); 0: none.",
+    )
     max_tokens: int = Field(5000, ge=100, le=1_000_000, description="The most tokens of a GraphQL document.")
     max_depth: int = Field(20, ge=1, le=100, description="How deep the fields of an operation may nest.")
     max_aliases: int = Field(

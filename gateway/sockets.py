@@ -138,7 +138,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             allowance = context.services.rate_limits.of(context.principal.id)
             await allowance.take_request()
-            operation.query = self.registry.documents.text(self._sent.pop(operation.id))
+            operation.query = self.registry.documents.text(self._sent.pop(operation.id), register=True)
             checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
             await allowance.take_cost(checked.cost)
             async with aclosing(await self._results(operation, context)) as results:

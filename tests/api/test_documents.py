@@ -10,7 +10,7 @@ import pytest
 import websockets
 
 from gateway.documents import Documents
-from gateway.errors import StartupError
+from gateway.errors import PersistedQueryNotFoundError, StartupError
 from gateway.settings import Settings
 from schema.limits import OperationLimits
 from schema.root import build_schema
@@ -136,6 +136,99 @@ async def test_nothing_but_the_manifest_is_executed_where_it_is_asked_so(open_ga
                 assert orjson.loads(await socket.recv()) == {"type": "complete", "id": "1"}
 
 
+NOT_FOUND = (200, "PERSISTED_QUERY_NOT_FOUND")
+
+
+async def test_clients_register_documents_by_their_hash_and_send_the_hash_from_then_on(workspace: Any) -> None:
+    text = ASK + " # registered"
+    by_hash = {"extensions": persisted(sha(text))}
+    expected = {"data": {"viewer": {"workspace": {"id": workspace.id}}}}
+    for send in (post, get):
+        unknown = await send(workspace, **by_hash)
+        assert outcome(unknown) == NOT_FOUND
+        assert unknown.json()["errors"][0]["message"] == "PersistedQueryNotFound"
+        assert unknown.headers["cache-control"] == "no-store"
+    assert outcome(await post(workspace, query=OTHER, **by_hash)) == (400, "BAD_REQUEST")
+    stranger = await workspace.post("", raw=orjson.dumps({"query": text, **by_hash}), key="")
+    assert stranger.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    assert outcome(await post(workspace, **by_hash)) == NOT_FOUND
+    assert (await post(workspace, query=text, **by_hash)).json() == expected
+    for send in (post, get):
+        for sent in (by_hash, {"documentId": f"sha256:{sha(text)}"}):
+            answer = await send(workspace, **sent)
+            assert (answer.status_code, answer.json()) == (200, expected)
+            assert "cache-control" not in answer.headers
+    neighbour = await workspace.gateway.workspace()
+    assert (await get(neighbour, **by_hash)).json()["data"]["viewer"]["workspace"]["id"] == neighbour.id
+    mutation = "mutation { " + NAMED.partition("mutation Track { ")[2]
+    sent = {"extensions": persisted(sha(mutation))}
+    assert (await post(workspace, query=mutation, **sent)).json() == {
+        "data": {"trackEvent": {"event": {"name": "did"}}}
+    }
+    assert outcome(await get(workspace, **sent)) == (405, "BAD_REQUEST")
+
+
+async def test_documents_are_registered_on_sockets_too(workspace: Any) -> None:
+    text = ASK + " # registered on a socket"
+    async with websockets.connect(
+        workspace.gateway.url.replace("http:", "ws:"), subprotocols=["graphql-transport-ws"]
+    ) as socket:  # type: ignore[list-item]
+
+        async def send(**message: Any) -> Any:
+            await socket.send(orjson.dumps(message).decode())
+            return orjson.loads(await socket.recv())
+
+        init = await send(type="connection_init", payload={"authorization": f"Bearer {workspace.key}"})
+        assert init == {"type": "connection_ack"}
+        by_hash = {"query": "", "extensions": persisted(sha(text))}
+        unknown = await send(type="subscribe", id="1", payload=by_hash)
+        assert (unknown["type"], unknown["payload"][0]["message"]) == ("error", "PersistedQueryNotFound")
+        for payload in ({**by_hash, "query": text}, by_hash):
+            answer = await send(type="subscribe", id="1", payload=payload)
+            assert answer["payload"] == {"data": {"viewer": {"workspace": {"id": workspace.id}}}}
+            assert orjson.loads(await socket.recv()) == {"type": "complete", "id": "1"}
+        await socket.send('{"type": "subscribe", "id": "1", "payload": {"extensions": 1}}')
+        with pytest.raises(websockets.ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 4400
+
+
+async def test_where_no_documents_are_kept_clients_are_told_to_send_them(open_gateway: Any) -> None:
+    async with open_gateway(persisted_queries=0) as gateway:
+        workspace = await gateway.workspace()
+        by_hash = {"extensions": persisted(sha(ASK))}
+        for _ in range(2):
+            for send in (post, get):
+                refused = await send(workspace, **by_hash)
+                assert outcome(refused) == (200, "PERSISTED_QUERY_NOT_SUPPORTED")
+                assert refused.json()["errors"][0]["message"] == "PersistedQueryNotSupported"
+            assert (await post(workspace, query=ASK, **by_hash)).status_code == 200
+
+
+def test_what_is_kept_is_bounded_in_number_and_in_length() -> None:
+    documents = opened(None, persisted_queries=3)
+
+    def known(text: str) -> bool:
+        try:
+            return documents.text({"extensions": persisted(sha(text))}, register=True) == text
+        except PersistedQueryNotFoundError:
+            return False
+
+    def register(text: str) -> None:
+        assert documents.text({"query": text, "extensions": persisted(sha(text))}, register=True) == text
+
+    for number in range(3):
+        register(f"text {number}")
+    assert known("text 0")
+    register("text 3")
+    assert [known(f"text {number}") for number in range(4)] == [True, False, True, True]
+    long = "x" * 32_000
+    register(long)
+    assert [known(text) for text in ("text 0", "text 2", "text 3", long)] == [False, False, False, True]
+    register("y" * 48_000)
+    assert [known(text) for text in (long, "y" * 48_000)] == [True, False]
+
+
 def opened(path: Path | None, **settings: Any) -> Documents:
     schema = build_schema().core
     made = Settings(trusted_documents=path, **settings)
@@ -147,7 +240,7 @@ def test_apollos_manifest(tmp_path: Path) -> None:
     operation = {"id": sha(OTHER), "name": "Other", "type": "query", "body": OTHER}
     path.write_bytes(orjson.dumps(apollo(operation, {"id": "b", "body": ASK})))
     documents = opened(path, only_trusted_documents=True)
-    assert [documents.text({"documentId": id_}) for id_ in (sha(OTHER), "b")] == [OTHER, ASK]
+    assert [documents.text({"documentId": id_}, register=False) for id_ in (sha(OTHER), "b")] == [OTHER, ASK]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "rate_limit_store": RateLimitStore.MEMORY,
     "trusted_documents": None,
     "only_trusted_documents": False,
+    "persisted_queries": 1000,
     "max_tokens": 5000,
     "max_depth": 20,
     "max_aliases": 200,
