@@ -16,6 +16,7 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from gateway.auth import Authenticator
+from gateway.documents import Documents
 from gateway.errors import UnavailableError
 from gateway.http import OperationEndpoint, decode_json
 from gateway.observability import Metrics
@@ -28,6 +29,7 @@ from schema.limits import OperationLimits
 from schema.root import Schema, build_schema
 
 _CORS_SECONDS = 600
+_EXPOSED_HEADERS = ("x-request-id", "retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
 _log = structlog.get_logger("gateway.app")
 
 
@@ -35,10 +37,11 @@ def create_app(runtime: Runtime, authenticator: Authenticator) -> Starlette:
     """The gateway as an ASGI application over an open runtime."""
     services, schema = runtime.services, build_schema()
     limits = OperationLimits(schema.core, services.settings)
-    sockets = _Sockets(schema, SocketRegistry(authenticator, services, limits), services.settings)
+    documents = Documents(services.settings, schema.core, limits)
+    sockets = _Sockets(schema, SocketRegistry(authenticator, services, limits, documents), services.settings)
     return Starlette(
         routes=[
-            Route("/graphql", OperationEndpoint(schema, limits, services, authenticator)),
+            Route("/graphql", OperationEndpoint(schema, limits, documents, services, authenticator)),
             WebSocketRoute("/graphql", sockets),
             Route("/healthz", _healthy),
             Route("/readyz", _Readiness(runtime)),
@@ -50,7 +53,7 @@ def create_app(runtime: Runtime, authenticator: Authenticator) -> Starlette:
                 allow_origins=services.settings.allowed_origins,
                 allow_methods=("GET", "POST"),
                 allow_headers=("authorization", "content-type"),
-                expose_headers=("x-request-id",),
+                expose_headers=_EXPOSED_HEADERS,
                 max_age=_CORS_SECONDS,
             )
         ],

@@ -55,6 +55,20 @@ class BadRequestError(GatewayError):
     status = 400
 
 
+class PersistedQueryNotFoundError(GatewayError):
+    """PersistedQueryNotFound"""
+
+    code = "PERSISTED_QUERY_NOT_FOUND"
+    status = 200  # as Apollo's protocol wants it; its clients go by the message or the code
+
+
+class PersistedQueryNotSupportedError(GatewayError):
+    """PersistedQueryNotSupported"""
+
+    code = "PERSISTED_QUERY_NOT_SUPPORTED"
+    status = 200
+
+
 class CursorExpiredError(GatewayError):
     """The history no longer reaches back to this cursor: load the list anew, and subscribe after a new streamCursor."""
 
@@ -68,6 +82,18 @@ class SlowReaderError(GatewayError):
     code = "LIMIT_EXCEEDED"
     status = 429
     retryable = True
+
+
+class RateLimitedError(GatewayError):
+    """More was asked in this window of time than may be."""
+
+    code = "RATE_LIMITED"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # in whole seconds, at least one
 
 
 class MethodNotAllowedError(BadRequestError):

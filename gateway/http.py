@@ -17,12 +17,15 @@ from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from gateway.admissions import admitted, limit_headers
 from gateway.auth import Authenticator, from_allowed_page
+from gateway.documents import Documents
 from gateway.errors import (
     BadRequestError,
     GatewayError,
     LimitExceededError,
     MethodNotAllowedError,
+    RateLimitedError,
     UnsupportedMediaTypeError,
 )
 from resolvers.contexts import Context, Services
@@ -52,10 +55,16 @@ class OperationEndpoint:
     """One operation per request: queries by GET or POST, mutations by POST."""
 
     def __init__(
-        self, schema: Schema, limits: OperationLimits, services: Services, authenticator: Authenticator
+        self,
+        schema: Schema,
+        limits: OperationLimits,
+        documents: Documents,
+        services: Services,
+        authenticator: Authenticator,
     ) -> None:
         self._schema = schema
         self._limits = limits
+        self._documents = documents
         self._services = services
         self._authenticator = authenticator
 
@@ -73,17 +82,19 @@ class OperationEndpoint:
             text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
             response = _refusal(GatewayError(text), request, request_id)
         response.headers["x-request-id"] = request_id
+        response.headers.update(await limit_headers(request, self._services.clock()))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, request_id: str) -> Response:
         if request.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         body = await _bounded_body(request, self._services.settings.max_body_bytes)
-        bearer = await self._authenticator.principal(request.headers.get("authorization"))
-        operation = _operation(request, body)
+        bearer = await admitted(request, self._authenticator, self._services.rate_limits)
+        operation = _operation(request, body, self._documents, register=bearer is not None)
         from_page = from_allowed_page(request.headers, self._services.settings.allowed_origins)
         context = Context(self._services, request_id, bearer, from_page)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
+        await request.state.allowance.take_cost(checked.cost)
         with self._services.metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
             result = await self._execute(operation, _ALL if request.method == "POST" else _QUERIES, context)
@@ -141,20 +152,18 @@ async def _bounded_body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def _operation(request: Request, body: bytes) -> Operation:
+def _operation(request: Request, body: bytes, documents: Documents, *, register: bool) -> Operation:
     sent = _posted(request, body) if request.method == "POST" else _queried(request)
-    query, variables, name, extensions = (
-        sent.get(key) for key in ("query", "variables", "operationName", "extensions")
-    )
-    if not isinstance(query, str) or not query.strip():
-        raise BadRequestError("'query' must be a text with a GraphQL document.")
+    variables, name, extensions = (sent.get(key) for key in ("variables", "operationName", "extensions"))
     if variables is not None and not isinstance(variables, dict):
         raise BadRequestError("'variables' must be an object.")
     if name is not None and not isinstance(name, str):
         raise BadRequestError("'operationName' must be a text.")
     if extensions is not None and not isinstance(extensions, dict):
         raise BadRequestError("'extensions' must be an object.")
-    return Operation(query, variables, name or None, (extensions or {}).get("cost") is True)
+    return Operation(
+        documents.text(sent, register=register), variables, name or None, (extensions or {}).get("cost") is True
+    )
 
 
 def _posted(request: Request, body: bytes) -> Mapping[str, Any]:
@@ -207,6 +216,10 @@ def _refusal(error: GatewayError, request: Request, request_id: str) -> Response
     response = _json(
         {"errors": [{"message": error.message, "extensions": extensions}]}, error.status, _accepted(request.headers)
     )
+    if error.status == 200:
+        response.headers["cache-control"] = "no-store"  # it holds until the client's next request
+    if isinstance(error, RateLimitedError):
+        response.headers["retry-after"] = str(error.retry_after)
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     if error.status == 405:

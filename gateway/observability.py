@@ -77,6 +77,9 @@ class Metrics:
         self.queue_drops = Counter(
             "gateway_slow_subscribers", "Subscribers that were closed as too slow.", registry=registry
         )
+        self.rate_limited = Counter(
+            "gateway_rate_limited", "What was refused because of a rate limit.", ["limit"], registry=registry
+        )
 
     @contextmanager
     def operation(self, name: str | None) -> Iterator[dict[str, str]]:

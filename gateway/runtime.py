@@ -16,14 +16,20 @@ from gateway.domain.tokens import TokenSigner
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
+from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
+from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
-from gateway.settings import Settings
+from gateway.settings import RateLimitStore, Settings
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server
+from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.stores import Store
 from resolvers.contexts import Services
+
+# Of the time that other calls wait for the database: a limit is worth less than the time of those within it.
+_RATE_LIMIT_PATIENCE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,14 @@ def assemble(settings: Settings, database: Database, clock: Clock, minter: Minte
         contacts=contacts,
         tokens=TokenService(contacts, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
+        rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
     return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, signer, clock)
+
+
+def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:
+    shared = settings.rate_limit_store is RateLimitStore.MONGODB
+    counters = RateLimitCounters(database, settings.mongo_timeout_seconds * _RATE_LIMIT_PATIENCE)
+    return RateLimits(settings, SharedStorage(clock, counters) if shared else LocalStorage(clock), clock, metrics)

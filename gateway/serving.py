@@ -9,11 +9,14 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.app import create_app
+from gateway.documents import Documents
 from gateway.errors import StartupError
 from gateway.observability import configure_logs
 from gateway.runtime import live, open_runtime
 from gateway.settings import Settings, database_name, load_settings
 from gateway.store.migrations import pending_migrations
+from schema.limits import OperationLimits
+from schema.root import build_schema
 
 
 def application() -> ASGIApp:
@@ -49,6 +52,9 @@ def check_ready(settings: Settings) -> None:
     """Pass where workers can start; StartupError says what to do first."""
     if settings.mongo_uri is None:
         raise StartupError("Set GATEWAY_MONGO_URI to a MongoDB replica set, or use 'gateway dev' for the embedded one.")
+
+    schema = build_schema().core
+    Documents(settings, schema, OperationLimits(schema, settings))
 
     async def check() -> None:
         async with open_runtime(settings, str(settings.mongo_uri), database_name(settings)) as runtime:

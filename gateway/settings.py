@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
+from limits import parse_many
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
@@ -30,6 +31,30 @@ class MongoDriver(StrEnum):
 
     MOTOR = "motor"
     PYMONGO = "pymongo"
+
+
+class RateLimitStore(StrEnum):
+    """Where the counters of rate limits are kept."""
+
+    MEMORY = "memory"
+    MONGODB = "mongodb"
+
+
+NO_LIMIT = "0"
+_LARGEST_RATE = 10**12
+
+
+def _check_rate(text: str) -> str:
+    try:
+        rates = [] if text == NO_LIMIT else parse_many(text)
+    except ValueError:
+        rates = []
+    if text != NO_LIMIT and not (len(rates) == 1 and 1 <= rates[0].amount <= _LARGEST_RATE):
+        raise PydanticCustomError("rate", "it must be one rate, such as 600/minute or 1000/2hours, or 0 for none")
+    return text
+
+
+Rate = Annotated[str, AfterValidator(_check_rate)]
 
 
 class Settings(BaseSettings):
@@ -106,6 +131,33 @@ class Settings(BaseSettings):
     )
     stream_queue: int = Field(
         1000, ge=10, le=100_000, description="How many changes wait for one subscriber before it is closed as too slow."
+    )
+    rate_limit: Rate = Field(
+        "60000/minute",
+        description="How many requests and operations on sockets one key may send, such as `1000/hour`; `0`: any number.",
+    )
+    rate_limit_cost: Rate = Field(
+        NO_LIMIT,
+        description="How many rows the operations of one key may show, counted as for `GATEWAY_MAX_COST`; `0`: any number.",
+    )
+    rate_limit_anonymous: Rate = Field(
+        "600/minute",
+        description="How many requests may come from one address without a valid key; `0`: any number.",
+    )
+    rate_limit_store: RateLimitStore = Field(
+        RateLimitStore.MEMORY,
+        description="Where requests are counted: `memory`, each process for itself, or `mongodb`, all processes together.",
+    )
+    trusted_documents: Path | None = Field(
+        None,
+        description="A manifest of documents that clients name by an id: a JSON object of texts by id, or Apollo's. Read and checked at the start.",
+    )
+    only_trusted_documents: bool = Field(False, description="Whether all other documents are refused.")
+    persisted_queries: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="How many documents that clients register by their hash each process keeps, of up to 16,000 characters (a longer one counts as several); 0: none.",
     )
     max_tokens: int = Field(5000, ge=100, le=1_000_000, description="The most tokens of a GraphQL document.")
     max_depth: int = Field(20, ge=1, le=100, description="How deep the fields of an operation may nest.")

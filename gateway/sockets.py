@@ -17,6 +17,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 from strawberry.types.execution import PreExecutionError
 
 from gateway.auth import Authenticator, from_allowed_page
+from gateway.documents import Documents
 from gateway.domain.access import Principal
 from gateway.errors import GatewayError, SlowReaderError, UnauthenticatedError, UnavailableError
 from gateway.settings import Settings
@@ -34,9 +35,12 @@ _TYPES = frozenset({"connection_init", "ping", "pong", "subscribe", "complete"})
 class SocketRegistry:
     """What all sockets of a process share: who may open them, and how many each key has."""
 
-    def __init__(self, authenticator: Authenticator, services: Services, limits: OperationLimits) -> None:
+    def __init__(
+        self, authenticator: Authenticator, services: Services, limits: OperationLimits, documents: Documents
+    ) -> None:
         self.authenticator = authenticator
         self.limits = limits
+        self.documents = documents
         self.services = services
         self.open: Counter[str] = Counter()
 
@@ -68,6 +72,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     principal: Principal | None = None
     _credential: str | None = None
     _watch: asyncio.Task[None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sent: dict[str, Mapping[str, Any]] = {}
 
     @property
     def registry(self) -> SocketRegistry:
@@ -106,6 +114,15 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await self.send_message({"type": "connection_ack"})
         self.connection_acknowledged = True
 
+    async def handle_subscribe(self, message: Any) -> None:
+        """Begin an operation. Strawberry forgets how else a document may be named, so what was sent waits for its task."""
+        id_, payload = message["id"], message["payload"]
+        self._sent[id_] = payload
+        message["payload"] = {**payload, "query": payload.get("query") or ""}
+        await super().handle_subscribe(message)
+        if id_ not in self.operations:
+            self._sent.pop(id_, None)
+
     async def shutdown(self) -> None:
         """End what the socket began."""
         if self._watch is not None:
@@ -121,7 +138,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         from_page = from_allowed_page(self._socket.headers, self.registry.settings.allowed_origins)
         context = Context(self.registry.services, secrets.token_hex(8), self.principal, from_page)
         try:
-            self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
+            allowance = context.services.rate_limits.of(context.principal.id)
+            await allowance.take_request()
+            operation.query = self.registry.documents.text(self._sent.pop(operation.id), register=True)
+            checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
+            await allowance.take_cost(checked.cost)
             async with aclosing(await self._results(operation, context)) as results:
                 async for result in results:
                     if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):
@@ -207,8 +228,11 @@ def _malformed(message: Any) -> str | None:
 
 
 def _malformed_operation(payload: Any) -> str | None:
-    if payload is None or not isinstance(payload.get("query"), str):
+    query = payload and payload.get("query")
+    if not isinstance(query, str) and not (query is None and payload and {"documentId", "extensions"} & payload.keys()):
         return "Invalid subscribe message: 'payload.query' must be a string"
+    if not isinstance(payload.get("extensions") or {}, dict):
+        return "Invalid subscribe message: 'payload.extensions' must be an object"
     if not isinstance(payload.get("variables") or {}, dict):
         return "Invalid subscribe message: 'payload.variables' must be an object"
     if not isinstance(payload.get("operationName") or "", str):

@@ -14,6 +14,7 @@ from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
+from gateway.services.rate_limits import RateLimits
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
@@ -33,6 +34,7 @@ class Services:
     contacts: ContactService
     tokens: TokenService
     bus: Bus
+    rate_limits: RateLimits
     metrics: Metrics
 
 

@@ -1,6 +1,7 @@
 """How anything with an id is found, and who is asking."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, prefix_of
@@ -41,6 +42,11 @@ async def contact(context: Context) -> Document | None:
     """Whose token asks; None for a key, and where the token may not read."""
     own = context.principal.contact_id
     return None if own is None else (await context.store.contacts.by_ids([own])).get(own)
+
+
+async def rate_limits(context: Context) -> list[Document]:
+    """Each limit of who is asking, as it is now."""
+    return [asdict(state) for state in await context.services.rate_limits.of(context.principal.id).states()]
 
 
 async def workspace(context: Context) -> Document | None:

@@ -20,6 +20,18 @@ class Workspace(Node):
     created_at: datetime
 
 
+@strawberry.type(description="How much may be asked for until a window of time ends; then all of it may be again.")
+class RateLimit:
+    """One limit of who is asking."""
+
+    name: str = strawberry.field(
+        description="`requests`: how many, operations on sockets among them. `cost`: the rows that operations may show."
+    )
+    limit: int = strawberry.field(description="How much a whole window allows.")
+    remaining: int
+    resets_at: datetime
+
+
 @strawberry.type(description="Who is asking.")
 class Viewer(Node):
     """Who is asking."""
@@ -37,6 +49,11 @@ class Viewer(Node):
     async def contact(self, info: Info) -> Contact | None:
         """The contact that asks."""
         return await nodes.contact(info.context)
+
+    @strawberry.field(description="What this key may still ask for. A limit that is not set is not there.")
+    async def limits(self, info: Info) -> list[RateLimit]:
+        """What this key may still ask for."""
+        return await nodes.rate_limits(info.context)
 
 
 @strawberry.type

@@ -10,7 +10,7 @@ from typing import Any
 import pymongo
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, IndexModel
+from pymongo import AsyncMongoClient, IndexModel, ReturnDocument
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
@@ -157,6 +157,17 @@ class Database:
         async with translated():
             result = await self._database[collection].update_one(filter_, change, upsert=upsert)
             return int(result.matched_count) + (result.upserted_id is not None)
+
+    async def find_and_update(
+        self, collection: str, filter_: Filter, change: Filter | Sequence[Filter]
+    ) -> Document | None:
+        """Change the document that matches, and give it as it is then; the primary's word alone is waited for."""
+        async with translated():
+            single = self._database[collection].with_options(write_concern=WriteConcern(1))
+            found: Document | None = await single.find_one_and_update(
+                filter_, change, return_document=ReturnDocument.AFTER
+            )
+            return found
 
     async def bulk(self, collection: str, operations: Sequence[Operation], session: Session = None) -> int:
         """Apply pymongo's operations, in order; how many documents were matched."""

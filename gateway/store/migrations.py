@@ -15,6 +15,7 @@ import tenacity
 from gateway.domain.clocks import Clock
 from gateway.errors import StartupError, UnavailableError
 from gateway.store.driver import Database, DuplicateError
+from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.stores import REPOSITORIES
 from gateway.store.workspaces import Keys, Workspaces
 
@@ -35,6 +36,7 @@ class Migration:
 async def build_indexes(database: Database) -> None:
     """Build every index that a repository declares and the database lacks."""
     declared = [(Workspaces.COLLECTION, Workspaces.INDEXES), (Keys.COLLECTION, Keys.INDEXES)]
+    declared += [(RateLimitCounters.COLLECTION, RateLimitCounters.INDEXES)]
     declared += [(repository.COLLECTION, repository.INDEXES) for repository in REPOSITORIES]
     for collection, indexes in declared:
         await database.create_indexes(collection, indexes)

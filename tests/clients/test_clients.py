@@ -57,6 +57,21 @@ async def test_clients_of_the_browser_lose_nothing_when_their_socket_is_cut(work
     ]
 
 
+@needs_node
+@pytest.mark.xdist_group("clients")
+async def test_apollo_client_sends_hashes_and_registers_what_is_unknown(workspace: Any, packages: None) -> None:
+    name = (await workspace.data("{ viewer { workspace { name } } }"))["viewer"]["workspace"]["name"]
+    answered = {"status": 200, "error": None, "name": name}
+    assert await run("persisted.js", workspace.gateway.url, workspace.key) == [
+        {"method": "GET", "query": False, "status": 200, "error": "PersistedQueryNotFound", "name": None},
+        {"method": "POST", "query": True, **answered},
+        {"method": "GET", "query": False, **answered},
+        {"method": "POST", "query": False, **answered},
+        {"method": "socket", "query": True, "name": name},
+        {"method": "socket", "query": False, "name": name},
+    ]
+
+
 async def test_gql_from_pypi(workspace: Any) -> None:
     headers = {"Authorization": f"Bearer {workspace.key}"}
     track = GraphQLRequest('mutation { trackEvent(input: {contact: {externalId: "u"}, name: "gql"}) { event { id } } }')

@@ -8,7 +8,15 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from gateway.errors import StartupError
-from gateway.settings import MongoDriver, Settings, data_folder, database_name, load_settings, settings_table
+from gateway.settings import (
+    MongoDriver,
+    RateLimitStore,
+    Settings,
+    data_folder,
+    database_name,
+    load_settings,
+    settings_table,
+)
 
 DEFAULTS: dict[str, Any] = {
     "mongo_uri": None,
@@ -28,6 +36,13 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint_seconds": 30.0,
     "stream_ring": 10_000,
     "stream_queue": 1000,
+    "rate_limit": "60000/minute",
+    "rate_limit_cost": "0",
+    "rate_limit_anonymous": "600/minute",
+    "rate_limit_store": RateLimitStore.MEMORY,
+    "trusted_documents": None,
+    "only_trusted_documents": False,
+    "persisted_queries": 1000,
     "max_tokens": 5000,
     "max_depth": 20,
     "max_aliases": 200,
@@ -74,6 +89,11 @@ def test_settings_are_frozen() -> None:
         ("secret_key", "s" * 32 + ", " + "t" * 32, (SecretStr("s" * 32), SecretStr("t" * 32))),
         ("secret_key", f'["{"s" * 31},", "{"t" * 32}"]', (SecretStr("s" * 31 + ","), SecretStr("t" * 32))),
         ("secret_key", "\u00e4" * 16, (SecretStr("\u00e4" * 16),)),
+        ("rate_limit", "0", "0"),
+        ("rate_limit", "5 per 2 hours", "5 per 2 hours"),
+        ("rate_limit_store", "mongodb", RateLimitStore.MONGODB),
+        ("trusted_documents", "manifest.json", Path("manifest.json")),
+        ("only_trusted_documents", "true", True),
         ("max_body_bytes", "1000", 1000),
         ("max_metadata_depth", "50", 50),
     ],
@@ -123,6 +143,14 @@ def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch, name:
         ("timeline_days", "36501"),
         ("timeline_days", "1.5"),
         ("timeline_days", "ninety"),
+        ("rate_limit", "0/minute"),
+        ("rate_limit", "60000"),
+        ("rate_limit", "many/minute"),
+        ("rate_limit", "1/fortnight"),
+        ("rate_limit", "1/second;60/minute"),
+        ("rate_limit", "1000000000001/year"),
+        ("rate_limit_cost", "-1/minute"),
+        ("rate_limit_store", "redis"),
         ("max_body_bytes", "999"),
         ("max_body_bytes", "100000001"),
         ("max_batch_events", "0"),

@@ -1,0 +1,117 @@
+"""Where the windows of rate limits are counted: storages for the strategies of the library `limits`.
+
+Its own storages do not fit: the one in memory looks at every key at every hit, and the one on MongoDB is bound to
+Motor, asks three times a request, and fails where two make a counter at once on the embedded server."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from cachetools import TLRUCache
+from limits.aio.storage import Storage
+
+from gateway.domain.clocks import Clock
+from gateway.errors import UnavailableError
+from gateway.store.rate_limits import RateLimitCounters
+
+_MOST_WINDOWS = 100_000
+_AWAY_SECONDS = 5
+_log = structlog.get_logger("gateway.rate_limits")
+
+
+@dataclass(slots=True)
+class Window:
+    """What was counted since the window began, and when it ends (in unix seconds)."""
+
+    count: int
+    ends_at: float
+
+
+class LocalStorage(Storage):
+    """The windows of this process, without a background task; the longest unused are forgotten first."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._windows: TLRUCache[str, Window] = TLRUCache(
+            _MOST_WINDOWS, ttu=lambda _key, window, _now: window.ends_at, timer=self._now
+        )
+
+    def _now(self) -> float:
+        return self._clock().timestamp()
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What the library may wrap."""
+        return UnavailableError
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count up in the window that is under way, or in one of `expiry` seconds that begins now; the count."""
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = Window(0, self._now() + expiry)
+        window.count += amount
+        return window.count
+
+    async def get(self, key: str) -> int:
+        """The count of the window that is under way."""
+        window = self._windows.get(key)
+        return window.count if window else 0
+
+    async def get_expiry(self, key: str) -> float:
+        """When the window that is under way ends; now where there is none."""
+        window = self._windows.get(key)
+        return window.ends_at if window else self._now()
+
+    async def check(self) -> bool:
+        """Memory is there."""
+        return True
+
+    async def reset(self) -> int:
+        """Forget every window; how many there were."""
+        count = len(self._windows)
+        self._windows.clear()
+        return count
+
+    async def clear(self, key: str) -> None:
+        """Forget one window."""
+        self._windows.pop(key, None)
+
+
+class SharedStorage(LocalStorage):
+    """Windows that all processes share; while the database does not answer, each goes on with what it knows."""
+
+    def __init__(self, clock: Clock, counters: RateLimitCounters) -> None:
+        super().__init__(clock)
+        self._counters = counters
+        self._away_until: float | None = None
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count up for all processes, in one call to the database, or for this one alone."""
+        now = self._clock()
+        away = self._away_until
+        if away is not None and now.timestamp() < away:
+            return await super().incr(key, expiry, amount)
+        if away is not None:
+            self._away_until = now.timestamp() + _AWAY_SECONDS  # this call alone tries again
+        try:
+            count, ends_at = await self._counters.add(key, amount, now, timedelta(seconds=expiry))
+        except UnavailableError as error:
+            self._lost(now, error)
+            return await super().incr(key, expiry, amount)
+        if away is not None:
+            self._found()
+        self._windows[key] = Window(count, ends_at.timestamp())
+        return count
+
+    def _lost(self, now: datetime, error: UnavailableError) -> None:
+        if self._away_until is None:
+            reason = repr(error.__cause__)
+            _log.warning("rate limits are counted by each process: the database does not answer", reason=reason)
+        self._away_until = now.timestamp() + _AWAY_SECONDS
+
+    def _found(self) -> None:
+        _log.info("rate limits are counted together again")
+        self._away_until = None
