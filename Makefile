@@ -1,5 +1,5 @@
 # Everything one does with this project. Python 3.11 to 3.13 is found by itself; PYTHON=... names another.
-.PHONY: install run test check lint lock sdl readme clean
+.PHONY: install run test check lint lock sdl readme web clean
 .DEFAULT_GOAL := install
 
 BIN := .venv/bin
@@ -32,6 +32,7 @@ lint: install
 	$(BIN)/lint-imports
 	$(BIN)/gateway export-schema --check schema/schema.graphql
 	$(BIN)/python .ci/readme_settings.py --check
+	$(BIN)/python .ci/web_bundle.py --check
 
 check: lint ## what CI runs: lint, types, rooms, SDL, and the tests with branch coverage
 	$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
@@ -47,3 +48,7 @@ clean:
 
 readme: install ## the table of settings in the README anew
 	$(BIN)/python .ci/readme_settings.py
+
+web: install ## GraphiQL's bundle anew, from the locked packages of web/ (needs npm)
+	cd web && npm ci && npm run build
+	$(BIN)/python .ci/web_bundle.py

@@ -1,4 +1,4 @@
-"""The HTTP table of contents: /graphql, by HTTP and by websocket, /healthz, /readyz, /metrics."""
+"""The HTTP table of contents: /graphql, by HTTP and by websocket, /healthz, /readyz, /metrics; / where GraphiQL is on."""
 
 from datetime import timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.sockets import SocketAdapter, SocketHandler, SocketRegistry
 from gateway.store.migrations import pending_migrations, probe
+from gateway.web.pages import graphiql_routes
 from resolvers.contexts import Context
 from schema.limits import OperationLimits
 from schema.root import Schema, build_schema
@@ -33,30 +34,35 @@ _EXPOSED_HEADERS = ("x-request-id", "retry-after", "ratelimit-limit", "ratelimit
 _log = structlog.get_logger("gateway.app")
 
 
-def create_app(runtime: Runtime, authenticator: Authenticator) -> Starlette:
-    """The gateway as an ASGI application over an open runtime."""
-    services, schema = runtime.services, build_schema()
-    limits = OperationLimits(schema.core, services.settings)
-    documents = Documents(services.settings, schema.core, limits)
-    sockets = _Sockets(schema, SocketRegistry(authenticator, services, limits, documents), services.settings)
+def create_app(runtime: Runtime, authenticator: Authenticator, page_key: str | None = None) -> Starlette:
+    """The gateway as an ASGI application over an open runtime; `page_key` is the key that GraphiQL has in place."""
+    services, settings = runtime.services, runtime.services.settings
+    schema = build_schema(suggestions=bool(settings.introspection))
+    limits = OperationLimits(schema.core, settings)
+    documents = Documents(settings, schema.core, limits)
+    endpoint = OperationEndpoint(schema, limits, documents, services, authenticator)
+    registry = SocketRegistry(authenticator, services, limits, documents)
     return Starlette(
         routes=[
-            Route("/graphql", OperationEndpoint(schema, limits, documents, services, authenticator)),
-            WebSocketRoute("/graphql", sockets),
+            Route("/graphql", endpoint, middleware=[_cross_origin(settings)]),
+            WebSocketRoute("/graphql", _Sockets(schema, registry, settings)),
             Route("/healthz", _healthy),
             Route("/readyz", _Readiness(runtime)),
             Route("/metrics", _Metrics(services.metrics)),
-        ],
-        middleware=[
-            Middleware(
-                CORSMiddleware,
-                allow_origins=services.settings.allowed_origins,
-                allow_methods=("GET", "POST"),
-                allow_headers=("authorization", "content-type"),
-                expose_headers=_EXPOSED_HEADERS,
-                max_age=_CORS_SECONDS,
-            )
-        ],
+            *(graphiql_routes(page_key) if settings.graphiql else ()),
+        ]
+    )
+
+
+def _cross_origin(settings: Settings) -> Middleware:
+    """What pages of other origins may read: answers to operations, never the page with the key."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("authorization", "content-type"),
+        expose_headers=_EXPOSED_HEADERS,
+        max_age=_CORS_SECONDS,
     )
 
 

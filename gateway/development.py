@@ -28,7 +28,7 @@ DRAIN_SECONDS = 5
 
 async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: str) -> None:
     """Serve on that port until a signal ends it; the database is the settings', or the embedded one of that folder."""
-    settings = _with_secret(settings, data)
+    settings = _with_secret(_for_development(settings), data)
     async with (
         mongo_uri(settings, data, share=False) as uri,
         open_runtime(settings, uri, database_name(settings, dev=True)) as runtime,
@@ -39,7 +39,7 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
         principal = Principal("key_00000000000000000000000DEV", workspace["_id"], frozenset(Scope))
         server = _Server(
             uvicorn.Config(
-                create_app(runtime, runtime.authenticator({key: principal})),
+                create_app(runtime, runtime.authenticator({key: principal}), page_key=key),
                 host=HOST,
                 port=port,
                 log_config=None,
@@ -49,9 +49,16 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
                 timeout_graceful_shutdown=DRAIN_SECONDS,
             )
         )
-        server.welcome = _welcome(port, key)
+        server.welcome = _welcome(port, key, settings)
         async with live(runtime), _demo(runtime, workspace):
             await server.serve()
+
+
+def _for_development(settings: Settings) -> Settings:
+    """The settings with everything on that shows a developer the API, unless it was set."""
+    return settings.model_copy(
+        update={name: True for name in ("introspection", "graphiql") if getattr(settings, name) is None}
+    )
 
 
 @contextlib.asynccontextmanager
@@ -110,12 +117,14 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
     return found
 
 
-def _welcome(port: int, key: str) -> str:
-    url = f"http://{HOST}:{port}/graphql"
+def _welcome(port: int, key: str, settings: Settings) -> str:
+    page = f"http://{HOST}:{port}/"
+    url = f"{page}graphql"
     query = "{ contacts(first: 3) { nodes { displayName eventSummaries(first: 2) { nodes { name count lastAt } } events(first: 2) { nodes { name occurredAt } } } } }"
     return "\n".join(
         (
             f"\nThe gateway listens on {url}",
+            *([f"Open:   {page}   (GraphiQL, with the key in place)"] if settings.graphiql else []),
             f"Key:    {key}   (every scope in the workspace '{DEV_WORKSPACE}'; for development alone)",
             f"Query:  {query}",
             "Try it:",

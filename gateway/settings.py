@@ -107,6 +107,13 @@ class Settings(BaseSettings):
     timeline_days: int = Field(
         90, ge=1, le=36500, description="How many days `Contact.events` shows unless its filter asks for other times."
     )
+    introspection: bool | None = Field(
+        None,
+        description="Whether operations may ask for the schema, and errors suggest names of it. Unset: on in `gateway dev`, off in `gateway serve`.",
+    )
+    graphiql: bool | None = Field(
+        None, description="Whether `/` shows GraphiQL. Unset: on in `gateway dev`, off in `gateway serve`."
+    )
     allowed_origins: tuple[str, ...] = Field(
         (),
         description='Origins (a JSON list, such as `["https://app.example.com"]`) whose pages may open sockets and track with keys of the scope BROWSER; pages of the gateway\'s own origin always may.',

@@ -30,22 +30,24 @@ from graphql import (
 )
 
 from gateway.domain.pages import DEFAULT_SIZE, LARGEST_SIZE
-from gateway.errors import BadRequestError, LimitExceededError
+from gateway.errors import BadRequestError, ForbiddenError, LimitExceededError
 from gateway.settings import Settings
 
 _REMEMBERED_DOCUMENTS = 1000
 _LONGEST_REMEMBERED = 20_000
+_INTROSPECTION = frozenset({"__schema", "__type"})
 
 
 @dataclass(slots=True)
 class Size:
-    """How large a piece of an operation is with its fragments spelled out."""
+    """How large a piece of an operation is with its fragments spelled out, and whether it asks for the schema."""
 
     fields: int = 0
     aliases: int = 0
     directives: int = 0
     duplicates: int = 0
     depth: int = 0
+    introspects: bool = False
 
     def add(self, inner: "Size", *, deeper: int = 0) -> None:
         """Count a piece of this piece in."""
@@ -53,6 +55,7 @@ class Size:
         self.aliases += inner.aliases
         self.directives += inner.directives
         self.duplicates += inner.duplicates
+        self.introspects = self.introspects or inner.introspects
         self.depth = max(self.depth, inner.depth + deeper)
 
 
@@ -91,7 +94,7 @@ class OperationLimits:
         self._known: LRUCache[str, Document] = LRUCache(_REMEMBERED_DOCUMENTS)
 
     def check(self, query: str, variables: Mapping[str, Any] | None, name: str | None) -> Checked:
-        """The operation, where it is within every limit; LimitExceededError or BadRequestError.
+        """The operation, where it is within every limit; LimitExceededError, BadRequestError or ForbiddenError.
 
         A document that is no GraphQL passes: its execution says what is wrong with it."""
         found = self._known.get(query)
@@ -132,6 +135,7 @@ class OperationLimits:
                 size = _size(one.selection_set, operation.fragments, measured)
                 size.directives += len(one.directives or ())
                 self._refuse_large(size)
+                self._refuse_introspection(size)
         except RecursionError:
             raise LimitExceededError("The document nests deeper than can be read: flatten it.") from None
 
@@ -146,6 +150,12 @@ class OperationLimits:
         ):
             if found > most:
                 raise LimitExceededError(f"The operation has more {what} than the {most} that are allowed.")
+
+    def _refuse_introspection(self, size: Size) -> None:
+        if size.introspects and not self._settings.introspection:
+            raise ForbiddenError(
+                "Introspection is off on this gateway: whoever runs it can set GATEWAY_INTROSPECTION=true."
+            )
 
     def _check_cost(self, operation: Document, one: OperationDefinitionNode, variables: Mapping[str, Any]) -> int:
         values = {
@@ -247,6 +257,7 @@ def _size(
         total.directives += len(node.directives or ())
         if isinstance(node, FieldNode):
             total.fields += 1
+            total.introspects = total.introspects or node.name.value in _INTROSPECTION
             total.aliases += node.alias is not None
             keys[(node.alias or node.name).value] += 1
             total.add(_size(node.selection_set, fragments, measured), deeper=1)

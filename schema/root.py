@@ -1,5 +1,6 @@
 """The schema: root types put together, rights enforced, errors told."""
 
+import re
 from typing import Any
 
 import strawberry
@@ -17,6 +18,8 @@ from schema.streams import StreamQuery, Subscription
 from schema.tokens import TokenMutation
 from schema.viewers import NodeQuery, Workspace
 
+_SUGGESTION = re.compile(r" Did you mean [^?]*\?")
+
 
 class Schema(strawberry.Schema):
     """Strawberry's schema, with errors logged in the gateway's way."""
@@ -26,20 +29,27 @@ class Schema(strawberry.Schema):
         """The schema as graphql-core knows it."""
         return self._schema
 
+    @staticmethod
+    def remove_field_suggestion(error: GraphQLError) -> None:
+        """Suggest no name of the schema, be it of a field, an argument, a type or a value."""
+        error.message = _SUGGESTION.sub("", error.message)
+
     def process_errors(self, errors: list[GraphQLError], execution_context: Any = None) -> None:
         """Log what nobody foresaw."""
         context = execution_context.context if execution_context else None
         log_unexpected(errors, getattr(context, "request_id", "-"))
 
 
-def build_schema() -> Schema:
-    """The public schema."""
+def build_schema(*, suggestions: bool = False) -> Schema:
+    """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
         query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery)),
         mutation=merge_types("Mutation", (EventMutation, ContactMutation, TokenMutation)),
         subscription=Subscription,
         types=[*METADATA_TYPES, Workspace],
-        config=StrawberryConfig(default_resolver=read_field, scalar_map=SCALARS),
+        config=StrawberryConfig(
+            default_resolver=read_field, scalar_map=SCALARS, disable_field_suggestions=not suggestions
+        ),
     )
     enforce(schema._schema)
     return schema

@@ -42,8 +42,10 @@ async def run(script: str, *arguments: str) -> list[dict[str, Any]]:
 
 @needs_node
 @pytest.mark.xdist_group("clients")
-async def test_every_audit_of_graphql_over_http(workspace: Any, packages: None) -> None:
-    audits = await run("audit.js", workspace.gateway.url, workspace.key)
+async def test_every_audit_of_graphql_over_http(open_gateway: Any, packages: None) -> None:
+    async with open_gateway(introspection=True) as gateway:  # the audits ask for types
+        workspace = await gateway.workspace()
+        audits = await run("audit.js", gateway.url, workspace.key)
     assert len(audits) > 60
     assert [audit for audit in audits if audit["status"] != "ok"] == []
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_the_whole_gateway_loads_without_the_embedded_server() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_the_wheel_brings_the_page_and_its_licences(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, capture_output=True, check=True, cwd=ROOT, timeout=60)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        names = set(opened.namelist())
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "gateway" / "web" / "graphiql").iterdir()} < names
+    assert "gateway/web/graphiql/graphiql.js" in names
+    assert {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name} == {"LICENSE", "LICENSES.txt"}
 
 
 def test_the_wheel_may_not_be_uploaded_beside_the_other_schema() -> None:

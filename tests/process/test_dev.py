@@ -175,6 +175,7 @@ def check_one_sentence(text: str) -> None:
 def test_it_says_where_it_listens_with_which_key_and_how_to_ask(start: Starter, tmp_path: Path) -> None:
     dev = start.ready()
     assert f"The gateway listens on {dev.url}" in dev.log
+    assert f"\nOpen:   {dev.url.removesuffix('graphql')} " in dev.log
     assert dev.key.startswith("dev_")
     assert "Traceback" not in dev.log
     command = dev.log[dev.log.index("  curl ") : dev.log.index(WELCOME_END)]

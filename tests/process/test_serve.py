@@ -81,6 +81,9 @@ async def test_what_is_tracked_through_one_worker_is_received_through_all(
             assert seen == sent
         async with httpx.AsyncClient() as http:
             metrics = (await http.get(f"{url}/metrics")).text
+            assert (await http.get(url)).status_code == 404
+            schema = await http.post(f"{url}/graphql", json={"query": "{ __schema { queryType { name } } }"})
+            assert schema.status_code == 403
         assert 'gateway_operations_total{operation="Track",outcome="ok"} 10.0' in metrics
         assert 'gateway_tracked_events_total{outcome="added"} 10.0' in metrics
         assert "gateway_subscribers 8.0" in metrics
