@@ -36,6 +36,7 @@ READS = {
 REFUSED = {
     "contacts": "{ contacts(first: 1) { nodes { id } } }",
     "events": "{ events(first: 1) { nodes { id } } }",
+    "eventDefinitions": "{ eventDefinitions(first: 1) { nodes { id } } }",
     "importEventSummaries": "mutation($id: ID!) { importEventSummaries(input: {contact: {id: $id}, summaries: "
     '[{name: "did", count: 5, firstAt: "2026-01-01T00:00:00Z", lastAt: "2026-02-01T00:00:00Z"}]}) { summaries { id } } }',
     "describeEvent": 'mutation { describeEvent(input: {name: "did", archived: true}) { definition { id } } }',
@@ -47,7 +48,8 @@ REFUSED = {
 VISIBLE = """
 Query.contact Query.event Query.node Query.nodes Query.streamCursor Query.viewer
 Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.eventTracked
-Viewer.contact Viewer.id Viewer.scopes Viewer.workspace Workspace.createdAt Workspace.id Workspace.name
+Viewer.contact Viewer.id Viewer.limits Viewer.scopes Viewer.workspace
+RateLimit.limit RateLimit.name RateLimit.remaining RateLimit.resetsAt Workspace.createdAt Workspace.id Workspace.name
 Contact.anonymousIds Contact.avatarUrl Contact.createdAt Contact.displayName Contact.email Contact.eventSummaries
 Contact.eventSummary Contact.events Contact.externalId Contact.firstName Contact.hasHardBounced Contact.id
 Contact.lastName Contact.lastSeenAt Contact.location Contact.markedEmailAsSpam Contact.name
@@ -72,7 +74,7 @@ TrackEventsPayload.accepted TrackEventsPayload.duplicates TrackEventsPayload.rej
 TrackEventsPayload.userErrors TrackEventResult.duplicate TrackEventResult.error TrackEventResult.eventId
 TrackEventResult.index UserError.code UserError.message UserError.path
 """
-HIDDEN = "Contact.customAttributes Contact.tags Event.definition EventSummary.definition"
+HIDDEN = "Contact.customAttributes Contact.tags Event.definition EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
 NODES = ("Contact", "Event", "EventSummary", "Viewer", "Workspace")
 

@@ -825,7 +825,7 @@ async def test_an_import_creates_the_contact_and_the_names_and_is_no_visit(works
         "contacts": 1,
         "event_summaries": 1,
         "event_definitions": 1,
-        "changes": 1,
+        "changes": 2,
         "idempotency_keys": 0,
     }
 
