@@ -36,8 +36,8 @@ async def test_every_example_runs(program: Any, free_port: Any, started: Any) ->
             )
 
         answers = [run("bash", "-c", here(block)) for block in blocks("bash")]
-        assert len(answers) == 5
-        people, tracked, read, imported, made = answers
+        assert len(answers) == 6
+        people, tracked, read, defined, imported, made = answers
         assert len(orjson.loads(people)["data"]["contacts"]["nodes"]) == 2
         assert orjson.loads(tracked)["data"]["trackEvent"]["summary"]["count"] == 1
         contact = orjson.loads(read)["data"]["contact"]
@@ -46,6 +46,8 @@ async def test_every_example_runs(program: Any, free_port: Any, started: Any) ->
             {"key": "price", "formatted": "€49.99"},
             {"key": "order", "url": "https://shop.example/orders/1001", "label": "No. 1001"},
         ]
+        definitions = orjson.loads(defined)["data"]["eventDefinitions"]["nodes"]
+        assert [node["name"] for node in definitions] == ["created report", "exported pdf", "invited teammate"]
         assert imported == "3 events added, 0 were there already, 0 rejected.\n"
         token = orjson.loads(made)["data"]["createContactToken"]["token"]
         viewer = await httpx.AsyncClient().post(
