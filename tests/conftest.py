@@ -339,6 +339,15 @@ class Program:
         """The process of the embedded database."""
         return int(orjson.loads((self.data / "database.json").read_bytes())["pid"])
 
+    def databases(self) -> list[psutil.Process]:
+        """Every process that has the data folder as its database."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if str(self.data / "database") in process.cmdline():
+                    found.append(process)
+        return found
+
     def end(self) -> None:
         """End the embedded database if something left it running."""
         with contextlib.suppress(OSError, KeyError, ValueError, psutil.Error):

@@ -37,16 +37,6 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def databases_of(program: Any) -> list[psutil.Process]:
-    """Every process that has the test's data folder as its database."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if str(program.data / "database") in process.cmdline():
-                found.append(process)
-    return found
-
-
 @contextlib.contextmanager
 def listening(program: Any, port: int, **environment: str) -> Iterator[str]:
     """The URL of a `gateway dev` that listens."""
@@ -59,7 +49,7 @@ def listening(program: Any, port: int, **environment: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/graphql"
         process.send_signal(signal.SIGINT)
         process.wait(60)
-        assert databases_of(program) == []
+        assert program.databases() == []
     finally:
         if process.poll() is None:
             process.kill()
@@ -76,7 +66,7 @@ def port(free_port: Callable[[], int]) -> int:
 def nothing_left(program: Any) -> Iterator[None]:
     """End what a test that failed has left."""
     yield
-    for process in databases_of(program):
+    for process in program.databases():
         with contextlib.suppress(psutil.Error):
             process.kill()
             process.wait(10)
@@ -134,26 +124,26 @@ def at_once(program: Any, count: int, *arguments: str) -> list[Done]:
 
 def test_migrate_alone_starts_a_database_and_leaves_none(program: Any) -> None:
     assert well(program.run("migrate")) == MIGRATED
-    assert databases_of(program) == []
+    assert program.databases() == []
     assert well(program.run("migrate")) == UP_TO_DATE
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 def test_four_migrate_at_once_without_a_database(program: Any) -> None:
     printed = sorted(well(done) for done in at_once(program, 4, "migrate"))
     assert printed == [MIGRATED, *[UP_TO_DATE] * 3]
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 def test_four_migrate_at_once_beside_a_running_gateway(program: Any, port: int) -> None:
     with listening(program, port) as url:
-        (running,) = databases_of(program)
+        (running,) = program.databases()
         with database(program) as found:
             found["migrations"].delete_many({})
             assert httpx.get(url.replace("/graphql", "/readyz"), timeout=30).status_code == 503
         printed = sorted(well(done) for done in at_once(program, 4, "migrate"))
         assert printed == [MIGRATED, *[UP_TO_DATE] * 3]
-        assert [process.pid for process in databases_of(program)] == [running.pid]
+        assert [process.pid for process in program.databases()] == [running.pid]
         assert httpx.get(url.replace("/graphql", "/readyz"), timeout=30).status_code == 200
         with database(program) as found:
             assert [row["_id"] for row in found["migrations"].find()] == [1, 2]
@@ -166,7 +156,7 @@ def test_commands_that_follow_each_other_closely_never_meet_a_database_that_ends
         done = list(pool.map(lambda number: _late(program, number * 0.35), range(9)))
     assert [item.stderr for item in done] == [""] * 9
     assert [item.returncode for item in done] == [0] * 9
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 def _late(program: Any, seconds: float) -> Done:
@@ -178,10 +168,10 @@ def _late(program: Any, seconds: float) -> Done:
 def test_a_command_that_is_interrupted_leaves_no_database(program: Any) -> None:
     for signal_ in (signal.SIGINT, signal.SIGTERM):
         process = program.start("migrate")
-        until(lambda: databases_of(program))
+        until(lambda: program.databases())
         process.send_signal(signal_)
         assert process.wait(40) in (0, 1, 128 + signal_, -signal_)
-        assert databases_of(program) == []
+        assert program.databases() == []
         assert "Traceback" not in program.log
 
 
@@ -190,15 +180,15 @@ def test_a_command_takes_over_the_database_of_a_killed_gateway(program: Any, por
     until(lambda: WELCOME_END in program.log)
     process.kill()
     process.wait()
-    assert len(databases_of(program)) == 1
+    assert len(program.databases()) == 1
     assert [row[1] for row in rows(program.run("workspaces", "list"))] == ["dev"]
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 def test_migrate_on_a_server_that_cannot_be_reached_is_told(program: Any, free_port: Callable[[], int]) -> None:
     uri = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
     assert "cannot be reached" in told(program.run("migrate", GATEWAY_MONGO_URI=uri, GATEWAY_MONGO_TIMEOUT_SECONDS="1"))
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 # Workspaces
@@ -268,7 +258,7 @@ def test_deleting_a_workspace_asks_first(program: Any) -> None:
     )
     assert agreed.returncode == 0, agreed
     assert "Deleted 1 documents." in agreed.stdout
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 @pytest.mark.parametrize("name", ["[bold]", "[/]", "[/red] :smile:", "Ünïcode 名前", "a" * 100])
@@ -292,7 +282,7 @@ def test_two_create_the_same_workspace_at_once(program: Any, port: int) -> None:
 @pytest.mark.parametrize("name", ["", "a" * 101])
 def test_a_name_that_cannot_be_is_told(program: Any, name: str) -> None:
     told(program.run("workspaces", "create", name))
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 # Keys
@@ -398,12 +388,12 @@ def test_definitions_are_counted_anew_beside_a_running_gateway_and_without_one(p
 
 def test_commands_see_what_dev_made_while_it_runs_and_after(program: Any, port: int) -> None:
     with listening(program, port) as url:
-        (running,) = databases_of(program)
+        (running,) = program.databases()
         key = well(program.run("keys", "create", "-w", "dev", "-s", "TRACK", "-s", "READ"))
         assert ask(url, key, TRACK).json()["data"]["trackEvent"]["duplicate"] is False
-        assert [process.pid for process in databases_of(program)] == [running.pid]
+        assert [process.pid for process in program.databases()] == [running.pid]
     assert [row[0] for row in rows(program.run("keys", "list", "-w", "dev"))] == [key.partition(".")[0]]
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 def test_dev_waits_for_a_command_that_has_the_database(program: Any, port: int) -> None:
@@ -418,7 +408,7 @@ def test_dev_waits_for_a_command_that_has_the_database(program: Any, port: int) 
         cwd=program.data.parent,
     )
     try:
-        until(lambda: databases_of(program))
+        until(lambda: program.databases())
         process = program.start("dev", "--no-demo", "--port", str(port))
         try:
             until(
@@ -437,7 +427,7 @@ def test_dev_waits_for_a_command_that_has_the_database(program: Any, port: int) 
         if asking.poll() is None:
             asking.kill()
             asking.wait()
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 def test_a_command_outlives_the_one_that_started_the_database(program: Any) -> None:
@@ -457,8 +447,8 @@ def test_a_command_outlives_the_one_that_started_the_database(program: Any) -> N
         )
 
     owner = deleting("first")
-    until(lambda: databases_of(program))
-    (running,) = databases_of(program)
+    until(lambda: program.databases())
+    (running,) = program.databases()
     until(lambda: _connections(running) > 0)
     user = deleting("second")
     until(lambda: str(program.data / "users") in [opened.path for opened in psutil.Process(user.pid).open_files()])
@@ -472,7 +462,7 @@ def test_a_command_outlives_the_one_that_started_the_database(program: Any) -> N
     assert b"Deleted 1 documents." in out
     owner.communicate(timeout=60)
     assert owner.returncode == 0
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 def _connections(process: psutil.Process) -> int:
@@ -486,7 +476,7 @@ def test_commands_use_the_server_that_the_settings_name(program: Any, mongo: str
     made = well(program.run("workspaces", "create", "far away", **setting))
     assert [row[:2] for row in rows(program.run("workspaces", "list", **setting))] == [[made, "far away"]]
     assert not (program.data / "database.json").exists()
-    assert databases_of(program) == []
+    assert program.databases() == []
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo)
     with client:
         assert [row["_id"] for row in client[setting["GATEWAY_MONGO_DATABASE"]]["workspaces"].find()] == [made]
@@ -508,4 +498,4 @@ def test_a_database_port_that_somebody_else_has_taken(program: Any) -> None:
         occupant.bind(("127.0.0.1", taken))
         occupant.listen()
         assert [row[1] for row in rows(program.run("workspaces", "list"))] == ["kept"]
-    assert databases_of(program) == []
+    assert program.databases() == []

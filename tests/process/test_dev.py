@@ -105,7 +105,7 @@ class Starter:
         for dev in self.started:
             if dev.process.poll() is None:
                 dev.kill()
-        for process in databases_of(self.program):
+        for process in self.program.databases():
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 process.wait(10)
@@ -124,16 +124,6 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"this did not come true within {seconds} seconds"
         time.sleep(0.02)
-
-
-def databases_of(program: Any) -> list[psutil.Process]:
-    """Every process that has the test's data folder as its database."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if str(program.data / "database") in process.cmdline():
-                found.append(process)
-    return found
 
 
 def record_of(program: Any) -> dict[str, Any]:
@@ -266,7 +256,7 @@ def test_an_occupied_port_is_told(start: Starter, program: Any) -> None:
     check_one_sentence(dev.log)
     assert f"Port {port} " in dev.log
     assert "--port" in dev.log
-    assert databases_of(program) == []
+    assert program.databases() == []
 
 
 def test_a_second_one_on_the_same_folder_is_told_who_holds_it(start: Starter) -> None:
@@ -350,11 +340,11 @@ def test_the_database_of_a_killed_gateway_is_taken_over(start: Starter, program:
     first = start.ready("--no-demo")
     first.ask(TRACK)
     first.kill()
-    (orphan,) = databases_of(program)
+    (orphan,) = program.databases()
     port = record_of(program)["port"]
     second = start.ready("--no-demo")
     assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 2
-    (taken,) = databases_of(program)
+    (taken,) = program.databases()
     assert taken.pid != orphan.pid
     assert record_of(program) == {"port": port, "pid": taken.pid, "owner": second.process.pid}
 
@@ -367,7 +357,7 @@ def test_a_frozen_orphan_is_taken_over(start: Starter, program: Any) -> None:
     os.kill(first.database, signal.SIGSTOP)
     second = start("--no-demo").wait_until_ready(90)
     assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 2
-    assert [process.pid for process in databases_of(program)] == [second.database]
+    assert [process.pid for process in program.databases()] == [second.database]
 
 
 def test_an_orphan_that_no_record_tells_of_is_taken_over(start: Starter, program: Any) -> None:
@@ -378,7 +368,7 @@ def test_an_orphan_that_no_record_tells_of_is_taken_over(start: Starter, program
     (program.data / "database.json").unlink()
     second = start.ready("--no-demo")
     assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 2
-    assert [process.pid for process in databases_of(program)] == [second.database]
+    assert [process.pid for process in program.databases()] == [second.database]
 
 
 def test_a_gateway_killed_while_it_migrates_starts_again_at_once(start: Starter, program: Any) -> None:
@@ -508,10 +498,10 @@ def test_an_empty_kept_key_is_made_anew(start: Starter, program: Any) -> None:
 def test_a_signal_ends_gateway_and_database_cleanly(start: Starter, program: Any, signal_: signal.Signals) -> None:
     dev = start.ready("--no-demo")
     dev.ask(TRACK)
-    (database,) = databases_of(program)
+    (database,) = program.databases()
     assert dev.end(signal_) in (0, 128 + signal_, -signal_)
     assert not database.is_running() or database.status() == psutil.STATUS_ZOMBIE
-    assert databases_of(program) == []
+    assert program.databases() == []
     assert "pid" not in record_of(program)
     assert "Traceback" not in dev.log
     assert "died" not in dev.log
@@ -520,19 +510,19 @@ def test_a_signal_ends_gateway_and_database_cleanly(start: Starter, program: Any
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_it_starts_leaves_no_database(start: Starter, program: Any, signal_: signal.Signals) -> None:
     dev = start("--no-demo")
-    until(lambda: databases_of(program))
+    until(lambda: program.databases())
     assert dev.end(signal_) in (0, 1, 128 + signal_, -signal_)
-    assert databases_of(program) == []
+    assert program.databases() == []
     assert "Traceback" not in dev.log
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_it_seeds_leaves_no_database(start: Starter, program: Any, signal_: signal.Signals) -> None:
     dev = start()
-    until(lambda: databases_of(program))
+    until(lambda: program.databases())
     until(lambda: _seeds(program))
     assert dev.end(signal_) in (0, 1, 128 + signal_, -signal_)
-    assert databases_of(program) == []
+    assert program.databases() == []
     assert "Traceback" not in dev.log
 
 
@@ -550,13 +540,13 @@ def test_an_open_connection_does_not_keep_it_from_ending(start: Starter, program
         http.get(f"http://127.0.0.1:{dev.port}/healthz")
         dev.process.send_signal(signal.SIGINT)
         assert dev.wait_until_ended(20) in (0, 130, -signal.SIGINT)
-    assert databases_of(program) == []
+    assert program.databases() == []
     assert "Traceback" not in dev.log
 
 
 def test_a_database_that_dies_while_demo_data_is_made_is_started_again_or_told(start: Starter, program: Any) -> None:
     dev = start()
-    until(lambda: databases_of(program))
+    until(lambda: program.databases())
     until(lambda: _seeds(program))
     os.kill(program.database_pid(), signal.SIGKILL)
     until(lambda: WELCOME_END in dev.log or dev.process.poll() is not None)
@@ -565,7 +555,7 @@ def test_a_database_that_dies_while_demo_data_is_made_is_started_again_or_told(s
         assert len(summaries(dev)) == 60
     else:
         assert dev.process.returncode == 1
-        assert databases_of(program) == []
+        assert program.databases() == []
 
 
 # On a server that is not its own
@@ -585,7 +575,7 @@ def test_on_another_server_it_has_a_database_of_its_own_and_seeds_only_a_new_wor
         first = start.ready(GATEWAY_MONGO_URI=mongo)
         seen = summaries(first)
         assert len(seen) == 60
-        assert databases_of(program) == []
+        assert program.databases() == []
         assert not (program.data / "database.json").exists()
         documents = stored(mongo, "gateway_dev")
         assert documents["workspaces"] == 1
