@@ -39,8 +39,11 @@ check: lint ## what CI runs: lint, types, rooms, SDL, and the tests with branch 
 sdl: install ## write the public schema anew
 	$(BIN)/gateway export-schema > schema/schema.graphql
 
-lock: ## requirements.lock anew, with hashes
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra embedded --extra dev --quiet --output-file requirements.lock pyproject.toml
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet
+
+lock: ## requirements.lock (to develop) and requirements-serve.lock (to run the wheel) anew, with hashes and the same pins
+	$(COMPILE) --extra embedded --extra dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --output-file requirements-serve.lock pyproject.toml
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
