@@ -42,8 +42,8 @@ sdl: install ## write the public schema anew
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet
 
 lock: ## requirements.lock (to develop) and requirements-serve.lock (to run the wheel) anew, with hashes and the same pins
-	$(COMPILE) --extra embedded --extra dev --output-file requirements.lock pyproject.toml
-	$(COMPILE) --constraint requirements.lock --output-file requirements-serve.lock pyproject.toml
+	$(COMPILE) --extra embedded --extra tracing --extra dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra tracing --constraint requirements.lock --output-file requirements-serve.lock pyproject.toml
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

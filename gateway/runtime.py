@@ -1,26 +1,32 @@
 """What the gateway is made of, opened in order and closed in reverse."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.auth import Authenticator
 from gateway.bus.buses import Bus, Limits
 from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
+from gateway.errors import StartupError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import Settings
+from gateway.store.command_spans import CommandSpans
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server
 from gateway.store.stores import Store
 from resolvers.contexts import Services
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +64,32 @@ async def open_runtime(
     listeners: Sequence[Any] = (),
 ) -> AsyncIterator[Runtime]:
     """The gateway on that database; `listeners` are pymongo's, told of every command."""
-    database = Database(uri, database_name, settings, listeners)
+    async with _tracing(settings) as tracing:
+        told = listeners if tracing is None else [*listeners, CommandSpans(tracing)]
+        database = Database(uri, database_name, settings, told)
+        try:
+            yield assemble(settings, database, clock, minter or Minter(), tracing)
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
+    if settings.tracing is None:
+        yield None
+        return
     try:
-        yield assemble(settings, database, clock, minter or Minter())
+        module = importlib.import_module("gateway.tracing")  # it takes a moment, and an extra
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"GATEWAY_TRACING needs {error.name}, which is not installed: run "
+            "'pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http', or unset it."
+        ) from error
+    tracing: Tracing = module.Tracing(settings.tracing)
+    try:
+        yield tracing
     finally:
-        await database.close()
+        await tracing.close()
 
 
 @asynccontextmanager
@@ -76,7 +103,9 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def assemble(settings: Settings, database: Database, clock: Clock, minter: Minter) -> Runtime:
+def assemble(
+    settings: Settings, database: Database, clock: Clock, minter: Minter, tracing: "Tracing | None" = None
+) -> Runtime:
     """The services over an open database."""
     store = Store(database)
     metrics = Metrics()
@@ -90,5 +119,6 @@ def assemble(settings: Settings, database: Database, clock: Clock, minter: Minte
         contacts=ContactService(store, settings, clock, minter, events.turn),
         bus=Bus(database, clock, minter, limits, metrics),
         metrics=metrics,
+        tracing=tracing,
     )
     return Runtime(database, services, WorkspaceService(store, clock, minter), clock)

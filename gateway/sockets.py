@@ -4,8 +4,8 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import aclosing, suppress
-from typing import Any, cast
+from contextlib import ExitStack, aclosing, suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from graphql import GraphQLError
@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message, SubscribeMessage
 from strawberry.types.execution import PreExecutionError
 
 from gateway.auth import Authenticator
@@ -22,7 +22,10 @@ from gateway.errors import GatewayError, SlowReaderError, UnauthenticatedError, 
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
-from schema.problems import formatted, log_unexpected
+from schema.problems import code_and_status, formatted, log_unexpected
+
+if TYPE_CHECKING:
+    from gateway.tracing import OperationSpan
 
 _CHECK_SECONDS = 20.0
 _MALFORMED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 4400, 4401, 4403, 4429
@@ -115,26 +118,59 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self.principal = None
         await super().shutdown()
 
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        """Start an operation, as a part of the trace that its `extensions` name, or else the handshake."""
+        tracing = self.registry.services.tracing
+        if tracing is None:
+            await super().handle_subscribe(message)
+            return
+        sent = message["payload"].get("extensions")
+        named = {name: text for name, text in sent.items() if isinstance(text, str)} if isinstance(sent, dict) else {}
+        with tracing.continued(named if "traceparent" in named else self._socket.headers):
+            await super().handle_subscribe(message)
+
     async def run_operation(self, operation: Operation[Context, None]) -> None:
         """Run one operation with loaders of its own; what is wrong with it is told in an `error`, and the others live on."""
         context = Context(self.registry.services, secrets.token_hex(8), self.principal)
-        try:
-            self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
-            async with aclosing(await self._results(operation, context)) as results:
-                async for result in results:
-                    if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):
-                        raise result.errors[0]
-                    message = _next(operation.id, result, context.request_id)
-                    await operation.send_operation_message(cast("Message", message))
-            await operation.send_operation_message({"id": operation.id, "type": "complete"})
-        except WebSocketDisconnected:
-            return
-        except GraphQLError as error:
-            await self._end(operation, error, context)
-        except Exception as error:
-            await self._end(operation, GraphQLError(str(error), original_error=error), context)
+        tracing = self.registry.services.tracing
+        with ExitStack() as traced:
+            span = None if tracing is None else traced.enter_context(tracing.operation(context.request_id))
+            try:
+                await self._deliver(operation, context, span, traced)
+            except WebSocketDisconnected:
+                return
+            except GraphQLError as error:
+                await self._end(operation, error, context, span)
+            except Exception as error:
+                await self._end(operation, GraphQLError(str(error), original_error=error), context, span)
 
-    async def _end(self, operation: Operation[Context, None], error: GraphQLError, context: Context) -> None:
+    async def _deliver(
+        self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None", traced: ExitStack
+    ) -> None:
+        checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
+        if span is not None:
+            span.meant(checked.kind, checked.name)
+        async with aclosing(await self._results(operation, context)) as results:
+            if checked.kind == "subscription":
+                traced.close()  # its start is what is traced: it may go on for days
+            async for result in results:
+                if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):
+                    raise result.errors[0]
+                if result.errors and span is not None:
+                    span.failed(*code_and_status(result.errors[0]))
+                message = _next(operation.id, result, context.request_id)
+                await operation.send_operation_message(cast("Message", message))
+        await operation.send_operation_message({"id": operation.id, "type": "complete"})
+
+    async def _end(
+        self,
+        operation: Operation[Context, None],
+        error: GraphQLError,
+        context: Context,
+        span: "OperationSpan | None",
+    ) -> None:
+        if span is not None:
+            span.failed(*code_and_status(error))
         if isinstance(error.original_error, SlowReaderError):
             await self.websocket.close(_TRY_AGAIN_LATER, _reason(error.original_error))
             return

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strawberry.dataloader import DataLoader
 
@@ -16,6 +16,9 @@ from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracing
 
 Document = dict[str, Any]
 _READERS = frozenset({Scope.READ})
@@ -32,6 +35,7 @@ class Services:
     contacts: ContactService
     bus: Bus
     metrics: Metrics
+    tracing: "Tracing | None" = None
 
 
 # One result (or exception) per parent, in their order; `arguments` are the field's own.
