@@ -91,6 +91,7 @@ def serve(
             workers=workers,
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # nothing here depends on the client's address or scheme, so nobody is believed
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
@@ -296,8 +297,9 @@ def _with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, migr
     settings = _settings()
 
     async def opened() -> None:
+        folder = data_folder(data) if settings.mongo_uri is None else data  # where it is not needed, none is made
         async with (
-            mongo_uri(settings, data_folder(data)) as uri,
+            mongo_uri(settings, folder) as uri,
             open_runtime(settings, uri, database_name(settings)) as runtime,
         ):
             if migrated:

@@ -1,4 +1,4 @@
-"""The two lock files: what serves is a part of what develops, pin for pin, and names no registry."""
+"""The lock files: what serves, and what builds the wheel, are parts of what develops, pin for pin, and names no registry."""
 
 import re
 import tomllib
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DEVELOPMENT, SERVING = "requirements.lock", "requirements-serve.lock"
+DEVELOPMENT, SERVING, BUILDING = "requirements.lock", "requirements-serve.lock", "requirements-build.lock"
 
 
 def pins(file: str) -> dict[str, tuple[str, frozenset[str]]]:
@@ -32,9 +32,10 @@ def declared(*extras: str) -> set[str]:
     return {name.group().lower() for name in names if name}
 
 
-def test_what_serves_is_what_was_developed_with() -> None:
-    developed, served = pins(DEVELOPMENT), pins(SERVING)
-    different = {name for name, pin in served.items() if developed.get(name) != pin}
+@pytest.mark.parametrize("file", [SERVING, BUILDING])
+def test_what_is_used_is_what_was_developed_with(file: str) -> None:
+    developed = pins(DEVELOPMENT)
+    different = {name for name, pin in pins(file).items() if developed.get(name) != pin}
     assert not different, f"run 'make lock': {sorted(different)}"
 
 
@@ -43,8 +44,9 @@ def test_each_file_has_what_it_is_for() -> None:
     assert declared() <= served
     assert declared() | declared("embedded", "dev") <= developed
     assert not declared("embedded", "dev") & served
+    assert set(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]) <= set(pins(BUILDING))
 
 
-@pytest.mark.parametrize("file", [DEVELOPMENT, SERVING])
+@pytest.mark.parametrize("file", [DEVELOPMENT, SERVING, BUILDING])
 def test_no_file_names_a_registry(file: str) -> None:
     assert not re.findall(r"https?://|--index|--find-links|--trusted-host", (ROOT / file).read_text())

@@ -29,6 +29,7 @@ def made(program: Any, environment: dict[str, str]) -> str:
     ):
         done = program.run(*arguments, **environment)
         assert done.returncode == 0, done.stderr
+    assert not program.data.exists()
     return str(done.stdout.strip())
 
 
