@@ -1,5 +1,5 @@
 # Everything one does with this project. Python 3.11 to 3.13 is found by itself; PYTHON=... names another.
-.PHONY: install run test check lint lock sdl readme web clean
+.PHONY: install run test check lint lock sdl readme web image-check clean
 .DEFAULT_GOAL := install
 
 BIN := .venv/bin
@@ -40,11 +40,18 @@ check: lint ## what CI runs: lint, types, rooms, SDL, and the tests with branch 
 sdl: install ## write the public schema anew
 	$(BIN)/gateway export-schema > schema/schema.graphql
 
-lock: ## requirements.lock anew, with hashes
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra embedded --extra dev --quiet --output-file requirements.lock pyproject.toml
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet
+
+lock: ## the lock files anew, with hashes and the same pins: to develop, to build the wheel, and to run it
+	$(COMPILE) --extra embedded --extra tracing --extra dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra tracing --constraint requirements.lock --output-file requirements-serve.lock pyproject.toml
+	$(COMPILE) --group build --constraint requirements.lock --output-file requirements-build.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+image-check: install ## lint Dockerfile and compose.yaml, run the builder's steps, and serve with what they made; needs no Docker
+	PYTHON="$(PYTHON)" $(BIN)/python .ci/prove_image.py
 
 readme: install ## the table of settings in the README anew
 	$(BIN)/python .ci/readme_settings.py

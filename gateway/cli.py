@@ -322,8 +322,9 @@ def _with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, migr
     settings = _settings()
 
     async def opened() -> None:
+        folder = data_folder(data) if settings.mongo_uri is None else data  # where it is not needed, none is made
         async with (
-            mongo_uri(settings, data_folder(data)) as uri,
+            mongo_uri(settings, folder) as uri,
             open_runtime(settings, uri, database_name(settings)) as runtime,
         ):
             if migrated:

@@ -4,8 +4,9 @@ import asyncio
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
@@ -30,8 +31,11 @@ from gateway.errors import (
 )
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
-from schema.problems import formatted
+from schema.problems import code_and_status, formatted
 from schema.root import Schema
+
+if TYPE_CHECKING:
+    from gateway.tracing import OperationSpan
 
 JSON = "application/json"
 RESPONSE_JSON = "application/graphql-response+json"
@@ -71,21 +75,35 @@ class OperationEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request, request_id = Request(scope, receive), secrets.token_hex(8)
+        tracing, span = self._services.tracing, None
         try:
-            response = await self._answer(request, request_id)
+            with ExitStack() as traced:
+                if tracing is not None:
+                    traced.enter_context(tracing.continued(request.headers))
+                    span = traced.enter_context(tracing.operation(request_id))
+                response = await self._answer_or_refusal(request, request_id, span)
         except (ClientDisconnect, asyncio.CancelledError):
             return  # the client left, or the gateway does: nobody is there to answer
-        except GatewayError as error:
-            response = _refusal(error, request, request_id)
-        except Exception:
-            _log.exception("unexpected error", request_id=request_id)
-            text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
-            response = _refusal(GatewayError(text), request, request_id)
         response.headers["x-request-id"] = request_id
         response.headers.update(await limit_headers(request, self._services.clock()))
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, request_id: str) -> Response:
+    async def _answer_or_refusal(self, request: Request, request_id: str, span: "OperationSpan | None") -> Response:
+        try:
+            return await self._answer(request, request_id, span)
+        except ClientDisconnect:
+            raise
+        except GatewayError as error:
+            refused = error
+        except Exception:
+            _log.exception("unexpected error", request_id=request_id)
+            text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
+            refused = GatewayError(text)
+        if span is not None:
+            span.failed(refused.code, refused.status)
+        return _refusal(refused, request, request_id)
+
+    async def _answer(self, request: Request, request_id: str, span: "OperationSpan | None") -> Response:
         if request.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         body = await _bounded_body(request, self._services.settings.max_body_bytes)
@@ -95,10 +113,14 @@ class OperationEndpoint:
         context = Context(self._services, request_id, bearer, from_page)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
         await request.state.allowance.take_cost(checked.cost)
+        if span is not None:
+            span.meant(checked.kind, checked.name)
         with self._services.metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
             result = await self._execute(operation, _ALL if request.method == "POST" else _QUERIES, context)
             told["outcome"] = "error" if result.errors else "ok"
+        if span is not None and result.errors:
+            span.failed(*code_and_status(result.errors[0]))
         _log.info(
             "operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer and bearer.id
         )

@@ -1,11 +1,12 @@
 """What the gateway is made of, opened in order and closed in reverse."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.auth import Authenticator
 from gateway.bus.buses import Bus, Limits
@@ -13,6 +14,7 @@ from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
 from gateway.domain.tokens import TokenSigner
+from gateway.errors import StartupError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
@@ -22,11 +24,15 @@ from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import RateLimitStore, Settings
+from gateway.store.command_spans import CommandSpans
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.stores import Store
 from resolvers.contexts import Services
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracing
 
 # Of the time that other calls wait for the database: a limit is worth less than the time of those within it.
 _RATE_LIMIT_PATIENCE = 0.1
@@ -69,11 +75,32 @@ async def open_runtime(
     listeners: Sequence[Any] = (),
 ) -> AsyncIterator[Runtime]:
     """The gateway on that database; `listeners` are pymongo's, told of every command."""
-    database = Database(uri, database_name, settings, listeners)
+    async with _tracing(settings) as tracing:
+        told = listeners if tracing is None else [*listeners, CommandSpans(tracing)]
+        database = Database(uri, database_name, settings, told)
+        try:
+            yield assemble(settings, database, clock, minter or Minter(), tracing)
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
+    if settings.tracing is None:
+        yield None
+        return
     try:
-        yield assemble(settings, database, clock, minter or Minter())
+        module = importlib.import_module("gateway.tracing")  # it takes a moment, and an extra
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"GATEWAY_TRACING needs {error.name}, which is not installed: run "
+            "'pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http', or unset it."
+        ) from error
+    tracing: Tracing = module.Tracing(settings.tracing)
+    try:
+        yield tracing
     finally:
-        await database.close()
+        await tracing.close()
 
 
 @asynccontextmanager
@@ -95,7 +122,9 @@ async def under_way(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def assemble(settings: Settings, database: Database, clock: Clock, minter: Minter) -> Runtime:
+def assemble(
+    settings: Settings, database: Database, clock: Clock, minter: Minter, tracing: "Tracing | None" = None
+) -> Runtime:
     """The services over an open database."""
     store = Store(database)
     metrics = Metrics()
@@ -113,6 +142,7 @@ def assemble(settings: Settings, database: Database, clock: Clock, minter: Minte
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,
+        tracing=tracing,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
     return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, signer, clock)

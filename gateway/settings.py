@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     log_level: str = Field(
         "INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="The least severe log line that is written."
     )
+    tracing: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]\S*$",
+        description="Where spans go, by OpenTelemetry's protocol over HTTP, such as `http://127.0.0.1:4318`. Unset: nothing is traced.",
+    )
     timeline_days: int = Field(
         90, ge=1, le=36500, description="How many days `Contact.events` shows unless its filter asks for other times."
     )

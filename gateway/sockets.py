@@ -4,8 +4,8 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import aclosing, suppress
-from typing import Any, cast
+from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from graphql import GraphQLError
@@ -23,7 +23,10 @@ from gateway.errors import GatewayError, SlowReaderError, UnauthenticatedError, 
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
-from schema.problems import formatted, log_unexpected
+from schema.problems import code_and_status, formatted, log_unexpected
+
+if TYPE_CHECKING:
+    from gateway.tracing import OperationSpan
 
 _CHECK_SECONDS = 20.0
 _SHORTEST_WAIT = 0.5
@@ -119,7 +122,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         id_, payload = message["id"], message["payload"]
         self._sent[id_] = payload
         message["payload"] = {**payload, "query": payload.get("query") or ""}
-        await super().handle_subscribe(message)
+        with self._continued(payload):
+            await super().handle_subscribe(message)
         if id_ not in self.operations:
             self._sent.pop(id_, None)
 
@@ -133,31 +137,62 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self.principal = None
         await super().shutdown()
 
+    def _continued(self, payload: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Within the trace that the `extensions` of a subscribe message name, or else the handshake."""
+        tracing = self.registry.services.tracing
+        if tracing is None:
+            return nullcontext()
+        sent = payload.get("extensions")
+        named = {name: text for name, text in sent.items() if isinstance(text, str)} if isinstance(sent, dict) else {}
+        return tracing.continued(named if "traceparent" in named else self._socket.headers)
+
     async def run_operation(self, operation: Operation[Context, None]) -> None:
         """Run one operation with loaders of its own; what is wrong with it is told in an `error`, and the others live on."""
         from_page = from_allowed_page(self._socket.headers, self.registry.settings.allowed_origins)
         context = Context(self.registry.services, secrets.token_hex(8), self.principal, from_page)
-        try:
-            allowance = context.services.rate_limits.of(context.principal.id)
-            await allowance.take_request()
-            operation.query = self.registry.documents.text(self._sent.pop(operation.id), register=True)
-            checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
-            await allowance.take_cost(checked.cost)
-            async with aclosing(await self._results(operation, context)) as results:
-                async for result in results:
-                    if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):
-                        raise result.errors[0]
-                    message = _next(operation.id, result, context.request_id)
-                    await operation.send_operation_message(cast("Message", message))
-            await operation.send_operation_message({"id": operation.id, "type": "complete"})
-        except WebSocketDisconnected:
-            return
-        except GraphQLError as error:
-            await self._end(operation, error, context)
-        except Exception as error:
-            await self._end(operation, GraphQLError(str(error), original_error=error), context)
+        tracing = self.registry.services.tracing
+        with ExitStack() as traced:
+            span = None if tracing is None else traced.enter_context(tracing.operation(context.request_id))
+            try:
+                await self._deliver(operation, context, span, traced)
+            except WebSocketDisconnected:
+                return
+            except GraphQLError as error:
+                await self._end(operation, error, context, span)
+            except Exception as error:
+                await self._end(operation, GraphQLError(str(error), original_error=error), context, span)
 
-    async def _end(self, operation: Operation[Context, None], error: GraphQLError, context: Context) -> None:
+    async def _deliver(
+        self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None", traced: ExitStack
+    ) -> None:
+        allowance = context.services.rate_limits.of(context.principal.id)
+        await allowance.take_request()
+        operation.query = self.registry.documents.text(self._sent.pop(operation.id), register=True)
+        checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
+        await allowance.take_cost(checked.cost)
+        if span is not None:
+            span.meant(checked.kind, checked.name)
+        async with aclosing(await self._results(operation, context)) as results:
+            if checked.kind == "subscription":
+                traced.close()  # its start is what is traced: it may go on for days
+            async for result in results:
+                if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):
+                    raise result.errors[0]
+                if result.errors and span is not None:
+                    span.failed(*code_and_status(result.errors[0]))
+                message = _next(operation.id, result, context.request_id)
+                await operation.send_operation_message(cast("Message", message))
+        await operation.send_operation_message({"id": operation.id, "type": "complete"})
+
+    async def _end(
+        self,
+        operation: Operation[Context, None],
+        error: GraphQLError,
+        context: Context,
+        span: "OperationSpan | None",
+    ) -> None:
+        if span is not None:
+            span.failed(*code_and_status(error))
         if isinstance(error.original_error, SlowReaderError):
             await self.websocket.close(_TRY_AGAIN_LATER, _reason(error.original_error))
             return

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strawberry.dataloader import DataLoader
 
@@ -18,6 +18,9 @@ from gateway.services.rate_limits import RateLimits
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracing
 
 Document = dict[str, Any]
 _READERS = frozenset({Scope.READ})
@@ -36,6 +39,7 @@ class Services:
     bus: Bus
     rate_limits: RateLimits
     metrics: Metrics
+    tracing: "Tracing | None" = None
 
 
 # One result (or exception) per parent, in their order; `arguments` are the field's own.

@@ -79,10 +79,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An operation that is within the limits: how many rows it may show, and its name."""
+    """An operation that is within the limits: how many rows it may show, its name, and its kind (`query`, ...)."""
 
     cost: int = 0
     name: str | None = None
+    kind: str | None = None
 
 
 class OperationLimits:
@@ -106,7 +107,8 @@ class OperationLimits:
             if len(query) <= _LONGEST_REMEMBERED:
                 self._known[query] = found
         meant = found.named(name)
-        return Checked(self._check_cost(found, meant, variables or {}), meant.name.value if meant.name else None)
+        cost = self._check_cost(found, meant, variables or {})
+        return Checked(cost, meant.name.value if meant.name else None, meant.operation.value)
 
     def _read(self, query: str) -> Document:
         most = self._settings.max_tokens

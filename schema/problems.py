@@ -7,7 +7,7 @@ import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLFormattedError
 
-from gateway.errors import ErrorCode, GatewayError, UserProblem
+from gateway.errors import BadRequestError, ErrorCode, GatewayError, UserProblem
 
 strawberry.enum(ErrorCode, description="What the caller of a mutation can fix.")
 _log = structlog.get_logger("gateway.errors")
@@ -49,15 +49,17 @@ def formatted(error: GraphQLError, request_id: str) -> GraphQLFormattedError:
         told["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
     if error.path:
         told["path"] = error.path
-    if isinstance(cause, GatewayError):
-        code, retryable = cause.code, cause.retryable
-    elif cause is None:
-        code, retryable = "BAD_REQUEST", False
-    else:
+    kind = _kind(cause)
+    if cause is not None and not isinstance(cause, GatewayError):
         told["message"] = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
-        code, retryable = "INTERNAL", False
-    told["extensions"] = {"code": code, "retryable": retryable, "requestId": request_id}
+    told["extensions"] = {"code": kind.code, "retryable": kind.retryable, "requestId": request_id}
     return told
+
+
+def code_and_status(error: GraphQLError) -> tuple[str, int]:
+    """The code of a top-level error, and the HTTP status of what alone would have gone wrong that way."""
+    kind = _kind(_cause(error))
+    return kind.code, kind.status
 
 
 def log_unexpected(errors: list[GraphQLError], request_id: str) -> None:
@@ -68,6 +70,12 @@ def log_unexpected(errors: list[GraphQLError], request_id: str) -> None:
             _log.error("unexpected error", request_id=request_id, path=error.path, exc_info=cause)
         elif isinstance(cause, GatewayError) and cause.status >= 500:
             _log.warning("request failed", request_id=request_id, code=cause.code, reason=str(cause.__cause__ or cause))
+
+
+def _kind(cause: Exception | None) -> type[GatewayError]:
+    if isinstance(cause, GatewayError):
+        return type(cause)
+    return BadRequestError if cause is None else GatewayError
 
 
 def _cause(error: GraphQLError) -> Exception | None:

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import fcntl
+import http.server
 import os
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ import pytest
 import uvicorn
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pymongo.monitoring import CommandListener
 
 from gateway.app import create_app
@@ -398,3 +402,62 @@ def started() -> Callable[..., Any]:
             await asyncio.to_thread(process.wait, 60)
 
     return serving
+
+
+class Collector:
+    """An OTLP receiver: every byte that arrived, and the spans in it."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.bodies: list[bytes] = []
+        collector = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                assert self.path == "/v1/traces"
+                collector.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+                self.send_response(collector.status)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def groups(self) -> list[Any]:
+        """What arrived, in groups of one process each."""
+        return [group for body in self.bodies for group in ExportTraceServiceRequest.FromString(body).resource_spans]
+
+    @property
+    def spans(self) -> list[Span]:
+        return [span for group in self.groups for scope in group.scope_spans for span in scope.spans]
+
+    def trace(self, trace_id: str) -> tuple[Span, list[Span]]:
+        """The one span of an operation in that trace, and those of its commands in the order of their beginnings."""
+        trace = [span for span in self.spans if span.trace_id.hex() == trace_id]
+        (operation,) = [span for span in trace if span.kind == Span.SPAN_KIND_SERVER]
+        commands = [span for span in trace if span.kind == Span.SPAN_KIND_CLIENT]
+        assert len(commands) == len(trace) - 1
+        assert {span.parent_span_id for span in commands} <= {operation.span_id}
+        return operation, sorted(commands, key=lambda span: span.start_time_unix_nano)
+
+
+@pytest.fixture(scope="session")
+def collecting() -> Callable[..., Any]:
+    """A collector of spans that listens: `with collecting() as collector`; `status` is what it answers."""
+
+    @contextlib.contextmanager
+    def listening(status: int = 200) -> Iterator[Collector]:
+        collector = Collector(status)
+        with collector.server as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                yield collector
+            finally:
+                server.shutdown()
+                thread.join()
+
+    return listening

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -27,6 +29,7 @@ def made(program: Any, environment: dict[str, str]) -> str:
     ):
         done = program.run(*arguments, **environment)
         assert done.returncode == 0, done.stderr
+    assert not program.data.exists()
     return str(done.stdout.strip())
 
 
@@ -34,6 +37,23 @@ def test_it_says_what_to_do_first(program: Any, environment: dict[str, str], fre
     without = program.run("serve", "--port", str(free_port()))
     assert (without.returncode, "Set GATEWAY_MONGO_URI" in without.stderr) == (1, True)
     unmigrated = program.run("serve", "--port", str(free_port()), **environment)
+    untraced = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.modules['opentelemetry'] = None; import gateway.cli as c; c.main()",
+            "migrate",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**program.environment, **environment, "GATEWAY_TRACING": "http://127.0.0.1:1"},
+    )
+    assert (untraced.returncode, untraced.stderr.strip()) == (
+        1,
+        "GATEWAY_TRACING needs opentelemetry, which is not installed: run "
+        "'pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http', or unset it.",
+    )
     assert (unmigrated.returncode, unmigrated.stderr.strip()) == (
         1,
         "The database is not migrated: run 'gateway migrate' first.",
@@ -41,9 +61,21 @@ def test_it_says_what_to_do_first(program: Any, environment: dict[str, str], fre
 
 
 async def test_what_is_tracked_through_one_worker_is_received_through_all(
-    program: Any, environment: dict[str, str], free_port: Any, started: Any
+    program: Any, environment: dict[str, str], free_port: Any, started: Any, collecting: Any
 ) -> None:
-    key, port = made(program, environment), free_port()
+    with collecting() as collector:
+        await track_and_receive(program, {**environment, "GATEWAY_TRACING": collector.url}, free_port(), started)
+    lines = [orjson.loads(line) for line in program.log.splitlines() if line.startswith("{")]
+    tracked = [line for line in lines if line["event"] == "operation" and line["name"] == "Track"]
+    assert len(tracked) == 10
+    for line in tracked:  # each worker has its spans sent, also at its end
+        operation, commands = collector.trace(line["trace_id"])
+        assert operation.name == "mutation"
+        assert "commitTransaction" in [span.name for span in commands]
+
+
+async def track_and_receive(program: Any, environment: dict[str, str], port: int, started: Any) -> None:
+    key = made(program, environment)
     url = f"http://127.0.0.1:{port}"
     headers = {"authorization": f"Bearer {key}"}
     async with started(program, port, "serve", "--port", str(port), "--workers", "2", **environment) as process:
@@ -91,8 +123,6 @@ async def test_what_is_tracked_through_one_worker_is_received_through_all(
         closed = [await asyncio.wait_for(_closed(socket), 20) for socket in sockets]
         assert set(closed) == {1012}
         assert await asyncio.to_thread(process.wait, 30) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-    lines = [orjson.loads(line) for line in program.log.splitlines() if line.startswith("{")]
-    assert sum(line["event"] == "operation" and line["name"] == "Track" for line in lines) == 10
     assert key.partition(".")[2] not in program.log
     assert "Traceback" not in program.log
 
