@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import http.server
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -173,7 +174,7 @@ class Workspace:
 def free_port(worker_id: str) -> Callable[[], int]:
     """A port of 127.0.0.1 that nobody uses, nor takes meanwhile: of this worker alone, below those of outgoing connections."""
     number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
-    candidates = iter(range(10_000 + number % 8 * 1_000, 11_000 + number % 8 * 1_000))
+    candidates = iter(random.sample(range(10_000 + number % 8 * 1_000, 11_000 + number % 8 * 1_000), 1_000))
 
     def choose() -> int:
         for port in candidates:
