@@ -38,6 +38,8 @@ def configure_logs(level: str, *, json: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    # Whoever calls the driver tells what failed; its own tasks in the background would tell it again, with a traceback.
+    logging.getLogger("pymongo").setLevel(logging.CRITICAL)
 
 
 class Metrics:
