@@ -308,7 +308,8 @@ def _oldest(group: list[Subscriber]) -> Subscriber:
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):  # wait_for forgets a cancellation that comes with the event (Python 3.11)
+            await event.wait()
     except TimeoutError:
         return False
     return True

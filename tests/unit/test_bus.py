@@ -1,0 +1,267 @@
+"""The bus in virtual time, over a history that it reads as it would a change stream: what each subscriber gets, against a plain model."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.bus.buses import Bus, Limits
+from gateway.bus.notices import Notice, Position, position_of
+from gateway.domain.ids import Minter
+from gateway.errors import CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
+from gateway.observability import Metrics
+from gateway.store.driver import HistoryLostError, Insert
+
+RING, QUEUE, CHECKPOINT_SECONDS = 8, 5, 2.0
+A_MOMENT = 60.0  # much less than the time between two marks of a quiet bus
+MINE, THEIRS = "ws_mine", "ws_theirs"
+
+
+class InstantLoop(asyncio.SelectorEventLoop):
+    """Its time passes where everybody waits, and then at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = 0.0
+        self._poll = self._selector.select  # type: ignore[attr-defined]
+        self._selector.select = self._pass_time  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self._passed
+
+    def _pass_time(self, timeout: float | None = None) -> Any:
+        found = self._poll(0)
+        assert found or timeout is not None, "everybody waits for ever"
+        self._passed += 0 if found else timeout or 0
+        return found
+
+
+@dataclass
+class History:
+    """Every insert of a server, in order; each stream of it takes its own time, and all break off when they are told to."""
+
+    delays: Sequence[float | None]
+    rows: list[Insert] = field(default_factory=list)
+    kept_from: int = 0
+    open: int = 0
+    most_open: int = 0
+    opened: int = 0
+    broken: int = 0
+    refusals: int = 0
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def insert(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
+        at = (len(self.rows) + 1, 0)  # one transaction shares the cluster's time
+        self.rows += [
+            Insert(collection, document, str(number), at) for number, document in enumerate(documents, len(self.rows))
+        ]
+        self.grown.set()
+        self.grown = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def watch(self, _: Any, token: str | None = None) -> AsyncIterator["Stream"]:
+        await asyncio.sleep(0.001)
+        if self.refusals:
+            self.refusals -= 1
+            raise UnavailableError
+        if token == "nonsense":
+            raise ValueError("the server cannot read that token")
+        if token is not None and int(token) < self.kept_from:
+            raise HistoryLostError
+        delay = self.delays[self.opened % len(self.delays)]
+        self.open, self.opened = self.open + 1, self.opened + 1
+        self.most_open = max(self.open, self.most_open)
+        try:
+            yield Stream(self, len(self.rows) if token is None else int(token) + 1, delay, self.broken)
+        finally:
+            self.open -= 1
+
+    def position(self, number: int) -> Position:
+        row = self.rows[number]
+        return Position(row.document["_id"], row.token, row.at)
+
+
+@dataclass
+class Stream:
+    """A stream whose rows take that long each; None: what is there is there at once, as in a batch that arrived."""
+
+    history: History
+    place: int
+    delay: float | None
+    broken: int
+
+    async def next(self) -> Insert | None:
+        rows = self.history.rows
+        if self.place >= len(rows):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self.history.grown.wait()
+        if self.delay is not None:
+            await asyncio.sleep(self.delay)
+        if self.broken != self.history.broken:
+            raise UnavailableError
+        if self.place >= len(rows):
+            return None
+        self.place += 1
+        return rows[self.place - 1]
+
+
+@dataclass
+class Client:
+    """A client as people write them: it keeps its last cursor, and comes back with it after whatever it can come back from."""
+
+    bus: Bus
+    history: History
+    name: str | None
+    cursor: str | None
+    exact: bool
+    began: int
+    seen: list[str] = field(default_factory=list)
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: GatewayError | None = None
+    dropped: int = 0
+    task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.wait([self.task], timeout=A_MOMENT)
+        assert self.task.done(), "who was cancelled goes on"
+        assert self.task.cancelled() or self.task.exception() is None, self.task.exception()
+
+    async def _run(self) -> None:
+        while self.ended is None:
+            if self.cursor is None:
+                self.began = len(self.history.rows)
+            try:
+                async with contextlib.aclosing(self.bus.subscribe(MINE, self._wants, self.cursor)) as items:  # type: ignore[type-var]
+                    async for item in items:
+                        self._take(item)
+                        await self.reads.wait()
+            except (SlowReaderError, UnavailableError):
+                self.dropped += 1
+            except GatewayError as error:
+                self.ended = error
+
+    def _wants(self, notice: Notice) -> bool:
+        return notice.collection == "events" and self.name in (None, notice.document["name"])
+
+    def _take(self, item: Notice | Position) -> None:
+        if isinstance(item, Position):
+            self.cursor = item.cursor
+        else:
+            self.cursor = item.position.cursor
+            self.seen.append(item.position.id)
+
+
+class World:
+    """A bus, what it reads, and who reads it."""
+
+    def __init__(self, delays: Sequence[float | None]) -> None:
+        self.history = History(delays)
+        self.metrics = Metrics()
+        self.bus = Bus(
+            self.history,  # type: ignore[arg-type]
+            lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            Minter(),
+            Limits(RING, QUEUE, CHECKPOINT_SECONDS),
+            self.metrics,
+        )
+        self.clients: list[Client] = []
+        self.strangers: list[Client] = []
+        self._numbers = itertools.count()
+
+    async def track(self, count: int, workspace: str = MINE, name: str = "a") -> None:
+        rows = [{"_id": f"e{next(self._numbers)}", "workspace_id": workspace, "name": name} for _ in range(count)]
+        await self.history.insert("events", rows)
+
+    def come(self, after: int | None, name: str | None = None) -> Client:
+        """Somebody who comes with the cursor of that row, or with none, and reads."""
+        cursor = None if after is None else self.history.position(after).cursor
+        began = len(self.history.rows) if after is None else after + 1
+        client = Client(self.bus, self.history, name, cursor, after is not None, began)
+        client.reads.set()
+        self.clients.append(client)
+        client.start()
+        return client
+
+    def forge(self, token: str) -> Client:
+        """Somebody with a cursor that nobody gave, older than all by its own account."""
+        client = Client(self.bus, self.history, None, Position("nobody", token, (0, 0)).cursor, True, 0)
+        client.reads.set()
+        self.strangers.append(client)
+        client.start()
+        return client
+
+    def wanted(self, client: Client, since: int = 0) -> list[str]:
+        """What that client wants of all that was committed since that row."""
+        rows = [row for row in self.history.rows[since:] if row.collection == "events"]
+        mine = [row.document for row in rows if row.document["workspace_id"] == MINE]
+        return [row["_id"] for row in mine if client.name in (None, row["name"])]
+
+    async def settle(self) -> None:
+        """Everybody reads and nothing breaks, for a moment; then each has seen what it must have, and nothing is left over."""
+        for client in self.clients:
+            client.reads.set()
+        await asyncio.sleep(A_MOMENT)
+        for client in [*self.clients, *self.strangers]:
+            await client.stop()
+        for client in self.clients:
+            self._check(client)
+        assert self.metrics.registry.get_sample_value("gateway_subscribers") == 0
+        assert self.history.most_open <= 2
+        assert self.bus.running
+
+    def _check(self, client: Client) -> None:
+        if client.ended is not None:
+            assert isinstance(client.ended, CursorExpiredError)
+            assert client.cursor is not None
+            assert int(position_of(client.cursor).token) < self.history.kept_from
+            return
+        must, may = self.wanted(client, client.began), self.wanted(client)
+        assert client.seen == may[len(may) - len(client.seen) :]
+        assert len(client.seen) == len(must) or (len(client.seen) > len(must) and not client.exact)
+
+
+def simulated(scenario: Callable[[World], Awaitable[None]], delays: Sequence[float | None] = (0.0,)) -> None:
+    """Run a scenario in a world of its own, and then see that everybody got what they must."""
+
+    async def all_of_it() -> None:
+        world = World(delays)
+        running = asyncio.create_task(world.bus.run())
+        await world.bus.cursor()
+        try:
+            await scenario(world)
+            await world.settle()
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    with asyncio.Runner(loop_factory=InstantLoop) as runner, capture_logs():
+        runner.run(all_of_it())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_who_is_cancelled_while_something_arrives_ends(turns: int) -> None:
+    async def scenario(world: World) -> None:
+        client = world.come(0)
+        await asyncio.sleep(0.01)
+        await world.track(1)
+        while not client.seen:
+            await asyncio.sleep(0)
+        await world.track(1)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.stop()
+        client.start()
+
+    simulated(scenario)
