@@ -121,9 +121,10 @@ class Bus:
             raise subscriber.failure
 
     def _passed_by(self, subscriber: Subscriber) -> Position | None:
-        """Up to where everything was offered to a subscriber that has nothing queued; None while it catches up."""
+        """Up to where a subscriber that has nothing queued was given everything; None while it catches up, or failed."""
         last = self._ring.last
-        return last.position if last is not None and subscriber.cursor is None and not subscriber.queue else None
+        given = subscriber.failure is None and subscriber.cursor is None and not subscriber.queue
+        return last.position if last is not None and given else None
 
     @asynccontextmanager
     async def _attached(self, subscriber: Subscriber, after: Position | None) -> AsyncIterator[None]:

@@ -250,6 +250,21 @@ def simulated(scenario: Callable[[World], Awaitable[None]], delays: Sequence[flo
         runner.run(all_of_it())
 
 
+def test_a_checkpoint_never_leads_past_what_was_dropped() -> None:
+    async def scenario(world: World) -> None:
+        client = world.come(0)
+        client.reads.clear()
+        await world.track(1)
+        await asyncio.sleep(0.01)
+        await world.track(QUEUE + 1)
+        await asyncio.sleep(2 * CHECKPOINT_SECONDS)
+        client.reads.set()
+        await asyncio.sleep(1)
+        assert client.dropped == 1
+
+    simulated(scenario)
+
+
 @pytest.mark.parametrize("turns", range(6))
 def test_who_is_cancelled_while_something_arrives_ends(turns: int) -> None:
     async def scenario(world: World) -> None:
