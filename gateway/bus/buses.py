@@ -193,6 +193,7 @@ class Bus:
             if (insert := await inserts.next()) is not None:
                 self._publish(notice_of(insert))
                 self._started.set()
+                await asyncio.sleep(0)  # a batch that arrived at once must not fill the queues of those who do read
 
     def _publish(self, notice: Notice) -> None:
         if notice.position.id in self._ring:

@@ -265,6 +265,17 @@ def test_a_checkpoint_never_leads_past_what_was_dropped() -> None:
     simulated(scenario)
 
 
+def test_a_burst_that_arrives_at_once_is_no_burden_for_who_reads() -> None:
+    async def scenario(world: World) -> None:
+        client = world.come(0)
+        await asyncio.sleep(0.01)
+        await world.track(10 * QUEUE)
+        await asyncio.sleep(1)
+        assert client.dropped == 0
+
+    simulated(scenario, [None])
+
+
 @pytest.mark.parametrize("turns", range(6))
 def test_who_is_cancelled_while_something_arrives_ends(turns: int) -> None:
     async def scenario(world: World) -> None:
