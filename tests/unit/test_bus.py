@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.bus.buses import Bus, Limits
 from gateway.bus.notices import Notice, Position, position_of
 from gateway.domain.ids import Minter
-from gateway.errors import CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
+from gateway.errors import BadRequestError, CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
 from gateway.observability import Metrics
 from gateway.store.driver import HistoryLostError, Insert
 
@@ -250,6 +252,61 @@ def simulated(scenario: Callable[[World], Awaitable[None]], delays: Sequence[flo
         runner.run(all_of_it())
 
 
+fractions = st.floats(0, 1)
+steps = st.one_of(
+    st.tuples(st.just("track"), st.integers(1, 12), st.sampled_from([MINE, MINE, THEIRS]), st.sampled_from("ab")),
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, 0.01, 0.6, 3.0, 40.0])),
+    st.tuples(st.just("come"), st.none() | fractions, st.sampled_from([None, "a", "b"])),
+    st.tuples(st.just("stall"), fractions),
+    st.tuples(st.just("read"), fractions),
+    st.tuples(st.just("return"), fractions),
+    st.tuples(st.just("break"), st.integers(0, 2)),
+    st.tuples(st.just("prune"), fractions),
+    st.tuples(st.just("forge"), st.sampled_from(["nonsense", "1000000"])),
+)
+delays = st.lists(st.sampled_from([None, 0.0, 0.002, 0.3]), min_size=1, max_size=4)
+
+
+@settings(max_examples=200)
+@given(st.lists(steps, max_size=40), delays)
+def test_whatever_happens_each_subscriber_gets_what_it_wants_once_in_order(
+    plan: list[tuple[Any, ...]], delays: list[float | None]
+) -> None:
+    async def scenario(world: World) -> None:
+        for step in plan:
+            await happen(world, *step)
+
+    simulated(scenario, delays)
+
+
+async def happen(world: World, what: str, *how: Any) -> None:
+    rows = len(world.history.rows)
+    match what, how:
+        case "track", (count, workspace, name):
+            await world.track(count, workspace, name)
+        case "wait", (seconds,):
+            await asyncio.sleep(seconds)
+        case "come", (after, name):
+            world.come(None if after is None else int(after * (rows - 1)), name)
+        case "break", (refusals,):
+            world.history.broken += 1
+            world.history.refusals = refusals
+        case "prune", (part,):
+            known = int(position_of(await world.bus.cursor()).token)
+            world.history.kept_from = max(world.history.kept_from, int(part * known))
+        case "forge", (token,):
+            world.forge(token)
+        case _, (which,) if world.clients:
+            client = world.clients[int(which * (len(world.clients) - 1))]
+            if what == "return":
+                await client.stop()
+                client.start()
+            elif what == "stall":
+                client.reads.clear()
+            else:
+                client.reads.set()
+
+
 def test_a_checkpoint_never_leads_past_what_was_dropped() -> None:
     async def scenario(world: World) -> None:
         client = world.come(0)
@@ -289,5 +346,61 @@ def test_who_is_cancelled_while_something_arrives_ends(turns: int) -> None:
             await asyncio.sleep(0)
         await client.stop()
         client.start()
+
+    simulated(scenario)
+
+
+def test_a_cursor_that_is_ahead_of_this_process_holds_up_nobody_in_a_quiet_hour() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2 * RING)
+        await asyncio.sleep(10)
+        await world.track(1)
+        world.come(len(world.history.rows) - 1)  # the bus reads it in 0.3 seconds, and then there is nothing more
+        await asyncio.sleep(2)
+        late = world.come(0)
+        await asyncio.sleep(5)
+        assert late.seen == world.wanted(late)
+
+    simulated(scenario, [0.3, 0.0])
+
+
+def test_whoever_has_joined_is_not_failed_for_another() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2 * RING)
+        await asyncio.sleep(10)
+        await world.track(1)
+        ahead = world.come(len(world.history.rows) - 1)
+        world.history.refusals = 1
+        await asyncio.sleep(0.002)
+        expired = world.come(0)
+        world.history.kept_from = 2
+        await asyncio.sleep(5)
+        assert isinstance(expired.ended, CursorExpiredError)
+        assert ahead.ended is None
+
+    simulated(scenario, [0.3, 0.0])
+
+
+def test_a_forged_cursor_of_the_future_holds_up_nobody() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2 * RING)
+        await asyncio.sleep(1)
+        world.forge("1000000")
+        await asyncio.sleep(1)
+        late = world.come(0)
+        await asyncio.sleep(5)
+        assert late.seen == world.wanted(late)
+
+    simulated(scenario)
+
+
+def test_a_cursor_that_the_server_cannot_read_is_refused_alone() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2 * RING)
+        await asyncio.sleep(1)
+        forged, late = world.forge("nonsense"), world.come(0)
+        await asyncio.sleep(5)
+        assert isinstance(forged.ended, BadRequestError)
+        assert late.seen == world.wanted(late)
 
     simulated(scenario)
