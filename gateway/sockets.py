@@ -18,7 +18,7 @@ from strawberry.types.execution import PreExecutionError
 
 from gateway.auth import Authenticator
 from gateway.domain.access import Principal
-from gateway.errors import GatewayError, SlowReaderError, UnauthenticatedError, UnavailableError
+from gateway.errors import SlowReaderError, UnauthenticatedError, UnavailableError
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
@@ -27,6 +27,7 @@ from schema.problems import formatted, log_unexpected
 _CHECK_SECONDS = 20.0
 _MALFORMED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 4400, 4401, 4403, 4429
 _TRY_AGAIN_LATER = 1013
+_LONGEST_ID = 1000  # every message of the operation repeats it
 _TYPES = frozenset({"connection_init", "ping", "pong", "subscribe", "complete"})
 
 
@@ -56,9 +57,9 @@ class SocketAdapter(ASGIWebSocketAdapter):
             raise WebSocketDisconnected from error
 
     async def close(self, code: int, reason: str) -> None:
-        """Close, unless it is closed already."""
-        with suppress(RuntimeError):
-            await self.ws.close(code=code, reason=reason)
+        """Close, unless it is closed already or gone; of the reason a close frame holds 123 bytes."""
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self.ws.close(code=code, reason=reason.encode()[:123].decode(errors="ignore"))
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -136,7 +137,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _end(self, operation: Operation[Context, None], error: GraphQLError, context: Context) -> None:
         if isinstance(error.original_error, SlowReaderError):
-            await self.websocket.close(_TRY_AGAIN_LATER, _reason(error.original_error))
+            await self.websocket.close(_TRY_AGAIN_LATER, error.original_error.message)
             return
         log_unexpected([error], context.request_id)
         told = [formatted(error, context.request_id)]
@@ -156,11 +157,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """The code and the reason to close with; None where the socket may stay."""
         credential = self._credential
         try:
-            if not isinstance(credential, str):
+            if not _is_text(credential):
                 raise UnauthenticatedError
             principal = await self.registry.authenticator.principal(credential)
         except UnauthenticatedError as error:
-            return (_UNAUTHORIZED if self.connection_acknowledged else _FORBIDDEN), _reason(error)
+            return (_UNAUTHORIZED if self.connection_acknowledged else _FORBIDDEN), error.message
         except UnavailableError:
             return (
                 None
@@ -191,9 +192,17 @@ def _malformed(message: Any) -> str | None:
     type_, payload = message["type"], message.get("payload")
     if payload is not None and not isinstance(payload, dict):
         return f"Invalid {type_} message: 'payload' must be an object"
-    if type_ in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
-        return f"Invalid {type_} message: 'id' must be a non-empty string"
+    if type_ in ("subscribe", "complete") and not (_is_text(message.get("id")) and len(message["id"]) <= _LONGEST_ID):
+        return f"Invalid {type_} message: 'id' must be a string of 1 to {_LONGEST_ID} characters"
     return _malformed_operation(payload) if type_ == "subscribe" else None
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that is not empty, of characters that can be sent back."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _malformed_operation(payload: Any) -> str | None:
@@ -211,8 +220,3 @@ def _next(operation_id: str, result: Any, request_id: str) -> dict[str, Any]:
     if result.errors:
         payload["errors"] = [formatted(error, request_id) for error in result.errors]
     return {"id": operation_id, "type": "next", "payload": payload}
-
-
-def _reason(error: GatewayError) -> str:
-    """A reason that fits into a close frame: 123 bytes."""
-    return error.message.encode()[:120].decode(errors="ignore")

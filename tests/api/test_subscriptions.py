@@ -179,10 +179,13 @@ async def test_a_subscriber_that_does_not_keep_up_is_closed_and_others_are_not(o
         ('{"type": "subscribe", "id": "1"}', 4400),
         ('{"type": "connection_init", "payload": 1}', 4400),
         ("[" * 100_000, 4400),
+        ('{"type": "subscribe", "id": "\\ud800", "payload": {"query": "{ __typename }"}}', 4400),
+        (f'{{"type": "subscribe", "id": "{"x" * 1001}", "payload": {{"query": "{{ __typename }}"}}}}', 4400),
         ('{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }"}}', 4401),
         ('{"type": "connection_init"}', 4403),
         ('{"type": "connection_init", "payload": {"authorization": "Bearer nonsense"}}', 4403),
         ('{"type": "connection_init", "payload": {"authorization": 5}}', 4403),
+        ('{"type": "connection_init", "payload": {"authorization": "Bearer \\ud800"}}', 4403),
     ],
 )
 async def test_a_first_message_that_is_wrong_closes_the_socket(workspace: Any, message: str, code: int) -> None:
@@ -213,8 +216,12 @@ async def test_a_wrong_operation_is_told_and_the_others_live_on(workspace: Any) 
         assert await socket.next() == {"id": "query", "type": "complete"}
         await workspace.track(event(1))
         assert (await socket.next())["id"] == "good"
-        await socket.subscribe("good", TRACKED)
-        assert (await socket.closed())[0] == 4409
+        long = "é" * 1000
+        await socket.subscribe(long, TRACKED)
+        await socket.subscribe(long, TRACKED)
+        code, reason = await socket.closed()
+        assert code == 4409
+        assert f"Subscriber for {long} already exists".startswith(reason)
 
 
 async def test_rights_and_limits_hold_on_sockets(open_gateway: Any) -> None:
