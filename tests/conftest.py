@@ -28,6 +28,7 @@ from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
 from gateway.runtime import Runtime, live, open_runtime
 from gateway.settings import MongoDriver, Settings
+from gateway.sockets import SocketProtocol
 from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
 
@@ -230,7 +231,12 @@ def open_gateway(mongo: str) -> Callable[..., Any]:
 async def _serving(runtime: Runtime) -> AsyncIterator[str]:
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(runtime, runtime.authenticator()), host="127.0.0.1", port=0, log_config=None, lifespan="off"
+            create_app(runtime, runtime.authenticator()),
+            host="127.0.0.1",
+            port=0,
+            ws=SocketProtocol,
+            log_config=None,
+            lifespan="off",
         )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
