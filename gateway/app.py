@@ -21,7 +21,7 @@ from gateway.http import OperationEndpoint, decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
 from gateway.settings import Settings
-from gateway.sockets import SocketAdapter, SocketHandler, SocketRegistry
+from gateway.sockets import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketRegistry
 from gateway.store.migrations import pending_migrations, probe
 from resolvers.contexts import Context
 from schema.limits import OperationLimits
@@ -31,11 +31,11 @@ _CORS_SECONDS = 600
 _log = structlog.get_logger("gateway.app")
 
 
-def create_app(runtime: Runtime, authenticator: Authenticator) -> Starlette:
-    """The gateway as an ASGI application over an open runtime."""
+def create_app(runtime: Runtime, authenticator: Authenticator, check_seconds: float = CHECK_SECONDS) -> Starlette:
+    """The gateway as an ASGI application over an open runtime; the credentials of open sockets are checked that often."""
     services, schema = runtime.services, build_schema()
     limits = OperationLimits(schema.core, services.settings)
-    sockets = _Sockets(schema, SocketRegistry(authenticator, services, limits), services.settings)
+    sockets = _Sockets(schema, SocketRegistry(authenticator, services, limits, check_seconds), services.settings)
     return Starlette(
         routes=[
             Route("/graphql", OperationEndpoint(schema, limits, services, authenticator)),

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any, ClassVar, cast
 
 import orjson
+import structlog
 from graphql import GraphQLError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
@@ -25,10 +26,11 @@ from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
 from schema.problems import formatted, log_unexpected
 
-_CHECK_SECONDS = 20.0
+CHECK_SECONDS = 20.0
 _MALFORMED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 4400, 4401, 4403, 4429
 _TRY_AGAIN_LATER = 1013
 _LONGEST_ID = 1000  # every message of the operation repeats it
+_log = structlog.get_logger("gateway.sockets")
 _TYPES = frozenset({"connection_init", "ping", "pong", "subscribe", "complete"})
 
 
@@ -70,10 +72,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
 
 class SocketRegistry:
-    """What all sockets of a process share: who may open them, and how many each key has."""
+    """What all sockets of a process share: who may open them, how often that is looked at again, and how many each key has."""
 
-    def __init__(self, authenticator: Authenticator, services: Services, limits: OperationLimits) -> None:
+    def __init__(
+        self, authenticator: Authenticator, services: Services, limits: OperationLimits, check_seconds: float
+    ) -> None:
         self.authenticator = authenticator
+        self.check_seconds = check_seconds
         self.limits = limits
         self.services = services
         self.open: Counter[str] = Counter()
@@ -216,8 +221,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _keep_checking(self) -> None:
         while True:
-            await asyncio.sleep(_CHECK_SECONDS)
-            refused = await self._refused()
+            await asyncio.sleep(self.registry.check_seconds)
+            try:
+                refused = await self._refused()
+            except Exception:
+                _log.exception("a socket's credential could not be checked")
+                continue
             if refused is not None:
                 await self.websocket.close(*refused)
                 return

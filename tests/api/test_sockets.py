@@ -1,4 +1,4 @@
-"""Sockets under hard conditions: peers that read nothing."""
+"""Sockets under hard conditions: peers that read nothing, keys that are revoked."""
 
 import asyncio
 import contextlib
@@ -7,20 +7,36 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
+import pytest
 import uvicorn
 import websockets
 
 from gateway.app import create_app
+from gateway.auth import Authenticator
+from gateway.domain.access import Principal, Scope
 from gateway.sockets import SocketProtocol
 
 SMALLEST = 4096  # bytes of a receive buffer: what a peer does not read soon waits on the server's side
 TEXTS = "subscription($after: String) { eventTracked(after: $after) { cursor event { id metadataJson } } }"
+UNKNOWN = "This key is unknown or was revoked: 'gateway keys create' makes one."
 
 
 class Impatient(SocketProtocol):
     """The protocol in production, which waits two seconds instead of half a minute."""
 
     stalled_seconds = 2.0
+
+
+class Stumbling(Authenticator):
+    """An authenticator that now and then fails in a way that nobody foresaw."""
+
+    stumbles = 0
+
+    async def principal(self, authorization: str | None) -> Principal | None:
+        if self.stumbles:
+            self.stumbles -= 1
+            raise RuntimeError("nobody foresaw this")
+        return await super().principal(authorization)
 
 
 @contextlib.asynccontextmanager
@@ -99,6 +115,39 @@ async def test_a_peer_that_takes_nothing_is_cut_off_and_one_that_is_slow_is_not(
                 await send(again, type="subscribe", id="1", payload={"query": TEXTS, "variables": variables})
                 late = [tracked(await told(again)) for _ in range(len(ids) - len(early))]
             assert [item["event"]["id"] for item in early + late] == ids
+
+
+async def test_a_revoked_key_ends_its_sockets_and_no_others(open_gateway: Any) -> None:
+    async with open_gateway(max_sockets_per_key=1) as gateway:
+        runtime, workspace = gateway.runtime, await gateway.workspace()
+        row, revoked = await runtime.workspaces.create_key(workspace.id, list(Scope))
+        authenticator = Stumbling(runtime.services.store, runtime.clock, remembered_seconds=0.1)
+        async with (
+            serving(create_app(runtime, authenticator, check_seconds=0.2)) as url,
+            connected(url, workspace.key) as kept,
+            connected(url, revoked) as ended,
+        ):
+            for connection in (kept, ended):
+                await send(connection, type="subscribe", id="1", payload={"query": TEXTS})
+            await until(lambda: subscribers(gateway) == 2)
+            await workspace.track({"contact": {"externalId": "u"}, "name": "before"})
+            assert [(await told(connection))["type"] for connection in (kept, ended)] == ["next", "next"]
+            authenticator.stumbles = 4
+            await until(lambda: authenticator.stumbles == 0)
+            await runtime.workspaces.revoke_key(workspace.id, row["_id"])
+            await ended.wait_closed()
+            assert (ended.close_code, ended.close_reason) == (4401, UNKNOWN)
+            await until(lambda: subscribers(gateway) == 1)
+            with pytest.raises(websockets.ConnectionClosedError) as refused:
+                async with connected(url, revoked):
+                    pass
+            assert (refused.value.rcvd.code, refused.value.rcvd.reason) == (4403, UNKNOWN)
+            await workspace.track({"contact": {"externalId": "u"}, "name": "after"})
+            assert (await told(kept))["type"] == "next"
+            await kept.close()
+            await until(lambda: subscribers(gateway) == 0)
+            async with connected(url, workspace.key):  # its place is free again
+                pass
 
 
 def tracked(message: Any) -> Any:
