@@ -215,11 +215,12 @@ def open_gateway(mongo: str) -> Callable[..., Any]:
 
     @contextlib.asynccontextmanager
     async def opened(
-        uri: str = mongo, database: str | None = None, clock: Any = system_clock, **settings: Any
+        uri: str = mongo, database: str | None = None, clock: Any = system_clock, listener: Any = None, **settings: Any
     ) -> AsyncIterator[Gateway]:
         commands = Commands()
+        listeners = [commands] if listener is None else [commands, listener]
         name = database or f"test_{uuid.uuid4().hex[:12]}"
-        async with open_runtime(Settings(**settings), uri, name, clock=clock, listeners=[commands]) as runtime:
+        async with open_runtime(Settings(**settings), uri, name, clock=clock, listeners=listeners) as runtime:
             await migrate(runtime.database, runtime.clock, owner="tests")
             async with live(runtime), _serving(runtime) as url, httpx.AsyncClient(timeout=60) as http:
                 yield Gateway(url, runtime, commands, http)

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 import websockets
+from pymongo.monitoring import CommandListener
 
 from gateway.domain.access import Scope
 
@@ -251,3 +253,47 @@ async def test_rights_and_limits_hold_on_sockets(open_gateway: Any) -> None:
         with pytest.raises(websockets.InvalidStatus):
             async with opened(gateway.url, origin="https://evil.example"):
                 pass
+
+
+class Reads(CommandListener):
+    """Counts the reads of each collection."""
+
+    def __init__(self) -> None:
+        self.of: Counter[str] = Counter()
+
+    def started(self, event: Any) -> None:
+        if event.command_name in ("find", "aggregate"):
+            self.of[event.command[event.command_name]] += 1
+
+    def succeeded(self, event: Any) -> None:
+        """Not counted again."""
+
+    def failed(self, event: Any) -> None:
+        """Not counted again."""
+
+
+async def test_each_payload_is_read_anew_and_each_operation_for_itself(open_gateway: Any) -> None:
+    query = """subscription { eventTracked { event { contact { name eventSummary(name: "did it") { count } } } } }"""
+    change = 'mutation($name: String!) { upsertContact(input: {externalId: "u0", name: $name}) { created } }'
+    reads, number, contacts, summaries = Reads(), 0, [], []
+    async with open_gateway(listener=reads) as gateway, opened(gateway.url) as socket:
+        workspace = await gateway.workspace()
+        await socket.init(workspace.key)
+        for operations in (1, 2):
+            cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
+            await socket.subscribe(f"{operations}", query, after=cursor)
+            for _ in range(2):
+                number += 1
+                await workspace.data(change, {"name": f"Name {number}"})
+                reads.of.clear()
+                await workspace.track(event(0))
+                told = [await socket.next() for _ in range(operations)]
+                assert sorted(message["id"] for message in told) == ["1", "2"][:operations]
+                for message in told:
+                    assert message["payload"]["data"]["eventTracked"]["event"] == {
+                        "contact": {"name": f"Name {number}", "eventSummary": {"count": number}}
+                    }
+            contacts.append(reads.of["contacts"])
+            summaries.append(reads.of["event_summaries"])
+    assert contacts[1] - contacts[0] == 1  # no operation rides on what another one loads
+    assert summaries[1] - summaries[0] == 1
