@@ -22,7 +22,7 @@ from gateway.http import OperationEndpoint, decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
 from gateway.settings import Settings
-from gateway.sockets import SocketAdapter, SocketHandler, SocketRegistry
+from gateway.sockets import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketRegistry
 from gateway.store.migrations import pending_migrations, probe
 from gateway.web.pages import graphiql_routes
 from resolvers.contexts import Context
@@ -34,14 +34,20 @@ _EXPOSED_HEADERS = ("x-request-id", "retry-after", "ratelimit-limit", "ratelimit
 _log = structlog.get_logger("gateway.app")
 
 
-def create_app(runtime: Runtime, authenticator: Authenticator, page_key: str | None = None) -> Starlette:
-    """The gateway as an ASGI application over an open runtime; `page_key` is the key that GraphiQL has in place."""
+def create_app(
+    runtime: Runtime,
+    authenticator: Authenticator,
+    page_key: str | None = None,
+    check_seconds: float = CHECK_SECONDS,
+) -> Starlette:
+    """The gateway as an ASGI application over an open runtime; `page_key` is the key that GraphiQL has in place, and the
+    credentials of open sockets are checked that often."""
     services, settings = runtime.services, runtime.services.settings
     schema = build_schema(suggestions=bool(settings.introspection))
     limits = OperationLimits(schema.core, settings)
     documents = Documents(settings, schema.core, limits)
     endpoint = OperationEndpoint(schema, limits, documents, services, authenticator)
-    registry = SocketRegistry(authenticator, services, limits, documents)
+    registry = SocketRegistry(authenticator, services, limits, documents, check_seconds)
     return Starlette(
         routes=[
             Route("/graphql", endpoint, middleware=[_cross_origin(settings)]),

@@ -24,14 +24,19 @@ class Authenticator:
     """Turns credentials into principals. `known` are keys that live in this process alone, by their text."""
 
     def __init__(
-        self, store: Store, clock: Clock, signer: TokenSigner, known: Mapping[str, Principal] | None = None
+        self,
+        store: Store,
+        clock: Clock,
+        signer: TokenSigner,
+        known: Mapping[str, Principal] | None = None,
+        remembered_seconds: float = REMEMBERED_SECONDS,
     ) -> None:
         self._store = store
         self._clock = clock
         self._signer = signer
         self._known = {secret_hash(text): principal for text, principal in (known or {}).items()}
-        self._remembered: TTLCache[str, Principal] = TTLCache(_REMEMBERED_KEYS, REMEMBERED_SECONDS)
-        self._open_workspaces: TTLCache[str, bool] = TTLCache(_REMEMBERED_KEYS, REMEMBERED_SECONDS)
+        self._remembered: TTLCache[str, Principal] = TTLCache(_REMEMBERED_KEYS, remembered_seconds)
+        self._open_workspaces: TTLCache[str, bool] = TTLCache(_REMEMBERED_KEYS, remembered_seconds)
 
     async def principal(self, authorization: str | None) -> Principal | None:
         """The bearer of that header; None without one, UnauthenticatedError where it is worth nothing."""

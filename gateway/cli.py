@@ -28,6 +28,7 @@ from gateway.runtime import Runtime, mongo_uri, open_runtime, under_way
 from gateway.services.imports import EventImport
 from gateway.serving import check_ready
 from gateway.settings import Settings, data_folder, database_name, load_settings
+from gateway.sockets import SocketProtocol
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
 from schema.root import build_schema
@@ -94,6 +95,7 @@ def serve(
             workers=workers,
             log_config=None,
             access_log=False,
+            ws=SocketProtocol,
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,

@@ -19,6 +19,7 @@ from gateway.domain.access import Principal, Scope
 from gateway.runtime import Runtime, live, mongo_uri, open_runtime
 from gateway.services.demo import keep_happening, seed_demo
 from gateway.settings import Settings, database_name
+from gateway.sockets import SocketProtocol
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
 
@@ -44,6 +45,7 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
                 port=port,
                 log_config=None,
                 lifespan="off",
+                ws=SocketProtocol,
                 ws_max_size=settings.max_body_bytes,
                 ws_per_message_deflate=False,  # it costs each socket more memory than it saves the network
                 timeout_graceful_shutdown=DRAIN_SECONDS,

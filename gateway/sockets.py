@@ -5,9 +5,10 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import orjson
+import structlog
 from graphql import GraphQLError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
@@ -15,11 +16,12 @@ from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 from strawberry.types.execution import PreExecutionError
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.auth import Authenticator, from_allowed_page
 from gateway.documents import Documents
 from gateway.domain.access import Principal
-from gateway.errors import GatewayError, SlowReaderError, UnauthenticatedError, UnavailableError
+from gateway.errors import SlowReaderError, UnauthenticatedError, UnavailableError
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
@@ -28,20 +30,65 @@ from schema.problems import code_and_status, formatted, log_unexpected
 if TYPE_CHECKING:
     from gateway.tracing import OperationSpan
 
-_CHECK_SECONDS = 20.0
+CHECK_SECONDS = 20.0
 _SHORTEST_WAIT = 0.5
 _MALFORMED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 4400, 4401, 4403, 4429
 _TRY_AGAIN_LATER = 1013
+_LONGEST_ID = 1000  # every message of the operation repeats it
+_log = structlog.get_logger("gateway.sockets")
 _TYPES = frozenset({"connection_init", "ping", "pong", "subscribe", "complete"})
 
 
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """Uvicorn's websockets, but a peer that takes nothing is cut off: a ping or a close would only queue behind the rest."""
+
+    stalled_seconds: ClassVar[float] = 30.0
+    _look: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """The peer does not keep up: look again and again whether it takes anything."""
+        super().pause_writing()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """The peer keeps up."""
+        self._stop_looking()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer is gone."""
+        self._stop_looking()
+        super().connection_lost(exc)
+
+    def _look_again(self, waiting: int) -> None:
+        self._look = self.loop.call_later(self.stalled_seconds, self._cut_off, waiting)
+
+    def _cut_off(self, waited: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting < waited:
+            self._look_again(waiting)
+        else:
+            self.transport.abort()
+
+    def _stop_looking(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+
 class SocketRegistry:
-    """What all sockets of a process share: who may open them, and how many each key has."""
+    """What all sockets of a process share: who may open them, how often that is looked at again, and how many each key has."""
 
     def __init__(
-        self, authenticator: Authenticator, services: Services, limits: OperationLimits, documents: Documents
+        self,
+        authenticator: Authenticator,
+        services: Services,
+        limits: OperationLimits,
+        documents: Documents,
+        check_seconds: float,
     ) -> None:
         self.authenticator = authenticator
+        self.check_seconds = check_seconds
         self.limits = limits
         self.documents = documents
         self.services = services
@@ -64,9 +111,9 @@ class SocketAdapter(ASGIWebSocketAdapter):
             raise WebSocketDisconnected from error
 
     async def close(self, code: int, reason: str) -> None:
-        """Close, unless it is closed already."""
-        with suppress(RuntimeError):
-            await self.ws.close(code=code, reason=reason)
+        """Close, unless it is closed already or gone; of the reason a close frame holds 123 bytes."""
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self.ws.close(code=code, reason=reason.encode()[:123].decode(errors="ignore"))
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -194,7 +241,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if span is not None:
             span.failed(*code_and_status(error))
         if isinstance(error.original_error, SlowReaderError):
-            await self.websocket.close(_TRY_AGAIN_LATER, _reason(error.original_error))
+            await self.websocket.close(_TRY_AGAIN_LATER, error.original_error.message)
             return
         log_unexpected([error], context.request_id)
         told = [formatted(error, context.request_id)]
@@ -214,11 +261,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """The code and the reason to close with; None where the socket may stay."""
         credential = self._credential
         try:
-            if not isinstance(credential, str):
+            if not _is_text(credential):
                 raise UnauthenticatedError
             principal = await self.registry.authenticator.principal(credential)
         except UnauthenticatedError as error:
-            return (_UNAUTHORIZED if self.connection_acknowledged else _FORBIDDEN), _reason(error)
+            return (_UNAUTHORIZED if self.connection_acknowledged else _FORBIDDEN), error.message
         except UnavailableError:
             return (
                 None
@@ -236,7 +283,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def _keep_checking(self) -> None:
         while True:
             await asyncio.sleep(self._seconds_until_check())
-            refused = await self._refused()
+            try:
+                refused = await self._refused()
+            except Exception:
+                _log.exception("a socket's credential could not be checked")
+                continue
             if refused is not None:
                 await self.websocket.close(*refused)
                 return
@@ -245,9 +296,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """Not long, and no longer than a token lives."""
         expires_at = self.principal.expires_at if self.principal else None
         if expires_at is None:
-            return _CHECK_SECONDS
+            return self.registry.check_seconds
         left = (expires_at - self.registry.services.clock()).total_seconds()
-        return min(_CHECK_SECONDS, max(_SHORTEST_WAIT, left))
+        return min(self.registry.check_seconds, max(_SHORTEST_WAIT, left))
 
 
 def _malformed(message: Any) -> str | None:
@@ -257,9 +308,17 @@ def _malformed(message: Any) -> str | None:
     type_, payload = message["type"], message.get("payload")
     if payload is not None and not isinstance(payload, dict):
         return f"Invalid {type_} message: 'payload' must be an object"
-    if type_ in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
-        return f"Invalid {type_} message: 'id' must be a non-empty string"
+    if type_ in ("subscribe", "complete") and not (_is_text(message.get("id")) and len(message["id"]) <= _LONGEST_ID):
+        return f"Invalid {type_} message: 'id' must be a string of 1 to {_LONGEST_ID} characters"
     return _malformed_operation(payload) if type_ == "subscribe" else None
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that is not empty, of characters that can be sent back."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _malformed_operation(payload: Any) -> str | None:
@@ -280,8 +339,3 @@ def _next(operation_id: str, result: Any, request_id: str) -> dict[str, Any]:
     if result.errors:
         payload["errors"] = [formatted(error, request_id) for error in result.errors]
     return {"id": operation_id, "type": "next", "payload": payload}
-
-
-def _reason(error: GatewayError) -> str:
-    """A reason that fits into a close frame: 123 bytes."""
-    return error.message.encode()[:120].decode(errors="ignore")

@@ -33,6 +33,7 @@ from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
 from gateway.runtime import Runtime, live, open_runtime
 from gateway.settings import MongoDriver, Settings
+from gateway.sockets import SocketProtocol
 from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
 
@@ -242,12 +243,14 @@ def open_gateway(mongo: str) -> Callable[..., Any]:
         database: str | None = None,
         clock: Any = system_clock,
         rolls_up: bool = True,
+        listener: Any = None,
         **settings: Any,
     ) -> AsyncIterator[Gateway]:
         commands = Commands()
+        listeners = [commands] if listener is None else [commands, listener]
         name = database or f"test_{uuid.uuid4().hex[:12]}"
         all_settings = Settings(**{"secret_key": TEST_SECRET, **settings})
-        async with open_runtime(all_settings, uri, name, clock=clock, listeners=[commands]) as runtime:
+        async with open_runtime(all_settings, uri, name, clock=clock, listeners=listeners) as runtime:
             await migrate(runtime.database, runtime.clock, owner="tests")
             async with (
                 live(runtime, rolls_up=rolls_up),
@@ -263,7 +266,12 @@ def open_gateway(mongo: str) -> Callable[..., Any]:
 async def _serving(runtime: Runtime) -> AsyncIterator[str]:
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(runtime, runtime.authenticator()), host="127.0.0.1", port=0, log_config=None, lifespan="off"
+            create_app(runtime, runtime.authenticator()),
+            host="127.0.0.1",
+            port=0,
+            ws=SocketProtocol,
+            log_config=None,
+            lifespan="off",
         )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -45,6 +45,7 @@ class Subscriber:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     failure: GatewayError | None = None
     cursor: Position | None = None
+    barren_turns: int = 0
 
     def offer(self, notice: Notice) -> None:
         """Queue a notice that is wanted; where the queue is full the subscriber has failed, and keeps nothing."""
@@ -121,9 +122,10 @@ class Bus:
             raise subscriber.failure
 
     def _passed_by(self, subscriber: Subscriber) -> Position | None:
-        """Up to where everything was offered to a subscriber that has nothing queued; None while it catches up."""
+        """Up to where a subscriber that has nothing queued was given everything; None while it catches up, or failed."""
         last = self._ring.last
-        return last.position if last is not None and subscriber.cursor is None and not subscriber.queue else None
+        given = subscriber.failure is None and subscriber.cursor is None and not subscriber.queue
+        return last.position if last is not None and given else None
 
     @asynccontextmanager
     async def _attached(self, subscriber: Subscriber, after: Position | None) -> AsyncIterator[None]:
@@ -192,6 +194,7 @@ class Bus:
             if (insert := await inserts.next()) is not None:
                 self._publish(notice_of(insert))
                 self._started.set()
+                await asyncio.sleep(0)  # a batch that arrived at once must not fill the queues of those who do read
 
     def _publish(self, notice: Notice) -> None:
         if notice.position.id in self._ring:
@@ -230,45 +233,50 @@ class Bus:
             await self._someone_returns.wait()
             self._someone_returns.clear()
             while self._returning:
-                group = [one for one in self._returning if one.failure is None]
-                self._returning = [one for one in self._returning if one not in group]
-                try:
-                    await self._catch_up(group)
-                except HistoryLostError:
-                    oldest = _oldest(group)
-                    oldest.fail(CursorExpiredError())
-                    self._returning += [one for one in group if one is not oldest]
-                except UnavailableError as error:
-                    self._log.warning("the stream of the past broke off and is opened again", reason=str(error))
-                    self._returning += group
-                    await asyncio.sleep(_AGAIN_SECONDS)
-                except Exception:
-                    self._log.exception("a cursor cannot be followed")
-                    oldest = _oldest(group)
-                    oldest.fail(
-                        BadRequestError("'after' is not a cursor of this stream: pass one that a payload gave.")
-                    )
-                    self._returning += [one for one in group if one is not oldest]
+                group = [one for one in self._returning if one.failure is None and not self._joined(one)]
+                self._returning = []
+                if group:
+                    await self._take_turn(group)
 
-    async def _catch_up(self, group: list[Subscriber]) -> None:
+    async def _take_turn(self, group: list[Subscriber]) -> None:
+        """A turn for those whose cursor is the oldest; whoever has not joined after it returns for another."""
+        oldest = min(group, key=_age)
+        try:
+            await self._catch_up(oldest, group)
+        except HistoryLostError:
+            oldest.fail(CursorExpiredError())
+        except UnavailableError as error:
+            self._log.warning("the stream of the past broke off and is opened again", reason=str(error))
+            await asyncio.sleep(_AGAIN_SECONDS)
+        except Exception:
+            self._log.exception("a cursor cannot be followed")
+            oldest.fail(BadRequestError("'after' is not a cursor of this stream: pass one that a payload gave."))
+        self._returning += [one for one in group if one.failure is None and one.cursor is not None]
+
+    async def _catch_up(self, oldest: Subscriber, group: list[Subscriber]) -> None:
         """Read the past from the oldest cursor until it meets the ring; each subscriber gets what comes after its own."""
-        group = [one for one in group if not self._joined(one)]
-        if not group:
-            return
-        oldest = _oldest(group)
-        assert oldest.cursor is not None  # noqa: S101 - who returns has a cursor
-        under_way = {one for one in group if one.cursor == oldest.cursor}
-        async with self._database.watch(WATCHED, oldest.cursor.token) as inserts:
+        here = oldest.cursor
+        assert here is not None  # noqa: S101 - who returns has a cursor
+        under_way = {one for one in group if one.cursor == here}
+        async with self._database.watch(WATCHED, here.token) as inserts:
             while any(one.failure is None for one in group):
                 insert = await inserts.next()
-                if insert is None:
-                    continue
-                notice = notice_of(insert)
-                await self._hand_out(notice, under_way)
-                under_way |= {one for one in group if one.cursor is not None and one.cursor.id == notice.position.id}
-                if notice.position.id in self._ring:
-                    self._meet(group)
+                if insert is not None:
+                    notice = notice_of(insert)
+                    await self._hand_out(notice, under_way)
+                    here = notice.position
+                    under_way |= {one for one in group if one.cursor is not None and one.cursor.id == here.id}
+                if here.id in self._ring:
+                    for one in group:
+                        self._joined(one)
                     return
+                if insert is None and self._others_wait(group, under_way):
+                    for one in under_way:
+                        one.barren_turns += 1
+                    return
+
+    def _others_wait(self, group: list[Subscriber], under_way: set[Subscriber]) -> bool:
+        return any(one.failure is None and one not in under_way for one in (*group, *self._returning))
 
     async def _hand_out(self, notice: Notice, under_way: set[Subscriber]) -> None:
         """Offer it to all; those who have no room get a moment to make some, and no more than that holds up the others."""
@@ -281,10 +289,6 @@ class Bus:
             subscriber.offer(notice)
             subscriber.cursor = notice.position
 
-    def _meet(self, group: list[Subscriber]) -> None:
-        """The ring is reached: who is in it goes on live, whose place was not met takes another turn as the oldest."""
-        self._returning += [one for one in group if one.failure is None and not self._joined(one)]
-
     def _joined(self, subscriber: Subscriber) -> bool:
         if subscriber.cursor is None or subscriber.cursor.id not in self._ring:
             return False
@@ -292,13 +296,15 @@ class Bus:
         return True
 
 
-def _oldest(group: list[Subscriber]) -> Subscriber:
-    return min(group, key=lambda one: one.cursor.at if one.cursor else (0, 0))
+def _age(one: Subscriber) -> tuple[int, tuple[int, int]]:
+    """The oldest first; but a cursor after which nothing came (its place is said by its owner) after all others."""
+    return one.barren_turns, one.cursor.at if one.cursor else (0, 0)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):  # wait_for forgets a cancellation that comes with the event (Python 3.11)
+            await event.wait()
     except TimeoutError:
         return False
     return True

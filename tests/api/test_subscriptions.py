@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 import websockets
+from pymongo.monitoring import CommandListener
 
 from gateway.domain.access import Scope
 
@@ -179,10 +181,13 @@ async def test_a_subscriber_that_does_not_keep_up_is_closed_and_others_are_not(o
         ('{"type": "subscribe", "id": "1"}', 4400),
         ('{"type": "connection_init", "payload": 1}', 4400),
         ("[" * 100_000, 4400),
+        ('{"type": "subscribe", "id": "\\ud800", "payload": {"query": "{ __typename }"}}', 4400),
+        (f'{{"type": "subscribe", "id": "{"x" * 1001}", "payload": {{"query": "{{ __typename }}"}}}}', 4400),
         ('{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }"}}', 4401),
         ('{"type": "connection_init"}', 4403),
         ('{"type": "connection_init", "payload": {"authorization": "Bearer nonsense"}}', 4403),
         ('{"type": "connection_init", "payload": {"authorization": 5}}', 4403),
+        ('{"type": "connection_init", "payload": {"authorization": "Bearer \\ud800"}}', 4403),
     ],
 )
 async def test_a_first_message_that_is_wrong_closes_the_socket(workspace: Any, message: str, code: int) -> None:
@@ -213,8 +218,12 @@ async def test_a_wrong_operation_is_told_and_the_others_live_on(workspace: Any) 
         assert await socket.next() == {"id": "query", "type": "complete"}
         await workspace.track(event(1))
         assert (await socket.next())["id"] == "good"
-        await socket.subscribe("good", TRACKED)
-        assert (await socket.closed())[0] == 4409
+        long = "é" * 1000
+        await socket.subscribe(long, TRACKED)
+        await socket.subscribe(long, TRACKED)
+        code, reason = await socket.closed()
+        assert code == 4409
+        assert f"Subscriber for {long} already exists".startswith(reason)
 
 
 async def test_rights_and_limits_hold_on_sockets(open_gateway: Any) -> None:
@@ -244,3 +253,47 @@ async def test_rights_and_limits_hold_on_sockets(open_gateway: Any) -> None:
         with pytest.raises(websockets.InvalidStatus):
             async with opened(gateway.url, origin="https://evil.example"):
                 pass
+
+
+class Reads(CommandListener):
+    """Counts the reads of each collection."""
+
+    def __init__(self) -> None:
+        self.of: Counter[str] = Counter()
+
+    def started(self, event: Any) -> None:
+        if event.command_name in ("find", "aggregate"):
+            self.of[event.command[event.command_name]] += 1
+
+    def succeeded(self, event: Any) -> None:
+        """Not counted again."""
+
+    def failed(self, event: Any) -> None:
+        """Not counted again."""
+
+
+async def test_each_payload_is_read_anew_and_each_operation_for_itself(open_gateway: Any) -> None:
+    query = """subscription { eventTracked { event { contact { name eventSummary(name: "did it") { count } } } } }"""
+    change = 'mutation($name: String!) { upsertContact(input: {externalId: "u0", name: $name}) { created } }'
+    reads, number, contacts, summaries = Reads(), 0, [], []
+    async with open_gateway(listener=reads) as gateway, opened(gateway.url) as socket:
+        workspace = await gateway.workspace()
+        await socket.init(workspace.key)
+        for operations in (1, 2):
+            cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
+            await socket.subscribe(f"{operations}", query, after=cursor)
+            for _ in range(2):
+                number += 1
+                await workspace.data(change, {"name": f"Name {number}"})
+                reads.of.clear()
+                await workspace.track(event(0))
+                told = [await socket.next() for _ in range(operations)]
+                assert sorted(message["id"] for message in told) == ["1", "2"][:operations]
+                for message in told:
+                    assert message["payload"]["data"]["eventTracked"]["event"] == {
+                        "contact": {"name": f"Name {number}", "eventSummary": {"count": number}}
+                    }
+            contacts.append(reads.of["contacts"])
+            summaries.append(reads.of["event_summaries"])
+    assert contacts[1] - contacts[0] == 1  # no operation rides on what another one loads
+    assert summaries[1] - summaries[0] == 1

@@ -1,0 +1,154 @@
+"""Sockets under hard conditions: peers that read nothing, keys that are revoked."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+import uvicorn
+import websockets
+
+from gateway.app import create_app
+from gateway.auth import Authenticator
+from gateway.domain.access import Principal, Scope
+from gateway.sockets import SocketProtocol
+
+SMALLEST = 4096  # bytes of a receive buffer: what a peer does not read soon waits on the server's side
+TEXTS = "subscription($after: String) { eventTracked(after: $after) { cursor event { id metadataJson } } }"
+UNKNOWN = "This key is unknown or was revoked: 'gateway keys create' makes one."
+
+
+class Impatient(SocketProtocol):
+    """The protocol in production, which waits two seconds instead of half a minute."""
+
+    stalled_seconds = 2.0
+
+
+class Stumbling(Authenticator):
+    """An authenticator that now and then fails in a way that nobody foresaw."""
+
+    stumbles = 0
+
+    async def principal(self, authorization: str | None) -> Principal | None:
+        if self.stumbles:
+            self.stumbles -= 1
+            raise RuntimeError("nobody foresaw this")
+        return await super().principal(authorization)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
+    """That application on a port of its own, whose system keeps little for peers that do not read; the URL of its sockets."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALLEST)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", **options))
+    task = asyncio.create_task(server.serve([listening]))
+    yield f"ws://127.0.0.1:{listening.getsockname()[1]}/graphql"
+    server.should_exit = True
+    await task
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, key: str, **options: Any) -> AsyncIterator[Any]:
+    """A socket that has said who it is."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALLEST)
+    raw.setblocking(False)
+    host, port = url.split("/")[2].split(":")
+    await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
+    async with websockets.connect(
+        url, sock=raw, subprotocols=["graphql-transport-ws"], compression=None, ping_interval=None, close_timeout=1, **options
+    ) as connection:  # fmt: skip
+        await send(connection, type="connection_init", payload={"authorization": f"Bearer {key}"})
+        assert await told(connection) == {"type": "connection_ack"}
+        yield connection
+
+
+async def send(connection: Any, **message: Any) -> None:
+    await connection.send(orjson.dumps(message).decode())
+
+
+async def told(connection: Any, seconds: float = 30) -> Any:
+    return orjson.loads(await asyncio.wait_for(connection.recv(), seconds))
+
+
+async def until(condition: Any, seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def subscribers(gateway: Any) -> Any:
+    return gateway.runtime.services.metrics.registry.get_sample_value("gateway_subscribers")
+
+
+async def test_a_peer_that_takes_nothing_is_cut_off_and_one_that_is_slow_is_not(open_gateway: Any) -> None:
+    async with open_gateway() as gateway:
+        workspace = await gateway.workspace()
+        app = create_app(gateway.runtime, gateway.runtime.authenticator())
+        async with (
+            serving(app, ws=Impatient) as url,
+            connected(url, workspace.key, max_queue=1) as stalled,
+            connected(url, workspace.key, max_queue=1) as slow,
+        ):
+            for connection in (stalled, slow):
+                await send(connection, type="subscribe", id="1", payload={"query": TEXTS})
+            await until(lambda: subscribers(gateway) == 2)
+            event = {"contact": {"externalId": "u"}, "name": "wrote", "metadata": {"text": "x" * 30_000}}
+            ids = [item["eventId"] for item in (await workspace.track(*([event] * 40)))["results"]]
+            seen = []
+            for _ in ids:
+                seen.append(tracked(await told(slow)))
+                await asyncio.sleep(0.1)
+            assert [item["event"]["id"] for item in seen] == ids
+            await until(lambda: subscribers(gateway) == 1)
+            early = []
+            with contextlib.suppress(websockets.ConnectionClosedError):
+                while True:
+                    early.append(tracked(await told(stalled)))
+            assert stalled.close_code == 1006
+            async with connected(url, workspace.key) as again:
+                variables = {"after": early[-1]["cursor"]}
+                await send(again, type="subscribe", id="1", payload={"query": TEXTS, "variables": variables})
+                late = [tracked(await told(again)) for _ in range(len(ids) - len(early))]
+            assert [item["event"]["id"] for item in early + late] == ids
+
+
+async def test_a_revoked_key_ends_its_sockets_and_no_others(open_gateway: Any) -> None:
+    async with open_gateway(max_sockets_per_key=1) as gateway:
+        runtime, workspace = gateway.runtime, await gateway.workspace()
+        row, revoked = await runtime.workspaces.create_key(workspace.id, list(Scope))
+        authenticator = Stumbling(runtime.services.store, runtime.clock, remembered_seconds=0.1)
+        async with (
+            serving(create_app(runtime, authenticator, check_seconds=0.2)) as url,
+            connected(url, workspace.key) as kept,
+            connected(url, revoked) as ended,
+        ):
+            for connection in (kept, ended):
+                await send(connection, type="subscribe", id="1", payload={"query": TEXTS})
+            await until(lambda: subscribers(gateway) == 2)
+            await workspace.track({"contact": {"externalId": "u"}, "name": "before"})
+            assert [(await told(connection))["type"] for connection in (kept, ended)] == ["next", "next"]
+            authenticator.stumbles = 4
+            await until(lambda: authenticator.stumbles == 0)
+            await runtime.workspaces.revoke_key(workspace.id, row["_id"])
+            await ended.wait_closed()
+            assert (ended.close_code, ended.close_reason) == (4401, UNKNOWN)
+            await until(lambda: subscribers(gateway) == 1)
+            with pytest.raises(websockets.ConnectionClosedError) as refused:
+                async with connected(url, revoked):
+                    pass
+            assert (refused.value.rcvd.code, refused.value.rcvd.reason) == (4403, UNKNOWN)
+            await workspace.track({"contact": {"externalId": "u"}, "name": "after"})
+            assert (await told(kept))["type"] == "next"
+            await kept.close()
+            await until(lambda: subscribers(gateway) == 0)
+            async with connected(url, workspace.key):  # its place is free again
+                pass
+
+
+def tracked(message: Any) -> Any:
+    return message["payload"]["data"]["eventTracked"]

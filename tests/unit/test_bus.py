@@ -1,0 +1,406 @@
+"""The bus in virtual time, over a history that it reads as it would a change stream: what each subscriber gets, against a plain model."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from gateway.bus.buses import Bus, Limits
+from gateway.bus.notices import Notice, Position, position_of
+from gateway.domain.ids import Minter
+from gateway.errors import BadRequestError, CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
+from gateway.observability import Metrics
+from gateway.store.driver import HistoryLostError, Insert
+
+RING, QUEUE, CHECKPOINT_SECONDS = 8, 5, 2.0
+A_MOMENT = 60.0  # much less than the time between two marks of a quiet bus
+MINE, THEIRS = "ws_mine", "ws_theirs"
+
+
+class InstantLoop(asyncio.SelectorEventLoop):
+    """Its time passes where everybody waits, and then at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = 0.0
+        self._poll = self._selector.select  # type: ignore[attr-defined]
+        self._selector.select = self._pass_time  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self._passed
+
+    def _pass_time(self, timeout: float | None = None) -> Any:
+        found = self._poll(0)
+        assert found or timeout is not None, "everybody waits for ever"
+        self._passed += 0 if found else timeout or 0
+        return found
+
+
+@dataclass
+class History:
+    """Every insert of a server, in order; each stream of it takes its own time, and all break off when they are told to."""
+
+    delays: Sequence[float | None]
+    rows: list[Insert] = field(default_factory=list)
+    kept_from: int = 0
+    open: int = 0
+    most_open: int = 0
+    opened: int = 0
+    broken: int = 0
+    refusals: int = 0
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def insert(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
+        at = (len(self.rows) + 1, 0)  # one transaction shares the cluster's time
+        self.rows += [
+            Insert(collection, document, str(number), at) for number, document in enumerate(documents, len(self.rows))
+        ]
+        self.grown.set()
+        self.grown = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def watch(self, _: Any, token: str | None = None) -> AsyncIterator["Stream"]:
+        await asyncio.sleep(0.001)
+        if self.refusals:
+            self.refusals -= 1
+            raise UnavailableError
+        if token == "nonsense":
+            raise ValueError("the server cannot read that token")
+        if token is not None and int(token) < self.kept_from:
+            raise HistoryLostError
+        delay = self.delays[self.opened % len(self.delays)]
+        self.open, self.opened = self.open + 1, self.opened + 1
+        self.most_open = max(self.open, self.most_open)
+        try:
+            yield Stream(self, len(self.rows) if token is None else int(token) + 1, delay, self.broken)
+        finally:
+            self.open -= 1
+
+    def position(self, number: int) -> Position:
+        row = self.rows[number]
+        return Position(row.document["_id"], row.token, row.at)
+
+
+@dataclass
+class Stream:
+    """A stream whose rows take that long each; None: what is there is there at once, as in a batch that arrived."""
+
+    history: History
+    place: int
+    delay: float | None
+    broken: int
+
+    async def next(self) -> Insert | None:
+        rows = self.history.rows
+        if self.place >= len(rows):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self.history.grown.wait()
+        if self.delay is not None:
+            await asyncio.sleep(self.delay)
+        if self.broken != self.history.broken:
+            raise UnavailableError
+        if self.place >= len(rows):
+            return None
+        self.place += 1
+        return rows[self.place - 1]
+
+
+@dataclass
+class Client:
+    """A client as people write them: it keeps its last cursor, and comes back with it after whatever it can come back from."""
+
+    bus: Bus
+    history: History
+    name: str | None
+    cursor: str | None
+    exact: bool
+    began: int
+    seen: list[str] = field(default_factory=list)
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: GatewayError | None = None
+    dropped: int = 0
+    task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.wait([self.task], timeout=A_MOMENT)
+        assert self.task.done(), "who was cancelled goes on"
+        assert self.task.cancelled() or self.task.exception() is None, self.task.exception()
+
+    async def _run(self) -> None:
+        while self.ended is None:
+            if self.cursor is None:
+                self.began = len(self.history.rows)
+            try:
+                async with contextlib.aclosing(self.bus.subscribe(MINE, self._wants, self.cursor)) as items:  # type: ignore[type-var]
+                    async for item in items:
+                        self._take(item)
+                        await self.reads.wait()
+            except (SlowReaderError, UnavailableError):
+                self.dropped += 1
+            except GatewayError as error:
+                self.ended = error
+
+    def _wants(self, notice: Notice) -> bool:
+        return notice.collection == "events" and self.name in (None, notice.document["name"])
+
+    def _take(self, item: Notice | Position) -> None:
+        if isinstance(item, Position):
+            self.cursor = item.cursor
+        else:
+            self.cursor = item.position.cursor
+            self.seen.append(item.position.id)
+
+
+class World:
+    """A bus, what it reads, and who reads it."""
+
+    def __init__(self, delays: Sequence[float | None]) -> None:
+        self.history = History(delays)
+        self.metrics = Metrics()
+        self.bus = Bus(
+            self.history,  # type: ignore[arg-type]
+            lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            Minter(),
+            Limits(RING, QUEUE, CHECKPOINT_SECONDS),
+            self.metrics,
+        )
+        self.clients: list[Client] = []
+        self.strangers: list[Client] = []
+        self._numbers = itertools.count()
+
+    async def track(self, count: int, workspace: str = MINE, name: str = "a") -> None:
+        rows = [{"_id": f"e{next(self._numbers)}", "workspace_id": workspace, "name": name} for _ in range(count)]
+        await self.history.insert("events", rows)
+
+    def come(self, after: int | None, name: str | None = None) -> Client:
+        """Somebody who comes with the cursor of that row, or with none, and reads."""
+        cursor = None if after is None else self.history.position(after).cursor
+        began = len(self.history.rows) if after is None else after + 1
+        client = Client(self.bus, self.history, name, cursor, after is not None, began)
+        client.reads.set()
+        self.clients.append(client)
+        client.start()
+        return client
+
+    def forge(self, token: str) -> Client:
+        """Somebody with a cursor that nobody gave, older than all by its own account."""
+        client = Client(self.bus, self.history, None, Position("nobody", token, (0, 0)).cursor, True, 0)
+        client.reads.set()
+        self.strangers.append(client)
+        client.start()
+        return client
+
+    def wanted(self, client: Client, since: int = 0) -> list[str]:
+        """What that client wants of all that was committed since that row."""
+        rows = [row for row in self.history.rows[since:] if row.collection == "events"]
+        mine = [row.document for row in rows if row.document["workspace_id"] == MINE]
+        return [row["_id"] for row in mine if client.name in (None, row["name"])]
+
+    async def settle(self) -> None:
+        """Everybody reads and nothing breaks, for a moment; then each has seen what it must have, and nothing is left over."""
+        for client in self.clients:
+            client.reads.set()
+        await asyncio.sleep(A_MOMENT)
+        for client in [*self.clients, *self.strangers]:
+            await client.stop()
+        for client in self.clients:
+            self._check(client)
+        assert self.metrics.registry.get_sample_value("gateway_subscribers") == 0
+        assert self.history.most_open <= 2
+        assert self.bus.running
+
+    def _check(self, client: Client) -> None:
+        if client.ended is not None:
+            assert isinstance(client.ended, CursorExpiredError)
+            assert client.cursor is not None
+            assert int(position_of(client.cursor).token) < self.history.kept_from
+            return
+        must, may = self.wanted(client, client.began), self.wanted(client)
+        assert client.seen == may[len(may) - len(client.seen) :]
+        assert len(client.seen) == len(must) or (len(client.seen) > len(must) and not client.exact)
+
+
+def simulated(scenario: Callable[[World], Awaitable[None]], delays: Sequence[float | None] = (0.0,)) -> None:
+    """Run a scenario in a world of its own, and then see that everybody got what they must."""
+
+    async def all_of_it() -> None:
+        world = World(delays)
+        running = asyncio.create_task(world.bus.run())
+        await world.bus.cursor()
+        try:
+            await scenario(world)
+            await world.settle()
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    with asyncio.Runner(loop_factory=InstantLoop) as runner, capture_logs():
+        runner.run(all_of_it())
+
+
+fractions = st.floats(0, 1)
+steps = st.one_of(
+    st.tuples(st.just("track"), st.integers(1, 12), st.sampled_from([MINE, MINE, THEIRS]), st.sampled_from("ab")),
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, 0.01, 0.6, 3.0, 40.0])),
+    st.tuples(st.just("come"), st.none() | fractions, st.sampled_from([None, "a", "b"])),
+    st.tuples(st.just("stall"), fractions),
+    st.tuples(st.just("read"), fractions),
+    st.tuples(st.just("return"), fractions),
+    st.tuples(st.just("break"), st.integers(0, 2)),
+    st.tuples(st.just("prune"), fractions),
+    st.tuples(st.just("forge"), st.sampled_from(["nonsense", "1000000"])),
+)
+delays = st.lists(st.sampled_from([None, 0.0, 0.002, 0.3]), min_size=1, max_size=4)
+
+
+@settings(max_examples=200)
+@given(st.lists(steps, max_size=40), delays)
+def test_whatever_happens_each_subscriber_gets_what_it_wants_once_in_order(
+    plan: list[tuple[Any, ...]], delays: list[float | None]
+) -> None:
+    async def scenario(world: World) -> None:
+        for step in plan:
+            await happen(world, *step)
+
+    simulated(scenario, delays)
+
+
+async def happen(world: World, what: str, *how: Any) -> None:
+    rows = len(world.history.rows)
+    match what, how:
+        case "track", (count, workspace, name):
+            await world.track(count, workspace, name)
+        case "wait", (seconds,):
+            await asyncio.sleep(seconds)
+        case "come", (after, name):
+            world.come(None if after is None else int(after * (rows - 1)), name)
+        case "break", (refusals,):
+            world.history.broken += 1
+            world.history.refusals = refusals
+        case "prune", (part,):
+            known = int(position_of(await world.bus.cursor()).token)
+            world.history.kept_from = max(world.history.kept_from, int(part * known))
+        case "forge", (token,):
+            world.forge(token)
+        case _, (which,) if world.clients:
+            client = world.clients[int(which * (len(world.clients) - 1))]
+            if what == "return":
+                await client.stop()
+                client.start()
+            elif what == "stall":
+                client.reads.clear()
+            else:
+                client.reads.set()
+
+
+def test_a_checkpoint_never_leads_past_what_was_dropped() -> None:
+    async def scenario(world: World) -> None:
+        client = world.come(0)
+        client.reads.clear()
+        await world.track(1)
+        await asyncio.sleep(0.01)
+        await world.track(QUEUE + 1)
+        await asyncio.sleep(2 * CHECKPOINT_SECONDS)
+        client.reads.set()
+        await asyncio.sleep(1)
+        assert client.dropped == 1
+
+    simulated(scenario)
+
+
+def test_a_burst_that_arrives_at_once_is_no_burden_for_who_reads() -> None:
+    async def scenario(world: World) -> None:
+        client = world.come(0)
+        await asyncio.sleep(0.01)
+        await world.track(10 * QUEUE)
+        await asyncio.sleep(1)
+        assert client.dropped == 0
+
+    simulated(scenario, [None])
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_who_is_cancelled_while_something_arrives_ends(turns: int) -> None:
+    async def scenario(world: World) -> None:
+        client = world.come(0)
+        await asyncio.sleep(0.01)
+        await world.track(1)
+        while not client.seen:
+            await asyncio.sleep(0)
+        await world.track(1)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.stop()
+        client.start()
+
+    simulated(scenario)
+
+
+def test_a_cursor_that_is_ahead_of_this_process_holds_up_nobody_in_a_quiet_hour() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2 * RING)
+        await asyncio.sleep(10)
+        await world.track(1)
+        world.come(len(world.history.rows) - 1)  # the bus reads it in 0.3 seconds, and then there is nothing more
+        await asyncio.sleep(2)
+        late = world.come(0)
+        await asyncio.sleep(5)
+        assert late.seen == world.wanted(late)
+
+    simulated(scenario, [0.3, 0.0])
+
+
+def test_whoever_has_joined_is_not_failed_for_another() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2 * RING)
+        await asyncio.sleep(10)
+        await world.track(1)
+        ahead = world.come(len(world.history.rows) - 1)
+        world.history.refusals = 1
+        await asyncio.sleep(0.002)
+        expired = world.come(0)
+        world.history.kept_from = 2
+        await asyncio.sleep(5)
+        assert isinstance(expired.ended, CursorExpiredError)
+        assert ahead.ended is None
+
+    simulated(scenario, [0.3, 0.0])
+
+
+def test_a_forged_cursor_of_the_future_holds_up_nobody() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2 * RING)
+        await asyncio.sleep(1)
+        world.forge("1000000")
+        await asyncio.sleep(1)
+        late = world.come(0)
+        await asyncio.sleep(5)
+        assert late.seen == world.wanted(late)
+
+    simulated(scenario)
+
+
+def test_a_cursor_that_the_server_cannot_read_is_refused_alone() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2 * RING)
+        await asyncio.sleep(1)
+        forged, late = world.forge("nonsense"), world.come(0)
+        await asyncio.sleep(5)
+        assert isinstance(forged.ended, BadRequestError)
+        assert late.seen == world.wanted(late)
+
+    simulated(scenario)
