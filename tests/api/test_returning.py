@@ -89,7 +89,7 @@ def events(count: int, name: str) -> list[dict[str, Any]]:
 
 async def test_a_thousand_come_back_with_cursors_older_than_the_ring(open_gateway: Any) -> None:
     streams = Streams()
-    async with open_gateway(stream_ring=RING, listener=streams) as gateway:
+    async with open_gateway(stream_ring=RING, rolls_up=False, listener=streams) as gateway:
         workspace = await gateway.workspace()
         cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
         await workspace.track(*events(PLACES, "long ago"))

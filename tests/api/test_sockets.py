@@ -121,7 +121,7 @@ async def test_a_revoked_key_ends_its_sockets_and_no_others(open_gateway: Any) -
     async with open_gateway(max_sockets_per_key=1) as gateway:
         runtime, workspace = gateway.runtime, await gateway.workspace()
         row, revoked = await runtime.workspaces.create_key(workspace.id, list(Scope))
-        authenticator = Stumbling(runtime.services.store, runtime.clock, remembered_seconds=0.1)
+        authenticator = Stumbling(runtime.services.store, runtime.clock, runtime.signer, remembered_seconds=0.1)
         async with (
             serving(create_app(runtime, authenticator, check_seconds=0.2)) as url,
             connected(url, workspace.key) as kept,
