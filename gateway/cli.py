@@ -24,11 +24,11 @@ from gateway.domain.imports import Columns
 from gateway.errors import GatewayError, StartupError, UserProblem
 from gateway.observability import MULTIPROCESS_FOLDER, configure_logs
 from gateway.progress import ImportBar
+from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, mongo_uri, open_runtime, under_way
 from gateway.services.imports import EventImport
 from gateway.serving import check_ready
 from gateway.settings import Settings, data_folder, database_name, load_settings
-from gateway.sockets import SocketProtocol
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
 from schema.root import build_schema

@@ -16,10 +16,10 @@ from rich.console import Console
 
 from gateway.app import create_app
 from gateway.domain.access import Principal, Scope
+from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, mongo_uri, open_runtime
 from gateway.services.demo import keep_happening, seed_demo
 from gateway.settings import Settings, database_name
-from gateway.sockets import SocketProtocol
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
 

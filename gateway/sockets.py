@@ -5,7 +5,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import structlog
@@ -16,7 +16,6 @@ from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 from strawberry.types.execution import PreExecutionError
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.auth import Authenticator, from_allowed_page
 from gateway.documents import Documents
@@ -37,43 +36,6 @@ _TRY_AGAIN_LATER = 1013
 _LONGEST_ID = 1000  # every message of the operation repeats it
 _log = structlog.get_logger("gateway.sockets")
 _TYPES = frozenset({"connection_init", "ping", "pong", "subscribe", "complete"})
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """Uvicorn's websockets, but a peer that takes nothing is cut off: a ping or a close would only queue behind the rest."""
-
-    stalled_seconds: ClassVar[float] = 30.0
-    _look: asyncio.TimerHandle | None = None
-
-    def pause_writing(self) -> None:
-        """The peer does not keep up: look again and again whether it takes anything."""
-        super().pause_writing()
-        self._look_again(self.transport.get_write_buffer_size())
-
-    def resume_writing(self) -> None:
-        """The peer keeps up."""
-        self._stop_looking()
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The peer is gone."""
-        self._stop_looking()
-        super().connection_lost(exc)
-
-    def _look_again(self, waiting: int) -> None:
-        self._look = self.loop.call_later(self.stalled_seconds, self._cut_off, waiting)
-
-    def _cut_off(self, waited: int) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if waiting < waited:
-            self._look_again(waiting)
-        else:
-            self.transport.abort()
-
-    def _stop_looking(self) -> None:
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
 
 
 class SocketRegistry:

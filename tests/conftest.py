@@ -31,9 +31,9 @@ from pymongo.monitoring import CommandListener
 from gateway.app import create_app
 from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
+from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, open_runtime
 from gateway.settings import MongoDriver, Settings
-from gateway.sockets import SocketProtocol
 from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
 

@@ -14,7 +14,7 @@ import websockets
 from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.domain.access import Principal, Scope
-from gateway.sockets import SocketProtocol
+from gateway.protocols import SocketProtocol
 
 SMALLEST = 4096  # bytes of a receive buffer: what a peer does not read soon waits on the server's side
 TEXTS = "subscription($after: String) { eventTracked(after: $after) { cursor event { id metadataJson } } }"
