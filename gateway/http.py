@@ -99,6 +99,7 @@ class OperationEndpoint:
             _log.exception("unexpected error", request_id=request_id)
             text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
             refused = GatewayError(text)
+        self._services.metrics.refused(refused.code)
         if span is not None:
             span.failed(refused.code, refused.status)
         return _refusal(refused, request, request_id)

@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from structlog.processors import ExceptionRenderer
@@ -18,6 +20,15 @@ MULTIPROCESS_FOLDER = (
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 _MOST_NAMES = 200
+
+
+def forget_dead_workers() -> None:
+    """Drop what workers that died last said of themselves; their counters stay."""
+    folder = os.environ.get(MULTIPROCESS_FOLDER)
+    for path in Path(folder).glob("gauge_live*_*.db") if folder else ():
+        process_id = int(path.stem.rpartition("_")[2])
+        if not psutil.pid_exists(process_id):
+            multiprocess.mark_process_dead(process_id)  # type: ignore[no-untyped-call]
 
 
 def configure_logs(level: str, *, json: bool) -> None:
@@ -54,6 +65,12 @@ class Metrics:
         )
         self._seconds = Histogram(
             "gateway_operation_seconds", "How long operations took.", ["operation"], buckets=_SECONDS, registry=registry
+        )
+        self._refused = Counter(
+            "gateway_refused_operations",
+            "Operations that were refused before they began, by code.",
+            ["code"],
+            registry=registry,
         )
         self._tracked = Counter(
             "gateway_tracked_events", "Events, by what became of them.", ["outcome"], registry=registry
@@ -93,6 +110,14 @@ class Metrics:
         finally:
             self._operations.labels(label, told["outcome"]).inc()
             self._seconds.labels(label).observe(time.perf_counter() - began)
+
+    def subscribed(self, name: str | None) -> None:
+        """Count one subscription that begins; how long it goes on says nothing."""
+        self._operations.labels(self._label(name), "subscribed").inc()
+
+    def refused(self, code: str) -> None:
+        """Count one operation that was refused before it began."""
+        self._refused.labels(code).inc()
 
     def tracked(self, added: int, duplicates: int, rejected: int) -> None:
         """Count events by what became of them."""

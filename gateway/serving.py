@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.app import create_app
 from gateway.documents import Documents
 from gateway.errors import StartupError
-from gateway.observability import configure_logs
+from gateway.observability import configure_logs, forget_dead_workers
 from gateway.runtime import live, open_runtime
 from gateway.settings import Settings, database_name, load_settings
 from gateway.store.migrations import pending_migrations
@@ -23,6 +23,7 @@ def application() -> ASGIApp:
     """One worker's application, by the settings of its environment."""
     settings = load_settings()
     configure_logs(settings.log_level, json=True)
+    forget_dead_workers()  # this one may be in the place of one
     opened = _Opened()
 
     @asynccontextmanager

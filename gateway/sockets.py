@@ -181,17 +181,38 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await allowance.take_cost(checked.cost)
         if span is not None:
             span.meant(checked.kind, checked.name)
+        metrics = context.services.metrics
+        if checked.kind == "subscription":
+            metrics.subscribed(checked.name)
+            await self._send_results(operation, context, span, traced)
+            return
+        with metrics.operation(checked.name) as told:
+            told["outcome"] = "refused"
+            told["outcome"] = await self._send_results(operation, context, span)
+
+    async def _send_results(
+        self,
+        operation: Operation[Context, None],
+        context: Context,
+        span: "OperationSpan | None",
+        traced: ExitStack | None = None,
+    ) -> str:
+        """Send each result, then that there are no more; the outcome. `traced` ends once a subscription has begun."""
+        outcome = "ok"
         async with aclosing(await self._results(operation, context)) as results:
-            if checked.kind == "subscription":
+            if traced is not None:
                 traced.close()  # its start is what is traced: it may go on for days
             async for result in results:
                 if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):
                     raise result.errors[0]
-                if result.errors and span is not None:
-                    span.failed(*code_and_status(result.errors[0]))
+                if result.errors:
+                    outcome = "error"
+                    if span is not None:
+                        span.failed(*code_and_status(result.errors[0]))
                 message = _next(operation.id, result, context.request_id)
                 await operation.send_operation_message(cast("Message", message))
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
+        return outcome
 
     async def _end(
         self,

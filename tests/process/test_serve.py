@@ -119,12 +119,22 @@ async def track_and_receive(program: Any, environment: dict[str, str], port: int
         assert 'gateway_operations_total{operation="Track",outcome="ok"} 10.0' in metrics
         assert 'gateway_tracked_events_total{outcome="added"} 10.0' in metrics
         assert "gateway_subscribers 8.0" in metrics
+        assert 'gateway_operations_total{operation="anonymous",outcome="subscribed"} 8.0' in metrics
+        await check_refusals(url)
         process.send_signal(signal.SIGTERM)
         closed = [await asyncio.wait_for(_closed(socket), 20) for socket in sockets]
         assert set(closed) == {1012}
         assert await asyncio.to_thread(process.wait, 30) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
     assert key.partition(".")[2] not in program.log
     assert "Traceback" not in program.log
+
+
+async def check_refusals(url: str) -> None:
+    async with httpx.AsyncClient() as http:
+        wrong = {"authorization": "Bearer nobody"}
+        assert (await http.post(f"{url}/graphql", json={"query": "{ x }"}, headers=wrong)).status_code == 401
+        metrics = (await http.get(f"{url}/metrics")).text
+    assert 'gateway_refused_operations_total{code="UNAUTHENTICATED"} 1.0' in metrics
 
 
 async def _closed(socket: Any) -> int | None:
