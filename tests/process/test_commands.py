@@ -25,7 +25,9 @@ TRACK = (
     'mutation { trackEvent(input: {contact: {externalId: "me"}, name: "came"}) { duplicate userErrors { message } } }'
 )
 DEV_KEY = "a-key-for-commands"
-MIGRATED = "0001 collections and indexes\n0002 values of events, totals by name"
+MIGRATED = (
+    "0001 collections and indexes\n0002 values of events, totals by name\n0003 contacts by terms, summaries by count"
+)
 UP_TO_DATE = "Nothing to migrate: the database is up to date."
 Done = subprocess.CompletedProcess[str]
 
