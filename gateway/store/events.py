@@ -13,6 +13,8 @@ from gateway.store.contacts import Contacts
 from gateway.store.driver import Document, Operation, Session
 from gateway.store.repositories import Repository, id_bounds
 
+_ALL = 2**31 - 1
+
 
 class Events(Repository):
     """The events of one workspace. An id encodes when the event occurred, so `_id` is the order of every timeline."""
@@ -71,20 +73,16 @@ class Events(Repository):
         self, contact_ids: Sequence[str], name: str, times: TimeRange, *, metadata: bool
     ) -> dict[str, list[Document]]:
         """Each contact's events of that name in that time: their times, and what else is needed to look at their metadata."""
-        if self._token is not None:
-            contact_ids = [id_ for id_ in contact_ids if id_ == self._token.contact_id]
-        bounds = {"$gte": lowest_id(Prefix.EVENT, times.start), "$lt": lowest_id(Prefix.EVENT, times.end)}
-        fields = ["contact_id", "occurred_at", *(("metadata", "metadata_json") if metadata else ())]
-        pipeline: list[Document] = [
-            {"$match": {"contact_id": {"$in": list(contact_ids)}, "workspace_id": self._workspace_id, "name": name}},
-            # On its own the embedded servers look at this one after the index; MongoDB makes one of both.
-            {"$match": {"_id": bounds}},
-            {"$project": dict.fromkeys(fields, 1)},
-        ]
-        found: dict[str, list[Document]] = {}
-        for row in await self._database.aggregate(self.COLLECTION, pipeline):
-            found.setdefault(row["contact_id"], []).append(row)
-        return found
+        match = {"_id": id_bounds(Prefix.EVENT, Page(1, False, None, None, ""), times), "name": name}
+        return await self._pages_of_children(
+            contact_ids,
+            match,
+            {"_id": 1},
+            _ALL,
+            foreign="contact_id",
+            parent_collection=Contacts.COLLECTION,
+            fields=["contact_id", "occurred_at", *(("metadata", "metadata_json") if metadata else ())],
+        )
 
     async def count(
         self, times: TimeRange, most: int, *, names: Sequence[str] | None = None, contact_id: str | None = None

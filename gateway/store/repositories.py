@@ -80,11 +80,18 @@ class Repository:
         *,
         foreign: str,
         parent_collection: str,
+        fields: Sequence[str] = (),
     ) -> dict[str, list[Document]]:
-        """The first rows of each parent, in one read: an indexed, limited lookup per parent inside the server."""
+        """The first rows of each parent (of them those fields, if any are named), in one read: an indexed, limited
+        lookup per parent inside the server."""
         if self._token is not None:
             parents = [parent for parent in parents if parent == self._token.contact_id]
-        pipeline = [{"$match": {"workspace_id": self._workspace_id, **match}}, {"$sort": dict(sort)}, {"$limit": limit}]
+        pipeline: list[Document] = [
+            {"$match": {"workspace_id": self._workspace_id, **match}},
+            {"$sort": dict(sort)},
+            {"$limit": limit},
+            *([{"$project": dict.fromkeys(fields, 1)}] if fields else []),
+        ]
         found = await self._database.aggregate(
             parent_collection,
             [

@@ -20,6 +20,8 @@ MAX_CANDIDATES = 10_000
 MAX_EVENTS = 200_000  # of those looked at one by one for one page
 _BATCH = 1000
 _EVENTS_AT_ONCE = 20_000
+_CONTACTS_AT_ONCE = 100  # one lookup each: the embedded servers take about 10 ms for it
+_PER_CONTACT = 100  # what looking at a contact's events costs, counted in events
 _SUMMARIES_AT_ONCE = 5000
 
 
@@ -41,9 +43,16 @@ class Found:
 
 
 class ContactSearch:
-    """One condition on the contacts of one workspace, at one moment."""
+    """One condition on the contacts of one workspace, at one moment; `most`: how many candidates a page looks at."""
 
-    def __init__(self, store: Collections, condition: Condition, order: ContactOrder, now: datetime) -> None:
+    def __init__(
+        self,
+        store: Collections,
+        condition: Condition,
+        order: ContactOrder,
+        now: datetime,
+        most: int = MAX_CANDIDATES,
+    ) -> None:
         self._store = store
         self._condition = condition
         self._order = order
@@ -53,6 +62,7 @@ class ContactSearch:
         self._events = list(condition.events())
         self._names = sorted({name for event in self._events for name in event.names})
         self._events_read = 0
+        self._most = most
 
     async def page(self, asked: Page) -> Found:
         """The contacts of a page, in its direction."""
@@ -74,8 +84,8 @@ class ContactSearch:
     async def _search(self, walk: Walk, wanted: int) -> Found:
         rows: list[Document] = []
         looked, size, reached = 0, min(2 * wanted, _BATCH), None
-        while looked < MAX_CANDIDATES and not walk.done:
-            batch = await walk.next(min(size, MAX_CANDIDATES - looked))
+        while looked < self._most and not walk.done:
+            batch = await walk.next(min(size, self._most - looked))
             judged = 0
             async for (position, row), holds in self._judged(batch):
                 judged, reached = judged + 1, position
@@ -93,7 +103,7 @@ class ContactSearch:
             return self._created(asked)
         if self._narrowing is not None or self._times != TimeRange():
             whole = self._created(Page(1, False, None, None, ""))
-            listed = await whole.next(MAX_CANDIDATES + 1)
+            listed = await whole.next(self._most + 1)
             if whole.done:
                 return self._listed(listed, asked)
         after, before = self._order.read(asked.after), self._order.read(asked.before)
@@ -158,7 +168,7 @@ class ContactSearch:
         chosen, expected = 0, 0
         for one in unknown:
             expected += sum(self._expected(one, event) for event in self._events)
-            if chosen and expected > _EVENTS_AT_ONCE:
+            if chosen == _CONTACTS_AT_ONCE or (chosen and expected > _EVENTS_AT_ONCE):
                 break
             chosen += 1
         for event in self._events:
@@ -173,7 +183,7 @@ class ContactSearch:
         if did and not times.empty:
             ids = [one.contact["_id"] for one in did]
             rows = await self._store.events.of_contacts(ids, event.name, times, metadata=bool(event.metadata))
-        self._events_read += sum(map(len, rows.values()))
+        self._events_read += _PER_CONTACT * len(did) + sum(map(len, rows.values()))
         for one in did:
             one.tallies[event] = event.tally_of(rows.get(one.contact["_id"], []), one.contact, self._now)
 
