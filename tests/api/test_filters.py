@@ -1,7 +1,9 @@
 """Filters of contacts: the questions that people ask, what each one reads, and that random ones answer as plain Python does."""
 
 import json
+import re
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -456,3 +458,21 @@ async def test_contacts_from_before_are_found_by_their_terms_once_migrated(shop:
     await Contacts(database, shop.id).set_terms()
     assert await people(shop, {"tag": {"eq": "vip"}}) == ["ann"]
     assert await people(shop, {}, s={"key": "NAME", "direction": "ASC"}) == ["ann", "ben", "cleo", "dora"]
+
+
+# The queries of docs/filters.md, in their order, with who is found.
+DOCUMENTED = [
+    *("ann", "ann", "cleo ben", "ann", "ben", "", "ben ann", "ben ann", "ben ann", "ben", "cleo ann", "ann", "ann"),
+    *("cleo ann", "cleo ben ann", "ann ben cleo"),
+]
+
+
+async def test_every_query_of_the_page_on_filters_answers_as_it_says(shop: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "filters.md").read_text()
+    queries = re.findall(r"```graphql\n(.*?)```", page, flags=re.S)
+    found = []
+    for query in queries:
+        data = await shop.data(query.replace("displayName", "displayName externalId"))
+        rows = data["contacts"]["nodes"] if "contacts" in data else [row["contact"] for row in data["topContacts"]]
+        found.append(" ".join(row["externalId"] for row in rows))
+    assert found == DOCUMENTED
