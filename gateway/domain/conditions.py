@@ -188,6 +188,13 @@ class EventCondition(Condition):
         """Whether it holds of nobody who never did it."""
         return not self._is_so(Tally(), datetime.min)
 
+    @property
+    def least(self) -> int:
+        """The count that a contact's summary has at least, of whom it holds."""
+        asked = {} if self.never else self.count or {}
+        bounds = (asked.get("eq", 0), asked.get("gte", 0), asked.get("gt", -1) + 1)
+        return int(max(self.needs_an_event, *bounds))
+
     def holds(self, facts: Facts) -> bool | None:
         """Whether it holds."""
         tally = self._tally(facts)

@@ -72,6 +72,15 @@ def narrowing(condition: Condition) -> Narrowing | None:
     return found if found is None or found.streams <= MAX_STREAMS else None
 
 
+def often_done(condition: Condition) -> tuple[str, int] | None:
+    """The event that everybody of whom a condition holds did at least so often, twice or more; None where there is none."""
+    if isinstance(condition, EventCondition):
+        return (condition.name, condition.least) if condition.least > 1 else None
+    parts = condition.parts if isinstance(condition, AllOf) else ()
+    found = [one for part in parts if (one := often_done(part)) is not None]
+    return max(found, key=lambda one: one[1], default=None)
+
+
 def created_within(condition: Condition, now: datetime) -> TimeRange:
     """The range in which every contact was created of whom a condition holds."""
     if isinstance(condition, TimeCondition) and condition.name == "created_at":

@@ -158,6 +158,13 @@ class EventSummaries(Repository):
         """A page of the summaries of that name whose contacts were created in that time, the newest contact first."""
         return await self._page_by_id([{"name": name}], Prefix.CONTACT, asked, times, now, "contact_id")
 
+    async def contacts_of_frequent(self, name: str, least: int, limit: int) -> list[str]:
+        """The contacts whose summary of that name counts at least so many, the highest count first."""
+        # One exclusive bound: an inclusive one in the middle of an index hides rows from an embedded server.
+        filter_ = {"name": name, "count": {"$gt": least - 1}}
+        rows = await self._find(filter_, sort={"count": -1, "contact_id": 1}, limit=limit)
+        return [row["contact_id"] for row in rows]
+
     async def most_frequent(self, name: str, limit: int) -> list[Document]:
         """The summaries of that name with the highest counts, the highest first; of equal ones that of the oldest contact."""
         return await self._find({"name": name}, sort={"count": -1, "contact_id": 1}, limit=limit)

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.domain.comparisons import number_matches, texts_match, time_matches
 from gateway.domain.conditions import Facts, check_filter
-from gateway.domain.narrowing import Narrowing, Width, created_within, narrowing, terms_of
+from gateway.domain.narrowing import Narrowing, Width, created_within, narrowing, often_done, terms_of
 from gateway.domain.times import EARLIEST, LATEST, TimeRange
 
 NOW = datetime(2026, 5, 10, 12, 30, tzinfo=UTC)
@@ -154,6 +154,27 @@ VIP = Narrowing(Width.TAG, terms=frozenset({"tag:vip"}))
 )
 def test_what_narrows_a_search(sent: Any, expected: Narrowing | None) -> None:
     assert narrowing(check_filter(sent)) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "least"),
+    [
+        ({"gt": 3}, 4),
+        ({"gte": 3, "lt": 9}, 3),
+        ({"eq": 5}, 5),
+        ({"gt": 0}, None),
+        ({"lt": 5}, None),
+        ({"ne": 5}, None),
+        ({"gt": -5, "gte": 2}, 2),
+    ],
+)
+def test_who_did_something_often_may_be_few(count: Any, least: int | None) -> None:
+    event = {"event": {"name": "did", "count": count, "within": {"less_than_days_ago": 1}}}
+    expected = None if least is None else ("did", least)
+    assert often_done(check_filter(event)) == expected
+    assert often_done(check_filter({"and": [event], "role": ["USER"]})) == expected
+    assert often_done(check_filter({"or": [event]})) is None
+    assert often_done(check_filter({"not": event})) is None
 
 
 def test_times_of_creation_bound_a_search() -> None:
