@@ -1,24 +1,31 @@
 """How contacts are found, listed and changed, and how their events are read, a level at a time."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import strawberry
 
+from gateway.domain.conditions import check_filter, check_metadata_filter
 from gateway.domain.contacts import ContactRole, Document, IdentityKind, identity
 from gateway.domain.events import summary_id_of
+from gateway.domain.orders import ContactOrder, ContactSortKey, Direction
 from gateway.domain.pages import Page, PageArguments, connection, page
-from gateway.domain.times import TimeRange, time_range
+from gateway.domain.times import EARLIEST, TimeRange, time_range
 from gateway.errors import BadRequestError
+from gateway.store.event_searches import EventSearch
+from gateway.store.searches import MAX_CANDIDATES, ContactSearch
 from resolvers.contexts import Context
 from resolvers.events import EventFilter, check_names
+from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import sent
 from resolvers.scalars import JSONObject
+from resolvers.totals import counted
 
-strawberry.enum(ContactRole, description="How well a contact is known.")
 MAX_SUMMARY_NAMES = 100
 _AHEAD = timedelta(minutes=10)
+_LEAST_EVENTS = 500  # that one contact of many looks at, where the metadata of its events is asked for
 
 
 @strawberry.input(one_of=True, description="Exactly one key of a contact.")
@@ -80,11 +87,28 @@ async def contact(context: Context, by: ContactKey) -> Document | None:
     return found[0] if found else None
 
 
-async def contacts(context: Context, arguments: PageArguments) -> Document:
-    """A page of all contacts, the newest first."""
-    asked = page(arguments, "contacts", context.principal.workspace_id)
-    rows = await context.store.contacts.page(asked, context.services.clock())
-    return connection(rows, asked, _id)
+async def contacts(
+    context: Context, filter_: ContactFilter | None, sort: ContactSort | None, arguments: PageArguments
+) -> Document:
+    """A page of the contacts of whom the filter holds, the newest first unless another order is asked for."""
+    wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
+    asked = page(arguments, "contacts", context.principal.workspace_id, wanted, sorted_by)
+    order = ContactOrder()
+    if sorted_by:
+        order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
+    search = ContactSearch(context.store, check_filter(wanted), order, context.services.clock())
+    found = await search.page(asked)
+    return counted(connection(found.rows, asked, order.position, found.reached), search.count)
+
+
+async def top_contacts(context: Context, event: str, first: int | None) -> list[Document]:
+    """Those who did something most often: each contact's count and summary, the highest count first."""
+    size = page(PageArguments(first=first), "topContacts").size
+    rows = await context.store.summaries.most_frequent(event, size)
+    return [
+        {"contact_id": row["contact_id"], "summary": row, "count": row["count"], "last_at": row["last_at"]}
+        for row in rows
+    ]
 
 
 async def events(
@@ -93,20 +117,51 @@ async def events(
     """Batch: a page of each contact's timeline, newest first; the last days alone unless the filter says when."""
     page_asked, filter_ = arguments
     wanted = sent(filter_) or {}
-    times = _timeline(wanted, context)
     names = check_names(wanted.get("name"))
-    of_contact = wanted.get("contact_id")
+    metadata = check_metadata_filter(wanted.get("metadata"), "filter.metadata")
+    times = _timeline(wanted, context)
 
     def asked(parent: Document) -> Page:
         return page(page_asked, "Contact.events", parent["_id"], wanted)
 
-    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        ids = [id_ for id_ in ids if of_contact in (None, id_)]
-        return (
-            await context.store.events.pages_of_contacts(ids, of_all, times, names) if ids and not times.empty else {}
+    def search(parent: Document) -> EventSearch:
+        return EventSearch(
+            context.store,
+            times if wanted.get("contact_id") in (None, parent["_id"]) else TimeRange(end=EARLIEST),
+            context.services.clock(),
+            names=names,
+            contact_id=parent["_id"],
+            contact=parent,
+            metadata=metadata,
+            before_sign_up=wanted.get("before_sign_up", False),
+            most=max(_LEAST_EVENTS, MAX_CANDIDATES // len(parents)),
         )
 
-    return await _pages(parents, asked, read, _id)
+    searches = {parent["_id"]: search(parent) for parent in parents}
+
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+        ids = [id_ for id_ in ids if not searches[id_].times.empty]
+        return await context.store.events.pages_of_contacts(ids, of_all, times, names) if ids else {}
+
+    if metadata or wanted.get("before_sign_up"):
+        found: list[Any] = await asyncio.gather(
+            *(_searched(searches[parent["_id"]], asked, parent) for parent in parents)
+        )
+    else:
+        found = await _pages(parents, asked, read, _id)
+    return [
+        one if isinstance(one, BadRequestError) else counted(one, searches[parent["_id"]].count)
+        for parent, one in zip(parents, found, strict=True)
+    ]
+
+
+async def _searched(search: EventSearch, asked: Any, parent: Document) -> Any:
+    try:
+        of_parent = asked(parent)
+    except BadRequestError as error:
+        return error
+    found = await search.page(of_parent)
+    return connection(found.rows, of_parent, _id, found.reached)
 
 
 async def event_summaries(

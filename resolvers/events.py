@@ -6,15 +6,18 @@ from typing import Any
 
 import strawberry
 
+from gateway.domain.conditions import check_metadata_filter
 from gateway.domain.contacts import Document
 from gateway.domain.definitions import build_of
 from gateway.domain.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
 from gateway.domain.pages import PageArguments, connection, page
 from gateway.domain.times import time_range
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
+from gateway.store.event_searches import EventSearch
 from resolvers.contexts import Context
-from resolvers.inputs import TimeFilter, sent
+from resolvers.inputs import AttributeFilter, TimeFilter, sent
 from resolvers.scalars import JSONObject, SafeInt
+from resolvers.totals import counted
 
 MAX_FILTER_NAMES = 50
 MAX_SUMMARIES = 1000
@@ -28,6 +31,14 @@ class EventFilter:
     name: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Any of these names, at most 50.")
     contact_id: strawberry.ID | None = strawberry.UNSET
     occurred_at: TimeFilter | None = strawberry.UNSET
+    before_sign_up: bool | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="true: only what happened before the contact signed up, everything where it never did.",
+    )
+    metadata: list[AttributeFilter] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="All of them, at most 50. Looks at 10,000 events a page: one may come short, with hasNextPage true and a cursor that goes on.",
+    )
 
 
 @strawberry.input(
@@ -113,8 +124,17 @@ async def events(context: Context, filter_: EventFilter | None, arguments: PageA
     now = context.services.clock()
     times = time_range(wanted.get("occurred_at"), now)
     names = check_names(wanted.get("name"))
-    rows = await context.store.events.page(asked, times, now, names=names, contact_id=wanted.get("contact_id"))
-    return connection(rows, asked, lambda row: str(row["_id"]))
+    search = EventSearch(
+        context.store,
+        times,
+        now,
+        names=names,
+        contact_id=wanted.get("contact_id"),
+        metadata=check_metadata_filter(wanted.get("metadata"), "filter.metadata"),
+        before_sign_up=wanted.get("before_sign_up", False),
+    )
+    found = await search.page(asked)
+    return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.reached), search.count)
 
 
 async def contact_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:

@@ -54,3 +54,65 @@ class TimeFilter:
     more_than_minutes_ago: int | None = strawberry.UNSET
     less_than_minutes_ago: int | None = strawberry.UNSET
     known: bool | None = strawberry.field(default=strawberry.UNSET, description="false: no time is known.")
+
+
+@strawberry.input(description="Conditions on a text, ANDed, whatever its case. Nothing known is unlike every text.")
+class StringFilter:
+    """Conditions on a text."""
+
+    eq: str | None = strawberry.UNSET
+    ne: str | None = strawberry.UNSET
+    in_: list[str] | None = strawberry.field(name="in", default=strawberry.UNSET, description="At most 100.")
+    starts_with: str | None = strawberry.UNSET
+    ends_with: str | None = strawberry.UNSET
+    contains: str | None = strawberry.UNSET
+    known: bool | None = strawberry.field(default=strawberry.UNSET, description="false: no text is known.")
+
+
+@strawberry.input(description="Conditions on a whole number, ANDed.")
+class IntFilter:
+    """Conditions on a whole number."""
+
+    eq: int | None = strawberry.UNSET
+    ne: int | None = strawberry.UNSET
+    gt: int | None = strawberry.UNSET
+    gte: int | None = strawberry.UNSET
+    lt: int | None = strawberry.UNSET
+    lte: int | None = strawberry.UNSET
+
+
+@strawberry.input(description="Conditions on a number, ANDed. Nothing known is unlike every number.")
+class FloatFilter:
+    """Conditions on a number."""
+
+    eq: float | None = strawberry.UNSET
+    ne: float | None = strawberry.UNSET
+    gt: float | None = strawberry.UNSET
+    gte: float | None = strawberry.UNSET
+    lt: float | None = strawberry.UNSET
+    lte: float | None = strawberry.UNSET
+
+
+@strawberry.input(description="Conditions on money, ANDed.")
+class MoneyFilter:
+    """Conditions on money."""
+
+    currency: str | None = strawberry.field(default=strawberry.UNSET, description="ISO 4217.")
+    amount_minor: FloatFilter | None = strawberry.field(default=strawberry.UNSET, description="In minor units (cents).")
+
+
+@strawberry.input(
+    description="Conditions on the value of one key, ANDed; with none of them, the key is there. A value of another type does not match."
+)
+class AttributeFilter:
+    """Conditions on one key."""
+
+    key: str
+    string: StringFilter | None = strawberry.field(
+        default=strawberry.UNSET, description="What was sent as text: links, dates and Stripe's ids too."
+    )
+    number: FloatFilter | None = strawberry.UNSET
+    boolean: bool | None = strawberry.UNSET
+    time: TimeFilter | None = strawberry.UNSET
+    money: MoneyFilter | None = strawberry.UNSET
+    link: StringFilter | None = strawberry.field(default=strawberry.UNSET, description="The link's address.")

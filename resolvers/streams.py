@@ -8,12 +8,13 @@ from typing import Any
 import strawberry
 
 from gateway.bus.notices import Notice, Position
+from gateway.domain.conditions import check_metadata_filter, has_metadata
 from gateway.domain.contacts import Document
 from gateway.store.changes import Changes
 from gateway.store.events import Events
 from resolvers.contexts import Context
 from resolvers.events import check_names
-from resolvers.inputs import sent
+from resolvers.inputs import AttributeFilter, sent
 
 
 @strawberry.enum
@@ -39,6 +40,9 @@ class EventStreamFilter:
 
     name: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Any of these names, at most 50.")
     contact_id: strawberry.ID | None = strawberry.UNSET
+    metadata: list[AttributeFilter] | None = strawberry.field(
+        default=strawberry.UNSET, description="All of them, at most 50."
+    )
 
 
 @strawberry.input(description="Conditions on changes of contacts, ANDed.")
@@ -61,6 +65,7 @@ async def event_tracked(
     asked = sent(filter_) or {}
     names = None if asked.get("name") is None else frozenset(check_names(asked["name"]) or ())
     contact_id = asked.get("contact_id")
+    metadata = check_metadata_filter(asked.get("metadata"), "filter.metadata")
 
     def wanted(notice: Notice) -> bool:
         row = notice.document
@@ -68,6 +73,7 @@ async def event_tracked(
             notice.collection == Events.COLLECTION
             and (names is None or row["name"] in names)
             and (contact_id is None or row["contact_id"] == contact_id)
+            and has_metadata(row, metadata, context.services.clock())
         )
 
     def told(notice: Notice) -> Document:

@@ -1,8 +1,12 @@
 """Relay connections, over the dictionaries that `gateway.domain.pages` makes."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import strawberry
+from strawberry import Info, Parent
+
+from resolvers.totals import LARGEST_TOTAL, total_count
+from schema.access import READ
 
 NodeType = TypeVar("NodeType")
 
@@ -32,3 +36,17 @@ class Connection(Generic[NodeType]):
     edges: list[Edge[NodeType]]
     nodes: list[NodeType]
     page_info: PageInfo
+
+
+@strawberry.type(name="Connection")
+class CountedConnection(Connection[NodeType], Generic[NodeType]):
+    """A page of a list that can be counted."""
+
+    @strawberry.field(
+        directives=[READ],
+        description="How many rows the whole list has, counted up to `upTo` (at most 10,000): that very number means at least so many. "
+        "Null where no index tells, and 10,000 were looked at before the end.",
+    )
+    async def total_count(parent: Parent[Any], info: Info, up_to: int | None = LARGEST_TOTAL) -> int | None:  # noqa: N805
+        """How many rows the whole list has."""
+        return await info.context.load(total_count, parent, LARGEST_TOTAL if up_to is None else up_to)

@@ -9,13 +9,14 @@ from strawberry import Info, Parent
 from gateway.domain.contacts import ContactRole, display_name
 from resolvers import contacts
 from resolvers.contacts import ContactKey, UpsertContactInput
-from resolvers.events import EventFilter
+from resolvers.events import EventFilter, contact_of
+from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
-from resolvers.scalars import JSONObject
+from resolvers.scalars import JSONObject, SafeInt
 from schema.access import READ, READ_OWN, TRACK
-from schema.connections import Connection
+from schema.connections import Connection, CountedConnection
 from schema.events import Event, EventSummary
-from schema.nodes import Node
+from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
 SHOWN_ANONYMOUS_IDS = 100
@@ -75,7 +76,7 @@ class Contact(Node):
         after: str | None = strawberry.UNSET,
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
-    ) -> Connection[Event] | None:
+    ) -> CountedConnection[Event] | None:
         """The contact's events."""
         arguments = (page_arguments(first, after, last, before), filter)
         return await info.context.load(contacts.events, parent, arguments)
@@ -103,6 +104,20 @@ class Contact(Node):
         return await info.context.load(contacts.event_summary, parent, name)
 
 
+@strawberry.type(description="How often a contact did something.")
+class ContactEventCount(Stored):
+    """How often a contact did something."""
+
+    summary: EventSummary
+    count: SafeInt
+    last_at: datetime
+
+    @strawberry.field(description="Who did it; null while the contact is being erased.")
+    async def contact(parent: Parent[Any], info: Info) -> Contact | None:  # noqa: N805
+        """Who did it."""
+        return await info.context.load(contact_of, parent)
+
+
 @strawberry.type
 class UpsertContactPayload:
     """The contact as it is now."""
@@ -124,17 +139,32 @@ class ContactQuery:
         """One contact."""
         return await contacts.contact(info.context, by)
 
-    @strawberry.field(directives=[READ], description="All contacts, the newest first.")
+    @strawberry.field(
+        directives=[READ],
+        description="The contacts of whom the filter holds, the newest first unless another order is asked for.",
+    )
     async def contacts(
         self,
         info: Info,
+        filter: ContactFilter | None = strawberry.UNSET,
+        sort: ContactSort | None = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
-    ) -> Connection[Contact] | None:
+    ) -> CountedConnection[Contact] | None:
         """A page of contacts."""
-        return await contacts.contacts(info.context, page_arguments(first, after, last, before))
+        return await contacts.contacts(info.context, filter, sort, page_arguments(first, after, last, before))
+
+    @strawberry.field(
+        directives=[READ],
+        description="Those who did something most often, the highest count first: at most 100, of itself 20.",
+    )
+    async def top_contacts(
+        self, info: Info, event: str, first: int | None = strawberry.UNSET
+    ) -> list[ContactEventCount] | None:
+        """Heavy users of a feature."""
+        return await contacts.top_contacts(info.context, event, None if first is strawberry.UNSET else first)
 
 
 @strawberry.type

@@ -18,7 +18,7 @@ from resolvers.events import (
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
 from schema.access import READ, READ_OWN, TRACK, TRACK_OWN
-from schema.connections import Connection
+from schema.connections import Connection, CountedConnection
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload, user_error
 
@@ -322,7 +322,7 @@ class EventQuery:
         after: str | None = strawberry.UNSET,
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
-    ) -> Connection[Event] | None:
+    ) -> CountedConnection[Event] | None:
         """A page of events."""
         return await events.events(info.context, filter, page_arguments(first, after, last, before))
 

@@ -32,6 +32,7 @@ from graphql import (
 from gateway.domain.pages import DEFAULT_SIZE, LARGEST_SIZE
 from gateway.errors import BadRequestError, ForbiddenError, LimitExceededError
 from gateway.settings import Settings
+from schema.filter_sizes import count_conditions
 
 _REMEMBERED_DOCUMENTS = 1000
 _LONGEST_REMEMBERED = 20_000
@@ -179,7 +180,7 @@ class OperationLimits:
 
 @dataclass(slots=True)
 class _Cost:
-    """How many rows an operation may show: each connection counts its page, times the rows it hangs on."""
+    """How many rows an operation may show: each connection counts its page and its filter's conditions, times the rows it hangs on."""
 
     schema: GraphQLSchema
     fragments: Mapping[str, FragmentDefinitionNode]
@@ -221,7 +222,10 @@ class _Cost:
         rows = times * self._page(node) if type_.name.endswith("Connection") else times
         if "ids" in definition.args:
             rows = times * self._length(node)
+        if type_.name == "ContactEventCount":
+            rows = times * self._page(node)
         own = rows if rows != times or parent is self.schema.query_type else 0
+        own += times * count_conditions(node, self.values)
         return own + self.of(node.selection_set, type_, rows)
 
     def _page(self, node: FieldNode) -> int:

@@ -62,10 +62,13 @@ class Commands(CommandListener):
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.finds: list[dict[str, Any]] = []
 
     def started(self, event: Any) -> None:
         if event.command.get("collection") != "$cmd.aggregate" and event.command.get("aggregate") != 1:
             self.names.append(event.command_name)  # the bus reads its stream all the while, whatever is asked
+            if event.command_name in ("find", "aggregate"):
+                self.finds.append(dict(event.command))
 
     def succeeded(self, event: Any) -> None:
         """Not counted again."""

@@ -55,21 +55,27 @@ def page(arguments: PageArguments, *scope: object) -> Page:
     )
 
 
-def connection(rows: Sequence[Row], asked: Page, position: Callable[[Row], str]) -> Row:
-    """The connection of rows that were read in the page's own direction, up to one more than its size."""
+def connection(rows: Sequence[Row], asked: Page, position: Callable[[Row], str], reached: str | None = None) -> Row:
+    """The connection of rows that were read in the page's own direction, up to one more than its size.
+
+    `reached`: where the reading ended before the page was full; its cursor goes on from there."""
     shown = list(rows[: asked.size])
-    more = len(rows) > asked.size
+    more = len(rows) > asked.size or reached is not None
     if asked.backward:
         shown.reverse()
     edges = [{"cursor": cursor(position(row), asked.scope), "node": row} for row in shown]
+    start, end = (edges[0]["cursor"], edges[-1]["cursor"]) if edges else (None, None)
+    if reached is not None:
+        stopped = cursor(reached, asked.scope)
+        start, end = (stopped, end or stopped) if asked.backward else (start or stopped, stopped)
     return {
         "edges": edges,
         "nodes": shown,
         "page_info": {
             "has_next_page": asked.before is not None if asked.backward else more,
             "has_previous_page": more if asked.backward else asked.after is not None,
-            "start_cursor": edges[0]["cursor"] if edges else None,
-            "end_cursor": edges[-1]["cursor"] if edges else None,
+            "start_cursor": start,
+            "end_cursor": end,
         },
     }
 

@@ -1,18 +1,21 @@
 """Contacts as MongoDB keeps them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.domain.access import Principal
 from gateway.domain.contacts import ContactRef, ContactRole, Draft, IdentityKind, identity
 from gateway.domain.ids import Prefix
+from gateway.domain.narrowing import terms_of
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
 from gateway.store.driver import Document, Operation, Session, TransientError
 from gateway.store.repositories import Repository
+
+_ROWS_AT_ONCE = 1000
 
 
 class Contacts(Repository):
@@ -24,6 +27,11 @@ class Contacts(Repository):
         IndexModel([("workspace_id", ASCENDING), ("identities", ASCENDING)], unique=True, name="identity"),
         IndexModel([("workspace_id", ASCENDING), ("email_lower", ASCENDING)], name="email"),
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="created"),
+        IndexModel([("workspace_id", ASCENDING), ("terms", ASCENDING), ("_id", ASCENDING)], name="terms"),
+        *(
+            IndexModel([("workspace_id", ASCENDING), (field, ASCENDING), ("_id", ASCENDING)], name=f"by_{field}")
+            for field in ("updated_at", "last_seen_at", "name_lower")
+        ),
     )
 
     async def meant_by(self, refs: Iterable[ContactRef], *, may_become_users: bool = False) -> list[Document]:
@@ -54,7 +62,31 @@ class Contacts(Repository):
 
     async def page(self, asked: Page, now: datetime) -> list[Document]:
         """A page of all contacts, the newest first."""
-        return await self._page_by_id([{}], Prefix.CONTACT, asked, TimeRange(), now)
+        return await self.created(asked, TimeRange(), now)
+
+    async def created(self, asked: Page, times: TimeRange, now: datetime, term: str | None = None) -> list[Document]:
+        """A page of the contacts that were created in that time, the newest first; of those with that term if one is given."""
+        filter_ = {} if term is None else {"terms": term}
+        return await self._page_by_id([filter_], Prefix.CONTACT, asked, times, now)
+
+    async def ordered(self, filter_: Document, sort: Mapping[str, int], limit: int) -> list[Document]:
+        """The first contacts of a part of another order; `filter_`: one operator at most, behind equalities of its index."""
+        return await self._find(filter_, sort=sort, limit=limit)
+
+    async def count(self, most: int) -> int:
+        """How many contacts there are, counted up to that many."""
+        return await self._database.count(self.COLLECTION, {"workspace_id": self._workspace_id}, most)
+
+    async def set_terms(self) -> None:
+        """Give every contact what it is found by: those that were stored before it was kept lack it."""
+        after = ""
+        while rows := await self._find({"_id": {"$gt": after}}, sort={"_id": 1}, limit=_ROWS_AT_ONCE):
+            guards = [
+                {"_id": row["_id"], "workspace_id": self._workspace_id, "version": row["version"]} for row in rows
+            ]
+            changes = [{"$set": _found_by(row)} for row in rows]
+            await self._database.bulk(self.COLLECTION, [UpdateOne(*pair) for pair in zip(guards, changes, strict=True)])
+            after = rows[-1]["_id"]
 
     async def save(
         self,
@@ -71,6 +103,8 @@ class Contacts(Repository):
         """
         seen, new, operations = seen or {}, [], []
         for draft in drafts:
+            draft.document.pop("name_lower", None)
+            draft.document.update(_found_by(draft.document))
             if draft.stored is None:
                 new.append(
                     {**draft.document, "version": 1} | ({"last_seen_at": seen[draft.id]} if draft.id in seen else {})
@@ -103,3 +137,9 @@ class Contacts(Repository):
         if not emails:
             return {}
         return {row["_id"]: row for row in await self._find({"email_lower": {"$in": list(emails)}})}
+
+
+def _found_by(contact: Mapping[str, Any]) -> Document:
+    """What filters and sorts find a contact by."""
+    name = contact.get("name")
+    return {"terms": terms_of(contact)} | ({"name_lower": name.lower()} if name else {})

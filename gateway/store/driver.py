@@ -141,10 +141,11 @@ class Database:
                 found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
                 return found
 
-    async def count(self, collection: str, filter_: Filter) -> int:
-        """How many documents match."""
+    async def count(self, collection: str, filter_: Filter, most: int | None = None) -> int:
+        """How many documents match, counted up to that many."""
         async with translated():
-            return int(await self._database[collection].count_documents(filter_))
+            options = {} if most is None else {"limit": most}
+            return int(await self._database[collection].count_documents(filter_, **options))
 
     async def insert(self, collection: str, documents: Sequence[Document], session: Session = None) -> None:
         """Insert them, in order, all or (in a transaction) none; DuplicateError where one is there already."""
@@ -188,6 +189,15 @@ class Database:
         async with translated():
             with pymongo.timeout(_LONG_SECONDS):
                 await self._database[collection].create_indexes(list(indexes))
+
+    async def drop_index(self, collection: str, name: str) -> None:
+        """Remove an index, if it is there."""
+        try:
+            async with translated():
+                await self._database[collection].drop_index(name)
+        except OperationFailure as error:
+            if error.code not in _NO_SUCH_INDEX:
+                raise
 
     async def transaction(self, body: Callable[[Session], Awaitable[None]]) -> None:
         """Run the body in one transaction, once. TransientError: it may or may not have been stored, look before another try."""
@@ -295,6 +305,7 @@ async def translated() -> AsyncIterator[None]:
 
 
 _DUPLICATE = frozenset({11000})
+_NO_SUCH_INDEX = frozenset({26, 27})  # nor such a collection
 # Not found, timed out, stepping down, conflicting, unavailable: codes that ask for another try, with or without a label.
 _TRANSIENT = frozenset(
     {24, 50, 64, 89, 91, 112, 133, 134, 189, 246, 251, 262, 9001, 10107, 11600, 11601, 11602, 13435, 13436}

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from pymongo import ASCENDING, IndexModel, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
-from gateway.domain.ids import Prefix
+from gateway.domain.ids import Prefix, lowest_id
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
 from gateway.store.contacts import Contacts
 from gateway.store.driver import Document, Operation, Session
 from gateway.store.repositories import Repository, id_bounds
+
+_ALL = 2**31 - 1
 
 
 class Events(Repository):
@@ -67,6 +69,37 @@ class Events(Repository):
             contact_ids, match, sort, asked.limit, foreign="contact_id", parent_collection=Contacts.COLLECTION
         )
 
+    async def of_contacts(
+        self, contact_ids: Sequence[str], name: str, times: TimeRange, *, metadata: bool
+    ) -> dict[str, list[Document]]:
+        """Each contact's events of that name in that time: their times, and what else is needed to look at their metadata."""
+        match = {"_id": id_bounds(Prefix.EVENT, Page(1, False, None, None, ""), times), "name": name}
+        return await self._pages_of_children(
+            contact_ids,
+            match,
+            {"_id": 1},
+            _ALL,
+            foreign="contact_id",
+            parent_collection=Contacts.COLLECTION,
+            fields=["contact_id", "occurred_at", *(("metadata", "metadata_json") if metadata else ())],
+        )
+
+    async def count(
+        self, times: TimeRange, most: int, *, names: Sequence[str] | None = None, contact_id: str | None = None
+    ) -> int:
+        """How many events of the workspace, or of one contact, there are in that time, counted up to that many."""
+        bounds = {"$gte": lowest_id(Prefix.EVENT, times.start), "$lt": lowest_id(Prefix.EVENT, times.end)}
+        own = {} if contact_id is None else {"contact_id": contact_id}
+        total = 0
+        if self._token is not None and contact_id != self._token.contact_id:
+            return total
+        for name in [None] if names is None else dict.fromkeys(names):
+            if total < most and not times.empty:
+                named = {} if name is None else {"name": name}
+                filter_ = {**own, **named, "_id": bounds, "workspace_id": self._workspace_id}
+                total += await self._database.count(self.COLLECTION, filter_, most - total)
+        return total
+
     async def metadata_types(self) -> dict[str, dict[str, list[str]]]:
         """The types that each metadata key ever had, by the events' name and the key."""
         entry = {"name": "$name", "key": "$metadata.key", "type": "$metadata.type"}
@@ -109,8 +142,32 @@ class EventSummaries(Repository):
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING), ("name", ASCENDING)], name="contact"),
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="workspace"),
-        IndexModel([("workspace_id", ASCENDING), ("name", ASCENDING)], name="name"),
+        IndexModel([("workspace_id", ASCENDING), ("name", ASCENDING), ("contact_id", ASCENDING)], name="name_contact"),
+        IndexModel(
+            [
+                ("workspace_id", ASCENDING),
+                ("name", ASCENDING),
+                ("count", DESCENDING),
+                ("contact_id", ASCENDING),
+            ],
+            name="name_count",
+        ),
     )
+
+    async def of_name(self, name: str, asked: Page, times: TimeRange, now: datetime) -> list[Document]:
+        """A page of the summaries of that name whose contacts were created in that time, the newest contact first."""
+        return await self._page_by_id([{"name": name}], Prefix.CONTACT, asked, times, now, "contact_id")
+
+    async def contacts_of_frequent(self, name: str, least: int, limit: int) -> list[str]:
+        """The contacts whose summary of that name counts at least so many, the highest count first."""
+        # One exclusive bound: an inclusive one in the middle of an index hides rows from an embedded server.
+        filter_ = {"name": name, "count": {"$gt": least - 1}}
+        rows = await self._find(filter_, sort={"count": -1, "contact_id": 1}, limit=limit)
+        return [row["contact_id"] for row in rows]
+
+    async def most_frequent(self, name: str, limit: int) -> list[Document]:
+        """The summaries of that name with the highest counts, the highest first; of equal ones that of the oldest contact."""
+        return await self._find({"name": name}, sort={"count": -1, "contact_id": 1}, limit=limit)
 
     async def add(self, tallies: Iterable[Document], session: Session) -> None:
         """Add what was counted; a summary that is not there yet begins with it."""

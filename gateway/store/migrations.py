@@ -14,7 +14,9 @@ import tenacity
 
 from gateway.domain.clocks import Clock
 from gateway.errors import StartupError, UnavailableError
+from gateway.store.contacts import Contacts
 from gateway.store.driver import Database, DuplicateError
+from gateway.store.events import EventSummaries
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.stores import REPOSITORIES
 from gateway.store.workspaces import Keys, Workspaces
@@ -42,9 +44,18 @@ async def build_indexes(database: Database) -> None:
         await database.create_indexes(collection, indexes)
 
 
+async def find_contacts_by_terms(database: Database) -> None:
+    """Give contacts what filters find them by, and leave the index that a longer one replaces."""
+    await build_indexes(database)
+    for workspace in await Workspaces(database).all():
+        await Contacts(database, workspace["_id"]).set_terms()
+    await database.drop_index(EventSummaries.COLLECTION, "name")
+
+
 MIGRATIONS = (
     Migration(1, "collections and indexes", build_indexes),
     Migration(2, "values of events, totals by name", build_indexes),
+    Migration(3, "contacts by terms, summaries by count", find_contacts_by_terms),
 )
 
 

@@ -48,21 +48,27 @@ class Repository:
         return self.OWNER is not None and row.get(self.OWNER) == token.contact_id
 
     async def _page_by_id(
-        self, filters: Sequence[Mapping[str, Any]], prefix: Prefix, asked: Page, times: TimeRange, now: datetime
+        self,
+        filters: Sequence[Mapping[str, Any]],
+        prefix: Prefix,
+        asked: Page,
+        times: TimeRange,
+        now: datetime,
+        field: str = "_id",
     ) -> list[Document]:
         """The page's rows in its direction, of any of the filters: read in windows that widen until it is full.
 
-        Each filter is on equality, and with `_id` behind it on an index; no row matches two of them.
+        Each filter is on equality, and with the ids' field behind it on an index; no row matches two of them.
         """
         rows: list[Document] = []
         direction = 1 if asked.backward else -1
         for start, end in _windows(prefix, *_bounds(prefix, asked, times), asked.backward, now):
             if len(rows) >= asked.limit:
                 break
-            bounds = {"_id": {"$gte": start, "$lt": end}}
-            options = {"sort": {"_id": direction}, "limit": asked.limit - len(rows)}
+            bounds = {field: {"$gte": start, "$lt": end}}
+            options = {"sort": {field: direction}, "limit": asked.limit - len(rows)}
             found = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
-            rows += sorted(itertools.chain(*found), key=operator.itemgetter("_id"), reverse=not asked.backward)
+            rows += sorted(itertools.chain(*found), key=operator.itemgetter(field), reverse=not asked.backward)
         return rows[: asked.limit]
 
     async def _pages_of_children(
@@ -74,11 +80,18 @@ class Repository:
         *,
         foreign: str,
         parent_collection: str,
+        fields: Sequence[str] = (),
     ) -> dict[str, list[Document]]:
-        """The first rows of each parent, in one read: an indexed, limited lookup per parent inside the server."""
+        """The first rows of each parent (of them those fields, if any are named), in one read: an indexed, limited
+        lookup per parent inside the server."""
         if self._token is not None:
             parents = [parent for parent in parents if parent == self._token.contact_id]
-        pipeline = [{"$match": {"workspace_id": self._workspace_id, **match}}, {"$sort": dict(sort)}, {"$limit": limit}]
+        pipeline: list[Document] = [
+            {"$match": {"workspace_id": self._workspace_id, **match}},
+            {"$sort": dict(sort)},
+            {"$limit": limit},
+            *([{"$project": dict.fromkeys(fields, 1)}] if fields else []),
+        ]
         found = await self._database.aggregate(
             parent_collection,
             [

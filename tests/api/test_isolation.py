@@ -81,6 +81,9 @@ CASES = {
     "Query.contacts": Case(
         "{ contacts(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
     ),
+    "Query.topContacts": Case(
+        '{ topContacts(event: "did") { count contact { id } } }', READ, lambda _: {}, lambda found, _: found == []
+    ),
     "Query.event": Case(
         "query($id: ID!) { event(id: $id) { id } }", READ, lambda ids: {"id": ids.event}, lambda found, _: found is None
     ),

@@ -88,6 +88,23 @@ async def test_what_is_tracked_arrives_in_order_and_again_from_a_cursor(workspac
         assert await socket.next() == {"type": "pong"}
 
 
+async def test_metadata_of_what_is_tracked_can_be_asked_for(workspace: Any) -> None:
+    wanted = [{"key": "price", "money": {"amountMinor": {"gt": 100}}}, {"key": "at", "time": {"lessThanDaysAgo": 1}}]
+    async with opened(workspace.gateway.url) as socket:
+        await socket.init(workspace.key)
+        cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
+        await socket.subscribe("1", TRACKED, filter={"metadata": wanted}, after=cursor)
+        ids = []
+        for amount, at in ((100, "2999-01-01"), (101, "1999-01-01"), (102, "2999-01-01"), (103, "2999-01-01")):
+            metadata = {"price": {"amount": amount, "currency": "EUR"}, "at": f"{at}T00:00:00Z"}
+            ids += [(await workspace.track({**event(0), "metadata": metadata}))["results"][0]["eventId"]]
+        seen = [await socket.next() for _ in ids[2:]]
+        assert [message["payload"]["data"]["eventTracked"]["event"]["id"] for message in seen] == ids[2:]
+        await socket.subscribe("2", TRACKED, filter={"metadata": [{"key": "k"}] * 51})
+        message = await socket.next()
+        assert "more than the 50 conditions" in str(message["payload"])
+
+
 async def test_contacts_that_change_are_told_and_a_visit_is_no_change(workspace: Any) -> None:
     query = "subscription { contactChanged { kind matches contactId contact { name } } }"
     async with opened(workspace.gateway.url) as socket:

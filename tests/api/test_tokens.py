@@ -35,6 +35,7 @@ READS = {
 }
 REFUSED = {
     "contacts": "{ contacts(first: 1) { nodes { id } } }",
+    "topContacts": '{ topContacts(event: "did") { count } }',
     "events": "{ events(first: 1) { nodes { id } } }",
     "eventDefinitions": "{ eventDefinitions(first: 1) { nodes { id } } }",
     "importEventSummaries": "mutation($id: ID!) { importEventSummaries(input: {contact: {id: $id}, summaries: "
@@ -74,7 +75,7 @@ TrackEventsPayload.accepted TrackEventsPayload.duplicates TrackEventsPayload.rej
 TrackEventsPayload.userErrors TrackEventResult.duplicate TrackEventResult.error TrackEventResult.eventId
 TrackEventResult.index UserError.code UserError.message UserError.path
 """
-HIDDEN = "Contact.customAttributes Contact.tags Event.definition EventSummary.definition EventSummary.values"
+HIDDEN = "Contact.customAttributes Contact.tags Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
 NODES = ("Contact", "Event", "EventSummary", "Viewer", "Workspace")
 

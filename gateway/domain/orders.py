@@ -1,0 +1,92 @@
+"""Orders of contacts: which comes first, where one lies in a list, and nulls last either way."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cmp_to_key
+from typing import Any
+
+Place = tuple[Any, str]
+
+
+class Direction(StrEnum):
+    """Which end of a list comes first."""
+
+    ASC = "ASC"
+    DESC = "DESC"
+
+
+class ContactSortKey(StrEnum):
+    """What contacts are sorted by."""
+
+    CREATED_AT = "CREATED_AT"
+    UPDATED_AT = "UPDATED_AT"
+    LAST_SEEN_AT = "LAST_SEEN_AT"
+    NAME = "NAME"
+
+
+_FIELDS = {
+    ContactSortKey.CREATED_AT: "_id",  # an id encodes when the contact was created
+    ContactSortKey.UPDATED_AT: "updated_at",
+    ContactSortKey.LAST_SEEN_AT: "last_seen_at",
+    ContactSortKey.NAME: "name_lower",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContactOrder:
+    """One order; contacts that are equal in it go by their ids, in the same direction."""
+
+    key: ContactSortKey = ContactSortKey.CREATED_AT
+    descending: bool = True
+
+    @property
+    def field(self) -> str:
+        """The field that it goes by."""
+        return _FIELDS[self.key]
+
+    @property
+    def by_id(self) -> bool:
+        """Whether it is the order of ids."""
+        return self.key is ContactSortKey.CREATED_AT
+
+    @property
+    def lowest(self) -> Any:
+        """What every value of the field lies above."""
+        return "" if self.key is ContactSortKey.NAME else datetime.min
+
+    def place(self, row: Mapping[str, Any]) -> Place:
+        """Where a contact lies: its value, and its id."""
+        return row.get(self.field), str(row["_id"])
+
+    def position(self, row: Mapping[str, Any]) -> str:
+        """The same as a text."""
+        if self.by_id:
+            return str(row["_id"])
+        value, id_ = self.place(row)
+        return json.dumps([value.isoformat() if isinstance(value, datetime) else value, id_], ensure_ascii=False)
+
+    def read(self, position: str | None) -> Place | None:
+        """The place that a text names."""
+        if position is None or self.by_id:
+            return None if position is None else (position, position)
+        value, id_ = json.loads(position)
+        return (datetime.fromisoformat(value) if value and self.key is not ContactSortKey.NAME else value), id_
+
+    def precedes(self, one: Place, other: Place) -> bool:
+        """Whether one comes before the other."""
+        if (one[0] is None) != (other[0] is None):
+            return other[0] is None
+        if one[0] == other[0]:
+            return one[1] != other[1] and (one[1] > other[1]) == self.descending
+        return bool(one[0] > other[0]) == self.descending
+
+    def sorted(self, rows: Iterable[dict[str, Any]], *, backward: bool = False) -> list[dict[str, Any]]:
+        """The contacts in this order, or in the opposite one."""
+
+        def compare(one: dict[str, Any], other: dict[str, Any]) -> int:
+            return -1 if self.precedes(self.place(one), self.place(other)) else 1
+
+        return sorted(rows, key=cmp_to_key(compare), reverse=backward)
