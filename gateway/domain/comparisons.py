@@ -20,29 +20,37 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "lte": operator.le,
 }
 _TEXT: dict[str, Callable[[str, Any], bool]] = {
-    "eq": lambda text, asked: text == asked.lower(),
-    "in": lambda text, asked: text in {one.lower() for one in asked},
-    "startsWith": lambda text, asked: text.startswith(asked.lower()),
-    "endsWith": lambda text, asked: text.endswith(asked.lower()),
-    "contains": lambda text, asked: asked.lower() in text,
+    "eq": operator.eq,
+    "in": lambda text, asked: text in asked,
+    "starts_with": str.startswith,
+    "ends_with": str.endswith,
+    "contains": lambda text, asked: asked in text,
 }
-_TEXT_NAMES = {"eq": "eq", "in": "in", "starts_with": "startsWith", "ends_with": "endsWith", "contains": "contains"}
+
+
+def lowered(asked: Asked) -> dict[str, Any]:
+    """A StringFilter with its texts in lower case, once for all that are compared with it."""
+
+    def lower(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.lower()
+        return frozenset(one.lower() for one in value) if isinstance(value, list) else value
+
+    return {name: lower(value) for name, value in asked.items()}
 
 
 def texts_match(asked: Asked, texts: Collection[str]) -> bool:
-    """Whether one of the texts is as a StringFilter asks, whatever its case; `ne`: none of them is that text."""
-    lowered = [text.lower() for text in texts]
-    if asked.get("known", bool(lowered)) != bool(lowered) or ("ne" in asked and asked["ne"].lower() in lowered):
+    """Whether one of the texts is as a lowered StringFilter asks, whatever its case; `ne`: none of them is that text."""
+    small = [text.lower() for text in texts]
+    if asked.get("known", bool(small)) != bool(small) or asked.get("ne") in small:
         return False
-    wanted = [(_TEXT[public], asked[name]) for name, public in _TEXT_NAMES.items() if name in asked]
-    return not wanted or any(all(holds(text, value) for holds, value in wanted) for text in lowered)
+    wanted = [(holds, asked[name]) for name, holds in _TEXT.items() if name in asked]
+    return not wanted or any(all(holds(text, value) for holds, value in wanted) for text in small)
 
 
 def equal_texts(asked: Asked) -> list[str] | None:
-    """The texts of which a value must have one, in lower case; None where a StringFilter does not name them."""
-    if "eq" in asked:
-        return [asked["eq"].lower()]
-    return sorted({text.lower() for text in asked["in"]}) if "in" in asked else None
+    """The texts of which a value must have one; None where a lowered StringFilter does not name them."""
+    return [asked["eq"]] if "eq" in asked else sorted(asked["in"]) if "in" in asked else None
 
 
 def number_matches(asked: Asked, number: float | None) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.domain.comparisons import (
     Asked,
     AttributeTest,
+    lowered,
     number_matches,
     texts_match,
     time_bounds,
@@ -306,7 +307,7 @@ class _Reader:
             return RoleCondition(value)
         if name in TIME_FIELDS:
             return TimeCondition(name, value)
-        return TextCondition(name, _check_texts(value, path))
+        return TextCondition(name, _texts(value, path))
 
     def _event(self, sent: Mapping[str, Any], path: str) -> EventCondition:
         self._count(path)
@@ -321,9 +322,8 @@ class _Reader:
 
     def _attribute(self, sent: Mapping[str, Any], path: str) -> AttributeTest:
         self._count(path)
-        for name in ("string", "link"):
-            _check_texts(sent.get(name, {}), f"{path}.{name}")
-        return AttributeTest(sent["key"], {name: value for name, value in sent.items() if name != "key"})
+        texts = {name: _texts(sent[name], f"{path}.{name}") for name in ("string", "link") if name in sent}
+        return AttributeTest(sent["key"], {name: value for name, value in {**sent, **texts}.items() if name != "key"})
 
     def _count(self, path: str) -> None:
         self.conditions += 1
@@ -333,10 +333,10 @@ class _Reader:
             )
 
 
-def _check_texts(asked: Asked, path: str) -> Asked:
+def _texts(asked: Asked, path: str) -> Asked:
     if len(asked.get("in", ())) > MAX_TEXTS:
         raise BadRequestError(f"{path}.in has {len(asked['in'])} texts, and {MAX_TEXTS} are allowed.")
-    return asked
+    return lowered(asked)
 
 
 def _public(name: str) -> str:

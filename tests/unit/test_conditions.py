@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.comparisons import number_matches, texts_match, time_matches
+from gateway.domain.comparisons import lowered, number_matches, texts_match, time_matches
 from gateway.domain.conditions import Facts, check_filter
 from gateway.domain.narrowing import Narrowing, Width, created_within, narrowing, often_done, terms_of
 from gateway.domain.times import EARLIEST, LATEST, TimeRange
@@ -74,7 +74,7 @@ def test_times(asked: Any, at: datetime | None, expected: bool) -> None:
     ],
 )
 def test_texts(asked: Any, texts: list[str], expected: bool) -> None:
-    assert texts_match(asked, texts) is expected
+    assert texts_match(lowered(asked), texts) is expected
 
 
 def test_numbers() -> None:
