@@ -19,6 +19,7 @@ from gateway.services.events import EventService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import RateLimitStore, Settings
@@ -109,6 +110,7 @@ def assemble(settings: Settings, database: Database, clock: Clock, minter: Minte
         store=store,
         events=events,
         contacts=contacts,
+        tags=TagService(store, clock, minter, events.turn),
         tokens=TokenService(contacts, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),

@@ -15,6 +15,7 @@ from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
 from gateway.services.rate_limits import RateLimits
+from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
@@ -32,6 +33,7 @@ class Services:
     store: Store
     events: EventService
     contacts: ContactService
+    tags: TagService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

@@ -95,6 +95,15 @@ def check_key(kind: IdentityKind, value: str) -> str:
     return text
 
 
+def unknown_contact(contact_id: str, *path: str) -> UserProblem:
+    """That no contact has that id."""
+    return UserProblem(
+        ErrorCode.NOT_FOUND,
+        f"There is no contact with the id '{contact_id}': it was deleted, or never was there.",
+        path,
+    )
+
+
 def new_contact(contact_id: str, workspace_id: str, now: datetime) -> Document:
     """A contact of whom nothing is known yet."""
     return {

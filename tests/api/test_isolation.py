@@ -121,6 +121,18 @@ CASES = {
         lambda ids: {"c": ids.contact},
         refused,
     ),
+    "Mutation.tagContact": Case(
+        'mutation($c: ID!) { tagContact(input: {contactId: $c, tags: ["a"]}) { contact { id } userErrors { code } } }',
+        TRACK,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.untagContact": Case(
+        'mutation($c: ID!) { untagContact(input: {contactId: $c, tags: ["a"]}) { contact { id } userErrors { code } } }',
+        TRACK,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,

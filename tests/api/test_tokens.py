@@ -40,6 +40,8 @@ REFUSED = {
     "importEventSummaries": "mutation($id: ID!) { importEventSummaries(input: {contact: {id: $id}, summaries: "
     '[{name: "did", count: 5, firstAt: "2026-01-01T00:00:00Z", lastAt: "2026-02-01T00:00:00Z"}]}) { summaries { id } } }',
     "describeEvent": 'mutation { describeEvent(input: {name: "did", archived: true}) { definition { id } } }',
+    "tagContact": 'mutation($id: ID!) { tagContact(input: {contactId: $id, tags: ["a"]}) { contact { id } } }',
+    "untagContact": 'mutation($id: ID!) { untagContact(input: {contactId: $id, tags: ["a"]}) { contact { id } } }',
     "upsertContact": 'mutation($id: ID!) { upsertContact(input: {id: $id, name: "Changed"}) { contact { id } } }',
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
