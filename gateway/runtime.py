@@ -16,6 +16,7 @@ from gateway.domain.tokens import TokenSigner
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
+from gateway.services.merges import MergeService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
@@ -111,6 +112,7 @@ def assemble(settings: Settings, database: Database, clock: Clock, minter: Minte
         events=events,
         contacts=contacts,
         tags=TagService(store, clock, minter, events.turn),
+        merges=MergeService(store, settings, clock, minter, events.turn),
         tokens=TokenService(contacts, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),

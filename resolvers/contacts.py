@@ -8,6 +8,7 @@ import strawberry
 
 from gateway.domain.contacts import ContactRole, Document, IdentityKind, identity
 from gateway.domain.events import summary_id_of
+from gateway.domain.merges import ids_of
 from gateway.domain.pages import Page, PageArguments, connection, page
 from gateway.domain.times import TimeRange, time_range
 from gateway.errors import BadRequestError
@@ -100,8 +101,10 @@ async def events(
     def asked(parent: Document) -> Page:
         return page(page_asked, "Contact.events", parent["_id"], wanted)
 
+    named = {parent["_id"]: ids_of(parent) for parent in parents}
+
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        ids = [id_ for id_ in ids if of_contact in (None, id_)]
+        ids = [id_ for id_ in ids if of_contact is None or of_contact in named[id_]]
         return (
             await context.store.events.pages_of_contacts(ids, of_all, times, names) if ids and not times.empty else {}
         )

@@ -14,6 +14,7 @@ from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService
+from gateway.services.merges import MergeService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
@@ -34,6 +35,7 @@ class Services:
     events: EventService
     contacts: ContactService
     tags: TagService
+    merges: MergeService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

@@ -1,9 +1,12 @@
-"""How contacts are tagged."""
+"""How contacts are tagged, and become one when they turn out to be one person."""
+
+from datetime import datetime
 
 import strawberry
 
 from gateway.domain.contacts import Document
 from resolvers.contexts import Context
+from resolvers.inputs import sent
 
 
 @strawberry.input
@@ -22,6 +25,27 @@ class UntagContactInput:
     tags: list[str] = strawberry.field(description="At most 100.")
 
 
+@strawberry.input(
+    description="Somebody signs in: the browser's anonymousId, and the externalId of whoever it is. Omitted: left alone; null: cleared."
+)
+class IdentifyContactInput:
+    """Who an anonymous contact is."""
+
+    anonymous_id: str
+    external_id: str
+    email: str | None = strawberry.UNSET
+    name: str | None = strawberry.UNSET
+    signed_up_at: datetime | None = strawberry.UNSET
+
+
+@strawberry.input(description="A VISITOR or LEAD into a USER, or a VISITOR into a LEAD.")
+class MergeContactsInput:
+    """Which contact takes over which."""
+
+    from_: strawberry.ID = strawberry.field(name="from", description="Whose id leads to the other from now on.")
+    into: strawberry.ID = strawberry.field(description="Who stays.")
+
+
 async def tag(context: Context, input_: TagContactInput) -> Document:
     """The payload of `tagContact`."""
     changed = await context.services.tags.tag(context.principal.workspace_id, input_.contact_id, input_.tags)
@@ -32,3 +56,17 @@ async def untag(context: Context, input_: UntagContactInput) -> Document:
     """The payload of `untagContact`."""
     changed = await context.services.tags.untag(context.principal.workspace_id, input_.contact_id, input_.tags)
     return {"contact": changed if await context.may_read() else None}
+
+
+async def identify(context: Context, input_: IdentifyContactInput) -> Document:
+    """The payload of `identifyContact`."""
+    values = sent(input_, nulls=True)
+    contact, merged = await context.services.merges.identify(context.principal.workspace_id, values)
+    return {"contact": contact if await context.may_read() else None, "merged": merged}
+
+
+async def merge(context: Context, input_: MergeContactsInput) -> Document:
+    """The payload of `mergeContacts`."""
+    workspace_id = context.principal.workspace_id
+    contact, moved = await context.services.merges.merge(workspace_id, input_.from_, input_.into)
+    return {"contact": contact if await context.may_read() else None, "moved_events": moved}

@@ -1,11 +1,12 @@
-"""Who a contact is: how contacts are tagged."""
+"""Who a contact is: tags, signing in, and contacts that turn out to be one person."""
 
 import strawberry
 from strawberry import Info
 
 from resolvers import identities
-from resolvers.identities import TagContactInput, UntagContactInput
-from schema.access import TRACK
+from resolvers.identities import IdentifyContactInput, MergeContactsInput, TagContactInput, UntagContactInput
+from resolvers.scalars import SafeInt
+from schema.access import ADMIN, TRACK
 from schema.contacts import Contact
 from schema.problems import UserError, payload
 
@@ -29,6 +30,26 @@ class UntagContactPayload:
 
 
 @strawberry.type
+class IdentifyContactPayload:
+    """Whoever signed in."""
+
+    contact: Contact | None = strawberry.field(description=_HIDDEN)
+    merged: bool = strawberry.field(description="Whether this call merged an anonymous contact into another one.")
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class MergeContactsPayload:
+    """The contact that stays, as it is now."""
+
+    contact: Contact | None = strawberry.field(description=_HIDDEN)
+    moved_events: SafeInt = strawberry.field(
+        description="How many events came along by this call; 0 where these contacts had been merged before."
+    )
+    user_errors: list[UserError]
+
+
+@strawberry.type
 class IdentityMutation:
     """The root fields that say who a contact is."""
 
@@ -43,3 +64,21 @@ class IdentityMutation:
     async def untag_contact(self, info: Info, input: UntagContactInput) -> UntagContactPayload | None:
         """Remove tags."""
         return await payload(identities.untag, info, input, contact=None)
+
+    @strawberry.mutation(
+        directives=[TRACK],
+        description="At the moment of signing in: the VISITOR or LEAD with that anonymousId becomes the USER with that externalId, "
+        "or is merged into it where there is one. A USER stays who it is: on a shared computer the anonymousId stays with whoever had it first.",
+    )
+    async def identify_contact(self, info: Info, input: IdentifyContactInput) -> IdentifyContactPayload | None:
+        """Say who an anonymous contact is."""
+        return await payload(identities.identify, info, input, contact=None, merged=False)
+
+    @strawberry.mutation(
+        directives=[ADMIN],
+        description="Make two contacts one, at once and for ever: events, summaries, tags, anonymous ids, and the facts that the one that stays lacks. "
+        "The other's id leads to it from now on.",
+    )
+    async def merge_contacts(self, info: Info, input: MergeContactsInput) -> MergeContactsPayload | None:
+        """Merge two contacts."""
+        return await payload(identities.merge, info, input, contact=None, moved_events=0)

@@ -215,4 +215,4 @@ PUBLIC_NAMES: dict[str, str] = {
     IdentityKind.EMAIL: "email",
     IdentityKind.ANONYMOUS: "anonymousId",
 }
-_SILENT = frozenset({"last_seen_at", "updated_at", "identities", "email_lower", "version"})
+_SILENT = frozenset({"last_seen_at", "updated_at", "identities", "email_lower", "version", "contact_ids"})

@@ -100,7 +100,7 @@ class Directory:
         attached = dict(document, anonymous_ids=list(document["anonymous_ids"]))
         _add(attached, kind, value)
         attached["role"] = raised_role(attached).value
-        if self._users_email_taken(attached, draft):
+        if self.users_email_taken(attached, draft):
             return
         document.update(attached)
         self.settle(draft)
@@ -111,7 +111,8 @@ class Directory:
         taken = identity(kind, value) in self._by_identity
         return taken or (kind is IdentityKind.EMAIL and bool(self._by_email.get(value.lower())))
 
-    def _users_email_taken(self, document: Document, draft: Draft) -> bool:
+    def users_email_taken(self, document: Document, draft: Draft) -> bool:
+        """Whether that contact is a USER with the e-mail of another one."""
         if document["role"] != ContactRole.USER or not document.get("email"):
             return False
         return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft

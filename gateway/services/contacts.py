@@ -203,7 +203,7 @@ def _check_count(count: int) -> int:
 
 
 async def _first_result(store: WorkspaceStore, before: Document) -> tuple[Document, bool]:
-    contact = (await store.contacts.by_ids([before["contact_id"]])).get(before["contact_id"])
+    contact = (await store.contacts.of_ids([before["contact_id"]])).get(before["contact_id"])
     if contact is None:
         raise UserProblem(
             ErrorCode.NOT_FOUND,

@@ -91,7 +91,45 @@ async def contained_in(store: WorkspaceStore, batch: Batch, session: Session) ->
     for repository in (store.events, store.summaries, store.changes):
         rows = batch.all_of(repository.COLLECTION, store.workspace_id)
         found |= (await repository.by_ids([row["_id"] for row in rows], session)).keys()
-    return found
+    return found | _outlived(store.workspace_id, batch, found)
+
+
+def _outlived(workspace_id: str, batch: Batch, found: set[str]) -> set[str]:
+    """What the snapshot lacks because a merge that it has took it away: the summaries of the contact that went."""
+    gone = {line["merged_id"] for line in _merges(workspace_id, batch) if line["_id"] in found}
+    summaries = batch.all_of(EventSummaries.COLLECTION, workspace_id)
+    return {row["_id"] for row in summaries if row["contact_id"] in gone}
+
+
+def _merges(workspace_id: str, batch: Batch) -> list[Document]:
+    rows = batch.all_of(Changes.COLLECTION, workspace_id)
+    return [row for row in rows if row["subject"] == "summaries" and row["kind"] == "MERGED"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Whose summaries are whose after the merges of a batch: by the id of each contact that went, who has them now."""
+
+    workspace_id: str
+    survivors: dict[str, str]
+
+    @classmethod
+    def of(cls, workspace_id: str, batch: Batch) -> "Moves":
+        """What the batch tells, in its order: who took over one that was then taken over itself has nothing."""
+        survivors: dict[str, str] = {}
+        for line in _merges(workspace_id, batch):
+            gone, survivor = line["merged_id"], line["contact_id"]
+            survivors = {id_: survivor if now == gone else now for id_, now in survivors.items()} | {gone: survivor}
+        return cls(workspace_id, survivors)
+
+    def counted(self, name: str, contact_id: str) -> tuple[str, str]:
+        """The summary that counts for that contact now, and whose it is."""
+        now = self.survivors.get(contact_id, contact_id)
+        return summary_id_of(self.workspace_id, now, name), now
+
+    def emptied(self, name: str) -> list[str]:
+        """The summaries of that name whose values go to others."""
+        return [summary_id_of(self.workspace_id, id_, name) for id_ in self.survivors]
 
 
 def counted_values(workspace_id: str, name: str, found: Iterable[Document]) -> list[ValueCount]:
@@ -108,18 +146,28 @@ def counted_values(workspace_id: str, name: str, found: Iterable[Document]) -> l
 async def value_operations(store: WorkspaceStore, batch: Batch, builds: Iterable[Build]) -> list[Operation]:
     """What a batch adds to the counted values of the names that have a build."""
     operations: list[Operation] = []
+    moves = Moves.of(store.workspace_id, batch)
     for build in builds:
         rows = batch.all_of(Events.COLLECTION, store.workspace_id)
         mine = [row for row in rows if row["name"] == build.name and batch.counts_value(row)]
-        lines = merged(_told(row, build) for row in mine if _value(row, build.key) is not None)
+        told = [_told(row, build, moves) for row in mine if _value(row, build.key) is not None]
+        moving = await store.values.of_summaries(moves.emptied(build.name), build.id)
+        lines = merged([*told, *(_moved(row, moves) for row in moving)])
         operations += [store.values.adding(build, line) for line in await _with_room(store, build, lines)]
+        if moving:
+            operations.append(store.values.removing([row["_id"] for row in moving]))
     return operations
 
 
-def _told(event: Document, build: Build) -> ValueCount:
-    summary_id = summary_id_of(event["workspace_id"], event["contact_id"], event["name"])
+def _told(event: Document, build: Build, moves: Moves) -> ValueCount:
+    summary_id, contact_id = moves.counted(event["name"], event["contact_id"])
     at = event["occurred_at"]
-    return ValueCount(summary_id, event["contact_id"], _value(event, build.key), 1, at, at)
+    return ValueCount(summary_id, contact_id, _value(event, build.key), 1, at, at)
+
+
+def _moved(row: Document, moves: Moves) -> ValueCount:
+    summary_id, contact_id = moves.counted(row["name"], row["contact_id"])
+    return ValueCount(summary_id, contact_id, row.get("value"), row["count"], row["first_at"], row["last_at"])
 
 
 def _value(event: Document, key: str) -> str | None:
