@@ -13,6 +13,7 @@ from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
+from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
 from gateway.services.rate_limits import RateLimits
@@ -36,6 +37,7 @@ class Services:
     contacts: ContactService
     tags: TagService
     merges: MergeService
+    erasures: ErasureService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

@@ -1,4 +1,4 @@
-"""How contacts are tagged, and become one when they turn out to be one person."""
+"""How contacts are tagged, become one when they turn out to be one person, and are erased."""
 
 from datetime import datetime
 
@@ -46,6 +46,13 @@ class MergeContactsInput:
     into: strawberry.ID = strawberry.field(description="Who stays.")
 
 
+@strawberry.input
+class DeleteContactInput:
+    """Who is to be erased."""
+
+    id: strawberry.ID
+
+
 async def tag(context: Context, input_: TagContactInput) -> Document:
     """The payload of `tagContact`."""
     changed = await context.services.tags.tag(context.principal.workspace_id, input_.contact_id, input_.tags)
@@ -70,3 +77,8 @@ async def merge(context: Context, input_: MergeContactsInput) -> Document:
     workspace_id = context.principal.workspace_id
     contact, moved = await context.services.merges.merge(workspace_id, input_.from_, input_.into)
     return {"contact": contact if await context.may_read() else None, "moved_events": moved}
+
+
+async def delete(context: Context, input_: DeleteContactInput) -> Document:
+    """The payload of `deleteContact`."""
+    return {"deleted_id": await context.services.erasures.delete(context.principal.workspace_id, input_.id)}

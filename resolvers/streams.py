@@ -32,6 +32,7 @@ class ContactChange(StrEnum):
     CREATED = "CREATED"
     UPDATED = "UPDATED"
     MERGED = "MERGED"
+    DELETED = "DELETED"
     CHECKPOINT = "CHECKPOINT"
 
 

@@ -1,10 +1,16 @@
-"""Who a contact is: tags, signing in, and contacts that turn out to be one person."""
+"""Who a contact is: tags, signing in, contacts that turn out to be one person, and erasure."""
 
 import strawberry
 from strawberry import Info
 
 from resolvers import identities
-from resolvers.identities import IdentifyContactInput, MergeContactsInput, TagContactInput, UntagContactInput
+from resolvers.identities import (
+    DeleteContactInput,
+    IdentifyContactInput,
+    MergeContactsInput,
+    TagContactInput,
+    UntagContactInput,
+)
 from resolvers.scalars import SafeInt
 from schema.access import ADMIN, TRACK
 from schema.contacts import Contact
@@ -50,6 +56,14 @@ class MergeContactsPayload:
 
 
 @strawberry.type
+class DeleteContactPayload:
+    """Who is gone."""
+
+    deleted_id: strawberry.ID | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
 class IdentityMutation:
     """The root fields that say who a contact is."""
 
@@ -82,3 +96,12 @@ class IdentityMutation:
     async def merge_contacts(self, info: Info, input: MergeContactsInput) -> MergeContactsPayload | None:
         """Merge two contacts."""
         return await payload(identities.merge, info, input, contact=None, moved_events=0)
+
+    @strawberry.mutation(
+        directives=[ADMIN],
+        description="Erase a contact with all that is stored of it, for ever. The contact is gone at once, what it left within seconds; "
+        "for 30 days its keys are refused, so that a late retry does not bring it back.",
+    )
+    async def delete_contact(self, info: Info, input: DeleteContactInput) -> DeleteContactPayload | None:
+        """Erase a contact."""
+        return await payload(identities.delete, info, input, deleted_id=None)

@@ -24,7 +24,11 @@ NewContact = Callable[[], Document]
 class Directory:
     """The contacts that a group of references may mean, as they stand, and as this transaction changes them."""
 
-    def __init__(self, found: Iterable[Document], new_contact: NewContact, now: datetime) -> None:
+    def __init__(
+        self, found: Iterable[Document], new_contact: NewContact, now: datetime, erased: frozenset[str] = frozenset()
+    ) -> None:
+        """`erased`: identities of people who were erased lately, which nobody is given."""
+        self._erased = erased
         self._new_contact = new_contact
         self._now = now
         self._by_identity: dict[str, Draft] = {}
@@ -68,6 +72,7 @@ class Directory:
         document = draft.document
         _set(document, "email_lower", document["email"].lower() if document.get("email") else None)
         document["identities"] = identities_of(document)
+        self._check_not_erased(document)
         for text in document["identities"]:
             owner = self._by_identity.setdefault(text, draft)
             if owner is not draft:
@@ -77,6 +82,16 @@ class Directory:
                     f"Another contact has this {name}: leave it out, or name that contact by it.",
                     (name,),
                 )
+
+    def _check_not_erased(self, document: Document) -> None:
+        texts = {identity(IdentityKind.EMAIL, document["email"])} if document.get("email") else set()
+        for text in sorted(self._erased.intersection(texts.union(document["identities"]))):
+            name = PUBLIC_NAMES[text.split(":", 1)[0]]
+            raise UserProblem(
+                ErrorCode.FORBIDDEN,
+                f"Whoever had this {name} was erased (deleteContact), and is not brought back for 30 days.",
+                (name,),
+            )
 
     def _create(self, kind: IdentityKind, value: str) -> Draft:
         if kind is IdentityKind.ID:
@@ -95,7 +110,7 @@ class Directory:
 
     def _attach(self, draft: Draft, kind: IdentityKind, value: str) -> None:
         document = draft.document
-        if self._taken(kind, value) or not _lacks(document, kind):
+        if identity(kind, value) in self._erased or self._taken(kind, value) or not _lacks(document, kind):
             return
         attached = dict(document, anonymous_ids=list(document["anonymous_ids"]))
         _add(attached, kind, value)

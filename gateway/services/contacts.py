@@ -69,11 +69,8 @@ class ContactService:
             store = self._store.open(workspace_id)
             if kept and (before := await store.idempotency_keys.result_of(kept)) is not None:
                 return await _first_result(store, before)
-            directory = Directory(
-                await store.contacts.meant_by([ref], may_become_users=True),
-                lambda: new_contact(new_id, workspace_id, now),
-                now,
-            )
+            found, erased = await store.meant_by([ref], now, may_become_users=True)
+            directory = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
             draft = self._updated(directory, ref, sent, values)
             if worth_telling(draft):
                 draft.document["updated_at"] = now
@@ -91,8 +88,8 @@ class ContactService:
 
         async def attempt(_: int) -> Document:
             store = self._store.open(workspace_id)
-            found = await store.contacts.meant_by([ref])
-            draft = Directory(found, lambda: new_contact(new_id, workspace_id, now), now).meant(ref)
+            found, erased = await store.meant_by([ref], now)
+            draft = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased).meant(ref)
             if draft.changed():
                 await store.database.transaction(partial(self._write, store, draft, None, now))
             return draft.document

@@ -7,7 +7,6 @@ from typing import Any
 
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import (
-    MAX_ANONYMOUS_IDS,
     ContactRef,
     ContactRole,
     Document,
@@ -91,13 +90,13 @@ class MergeService:
 
         async def attempt(number: int) -> tuple[Document, bool]:
             store, now = self._store.open(workspace_id), self._clock()
-            found = await store.contacts.meant_by(_refs(ref, facts), may_become_users=True)
-            directory = Directory(found, lambda: new_contact(new_id, workspace_id, now), now)
+            found, erased = await store.meant_by(_refs(ref, facts), now, may_become_users=True)
+            directory = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
             plan = _plan(directory, ref)
             if plan.gone is None:
                 await self._store_signed_in(store, directory, plan.draft, facts, now)
                 return plan.draft.document, number > 1 and await _is_stored(store, line_id)
-            joined = self._joined(found, plan.gone, plan.draft, now, facts)
+            joined = self._joined(found, plan.gone, plan.draft, now, facts, erased)
             await self._store_merge(store, joined, line_id, now)
             return plan.draft.document, True
 
@@ -125,10 +124,11 @@ class MergeService:
         survivor: Draft,
         now: datetime,
         facts: Mapping[str, Any] | None = None,
+        erased: frozenset[str] = frozenset(),
     ) -> Merge:
         others = [row for row in found if row["_id"] not in (gone["_id"], survivor.id)]
         free = not any(_has_users_email(row, gone.get("email_lower")) for row in others)
-        directory = Directory(others, dict, now)
+        directory = Directory(others, dict, now, erased)
         joined = merge(gone, survivor, now, email_free=free, max_attributes=self._settings.max_metadata_keys)
         _state(directory, survivor, facts or {})
         return joined
@@ -178,14 +178,10 @@ def _plan(directory: Directory, ref: ContactRef) -> _Plan:
     if user is None and anonymous is not None and unknown:
         anonymous.document |= {"external_id": ref.external_id, "role": ContactRole.USER.value}
         return _Plan(anonymous)
-    if user is None:
-        return _Plan(directory.meant(ref if anonymous is None else ContactRef(external_id=ref.external_id)))
+    if user is None or anonymous is None:
+        user = directory.meant(ref if anonymous is None else ContactRef(external_id=ref.external_id))
     user.document["role"] = ContactRole.USER.value
-    if anonymous is None:
-        known = user.document["anonymous_ids"]
-        if len(known) < MAX_ANONYMOUS_IDS:
-            user.document["anonymous_ids"] = [*known, ref.anonymous_id]
-    elif anonymous is not user and unknown:
+    if anonymous is not None and anonymous is not user and unknown:
         return _Plan(user, anonymous.document)
     return _Plan(user)
 

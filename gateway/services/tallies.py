@@ -95,37 +95,50 @@ async def contained_in(store: WorkspaceStore, batch: Batch, session: Session) ->
 
 
 def _outlived(workspace_id: str, batch: Batch, found: set[str]) -> set[str]:
-    """What the snapshot lacks because a merge that it has took it away: the summaries of the contact that went."""
-    gone = {line["merged_id"] for line in _merges(workspace_id, batch) if line["_id"] in found}
+    """What the snapshot lacks because something that it has took it away: a merge the summaries of the contact that
+    went, a deletion all that named the contact."""
+    ends = [line for line in _ends(workspace_id, batch) if line["_id"] in found]
+    merged_ids = {line["merged_id"] for line in ends if line["kind"] == "MERGED"}
+    deleted_ids = {id_ for line in ends if line["kind"] == "DELETED" for id_ in line["contact_ids"]}
+    everything = [
+        row
+        for collection in (EventSummaries.COLLECTION, Events.COLLECTION, Changes.COLLECTION)
+        for row in batch.all_of(collection, workspace_id)
+    ]
+    gone = {row["_id"] for row in everything if row.get("contact_id") in deleted_ids}
     summaries = batch.all_of(EventSummaries.COLLECTION, workspace_id)
-    return {row["_id"] for row in summaries if row["contact_id"] in gone}
+    return gone | {row["_id"] for row in summaries if row["contact_id"] in merged_ids}
 
 
-def _merges(workspace_id: str, batch: Batch) -> list[Document]:
+def _ends(workspace_id: str, batch: Batch) -> list[Document]:
+    """The lines that tell how contacts ended, merged or deleted."""
     rows = batch.all_of(Changes.COLLECTION, workspace_id)
-    return [row for row in rows if row["subject"] == "summaries" and row["kind"] == "MERGED"]
+    return [row for row in rows if row["subject"] == "summaries" and row["kind"] in ("MERGED", "DELETED")]
 
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Whose summaries are whose after the merges of a batch: by the id of each contact that went, who has them now."""
+    """Whose summaries are whose after a batch: by the id of each contact that went, who has them now, or nobody."""
 
     workspace_id: str
-    survivors: dict[str, str]
+    survivors: dict[str, str | None]
 
     @classmethod
     def of(cls, workspace_id: str, batch: Batch) -> "Moves":
         """What the batch tells, in its order: who took over one that was then taken over itself has nothing."""
-        survivors: dict[str, str] = {}
-        for line in _merges(workspace_id, batch):
-            gone, survivor = line["merged_id"], line["contact_id"]
-            survivors = {id_: survivor if now == gone else now for id_, now in survivors.items()} | {gone: survivor}
+        survivors: dict[str, str | None] = {}
+        for line in _ends(workspace_id, batch):
+            merged = line["kind"] == "MERGED"
+            gone = [line["merged_id"]] if merged else line["contact_ids"]
+            survivor = line["contact_id"] if merged else None
+            survivors = {id_: survivor if now in gone else now for id_, now in survivors.items()}
+            survivors |= dict.fromkeys(gone, survivor)
         return cls(workspace_id, survivors)
 
-    def counted(self, name: str, contact_id: str) -> tuple[str, str]:
-        """The summary that counts for that contact now, and whose it is."""
-        now = self.survivors.get(contact_id, contact_id)
-        return summary_id_of(self.workspace_id, now, name), now
+    def counted(self, row: Document) -> tuple[str, str] | None:
+        """The summary that counts an event, or a value that was counted, now, and whose it is; None: it counts no longer."""
+        now = self.survivors.get(row["contact_id"], row["contact_id"])
+        return None if now is None else (summary_id_of(self.workspace_id, now, row["name"]), now)
 
     def emptied(self, name: str) -> list[str]:
         """The summaries of that name whose values go to others."""
@@ -152,22 +165,23 @@ async def value_operations(store: WorkspaceStore, batch: Batch, builds: Iterable
         mine = [row for row in rows if row["name"] == build.name and batch.counts_value(row)]
         told = [_told(row, build, moves) for row in mine if _value(row, build.key) is not None]
         moving = await store.values.of_summaries(moves.emptied(build.name), build.id)
-        lines = merged([*told, *(_moved(row, moves) for row in moving)])
+        lines = merged(line for line in (*told, *(_moved(row, moves) for row in moving)) if line is not None)
         operations += [store.values.adding(build, line) for line in await _with_room(store, build, lines)]
         if moving:
             operations.append(store.values.removing([row["_id"] for row in moving]))
     return operations
 
 
-def _told(event: Document, build: Build, moves: Moves) -> ValueCount:
-    summary_id, contact_id = moves.counted(event["name"], event["contact_id"])
-    at = event["occurred_at"]
-    return ValueCount(summary_id, contact_id, _value(event, build.key), 1, at, at)
+def _told(event: Document, build: Build, moves: Moves) -> ValueCount | None:
+    counted, at = moves.counted(event), event["occurred_at"]
+    return None if counted is None else ValueCount(*counted, _value(event, build.key), 1, at, at)
 
 
-def _moved(row: Document, moves: Moves) -> ValueCount:
-    summary_id, contact_id = moves.counted(row["name"], row["contact_id"])
-    return ValueCount(summary_id, contact_id, row.get("value"), row["count"], row["first_at"], row["last_at"])
+def _moved(row: Document, moves: Moves) -> ValueCount | None:
+    counted = moves.counted(row)
+    if counted is None:
+        return None
+    return ValueCount(*counted, row.get("value"), row["count"], row["first_at"], row["last_at"])
 
 
 def _value(event: Document, key: str) -> str | None:

@@ -92,11 +92,15 @@ class Contacts(Repository):
         if await self._database.bulk(self.COLLECTION, operations, session) != len(operations):
             raise TransientError("a contact was deleted or merged meanwhile")
 
+    async def remove(self, contact: Document, session: Session) -> None:
+        """Delete the contact; TransientError where it changed since it was read."""
+        guard = {"_id": contact["_id"], "workspace_id": self._workspace_id, "version": contact["version"]}
+        if await self._database.delete(self.COLLECTION, guard, session) != 1:
+            raise TransientError("a contact that is to be deleted or merged changed meanwhile")
+
     async def take_over(self, merged: Merge, session: Session) -> None:
         """Delete the contact that goes and save its survivor; TransientError where either changed since it was read."""
-        gone = {"_id": merged.gone["_id"], "workspace_id": self._workspace_id, "version": merged.gone["version"]}
-        if await self._database.delete(self.COLLECTION, gone, session) != 1:
-            raise TransientError("a contact that is to be merged changed meanwhile")
+        await self.remove(merged.gone, session)
         await self.save([merged.survivor], session, unchanged_since_read=True)
 
     def _shows(self, row: Document, token: Principal) -> bool:

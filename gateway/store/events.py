@@ -187,7 +187,8 @@ class EventSummaries(Repository):
         found = await self._database.aggregate(
             self.COLLECTION, [{"$match": match}, {"$group": group}], session, long=True
         )
-        return {row.pop("_id"): row for row in found}
+        nothing = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
+        return {name: dict(nothing) for name in names or ()} | {row.pop("_id"): row for row in found}
 
     def _add(self, line: Document) -> Operation:
         first, last = line["first_at"], line["last_at"]

@@ -146,6 +146,12 @@ CASES = {
         lambda ids: {"f": ids.visitor, "i": ids.contact},
         refused,
     ),
+    "Mutation.deleteContact": Case(
+        "mutation($c: ID!) { deleteContact(input: {id: $c}) { deletedId userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,

@@ -42,6 +42,7 @@ REFUSED = {
     "describeEvent": 'mutation { describeEvent(input: {name: "did", archived: true}) { definition { id } } }',
     "identifyContact": 'mutation { identifyContact(input: {anonymousId: "a-1", externalId: "ada"}) { contact { id } } }',
     "mergeContacts": "mutation($id: ID!) { mergeContacts(input: {from: $id, into: $id}) { contact { id } } }",
+    "deleteContact": "mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId } }",
     "tagContact": 'mutation($id: ID!) { tagContact(input: {contactId: $id, tags: ["a"]}) { contact { id } } }',
     "untagContact": 'mutation($id: ID!) { untagContact(input: {contactId: $id, tags: ["a"]}) { contact { id } } }',
     "upsertContact": 'mutation($id: ID!) { upsertContact(input: {id: $id, name: "Changed"}) { contact { id } } }',
