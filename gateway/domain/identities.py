@@ -1,7 +1,8 @@
 """Who is meant: contacts found by their keys, created where nobody has them, never joined by the way."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from gateway.domain.contacts import (
     MAX_ANONYMOUS_IDS,
@@ -72,7 +73,7 @@ class Directory:
         document = draft.document
         _set(document, "email_lower", document["email"].lower() if document.get("email") else None)
         document["identities"] = identities_of(document)
-        self._check_not_erased(document)
+        self._check_not_erased(draft)
         for text in document["identities"]:
             owner = self._by_identity.setdefault(text, draft)
             if owner is not draft:
@@ -83,9 +84,10 @@ class Directory:
                     (name,),
                 )
 
-    def _check_not_erased(self, document: Document) -> None:
-        texts = {identity(IdentityKind.EMAIL, document["email"])} if document.get("email") else set()
-        for text in sorted(self._erased.intersection(texts.union(document["identities"]))):
+    def _check_not_erased(self, draft: Draft) -> None:
+        """Keys that a contact had all along are its own: several leads may share an e-mail, and one of them be erased."""
+        added = _keys_of(draft.document) - _keys_of(draft.stored or {})
+        for text in sorted(self._erased & added):
             name = PUBLIC_NAMES[text.split(":", 1)[0]]
             raise UserProblem(
                 ErrorCode.FORBIDDEN,
@@ -140,6 +142,11 @@ class Directory:
             holders = self._by_email.setdefault(email.lower(), [])
             if draft not in holders:
                 holders.append(draft)
+
+
+def _keys_of(contact: Mapping[str, Any]) -> set[str]:
+    email = contact.get("email")
+    return {*contact.get("identities", ()), *([identity(IdentityKind.EMAIL, email)] if email else ())}
 
 
 def _set(document: Document, field: str, value: str | None) -> None:

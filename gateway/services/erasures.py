@@ -17,8 +17,8 @@ from gateway.store.driver import Session
 from gateway.store.erasures import deletions_due
 from gateway.store.stores import Store, WorkspaceStore
 
-_LEASE = timedelta(seconds=30)
-_AGAIN_SECONDS = 10.0
+_LEASE = timedelta(seconds=6)
+_AGAIN_SECONDS = 2.0
 
 
 class ErasureService:

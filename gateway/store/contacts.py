@@ -54,7 +54,8 @@ class Contacts(Repository):
         found = await self.by_ids(ids)
         missing = [identity(IdentityKind.ID, id_) for id_ in dict.fromkeys(ids) if id_ not in found]
         merged = await self.with_identities(missing)
-        return found | {id_: row for row in merged.values() for id_ in ids_of(row) if id_ in ids}
+        asked = set(ids)
+        return found | {id_: row for row in merged.values() for id_ in ids_of(row) if id_ in asked}
 
     async def with_email(self, email: str) -> list[Document]:
         """The contacts with that e-mail, whatever its case: at most two, which is too many to mean one."""

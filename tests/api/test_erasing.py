@@ -190,6 +190,20 @@ async def test_no_late_retry_brings_an_erased_person_back(open_gateway: Any, clo
         assert await id_of(workspace, **user) not in (None, ada)
 
 
+async def test_who_shared_an_email_with_an_erased_lead_keeps_it(workspace: Any) -> None:
+    for browser in ("one", "two"):
+        await workspace.track({"contact": {"anonymousId": browser}, "name": "did"})
+        id_ = await id_of(workspace, anonymousId=browser)
+        await workspace.data(UPSERT, {"i": {"id": id_, "email": "shared@example.com"}})
+    await delete(workspace, str(await id_of(workspace, anonymousId="one")))
+    (payload,) = (await workspace.data(UPSERT, {"i": {"email": "shared@example.com", "name": "Two"}})).values()
+    assert (payload["userErrors"], payload["contact"]["id"]) == ([], await id_of(workspace, anonymousId="two"))
+    (payload,) = (
+        await workspace.data(TRACK, {"i": {"contact": {"email": "shared@example.com"}, "name": "did"}})
+    ).values()
+    assert payload["userErrors"] == []
+
+
 async def test_tracking_beside_a_deletion_leaves_nothing(every_gateway: Any) -> None:
     workspace = await every_gateway.workspace()
     await workspace.track({"contact": {"externalId": "u", "anonymousId": "a"}, "name": "did"})

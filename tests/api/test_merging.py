@@ -1,11 +1,14 @@
 """Contacts that turn out to be one person: signing in, merging, and all that follows whoever stays."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
+import websockets
 
 from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
@@ -344,3 +347,71 @@ async def test_an_anonymous_token_reads_no_user_after_a_merge(workspace: Any) ->
     assert (await workspace.data("{ viewer { contact { events(first: 9) { nodes { id } } } } }", key=known))["viewer"][
         "contact"
     ]["events"]["nodes"][0]
+
+
+async def test_two_processes_merge_and_track_at_once(open_gateway: Any) -> None:
+    async with open_gateway() as one, open_gateway(database=one.runtime.database._database.name) as other:
+        workspace = await one.workspace()
+        elsewhere = dataclasses.replace(workspace, gateway=other)
+        visitor, user = await upsert(workspace, anonymousId="v"), await upsert(workspace, externalId="u")
+
+        async def client(place: Any, **who: str) -> None:
+            for _ in range(5):
+                payload = (await place.data(TRACK, {"i": {"contact": who, "name": "did"}}))["trackEvent"]
+                assert payload["userErrors"] == []
+
+        clients = [
+            client(place, **who) for place in (workspace, elsewhere) for who in ({"id": visitor}, {"externalId": "u"})
+        ]
+        moved = await asyncio.gather(*clients, merge(workspace, visitor, user), merge(elsewhere, visitor, user))
+        assert sorted(payload["movedEvents"] > 0 for payload in moved[-2:]) in ([False, True], [False, False])
+        (row,) = await workspace.store.summaries._find({})
+        assert (row["contact_id"], row["count"], row["tracked_count"]) == (user, 20, 20)
+        assert len(await workspace.store.events._find({})) == 20
+
+
+CHANGED = "subscription($f: ContactStreamFilter, $a: String) { contactChanged(filter: $f, after: $a) { kind contactId mergedId contact { id } } }"
+TRACKED = "subscription($f: EventStreamFilter, $a: String) { eventTracked(filter: $f, after: $a) { kind event { name contact { id } } } }"
+
+
+async def heard(connection: Any, id_: str, count: int) -> list[Any]:
+    """The next payloads of a subscription of that socket, checkpoints left out."""
+    found: list[Any] = []
+    while len(found) < count:
+        message = orjson.loads(await asyncio.wait_for(connection.recv(), 30))
+        assert message["type"] == "next", message
+        (payload,) = message["payload"]["data"].values()
+        if message["id"] == id_ and payload["kind"] != "CHECKPOINT":
+            found.append(payload)
+    return found
+
+
+async def test_subscribers_to_the_old_id_follow_whoever_has_it(workspace: Any) -> None:
+    visitor, user = await upsert(workspace, anonymousId="v"), await upsert(workspace, externalId="u")
+    cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
+    delete = "mutation($id: ID!) { deleteContact(input: {id: $id}) { userErrors { code } } }"
+    await merge(workspace, visitor, user)
+    await workspace.track(
+        {"contact": {"externalId": "u"}, "name": "did"}, {"contact": {"externalId": "x"}, "name": "no"}
+    )
+    await workspace.data(delete, {"id": visitor})
+    url = workspace.gateway.url.replace("http:", "ws:")
+    merged = {"kind": "MERGED", "contactId": user, "mergedId": visitor, "contact": None}
+    deleted = {"kind": "DELETED", "contactId": user, "mergedId": None, "contact": None}
+    for subscription, filter_, expected in (
+        (CHANGED, {"contactId": visitor}, [merged, deleted]),
+        (CHANGED, {"contactId": user}, [merged, deleted]),
+        (CHANGED, {"kind": ["MERGED"]}, [merged]),
+        (CHANGED, {"kind": ["DELETED"]}, [deleted]),
+        (TRACKED, {"contactId": visitor}, [{"kind": "TRACKED", "event": {"name": "did", "contact": None}}]),
+    ):
+        async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as connection:  # type: ignore[list-item]
+            await connection.send(
+                orjson.dumps(
+                    {"type": "connection_init", "payload": {"authorization": f"Bearer {workspace.key}"}}
+                ).decode()
+            )
+            assert orjson.loads(await connection.recv()) == {"type": "connection_ack"}
+            sent = {"query": subscription, "variables": {"f": filter_, "a": cursor}}
+            await connection.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": sent}).decode())
+            assert await heard(connection, "1", len(expected)) == expected
