@@ -11,6 +11,7 @@ from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import IdentityKind, identity
 from gateway.domain.ids import Prefix, prefix_of
+from gateway.domain.merges import ids_of
 from gateway.domain.tokens import LEEWAY, MadeFrom, TokenSigner, bearer_id, is_token
 from gateway.errors import UnauthenticatedError
 from gateway.services.workspaces import REMEMBERED_SECONDS, secret_hash
@@ -68,10 +69,12 @@ class Authenticator:
         found = await contacts.with_identities([identity(IdentityKind.ID, grant.contact_id)])
         if not found:
             raise UnauthenticatedError("The contact of this token was deleted.")
+        (contact,) = found.values()
         return Principal(
             bearer_id(grant.contact_id),
             grant.workspace_id,
-            contact_id=next(iter(found)),
+            contact_id=contact["_id"],
+            merged_ids=frozenset(ids_of(contact)),
             anonymous=grant.made_from is MadeFrom.ANONYMOUS,
             expires_at=grant.expires_at + LEEWAY,
         )

@@ -17,10 +17,13 @@ from gateway.domain.tokens import TokenSigner
 from gateway.errors import StartupError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
+from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.merges import MergeService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import RateLimitStore, Settings
@@ -105,9 +108,11 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-up of that gateway under way, for as long as the context is open."""
+    """The bus and (unless other processes do that) the roll-up and erasures of that gateway under way, for as long as the
+    context is open."""
     rolling = under_way(runtime.definitions.run()) if rolls_up else nullcontext()
-    async with under_way(runtime.services.bus.run()), rolling:
+    erasing = under_way(runtime.services.erasures.run()) if rolls_up else nullcontext()
+    async with under_way(runtime.services.bus.run()), rolling, erasing:
         yield
 
 
@@ -138,6 +143,9 @@ def assemble(
         store=store,
         events=events,
         contacts=contacts,
+        tags=TagService(store, clock, minter, events.turn),
+        merges=MergeService(store, settings, clock, minter, events.turn),
+        erasures=ErasureService(store, clock, minter, events.turn),
         tokens=TokenService(contacts, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),

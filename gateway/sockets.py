@@ -256,6 +256,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 else (_TRY_AGAIN_LATER, "The database cannot be reached right now.")
             )
         assert principal is not None  # noqa: S101 - None is the answer to no credential alone
+        if self.principal is not None and self.principal.contact_id != principal.contact_id:
+            return _TRY_AGAIN_LATER, "The contact of this token was merged into another: connect again."
         if self.principal is None:
             if self.registry.open[principal.id] >= self.registry.settings.max_sockets_per_key:
                 return _FORBIDDEN, "This key has as many open sockets as one key may."

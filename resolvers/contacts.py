@@ -10,6 +10,7 @@ import strawberry
 from gateway.domain.conditions import check_filter, check_metadata_filter
 from gateway.domain.contacts import ContactRole, Document, IdentityKind, identity
 from gateway.domain.events import summary_id_of
+from gateway.domain.merges import ids_of
 from gateway.domain.orders import ContactOrder, ContactSortKey, Direction
 from gateway.domain.pages import Page, PageArguments, connection, page
 from gateway.domain.times import EARLIEST, TimeRange, time_range
@@ -127,10 +128,10 @@ async def events(
     def search(parent: Document) -> EventSearch:
         return EventSearch(
             context.store,
-            times if wanted.get("contact_id") in (None, parent["_id"]) else TimeRange(end=EARLIEST),
+            times if wanted.get("contact_id") in (None, *ids_of(parent)) else TimeRange(end=EARLIEST),
             context.services.clock(),
             names=names,
-            contact_id=parent["_id"],
+            contact_ids=ids_of(parent),
             contact=parent,
             metadata=metadata,
             before_sign_up=wanted.get("before_sign_up", False),

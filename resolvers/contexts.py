@@ -13,8 +13,11 @@ from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
+from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.merges import MergeService
 from gateway.services.rate_limits import RateLimits
+from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
@@ -35,6 +38,9 @@ class Services:
     store: Store
     events: EventService
     contacts: ContactService
+    tags: TagService
+    merges: MergeService
+    erasures: ErasureService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

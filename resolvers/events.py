@@ -10,6 +10,7 @@ from gateway.domain.conditions import check_metadata_filter
 from gateway.domain.contacts import Document
 from gateway.domain.definitions import build_of
 from gateway.domain.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
+from gateway.domain.merges import ids_of
 from gateway.domain.pages import PageArguments, connection, page
 from gateway.domain.times import time_range
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
@@ -129,7 +130,7 @@ async def events(context: Context, filter_: EventFilter | None, arguments: PageA
         times,
         now,
         names=names,
-        contact_id=wanted.get("contact_id"),
+        contact_ids=await _contact_ids(context, wanted.get("contact_id")),
         metadata=check_metadata_filter(wanted.get("metadata"), "filter.metadata"),
         before_sign_up=wanted.get("before_sign_up", False),
     )
@@ -139,7 +140,7 @@ async def events(context: Context, filter_: EventFilter | None, arguments: PageA
 
 async def contact_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each event or summary."""
-    found = await context.store.contacts.by_ids(list(dict.fromkeys(parent["contact_id"] for parent in parents)))
+    found = await context.store.contacts.of_ids(list(dict.fromkeys(parent["contact_id"] for parent in parents)))
     return [found.get(parent["contact_id"]) for parent in parents]
 
 
@@ -174,9 +175,12 @@ async def values_of(parents: Sequence[Document], first: int, context: Context) -
 
 async def summary_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the summary that each payload's event was counted in."""
-    ids = [_summary_id(parent["counted"]) for parent in parents]
-    found = await context.store.summaries.by_ids([id_ for id_ in dict.fromkeys(ids) if id_])
-    return [found.get(id_) for id_ in ids]
+    events = [parent["counted"] for parent in parents if parent["counted"] is not None]
+    found = await context.store.summaries.by_ids([*dict.fromkeys(map(_summary_id, events))])
+    merged = [event for event in events if _summary_id(event) not in found]
+    if merged:
+        found |= await _summaries_of_survivors(context, merged)
+    return [None if parent["counted"] is None else found.get(_summary_id(parent["counted"])) for parent in parents]
 
 
 async def track(context: Context, input_: TrackEventInput) -> Document:
@@ -246,9 +250,27 @@ def _command(context: Context, input_: TrackEventInput) -> TrackEvent | UserProb
         return problem
 
 
-def _summary_id(event_document: Document | None) -> str:
-    if event_document is None:
-        return ""
+async def _summaries_of_survivors(context: Context, events: Sequence[Document]) -> dict[str, Document]:
+    """The summaries that count events of contacts that were merged, by the ids that theirs had before."""
+    contacts = await context.store.contacts.of_ids([*dict.fromkeys(event["contact_id"] for event in events)])
+    now = {
+        _summary_id(event): _summary_id({**event, "contact_id": contacts[event["contact_id"]]["_id"]})
+        for event in events
+        if event["contact_id"] in contacts
+    }
+    found = await context.store.summaries.by_ids([*dict.fromkeys(now.values())])
+    return {before: found[id_] for before, id_ in now.items() if id_ in found}
+
+
+async def _contact_ids(context: Context, asked: str | None) -> list[str] | None:
+    """What events may name the contact of that id by; None where none is asked for."""
+    if asked is None:
+        return None
+    contact = (await context.store.contacts.of_ids([asked])).get(asked)
+    return [asked] if contact is None else ids_of(contact)
+
+
+def _summary_id(event_document: Document) -> str:
     return summary_id_of(event_document["workspace_id"], event_document["contact_id"], event_document["name"])
 
 

@@ -18,12 +18,12 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
     store = context.store
     found: dict[str, Document] = {}
     for prefix, repository in (
-        (Prefix.CONTACT, store.contacts),
         (Prefix.EVENT, store.events),
         (Prefix.SUMMARY, store.summaries),
         (Prefix.DEFINITION, store.definitions),
     ):
         found |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
+    found |= await store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.CONTACT])
     me = viewer(context)
     if me["_id"] in ids:
         found[me["_id"]] = me

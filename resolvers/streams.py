@@ -10,6 +10,7 @@ import strawberry
 from gateway.bus.notices import Notice, Position
 from gateway.domain.conditions import check_metadata_filter, has_metadata
 from gateway.domain.contacts import Document
+from gateway.domain.merges import ids_of
 from gateway.store.changes import Changes
 from gateway.store.events import Events
 from resolvers.contexts import Context
@@ -31,6 +32,8 @@ class ContactChange(StrEnum):
 
     CREATED = "CREATED"
     UPDATED = "UPDATED"
+    MERGED = "MERGED"
+    DELETED = "DELETED"
     CHECKPOINT = "CHECKPOINT"
 
 
@@ -64,15 +67,16 @@ async def event_tracked(
     """A notification per tracked event that is wanted."""
     asked = sent(filter_) or {}
     names = None if asked.get("name") is None else frozenset(check_names(asked["name"]) or ())
-    contact_id = asked.get("contact_id")
+    followed = await _followed(context, asked.get("contact_id"))
     metadata = check_metadata_filter(asked.get("metadata"), "filter.metadata")
 
     def wanted(notice: Notice) -> bool:
         row = notice.document
+        _follow_merge(followed, notice)
         return (
             notice.collection == Events.COLLECTION
             and (names is None or row["name"] in names)
-            and (contact_id is None or row["contact_id"] == contact_id)
+            and (followed is None or row["contact_id"] in followed)
             and has_metadata(row, metadata, context.services.clock())
         )
 
@@ -90,21 +94,24 @@ async def contact_changed(
     """A notification per change of a contact that is wanted."""
     asked = sent(filter_) or {}
     kinds = None if asked.get("kind") is None else frozenset(asked["kind"])
-    contact_id = asked.get("contact_id")
+    followed = await _followed(context, asked.get("contact_id"))
 
     def wanted(notice: Notice) -> bool:
         row = notice.document
+        _follow_merge(followed, notice)
         return (
             notice.collection == Changes.COLLECTION
             and row["subject"] == "contact"
             and (kinds is None or row["kind"] in kinds)
-            and (contact_id is None or row["contact_id"] == contact_id)
+            and (followed is None or row["contact_id"] in followed)
         )
 
     def told(notice: Notice) -> Document:
-        return {"kind": notice.document["kind"], "matches": True, "contact_id": notice.document["contact_id"]}
+        row = notice.document
+        told = {"contact_id": row["contact_id"], "merged_id": row.get("merged_id")}
+        return {"kind": row["kind"], "matches": True, **told}
 
-    nothing = {"matches": False, "contact_id": None}
+    nothing = {"matches": False, "contact_id": None, "merged_id": None}
     async with aclosing(_payloads(context, wanted, told, after, nothing)) as payloads:
         async for payload in payloads:
             yield payload
@@ -113,8 +120,22 @@ async def contact_changed(
 async def changed_contact(parents: list[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each notification, as it is now."""
     ids = [parent["contact_id"] for parent in parents]
-    found = await context.store.contacts.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    found = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [found.get(id_) for id_ in ids]
+
+
+async def _followed(context: Context, contact_id: str | None) -> set[str] | None:
+    """The ids that the contact asked for has and had; None where none is asked for."""
+    if contact_id is None:
+        return None
+    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    return {contact_id} | (set() if contact is None else set(ids_of(contact)))
+
+
+def _follow_merge(followed: set[str] | None, notice: Notice) -> None:
+    """Who follows a contact follows whoever takes it over."""
+    if followed is not None and notice.document.get("merged_id") in followed:
+        followed.add(notice.document["contact_id"])
 
 
 async def _payloads(
@@ -132,7 +153,7 @@ async def _payloads(
     own = context.principal.contact_id
 
     def seen(notice: Notice) -> bool:
-        return (own is None or notice.document.get("contact_id") == own) and wanted(notice)
+        return (own is None or context.principal.owns(notice.document.get("contact_id"))) and wanted(notice)
 
     notices = context.services.bus.subscribe(context.principal.workspace_id, seen, asked)
     async with aclosing(notices) as found:  # type: ignore[type-var]

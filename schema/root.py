@@ -12,6 +12,7 @@ from resolvers.scalars import SCALARS
 from schema.access import enforce
 from schema.contacts import ContactMutation, ContactQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
+from schema.identities import IdentityMutation
 from schema.nodes import read_field
 from schema.problems import log_unexpected
 from schema.streams import StreamQuery, Subscription
@@ -44,7 +45,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
         query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery)),
-        mutation=merge_types("Mutation", (EventMutation, ContactMutation, TokenMutation)),
+        mutation=merge_types("Mutation", (EventMutation, ContactMutation, IdentityMutation, TokenMutation)),
         subscription=Subscription,
         types=[*METADATA_TYPES, Workspace],
         config=StrawberryConfig(

@@ -35,6 +35,9 @@ class ContactNotification:
     kind: ContactChange
     matches: bool = strawberry.field(description="Whether the contact matches the filter now.")
     contact_id: strawberry.ID | None
+    merged_id: strawberry.ID | None = strawberry.field(
+        description="Of a MERGED: the id of the contact that this one took over; it leads to this one from now on."
+    )
 
     @strawberry.field(description="The contact as it is now; null in a CHECKPOINT.")
     async def contact(parent: Parent[Any], info: Info) -> Contact | None:  # noqa: N805

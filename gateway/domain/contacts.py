@@ -95,6 +95,15 @@ def check_key(kind: IdentityKind, value: str) -> str:
     return text
 
 
+def unknown_contact(contact_id: str, *path: str) -> UserProblem:
+    """That no contact has that id."""
+    return UserProblem(
+        ErrorCode.NOT_FOUND,
+        f"There is no contact with the id '{contact_id}': it was deleted, or never was there.",
+        path,
+    )
+
+
 def new_contact(contact_id: str, workspace_id: str, now: datetime) -> Document:
     """A contact of whom nothing is known yet."""
     return {
@@ -206,4 +215,6 @@ PUBLIC_NAMES: dict[str, str] = {
     IdentityKind.EMAIL: "email",
     IdentityKind.ANONYMOUS: "anonymousId",
 }
-_SILENT = frozenset({"last_seen_at", "updated_at", "identities", "email_lower", "terms", "name_lower", "version"})
+_SILENT = frozenset(
+    {"last_seen_at", "updated_at", "identities", "email_lower", "terms", "name_lower", "version", "contact_ids"}
+)

@@ -34,8 +34,9 @@ class Totals:
             self.types.setdefault(entry["key"], set()).add(entry["type"])
 
     def add_line(self, line: Mapping[str, Any]) -> None:
-        """Count what the journal tells of summaries that changed by themselves: count, first_at, last_at, again."""
+        """Count what the journal tells of summaries that changed by themselves: count, contacts, first_at, last_at, again."""
         self.count += line["count"]
+        self.contact_count += line.get("contacts", 0)
         self.again |= line["again"]
         self._reach(line["first_at"], line["last_at"])
 

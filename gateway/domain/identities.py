@@ -1,7 +1,8 @@
 """Who is meant: contacts found by their keys, created where nobody has them, never joined by the way."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from gateway.domain.contacts import (
     MAX_ANONYMOUS_IDS,
@@ -24,7 +25,11 @@ NewContact = Callable[[], Document]
 class Directory:
     """The contacts that a group of references may mean, as they stand, and as this transaction changes them."""
 
-    def __init__(self, found: Iterable[Document], new_contact: NewContact, now: datetime) -> None:
+    def __init__(
+        self, found: Iterable[Document], new_contact: NewContact, now: datetime, erased: frozenset[str] = frozenset()
+    ) -> None:
+        """`erased`: identities of people who were erased lately, which nobody is given."""
+        self._erased = erased
         self._new_contact = new_contact
         self._now = now
         self._by_identity: dict[str, Draft] = {}
@@ -68,6 +73,7 @@ class Directory:
         document = draft.document
         _set(document, "email_lower", document["email"].lower() if document.get("email") else None)
         document["identities"] = identities_of(document)
+        self._check_not_erased(draft)
         for text in document["identities"]:
             owner = self._by_identity.setdefault(text, draft)
             if owner is not draft:
@@ -77,6 +83,17 @@ class Directory:
                     f"Another contact has this {name}: leave it out, or name that contact by it.",
                     (name,),
                 )
+
+    def _check_not_erased(self, draft: Draft) -> None:
+        """Keys that a contact had all along are its own: several leads may share an e-mail, and one of them be erased."""
+        added = _keys_of(draft.document) - _keys_of(draft.stored or {})
+        for text in sorted(self._erased & added):
+            name = PUBLIC_NAMES[text.split(":", 1)[0]]
+            raise UserProblem(
+                ErrorCode.FORBIDDEN,
+                f"Whoever had this {name} was erased (deleteContact), and is not brought back for 30 days.",
+                (name,),
+            )
 
     def _create(self, kind: IdentityKind, value: str) -> Draft:
         if kind is IdentityKind.ID:
@@ -95,12 +112,12 @@ class Directory:
 
     def _attach(self, draft: Draft, kind: IdentityKind, value: str) -> None:
         document = draft.document
-        if self._taken(kind, value) or not _lacks(document, kind):
+        if identity(kind, value) in self._erased or self._taken(kind, value) or not _lacks(document, kind):
             return
         attached = dict(document, anonymous_ids=list(document["anonymous_ids"]))
         _add(attached, kind, value)
         attached["role"] = raised_role(attached).value
-        if self._users_email_taken(attached, draft):
+        if self.users_email_taken(attached, draft):
             return
         document.update(attached)
         self.settle(draft)
@@ -111,7 +128,8 @@ class Directory:
         taken = identity(kind, value) in self._by_identity
         return taken or (kind is IdentityKind.EMAIL and bool(self._by_email.get(value.lower())))
 
-    def _users_email_taken(self, document: Document, draft: Draft) -> bool:
+    def users_email_taken(self, document: Document, draft: Draft) -> bool:
+        """Whether that contact is a USER with the e-mail of another one."""
         if document["role"] != ContactRole.USER or not document.get("email"):
             return False
         return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft
@@ -124,6 +142,11 @@ class Directory:
             holders = self._by_email.setdefault(email.lower(), [])
             if draft not in holders:
                 holders.append(draft)
+
+
+def _keys_of(contact: Mapping[str, Any]) -> set[str]:
+    email = contact.get("email")
+    return {*contact.get("identities", ()), *([identity(IdentityKind.EMAIL, email)] if email else ())}
 
 
 def _set(document: Document, field: str, value: str | None) -> None:

@@ -69,11 +69,8 @@ class ContactService:
             store = self._store.open(workspace_id)
             if kept and (before := await store.idempotency_keys.result_of(kept)) is not None:
                 return await _first_result(store, before)
-            directory = Directory(
-                await store.contacts.meant_by([ref], may_become_users=True),
-                lambda: new_contact(new_id, workspace_id, now),
-                now,
-            )
+            found, erased = await store.meant_by([ref], now, may_become_users=True)
+            directory = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
             draft = self._updated(directory, ref, sent, values)
             if worth_telling(draft):
                 draft.document["updated_at"] = now
@@ -91,8 +88,8 @@ class ContactService:
 
         async def attempt(_: int) -> Document:
             store = self._store.open(workspace_id)
-            found = await store.contacts.meant_by([ref])
-            draft = Directory(found, lambda: new_contact(new_id, workspace_id, now), now).meant(ref)
+            found, erased = await store.meant_by([ref], now)
+            draft = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased).meant(ref)
             if draft.changed():
                 await store.database.transaction(partial(self._write, store, draft, None, now))
             return draft.document
@@ -203,7 +200,7 @@ def _check_count(count: int) -> int:
 
 
 async def _first_result(store: WorkspaceStore, before: Document) -> tuple[Document, bool]:
-    contact = (await store.contacts.by_ids([before["contact_id"]])).get(before["contact_id"])
+    contact = (await store.contacts.of_ids([before["contact_id"]])).get(before["contact_id"])
     if contact is None:
         raise UserProblem(
             ErrorCode.NOT_FOUND,

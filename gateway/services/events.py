@@ -173,9 +173,9 @@ class EventService:
         await store.changes.write(self._journal(drafts, now), session)
 
     async def _directory(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> Directory:
-        found = await store.contacts.meant_by(refs)
+        found, erased = await store.meant_by(refs, now)
         return Directory(
-            found, lambda: new_contact(self._minter.mint(Prefix.CONTACT, now), store.workspace_id, now), now
+            found, lambda: new_contact(self._minter.mint(Prefix.CONTACT, now), store.workspace_id, now), now, erased
         )
 
     def _journal(self, drafts: Iterable[Draft], now: datetime) -> list[Document]:

@@ -91,7 +91,58 @@ async def contained_in(store: WorkspaceStore, batch: Batch, session: Session) ->
     for repository in (store.events, store.summaries, store.changes):
         rows = batch.all_of(repository.COLLECTION, store.workspace_id)
         found |= (await repository.by_ids([row["_id"] for row in rows], session)).keys()
-    return found
+    return found | _outlived(store.workspace_id, batch, found)
+
+
+def _outlived(workspace_id: str, batch: Batch, found: set[str]) -> set[str]:
+    """What the snapshot lacks because something that it has took it away: a merge the summaries of the contact that
+    went, a deletion all that named the contact."""
+    ends = [line for line in _ends(workspace_id, batch) if line["_id"] in found]
+    merged_ids = {line["merged_id"] for line in ends if line["kind"] == "MERGED"}
+    deleted_ids = {id_ for line in ends if line["kind"] == "DELETED" for id_ in line["contact_ids"]}
+    everything = [
+        row
+        for collection in (EventSummaries.COLLECTION, Events.COLLECTION, Changes.COLLECTION)
+        for row in batch.all_of(collection, workspace_id)
+    ]
+    gone = {row["_id"] for row in everything if row.get("contact_id") in deleted_ids}
+    summaries = batch.all_of(EventSummaries.COLLECTION, workspace_id)
+    return gone | {row["_id"] for row in summaries if row["contact_id"] in merged_ids}
+
+
+def _ends(workspace_id: str, batch: Batch) -> list[Document]:
+    """The lines that tell how contacts ended, merged or deleted."""
+    rows = batch.all_of(Changes.COLLECTION, workspace_id)
+    return [row for row in rows if row["subject"] == "summaries" and row["kind"] in ("MERGED", "DELETED")]
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Whose summaries are whose after a batch: by the id of each contact that went, who has them now, or nobody."""
+
+    workspace_id: str
+    survivors: dict[str, str | None]
+
+    @classmethod
+    def of(cls, workspace_id: str, batch: Batch) -> "Moves":
+        """What the batch tells, in its order: who took over one that was then taken over itself has nothing."""
+        survivors: dict[str, str | None] = {}
+        for line in _ends(workspace_id, batch):
+            merged = line["kind"] == "MERGED"
+            gone = [line["merged_id"]] if merged else line["contact_ids"]
+            survivor = line["contact_id"] if merged else None
+            survivors = {id_: survivor if now in gone else now for id_, now in survivors.items()}
+            survivors |= dict.fromkeys(gone, survivor)
+        return cls(workspace_id, survivors)
+
+    def counted(self, row: Document) -> tuple[str, str] | None:
+        """The summary that counts an event, or a value that was counted, now, and whose it is; None: it counts no longer."""
+        now = self.survivors.get(row["contact_id"], row["contact_id"])
+        return None if now is None else (summary_id_of(self.workspace_id, now, row["name"]), now)
+
+    def emptied(self, name: str) -> list[str]:
+        """The summaries of that name whose values go to others."""
+        return [summary_id_of(self.workspace_id, id_, name) for id_ in self.survivors]
 
 
 def counted_values(workspace_id: str, name: str, found: Iterable[Document]) -> list[ValueCount]:
@@ -108,18 +159,29 @@ def counted_values(workspace_id: str, name: str, found: Iterable[Document]) -> l
 async def value_operations(store: WorkspaceStore, batch: Batch, builds: Iterable[Build]) -> list[Operation]:
     """What a batch adds to the counted values of the names that have a build."""
     operations: list[Operation] = []
+    moves = Moves.of(store.workspace_id, batch)
     for build in builds:
         rows = batch.all_of(Events.COLLECTION, store.workspace_id)
         mine = [row for row in rows if row["name"] == build.name and batch.counts_value(row)]
-        lines = merged(_told(row, build) for row in mine if _value(row, build.key) is not None)
+        told = [_told(row, build, moves) for row in mine if _value(row, build.key) is not None]
+        moving = await store.values.of_summaries(moves.emptied(build.name), build.id)
+        lines = merged(line for line in (*told, *(_moved(row, moves) for row in moving)) if line is not None)
         operations += [store.values.adding(build, line) for line in await _with_room(store, build, lines)]
+        if moving:
+            operations.append(store.values.removing([row["_id"] for row in moving]))
     return operations
 
 
-def _told(event: Document, build: Build) -> ValueCount:
-    summary_id = summary_id_of(event["workspace_id"], event["contact_id"], event["name"])
-    at = event["occurred_at"]
-    return ValueCount(summary_id, event["contact_id"], _value(event, build.key), 1, at, at)
+def _told(event: Document, build: Build, moves: Moves) -> ValueCount | None:
+    counted, at = moves.counted(event), event["occurred_at"]
+    return None if counted is None else ValueCount(*counted, _value(event, build.key), 1, at, at)
+
+
+def _moved(row: Document, moves: Moves) -> ValueCount | None:
+    counted = moves.counted(row)
+    if counted is None:
+        return None
+    return ValueCount(*counted, row.get("value"), row["count"], row["first_at"], row["last_at"])
 
 
 def _value(event: Document, key: str) -> str | None:

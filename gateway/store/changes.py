@@ -18,6 +18,7 @@ class Changes(Repository):
     COLLECTION: ClassVar[str] = "changes"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="order"),
+        IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
         IndexModel([("at", ASCENDING)], expireAfterSeconds=int(KEPT.total_seconds()), name="expiry"),
     )
 

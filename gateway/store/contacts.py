@@ -9,6 +9,7 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 from gateway.domain.access import Principal
 from gateway.domain.contacts import ContactRef, ContactRole, Draft, IdentityKind, identity
 from gateway.domain.ids import Prefix
+from gateway.domain.merges import Merge, ids_of
 from gateway.domain.narrowing import terms_of
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
@@ -16,6 +17,8 @@ from gateway.store.driver import Document, Operation, Session, TransientError
 from gateway.store.repositories import Repository
 
 _ROWS_AT_ONCE = 1000
+# What events may name a contact by: its id, or also those of the contacts that it took over.
+IDS_OF_CONTACT = {"$ifNull": ["$contact_ids", "$_id"]}
 
 
 class Contacts(Repository):
@@ -52,6 +55,14 @@ class Contacts(Repository):
             return {}
         rows = await self._find({"identities": {"$in": list(identities)}})
         return {row["_id"]: row for row in rows}
+
+    async def of_ids(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The contacts of those ids, by id: of one that was merged the contact that took it over."""
+        found = await self.by_ids(ids)
+        missing = [identity(IdentityKind.ID, id_) for id_ in dict.fromkeys(ids) if id_ not in found]
+        merged = await self.with_identities(missing)
+        asked = set(ids)
+        return found | {id_: row for row in merged.values() for id_ in ids_of(row) if id_ in asked}
 
     async def with_email(self, email: str) -> list[Document]:
         """The contacts with that e-mail, whatever its case: at most two, which is too many to mean one."""
@@ -114,6 +125,17 @@ class Contacts(Repository):
         await self._database.insert(self.COLLECTION, new, session)
         if await self._database.bulk(self.COLLECTION, operations, session) != len(operations):
             raise TransientError("a contact was deleted or merged meanwhile")
+
+    async def remove(self, contact: Document, session: Session) -> None:
+        """Delete the contact; TransientError where it changed since it was read."""
+        guard = {"_id": contact["_id"], "workspace_id": self._workspace_id, "version": contact["version"]}
+        if await self._database.delete(self.COLLECTION, guard, session) != 1:
+            raise TransientError("a contact that is to be deleted or merged changed meanwhile")
+
+    async def take_over(self, merged: Merge, session: Session) -> None:
+        """Delete the contact that goes and save its survivor; TransientError where either changed since it was read."""
+        await self.remove(merged.gone, session)
+        await self.save([merged.survivor], session, unchanged_since_read=True)
 
     def _shows(self, row: Document, token: Principal) -> bool:
         hidden = token.anonymous and row["role"] == ContactRole.USER

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
+from pymongo import ASCENDING, DESCENDING, DeleteMany, IndexModel, UpdateOne
 
 from gateway.domain.definitions import Build, Totals, ValueCount
 from gateway.domain.events import definition_id_of
@@ -128,6 +128,14 @@ class EventValues(Repository):
         await self._database.delete(
             self.COLLECTION, {"workspace_id": self._workspace_id, "name": name, "build": {"$ne": build}}
         )
+
+    async def of_summaries(self, summary_ids: Sequence[str], build: str) -> list[Document]:
+        """Every value of those summaries in that build."""
+        return await self._find({"summary_id": {"$in": list(summary_ids)}, "build": build}) if summary_ids else []
+
+    def removing(self, ids: Sequence[str]) -> Operation:
+        """Deletes those values."""
+        return DeleteMany({"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id})
 
     async def distinct_values(self, summary_ids: Sequence[str], build: str) -> dict[str, int]:
         """How many values each of these summaries has."""

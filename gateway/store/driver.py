@@ -178,11 +178,11 @@ class Database:
             result = await self._database[collection].bulk_write(operations, session=session)
             return int(result.matched_count)
 
-    async def delete(self, collection: str, filter_: Filter) -> int:
-        """Delete every document that matches; how many there were."""
+    async def delete(self, collection: str, filter_: Filter, session: Session = None) -> int:
+        """Delete every document that matches; how many there were. Outside of a transaction it may take its time."""
         async with translated():
-            with pymongo.timeout(_LONG_SECONDS):
-                return int((await self._database[collection].delete_many(filter_)).deleted_count)
+            with pymongo.timeout(_LONG_SECONDS) if session is None else nullcontext():
+                return int((await self._database[collection].delete_many(filter_, session=session)).deleted_count)
 
     async def create_indexes(self, collection: str, indexes: Sequence[IndexModel]) -> None:
         """Build what is missing of these indexes; what is there stays."""

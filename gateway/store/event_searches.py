@@ -23,7 +23,7 @@ class EventSearch:
     times: TimeRange
     now: datetime
     names: Sequence[str] | None = None
-    contact_id: str | None = None
+    contact_ids: Sequence[str] | None = None
     contact: Mapping[str, Any] | None = None
     metadata: Sequence[AttributeTest] = ()
     before_sign_up: bool = False
@@ -41,7 +41,7 @@ class EventSearch:
     async def count(self, most: int) -> int | None:
         """How many there are, counted up to that many; None where the events to look at ran out before."""
         if not self.looks_at_events:
-            return await self.store.events.count(self._times, most, names=self.names, contact_id=self.contact_id)
+            return await self.store.events.count(self._times, most, names=self.names, contact_ids=self.contact_ids)
         found = await self._search(Page(most - 1, False, None, None, ""))
         return None if found.reached is not None else len(found.rows)
 
@@ -53,7 +53,9 @@ class EventSearch:
         return self.times.within(TimeRange(end=signed_up_at))
 
     async def _read(self, asked: Page) -> list[Document]:
-        return await self.store.events.page(asked, self._times, self.now, names=self.names, contact_id=self.contact_id)
+        return await self.store.events.page(
+            asked, self._times, self.now, names=self.names, contact_ids=self.contact_ids
+        )
 
     async def _search(self, asked: Page) -> Found:
         rows: list[Document] = []
@@ -72,5 +74,5 @@ class EventSearch:
         kept = [row for row in batch if has_metadata(row, self.metadata, self.now)]
         if not self.before_sign_up or self.contact is not None:
             return kept
-        contacts = await self.store.contacts.by_ids(sorted({row["contact_id"] for row in kept}))
+        contacts = await self.store.contacts.of_ids(sorted({row["contact_id"] for row in kept}))
         return [row for row in kept if was_before_sign_up(row, contacts.get(row["contact_id"], {}))]

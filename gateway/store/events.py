@@ -1,5 +1,6 @@
 """Events and their summaries as MongoDB keeps them."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from gateway.domain.ids import Prefix, lowest_id
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
-from gateway.store.contacts import Contacts
+from gateway.store.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, Operation, Session
 from gateway.store.repositories import Repository, id_bounds
 
@@ -50,10 +51,16 @@ class Events(Repository):
         now: datetime,
         *,
         names: Sequence[str] | None = None,
-        contact_id: str | None = None,
+        contact_ids: Sequence[str] | None = None,
     ) -> list[Document]:
-        """A page of the workspace's events, or of one contact's, newest first; of those names if any are given."""
-        contact = {"contact_id": contact_id} if contact_id is not None else {}
+        """A page of the workspace's events, or of one contact's, newest first; of those names if any are given.
+
+        `contact_ids`: the contact's own id, then those of the contacts that it took over.
+        """
+        if contact_ids is not None and len(contact_ids) > 1:
+            own = contact_ids[0]
+            return (await self.pages_of_contacts([own], asked, times, names)).get(own, [])
+        contact = {"contact_id": contact_ids[0]} if contact_ids is not None else {}
         filters = [contact] if names is None else [{**contact, "name": name} for name in dict.fromkeys(names)]
         return await self._page_by_id(filters, Prefix.EVENT, asked, times, now)
 
@@ -66,7 +73,13 @@ class Events(Repository):
             match["name"] = {"$in": list(names)}
         sort = {"_id": 1 if asked.backward else -1}
         return await self._pages_of_children(
-            contact_ids, match, sort, asked.limit, foreign="contact_id", parent_collection=Contacts.COLLECTION
+            contact_ids,
+            match,
+            sort,
+            asked.limit,
+            foreign="contact_id",
+            parent_collection=Contacts.COLLECTION,
+            parent_ids=IDS_OF_CONTACT,
         )
 
     async def of_contacts(
@@ -81,22 +94,28 @@ class Events(Repository):
             _ALL,
             foreign="contact_id",
             parent_collection=Contacts.COLLECTION,
+            parent_ids=IDS_OF_CONTACT,
             fields=["contact_id", "occurred_at", *(("metadata", "metadata_json") if metadata else ())],
         )
 
     async def count(
-        self, times: TimeRange, most: int, *, names: Sequence[str] | None = None, contact_id: str | None = None
+        self,
+        times: TimeRange,
+        most: int,
+        *,
+        names: Sequence[str] | None = None,
+        contact_ids: Sequence[str] | None = None,
     ) -> int:
         """How many events of the workspace, or of one contact, there are in that time, counted up to that many."""
         bounds = {"$gte": lowest_id(Prefix.EVENT, times.start), "$lt": lowest_id(Prefix.EVENT, times.end)}
-        own = {} if contact_id is None else {"contact_id": contact_id}
+        if self._token is not None and not (contact_ids and self._token.owns(contact_ids[0])):
+            return 0
+        whose: list[Document] = [{}] if contact_ids is None else [{"contact_id": id_} for id_ in contact_ids]
+        named: list[Document] = [{}] if names is None else [{"name": name} for name in dict.fromkeys(names)]
         total = 0
-        if self._token is not None and contact_id != self._token.contact_id:
-            return total
-        for name in [None] if names is None else dict.fromkeys(names):
+        for one, name in itertools.product(whose, named):  # each on equality, and one range behind it
             if total < most and not times.empty:
-                named = {} if name is None else {"name": name}
-                filter_ = {**own, **named, "_id": bounds, "workspace_id": self._workspace_id}
+                filter_ = {**one, **name, "_id": bounds, "workspace_id": self._workspace_id}
                 total += await self._database.count(self.COLLECTION, filter_, most - total)
         return total
 
@@ -116,7 +135,7 @@ class Events(Repository):
         return found
 
     async def values(self, name: str, key: str, session: Session) -> list[Document]:
-        """Each entry of that metadata key that a contact's events of that name have: `_id` {contact_id, entry}, count, first_at, last_at."""
+        """Each entry of that metadata key that a contact's events of that name have, those of contacts it took over included: `_id` {contact_id, entry}, count, first_at, last_at."""
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, "name": name}},
             {"$project": {"contact_id": 1, "occurred_at": 1, "metadata": 1}},
@@ -131,7 +150,20 @@ class Events(Repository):
                 }
             },
         ]
-        return await self._database.aggregate(self.COLLECTION, pipeline, session, long=True)
+        found = await self._database.aggregate(self.COLLECTION, pipeline, session, long=True)
+        survivors = await self._survivors(session)
+        for row in found:
+            row["_id"]["contact_id"] = survivors.get(row["_id"]["contact_id"], row["_id"]["contact_id"])
+        return found
+
+    async def _survivors(self, session: Session) -> dict[str, str]:
+        """Who took over each contact that was merged."""
+        pipeline: list[Document] = [
+            {"$match": {"workspace_id": self._workspace_id, "contact_ids": {"$exists": True}}},
+            {"$project": {"contact_ids": 1}},
+        ]
+        found = await self._database.aggregate(Contacts.COLLECTION, pipeline, session, long=True)
+        return {id_: row["_id"] for row in found for id_ in row["contact_ids"]}
 
 
 class EventSummaries(Repository):
@@ -185,6 +217,16 @@ class EventSummaries(Repository):
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
 
+    async def of_contact(self, contact_id: str, session: Session) -> list[Document]:
+        """Every summary of a contact."""
+        return await self._find({"contact_id": contact_id}, session=session)
+
+    async def remove(self, ids: Sequence[str], session: Session) -> None:
+        """Delete the summaries with those ids."""
+        await self._database.delete(
+            self.COLLECTION, {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}, session
+        )
+
     async def pages_of_contacts(self, contact_ids: Sequence[str], asked: Page) -> dict[str, list[Document]]:
         """A page of each contact's summaries by name, in one read."""
         bounds = {mark: value for mark, value in (("$gt", asked.after), ("$lt", asked.before)) if value is not None}
@@ -209,7 +251,8 @@ class EventSummaries(Repository):
         found = await self._database.aggregate(
             self.COLLECTION, [{"$match": match}, {"$group": group}], session, long=True
         )
-        return {row.pop("_id"): row for row in found}
+        nothing = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
+        return {name: dict(nothing) for name in names or ()} | {row.pop("_id"): row for row in found}
 
     def _add(self, line: Document) -> Operation:
         first, last = line["first_at"], line["last_at"]

@@ -18,6 +18,7 @@ class IdempotencyKeys(Repository):
     COLLECTION: ClassVar[str] = "idempotency_keys"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("key", ASCENDING)], unique=True, name="key"),
+        IndexModel([("result.contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
         IndexModel([("at", ASCENDING)], expireAfterSeconds=int(KEPT.total_seconds()), name="expiry"),
     )
 

@@ -45,7 +45,7 @@ class Repository:
         return rows if self._token is None else [row for row in rows if self._shows(row, self._token)]
 
     def _shows(self, row: Document, token: Principal) -> bool:
-        return self.OWNER is not None and row.get(self.OWNER) == token.contact_id
+        return self.OWNER is not None and token.owns(row.get(self.OWNER))
 
     async def _page_by_id(
         self,
@@ -81,9 +81,13 @@ class Repository:
         foreign: str,
         parent_collection: str,
         fields: Sequence[str] = (),
+        parent_ids: Any = "$_id",
     ) -> dict[str, list[Document]]:
         """The first rows of each parent (of them those fields, if any are named), in one read: an indexed, limited
-        lookup per parent inside the server."""
+        lookup per parent inside the server.
+
+        `parent_ids`: an expression for what rows may call their parent, one id or several.
+        """
         if self._token is not None:
             parents = [parent for parent in parents if parent == self._token.contact_id]
         pipeline: list[Document] = [
@@ -96,23 +100,22 @@ class Repository:
             parent_collection,
             [
                 {"$match": {"workspace_id": self._workspace_id, "_id": _one_or_in(parents)}},
-                {"$project": {"_id": 1}},
+                {"$project": {"_id": 1, "ids": parent_ids}},
                 {
                     "$lookup": {
                         "from": self.COLLECTION,
-                        "localField": "_id",
+                        "localField": "ids",
                         "foreignField": foreign,
                         "pipeline": pipeline,
                         "as": "children",
                     }
                 },
                 {"$unwind": "$children"},  # right behind the lookup no array is built, which could pass 16 MB
-                {"$replaceRoot": {"newRoot": "$children"}},
             ],
         )
         rows: dict[str, list[Document]] = {}
         for row in found:
-            rows.setdefault(row[foreign], []).append(row)
+            rows.setdefault(row["_id"], []).append(row["children"])
         return rows
 
 

@@ -1,10 +1,15 @@
 """The store as the other rooms see it: opened once, and then for one workspace at a time."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from gateway.domain.access import Principal
+from gateway.domain.contacts import ContactRef, Document, IdentityKind, identity
 from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
 from gateway.store.definitions import EventDefinitions, EventValues
 from gateway.store.driver import Database
+from gateway.store.erasures import Deletions, Erasures, Salts
 from gateway.store.events import Events, EventSummaries
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.repositories import Repository
@@ -19,13 +24,15 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     EventValues,
     Changes,
     IdempotencyKeys,
+    Erasures,
+    Deletions,
 )
 
 
 class WorkspaceStore:
     """Every repository of one workspace, for a contact's token with what is that contact's alone."""
 
-    def __init__(self, database: Database, workspace_id: str, token: Principal | None = None) -> None:
+    def __init__(self, database: Database, workspace_id: str, salts: Salts, token: Principal | None = None) -> None:
         self.workspace_id = workspace_id
         self.database = database
         self.contacts = Contacts(database, workspace_id, token)
@@ -35,6 +42,18 @@ class WorkspaceStore:
         self.values = EventValues(database, workspace_id, token)
         self.changes = Changes(database, workspace_id, token)
         self.idempotency_keys = IdempotencyKeys(database, workspace_id, token)
+        self.erasures = Erasures(database, workspace_id, salts, token)
+        self.deletions = Deletions(database, workspace_id, token)
+
+    async def meant_by(
+        self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
+    ) -> tuple[list[Document], frozenset[str]]:
+        """Every contact that these references may mean, and those of their identities that nobody has because whoever
+        had them was erased: read in this order, so that a deletion meanwhile is seen by one or the other."""
+        found = await self.contacts.meant_by(refs, may_become_users=may_become_users)
+        known = {text for row in found for text in row["identities"]}
+        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys() if kind is not IdentityKind.ID}  # noqa: SIM118
+        return found, await self.erasures.among(sorted(asked - known), now)
 
 
 class Store:
@@ -45,15 +64,16 @@ class Store:
         self.workspaces = Workspaces(database)
         self.keys = Keys(database)
         self.roll_ups = RollUps(database)
+        self._salts = Salts(self.workspaces)
 
     def open(self, workspace_id: str) -> WorkspaceStore:
         """The repositories of one workspace, which see nothing of any other."""
-        return WorkspaceStore(self.database, workspace_id)
+        return WorkspaceStore(self.database, workspace_id, self._salts)
 
     def open_for(self, reader: Principal) -> WorkspaceStore:
         """The repositories as that reader may see them: of its workspace, and by a token what is its contact's alone."""
         token = reader if reader.contact_id is not None else None
-        return WorkspaceStore(self.database, reader.workspace_id, token)
+        return WorkspaceStore(self.database, reader.workspace_id, self._salts, token)
 
     async def empty_workspace(self, workspace_id: str) -> int:
         """Delete all that is in a workspace, its keys first; how many documents went."""

@@ -35,6 +35,12 @@ class Workspaces:
         """Set these fields."""
         await self._database.update(self.COLLECTION, {"_id": workspace_id}, {"$set": values})
 
+    async def salt(self, workspace_id: str, new: str) -> str:
+        """The workspace's secret salt; the new one becomes it where there is none yet."""
+        await self._database.update(self.COLLECTION, {"_id": workspace_id, "salt": None}, {"$set": {"salt": new}})
+        row = await self._database.find_one(self.COLLECTION, {"_id": workspace_id})
+        return new if row is None else str(row["salt"])
+
     def setting(self, workspace_id: str, values: Document) -> Operation:
         """Sets these fields."""
         return UpdateOne({"_id": workspace_id}, {"$set": values})

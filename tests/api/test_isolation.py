@@ -32,6 +32,7 @@ class Ids:
     definition: str
     viewer: str
     workspace: str
+    visitor: str
 
     @property
     def all(self) -> list[str]:
@@ -124,6 +125,36 @@ CASES = {
         lambda ids: {"c": ids.contact},
         refused,
     ),
+    "Mutation.tagContact": Case(
+        'mutation($c: ID!) { tagContact(input: {contactId: $c, tags: ["a"]}) { contact { id } userErrors { code } } }',
+        TRACK,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.untagContact": Case(
+        'mutation($c: ID!) { untagContact(input: {contactId: $c, tags: ["a"]}) { contact { id } userErrors { code } } }',
+        TRACK,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.identifyContact": Case(
+        'mutation { identifyContact(input: {anonymousId: "a", externalId: "u"}) { contact { id } merged userErrors { code } } }',
+        TRACK,
+        lambda _: {},
+        lambda found, ids: found["contact"]["id"] != ids.contact and not found["userErrors"],
+    ),
+    "Mutation.mergeContacts": Case(
+        "mutation($f: ID!, $i: ID!) { mergeContacts(input: {from: $f, into: $i}) { contact { id } movedEvents userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"f": ids.visitor, "i": ids.contact},
+        refused,
+    ),
+    "Mutation.deleteContact": Case(
+        "mutation($c: ID!) { deleteContact(input: {id: $c}) { deletedId userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,
@@ -166,7 +197,8 @@ async def documents(workspace: Any) -> dict[str, list[Any]]:
 
 @pytest.fixture
 async def ids(workspace: Any) -> Ids:
-    await workspace.track({"contact": {"externalId": "u"}, "name": "did"})
+    await workspace.track(*({"contact": who, "name": "did"} for who in ({"externalId": "u"}, {"anonymousId": "v"})))
+    visitor = await workspace.data('{ contact(by: {anonymousId: "v"}) { id } }')
     found = await workspace.data(
         '{ viewer { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
     )
@@ -178,6 +210,7 @@ async def ids(workspace: Any) -> Ids:
         event["definition"]["id"],
         found["viewer"]["id"],
         workspace.id,
+        visitor["contact"]["id"],
     )
 
 

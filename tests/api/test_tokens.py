@@ -41,6 +41,11 @@ REFUSED = {
     "importEventSummaries": "mutation($id: ID!) { importEventSummaries(input: {contact: {id: $id}, summaries: "
     '[{name: "did", count: 5, firstAt: "2026-01-01T00:00:00Z", lastAt: "2026-02-01T00:00:00Z"}]}) { summaries { id } } }',
     "describeEvent": 'mutation { describeEvent(input: {name: "did", archived: true}) { definition { id } } }',
+    "identifyContact": 'mutation { identifyContact(input: {anonymousId: "a-1", externalId: "ada"}) { contact { id } } }',
+    "mergeContacts": "mutation($id: ID!) { mergeContacts(input: {from: $id, into: $id}) { contact { id } } }",
+    "deleteContact": "mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId } }",
+    "tagContact": 'mutation($id: ID!) { tagContact(input: {contactId: $id, tags: ["a"]}) { contact { id } } }',
+    "untagContact": 'mutation($id: ID!) { untagContact(input: {contactId: $id, tags: ["a"]}) { contact { id } } }',
     "upsertContact": 'mutation($id: ID!) { upsertContact(input: {id: $id, name: "Changed"}) { contact { id } } }',
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
@@ -69,7 +74,7 @@ MoneyMetadata.amountMinor MoneyMetadata.currency MoneyMetadata.formatted MoneyMe
 StripeMetadata.key StripeMetadata.object StripeMetadata.stripeId StripeMetadata.url JsonMetadata.json JsonMetadata.key
 EventNotification.cursor EventNotification.event EventNotification.kind EventNotification.summary
 ContactNotification.contact ContactNotification.contactId ContactNotification.cursor ContactNotification.kind
-ContactNotification.matches
+ContactNotification.matches ContactNotification.mergedId
 TrackEventPayload.duplicate TrackEventPayload.event TrackEventPayload.summary TrackEventPayload.userErrors
 TrackEventsPayload.accepted TrackEventsPayload.duplicates TrackEventsPayload.rejected TrackEventsPayload.results
 TrackEventsPayload.userErrors TrackEventResult.duplicate TrackEventResult.error TrackEventResult.eventId
