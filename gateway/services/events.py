@@ -25,7 +25,6 @@ from gateway.domain.events import (
 )
 from gateway.domain.identities import Directory
 from gateway.domain.ids import Minter, Prefix
-from gateway.domain.metadata import SAFE_INTEGER
 from gateway.domain.texts import check_text
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.observability import Metrics
@@ -38,6 +37,7 @@ from gateway.store.stores import Store, WorkspaceStore
 
 _NAMES_REMEMBERED = 100_000
 MAX_DESCRIPTION_LENGTH = 1000
+MAX_IMPORTED_COUNT = 10**12  # so that the total of many contacts stays within 64 bits
 
 
 class EventService:
@@ -227,8 +227,9 @@ class EventService:
 
 
 def _checked_counts(line: Mapping[str, Any], now: datetime) -> Document:
-    if not 1 <= line["count"] <= SAFE_INTEGER:
-        raise UserProblem(ErrorCode.INVALID, f"count must be from 1 to 2^53 - 1, not {line['count']}.", ("count",))
+    if not 1 <= line["count"] <= MAX_IMPORTED_COUNT:
+        message = f"count must be from 1 to {MAX_IMPORTED_COUNT}, not {line['count']}."
+        raise UserProblem(ErrorCode.INVALID, message, ("count",))
     first = check_occurred_at(line["first_at"], now, IMPORT_YEARS, ("firstAt",))
     last = check_occurred_at(line["last_at"], now, IMPORT_YEARS, ("lastAt",))
     if first is None or last is None or first > last:

@@ -9,6 +9,7 @@ snapshot contains of it. Nobody has to stop writing meanwhile.
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -47,6 +48,7 @@ _IDLE_MILLISECONDS = 250
 _BATCH = 1000
 _BATCH_SECONDS = 0.25
 _MARK_SECONDS = 30.0
+_ATTEMPTS = 10
 
 
 class DefinitionRollUp:
@@ -60,7 +62,8 @@ class DefinitionRollUp:
         self._owner = uuid.uuid4().hex
         self._token: str | None = None
         self._pending: list[Document] = []
-        self._renew_at = 0.0
+        self._writing = asyncio.Lock()  # a renewal within a transaction on the same document would make it fail
+        self._failures: Counter[tuple[str, str | None]] = Counter()
         self._log = structlog.get_logger("gateway.roll_ups")
 
     async def run(self) -> None:
@@ -100,14 +103,17 @@ class DefinitionRollUp:
         if state is None:
             return
         self._token, self._pending = state["token"], state["pending"]
-        self._renew_at = time.monotonic() + _RENEW_SECONDS
+        keeping = asyncio.create_task(self._keep())
         try:
             async with self._opened() as inserts:
-                while await self._holds():
+                while not keeping.done():
                     await self._step(inserts)
         except HistoryLostError:
             self._log.warning("the roll-up lost its place in the stream: everything is counted anew")
             await self._store.roll_ups.save(NAME, self._owner, self._token, new_token=None, pending=[])
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Inserts]:
@@ -121,17 +127,31 @@ class DefinitionRollUp:
                 await self._save(batch.position, pending + jobs_of(batch), [])
             yield inserts
 
-    async def _holds(self) -> bool:
-        if time.monotonic() < self._renew_at:
-            return True
-        self._renew_at = time.monotonic() + _RENEW_SECONDS
-        return await self._store.roll_ups.renew(NAME, self._owner, self._clock() + _LEASE)
+    async def _keep(self) -> None:
+        """Renew the lease until it is lost, however long counting anew takes."""
+        held = True
+        with suppress(UnavailableError):
+            while held:
+                await asyncio.sleep(_RENEW_SECONDS)
+                async with self._writing:
+                    held = await self._store.roll_ups.renew(NAME, self._owner, self._clock() + _LEASE)
 
     async def _step(self, inserts: Inserts) -> None:
         if self._pending:
-            await self._count_anew(inserts, self._pending[0])
+            await self._count_or_give_up(inserts, self._pending[0])
         elif (batch := await self._next(inserts)).inserts:
             await self._roll_up(batch, [], self._pending)
+
+    async def _count_or_give_up(self, inserts: Inserts, wanted: Document) -> None:
+        """Count anew; what failed again and again is given up, so that it does not stop all other counting."""
+        key = (wanted["workspace_id"], wanted["name"])
+        if self._failures[key] >= _ATTEMPTS:
+            self._log.error("definitions could not be counted anew", workspace_id=key[0], name=key[1])
+            await self._roll_up(await self._until_mark(inserts), [], self._pending[1:])
+        else:
+            self._failures[key] += 1
+            await self._count_anew(inserts, wanted)
+        del self._failures[key]
 
     async def _next(self, inserts: Inserts) -> Batch:
         batch, until = Batch(), time.monotonic() + _BATCH_SECONDS
@@ -219,7 +239,8 @@ class DefinitionRollUp:
                 NAME, self._owner, self._token, new_token=token, pending=pending, session=session
             )
 
-        await database.transaction(write)
+        async with self._writing:
+            await database.transaction(write)
         self._token, self._pending = token, pending
 
 

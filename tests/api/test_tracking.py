@@ -790,9 +790,9 @@ def shown(rows: list[Any]) -> list[tuple[Any, ...]]:
 async def test_an_import_stands_beside_what_is_tracked_and_replaces_an_earlier_one(workspace: Any) -> None:
     tracked = await track(workspace)
     at = tracked["event"]["occurredAt"]
-    found = await import_(workspace, line("did", 10, FEB, MAR), line("before", 2**53 - 1, JAN, JAN))
+    found = await import_(workspace, line("did", 10, FEB, MAR), line("before", 10**12, JAN, JAN))
     assert found["userErrors"] == []
-    assert shown(found["summaries"]) == [("did", 11, FEB, at), ("before", 2**53 - 1, JAN, JAN)]
+    assert shown(found["summaries"]) == [("did", 11, FEB, at), ("before", 10**12, JAN, JAN)]
     assert found["summaries"][0]["id"] == tracked["summary"]["id"]
     again = await track(workspace)
     later = again["event"]["occurredAt"]
@@ -800,7 +800,7 @@ async def test_an_import_stands_beside_what_is_tracked_and_replaces_an_earlier_o
     assert shown((await import_(workspace, line("did", 3, JAN, APR)))["summaries"]) == [("did", 5, JAN, later)]
     assert shown((await import_(workspace, line("did", 1, APR, APR)))["summaries"]) == [("did", 3, APR, later)]
     assert shown((await who(workspace, externalId="u"))["eventSummaries"]["nodes"]) == [
-        ("before", 2**53 - 1, JAN, JAN),
+        ("before", 10**12, JAN, JAN),
         ("did", 3, APR, later),
     ]
 
