@@ -28,6 +28,8 @@ class Line:
         self._dead: set[asyncio.StreamWriter] = set()
         self._is_cut = False
         self.refused = 0
+        self.sockets_come = asyncio.Event()
+        self.sockets_come.set()
 
     @contextlib.asynccontextmanager
     async def laid(self) -> AsyncIterator[str]:
@@ -56,10 +58,15 @@ class Line:
             self.refused += 1
             writer.transport.abort()
             return
-        server_reader, server_writer = await asyncio.open_connection(self._server.hostname, self._server.port)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._carry(reader, server_writer))
-            tasks.create_task(self._carry(server_reader, writer))
+        with contextlib.suppress(asyncio.IncompleteReadError):  # browsers open connections that they may not need
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b"upgrade: websocket" in head.lower():
+                await self.sockets_come.wait()
+            server_reader, server_writer = await asyncio.open_connection(self._server.hostname, self._server.port)
+            server_writer.write(head)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._carry(reader, server_writer))
+                tasks.create_task(self._carry(server_reader, writer))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._ends.add(writer)
@@ -152,11 +159,13 @@ async def test_the_timeline_shows_each_event_once_and_in_order(
             assert await page.evaluate(SHOWN) == tracked
 
         await track(22)
+        line.sockets_come.clear()
         await page.send("Page.navigate", url=f"{origin}/?gateway={quote(url)}&patience=2000")
         await page.until(f"{SHOWN}.length === 20")
         await page.click("button")
         await page.until(f"{SHOWN}.length === 22")
-        await track(2)
+        await track(2)  # between the page and its subscription
+        line.sockets_come.set()
         await until_shown()
 
         async with tracking_on():
@@ -186,12 +195,10 @@ async def test_the_timeline_shows_each_event_once_and_in_order(
         clock.ahead = timedelta(hours=2)  # as long as no socket is checked, only a request meets it
         asked = tokens_asked(page)
         gateway.runtime.services.bus._break_off(CursorExpiredError())
-        async with tracking_on():
-            await until(lambda: tokens_asked(page) > asked)
-            await page.until(f"{SHOWN}.includes({tracked[0]!r})")
+        await until(lambda: tokens_asked(page) > asked)
+        await track(1)
         await page.until(f"{SHOWN}[0] === {tracked[0]!r}")
         shown = await page.evaluate(SHOWN)
-        assert 20 <= len(shown) < len(tracked)
-        assert shown == tracked[: len(shown)]  # loaded anew, and nothing fell between the page and what came
+        assert shown in (tracked[:20], tracked[:21])  # loaded anew, before or after the newest
         assert page.told("Runtime.exceptionThrown") == []
         assert [told["args"] for told in page.told("Runtime.consoleAPICalled") if told["type"] == "error"] == []
