@@ -10,37 +10,30 @@ const PAGE = `query Page($after: String) {
 
 /** A client of the gateway at `url`, made once for a page; `newToken` asks your server for a token. */
 export function createGateway(url, newToken, patience = 90_000) {
-  let token, silence;
-  const forget = () => (token = undefined);
-  const authorization = async () => {
-    token ??= newToken().catch((error) => { forget(); throw error; });
-    return `Bearer ${await token}`;
-  };
+  let bearer, silence;
+  const renewed = async () => (bearer = { authorization: `Bearer ${await newToken()}` });
   const authorized = async (input, init) => {
-    const send = async () => fetch(input, { ...init, headers: { ...init.headers, authorization: await authorization() } });
-    const answer = await send();
-    return answer.status === 401 ? (forget(), send()) : answer;
+    const send = (credential) => fetch(input, { ...init, headers: { ...init.headers, ...credential } });
+    const answer = await send(bearer ?? (await renewed()));
+    return answer.status === 401 ? send(await renewed()) : answer;
+  };
+  const heard = () => { // CHECKPOINTs come every 30 seconds: where nothing does the connection is dead, and nobody said so
+    clearTimeout(silence);
+    silence = setTimeout(() => sockets.terminate(), patience);
   };
   const sockets = createClient({
     url: url.replace(/^http/, "ws"),
-    connectionParams: async () => ({ authorization: await authorization() }),
+    connectionParams: renewed,
+    on: { message: heard },
     retryAttempts: Infinity,
     shouldRetry: () => true, // a browser tells of a refused connection by an event that is not retried by default
     retryWait: (retries) => new Promise((wake) => setTimeout(wake, Math.min(30_000, 500 * 2 ** retries) * (0.5 + Math.random() / 2))),
-    on: {
-      closed: forget, // the token may be why
-      message: () => { // CHECKPOINTs come every 30 seconds: where nothing does the connection is dead, and nobody said so
-        clearTimeout(silence);
-        silence = setTimeout(() => sockets.terminate(), patience);
-      },
-    },
   });
-  // graphql-ws sends `payload` again whenever it connects again: with the last cursor in it, it goes on from there.
   const forwardSubscription = (request) => ({
     subscribe: (sink) => {
-      const payload = { ...request, variables: { ...request.variables } };
+      const payload = { ...request, variables: { ...request.variables } }; // sent again whenever graphql-ws connects again
       const next = (result) => {
-        payload.variables.after = result.data?.eventTracked.cursor ?? payload.variables.after;
+        payload.variables.after = result.data?.eventTracked.cursor ?? payload.variables.after; // from then on: after this one
         sink.next(result);
       };
       const error = (reason) => (reason.code === 4401 ? (stop = begin()) : sink.error(reason)); // the token expired
@@ -71,6 +64,7 @@ const merged = (some, others) =>
 /** What the token's contact did, and does. */
 export function Timeline({ gateway }) {
   const [{ events, older, problem }, show] = useState({ events: [] });
+  const fail = ({ message }) => show((now) => ({ ...now, problem: message }));
   useEffect(() => {
     let live, timer, gone = false;
     const begin = async () => {
@@ -80,36 +74,31 @@ export function Timeline({ gateway }) {
         const page = await loaded(gateway);
         if (gone) return;
         show(page);
-        live = gateway.subscription(LIVE, { after: streamCursor }).subscribe(heard);
+        live = gateway.subscription(LIVE, { after: streamCursor }).subscribe(({ data, error }) => {
+          if (error) recover(error);
+          else if (data.eventTracked.event) show((now) => ({ ...now, events: merged(now.events, [data.eventTracked.event]) }));
+        });
       } catch (error) {
-        failed(error);
+        recover(error);
       }
     };
-    const heard = ({ data, error }) => {
-      if (error) return failed(error);
-      const { event } = data.eventTracked; // null in a CHECKPOINT
-      if (event) show((now) => ({ ...now, events: merged(now.events, [event]) }));
-    };
-    const failed = (error) => {
-      if (gone) return;
+    const recover = (error) => {
       const { code, retryable } = error.graphQLErrors?.[0]?.extensions ?? {};
+      if (gone) return;
       if (code === "CURSOR_EXPIRED") begin(); // away for too long: load anew
-      else if (retryable || error.networkError) timer = setTimeout(begin, 2000);
-      else show((now) => ({ ...now, problem: error.message }));
+      else if (retryable || error.networkError) timer = setTimeout(begin, 1000 * (error.response?.headers.get("retry-after") ?? 2));
+      else fail(error);
     };
     begin();
     return () => { gone = true; clearTimeout(timer); live?.unsubscribe(); };
   }, [gateway]);
 
-  const more = () => loaded(gateway, older).then(
-    (page) => show((now) => (now.older === older ? { ...page, events: merged(now.events, page.events) } : now)),
-    (error) => show((now) => ({ ...now, problem: error.message })),
-  );
+  const more = (page) => show((now) => (now.older === older ? { ...page, events: merged(now.events, page.events) } : now));
   return (
     <>
       {problem && <p role="alert">{problem}</p>}
       <ol>{events.map(({ id, name, occurredAt }) => <li key={id}>{name} <time>{occurredAt}</time></li>)}</ol>
-      {older && <button onClick={more}>Older</button>}
+      {older && <button onClick={() => loaded(gateway, older).then(more, fail)}>Older</button>}
     </>
   );
 }

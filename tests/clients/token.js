@@ -1,6 +1,4 @@
-const CREATE = `mutation ($input: CreateContactTokenInput!) {
-  createContactToken(input: $input) { token expiresAt userErrors { code message path } }
-}`;
+const CREATE = "mutation ($input: CreateContactTokenInput!) { createContactToken(input: $input) { token expiresAt userErrors { message } } }";
 
 /** A token of the person with that id of yours: give it to nobody but whom your session says that this is. */
 export async function contactToken(externalId) {
