@@ -1,9 +1,7 @@
 """Clients that people use, unmodified: npm's graphql-http audits, graphql-ws, Apollo Client and urql, and gql from PyPI."""
 
 import asyncio
-import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +12,17 @@ from gql.transport.httpx import HTTPXAsyncTransport
 from gql.transport.websockets import WebsocketsTransport
 
 HERE = Path(__file__).parent
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(
-    NODE is None or shutil.which("npm") is None, reason="left out: Node.js with npm is not installed"
-)
-
-
-@pytest.fixture(scope="session")
-def packages(once_for_all: Callable[..., Any]) -> None:
-    """The locked packages, installed once: by the first worker that asks, while the others wait."""
-    lock, stamp = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
-    with once_for_all("npm"):
-        if not stamp.exists() or stamp.stat().st_mtime < lock.stat().st_mtime:
-            done = subprocess.run(["npm", "ci"], cwd=HERE, check=False, timeout=300, capture_output=True, text=True)
-            assert done.returncode == 0, done.stdout + done.stderr
-            stamp.touch()
 
 
 async def run(script: str, *arguments: str) -> list[dict[str, Any]]:
     process = await asyncio.create_subprocess_exec(
-        str(NODE), script, *arguments, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        "node", script, *arguments, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     out, err = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0, err.decode()
     return [orjson.loads(line) for line in out.splitlines()]
 
 
-@needs_node
 @pytest.mark.xdist_group("clients")
 async def test_every_audit_of_graphql_over_http(open_gateway: Any, packages: None) -> None:
     async with open_gateway(introspection=True) as gateway:  # the audits ask for types
@@ -50,7 +32,6 @@ async def test_every_audit_of_graphql_over_http(open_gateway: Any, packages: Non
     assert [audit for audit in audits if audit["status"] != "ok"] == []
 
 
-@needs_node
 @pytest.mark.xdist_group("clients")
 async def test_clients_of_the_browser_lose_nothing_when_their_socket_is_cut(workspace: Any, packages: None) -> None:
     name = (await workspace.data("{ viewer { workspace { name } } }"))["viewer"]["workspace"]["name"]
@@ -59,7 +40,6 @@ async def test_clients_of_the_browser_lose_nothing_when_their_socket_is_cut(work
     ]
 
 
-@needs_node
 @pytest.mark.xdist_group("clients")
 async def test_apollo_client_sends_hashes_and_registers_what_is_unknown(workspace: Any, packages: None) -> None:
     name = (await workspace.data("{ viewer { workspace { name } } }"))["viewer"]["workspace"]["name"]
