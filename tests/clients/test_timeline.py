@@ -14,6 +14,7 @@ import pytest
 from browsers import Page, browsing, needs_browser
 
 from gateway.errors import CursorExpiredError
+from gateway.sockets import SocketHandler
 
 HERE = Path(__file__).parent
 SHOWN = "[...document.querySelectorAll('li')].map(item => item.textContent.split(' ')[0])"
@@ -119,7 +120,7 @@ def tokens_asked(page: Page) -> int:
 async def test_the_timeline_shows_each_event_once_and_in_order(
     open_gateway: Any, clock: Any, packages: None, free_port: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.sockets._CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(SocketHandler, "_seconds_until_check", lambda _: 0.2)
     port = free_port()
     origin = f"http://127.0.0.1:{port}"
     async with contextlib.AsyncExitStack() as stack:
@@ -185,7 +186,7 @@ async def test_the_timeline_shows_each_event_once_and_in_order(
         await until_shown()
 
         asked = tokens_asked(page)
-        monkeypatch.setattr("gateway.sockets._CHECK_SECONDS", 3600)  # from the next socket on
+        monkeypatch.setattr(SocketHandler, "_seconds_until_check", lambda _: 3600)  # from the next socket on
         clock.ahead = timedelta(hours=1)  # longer than the token's quarter of an hour
         await until(lambda: tokens_asked(page) > asked)
         await track(2)
