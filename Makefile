@@ -40,7 +40,7 @@ check: lint ## what CI runs: lint, types, rooms, SDL, and the tests with branch 
 sdl: install ## write the public schema anew
 	$(BIN)/gateway export-schema > schema/schema.graphql
 
-COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --quiet
 
 lock: ## the lock files anew, with hashes and the same pins: to develop, to build the wheel, and to run it
 	$(COMPILE) --extra embedded --extra tracing --extra dev --output-file requirements.lock pyproject.toml
