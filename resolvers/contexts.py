@@ -18,6 +18,7 @@ from gateway.services.events import EventService
 from gateway.services.merges import MergeService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.tags import TagService
+from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
@@ -41,6 +42,7 @@ class Services:
     tags: TagService
     merges: MergeService
     erasures: ErasureService
+    timers: TimerService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

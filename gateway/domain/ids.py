@@ -27,6 +27,7 @@ class Prefix(StrEnum):
     CHANGE = "chg_"
     BUILD = "bld_"
     BEARER = "tok_"
+    TIMER = "tmr_"
 
 
 class Minter:

@@ -14,6 +14,7 @@ from gateway.store.events import Events, EventSummaries
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
 
 REPOSITORIES: tuple[type[Repository], ...] = (
@@ -26,6 +27,7 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     IdempotencyKeys,
     Erasures,
     Deletions,
+    Timers,
 )
 
 
@@ -44,6 +46,7 @@ class WorkspaceStore:
         self.idempotency_keys = IdempotencyKeys(database, workspace_id, token)
         self.erasures = Erasures(database, workspace_id, salts, token)
         self.deletions = Deletions(database, workspace_id, token)
+        self.timers = Timers(database, workspace_id, token)
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
