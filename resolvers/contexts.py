@@ -16,6 +16,7 @@ from gateway.services.contacts import ContactService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
+from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
@@ -41,6 +42,7 @@ class Services:
     tags: TagService
     merges: MergeService
     erasures: ErasureService
+    people: PeopleService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

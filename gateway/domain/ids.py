@@ -27,6 +27,8 @@ class Prefix(StrEnum):
     CHANGE = "chg_"
     BUILD = "bld_"
     BEARER = "tok_"
+    ADMIN = "adm_"
+    TEAM = "tea_"
 
 
 class Minter:
