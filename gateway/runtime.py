@@ -20,6 +20,7 @@ from gateway.services.contacts import ContactService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
+from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
@@ -140,6 +141,7 @@ def assemble(
     signer = TokenSigner(settings.secret_key)
     events = EventService(store, settings, clock, minter, metrics)
     contacts = ContactService(store, settings, clock, minter, events.turn)
+    people = PeopleService(store, clock, minter)
     services = Services(
         settings=settings,
         clock=clock,
@@ -150,7 +152,8 @@ def assemble(
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
         timers=TimerService(store, clock, {}),
-        tokens=TokenService(contacts, signer, clock),
+        people=people,
+        tokens=TokenService(contacts, people, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,

@@ -16,6 +16,7 @@ from gateway.services.contacts import ContactService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
+from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.tags import TagService
 from gateway.services.timers import TimerService
@@ -43,6 +44,7 @@ class Services:
     merges: MergeService
     erasures: ErasureService
     timers: TimerService
+    people: PeopleService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

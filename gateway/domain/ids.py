@@ -28,6 +28,8 @@ class Prefix(StrEnum):
     BUILD = "bld_"
     BEARER = "tok_"
     TIMER = "tmr_"
+    ADMIN = "adm_"
+    TEAM = "tea_"
 
 
 class Minter:
