@@ -19,6 +19,7 @@ from gateway.domain.access import Principal, Scope
 from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, mongo_uri, open_runtime
 from gateway.services.demo import keep_happening, seed_demo
+from gateway.services.demo_messages import seed_messages
 from gateway.settings import Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
@@ -114,6 +115,14 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
                 found["_id"],
                 runtime.services.settings,
                 found["created_at"],
+            )
+            services = runtime.services
+            await seed_messages(
+                services.messages,
+                services.events,
+                services.store.open(found["_id"]),
+                services.settings,
+                services.clock(),
             )
         await runtime.services.store.workspaces.update(found["_id"], {"demo": "done"})
     return found

@@ -12,18 +12,23 @@ from gateway.auth import Authenticator
 from gateway.bus.buses import Bus, Limits
 from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
+from gateway.domain.firings import MESSAGE
 from gateway.domain.ids import Minter
+from gateway.domain.templates import Templates
 from gateway.domain.tokens import TokenSigner
 from gateway.errors import StartupError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.firings import FiringService
 from gateway.services.merges import MergeService
+from gateway.services.messages import FORGETTING, MAILING, MessageService
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.sendings import SendingService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
 from gateway.services.timers import TimerService
@@ -140,9 +145,11 @@ def assemble(
     metrics = Metrics()
     limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
     signer = TokenSigner(settings.secret_key)
-    events = EventService(store, settings, clock, minter, metrics)
+    firings, templates = FiringService(clock), Templates()
+    events = EventService(store, settings, clock, minter, metrics, firings)
     contacts = ContactService(store, settings, clock, minter, events.turn)
     people = PeopleService(store, clock, minter)
+    sendings = SendingService(store, clock, templates, start)
     services = Services(
         settings=settings,
         clock=clock,
@@ -152,7 +159,10 @@ def assemble(
         tags=TagService(store, clock, minter, events.turn),
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
-        timers=TimerService(store, clock, {}),
+        messages=MessageService(store, settings, clock, minter, firings, templates),
+        timers=TimerService(
+            store, clock, {MESSAGE: sendings.send, MAILING: sendings.mail, FORGETTING: sendings.forget}
+        ),
         people=people,
         ticket_types=TicketTypeService(store, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),

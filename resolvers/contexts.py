@@ -16,6 +16,7 @@ from gateway.services.contacts import ContactService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
+from gateway.services.messages import MessageService
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.tags import TagService
@@ -44,6 +45,7 @@ class Services:
     tags: TagService
     merges: MergeService
     erasures: ErasureService
+    messages: MessageService
     timers: TimerService
     people: PeopleService
     ticket_types: TicketTypeService

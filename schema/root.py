@@ -13,6 +13,7 @@ from schema.access import enforce
 from schema.contacts import ContactMutation, ContactQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
+from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
@@ -47,11 +48,29 @@ def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
         query=merge_types(
-            "Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery, PeopleQuery, TicketTypeQuery)
+            "Query",
+            (
+                NodeQuery,
+                StreamQuery,
+                ContactQuery,
+                EventQuery,
+                DefinitionQuery,
+                PeopleQuery,
+                TicketTypeQuery,
+                MessageQuery,
+            ),
         ),
         mutation=merge_types(
             "Mutation",
-            (EventMutation, ContactMutation, IdentityMutation, TokenMutation, PeopleMutation, TicketTypeMutation),
+            (
+                EventMutation,
+                ContactMutation,
+                IdentityMutation,
+                TokenMutation,
+                PeopleMutation,
+                TicketTypeMutation,
+                MessageMutation,
+            ),
         ),
         subscription=Subscription,
         types=[*METADATA_TYPES, Workspace],

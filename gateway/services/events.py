@@ -23,12 +23,14 @@ from gateway.domain.events import (
     plan_group,
     summary_id_of,
 )
+from gateway.domain.firings import Deeds
 from gateway.domain.identities import Directory
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.texts import check_text
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.observability import Metrics
 from gateway.services.attempts import until_stored
+from gateway.services.firings import FiringService
 from gateway.services.group_commits import GroupCommits
 from gateway.services.tallies import rebuild_line
 from gateway.settings import Settings
@@ -43,8 +45,17 @@ MAX_IMPORTED_COUNT = 10**12  # so that the total of many contacts stays within 6
 class EventService:
     """What can be done to events."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock, minter: Minter, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        minter: Minter,
+        metrics: Metrics,
+        firings: FiringService,
+    ) -> None:
         self._store = store
+        self._firings = firings
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -83,7 +94,7 @@ class EventService:
             stored = await store.summaries.by_ids(
                 [summary_id_of(workspace_id, draft.id, line["name"]) for line in lines]
             )
-            imported = [_beside(stored, line, workspace_id, draft.id) for line in lines]
+            imported = [_beside(stored, line, workspace_id, draft.id, now) for line in lines]
 
             async def write(session: Session) -> None:
                 await store.contacts.save([draft], session, unchanged_since_read=True)
@@ -159,17 +170,21 @@ class EventService:
         names = await self._name_room(store, [item.command.name for item in fresh])
         group = plan_group(attempted, stored, directory, names)
         if group.events:
-            await store.database.transaction(partial(self._write, store, group, now))
+            live = (await self._firings.rules(store)).live(group.events)
+            await store.database.transaction(partial(self._write, store, group, live, now))
             self._metrics.group_size.observe(len(group.events))
             self._remember(store.workspace_id, group.new_names)
         return group.outcomes
 
-    async def _write(self, store: WorkspaceStore, group: Group, now: datetime, session: Session) -> None:
+    async def _write(
+        self, store: WorkspaceStore, group: Group, live: Sequence[Deeds], now: datetime, session: Session
+    ) -> None:
         drafts = list(group.drafts.values())
         await store.contacts.save(drafts, session, seen=group.seen)
         await store.definitions.insert_names(group.new_names, now, session)
         await store.events.insert(group.events, session)
         await store.summaries.add(group.summaries(), session)
+        await self._firings.write(store, live, session)
         await store.changes.write(self._journal(drafts, now), session)
 
     async def _directory(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> Directory:
@@ -249,7 +264,9 @@ def _refuse_repeated_names(lines: Sequence[Document]) -> None:
         seen.add(line["name"])
 
 
-def _beside(stored: Mapping[str, Document], line: Document, workspace_id: str, contact_id: str) -> Document:
+def _beside(
+    stored: Mapping[str, Document], line: Document, workspace_id: str, contact_id: str, now: datetime
+) -> Document:
     """The summary with that import in the place of an earlier one, beside what was tracked."""
     summary_id = summary_id_of(workspace_id, contact_id, line["name"])
     before = stored.get(summary_id, {})
@@ -265,7 +282,7 @@ def _beside(stored: Mapping[str, Document], line: Document, workspace_id: str, c
         "count": counted + line["count"],
         "first_at": min(firsts),
         "last_at": max(lasts),
-        "imported": {"count": line["count"], "first_at": line["first_at"], "last_at": line["last_at"]},
+        "imported": {"count": line["count"], "first_at": line["first_at"], "last_at": line["last_at"], "at": now},
     }
 
 

@@ -15,7 +15,9 @@ from gateway.store.changes import Changes
 from gateway.store.driver import Database, Session
 from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
+from gateway.store.messages import RuleMemories
 from gateway.store.repositories import Repository
+from gateway.store.timers import Timers
 from gateway.store.workspaces import Workspaces
 
 _BATCH = 1000
@@ -95,6 +97,8 @@ class Deletions(Repository):
             (Events.COLLECTION, {"contact_id": contact_id}),
             (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
+            (Timers.COLLECTION, {"contact_id": contact_id}),
+            (RuleMemories.COLLECTION, {"contact_id": contact_id}),
         ):
             filter_ = {**condition, "workspace_id": self._workspace_id}
             rows = await self._database.find(collection, filter_, limit=_BATCH, projection=["_id"])
