@@ -17,6 +17,7 @@ from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
 from schema.streams import StreamQuery, Subscription
+from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
 from schema.tokens import TokenMutation
 from schema.viewers import NodeQuery, Workspace
 
@@ -52,9 +53,12 @@ class Schema(strawberry.Schema):
 def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
-        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery, PeopleQuery)),
+        query=merge_types(
+            "Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery, PeopleQuery, TicketTypeQuery)
+        ),
         mutation=merge_types(
-            "Mutation", (EventMutation, ContactMutation, IdentityMutation, TokenMutation, PeopleMutation)
+            "Mutation",
+            (EventMutation, ContactMutation, IdentityMutation, TokenMutation, PeopleMutation, TicketTypeMutation),
         ),
         subscription=Subscription,
         types=[*METADATA_TYPES, Workspace],
