@@ -38,8 +38,15 @@ class Schema(strawberry.Schema):
         """Suggest no name of the schema, be it of a field, an argument, a type or a value."""
         error.message = _SUGGESTION.sub("", error.message)
 
+    def tell(self, errors: list[GraphQLError], context: Any) -> None:
+        """Make an answer's errors say what callers may read, and log what nobody foresaw."""
+        if self.config.disable_field_suggestions:
+            for error in errors:
+                self.remove_field_suggestion(error)
+        log_unexpected(errors, getattr(context, "request_id", "-"))
+
     def process_errors(self, errors: list[GraphQLError], execution_context: Any = None) -> None:
-        """Log what nobody foresaw."""
+        """Log what nobody foresaw; strawberry has taken suggestions away already."""
         context = execution_context.context if execution_context else None
         log_unexpected(errors, getattr(context, "request_id", "-"))
 
