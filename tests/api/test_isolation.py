@@ -193,6 +193,32 @@ CASES = {
         lambda ids: {"t": ids.team, "a": ids.admin},
         refused,
     ),
+    "Query.messageRules": Case("{ messageRules { id } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Mutation.saveMessageRule": Case(
+        'mutation($r: ID!) { saveMessageRule(input: {id: $r, name: "Changed", event: "did", trigger: {everyTime: true}, body: "x"}) '
+        "{ messageRule { id } userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"r": ids.rule},
+        refused,
+    ),
+    "Mutation.deleteMessageRule": Case(
+        "mutation($r: ID!) { deleteMessageRule(input: {id: $r}) { deletedId userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"r": ids.rule},
+        refused,
+    ),
+    "Mutation.previewMessageRule": Case(
+        'mutation($c: ID!) { previewMessageRule(input: {contactId: $c, body: "{{ contact.displayName }}"}) { body userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.sendMessage": Case(
+        'mutation($s: ID!) { sendMessage(input: {segmentId: $s, body: "x"}) { recipients userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
     "Mutation.createAdminToken": Case(
         "mutation($a: ID!) { createAdminToken(input: {adminId: $a}) { token userErrors { code } } }",
         ADMIN,
