@@ -455,7 +455,8 @@ async def test_a_message_that_says_nothing_or_cannot_be_written_is_not_sent(work
 
 
 async def test_preview_sends_nothing(workspace: Any) -> None:
-    await workspace.track(did(metadata={"plan": "pro"}), did(metadata={"plan": "max"}))
+    for plan in ("pro", "max"):
+        await workspace.track(did(metadata={"plan": plan}))
     ada = await contact_id(workspace, externalId="ada")
 
     async def preview(**values: Any) -> dict[str, Any]:
