@@ -10,7 +10,10 @@ from strawberry.tools import merge_types
 
 from resolvers.scalars import SCALARS
 from schema.access import enforce
+from schema.authors import Automation
 from schema.contacts import ContactMutation, ContactQuery
+from schema.conversation_acts import ConversationMutation
+from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
 from schema.nodes import read_field
@@ -45,12 +48,15 @@ class Schema(strawberry.Schema):
 def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
-        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery, PeopleQuery)),
+        query=merge_types(
+            "Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery, PeopleQuery, ConversationQuery)
+        ),
         mutation=merge_types(
-            "Mutation", (EventMutation, ContactMutation, IdentityMutation, TokenMutation, PeopleMutation)
+            "Mutation",
+            (EventMutation, ContactMutation, IdentityMutation, TokenMutation, PeopleMutation, ConversationMutation),
         ),
         subscription=Subscription,
-        types=[*METADATA_TYPES, Workspace],
+        types=[*METADATA_TYPES, Workspace, Automation],
         config=StrawberryConfig(
             default_resolver=read_field, scalar_map=SCALARS, disable_field_suggestions=not suggestions
         ),

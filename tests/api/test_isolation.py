@@ -15,6 +15,7 @@ READ = frozenset({Scope.READ})
 TRACK = frozenset({Scope.TRACK})
 TRACK_OWN = frozenset({Scope.TRACK, Scope.BROWSER})
 ADMIN = frozenset({Scope.ADMIN})
+SUPPORT = frozenset({Scope.SUPPORT})
 
 
 @pytest.fixture
@@ -35,6 +36,8 @@ class Ids:
     visitor: str
     admin: str
     team: str
+    conversation: str
+    part: str
 
     @property
     def all(self) -> list[str]:
@@ -47,6 +50,8 @@ class Ids:
             self.workspace,
             self.admin,
             self.team,
+            self.conversation,
+            self.part,
         ]
 
 
@@ -72,7 +77,7 @@ CASES = {
         "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
         READ,
         lambda ids: {"ids": ids.all},
-        lambda found, _: found == [None] * 8,
+        lambda found, _: found == [None] * 10,
     ),
     "Query.eventDefinitions": Case(
         "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
@@ -188,6 +193,42 @@ CASES = {
         lambda ids: {"a": ids.admin},
         refused,
     ),
+    "Query.conversation": Case(
+        "query($id: ID!) { conversation(id: $id) { id parts { nodes { id } } } }",
+        READ,
+        lambda ids: {"id": ids.conversation},
+        lambda found, _: found is None,
+    ),
+    "Mutation.createConversation": Case(
+        'mutation($c: ID!) { createConversation(input: {contact: {id: $c}, body: "Hello"}) { conversation { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.replyToConversation": Case(
+        'mutation($id: ID!) { replyToConversation(input: {conversationId: $id, body: "Hello"}) { conversation { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"id": ids.conversation},
+        refused,
+    ),
+    **{
+        f"Mutation.{name}": Case(
+            f"mutation($id: ID!) {{ {name}(input: {{id: $id{more}}}) {{ conversation {{ id }} userErrors {{ code }} }} }}",
+            SUPPORT,
+            lambda ids: {"id": ids.conversation},
+            refused,
+        )
+        for name, more in (
+            ("assignConversation", ", teamId: null"),
+            ("snoozeConversation", ', until: "2030-01-01T00:00:00Z"'),
+            ("closeConversation", ""),
+            ("reopenConversation", ""),
+            ("markConversationRead", ""),
+            ("rateConversation", ", score: 5"),
+            ("updateConversation", ', title: "Changed"'),
+            ("applySla", ', name: "Gold", nextReplyMinutes: 5'),
+        )
+    },
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,
@@ -243,6 +284,14 @@ async def ids(workspace: Any) -> Ids:
     team = await workspace.data(
         'mutation($a: ID!) { saveTeam(input: {name: "Support", adminIds: [$a]}) { team { id } } }', {"a": admin_id}
     )
+    conversation = await workspace.data(
+        'mutation($c: ID!) { createConversation(input: {contact: {id: $c}, body: "Hello"}) { conversation { id } } }',
+        {"c": found["contact"]["id"]},
+    )
+    conversation_id = conversation["createConversation"]["conversation"]["id"]
+    closed = await workspace.data(
+        "mutation($id: ID!) { closeConversation(input: {id: $id}) { part { id } } }", {"id": conversation_id}
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -253,6 +302,8 @@ async def ids(workspace: Any) -> Ids:
         visitor["contact"]["id"],
         admin_id,
         team["saveTeam"]["team"]["id"],
+        conversation_id,
+        closed["closeConversation"]["part"]["id"],
     )
 
 
@@ -321,7 +372,18 @@ async def test_neighbours_see_and_change_nothing(workspace: Any, ids: Ids, field
 async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     node = "query($id: ID!) { node(id: $id) { __typename id } }"
-    types = ["Contact", "Event", "EventSummary", "EventDefinition", "Viewer", "Workspace", "Admin", "Team"]
+    types = [
+        "Contact",
+        "Event",
+        "EventSummary",
+        "EventDefinition",
+        "Viewer",
+        "Workspace",
+        "Admin",
+        "Team",
+        "Conversation",
+        "ConversationPart",
+    ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
         assert await workspace.data(node, {"id": id_}, key=neighbour.key) == {"node": None}
