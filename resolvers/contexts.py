@@ -20,6 +20,7 @@ from gateway.services.merges import MergeService
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.tags import TagService
+from gateway.services.ticket_types import TicketTypeService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
@@ -47,6 +48,7 @@ class Services:
     timers: TimerService
     conversations: ConversationService
     people: PeopleService
+    ticket_types: TicketTypeService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

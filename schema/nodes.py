@@ -18,6 +18,7 @@ TYPES_BY_PREFIX = {
     Prefix.TEAM: "Team",
     Prefix.CONVERSATION: "Conversation",
     Prefix.CONVERSATION_PART: "ConversationPart",
+    Prefix.TICKET_TYPE: "TicketType",
 }
 
 

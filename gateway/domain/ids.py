@@ -32,6 +32,7 @@ class Prefix(StrEnum):
     TEAM = "tea_"
     CONVERSATION = "cnv_"
     CONVERSATION_PART = "prt_"
+    TICKET_TYPE = "tty_"
 
 
 class Minter:

@@ -18,6 +18,7 @@ from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.people import Admins, Teams
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.ticket_types import TicketTypes
 from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
 
@@ -36,6 +37,7 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Teams,
     Conversations,
     ConversationParts,
+    TicketTypes,
 )
 
 
@@ -59,6 +61,7 @@ class WorkspaceStore:
         self.teams = Teams(database, workspace_id, token)
         self.conversations = Conversations(database, workspace_id, token)
         self.conversation_parts = ConversationParts(database, workspace_id, token)
+        self.ticket_types = TicketTypes(database, workspace_id, token)
 
     def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
         """Where what is acted on is kept, and where its history is."""

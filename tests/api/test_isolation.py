@@ -38,6 +38,7 @@ class Ids:
     team: str
     conversation: str
     part: str
+    ticket_type: str
 
     @property
     def all(self) -> list[str]:
@@ -52,6 +53,7 @@ class Ids:
             self.team,
             self.conversation,
             self.part,
+            self.ticket_type,
         ]
 
 
@@ -77,7 +79,7 @@ CASES = {
         "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
         READ,
         lambda ids: {"ids": ids.all},
-        lambda found, _: found == [None] * 10,
+        lambda found, ids: found == [None] * len(ids.all),
     ),
     "Query.eventDefinitions": Case(
         "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
@@ -175,6 +177,15 @@ CASES = {
         "{ admins(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
     ),
     "Query.teams": Case("{ teams { id admins { id } } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Query.ticketTypes": Case(
+        "{ ticketTypes { id attributes { name } } }", READ, lambda _: {}, lambda found, _: found == []
+    ),
+    "Mutation.saveTicketType": Case(
+        'mutation($t: ID!) { saveTicketType(input: {id: $t, name: "Changed", category: CUSTOMER}) { ticketType { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"t": ids.ticket_type},
+        refused,
+    ),
     "Mutation.saveAdmin": Case(
         'mutation($a: ID!) { saveAdmin(input: {id: $a, name: "Changed", email: "eve@acme.example"}) { admin { id } userErrors { code } } }',
         ADMIN,
@@ -292,6 +303,9 @@ async def ids(workspace: Any) -> Ids:
     closed = await workspace.data(
         "mutation($id: ID!) { closeConversation(input: {id: $id}) { part { id } } }", {"id": conversation_id}
     )
+    ticket_type = await workspace.data(
+        'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -304,6 +318,7 @@ async def ids(workspace: Any) -> Ids:
         team["saveTeam"]["team"]["id"],
         conversation_id,
         closed["closeConversation"]["part"]["id"],
+        ticket_type["saveTicketType"]["ticketType"]["id"],
     )
 
 
@@ -383,6 +398,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Team",
         "Conversation",
         "ConversationPart",
+        "TicketType",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
