@@ -18,8 +18,8 @@ import orjson
 import pytest
 
 ROOT = Path(__file__).parents[2]
-README, FRONT_ENDS, SERVICES = (
-    (ROOT / path).read_text() for path in ("README.md", "docs/front-ends.md", "docs/services.md")
+README, FRONT_ENDS, SERVICES, FILES = (
+    (ROOT / path).read_text() for path in ("README.md", "docs/front-ends.md", "docs/services.md", "docs/files.md")
 )
 KEY = "local-dev-key"
 SETTINGS = {"GATEWAY_DEV_KEY": KEY, "GATEWAY_ALLOWED_ORIGINS": '["https://shop.example"]'}
@@ -93,7 +93,7 @@ async def test_every_example_runs(program: Any, free_port: Any, started: Any) ->
         async with started(program, port, "dev", "--port", str(port), **SETTINGS):
             assert await asyncio.to_thread(tracking.communicate, timeout=60) == ("100 []\n100 []\n50 []\n", "")
             await the_readme_holds(here)
-            for guide in (FRONT_ENDS, SERVICES):
+            for guide in (FRONT_ENDS, SERVICES, FILES):
                 await the_outputs_hold(here, guide)
             with here.running(python("follow.py")):
                 await until(lambda: len(rows(here, "place")) == 1)
@@ -214,7 +214,7 @@ def test_what_is_named_is_there() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make (\w+)`", README):
         assert f"\n{target}:" in makefile, target
-    for folder, text in ((ROOT, README), (ROOT / "docs", FRONT_ENDS), (ROOT / "docs", SERVICES)):
+    for folder, text in ((ROOT, README), (ROOT / "docs", FRONT_ENDS), (ROOT / "docs", SERVICES), (ROOT / "docs", FILES)):
         for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
             path, _, heading = link.partition("#")
             assert (folder / path).exists(), link
