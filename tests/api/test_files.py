@@ -415,7 +415,7 @@ async def test_an_export_goes_on_where_it_was_cut_off(workspace: Any, tmp_path: 
     def cut(_: Any) -> None:
         nonlocal pages
         pages += 1
-        if pages % 2 == 0:
+        if pages in (1, 3, 6):
             raise CutError
 
     source = ContactSource(workspace.store)
