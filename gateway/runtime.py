@@ -17,6 +17,7 @@ from gateway.domain.tokens import TokenSigner
 from gateway.errors import StartupError
 from gateway.observability import Metrics
 from gateway.services.acts import ActService
+from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
 from gateway.services.erasures import ErasureService
@@ -54,6 +55,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    contact_batches: ContactBatches
     signer: TokenSigner
     clock: Clock
 
@@ -167,7 +169,8 @@ def assemble(
         tracing=tracing,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
-    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, signer, clock)
+    batches = ContactBatches(store, clock, minter, contacts, events)
+    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, batches, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

@@ -75,6 +75,23 @@ class Repository:
             rows += sorted(itertools.chain(*found), key=operator.itemgetter(field), reverse=not asked.backward)
         return rows[: asked.limit]
 
+    async def stretch(
+        self,
+        low: str,
+        high: str,
+        limit: int,
+        *,
+        filters: Sequence[Mapping[str, Any]] = ({},),
+        field: str = "_id",
+        fields: Sequence[str] | None = None,
+    ) -> list[Document]:
+        """The rows of any of the filters from one id to before another one, the lowest first, up to so many; of them
+        those fields, if any are named. Each filter is on equality, as for a page."""
+        bounds = {field: {"$gte": low, "$lt": high}}
+        options: dict[str, Any] = {"sort": {field: 1}, "limit": limit, "projection": fields}
+        found = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
+        return sorted(itertools.chain(*found), key=operator.itemgetter(field))[:limit]
+
     async def _pages_of_children(
         self,
         parents: Sequence[str],

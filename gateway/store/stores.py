@@ -5,7 +5,7 @@ from datetime import datetime
 
 from gateway.domain.access import Principal
 from gateway.domain.acts import Subject
-from gateway.domain.contacts import ContactRef, Document, IdentityKind, identity
+from gateway.domain.contacts import ContactRef, Document, identity
 from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
 from gateway.store.conversations import ConversationParts, Conversations
@@ -74,7 +74,7 @@ class WorkspaceStore:
         had them was erased: read in this order, so that a deletion meanwhile is seen by one or the other."""
         found = await self.contacts.meant_by(refs, may_become_users=may_become_users)
         known = {text for row in found for text in row["identities"]}
-        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys() if kind is not IdentityKind.ID}  # noqa: SIM118
+        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys()}  # noqa: SIM118 - not a mapping
         return found, await self.erasures.among(sorted(asked - known), now)
 
 
