@@ -12,18 +12,20 @@ from gateway.auth import Authenticator
 from gateway.bus.buses import Bus, Limits
 from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
-from gateway.domain.firings import MESSAGE
 from gateway.domain.ids import Minter
 from gateway.domain.templates import Templates
 from gateway.domain.tokens import TokenSigner
 from gateway.errors import StartupError
 from gateway.observability import Metrics
+from gateway.services.acts import ActService
+from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.firings import FiringService
 from gateway.services.merges import MergeService
-from gateway.services.messages import FORGETTING, MAILING, MessageService
+from gateway.services.messages import MessageService
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
@@ -57,6 +59,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    contact_batches: ContactBatches
     signer: TokenSigner
     clock: Clock
 
@@ -149,7 +152,9 @@ def assemble(
     events = EventService(store, settings, clock, minter, metrics, firings)
     contacts = ContactService(store, settings, clock, minter, events.turn)
     people = PeopleService(store, clock, minter)
-    sendings = SendingService(store, clock, templates, start)
+    acts = ActService(store, clock, minter, events.turn)
+    conversations = ConversationService(store, settings, clock, minter, acts, people)
+    sendings = SendingService(store, clock, minter, templates, acts)
     services = Services(
         settings=settings,
         clock=clock,
@@ -160,9 +165,8 @@ def assemble(
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
         messages=MessageService(store, settings, clock, minter, firings, templates),
-        timers=TimerService(
-            store, clock, {MESSAGE: sendings.send, MAILING: sendings.mail, FORGETTING: sendings.forget}
-        ),
+        timers=TimerService(store, clock, conversations.handlers | sendings.handlers),
+        conversations=conversations,
         people=people,
         ticket_types=TicketTypeService(store, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),
@@ -172,7 +176,8 @@ def assemble(
         tracing=tracing,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
-    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, signer, clock)
+    batches = ContactBatches(store, clock, minter, contacts, events)
+    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, batches, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

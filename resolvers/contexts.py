@@ -13,6 +13,7 @@ from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
@@ -47,6 +48,7 @@ class Services:
     erasures: ErasureService
     messages: MessageService
     timers: TimerService
+    conversations: ConversationService
     people: PeopleService
     ticket_types: TicketTypeService
     tokens: TokenService

@@ -24,6 +24,8 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         (Prefix.ADMIN, store.admins),
         (Prefix.TEAM, store.teams),
         (Prefix.RULE, store.message_rules),
+        (Prefix.CONVERSATION, store.conversations),
+        (Prefix.CONVERSATION_PART, store.conversation_parts),
         (Prefix.TICKET_TYPE, store.ticket_types),
     ):
         found |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])

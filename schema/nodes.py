@@ -17,6 +17,8 @@ TYPES_BY_PREFIX = {
     Prefix.ADMIN: "Admin",
     Prefix.TEAM: "Team",
     Prefix.RULE: "MessageRule",
+    Prefix.CONVERSATION: "Conversation",
+    Prefix.CONVERSATION_PART: "ConversationPart",
     Prefix.TICKET_TYPE: "TicketType",
 }
 

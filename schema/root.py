@@ -10,7 +10,10 @@ from strawberry.tools import merge_types
 
 from resolvers.scalars import SCALARS
 from schema.access import enforce
+from schema.authors import Automation
 from schema.contacts import ContactMutation, ContactQuery
+from schema.conversation_acts import ConversationMutation
+from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
 from schema.messages import MessageMutation, MessageQuery
@@ -65,6 +68,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 PeopleQuery,
                 TicketTypeQuery,
                 MessageQuery,
+                ConversationQuery,
             ),
         ),
         mutation=merge_types(
@@ -77,10 +81,11 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 PeopleMutation,
                 TicketTypeMutation,
                 MessageMutation,
+                ConversationMutation,
             ),
         ),
         subscription=Subscription,
-        types=[*METADATA_TYPES, Workspace],
+        types=[*METADATA_TYPES, Workspace, Automation],
         config=StrawberryConfig(
             default_resolver=read_field, scalar_map=SCALARS, disable_field_suggestions=not suggestions
         ),

@@ -33,6 +33,8 @@ class Prefix(StrEnum):
     MAILING = "mls_"
     ADMIN = "adm_"
     TEAM = "tea_"
+    CONVERSATION = "cnv_"
+    CONVERSATION_PART = "prt_"
     TICKET_TYPE = "tty_"
 
 

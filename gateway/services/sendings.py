@@ -17,7 +17,7 @@ from gateway.domain.conditions import check_filter
 from gateway.domain.contacts import Document
 from gateway.domain.conversations import Channel, ConversationAct, DeliveredAs, new_conversation
 from gateway.domain.events import summary_id_of
-from gateway.domain.firings import message_timer, sent_id_of, waiting_timer
+from gateway.domain.firings import MESSAGE, message_timer, sent_id_of, waiting_timer
 from gateway.domain.ids import Minter, Prefix, prefix_of
 from gateway.domain.merges import ids_of
 from gateway.domain.messages import RuleTrigger, pause_of, waits
@@ -28,7 +28,8 @@ from gateway.domain.times import TimeRange
 from gateway.errors import UserProblem
 from gateway.services.acts import ActService, Within
 from gateway.services.attempts import until_stored
-from gateway.services.messages import MAILING
+from gateway.services.messages import FORGETTING, MAILING
+from gateway.services.timers import Handler
 from gateway.store.driver import Session
 from gateway.store.facts import holds_of
 from gateway.store.messages import OvertakenError
@@ -66,6 +67,11 @@ class SendingService:
         self._templates = templates
         self._acts = acts
         self._log = structlog.get_logger("gateway.messages")
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """What is done when the timers of messages go off."""
+        return {MESSAGE: self.send, MAILING: self.mail, FORGETTING: self.forget}
 
     async def send(self, timer: Document) -> None:
         """Send the message that was set off, unless the contact is not to get it; or wait on where its time moved."""
