@@ -19,10 +19,12 @@ from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.memberships import MembershipKeeper
 from gateway.services.merges import MergeService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.segments import SegmentService
 from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
@@ -49,6 +51,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    memberships: MembershipKeeper
     signer: TokenSigner
     clock: Clock
 
@@ -108,11 +111,12 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-up and erasures of that gateway under way, for as long as the
+    """The bus and (unless other processes do that) the roll-ups and erasures of that gateway under way, for as long as the
     context is open."""
     rolling = under_way(runtime.definitions.run()) if rolls_up else nullcontext()
+    keeping = under_way(runtime.memberships.run()) if rolls_up else nullcontext()
     erasing = under_way(runtime.services.erasures.run()) if rolls_up else nullcontext()
-    async with under_way(runtime.services.bus.run()), rolling, erasing:
+    async with under_way(runtime.services.bus.run()), rolling, keeping, erasing:
         yield
 
 
@@ -146,14 +150,22 @@ def assemble(
         tags=TagService(store, clock, minter, events.turn),
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
+        segments=SegmentService(store, clock, minter),
         tokens=TokenService(contacts, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,
         tracing=tracing,
     )
-    roll_up = DefinitionRollUp(store, clock, minter, metrics)
-    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, signer, clock)
+    return Runtime(
+        database,
+        services,
+        WorkspaceService(store, clock, minter),
+        DefinitionRollUp(store, clock, minter, metrics),
+        MembershipKeeper(store, clock, minter, metrics),
+        signer,
+        clock,
+    )
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

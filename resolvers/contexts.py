@@ -17,6 +17,7 @@ from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
 from gateway.services.rate_limits import RateLimits
+from gateway.services.segments import SegmentService
 from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
@@ -41,6 +42,7 @@ class Services:
     tags: TagService
     merges: MergeService
     erasures: ErasureService
+    segments: SegmentService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

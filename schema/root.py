@@ -15,6 +15,7 @@ from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQ
 from schema.identities import IdentityMutation
 from schema.nodes import read_field
 from schema.problems import log_unexpected
+from schema.segments import SegmentMutation, SegmentQuery
 from schema.streams import StreamQuery, Subscription
 from schema.tokens import TokenMutation
 from schema.viewers import NodeQuery, Workspace
@@ -44,8 +45,10 @@ class Schema(strawberry.Schema):
 def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
-        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery)),
-        mutation=merge_types("Mutation", (EventMutation, ContactMutation, IdentityMutation, TokenMutation)),
+        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, SegmentQuery, EventQuery, DefinitionQuery)),
+        mutation=merge_types(
+            "Mutation", (EventMutation, ContactMutation, IdentityMutation, SegmentMutation, TokenMutation)
+        ),
         subscription=Subscription,
         types=[*METADATA_TYPES, Workspace],
         config=StrawberryConfig(

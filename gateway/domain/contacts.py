@@ -185,6 +185,12 @@ def journal_entry(change_id: str, draft: Draft, now: datetime) -> Document:
     }
 
 
+def seen_line(change_id: str, draft: Draft, now: datetime) -> Document:
+    """The line of the journal that tells segments, and nobody else, of a new `last_seen_at`."""
+    ids = {"_id": change_id, "workspace_id": draft.document["workspace_id"], "contact_id": draft.id}
+    return {**ids, "subject": "seen", "kind": "SEEN", "at": now}
+
+
 def worth_telling(draft: Draft) -> bool:
     """Whether a change is one of the contact's own: a new `last_seen_at` alone is not."""
     return any(name not in _SILENT for name in draft.changed())

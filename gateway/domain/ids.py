@@ -27,6 +27,8 @@ class Prefix(StrEnum):
     CHANGE = "chg_"
     BUILD = "bld_"
     BEARER = "tok_"
+    SEGMENT = "seg_"
+    SEGMENT_MEMBER = "smb_"
 
 
 class Minter:

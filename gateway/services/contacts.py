@@ -19,6 +19,7 @@ from gateway.domain.contacts import (
     merged_attributes,
     new_contact,
     raised_role,
+    seen_line,
     worth_telling,
 )
 from gateway.domain.events import check_idempotency_key, check_occurred_at
@@ -107,6 +108,8 @@ class ContactService:
             )
         if worth_telling(draft):
             await store.changes.write([journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
+        elif "last_seen_at" in draft.changed():
+            await store.changes.write([seen_line(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
 
     def _updated(self, directory: Directory, ref: ContactRef, sent: Mapping[str, Any], values: Document) -> Draft:
         kind, value = ref.keys()[0]

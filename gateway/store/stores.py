@@ -14,6 +14,7 @@ from gateway.store.events import Events, EventSummaries
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.workspaces import Keys, Workspaces
 
 REPOSITORIES: tuple[type[Repository], ...] = (
@@ -26,6 +27,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     IdempotencyKeys,
     Erasures,
     Deletions,
+    Segments,
+    SegmentMembers,
+    SegmentReviews,
 )
 
 
@@ -44,6 +48,9 @@ class WorkspaceStore:
         self.idempotency_keys = IdempotencyKeys(database, workspace_id, token)
         self.erasures = Erasures(database, workspace_id, salts, token)
         self.deletions = Deletions(database, workspace_id, token)
+        self.segments = Segments(database, workspace_id, token)
+        self.members = SegmentMembers(database, workspace_id, token)
+        self.reviews = SegmentReviews(database, workspace_id, token)
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False

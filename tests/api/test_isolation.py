@@ -33,10 +33,11 @@ class Ids:
     viewer: str
     workspace: str
     visitor: str
+    segment: str
 
     @property
     def all(self) -> list[str]:
-        return [self.contact, self.event, self.summary, self.definition, self.viewer, self.workspace]
+        return [self.contact, self.event, self.summary, self.definition, self.viewer, self.workspace, self.segment]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ CASES = {
         "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
         READ,
         lambda ids: {"ids": ids.all},
-        lambda found, _: found == [None] * 6,
+        lambda found, _: found == [None] * 7,
     ),
     "Query.eventDefinitions": Case(
         "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
@@ -84,6 +85,13 @@ CASES = {
     ),
     "Query.topContacts": Case(
         '{ topContacts(event: "did") { count contact { id } } }', READ, lambda _: {}, lambda found, _: found == []
+    ),
+    "Query.segments": Case("{ segments { id } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Query.segment": Case(
+        "query($id: ID!) { segment(id: $id) { id } }",
+        READ,
+        lambda ids: {"id": ids.segment},
+        lambda found, _: found is None,
     ),
     "Query.event": Case(
         "query($id: ID!) { event(id: $id) { id } }", READ, lambda ids: {"id": ids.event}, lambda found, _: found is None
@@ -155,6 +163,18 @@ CASES = {
         lambda ids: {"c": ids.contact},
         refused,
     ),
+    "Mutation.saveSegment": Case(
+        'mutation($s: ID!) { saveSegment(input: {id: $s, name: "Changed", filter: {}}) { segment { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
+    "Mutation.deleteSegment": Case(
+        "mutation($s: ID!) { deleteSegment(input: {id: $s}) { deletedId userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,
@@ -203,6 +223,9 @@ async def ids(workspace: Any) -> Ids:
         '{ viewer { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
     )
     (event,) = found["contact"]["events"]["nodes"]
+    saved = await workspace.data(
+        'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -211,6 +234,7 @@ async def ids(workspace: Any) -> Ids:
         found["viewer"]["id"],
         workspace.id,
         visitor["contact"]["id"],
+        saved["saveSegment"]["segment"]["id"],
     )
 
 
@@ -279,7 +303,7 @@ async def test_neighbours_see_and_change_nothing(workspace: Any, ids: Ids, field
 async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     node = "query($id: ID!) { node(id: $id) { __typename id } }"
-    types = ["Contact", "Event", "EventSummary", "EventDefinition", "Viewer", "Workspace"]
+    types = ["Contact", "Event", "EventSummary", "EventDefinition", "Viewer", "Workspace", "Segment"]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
         assert await workspace.data(node, {"id": id_}, key=neighbour.key) == {"node": None}

@@ -80,7 +80,7 @@ TrackEventsPayload.accepted TrackEventsPayload.duplicates TrackEventsPayload.rej
 TrackEventsPayload.userErrors TrackEventResult.duplicate TrackEventResult.error TrackEventResult.eventId
 TrackEventResult.index UserError.code UserError.message UserError.path
 """
-HIDDEN = "Contact.customAttributes Contact.tags Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
+HIDDEN = "Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
 NODES = ("Contact", "Event", "EventSummary", "Viewer", "Workspace")
 
