@@ -21,7 +21,7 @@ from gateway.services.stream_readers import StreamReader
 from gateway.store.changes import Changes
 from gateway.store.driver import Insert, Inserts, Session
 from gateway.store.events import Events
-from gateway.store.segments import reviews_due
+from gateway.store.segments import any_segment, reviews_due
 from gateway.store.stores import Store, WorkspaceStore
 from gateway.store.walks import Candidate, CreatedWalk
 
@@ -45,6 +45,10 @@ class MembershipKeeper(StreamReader):
     def _everything(self, workspaces: Sequence[Document], since: Sequence[Insert]) -> list[Document]:
         """Every segment of every workspace is looked at anew; who moved meanwhile is told then."""
         return [{"workspace_id": row["_id"], "segment_id": None} for row in workspaces] + _jobs_of(since)
+
+    async def _is_needed(self) -> bool:
+        """Whether there is a segment: an open stream costs the database something."""
+        return await any_segment(self._store.database)
 
     async def _step(self, inserts: Inserts) -> None:
         if read := await self._next(inserts):

@@ -54,6 +54,10 @@ class StreamReader(ABC):
     def _everything(self, workspaces: Sequence[Document], since: Sequence[Insert]) -> list[Document]:
         """What is to be done where there is no position: for these workspaces, and for what was read by then."""
 
+    async def _is_needed(self) -> bool:
+        """Whether there is anything to read the stream for."""
+        return True
+
     async def run(self) -> None:
         """Work whenever this process has the lease, until cancelled."""
         try:
@@ -70,6 +74,8 @@ class StreamReader(ABC):
                 await asyncio.shield(self._store.roll_ups.renew(self.NAME, self._owner, self._clock()))
 
     async def _work(self) -> None:
+        if not await self._is_needed():
+            return
         now = self._clock()
         state = await self._store.roll_ups.take(self.NAME, self._owner, now, now + _LEASE)
         if state is None:

@@ -171,6 +171,11 @@ class SegmentReviews(Repository):
         await self._database.bulk(self.COLLECTION, operations, session)
 
 
+async def any_segment(database: Database) -> bool:
+    """Whether any workspace has a segment, or members of one that was deleted."""
+    return await database.find_one(Segments.COLLECTION, {}) is not None
+
+
 async def reviews_due(database: Database, now: datetime, most: int) -> list[Document]:
     """The contacts of every workspace that are to be looked at now, the longest due first."""
     return await database.find(SegmentReviews.COLLECTION, {"due_at": {"$lte": now}}, sort={"due_at": 1}, limit=most)
