@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,22 @@ from gateway.domain.ids import Minter
 from gateway.domain.tokens import TokenSigner
 from gateway.errors import StartupError
 from gateway.observability import Metrics
+from gateway.services.acts import ActService
+from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.memberships import MembershipKeeper
 from gateway.services.merges import MergeService
+from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.segments import SegmentService
 from gateway.services.tags import TagService
+from gateway.services.ticket_types import TicketTypeService
+from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import RateLimitStore, Settings
@@ -52,6 +58,7 @@ class Runtime:
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
     memberships: MembershipKeeper
+    contact_batches: ContactBatches
     signer: TokenSigner
     clock: Clock
 
@@ -111,12 +118,13 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-ups and erasures of that gateway under way, for as long as the
-    context is open."""
-    rolling = under_way(runtime.definitions.run()) if rolls_up else nullcontext()
-    keeping = under_way(runtime.memberships.run()) if rolls_up else nullcontext()
-    erasing = under_way(runtime.services.erasures.run()) if rolls_up else nullcontext()
-    async with under_way(runtime.services.bus.run()), rolling, keeping, erasing:
+    """The bus and (unless other processes do that) the roll-ups, erasures and timers of that gateway under way, for as
+    long as the context is open."""
+    services = runtime.services
+    background = (runtime.definitions, runtime.memberships, services.erasures, services.timers) if rolls_up else ()
+    async with AsyncExitStack() as stack:
+        for work in (services.bus, *background):
+            await stack.enter_async_context(under_way(work.run()))
         yield
 
 
@@ -141,6 +149,9 @@ def assemble(
     signer = TokenSigner(settings.secret_key)
     events = EventService(store, settings, clock, minter, metrics)
     contacts = ContactService(store, settings, clock, minter, events.turn)
+    people = PeopleService(store, clock, minter)
+    acts = ActService(store, clock, minter, events.turn)
+    conversations = ConversationService(store, settings, clock, minter, acts, people)
     services = Services(
         settings=settings,
         clock=clock,
@@ -150,22 +161,22 @@ def assemble(
         tags=TagService(store, clock, minter, events.turn),
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
+        timers=TimerService(store, clock, conversations.handlers),
+        conversations=conversations,
+        people=people,
+        ticket_types=TicketTypeService(store, clock, minter),
+        tokens=TokenService(contacts, people, signer, clock),
         segments=SegmentService(store, clock, minter),
-        tokens=TokenService(contacts, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,
         tracing=tracing,
     )
-    return Runtime(
-        database,
-        services,
-        WorkspaceService(store, clock, minter),
-        DefinitionRollUp(store, clock, minter, metrics),
-        MembershipKeeper(store, clock, minter, metrics),
-        signer,
-        clock,
-    )
+    roll_up = DefinitionRollUp(store, clock, minter, metrics)
+    batches = ContactBatches(store, clock, minter, contacts, events)
+    keeper = MembershipKeeper(store, clock, minter, metrics)
+    workspaces = WorkspaceService(store, clock, minter)
+    return Runtime(database, services, workspaces, roll_up, keeper, batches, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

@@ -15,6 +15,11 @@ TYPES_BY_PREFIX = {
     Prefix.SEGMENT: "Segment",
     Prefix.KEY: "Viewer",
     Prefix.BEARER: "Viewer",
+    Prefix.ADMIN: "Admin",
+    Prefix.TEAM: "Team",
+    Prefix.CONVERSATION: "Conversation",
+    Prefix.CONVERSATION_PART: "ConversationPart",
+    Prefix.TICKET_TYPE: "TicketType",
 }
 
 

@@ -27,6 +27,12 @@ class Prefix(StrEnum):
     CHANGE = "chg_"
     BUILD = "bld_"
     BEARER = "tok_"
+    TIMER = "tmr_"
+    ADMIN = "adm_"
+    TEAM = "tea_"
+    CONVERSATION = "cnv_"
+    CONVERSATION_PART = "prt_"
+    TICKET_TYPE = "tty_"
     SEGMENT = "seg_"
     SEGMENT_MEMBER = "smb_"
 

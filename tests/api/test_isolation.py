@@ -15,6 +15,7 @@ READ = frozenset({Scope.READ})
 TRACK = frozenset({Scope.TRACK})
 TRACK_OWN = frozenset({Scope.TRACK, Scope.BROWSER})
 ADMIN = frozenset({Scope.ADMIN})
+SUPPORT = frozenset({Scope.SUPPORT})
 
 
 @pytest.fixture
@@ -33,11 +34,29 @@ class Ids:
     viewer: str
     workspace: str
     visitor: str
+    admin: str
+    team: str
+    conversation: str
+    part: str
+    ticket_type: str
     segment: str
 
     @property
     def all(self) -> list[str]:
-        return [self.contact, self.event, self.summary, self.definition, self.viewer, self.workspace, self.segment]
+        return [
+            self.contact,
+            self.event,
+            self.summary,
+            self.definition,
+            self.viewer,
+            self.workspace,
+            self.admin,
+            self.team,
+            self.conversation,
+            self.part,
+            self.ticket_type,
+            self.segment,
+        ]
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,7 @@ CASES = {
         "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
         READ,
         lambda ids: {"ids": ids.all},
-        lambda found, _: found == [None] * 7,
+        lambda found, ids: found == [None] * len(ids.all),
     ),
     "Query.eventDefinitions": Case(
         "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
@@ -163,6 +182,76 @@ CASES = {
         lambda ids: {"c": ids.contact},
         refused,
     ),
+    "Query.admins": Case(
+        "{ admins(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
+    "Query.teams": Case("{ teams { id admins { id } } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Query.ticketTypes": Case(
+        "{ ticketTypes { id attributes { name } } }", READ, lambda _: {}, lambda found, _: found == []
+    ),
+    "Mutation.saveTicketType": Case(
+        'mutation($t: ID!) { saveTicketType(input: {id: $t, name: "Changed", category: CUSTOMER}) { ticketType { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"t": ids.ticket_type},
+        refused,
+    ),
+    "Mutation.saveAdmin": Case(
+        'mutation($a: ID!) { saveAdmin(input: {id: $a, name: "Changed", email: "eve@acme.example"}) { admin { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"a": ids.admin},
+        refused,
+    ),
+    "Mutation.saveTeam": Case(
+        'mutation($t: ID!, $a: ID!) { saveTeam(input: {id: $t, name: "Changed", adminIds: [$a]}) { team { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"t": ids.team, "a": ids.admin},
+        refused,
+    ),
+    "Mutation.createAdminToken": Case(
+        "mutation($a: ID!) { createAdminToken(input: {adminId: $a}) { token userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"a": ids.admin},
+        refused,
+    ),
+    "Query.conversations": Case(
+        "{ conversations(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
+    "Query.conversation": Case(
+        "query($id: ID!) { conversation(id: $id) { id parts { nodes { id } } } }",
+        READ,
+        lambda ids: {"id": ids.conversation},
+        lambda found, _: found is None,
+    ),
+    "Mutation.createConversation": Case(
+        'mutation($c: ID!) { createConversation(input: {contact: {id: $c}, body: "Hello"}) { conversation { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.replyToConversation": Case(
+        'mutation($id: ID!) { replyToConversation(input: {conversationId: $id, body: "Hello"}) { conversation { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"id": ids.conversation},
+        refused,
+    ),
+    **{
+        f"Mutation.{name}": Case(
+            f"mutation($id: ID!) {{ {name}(input: {{id: $id{more}}}) {{ conversation {{ id }} userErrors {{ code }} }} }}",
+            SUPPORT,
+            lambda ids: {"id": ids.conversation},
+            refused,
+        )
+        for name, more in (
+            ("assignConversation", ", teamId: null"),
+            ("snoozeConversation", ', until: "2030-01-01T00:00:00Z"'),
+            ("closeConversation", ""),
+            ("reopenConversation", ""),
+            ("markConversationRead", ""),
+            ("rateConversation", ", score: 5"),
+            ("updateConversation", ', title: "Changed"'),
+            ("applySla", ', name: "Gold", nextReplyMinutes: 5'),
+        )
+    },
     "Mutation.saveSegment": Case(
         'mutation($s: ID!) { saveSegment(input: {id: $s, name: "Changed", filter: {}}) { segment { id } userErrors { code } } }',
         ADMIN,
@@ -223,6 +312,24 @@ async def ids(workspace: Any) -> Ids:
         '{ viewer { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
     )
     (event,) = found["contact"]["events"]["nodes"]
+    admin = await workspace.data(
+        'mutation { saveAdmin(input: {name: "Eve", email: "eve@acme.example"}) { admin { id } } }'
+    )
+    admin_id = admin["saveAdmin"]["admin"]["id"]
+    team = await workspace.data(
+        'mutation($a: ID!) { saveTeam(input: {name: "Support", adminIds: [$a]}) { team { id } } }', {"a": admin_id}
+    )
+    conversation = await workspace.data(
+        'mutation($c: ID!) { createConversation(input: {contact: {id: $c}, body: "Hello"}) { conversation { id } } }',
+        {"c": found["contact"]["id"]},
+    )
+    conversation_id = conversation["createConversation"]["conversation"]["id"]
+    closed = await workspace.data(
+        "mutation($id: ID!) { closeConversation(input: {id: $id}) { part { id } } }", {"id": conversation_id}
+    )
+    ticket_type = await workspace.data(
+        'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
+    )
     saved = await workspace.data(
         'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
     )
@@ -234,6 +341,11 @@ async def ids(workspace: Any) -> Ids:
         found["viewer"]["id"],
         workspace.id,
         visitor["contact"]["id"],
+        admin_id,
+        team["saveTeam"]["team"]["id"],
+        conversation_id,
+        closed["closeConversation"]["part"]["id"],
+        ticket_type["saveTicketType"]["ticketType"]["id"],
         saved["saveSegment"]["segment"]["id"],
     )
 
@@ -303,7 +415,20 @@ async def test_neighbours_see_and_change_nothing(workspace: Any, ids: Ids, field
 async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     node = "query($id: ID!) { node(id: $id) { __typename id } }"
-    types = ["Contact", "Event", "EventSummary", "EventDefinition", "Viewer", "Workspace", "Segment"]
+    types = [
+        "Contact",
+        "Event",
+        "EventSummary",
+        "EventDefinition",
+        "Viewer",
+        "Workspace",
+        "Admin",
+        "Team",
+        "Conversation",
+        "ConversationPart",
+        "TicketType",
+        "Segment",
+    ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
         assert await workspace.data(node, {"id": id_}, key=neighbour.key) == {"node": None}
@@ -332,7 +457,7 @@ async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: 
 async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     await neighbour.track({"contact": {"externalId": "n"}, "name": "did"})
-    for field in ("events", "contacts"):
+    for field in ("events", "contacts", "conversations"):
         cursor = (await workspace.data(f"{{ {field}(first: 1) {{ pageInfo {{ endCursor }} }} }}"))[field]["pageInfo"][
             "endCursor"
         ]

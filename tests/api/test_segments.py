@@ -1,19 +1,16 @@
 """Segments: who is in them, who is told, and that each entering is told once."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any
-
-import pytest
-
-from gateway.domain.clocks import system_clock
 
 SAVE = """mutation($i: SaveSegmentInput!) { saveSegment(input: $i) {
   segment { id name filter complete createdAt } userErrors { code message path } } }"""
 DELETE = "mutation($id: ID!) { deleteSegment(input: {id: $id}) { deletedId userErrors { code message path } } }"
 SEGMENT = """query($id: ID!) { segment(id: $id) { id name complete
   contacts(first: 50) { nodes { externalId } pageInfo { hasNextPage endCursor } totalCount } } }"""
-UPSERT = "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id updatedAt } userErrors { message } } }"
+UPSERT = (
+    "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id updatedAt } userErrors { message } } }"
+)
 
 
 async def save(workspace: Any, name: str, filter_: Any, **more: Any) -> Any:
