@@ -197,8 +197,13 @@ def journal_entry(change_id: str, draft: Draft, now: datetime) -> Document:
     }
 
 
-def seen_line(change_id: str, draft: Draft, now: datetime) -> Document:
-    """The line of the journal that tells segments, and nobody else, of a new `last_seen_at`."""
+def journal_line(change_id: str, draft: Draft, now: datetime) -> Document | None:
+    """The line of the journal that tells this change; of a new `last_seen_at` alone one that segments, and nobody else,
+    hear. None: there is nothing to tell."""
+    if worth_telling(draft):
+        return journal_entry(change_id, draft, now)
+    if "last_seen_at" not in draft.changed():
+        return None
     ids = {"_id": change_id, "workspace_id": draft.document["workspace_id"], "contact_id": draft.id}
     return {**ids, "subject": "seen", "kind": "SEEN", "at": now}
 

@@ -99,6 +99,8 @@ class Moves:
             while left:
                 reader = FactsReader(self.store, judgement, self.now, ahead=True)
                 known = {id_: facts async for (id_, _), facts in reader.of(left) if facts is not None}
+                for facts in known.values():
+                    judgement.holds(facts)  # what was read last is reckoned with
                 found |= known
                 left = left[len(known) :]
         return found

@@ -70,6 +70,10 @@ REFUSED = {
     "reopenConversation": "mutation($id: ID!) { reopenConversation(input: {id: $id}) { part { id } } }",
     "updateConversation": 'mutation($id: ID!) { updateConversation(input: {id: $id, title: "Changed"}) { part { id } } }',
     "applySla": 'mutation($id: ID!) { applySla(input: {id: $id, name: "Gold", nextReplyMinutes: 5}) { part { id } } }',
+    "segments": "{ segments { id } }",
+    "segment": "query($id: ID!) { segment(id: $id) { id } }",
+    "saveSegment": 'mutation { saveSegment(input: {name: "S", filter: {}}) { segment { id } } }',
+    "deleteSegment": "mutation($id: ID!) { deleteSegment(input: {id: $id}) { deletedId } }",
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
 # Every field that a contact's token reaches. A field that is added to one of these types must be decided about: either it
