@@ -180,7 +180,7 @@ async def test_contacts_are_found_by_segment_and_tell_theirs(gateway: Any) -> No
         },
     ]
     one = await workspace.data(
-        "query($id: ID!, $a: String) { segment(id: $id) { contacts(first: 2) { nodes { externalId } pageInfo { endCursor } } } }",
+        "query($id: ID!) { segment(id: $id) { contacts(first: 2) { nodes { externalId } pageInfo { endCursor } } } }",
         {"id": buyers},
     )
     assert [node["externalId"] for node in one["segment"]["contacts"]["nodes"]] == ["cleo", "ben"]
