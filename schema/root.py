@@ -20,6 +20,7 @@ from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
+from schema.segments import SegmentMutation, SegmentQuery
 from schema.streams import StreamQuery, Subscription
 from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
 from schema.tokens import TokenMutation
@@ -65,6 +66,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 ContactQuery,
                 EventQuery,
                 DefinitionQuery,
+                SegmentQuery,
                 PeopleQuery,
                 TicketTypeQuery,
                 MessageQuery,
@@ -77,6 +79,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 EventMutation,
                 ContactMutation,
                 IdentityMutation,
+                SegmentMutation,
                 TokenMutation,
                 PeopleMutation,
                 TicketTypeMutation,

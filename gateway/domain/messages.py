@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.conditions import check_filter, check_metadata_filter
+from gateway.domain.conditions import check_filter, check_metadata_filter, public_name
 from gateway.domain.contacts import Document
 from gateway.domain.events import check_event_name
+from gateway.domain.segments import kept_filter, kept_value
 from gateway.domain.templates import Templates
 from gateway.domain.texts import check_text
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
@@ -56,8 +57,8 @@ def check_rule(
         "n": n,
         "segment_id": segment_id,
         "event": _check_event(said.get("event"), settings) if has_event else None,
-        "audience": check_audience(said.get("audience")),
-        "metadata": _check_metadata(said.get("metadata")) if has_event else None,
+        "audience": None if said.get("audience") is None else kept_filter(said["audience"], "audience"),
+        "metadata": check_metadata(said.get("metadata")) if has_event else None,
         "subject": said.get("subject") and templates.check(said["subject"], ("subject",), event=has_event),
         "body": templates.check(sent["body"], ("body",), event=has_event),
         "max_per_contact": maximum,
@@ -77,14 +78,14 @@ def waits(rule: Mapping[str, Any]) -> bool:
     return rule["trigger"] in (RuleTrigger.DAYS_SINCE_LAST, RuleTrigger.MINUTES_SINCE_LAST)
 
 
-def check_audience(audience: Mapping[str, Any] | None, field: str = "audience") -> Document | None:
-    """The filter itself, where it can be one; UserProblem."""
-    if audience is not None:
-        try:
-            check_filter(audience, field)
-        except BadRequestError as error:
-            raise UserProblem(ErrorCode.INVALID, error.message, (field,)) from None
-    return None if audience is None else dict(audience)
+def check_metadata(sent: list[Document] | None) -> list[Document] | None:
+    """Conditions on metadata as they are kept, none for an empty list; UserProblem."""
+    kept: list[Document] = kept_value(sent or [], "metadata")
+    try:
+        check_metadata_filter(kept, "metadata")
+    except BadRequestError as error:
+        raise UserProblem(ErrorCode.INVALID, error.message, ("metadata",)) from None
+    return kept or None
 
 
 def segments_named(rule: Mapping[str, Any]) -> frozenset[str]:
@@ -101,7 +102,7 @@ def _goes_on(rule: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
 
 def _check_trigger(sent: Mapping[str, Any]) -> tuple[RuleTrigger, int | None, str | None]:
     ((name, value),) = sent.items()
-    trigger, public = RuleTrigger(name.upper()), _public(name)
+    trigger, public = RuleTrigger(name.upper()), public_name(name)
     if trigger is RuleTrigger.ENTERED_SEGMENT:
         return trigger, None, str(value)
     if name not in _LIMITS:
@@ -125,16 +126,3 @@ def _refuse_event(sent: Mapping[str, Any]) -> None:
         if sent.get(name):
             message = f"Entering a segment is no event: leave {name} out, or choose another trigger."
             raise UserProblem(ErrorCode.INVALID, message, (name,))
-
-
-def _check_metadata(sent: list[Document] | None) -> list[Document] | None:
-    try:
-        check_metadata_filter(sent, "metadata")
-    except BadRequestError as error:
-        raise UserProblem(ErrorCode.INVALID, error.message, ("metadata",)) from None
-    return sent or None
-
-
-def _public(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(other.capitalize() for other in others)

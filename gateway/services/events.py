@@ -335,7 +335,7 @@ def _beside(
 def _imported(line: Document, before: Mapping[str, Any], now: datetime) -> Document:
     """What an import says, and when it first did."""
     said = {name: line[name] for name in ("count", "first_at", "last_at")}
-    return {**said, "at": before.get("at") if said.items() <= before.items() else now}
+    return dict(before) if said.items() <= before.items() else {**said, "at": now}
 
 
 def _change_of_summary(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:

@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from gateway.domain.clocks import Clock
-from gateway.domain.comparisons import AttributeTest
 from gateway.domain.conditions import check_filter, check_metadata_filter, has_metadata
 from gateway.domain.contacts import Document, unknown_contact
 from gateway.domain.events import check_event_name, check_idempotency_key, summary_id_of
 from gateway.domain.idempotency import claim
 from gateway.domain.ids import Minter, Prefix
-from gateway.domain.messages import MAX_RULES, check_audience, check_rule, segments_named
+from gateway.domain.messages import MAX_RULES, check_metadata, check_rule, segments_named
+from gateway.domain.segments import kept_filter
 from gateway.domain.templates import TemplateError, Templates, template_data
 from gateway.domain.timers import timer_of
 from gateway.errors import ErrorCode, UserProblem
@@ -108,8 +108,8 @@ class MessageService:
         for field in ("subject", "body"):
             if sent.get(field) is not None:
                 self._templates.check(sent[field], (field,), event=name is not None)
-        audience = check_audience(sent.get("audience"))
-        tests = _tests(sent.get("metadata"))
+        audience = None if sent.get("audience") is None else kept_filter(sent["audience"], "audience")
+        tests = check_metadata_filter(check_metadata(sent.get("metadata")), "metadata")
         contact = (await store.contacts.of_ids([sent["contact_id"]])).get(sent["contact_id"])
         if contact is None:
             raise unknown_contact(sent["contact_id"], "contactId")
@@ -157,7 +157,7 @@ class MessageService:
 
     async def _mailing(self, store: WorkspaceStore, sent: Mapping[str, Any], new_id: str, now: datetime) -> Document:
         segment = (await store.segments.by_ids([sent["segment_id"]])).get(sent["segment_id"])
-        if segment is None or segment.get("hidden"):
+        if segment is None:
             raise _unknown_segment(sent["segment_id"], "segmentId")
         if not segment["complete"]:
             message = f"The members of '{segment['name']}' are still being found, for it was saved just now: try again."
@@ -202,10 +202,6 @@ def _check_known(rule_id: str | None, before: Document | None, rows: list[Docume
     if rule_id is None and len(rows) >= MAX_RULES:
         message = f"The workspace has {len(rows)} message rules, and {MAX_RULES} are allowed: delete one first."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
-
-
-def _tests(sent: list[Document] | None) -> list[AttributeTest]:
-    return check_metadata_filter(sent, "metadata")
 
 
 def _unknown_rule(rule_id: str) -> UserProblem:
