@@ -1,7 +1,7 @@
 """Message rules: saved, deleted and tried out; and messages to a whole segment, begun here."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.domain.clocks import Clock
@@ -23,6 +23,7 @@ from gateway.store.facts import holds_of
 from gateway.store.stores import Store, WorkspaceStore
 
 SEND = "sendMessage"
+_FORGOTTEN_AFTER = timedelta(minutes=1)  # messages under way are over by then
 MAILING = "mailing"  # the kind of timer that goes on with a message to a segment
 FORGETTING = "forgotten rule"  # the kind of timer that erases what was remembered of a rule
 
@@ -81,13 +82,12 @@ class MessageService:
     async def delete(self, workspace_id: str, rule_id: str) -> str:
         """The id of the rule that is gone; what it has not sent yet it never sends."""
         store, now = self._store.open(workspace_id), self._clock()
-        forgetting = timer_of(workspace_id, FORGETTING, rule_id, now)
+        forgetting = timer_of(workspace_id, FORGETTING, rule_id, now + _FORGOTTEN_AFTER)
 
         async def attempt(number: int) -> str:
             async def write(session: Session) -> None:
                 if not await store.message_rules.remove(rule_id, session):
                     raise _unknown_rule(rule_id)
-                await store.sent_counts.remove(rule_id, session)
                 await store.timers.set([forgetting], session)
 
             if number > 1 and await store.timers.by_ids([forgetting["_id"]]):

@@ -108,6 +108,7 @@ class SendingService:
         store = self._store.open(timer["workspace_id"])
         while await store.rule_memories.forget_some(timer["subject_id"]):
             continue
+        await store.sent_counts.remove(timer["subject_id"])
         await self._end(store, timer)
 
     async def _end(self, store: WorkspaceStore, timer: Document, *others: Document) -> None:

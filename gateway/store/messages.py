@@ -105,10 +105,10 @@ class SentCounts(Repository):
             rule_id: sum(found[shard]["count"] for shard in _ids_of(rule_id) if shard in found) for rule_id in rule_ids
         }
 
-    async def remove(self, rule_id: str, session: Session) -> None:
+    async def remove(self, rule_id: str) -> None:
         """Forget a rule."""
         filter_ = {"_id": {"$in": _ids_of(rule_id)}, "workspace_id": self._workspace_id}
-        await self._database.delete(self.COLLECTION, filter_, session)
+        await self._database.delete(self.COLLECTION, filter_)
 
 
 class Mailings(Repository):

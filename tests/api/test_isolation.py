@@ -40,6 +40,7 @@ class Ids:
     part: str
     ticket_type: str
     segment: str
+    rule: str
 
     @property
     def all(self) -> list[str]:
@@ -56,6 +57,7 @@ class Ids:
             self.part,
             self.ticket_type,
             self.segment,
+            self.rule,
         ]
 
 
@@ -359,6 +361,11 @@ async def ids(workspace: Any) -> Ids:
     saved = await workspace.data(
         'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
     )
+    segment_id = saved["saveSegment"]["segment"]["id"]
+    await workspace.store.database.update("segments", {"_id": segment_id}, {"$set": {"complete": True}})
+    rule = await workspace.data(
+        'mutation { saveMessageRule(input: {name: "R", event: "other", trigger: {everyTime: true}, body: "x"}) { messageRule { id } } }'
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -372,7 +379,8 @@ async def ids(workspace: Any) -> Ids:
         conversation_id,
         closed["closeConversation"]["part"]["id"],
         ticket_type["saveTicketType"]["ticketType"]["id"],
-        saved["saveSegment"]["segment"]["id"],
+        segment_id,
+        rule["saveMessageRule"]["messageRule"]["id"],
     )
 
 
@@ -454,6 +462,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "ConversationPart",
         "TicketType",
         "Segment",
+        "MessageRule",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}

@@ -211,10 +211,10 @@ async def test_a_rule_is_saved_changed_and_deleted(workspace: Any) -> None:
             "There is no segment with the id 'seg_x': it was deleted, or never was there.",
         ),
         (
-            {"audience": {"not": {"not": {"not": {"not": {"not": {"name": {"eq": "x"}}}}}}}},
+            {"audience": {"event": {"name": "x", "never": True, "count": {"gt": 1}}}},
             "INVALID",
             ["audience"],
-            "audience.not.not.not.not.not lies deeper than the 5 levels that are allowed: flatten it.",
+            "audience.event.never excludes count: of what never was there is no count, no time and no follower.",
         ),
         (
             {"maxPerContact": 0},
@@ -420,12 +420,13 @@ async def test_rules_that_are_off_or_gone_send_nothing_more(workspace: Any) -> N
     assert await bodies(workspace) == ["on"]
 
 
-async def test_a_rule_that_is_gone_leaves_no_memory_of_anybody(workspace: Any) -> None:
+async def test_a_rule_that_is_gone_leaves_no_memory_of_anybody(workspace: Any, clock: Any) -> None:
     rule = await save(workspace, event="did", trigger={"nthTime": 1})
     await workspace.track(did())
     assert await bodies(workspace) == ["did 1"]
     assert len(await workspace.store.rule_memories._find({})) == 2
     await workspace.data(DELETE, {"id": rule["id"]})
+    clock.ahead = timedelta(minutes=1)
     assert await fire(workspace) == 1
     for repository in (workspace.store.rule_memories, workspace.store.sent_counts, workspace.store.timers):
         assert await repository._find({}) == []
@@ -557,7 +558,7 @@ async def test_a_segment_that_a_rule_names_is_not_deleted(living: Any) -> None:
         (problem,) = (await living.data(delete, {"id": segment_id}))["deleteSegment"]["userErrors"]
         assert problem == {
             "code": "CONFLICT",
-            "message": f"The message rule 'a rule' ({rule['id']}) names this segment: change or delete the rule first.",
+            "message": f"The message rule 'a rule' ({rule['id']}) names 'those': change or delete the rule first.",
             "path": ["input", "id"],
         }
         await living.data(DELETE, {"id": rule["id"]})

@@ -12,8 +12,8 @@ import httpx
 
 KEY = "a-key-for-messages"
 CONTACTS = [f"person {number}" for number in range(8)]
-EVENTS = 120
-KILLS = 6
+EVENTS = 80
+KILLS = 4
 TRACK = "mutation($i: TrackEventInput!) { trackEvent(input: $i) { event { id } userErrors { message } } }"
 SAVE = (
     "mutation($i: SaveMessageRuleInput!) { saveMessageRule(input: $i) { messageRule { id } userErrors { message } } }"
