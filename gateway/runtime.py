@@ -13,6 +13,7 @@ from gateway.bus.buses import Bus, Limits
 from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
+from gateway.domain.retention import Retention
 from gateway.domain.tokens import TokenSigner
 from gateway.errors import StartupError
 from gateway.observability import Metrics
@@ -22,6 +23,7 @@ from gateway.services.events import EventService
 from gateway.services.merges import MergeService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
+from gateway.services.retention import RetentionService
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.tags import TagService
 from gateway.services.tokens import TokenService
@@ -49,6 +51,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    retention: RetentionService
     signer: TokenSigner
     clock: Clock
 
@@ -108,11 +111,12 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-up and erasures of that gateway under way, for as long as the
-    context is open."""
+    """The bus and (unless other processes do that) the roll-up, erasures and the sweep of old events of that gateway under
+    way, for as long as the context is open."""
     rolling = under_way(runtime.definitions.run()) if rolls_up else nullcontext()
     erasing = under_way(runtime.services.erasures.run()) if rolls_up else nullcontext()
-    async with under_way(runtime.services.bus.run()), rolling, erasing:
+    sweeping = under_way(runtime.retention.run()) if rolls_up else nullcontext()
+    async with under_way(runtime.services.bus.run()), rolling, erasing, sweeping:
         yield
 
 
@@ -153,7 +157,8 @@ def assemble(
         tracing=tracing,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
-    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, signer, clock)
+    sweep = RetentionService(store, Retention(settings.event_retention_days), clock)
+    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, sweep, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

@@ -112,6 +112,12 @@ class Settings(BaseSettings):
     timeline_days: int = Field(
         90, ge=1, le=36500, description="How many days `Contact.events` shows unless its filter asks for other times."
     )
+    event_retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36500,
+        description="How many days events are kept. What they were counted in (summaries, totals, values) is kept for ever, and so are their idempotency keys. Unset: for ever.",
+    )
     introspection: bool | None = Field(
         None,
         description="Whether operations may ask for the schema, and errors suggest names of it. Unset: on in `gateway dev`, off in `gateway serve`.",

@@ -16,6 +16,7 @@ from gateway.store.driver import Database, Session
 from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.repositories import Repository
+from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Workspaces
 
 _BATCH = 1000
@@ -93,6 +94,7 @@ class Deletions(Repository):
         """Erase a batch of what names that contact; whether there may be more."""
         for collection, condition in (
             (Events.COLLECTION, {"contact_id": contact_id}),
+            (Tombstones.COLLECTION, {"contact_id": contact_id}),  # behind events: one may become the other meanwhile
             (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
         ):

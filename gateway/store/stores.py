@@ -14,11 +14,13 @@ from gateway.store.events import Events, EventSummaries
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Keys, Workspaces
 
 REPOSITORIES: tuple[type[Repository], ...] = (
     Contacts,
     Events,
+    Tombstones,
     EventSummaries,
     EventDefinitions,
     EventValues,
@@ -37,6 +39,7 @@ class WorkspaceStore:
         self.database = database
         self.contacts = Contacts(database, workspace_id, token)
         self.events = Events(database, workspace_id, token)
+        self.tombstones = Tombstones(database, workspace_id, token)
         self.summaries = EventSummaries(database, workspace_id, token)
         self.definitions = EventDefinitions(database, workspace_id, token)
         self.values = EventValues(database, workspace_id, token)

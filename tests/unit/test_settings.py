@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "log_level": "INFO",
     "tracing": None,
     "timeline_days": 90,
+    "event_retention_days": None,
     "introspection": None,
     "graphiql": None,
     "allowed_origins": (),
