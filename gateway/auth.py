@@ -12,13 +12,14 @@ from gateway.domain.clocks import Clock
 from gateway.domain.contacts import IdentityKind, identity
 from gateway.domain.ids import Prefix, prefix_of
 from gateway.domain.merges import ids_of
-from gateway.domain.tokens import LEEWAY, MadeFrom, TokenSigner, bearer_id, is_token
+from gateway.domain.tokens import LEEWAY, Grant, MadeFrom, TokenKind, TokenSigner, bearer_id, is_token
 from gateway.errors import UnauthenticatedError
 from gateway.services.workspaces import REMEMBERED_SECONDS, secret_hash
 from gateway.store.stores import Store
 
 _REMEMBERED_KEYS = 10_000
 _LONGEST_CREDENTIAL = 4000
+_SCOPES_OF_ADMINS = frozenset({Scope.READ, Scope.SUPPORT})
 
 
 class Authenticator:
@@ -60,18 +61,35 @@ class Authenticator:
         return found
 
     async def _bearer_of_token(self, token: str) -> Principal:
-        """Whoever speaks by a token: its contact as it is now, also where another one took its id over."""
+        """Whoever speaks by a token, as it is now."""
         grant = self._signer.read(token, self._clock())
         if grant.workspace_id not in self._open_workspaces:
             await self._check_workspace(grant.workspace_id)
             self._open_workspaces[grant.workspace_id] = True
+        return await (self._admin(grant) if grant.kind is TokenKind.ADMIN else self._contact(grant))
+
+    async def _admin(self, grant: Grant) -> Principal:
+        """An admin who still answers."""
+        admins = await self._store.open(grant.workspace_id).admins.by_ids([grant.subject_id])
+        if not admins or admins[grant.subject_id]["archived"]:
+            raise UnauthenticatedError("The admin of this token is not there or is archived.")
+        return Principal(
+            bearer_id(grant.subject_id),
+            grant.workspace_id,
+            _SCOPES_OF_ADMINS,
+            admin_id=grant.subject_id,
+            expires_at=grant.expires_at + LEEWAY,
+        )
+
+    async def _contact(self, grant: Grant) -> Principal:
+        """A contact, also where another one took its id over."""
         contacts = self._store.open(grant.workspace_id).contacts
-        found = await contacts.with_identities([identity(IdentityKind.ID, grant.contact_id)])
+        found = await contacts.with_identities([identity(IdentityKind.ID, grant.subject_id)])
         if not found:
             raise UnauthenticatedError("The contact of this token was deleted.")
         (contact,) = found.values()
         return Principal(
-            bearer_id(grant.contact_id),
+            bearer_id(grant.subject_id),
             grant.workspace_id,
             contact_id=contact["_id"],
             merged_ids=frozenset(ids_of(contact)),

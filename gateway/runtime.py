@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,13 @@ from gateway.services.contacts import ContactService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
+from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.retention import RetentionService
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.tags import TagService
+from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import RateLimitStore, Settings
@@ -111,12 +113,13 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-up, erasures and the sweep of old events of that gateway under
-    way, for as long as the context is open."""
-    rolling = under_way(runtime.definitions.run()) if rolls_up else nullcontext()
-    erasing = under_way(runtime.services.erasures.run()) if rolls_up else nullcontext()
-    sweeping = under_way(runtime.retention.run()) if rolls_up else nullcontext()
-    async with under_way(runtime.services.bus.run()), rolling, erasing, sweeping:
+    """The bus and (unless other processes do that) the roll-up, erasures, timers and the sweep of old events of that gateway
+    under way, for as long as the context is open."""
+    services = runtime.services
+    background = (runtime.definitions, services.erasures, services.timers, runtime.retention) if rolls_up else ()
+    async with AsyncExitStack() as stack:
+        for work in (services.bus, *background):
+            await stack.enter_async_context(under_way(work.run()))
         yield
 
 
@@ -141,6 +144,7 @@ def assemble(
     signer = TokenSigner(settings.secret_key)
     events = EventService(store, settings, clock, minter, metrics)
     contacts = ContactService(store, settings, clock, minter, events.turn)
+    people = PeopleService(store, clock, minter)
     services = Services(
         settings=settings,
         clock=clock,
@@ -150,7 +154,9 @@ def assemble(
         tags=TagService(store, clock, minter, events.turn),
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
-        tokens=TokenService(contacts, signer, clock),
+        timers=TimerService(store, clock, {}),
+        people=people,
+        tokens=TokenService(contacts, people, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,

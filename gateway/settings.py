@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     )
     secret_key: Annotated[tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], NoDecode] = Field(
         (),
-        description="What signs contacts' tokens: a random text of at least 32 bytes, or several with commas between or as a JSON list. The first one signs, all are accepted. Unset: no tokens; `gateway dev` keeps one in the data folder.",
+        description="What signs tokens of contacts and admins: a random text of at least 32 bytes, or several with commas between or as a JSON list. The first one signs, all are accepted. Unset: no tokens; `gateway dev` keeps one in the data folder.",
     )
     demo_seconds: float = Field(
         5.0,

@@ -16,8 +16,10 @@ from gateway.services.contacts import ContactService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
+from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.tags import TagService
+from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
 from gateway.store.stores import Store, WorkspaceStore
@@ -41,6 +43,8 @@ class Services:
     tags: TagService
     merges: MergeService
     erasures: ErasureService
+    timers: TimerService
+    people: PeopleService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

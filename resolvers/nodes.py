@@ -21,6 +21,8 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         (Prefix.EVENT, store.events),
         (Prefix.SUMMARY, store.summaries),
         (Prefix.DEFINITION, store.definitions),
+        (Prefix.ADMIN, store.admins),
+        (Prefix.TEAM, store.teams),
     ):
         found |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
     found |= await store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.CONTACT])

@@ -19,10 +19,29 @@ class CreateContactTokenInput:
     )
 
 
+@strawberry.input
+class CreateAdminTokenInput:
+    """Whose token, and for how long."""
+
+    admin_id: strawberry.ID
+    expires_in_seconds: int | None = strawberry.field(
+        default=DEFAULT_LIFETIME, description="From 60 (a minute) to 86400 (a day)."
+    )
+
+
 async def create_contact_token(context: Context, input_: CreateContactTokenInput) -> Document:
     """The payload of `createContactToken`."""
     values = sent(input_)
     token, expires_at = await context.services.tokens.create_for_contact(
         context.principal.workspace_id, values["contact"], values.get("expires_in_seconds", DEFAULT_LIFETIME)
+    )
+    return {"token": token, "expires_at": expires_at}
+
+
+async def create_admin_token(context: Context, input_: CreateAdminTokenInput) -> Document:
+    """The payload of `createAdminToken`."""
+    values = sent(input_)
+    token, expires_at = await context.services.tokens.create_for_admin(
+        context.principal.workspace_id, values["admin_id"], values.get("expires_in_seconds", DEFAULT_LIFETIME)
     )
     return {"token": token, "expires_at": expires_at}

@@ -14,6 +14,7 @@ from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject, SafeInt
 from schema.access import READ, READ_OWN, TRACK
+from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.events import Event, EventSummary
 from schema.nodes import Node, Stored
@@ -32,7 +33,7 @@ class Location:
 
 
 @strawberry.type(description="A person: a USER who is known, a LEAD whose e-mail is, or an anonymous VISITOR.")
-class Contact(Node):
+class Contact(Node, Author):
     """A person."""
 
     external_id: str | None

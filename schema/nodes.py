@@ -14,6 +14,8 @@ TYPES_BY_PREFIX = {
     Prefix.WORKSPACE: "Workspace",
     Prefix.KEY: "Viewer",
     Prefix.BEARER: "Viewer",
+    Prefix.ADMIN: "Admin",
+    Prefix.TEAM: "Team",
 }
 
 

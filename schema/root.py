@@ -14,6 +14,7 @@ from schema.contacts import ContactMutation, ContactQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
 from schema.nodes import read_field
+from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
 from schema.streams import StreamQuery, Subscription
 from schema.tokens import TokenMutation
@@ -44,8 +45,10 @@ class Schema(strawberry.Schema):
 def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
-        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery)),
-        mutation=merge_types("Mutation", (EventMutation, ContactMutation, IdentityMutation, TokenMutation)),
+        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery, PeopleQuery)),
+        mutation=merge_types(
+            "Mutation", (EventMutation, ContactMutation, IdentityMutation, TokenMutation, PeopleMutation)
+        ),
         subscription=Subscription,
         types=[*METADATA_TYPES, Workspace],
         config=StrawberryConfig(

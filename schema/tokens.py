@@ -6,13 +6,22 @@ import strawberry
 from strawberry import Info
 
 from resolvers import tokens
-from resolvers.tokens import CreateContactTokenInput
+from resolvers.tokens import CreateAdminTokenInput, CreateContactTokenInput
 from schema.access import ADMIN
 from schema.problems import UserError, payload
 
 
 @strawberry.type
 class CreateContactTokenPayload:
+    """A token, shown once."""
+
+    token: str | None = strawberry.field(description="For 'Authorization: Bearer ...'; it is kept nowhere.")
+    expires_at: datetime | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class CreateAdminTokenPayload:
     """A token, shown once."""
 
     token: str | None = strawberry.field(description="For 'Authorization: Bearer ...'; it is kept nowhere.")
@@ -34,3 +43,12 @@ class TokenMutation:
     ) -> CreateContactTokenPayload | None:
         """Make a contact's token."""
         return await payload(tokens.create_contact_token, info, input, token=None, expires_at=None)
+
+    @strawberry.mutation(
+        directives=[ADMIN],
+        description="A token with which a browser reads the workspace and answers (READ, SUPPORT) as that admin. "
+        "It ends when the admin is archived.",
+    )
+    async def create_admin_token(self, info: Info, input: CreateAdminTokenInput) -> CreateAdminTokenPayload | None:
+        """Make an admin's token."""
+        return await payload(tokens.create_admin_token, info, input, token=None, expires_at=None)

@@ -6,10 +6,11 @@ import strawberry
 from strawberry import Info
 
 from gateway.domain.access import Scope
-from resolvers import nodes
+from resolvers import nodes, people
 from schema.access import ANY, READ_OWN
 from schema.contacts import Contact
 from schema.nodes import Node
+from schema.people import Admin
 
 
 @strawberry.type(description="All that is here belongs to one workspace, and none sees another.")
@@ -36,7 +37,9 @@ class RateLimit:
 class Viewer(Node):
     """Who is asking."""
 
-    scopes: list[Scope] = strawberry.field(description="Empty for a token: what it may do is said at each field.")
+    scopes: list[Scope] = strawberry.field(
+        description="Empty for a contact's token: what it may do is said at each field."
+    )
 
     @strawberry.field
     async def workspace(self, info: Info) -> Workspace:
@@ -49,6 +52,11 @@ class Viewer(Node):
     async def contact(self, info: Info) -> Contact | None:
         """The contact that asks."""
         return await nodes.contact(info.context)
+
+    @strawberry.field(description="Whose token it is; null for a key.")
+    async def admin(self, info: Info) -> Admin | None:
+        """The admin that asks."""
+        return await people.viewer(info.context)
 
     @strawberry.field(description="What this key may still ask for. A limit that is not set is not there.")
     async def limits(self, info: Info) -> list[RateLimit]:

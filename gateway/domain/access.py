@@ -21,6 +21,7 @@ class Principal:
     """The bearer of a valid credential: one workspace, and what may be done in it.
 
     Of a contact's token `contact_id` is whose it is, and it holds no scope: what it may do is declared at each field.
+    Of an admin's token `admin_id` is who acts by it, with the scopes of those who answer.
     `merged_ids`: of the contacts that this one took over, whose rows are its own.
     `anonymous`: it was made from an anonymous id, and never reads a USER. From `expires_at` on it is worth nothing.
     """
@@ -29,6 +30,7 @@ class Principal:
     workspace_id: str
     scopes: frozenset[Scope] = frozenset()
     contact_id: str | None = None
+    admin_id: str | None = None
     merged_ids: frozenset[str] = frozenset()
     anonymous: bool = False
     expires_at: datetime | None = None

@@ -27,6 +27,9 @@ class Prefix(StrEnum):
     CHANGE = "chg_"
     BUILD = "bld_"
     BEARER = "tok_"
+    TIMER = "tmr_"
+    ADMIN = "adm_"
+    TEAM = "tea_"
 
 
 class Minter:

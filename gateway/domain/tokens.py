@@ -1,4 +1,4 @@
-"""Contacts' tokens: what one says, and how it is signed, rotated and read."""
+"""Tokens of contacts and admins: what one says, and how it is signed, rotated and read."""
 
 import hashlib
 import hmac
@@ -39,10 +39,14 @@ class TokenKind(StrEnum):
     """As whom a token speaks."""
 
     CONTACT = "contact"
+    ADMIN = "admin"
+
+
+_SUBJECTS = {TokenKind.CONTACT: Prefix.CONTACT, TokenKind.ADMIN: Prefix.ADMIN}
 
 
 class MadeFrom(StrEnum):
-    """How the contact was named when its token was made."""
+    """How whoever speaks by a token was named when it was made."""
 
     KNOWN = "id"  # by what a service knows: an id, an external id, an e-mail
     ANONYMOUS = "anonymous_id"
@@ -50,12 +54,17 @@ class MadeFrom(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token grants: to act as that contact until then."""
+    """What a token grants: to act as that contact or admin until then."""
 
     workspace_id: str
-    contact_id: str
+    subject_id: str
     made_from: MadeFrom
     expires_at: datetime
+
+    @property
+    def kind(self) -> TokenKind:
+        """As whom the token speaks."""
+        return TokenKind.ADMIN if prefix_of(self.subject_id) is Prefix.ADMIN else TokenKind.CONTACT
 
 
 class TokenSigner:
@@ -79,9 +88,9 @@ class TokenSigner:
         claims = {
             "iss": _ISSUER,
             "aud": _AUDIENCE,
-            "sub": grant.contact_id,
+            "sub": grant.subject_id,
             "workspace": grant.workspace_id,
-            "kind": TokenKind.CONTACT.value,
+            "kind": grant.kind.value,
             "made_from": grant.made_from.value,
             "iat": int(now.timestamp()),
             "exp": int(grant.expires_at.timestamp()),
@@ -122,9 +131,9 @@ def check_lifetime(seconds: int) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def bearer_id(contact_id: str) -> str:
-    """The id of whoever speaks by a token of that contact: one for all its tokens, and not the contact's own."""
-    return Prefix.BEARER + contact_id.removeprefix(Prefix.CONTACT)
+def bearer_id(subject_id: str) -> str:
+    """The id of whoever speaks by a token of that contact or admin: one for all its tokens, and not its own."""
+    return Prefix.BEARER + subject_id[len(Prefix.CONTACT) :]
 
 
 def _derived(secret: str) -> tuple[str, bytes]:
@@ -139,7 +148,7 @@ def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
     if issued > now + LEEWAY:
         raise UnauthenticatedError("This token was made in the future: check the clocks of the gateway's machines.")
     if expires + LEEWAY <= now:
-        raise UnauthenticatedError("This token has expired: ask your server for a new one (createContactToken).")
+        raise UnauthenticatedError("This token has expired: ask your server for a new one.")
 
 
 def _moment(value: Any) -> datetime:
@@ -150,11 +159,11 @@ def _moment(value: Any) -> datetime:
 
 def _granted(claims: Mapping[str, Any]) -> Grant:
     try:
-        TokenKind(claims["kind"])
+        kind = TokenKind(claims["kind"])
         made_from = MadeFrom(claims["made_from"])
     except ValueError:
         raise UnauthenticatedError("This token is of a kind that this version does not know.") from None
-    workspace_id, contact_id = claims["workspace"], claims["sub"]
-    if not isinstance(workspace_id, str) or prefix_of(contact_id) is not Prefix.CONTACT:
+    workspace_id, subject_id = claims["workspace"], claims["sub"]
+    if not isinstance(workspace_id, str) or prefix_of(subject_id) is not _SUBJECTS[kind]:
         raise UnauthenticatedError("This token does not say whose it is.")
-    return Grant(workspace_id, contact_id, made_from, _moment(claims["exp"]))
+    return Grant(workspace_id, subject_id, made_from, _moment(claims["exp"]))

@@ -1,7 +1,7 @@
-"""Tokens: short-lived credentials that a service makes for the browsers of its people."""
+"""Tokens: short-lived credentials that a service makes for the browsers of its people and of those who answer them."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.domain.clocks import Clock
@@ -9,13 +9,15 @@ from gateway.domain.contacts import IdentityKind, check_ref
 from gateway.domain.tokens import Grant, MadeFrom, TokenSigner, check_lifetime
 from gateway.errors import told_below
 from gateway.services.contacts import ContactService
+from gateway.services.people import PeopleService
 
 
 class TokenService:
-    """What can be done about tokens: they are not kept, so they end with their time, their contact or their secret."""
+    """What can be done about tokens: they are not kept, so they end with their time, whose they are, or their secret."""
 
-    def __init__(self, contacts: ContactService, signer: TokenSigner, clock: Clock) -> None:
+    def __init__(self, contacts: ContactService, people: PeopleService, signer: TokenSigner, clock: Clock) -> None:
         self._contacts = contacts
+        self._people = people
         self._signer = signer
         self._clock = clock
 
@@ -30,6 +32,18 @@ class TokenService:
         contact = await self._contacts.meant(workspace_id, ref)
         strongest, _ = ref.keys()[0]
         made_from = MadeFrom.ANONYMOUS if strongest is IdentityKind.ANONYMOUS else MadeFrom.KNOWN
+        return self._signed(workspace_id, contact["_id"], made_from, lifetime)
+
+    async def create_for_admin(self, workspace_id: str, admin_id: str, seconds: int) -> tuple[str, datetime]:
+        """A token of that admin, and when it expires."""
+        self._signer.check_configured()
+        lifetime = check_lifetime(seconds)
+        admin = await self._people.active_admin(workspace_id, admin_id, ("adminId",))
+        return self._signed(workspace_id, admin["_id"], MadeFrom.KNOWN, lifetime)
+
+    def _signed(
+        self, workspace_id: str, subject_id: str, made_from: MadeFrom, lifetime: timedelta
+    ) -> tuple[str, datetime]:
         now = self._clock().replace(microsecond=0)
-        grant = Grant(workspace_id, contact["_id"], made_from, now + lifetime)
+        grant = Grant(workspace_id, subject_id, made_from, now + lifetime)
         return self._signer.sign(grant, now), grant.expires_at

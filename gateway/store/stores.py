@@ -12,8 +12,10 @@ from gateway.store.driver import Database
 from gateway.store.erasures import Deletions, Erasures, Salts
 from gateway.store.events import Events, EventSummaries
 from gateway.store.idempotency_keys import IdempotencyKeys
+from gateway.store.people import Admins, Teams
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.timers import Timers
 from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Keys, Workspaces
 
@@ -28,6 +30,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     IdempotencyKeys,
     Erasures,
     Deletions,
+    Timers,
+    Admins,
+    Teams,
 )
 
 
@@ -47,6 +52,9 @@ class WorkspaceStore:
         self.idempotency_keys = IdempotencyKeys(database, workspace_id, token)
         self.erasures = Erasures(database, workspace_id, salts, token)
         self.deletions = Deletions(database, workspace_id, token)
+        self.timers = Timers(database, workspace_id, token)
+        self.admins = Admins(database, workspace_id, token)
+        self.teams = Teams(database, workspace_id, token)
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False

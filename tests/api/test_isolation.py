@@ -33,10 +33,21 @@ class Ids:
     viewer: str
     workspace: str
     visitor: str
+    admin: str
+    team: str
 
     @property
     def all(self) -> list[str]:
-        return [self.contact, self.event, self.summary, self.definition, self.viewer, self.workspace]
+        return [
+            self.contact,
+            self.event,
+            self.summary,
+            self.definition,
+            self.viewer,
+            self.workspace,
+            self.admin,
+            self.team,
+        ]
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ CASES = {
         "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
         READ,
         lambda ids: {"ids": ids.all},
-        lambda found, _: found == [None] * 6,
+        lambda found, _: found == [None] * 8,
     ),
     "Query.eventDefinitions": Case(
         "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
@@ -155,6 +166,28 @@ CASES = {
         lambda ids: {"c": ids.contact},
         refused,
     ),
+    "Query.admins": Case(
+        "{ admins(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
+    "Query.teams": Case("{ teams { id admins { id } } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Mutation.saveAdmin": Case(
+        'mutation($a: ID!) { saveAdmin(input: {id: $a, name: "Changed", email: "eve@acme.example"}) { admin { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"a": ids.admin},
+        refused,
+    ),
+    "Mutation.saveTeam": Case(
+        'mutation($t: ID!, $a: ID!) { saveTeam(input: {id: $t, name: "Changed", adminIds: [$a]}) { team { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"t": ids.team, "a": ids.admin},
+        refused,
+    ),
+    "Mutation.createAdminToken": Case(
+        "mutation($a: ID!) { createAdminToken(input: {adminId: $a}) { token userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"a": ids.admin},
+        refused,
+    ),
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,
@@ -203,6 +236,13 @@ async def ids(workspace: Any) -> Ids:
         '{ viewer { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
     )
     (event,) = found["contact"]["events"]["nodes"]
+    admin = await workspace.data(
+        'mutation { saveAdmin(input: {name: "Eve", email: "eve@acme.example"}) { admin { id } } }'
+    )
+    admin_id = admin["saveAdmin"]["admin"]["id"]
+    team = await workspace.data(
+        'mutation($a: ID!) { saveTeam(input: {name: "Support", adminIds: [$a]}) { team { id } } }', {"a": admin_id}
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -211,6 +251,8 @@ async def ids(workspace: Any) -> Ids:
         found["viewer"]["id"],
         workspace.id,
         visitor["contact"]["id"],
+        admin_id,
+        team["saveTeam"]["team"]["id"],
     )
 
 
@@ -279,7 +321,7 @@ async def test_neighbours_see_and_change_nothing(workspace: Any, ids: Ids, field
 async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     node = "query($id: ID!) { node(id: $id) { __typename id } }"
-    types = ["Contact", "Event", "EventSummary", "EventDefinition", "Viewer", "Workspace"]
+    types = ["Contact", "Event", "EventSummary", "EventDefinition", "Viewer", "Workspace", "Admin", "Team"]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
         assert await workspace.data(node, {"id": id_}, key=neighbour.key) == {"node": None}

@@ -47,6 +47,11 @@ REFUSED = {
     "tagContact": 'mutation($id: ID!) { tagContact(input: {contactId: $id, tags: ["a"]}) { contact { id } } }',
     "untagContact": 'mutation($id: ID!) { untagContact(input: {contactId: $id, tags: ["a"]}) { contact { id } } }',
     "upsertContact": 'mutation($id: ID!) { upsertContact(input: {id: $id, name: "Changed"}) { contact { id } } }',
+    "admins": "{ admins(first: 1) { nodes { id } } }",
+    "teams": "{ teams { id } }",
+    "saveAdmin": 'mutation { saveAdmin(input: {name: "Eve", email: "eve@acme.example"}) { admin { id } } }',
+    "saveTeam": 'mutation { saveTeam(input: {name: "Support", adminIds: []}) { team { id } } }',
+    "createAdminToken": "mutation($id: ID!) { createAdminToken(input: {adminId: $id}) { token } }",
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
 # Every field that a contact's token reaches. A field that is added to one of these types must be decided about: either it
@@ -54,7 +59,7 @@ REFUSED = {
 VISIBLE = """
 Query.contact Query.event Query.node Query.nodes Query.streamCursor Query.viewer
 Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.eventTracked
-Viewer.contact Viewer.id Viewer.limits Viewer.scopes Viewer.workspace
+Admin.avatarUrl Admin.displayName Admin.id Viewer.admin Viewer.contact Viewer.id Viewer.limits Viewer.scopes Viewer.workspace
 RateLimit.limit RateLimit.name RateLimit.remaining RateLimit.resetsAt Workspace.createdAt Workspace.id Workspace.name
 Contact.anonymousIds Contact.avatarUrl Contact.createdAt Contact.displayName Contact.email Contact.eventSummaries
 Contact.eventSummary Contact.events Contact.externalId Contact.firstName Contact.hasHardBounced Contact.id
@@ -80,7 +85,7 @@ TrackEventsPayload.accepted TrackEventsPayload.duplicates TrackEventsPayload.rej
 TrackEventsPayload.userErrors TrackEventResult.duplicate TrackEventResult.error TrackEventResult.eventId
 TrackEventResult.index UserError.code UserError.message UserError.path
 """
-HIDDEN = "Contact.customAttributes Contact.tags Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
+HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.tags Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
 NODES = ("Contact", "Event", "EventSummary", "Viewer", "Workspace")
 

@@ -17,6 +17,7 @@ from gateway.domain.tokens import (
     LONGEST_TOKEN,
     Grant,
     MadeFrom,
+    TokenKind,
     TokenSigner,
     bearer_id,
     check_lifetime,
@@ -57,6 +58,15 @@ def signed(claims: Any = CLAIMS, key: bytes | None = None, digest: str = "sha256
     text = f"{part({k: v for k, v in named.items() if v is not None})}.{part(claims)}"
     mac = hmac.digest(own if key is None else key, text.encode(), digest)
     return f"{text}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def test_a_token_says_whether_it_speaks_for_a_contact_or_an_admin() -> None:
+    admin = Grant(GRANT.workspace_id, "adm_01JZ0000000000000000000000", MadeFrom.KNOWN, GRANT.expires_at)
+    assert (SIGNER.read(SIGNER.sign(admin, NOW), NOW), admin.kind) == (admin, TokenKind.ADMIN)
+    assert GRANT.kind is TokenKind.CONTACT
+    for claims in (CLAIMS | {"kind": "admin"}, CLAIMS | {"sub": admin.subject_id}):
+        with pytest.raises(UnauthenticatedError, match="does not say whose it is"):
+            SIGNER.read(signed(claims), NOW)
 
 
 @pytest.mark.parametrize("made_from", MadeFrom)
