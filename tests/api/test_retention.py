@@ -244,7 +244,7 @@ async def test_values_are_counted_anew_a_range_of_contacts_at_a_time(every_gatew
             await store.definitions.all(session)
             found = [counts async for counts in counted_anew(store, build, session, system_clock(), size)]
         return len(found), sorted(
-            ((one.contact_id, one.value, one.count, one.first_at, one.last_at) for counts in found for one in counts)
+            (one.contact_id, one.value, one.count, one.first_at, one.last_at) for counts in found for one in counts
         )
 
     ids = {row["external_id"]: row["_id"] for row in await store.contacts._find({})}

@@ -53,7 +53,7 @@ async def test_a_sweep_is_finished_by_others_after_kill_9(
                 process.kill()
                 await asyncio.to_thread(process.wait, 60)
             left = await asyncio.to_thread(rows["events"].count_documents, {})
-            assert 1 < left
+            assert left > 1
             one, other = free_port(), free_port()
             async with (
                 started(program, one, "serve", "--port", str(one), **settings),
