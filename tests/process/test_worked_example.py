@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT.parent / "shared" / "data" / "ecom.csv.gz"
+RUST_SERVER = ROOT.parent / "shared" / "bin" / "secantusd-rs"
 PAGE = (ROOT / "docs" / "worked-example.md").read_text()
 KEY = "a-key-for-the-example"
 
@@ -108,6 +109,9 @@ async def test_every_answer_of_the_page_is_what_pandas_counts(
     program: Any, free_port: Callable[[], int], started: Callable[..., Any]
 ) -> None:
     port, shop = free_port(), Shop()
+    program.environment["GATEWAY_MONGO_TIMEOUT_SECONDS"] = "60"
+    if RUST_SERVER.exists():  # it takes seconds for what takes the other one minutes; test_import.py has that one
+        program.environment["GATEWAY_EMBEDDED_SERVER"] = str(RUST_SERVER)
     (program.data.parent / SHOP.name).write_bytes(SHOP.read_bytes())
     ((command, output),) = re.findall(r"```bash\n\.venv/bin/gateway (.*?)\n```\n\n```text\n(.*?)```", PAGE, re.S)
     examples = re.findall(r"```graphql\n(.*?)```\n\n```json\n(.*?)```", PAGE, re.S)
