@@ -17,6 +17,7 @@ from schema.access import READ, READ_OWN, TRACK
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.events import Event, EventSummary
+from schema.levels import by_level
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
@@ -66,12 +67,12 @@ class Contact(Node, Author):
         """What people call this contact."""
         return display_name(parent)
 
-    @strawberry.field(
-        description="The timeline, newest first: the last 90 days (by setting), unless filter.occurredAt asks for other times."
+    @by_level(
+        contacts.events,
+        description="The timeline, newest first: the last 90 days (by setting), unless filter.occurredAt asks for other times.",
     )
-    async def events(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    def events(
+        self,
         filter: EventFilter | None = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
@@ -79,13 +80,13 @@ class Contact(Node, Author):
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Event] | None:
         """The contact's events."""
-        arguments = (page_arguments(first, after, last, before), filter)
-        return await info.context.load(contacts.events, parent, arguments)
+        return (page_arguments(first, after, last, before), filter)
 
-    @strawberry.field(description="By name: all of them, or of those names (at most 100). Kept for ever.")
-    async def event_summaries(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    @by_level(
+        contacts.event_summaries, description="By name: all of them, or of those names (at most 100). Kept for ever."
+    )
+    def event_summaries(
+        self,
         names: list[str] | None = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
@@ -93,16 +94,15 @@ class Contact(Node, Author):
         before: str | None = strawberry.UNSET,
     ) -> Connection[EventSummary] | None:
         """The contact's summaries."""
-        arguments = (
+        return (
             page_arguments(first, after, last, before),
             None if names is strawberry.UNSET or names is None else tuple(names),
         )
-        return await info.context.load(contacts.event_summaries, parent, arguments)
 
-    @strawberry.field(description="Null if the contact never did it.")
-    async def event_summary(parent: Parent[Any], info: Info, name: str) -> EventSummary | None:  # noqa: N805
+    @by_level(contacts.event_summary, description="Null if the contact never did it.")
+    def event_summary(self, name: str) -> EventSummary | None:
         """The contact's summary of one name."""
-        return await info.context.load(contacts.event_summary, parent, name)
+        return name
 
 
 @strawberry.type(description="How often a contact did something.")
@@ -113,10 +113,9 @@ class ContactEventCount(Stored):
     count: SafeInt
     last_at: datetime
 
-    @strawberry.field(description="Who did it; null while the contact is being erased.")
-    async def contact(parent: Parent[Any], info: Info) -> Contact | None:  # noqa: N805
+    @by_level(contact_of, description="Who did it; null while the contact is being erased.")
+    def contact(self) -> Contact | None:
         """Who did it."""
-        return await info.context.load(contact_of, parent)
 
 
 @strawberry.type

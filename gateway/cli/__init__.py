@@ -8,6 +8,7 @@ from rich.console import Console
 from gateway.cli.definitions import definitions_cli
 from gateway.cli.imports import imports_cli
 from gateway.cli.keys import keys_cli
+from gateway.cli.plans import plans_cli
 from gateway.cli.schemas import schemas_cli
 from gateway.cli.servers import servers_cli
 from gateway.cli.workspaces import workspaces_cli
@@ -25,6 +26,7 @@ cli.add_typer(keys_cli, name="keys")
 cli.add_typer(imports_cli, name="import")
 cli.add_typer(definitions_cli, name="rebuild")
 cli.add_typer(schemas_cli)
+cli.add_typer(plans_cli)
 
 
 def main() -> None:
