@@ -17,16 +17,20 @@ _GIVEN = [
 ]
 
 
-def by_level(batch: Batch, *, description: str | None = None, directives: Sequence[object] = ()) -> Callable[..., Any]:
+def by_level(
+    batch: Batch, *, by: str | None = None, description: str | None = None, directives: Sequence[object] = ()
+) -> Callable[..., Any]:
     """A field that the batch function answers, once for all objects of the level.
 
-    The method it decorates makes the batch function's `arguments` of the field's own. A compiled plan calls the batch
+    The batch function is given the objects, or what they have under the key `by` (where that is null, so is the field).
+    The method that is decorated makes its `arguments` of the field's own. A compiled plan calls the batch
     function itself; graphql-core calls a resolver for each object, whose loader does the same.
     """
 
     def decorate(arguments: Callable[..., Any]) -> Any:
         async def resolve(parent: Any, info: Any, **sent: Any) -> Any:
-            return await info.context.load(batch, parent, arguments(None, **sent))
+            given = parent if by is None else parent.get(by)
+            return None if given is None else await info.context.load(batch, given, arguments(None, **sent))
 
         signature = inspect.signature(arguments)
         own = list(signature.parameters.values())[1:]
@@ -39,7 +43,7 @@ def by_level(batch: Batch, *, description: str | None = None, directives: Sequen
         resolve.__annotations__ = {one.name: one.annotation for one in [*_GIVEN, *own]} | {
             "return": signature.return_annotation
         }
-        setattr(resolve, BATCHED, Batched(batch, lambda **sent: arguments(None, **sent)))
+        setattr(resolve, BATCHED, Batched(batch, lambda **sent: arguments(None, **sent), by))
         return strawberry.field(resolver=resolve, description=description, directives=directives)
 
     return decorate

@@ -33,10 +33,13 @@ _STRAWBERRYS = "strawberry.schema.schema_converter"
 
 @dataclass(frozen=True, slots=True)
 class Batched:
-    """How a field's values are read for a whole level at once: `arguments` makes the batch function's of the field's own."""
+    """How a field's values are read for a whole level at once: `arguments` makes the batch function's of the field's own.
+
+    `by`: the key of each object whose value the function is given, and null where there is none; None: the object itself."""
 
     function: Batch
     arguments: Callable[..., Any]
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

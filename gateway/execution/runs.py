@@ -166,9 +166,11 @@ class Run:
                 group = groups[row.field] = self._group_of(row.field, shared)
             if isinstance(group, Exception):
                 self._settle(row, group)
+            elif row.source is None or isinstance(row.source, Exception):
+                self._settle(row, row.source)  # there is nothing to ask by
             else:
                 group.rows.append(row)
-        return list(shared.values())
+        return [group for group in shared.values() if group.rows]
 
     def _group_of(self, planned: PlannedField, shared: dict[tuple[Batch, str], _Group]) -> _Group | Exception:
         if planned.check is not None and (refusal := self.refusal(planned)) is not None:

@@ -68,11 +68,11 @@ def selection(
         body += _READERS[one.reading](one, source.names, key_of)
     waits = [one for one in planned if one.reading is Reading.BATCH]
     answer = "{" + ", ".join(f"{one.key!r}: {_variable(one)}" for one in planned) + "}"
-    if any(one.reading is Reading.KEY for one in planned):
+    if any(one.reading is Reading.KEY or (one.batched and one.batched.by) for one in planned):
         body.insert(0, "get = source.get if type(source) is dict else reader(source)")
     if waits:
         body.append(f"answer = {answer}")
-        body += [f"run.wait(field_{one.key}, source, place, answer)" for one in waits]
+        body += [line for one in waits for line in _wait(one)]
         answer = "answer"
     body.append(f"return {answer}")
     source.lines = [f"def select(source, run, place):  # {title}", *(_INDENT + line for line in body)]
@@ -121,6 +121,12 @@ _READERS = {
     Reading.FUNCTION: _function,
     Reading.RESOLVER: _resolver,
 }
+
+
+def _wait(one: PlannedField) -> list[str]:
+    by = one.batched.by if one.batched else None
+    given = "source" if by is None else f"get({by!r})"
+    return [f"run.wait(field_{one.key}, {given}, place, answer)"]
 
 
 def _completed(one: PlannedField, names: dict[str, Any]) -> list[str]:
