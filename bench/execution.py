@@ -38,6 +38,7 @@ from gateway.app import create_app
 from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
 from gateway.domain.contacts import IdentityKind, display_name, identity
+from gateway.observability import configure_logs
 from gateway.runtime import open_runtime
 from gateway.settings import MongoDriver, Settings
 from gateway.store.embedded import embedded_server
@@ -176,8 +177,11 @@ async def application(kind: str, uri: str, workspace_id: str) -> AsyncIterator[A
 
 async def serve(kind: str, port: int, uri: str, workspace_id: str, profile: str | None) -> None:
     """Run one of the servers until it is told to end."""
+    configure_logs("WARNING", json=True)
     async with application(kind, uri, workspace_id) as app:
-        config = uvicorn.Config(app, port=port, log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            app, port=port, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=600
+        )
         profiler = cProfile.Profile()
         if profile:
             profiler.enable()

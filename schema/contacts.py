@@ -1,13 +1,13 @@
 """Contacts: people known, leads, and anonymous visitors."""
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.contacts import ContactRole, display_name
-from resolvers import contacts, conversations
+from resolvers import contacts, conversations, segments
 from resolvers.contacts import ContactKey, UpsertContactInput
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import EventFilter, contact_of
@@ -23,7 +23,11 @@ from schema.levels import by_level
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
+if TYPE_CHECKING:
+    from schema.segments import Segment
+
 SHOWN_ANONYMOUS_IDS = 100
+LazySegment = Annotated["Segment", strawberry.lazy("schema.segments")]
 
 
 @strawberry.type(description="Where a contact is.")
@@ -122,6 +126,10 @@ class Contact(Node, Author):
     def event_summary(self, name: str) -> EventSummary | None:
         """The contact's summary of one name."""
         return name
+
+    @by_level(segments.of_contacts, directives=[READ], description="The segments that it is in, the oldest first.")
+    def segments(self) -> Optional[list[LazySegment]]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
+        """The contact's segments."""
 
 
 @strawberry.type(description="How often a contact did something.")

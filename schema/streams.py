@@ -5,12 +5,13 @@ from collections.abc import AsyncGenerator
 import strawberry
 from strawberry import Info
 
-from resolvers import events, streams
+from resolvers import events, segments, streams
 from resolvers.streams import ContactChange, ContactStreamFilter, EventChange, EventStreamFilter
-from schema.access import READ_OWN
+from schema.access import READ, READ_OWN
 from schema.contacts import Contact
 from schema.events import Event, EventSummary
 from schema.levels import by_level
+from schema.segments import Segment
 
 
 @strawberry.type
@@ -42,6 +43,14 @@ class ContactNotification:
     def contact(self) -> Contact | None:
         """The contact."""
 
+    @by_level(
+        segments.of_notification,
+        directives=[READ],
+        description="Of an ENTERED_SEGMENT or LEFT_SEGMENT: which one; null once it is deleted.",
+    )
+    def segment(self) -> Segment | None:
+        """The segment that the contact entered or left."""
+
 
 @strawberry.type
 class StreamQuery:
@@ -70,7 +79,7 @@ class Subscription:
 
     @strawberry.subscription(
         directives=[READ_OWN],
-        description="Contacts that are created or change, in order; a new lastSeenAt alone is no change.",
+        description="Contacts that are created or change, enter or leave segments, in order; a new lastSeenAt alone is no change.",
     )
     async def contact_changed(
         self, info: Info, filter: ContactStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
