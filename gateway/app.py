@@ -18,6 +18,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from gateway.auth import Authenticator
 from gateway.documents import Documents
 from gateway.errors import UnavailableError
+from gateway.execution.operations import Operations
 from gateway.http import OperationEndpoint, decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
@@ -46,8 +47,9 @@ def create_app(
     schema = build_schema(suggestions=bool(settings.introspection))
     limits = OperationLimits(schema.core, settings)
     documents = Documents(settings, schema.core, limits)
-    endpoint = OperationEndpoint(schema, limits, documents, services, authenticator)
-    registry = SocketRegistry(authenticator, services, limits, documents, check_seconds)
+    operations = Operations(schema.core, schema.tell, services.metrics)
+    endpoint = OperationEndpoint(operations, limits, documents, services, authenticator)
+    registry = SocketRegistry(authenticator, services, operations, limits, documents, check_seconds)
     return Starlette(
         routes=[
             Route("/graphql", endpoint, middleware=[_cross_origin(settings)]),

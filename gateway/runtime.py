@@ -25,6 +25,7 @@ from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.tags import TagService
+from gateway.services.ticket_types import TicketTypeService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
@@ -153,6 +154,7 @@ def assemble(
         erasures=ErasureService(store, clock, minter, events.turn),
         timers=TimerService(store, clock, {}),
         people=people,
+        ticket_types=TicketTypeService(store, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),

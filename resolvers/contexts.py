@@ -19,6 +19,7 @@ from gateway.services.merges import MergeService
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.tags import TagService
+from gateway.services.ticket_types import TicketTypeService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
@@ -45,6 +46,7 @@ class Services:
     erasures: ErasureService
     timers: TimerService
     people: PeopleService
+    ticket_types: TicketTypeService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

@@ -16,6 +16,7 @@ TYPES_BY_PREFIX = {
     Prefix.BEARER: "Viewer",
     Prefix.ADMIN: "Admin",
     Prefix.TEAM: "Team",
+    Prefix.TICKET_TYPE: "TicketType",
 }
 
 

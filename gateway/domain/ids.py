@@ -30,6 +30,7 @@ class Prefix(StrEnum):
     TIMER = "tmr_"
     ADMIN = "adm_"
     TEAM = "tea_"
+    TICKET_TYPE = "tty_"
 
 
 class Minter:

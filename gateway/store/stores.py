@@ -15,6 +15,7 @@ from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.people import Admins, Teams
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.ticket_types import TicketTypes
 from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
 
@@ -31,6 +32,7 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Timers,
     Admins,
     Teams,
+    TicketTypes,
 )
 
 
@@ -52,6 +54,7 @@ class WorkspaceStore:
         self.timers = Timers(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
+        self.ticket_types = TicketTypes(database, workspace_id, token)
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False

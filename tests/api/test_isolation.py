@@ -35,6 +35,7 @@ class Ids:
     visitor: str
     admin: str
     team: str
+    ticket_type: str
 
     @property
     def all(self) -> list[str]:
@@ -47,6 +48,7 @@ class Ids:
             self.workspace,
             self.admin,
             self.team,
+            self.ticket_type,
         ]
 
 
@@ -72,7 +74,7 @@ CASES = {
         "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
         READ,
         lambda ids: {"ids": ids.all},
-        lambda found, _: found == [None] * 8,
+        lambda found, _: found == [None] * 9,
     ),
     "Query.eventDefinitions": Case(
         "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
@@ -170,6 +172,15 @@ CASES = {
         "{ admins(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
     ),
     "Query.teams": Case("{ teams { id admins { id } } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Query.ticketTypes": Case(
+        "{ ticketTypes { id attributes { name } } }", READ, lambda _: {}, lambda found, _: found == []
+    ),
+    "Mutation.saveTicketType": Case(
+        'mutation($t: ID!) { saveTicketType(input: {id: $t, name: "Changed", category: CUSTOMER}) { ticketType { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"t": ids.ticket_type},
+        refused,
+    ),
     "Mutation.saveAdmin": Case(
         'mutation($a: ID!) { saveAdmin(input: {id: $a, name: "Changed", email: "eve@acme.example"}) { admin { id } userErrors { code } } }',
         ADMIN,
@@ -243,6 +254,9 @@ async def ids(workspace: Any) -> Ids:
     team = await workspace.data(
         'mutation($a: ID!) { saveTeam(input: {name: "Support", adminIds: [$a]}) { team { id } } }', {"a": admin_id}
     )
+    ticket_type = await workspace.data(
+        'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -253,6 +267,7 @@ async def ids(workspace: Any) -> Ids:
         visitor["contact"]["id"],
         admin_id,
         team["saveTeam"]["team"]["id"],
+        ticket_type["saveTicketType"]["ticketType"]["id"],
     )
 
 
@@ -321,7 +336,17 @@ async def test_neighbours_see_and_change_nothing(workspace: Any, ids: Ids, field
 async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     node = "query($id: ID!) { node(id: $id) { __typename id } }"
-    types = ["Contact", "Event", "EventSummary", "EventDefinition", "Viewer", "Workspace", "Admin", "Team"]
+    types = [
+        "Contact",
+        "Event",
+        "EventSummary",
+        "EventDefinition",
+        "Viewer",
+        "Workspace",
+        "Admin",
+        "Team",
+        "TicketType",
+    ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
         assert await workspace.data(node, {"id": id_}, key=neighbour.key) == {"node": None}

@@ -32,6 +32,7 @@ READS = {
     "nodes": "query($id: ID!) { nodes(ids: [$id]) { id } }",
     "event": "query($event: ID!) { event(id: $event) { id } }",
     "streamCursor": "{ streamCursor }",
+    "ticketTypes": "{ ticketTypes { id } }",
 }
 REFUSED = {
     "contacts": "{ contacts(first: 1) { nodes { id } } }",
@@ -50,6 +51,7 @@ REFUSED = {
     "admins": "{ admins(first: 1) { nodes { id } } }",
     "teams": "{ teams { id } }",
     "saveAdmin": 'mutation { saveAdmin(input: {name: "Eve", email: "eve@acme.example"}) { admin { id } } }',
+    "saveTicketType": 'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }',
     "saveTeam": 'mutation { saveTeam(input: {name: "Support", adminIds: []}) { team { id } } }',
     "createAdminToken": "mutation($id: ID!) { createAdminToken(input: {adminId: $id}) { token } }",
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
@@ -57,7 +59,7 @@ REFUSED = {
 # Every field that a contact's token reaches. A field that is added to one of these types must be decided about: either it
 # is none of the contact's business (`@access`, directives=[READ]), or it stands here.
 VISIBLE = """
-Query.contact Query.event Query.node Query.nodes Query.streamCursor Query.viewer
+Query.contact Query.event Query.node Query.nodes Query.streamCursor Query.ticketTypes Query.viewer
 Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.eventTracked
 Admin.avatarUrl Admin.displayName Admin.id Viewer.admin Viewer.contact Viewer.id Viewer.limits Viewer.scopes Viewer.workspace
 RateLimit.limit RateLimit.name RateLimit.remaining RateLimit.resetsAt Workspace.createdAt Workspace.id Workspace.name
@@ -80,6 +82,8 @@ StripeMetadata.key StripeMetadata.object StripeMetadata.stripeId StripeMetadata.
 EventNotification.cursor EventNotification.event EventNotification.kind EventNotification.summary
 ContactNotification.contact ContactNotification.contactId ContactNotification.cursor ContactNotification.kind
 ContactNotification.matches ContactNotification.mergedId
+TicketAttribute.kind TicketAttribute.name TicketAttribute.options TicketAttribute.required TicketAttribute.visibleToContacts
+TicketType.archived TicketType.attributes TicketType.category TicketType.description TicketType.id TicketType.name
 TrackEventPayload.duplicate TrackEventPayload.event TrackEventPayload.summary TrackEventPayload.userErrors
 TrackEventsPayload.accepted TrackEventsPayload.duplicates TrackEventsPayload.rejected TrackEventsPayload.results
 TrackEventsPayload.userErrors TrackEventResult.duplicate TrackEventResult.error TrackEventResult.eventId
@@ -87,7 +91,7 @@ TrackEventResult.index UserError.code UserError.message UserError.path
 """
 HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.tags Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
-NODES = ("Contact", "Event", "EventSummary", "Viewer", "Workspace")
+NODES = ("Contact", "Event", "EventSummary", "TicketType", "Viewer", "Workspace")
 
 
 def declared(field: Any) -> Access | None:
@@ -406,6 +410,9 @@ async def test_a_token_of_a_visitor_reads_until_the_visitor_is_a_user(workspace:
     token = await workspace.token(anonymousId="v-1")
     visitor = await contact_of(workspace, anonymousId="v-1")
     variables = {"id": visitor["id"], "event": (await track(workspace, token))["event"]["id"]}
+    await workspace.data(
+        'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { userErrors { code } } }'
+    )
     for field, query in READS.items():
         found = (await workspace.data(query, variables, key=token))[field]
         assert found, field

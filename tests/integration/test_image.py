@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.cli import serve
+from gateway.cli.servers import serve
 from gateway.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,94 @@
+"""What commands share: options, an open gateway, and how they speak."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from gateway.observability import configure_logs
+from gateway.runtime import Runtime, mongo_uri, open_runtime
+from gateway.settings import Settings, data_folder, database_name, load_settings
+from gateway.store.migrations import migrate as run_migrations
+
+DATA = Annotated[Path, typer.Option("--data", help="The folder of the embedded database.")]
+WORKSPACE = Annotated[str, typer.Option("--workspace", "-w", help="Its id or name.")]
+THE_WORKSPACE = Annotated[
+    str | None, typer.Option("--workspace", "-w", help="Its id or name; may be left out where there is only one.")
+]
+DEFAULT_DATA = Path(".gateway")
+
+
+def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end; SIGTERM ends it as Ctrl-C does, so that what was opened is closed."""
+
+    async def cancellable() -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await work
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(cancellable())
+    except KeyboardInterrupt:
+        raise typer.Exit(128 + signal.SIGINT) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
+
+
+def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, migrated: bool = True) -> None:
+    """Run it with an open gateway on the database of the settings, or on the embedded one of that folder."""
+    settings = loaded_settings()
+
+    async def opened() -> None:
+        folder = data_folder(data) if settings.mongo_uri is None else data  # where it is not needed, none is made
+        async with (
+            mongo_uri(settings, folder) as uri,
+            open_runtime(settings, uri, database_name(settings)) as runtime,
+        ):
+            if migrated:
+                await run_migrations(runtime.database, runtime.clock, owner=owner())
+            await run(runtime)
+
+    run_to_the_end(opened())
+
+
+def loaded_settings() -> Settings:
+    """The settings, with the logs as they say."""
+    settings = load_settings()
+    configure_logs(settings.log_level, json=False)
+    return settings
+
+
+def owner() -> str:
+    """Who this process is, to other processes."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def say(text: str) -> None:
+    """A line for whoever ran the command."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table for whoever ran the command."""
+    found = Table(*(Column(column, no_wrap=True, overflow="ignore") for column in columns), box=None, pad_edge=False)
+    for row in rows:
+        found.add_row(*(Text(cell) for cell in row))
+    Console(width=max(200, Console().width)).print(found, crop=False)
+
+
+def shown_time(at: Any) -> str:
+    """A moment as tables show it."""
+    return at.strftime("%Y-%m-%d %H:%M") if at else ""

@@ -1,0 +1,35 @@
+"""Commands on definitions."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from gateway.cli.commands import DATA, DEFAULT_DATA, say, with_runtime
+from gateway.runtime import Runtime, under_way
+
+definitions_cli = typer.Typer(no_args_is_help=True, help="Count anew what is rolled up.")
+
+
+@definitions_cli.command("definitions")
+def rebuild_definitions(
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", "-w", help="Its id or name; without it: every workspace.")
+    ] = None,
+    data: DATA = DEFAULT_DATA,
+) -> None:
+    """Count the totals of all event names anew, from what is stored. Gateways may go on meanwhile."""
+
+    async def run(runtime: Runtime) -> None:
+        found = [await runtime.workspaces.find(workspace)] if workspace else await runtime.workspaces.all()
+        ids = [row["_id"] for row in found]
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("Counting", total=len(ids))
+            async with under_way(runtime.definitions.run()):
+                async for _ in runtime.definitions.count_anew(ids):
+                    bar.advance(task)
+        say(f"Counted the definitions of {len(ids)} workspaces anew.")
+
+    with_runtime(run, data)
