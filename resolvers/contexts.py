@@ -13,11 +13,14 @@ from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
+from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
+from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
+from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
 from gateway.services.timers import TimerService
@@ -46,6 +49,9 @@ class Services:
     erasures: ErasureService
     timers: TimerService
     people: PeopleService
+    syncs: SyncService
+    outbox: Outbox
+    deliveries: DeliveryService
     ticket_types: TicketTypeService
     tokens: TokenService
     bus: Bus

@@ -15,8 +15,8 @@ from gateway.klaviyo.answers import Answer, Verdict, classify
 
 REVISION = "2026-10-15"
 BASE_URL = "https://a.klaviyo.com"
-PATIENCE_SECONDS = 15.0
-_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+PATIENCE_SECONDS = 10.0
+_TIMEOUT = httpx.Timeout(9.0, connect=5.0)
 _LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=20)
 _LARGEST_ANSWER = 16_000_000
 _LONGEST_ERROR = 500

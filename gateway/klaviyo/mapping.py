@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.domain.contacts import Document
+from gateway.domain.metadata import in_units
 from gateway.klaviyo.identifiers import identifiers_of
 
 _MOST_FLATTENED = 200
@@ -242,3 +243,18 @@ def _names(contact: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+def money_of(metadata: Iterable[Mapping[str, Any]]) -> tuple[float, str] | None:
+    """The first amount of money among an event's metadata, in units of its currency."""
+    for entry in metadata:
+        if entry["type"] == "MoneyMetadata":
+            return in_units(entry["amount_minor"], entry["currency"]), entry["currency"]
+    return None
+
+
+def refusal_of_name(name: str) -> str | None:
+    """Why a tracked event cannot be forwarded under its name; None where it can."""
+    if name in set(Metric):
+        return f"'{name}' is the name of a metric of support: Klaviyo would mix the two up."
+    return None

@@ -234,7 +234,9 @@ async def test_what_one_process_left_is_erased_by_another(open_gateway: Any, clo
         workspace = await first.workspace()
         await workspace.track(*({"contact": {"externalId": "u"}, "name": f"did {number % 3}"} for number in range(30)))
         services = first.runtime.services
-        erasures = ErasureService(services.store, clock, Minter(), services.events.turn, at_once_seconds=0)
+        erasures = ErasureService(
+            services.store, clock, Minter(), services.events.turn, services.outbox, at_once_seconds=0
+        )
         await erasures.delete(workspace.id, str(await id_of(workspace, externalId="u")))
         assert await id_of(workspace, externalId="u") is None
         (shown,) = (await workspace.data("{ events(first: 1) { nodes { contact { id } } } }"))["events"]["nodes"]
