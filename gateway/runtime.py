@@ -17,7 +17,10 @@ from gateway.domain.tokens import TokenSigner
 from gateway.domain.vaults import Vault
 from gateway.errors import StartupError
 from gateway.observability import Metrics
+from gateway.services.acts import ActService
+from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
@@ -56,6 +59,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    contact_batches: ContactBatches
     signer: TokenSigner
     clock: Clock
 
@@ -153,6 +157,8 @@ def assemble(
     events = EventService(store, settings, clock, minter, metrics, outbox)
     contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
     people = PeopleService(store, clock, minter)
+    acts = ActService(store, clock, minter, events.turn)
+    conversations = ConversationService(store, settings, clock, minter, acts, people)
     services = Services(
         settings=settings,
         clock=clock,
@@ -162,7 +168,8 @@ def assemble(
         tags=TagService(store, clock, minter, events.turn, outbox),
         merges=MergeService(store, settings, clock, minter, events.turn, outbox),
         erasures=ErasureService(store, clock, minter, events.turn, outbox),
-        timers=TimerService(store, clock, {}),
+        timers=TimerService(store, clock, conversations.handlers),
+        conversations=conversations,
         people=people,
         ticket_types=TicketTypeService(store, clock, minter),
         syncs=syncs,
@@ -175,7 +182,8 @@ def assemble(
         tracing=tracing,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
-    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, signer, clock)
+    batches = ContactBatches(store, clock, minter, contacts, events, outbox)
+    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, batches, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

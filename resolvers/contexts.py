@@ -13,6 +13,7 @@ from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
@@ -48,6 +49,7 @@ class Services:
     merges: MergeService
     erasures: ErasureService
     timers: TimerService
+    conversations: ConversationService
     people: PeopleService
     syncs: SyncService
     outbox: Outbox

@@ -155,6 +155,18 @@ def identities_of(contact: Document) -> list[str]:
     return kept + [identity(IdentityKind.ANONYMOUS, value) for value in contact["anonymous_ids"]]
 
 
+def other_ids(contact: Mapping[str, Any]) -> list[str]:
+    """The ids of other workspaces that a contact had there, and was brought with by files."""
+    own = contact.get("contact_ids") or [contact["_id"]]
+    return [id_ for id_ in all_ids(contact) if id_ not in own]
+
+
+def all_ids(contact: Mapping[str, Any]) -> list[str]:
+    """Every id that a contact is found by: its own, those of contacts that it took over, and those of other workspaces."""
+    texts = [text.partition(":") for text in contact["identities"]]
+    return [value for kind, _, value in texts if kind == IdentityKind.ID]
+
+
 def display_name(contact: Mapping[str, Any]) -> str:
     """What people call this contact: the best of its names, keys and role."""
     full = " ".join(part for part in (contact.get("first_name"), contact.get("last_name")) if part)

@@ -179,7 +179,7 @@ def lane_after(
 
 def delivery_line(change_id: str, row: Mapping[str, Any], before: str | None, now: datetime) -> Document:
     """The line of the journal that tells a delivery's new state, with what streams filter by."""
-    matched = {name: row[name] for name in ("metric", "contact_id", "subject_id", "kind")}
+    matched = {name: row[name] for name in ("metric", "subject_id", "kind")}
     return {
         "_id": change_id,
         "workspace_id": row["workspace_id"],

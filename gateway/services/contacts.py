@@ -65,7 +65,7 @@ class ContactService:
         """The contact as it is now, and whether it was created. `sent`: the input in snake_case without what was omitted; None clears."""
         now = self._clock()
         ref = check_ref(sent)
-        values = self._check_values(sent)
+        values = self.check_values(sent)
         kept = claim(MUTATION, check_idempotency_key(sent.get("idempotency_key")), _fingerprinted(sent))
         new_id = self._minter.mint(Prefix.CONTACT, now)
 
@@ -116,6 +116,11 @@ class ContactService:
     def _updated(self, directory: Directory, ref: ContactRef, sent: Mapping[str, Any], values: Document) -> Draft:
         kind, value = ref.keys()[0]
         draft = directory.find(kind, value) or directory.meant(ContactRef(**{kind.value: value}))
+        self.state(directory, draft, sent, values)
+        return draft
+
+    def state(self, directory: Directory, draft: Draft, sent: Mapping[str, Any], values: Document) -> None:
+        """State what was sent as facts of that contact. `values`: what of it was checked."""
         document = draft.document
         directory.set_keys(
             draft,
@@ -130,7 +135,6 @@ class ContactService:
         self._set(document, values)
         document["role"] = (ContactRole(values["role"]) if values.get("role") else raised_role(document)).value
         directory.settle(draft)
-        return draft
 
     def _set(self, document: Document, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
@@ -146,7 +150,8 @@ class ContactService:
         for name in [name for name, value in document.items() if value is None]:
             del document[name]
 
-    def _check_values(self, sent: Mapping[str, Any]) -> Document:
+    def check_values(self, sent: Mapping[str, Any]) -> Document:
+        """What is sent beside keys, as it is stored; UserProblem says what cannot be."""
         values: Document = {}
         for name, public in _TEXTS.items():
             if name in sent:

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from gateway.domain.access import Principal
-from gateway.domain.contacts import ContactRef, Document, IdentityKind, identity
+from gateway.domain.acts import Subject
+from gateway.domain.contacts import ContactRef, Document, identity
 from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
+from gateway.store.conversations import ConversationParts, Conversations
 from gateway.store.definitions import EventDefinitions, EventValues
 from gateway.store.deliveries import Deliveries, DeliveryMetrics, Lanes, Syncs
 from gateway.store.driver import Database
 from gateway.store.erasures import Deletions, Erasures, Salts
 from gateway.store.events import Events, EventSummaries
+from gateway.store.histories import Parts, Subjects
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.people import Admins, Teams
 from gateway.store.quotas import Quotas
@@ -34,6 +37,8 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Timers,
     Admins,
     Teams,
+    Conversations,
+    ConversationParts,
     TicketTypes,
 )
 
@@ -61,7 +66,13 @@ class WorkspaceStore:
         self.syncs = Syncs(database, workspace_id, token)
         self.delivery_metrics = DeliveryMetrics(database, workspace_id, token)
         self.quotas = Quotas(database, workspace_id, token)
+        self.conversations = Conversations(database, workspace_id, token)
+        self.conversation_parts = ConversationParts(database, workspace_id, token)
         self.ticket_types = TicketTypes(database, workspace_id, token)
+
+    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+        """Where what is acted on is kept, and where its history is."""
+        return {Subject.CONVERSATION: (self.conversations, self.conversation_parts)}[subject]
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
@@ -70,7 +81,7 @@ class WorkspaceStore:
         had them was erased: read in this order, so that a deletion meanwhile is seen by one or the other."""
         found = await self.contacts.meant_by(refs, may_become_users=may_become_users)
         known = {text for row in found for text in row["identities"]}
-        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys() if kind is not IdentityKind.ID}  # noqa: SIM118
+        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys()}  # noqa: SIM118 - not a mapping
         return found, await self.erasures.among(sorted(asked - known), now)
 
 
