@@ -23,6 +23,9 @@ _LONGEST_ERROR = 500
 _TYPE = "application/vnd.api+json"
 
 
+Connections = httpx.AsyncClient
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation of Klaviyo's API, and how often it may be asked for in a second and in a minute."""

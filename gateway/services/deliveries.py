@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-import httpx
 import structlog
 
 from gateway.domain.clocks import Clock
@@ -39,7 +38,7 @@ from gateway.domain.ids import Minter, Prefix
 from gateway.domain.syncs import Sync, SyncState
 from gateway.errors import UnavailableError
 from gateway.klaviyo.answers import Answer, Verdict
-from gateway.klaviyo.client import KlaviyoClient, connections
+from gateway.klaviyo.client import Connections, KlaviyoClient, connections
 from gateway.klaviyo.limiter import Limiter
 from gateway.klaviyo.sending import Batch, Result, Sender
 from gateway.services.attempts import until_stored
@@ -103,7 +102,7 @@ class DeliveryService:
         async with connections() as http:
             return await self._deliver(await self._syncs.read(workspace_id), http)
 
-    async def _serve(self, sync: Sync, http: httpx.AsyncClient) -> None:
+    async def _serve(self, sync: Sync, http: Connections) -> None:
         try:
             await self._deliver(sync, http)
         except UnavailableError as error:
@@ -111,7 +110,7 @@ class DeliveryService:
         except Exception:
             self._log.exception("deliveries failed and are tried again", workspace=sync.workspace_id)
 
-    async def _deliver(self, sync: Sync, http: httpx.AsyncClient) -> int:
+    async def _deliver(self, sync: Sync, http: Connections) -> int:
         """Work until nothing is due, live ones first; how many lanes were looked after."""
         store, done = self._store.open(sync.workspace_id), 0
         while sync.state(self._clock()) is SyncState.RUNNING:
@@ -135,7 +134,7 @@ class DeliveryService:
         live = await store.lanes.due(Queue.LIVE, self._clock(), _MOST_READ)
         return live or await store.lanes.due(Queue.BACKFILL, self._clock(), _ROWS_AT_ONCE)
 
-    async def _sender(self, store: WorkspaceStore, sync: Sync, http: httpx.AsyncClient) -> Sender | None:
+    async def _sender(self, store: WorkspaceStore, sync: Sync, http: Connections) -> Sender | None:
         limiter = self._limiters.setdefault(sync.workspace_id, Limiter(store.quotas, self._clock))
         if sync.mode is KlaviyoMode.LOG:
             return Sender(self._logged, limiter, self._clock)
