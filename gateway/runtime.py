@@ -24,12 +24,14 @@ from gateway.services.conversations import ConversationService
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.memberships import MembershipKeeper
 from gateway.services.merges import MergeService
 from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.segments import SegmentService
 from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
@@ -59,6 +61,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    memberships: MembershipKeeper
     contact_batches: ContactBatches
     signer: TokenSigner
     clock: Clock
@@ -119,12 +122,12 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = False) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-up, erasures and timers of that gateway under way, and
+    """The bus and (unless other processes do that) the roll-ups, erasures and timers of that gateway under way, and
     deliveries where it is a worker, for as long as the context is open."""
     services = runtime.services
     works = [services.bus.run()]
     if rolls_up:
-        works += [runtime.definitions.run(), services.erasures.run(), services.timers.run()]
+        works += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
     if delivers:
         works.append(services.deliveries.run())
     async with AsyncExitStack() as stack:
@@ -176,6 +179,7 @@ def assemble(
         outbox=outbox,
         deliveries=DeliveryService(store, syncs, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),
+        segments=SegmentService(store, clock, minter),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,
@@ -183,7 +187,9 @@ def assemble(
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
     batches = ContactBatches(store, clock, minter, contacts, events, outbox)
-    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, batches, signer, clock)
+    keeper = MembershipKeeper(store, clock, minter, metrics)
+    workspaces = WorkspaceService(store, clock, minter)
+    return Runtime(database, services, workspaces, roll_up, keeper, batches, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

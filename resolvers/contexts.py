@@ -21,6 +21,7 @@ from gateway.services.merges import MergeService
 from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
+from gateway.services.segments import SegmentService
 from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
@@ -55,6 +56,7 @@ class Services:
     outbox: Outbox
     deliveries: DeliveryService
     ticket_types: TicketTypeService
+    segments: SegmentService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

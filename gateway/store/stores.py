@@ -20,6 +20,7 @@ from gateway.store.people import Admins, Teams
 from gateway.store.quotas import Quotas
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.ticket_types import TicketTypes
 from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
@@ -40,6 +41,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Conversations,
     ConversationParts,
     TicketTypes,
+    Segments,
+    SegmentMembers,
+    SegmentReviews,
 )
 
 
@@ -69,6 +73,9 @@ class WorkspaceStore:
         self.conversations = Conversations(database, workspace_id, token)
         self.conversation_parts = ConversationParts(database, workspace_id, token)
         self.ticket_types = TicketTypes(database, workspace_id, token)
+        self.segments = Segments(database, workspace_id, token)
+        self.members = SegmentMembers(database, workspace_id, token)
+        self.reviews = SegmentReviews(database, workspace_id, token)
 
     def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
         """Where what is acted on is kept, and where its history is."""
