@@ -16,8 +16,10 @@ from gateway.domain.ids import Minter
 from gateway.domain.tokens import TokenSigner
 from gateway.errors import StartupError
 from gateway.observability import Metrics
+from gateway.services.acts import ActService
 from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
@@ -145,6 +147,8 @@ def assemble(
     events = EventService(store, settings, clock, minter, metrics)
     contacts = ContactService(store, settings, clock, minter, events.turn)
     people = PeopleService(store, clock, minter)
+    acts = ActService(store, clock, minter, events.turn)
+    conversations = ConversationService(store, settings, clock, minter, acts, people)
     services = Services(
         settings=settings,
         clock=clock,
@@ -154,7 +158,8 @@ def assemble(
         tags=TagService(store, clock, minter, events.turn),
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
-        timers=TimerService(store, clock, {}),
+        timers=TimerService(store, clock, conversations.handlers),
+        conversations=conversations,
         people=people,
         ticket_types=TicketTypeService(store, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),

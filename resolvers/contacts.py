@@ -149,7 +149,7 @@ async def events(
             *(_searched(searches[parent["_id"]], asked, parent) for parent in parents)
         )
     else:
-        found = await _pages(parents, asked, read, _id)
+        found = await pages_of_parents(parents, asked, read, _id)
     return [
         one if isinstance(one, BadRequestError) else counted(one, searches[parent["_id"]].count)
         for parent, one in zip(parents, found, strict=True)
@@ -181,7 +181,7 @@ async def event_summaries(
             return await context.store.summaries.pages_of_contacts(ids, of_all)
         return await _named_summaries(context, ids, sorted(set(names)), of_all)
 
-    return await _pages(parents, asked, read, lambda row: str(row["name"]))
+    return await pages_of_parents(parents, asked, read, lambda row: str(row["name"]))
 
 
 async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[Document | None]:
@@ -204,7 +204,7 @@ def _timeline(wanted: Document, context: Context) -> TimeRange:
     return TimeRange(now - timedelta(days=context.services.settings.timeline_days), now + _AHEAD)
 
 
-async def _pages(parents: Sequence[Document], asked: Any, read: Any, position: Any) -> list[Any]:
+async def pages_of_parents(parents: Sequence[Document], asked: Any, read: Any, position: Any) -> list[Any]:
     """One connection per parent from one read; a cursor that is not this parent's fails for this parent alone."""
     pages: list[Page | BadRequestError] = []
     for parent in parents:

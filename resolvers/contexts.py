@@ -13,6 +13,7 @@ from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
@@ -45,6 +46,7 @@ class Services:
     merges: MergeService
     erasures: ErasureService
     timers: TimerService
+    conversations: ConversationService
     people: PeopleService
     ticket_types: TicketTypeService
     tokens: TokenService

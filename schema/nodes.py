@@ -16,6 +16,8 @@ TYPES_BY_PREFIX = {
     Prefix.BEARER: "Viewer",
     Prefix.ADMIN: "Admin",
     Prefix.TEAM: "Team",
+    Prefix.CONVERSATION: "Conversation",
+    Prefix.CONVERSATION_PART: "ConversationPart",
     Prefix.TICKET_TYPE: "TicketType",
 }
 

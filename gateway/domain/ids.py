@@ -30,6 +30,8 @@ class Prefix(StrEnum):
     TIMER = "tmr_"
     ADMIN = "adm_"
     TEAM = "tea_"
+    CONVERSATION = "cnv_"
+    CONVERSATION_PART = "prt_"
     TICKET_TYPE = "tty_"
 
 

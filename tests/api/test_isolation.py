@@ -15,6 +15,7 @@ READ = frozenset({Scope.READ})
 TRACK = frozenset({Scope.TRACK})
 TRACK_OWN = frozenset({Scope.TRACK, Scope.BROWSER})
 ADMIN = frozenset({Scope.ADMIN})
+SUPPORT = frozenset({Scope.SUPPORT})
 
 
 @pytest.fixture
@@ -35,6 +36,8 @@ class Ids:
     visitor: str
     admin: str
     team: str
+    conversation: str
+    part: str
     ticket_type: str
 
     @property
@@ -48,6 +51,8 @@ class Ids:
             self.workspace,
             self.admin,
             self.team,
+            self.conversation,
+            self.part,
             self.ticket_type,
         ]
 
@@ -74,7 +79,7 @@ CASES = {
         "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
         READ,
         lambda ids: {"ids": ids.all},
-        lambda found, _: found == [None] * 9,
+        lambda found, ids: found == [None] * len(ids.all),
     ),
     "Query.eventDefinitions": Case(
         "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
@@ -199,6 +204,42 @@ CASES = {
         lambda ids: {"a": ids.admin},
         refused,
     ),
+    "Query.conversation": Case(
+        "query($id: ID!) { conversation(id: $id) { id parts { nodes { id } } } }",
+        READ,
+        lambda ids: {"id": ids.conversation},
+        lambda found, _: found is None,
+    ),
+    "Mutation.createConversation": Case(
+        'mutation($c: ID!) { createConversation(input: {contact: {id: $c}, body: "Hello"}) { conversation { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.replyToConversation": Case(
+        'mutation($id: ID!) { replyToConversation(input: {conversationId: $id, body: "Hello"}) { conversation { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"id": ids.conversation},
+        refused,
+    ),
+    **{
+        f"Mutation.{name}": Case(
+            f"mutation($id: ID!) {{ {name}(input: {{id: $id{more}}}) {{ conversation {{ id }} userErrors {{ code }} }} }}",
+            SUPPORT,
+            lambda ids: {"id": ids.conversation},
+            refused,
+        )
+        for name, more in (
+            ("assignConversation", ", teamId: null"),
+            ("snoozeConversation", ', until: "2030-01-01T00:00:00Z"'),
+            ("closeConversation", ""),
+            ("reopenConversation", ""),
+            ("markConversationRead", ""),
+            ("rateConversation", ", score: 5"),
+            ("updateConversation", ', title: "Changed"'),
+            ("applySla", ', name: "Gold", nextReplyMinutes: 5'),
+        )
+    },
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,
@@ -254,6 +295,14 @@ async def ids(workspace: Any) -> Ids:
     team = await workspace.data(
         'mutation($a: ID!) { saveTeam(input: {name: "Support", adminIds: [$a]}) { team { id } } }', {"a": admin_id}
     )
+    conversation = await workspace.data(
+        'mutation($c: ID!) { createConversation(input: {contact: {id: $c}, body: "Hello"}) { conversation { id } } }',
+        {"c": found["contact"]["id"]},
+    )
+    conversation_id = conversation["createConversation"]["conversation"]["id"]
+    closed = await workspace.data(
+        "mutation($id: ID!) { closeConversation(input: {id: $id}) { part { id } } }", {"id": conversation_id}
+    )
     ticket_type = await workspace.data(
         'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
     )
@@ -267,6 +316,8 @@ async def ids(workspace: Any) -> Ids:
         visitor["contact"]["id"],
         admin_id,
         team["saveTeam"]["team"]["id"],
+        conversation_id,
+        closed["closeConversation"]["part"]["id"],
         ticket_type["saveTicketType"]["ticketType"]["id"],
     )
 
@@ -345,6 +396,8 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Workspace",
         "Admin",
         "Team",
+        "Conversation",
+        "ConversationPart",
         "TicketType",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
