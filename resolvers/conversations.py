@@ -4,12 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.domain.contacts import Document
-from gateway.domain.ids import Prefix, prefix_of
-from gateway.domain.orders import Direction
-from gateway.domain.pages import Page, PageArguments, page
-from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
-from resolvers.people import admins_by_id, teams_by_id
+from resolvers.parts import PartArguments, pages_of_parts
 
 
 async def conversation(context: Context, id_: str) -> Document | None:
@@ -30,24 +26,6 @@ def statistics(context: Context, parent: Document) -> Document:
     return found
 
 
-async def parts(parents: Sequence[Document], arguments: tuple[PageArguments, Direction], context: Context) -> list[Any]:
+async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each conversation's parts."""
-    page_asked, order = arguments
-    oldest_first = order is Direction.ASC
-
-    def asked(parent: Document) -> Page:
-        return page(page_asked, "Conversation.parts", parent["_id"], order.value)
-
-    async def found(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        return await context.store.conversation_parts.pages_of_subjects(ids, of_all, oldest_first=oldest_first)
-
-    return await pages_of_parents(parents, asked, found, lambda row: str(row["_id"]))
-
-
-async def assigned_to(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the admins or teams of those ids."""
-    admins = [id_ for id_ in ids if prefix_of(id_) is Prefix.ADMIN]
-    teams = [id_ for id_ in ids if prefix_of(id_) is Prefix.TEAM]
-    found = dict(zip(admins, await admins_by_id(admins, None, context) if admins else [], strict=True))
-    found |= dict(zip(teams, await teams_by_id(teams, None, context) if teams else [], strict=True))
-    return [found.get(id_) for id_ in ids]
+    return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments)
