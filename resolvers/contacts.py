@@ -204,8 +204,16 @@ def _timeline(wanted: Document, context: Context) -> TimeRange:
     return TimeRange(now - timedelta(days=context.services.settings.timeline_days), now + _AHEAD)
 
 
-async def pages_of_parents(parents: Sequence[Document], asked: Any, read: Any, position: Any) -> list[Any]:
-    """One connection per parent from one read; a cursor that is not this parent's fails for this parent alone."""
+async def pages_of_parents(
+    parents: Sequence[Document], asked: Any, read: Any, position: Any, shown: Any = None
+) -> list[Any]:
+    """One connection per parent from one read; a cursor that is not this parent's fails for this parent alone.
+
+    `shown(parent, page, rows)`: makes a connection, where all that was read is not shown."""
+
+    def connected(parent: Document, of_parent: Page, found: list[Document]) -> Document:
+        return connection(found, of_parent, position)
+
     pages: list[Page | BadRequestError] = []
     for parent in parents:
         try:
@@ -214,8 +222,9 @@ async def pages_of_parents(parents: Sequence[Document], asked: Any, read: Any, p
             pages.append(error)
     good = {parent["_id"]: found for parent, found in zip(parents, pages, strict=True) if isinstance(found, Page)}
     rows = await read(list(good), next(iter(good.values()))) if good else {}
+    make = shown or connected
     return [
-        connection(rows.get(parent["_id"], []), found, position) if isinstance(found, Page) else found
+        make(parent, found, rows.get(parent["_id"], [])) if isinstance(found, Page) else found
         for parent, found in zip(parents, pages, strict=True)
     ]
 

@@ -7,8 +7,9 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.contacts import ContactRole, display_name
-from resolvers import contacts, tickets
+from resolvers import contacts, conversations, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
+from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import EventFilter, contact_of
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
@@ -17,6 +18,7 @@ from resolvers.tickets import TicketFilter, TicketSort
 from schema.access import READ, READ_OWN, TRACK
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
+from schema.conversations import Conversation
 from schema.events import Event, EventSummary
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
@@ -86,6 +88,24 @@ class Contact(Node, Author):
         """The contact's events."""
         arguments = (page_arguments(first, after, last, before), filter)
         return await info.context.load(contacts.events, parent, arguments)
+
+    @strawberry.field(
+        description="The newest first unless another order is asked for. Filtered or sorted, the newest 500 of each contact are "
+        "looked at, of one contact 10,000."
+    )
+    async def conversations(
+        parent: Parent[Any],  # noqa: N805
+        info: Info,
+        filter: ConversationFilter | None = strawberry.UNSET,
+        sort: ConversationSort | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> CountedConnection[Conversation] | None:
+        """The contact's conversations."""
+        arguments = (page_arguments(first, after, last, before), filter, sort)
+        return await info.context.load(conversations.of_contacts, parent, arguments)
 
     @strawberry.field(description="By name: all of them, or of those names (at most 100). Kept for ever.")
     async def event_summaries(

@@ -9,12 +9,13 @@ from strawberry import Info, Parent
 from gateway.domain.orders import Direction
 from resolvers import conversations, people, tickets
 from resolvers.choices import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
+from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from schema.access import READ, READ_OWN
 from schema.authors import Author
-from schema.connections import Connection
+from schema.connections import Connection, CountedConnection
 from schema.nodes import Node, Stored
 from schema.parts import Part
 from schema.people import Admin, Team
@@ -165,3 +166,20 @@ class ConversationQuery:
     async def conversation(self, info: Info, id: strawberry.ID) -> Conversation | None:
         """One conversation."""
         return await conversations.conversation(info.context, id)
+
+    @strawberry.field(
+        directives=[READ],
+        description="The conversations of which the filter holds, the newest first unless another order is asked for.",
+    )
+    async def conversations(
+        self,
+        info: Info,
+        filter: ConversationFilter | None = strawberry.UNSET,
+        sort: ConversationSort | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> CountedConnection[Conversation] | None:
+        """A page of conversations."""
+        return await conversations.conversations(info.context, filter, sort, page_arguments(first, after, last, before))

@@ -1,10 +1,12 @@
 """What callers may say of a ticket: checked before anything is read or written."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from gateway.domain.clocks import to_milliseconds
 from gateway.domain.contacts import Document
-from gateway.domain.conversation_inputs import check_tags
+from gateway.domain.conversation_inputs import check_tags, check_until
 from gateway.domain.texts import check_text
 from gateway.errors import ErrorCode, UserProblem
 
@@ -22,9 +24,11 @@ def check_ticket(sent: Mapping[str, Any]) -> Document:
     }
 
 
-def check_update(sent: Mapping[str, Any]) -> Document:
+def check_update(sent: Mapping[str, Any], now: datetime) -> Document:
     """What is to become of a ticket, None for what is to be cleared; its attributes are checked by their type."""
     values = {name: sent[name] for name in ("attributes", "snoozed_until") if name in sent}
+    if (until := sent.get("snoozed_until")) is not None:
+        values["snoozed_until"] = check_until(to_milliseconds(until.astimezone(UTC)), now, "snoozedUntil")
     if "title" in sent:
         values["title"] = _title(sent["title"])
     if "description" in sent:

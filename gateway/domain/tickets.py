@@ -175,9 +175,6 @@ class TicketAct(Act):
     def _snooze(self, until: datetime | None) -> str | None:
         if until is None:
             return self._wake(self.at, self.actor)
-        if until <= self.at:
-            message = f"snoozedUntil {until.isoformat()} is not ahead: send a later time, or null to wake the ticket."
-            raise UserProblem(ErrorCode.INVALID, message, ("snoozedUntil",))
         if self.document["state"] == TicketState.RESOLVED:
             message = f"Ticket {self.document['number']} is RESOLVED, and is not put aside: take it up again first."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("snoozedUntil",))

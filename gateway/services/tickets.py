@@ -102,7 +102,7 @@ class TicketService:
 
     async def update(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
         """Edit what it says, tag it, share it or not, put it aside or wake it."""
-        values, id_ = inputs.check_update(sent), str(sent["id"])
+        values, id_ = inputs.check_update(sent, self._clock()), str(sent["id"])
         store = self._store.open(speaker.workspace_id)
         stored = (await store.tickets.by_ids([id_])).get(id_)
         if stored is None:

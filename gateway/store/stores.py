@@ -39,6 +39,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Conversations,
     ConversationParts,
     TicketTypes,
+    Tickets,
+    TicketParts,
+    TicketNumbers,
 )
 
 

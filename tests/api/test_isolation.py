@@ -204,6 +204,9 @@ CASES = {
         lambda ids: {"a": ids.admin},
         refused,
     ),
+    "Query.conversations": Case(
+        "{ conversations(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
     "Query.conversation": Case(
         "query($id: ID!) { conversation(id: $id) { id parts { nodes { id } } } }",
         READ,
@@ -428,7 +431,7 @@ async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: 
 async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     await neighbour.track({"contact": {"externalId": "n"}, "name": "did"})
-    for field in ("events", "contacts"):
+    for field in ("events", "contacts", "conversations"):
         cursor = (await workspace.data(f"{{ {field}(first: 1) {{ pageInfo {{ endCursor }} }} }}"))[field]["pageInfo"][
             "endCursor"
         ]

@@ -45,6 +45,7 @@ ACTS = {
 }
 REFUSED = {
     "contacts": "{ contacts(first: 1) { nodes { id } } }",
+    "conversations": "{ conversations(first: 1) { nodes { id } } }",
     "topContacts": '{ topContacts(event: "did") { count } }',
     "events": "{ events(first: 1) { nodes { id } } }",
     "eventDefinitions": "{ eventDefinitions(first: 1) { nodes { id } } }",
@@ -105,7 +106,8 @@ TrackEventsPayload.userErrors TrackEventResult.duplicate TrackEventResult.error 
 TrackEventResult.index
 Query.conversation Mutation.createConversation Mutation.markConversationRead Mutation.rateConversation Mutation.replyToConversation
 Automation.avatarUrl Automation.displayName Conversation.assignee Conversation.contact Conversation.createdAt Conversation.id
-Conversation.parts Conversation.priority Conversation.rating Conversation.read Conversation.source Conversation.state
+Contact.conversations ConversationConnection.edges ConversationConnection.nodes ConversationConnection.pageInfo
+ConversationEdge.cursor ConversationEdge.node Conversation.parts Conversation.priority Conversation.rating Conversation.read Conversation.source Conversation.state
 Conversation.statistics Conversation.title Conversation.updatedAt Conversation.waitingSince
 ConversationPart.assignedTo ConversationPart.author ConversationPart.body ConversationPart.createdAt ConversationPart.id
 ConversationPart.kind ConversationPart.snoozedUntil ConversationPartConnection.edges ConversationPartConnection.nodes
@@ -121,7 +123,7 @@ RateConversationPayload.conversation RateConversationPayload.part RateConversati
 ReplyToConversationPayload.conversation ReplyToConversationPayload.part ReplyToConversationPayload.userErrors
 UserError.code UserError.message UserError.path
 """
-HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.tags Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
+HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.tags Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
 NODES = ("Contact", "Conversation", "ConversationPart", "Event", "EventSummary", "TicketType", "Viewer", "Workspace")
 
