@@ -25,7 +25,7 @@ def check_words(text: str, path: str) -> list[str]:
     """The words that a text asks for; BadRequestError where there are none, or too many."""
     found = words_of(text)
     if not 1 <= len(found) <= MAX_ASKED:
-        raise BadRequestError(f"'{path}' must have from 1 to {MAX_ASKED} words, not {len(found)}.")
+        raise BadRequestError(f"{path} must have from 1 to {MAX_ASKED} words, not {len(found)}.")
     return found
 
 

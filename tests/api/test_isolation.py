@@ -39,6 +39,8 @@ class Ids:
     conversation: str
     part: str
     ticket_type: str
+    ticket: str
+    ticket_part: str
 
     @property
     def all(self) -> list[str]:
@@ -54,6 +56,8 @@ class Ids:
             self.conversation,
             self.part,
             self.ticket_type,
+            self.ticket,
+            self.ticket_part,
         ]
 
 
@@ -204,6 +208,46 @@ CASES = {
         lambda ids: {"a": ids.admin},
         refused,
     ),
+    "Query.ticket": Case(
+        "query($id: ID!) { ticket(by: {id: $id}) { id parts { nodes { id } } } }",
+        READ,
+        lambda ids: {"id": ids.ticket},
+        lambda found, _: found is None,
+    ),
+    "Query.tickets": Case(
+        "{ tickets(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
+    "Mutation.createTicket": Case(
+        'mutation($c: ID!, $t: ID!) { createTicket(input: {contact: {id: $c}, typeId: $t, title: "A"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.contact, "t": ids.ticket_type},
+        refused,
+    ),
+    "Mutation.convertToTicket": Case(
+        'mutation($c: ID!, $t: ID!) { convertToTicket(input: {conversationId: $c, typeId: $t, title: "A"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.conversation, "t": ids.ticket_type},
+        refused,
+    ),
+    "Mutation.replyToTicket": Case(
+        'mutation($id: ID!) { replyToTicket(input: {ticketId: $id, body: "Hello"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"id": ids.ticket},
+        refused,
+    ),
+    **{
+        f"Mutation.{name}": Case(
+            f"mutation($id: ID!) {{ {name}(input: {{id: $id, {more}}}) {{ ticket {{ id }} userErrors {{ code }} }} }}",
+            SUPPORT,
+            lambda ids: {"id": ids.ticket},
+            refused,
+        )
+        for name, more in (
+            ("setTicketState", "state: RESOLVED"),
+            ("assignTicket", "assigneeId: null"),
+            ("updateTicket", 'title: "Changed"'),
+        )
+    },
     "Query.conversations": Case(
         "{ conversations(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
     ),
@@ -309,6 +353,15 @@ async def ids(workspace: Any) -> Ids:
     ticket_type = await workspace.data(
         'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
     )
+    type_id = ticket_type["saveTicketType"]["ticketType"]["id"]
+    ticket = await workspace.data(
+        'mutation($c: ID!, $t: ID!) { createTicket(input: {contact: {id: $c}, typeId: $t, title: "A"}) { ticket { id } } }',
+        {"c": found["contact"]["id"], "t": type_id},
+    )
+    ticket_id = ticket["createTicket"]["ticket"]["id"]
+    replied = await workspace.data(
+        'mutation($id: ID!) { replyToTicket(input: {ticketId: $id, body: "Hello"}) { part { id } } }', {"id": ticket_id}
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -321,7 +374,9 @@ async def ids(workspace: Any) -> Ids:
         team["saveTeam"]["team"]["id"],
         conversation_id,
         closed["closeConversation"]["part"]["id"],
-        ticket_type["saveTicketType"]["ticketType"]["id"],
+        type_id,
+        ticket_id,
+        replied["replyToTicket"]["part"]["id"],
     )
 
 
@@ -402,6 +457,8 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Conversation",
         "ConversationPart",
         "TicketType",
+        "Ticket",
+        "TicketPart",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
@@ -431,7 +488,7 @@ async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: 
 async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     await neighbour.track({"contact": {"externalId": "n"}, "name": "did"})
-    for field in ("events", "contacts", "conversations"):
+    for field in ("events", "contacts", "conversations", "tickets"):
         cursor = (await workspace.data(f"{{ {field}(first: 1) {{ pageInfo {{ endCursor }} }} }}"))[field]["pageInfo"][
             "endCursor"
         ]
