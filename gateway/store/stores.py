@@ -18,6 +18,7 @@ from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.people import Admins, Teams
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.ticket_types import TicketTypes
 from gateway.store.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
@@ -42,6 +43,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Tickets,
     TicketParts,
     TicketNumbers,
+    Segments,
+    SegmentMembers,
+    SegmentReviews,
 )
 
 
@@ -69,6 +73,9 @@ class WorkspaceStore:
         self.ticket_parts = TicketParts(database, workspace_id, token)
         self.ticket_numbers = TicketNumbers(database, workspace_id, token)
         self.ticket_types = TicketTypes(database, workspace_id, token)
+        self.segments = Segments(database, workspace_id, token)
+        self.members = SegmentMembers(database, workspace_id, token)
+        self.reviews = SegmentReviews(database, workspace_id, token)
 
     def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
         """Where what is acted on is kept, and where its history is."""

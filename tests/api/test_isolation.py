@@ -41,6 +41,7 @@ class Ids:
     ticket_type: str
     ticket: str
     ticket_part: str
+    segment: str
 
     @property
     def all(self) -> list[str]:
@@ -58,6 +59,7 @@ class Ids:
             self.ticket_type,
             self.ticket,
             self.ticket_part,
+            self.segment,
         ]
 
 
@@ -106,6 +108,13 @@ CASES = {
     ),
     "Query.topContacts": Case(
         '{ topContacts(event: "did") { count contact { id } } }', READ, lambda _: {}, lambda found, _: found == []
+    ),
+    "Query.segments": Case("{ segments { id } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Query.segment": Case(
+        "query($id: ID!) { segment(id: $id) { id } }",
+        READ,
+        lambda ids: {"id": ids.segment},
+        lambda found, _: found is None,
     ),
     "Query.event": Case(
         "query($id: ID!) { event(id: $id) { id } }", READ, lambda ids: {"id": ids.event}, lambda found, _: found is None
@@ -287,6 +296,18 @@ CASES = {
             ("applySla", ', name: "Gold", nextReplyMinutes: 5'),
         )
     },
+    "Mutation.saveSegment": Case(
+        'mutation($s: ID!) { saveSegment(input: {id: $s, name: "Changed", filter: {}}) { segment { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
+    "Mutation.deleteSegment": Case(
+        "mutation($s: ID!) { deleteSegment(input: {id: $s}) { deletedId userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,
@@ -362,6 +383,9 @@ async def ids(workspace: Any) -> Ids:
     replied = await workspace.data(
         'mutation($id: ID!) { replyToTicket(input: {ticketId: $id, body: "Hello"}) { part { id } } }', {"id": ticket_id}
     )
+    saved = await workspace.data(
+        'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -377,6 +401,7 @@ async def ids(workspace: Any) -> Ids:
         type_id,
         ticket_id,
         replied["replyToTicket"]["part"]["id"],
+        saved["saveSegment"]["segment"]["id"],
     )
 
 
@@ -459,6 +484,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "TicketType",
         "Ticket",
         "TicketPart",
+        "Segment",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
