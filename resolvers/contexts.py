@@ -25,6 +25,7 @@ from gateway.services.segments import SegmentService
 from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
+from gateway.services.tickets import TicketService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
@@ -51,6 +52,7 @@ class Services:
     erasures: ErasureService
     timers: TimerService
     conversations: ConversationService
+    tickets: TicketService
     people: PeopleService
     syncs: SyncService
     outbox: Outbox
