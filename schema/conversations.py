@@ -7,8 +7,8 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.orders import Direction
-from resolvers import conversations, people
-from resolvers.choices import Channel, ConversationState, DeliveredAs, PartKind, Priority, SlaStatus
+from resolvers import conversations, people, tickets
+from resolvers.choices import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
@@ -18,34 +18,20 @@ from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.levels import by_level
 from schema.nodes import Node, Stored
+from schema.parts import Part
 from schema.people import Admin, Team
 
 if TYPE_CHECKING:
     from schema.contacts import Contact
+    from schema.tickets import Ticket
 
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+LazyTicket = Annotated["Ticket", strawberry.lazy("schema.tickets")]
 
 
 @strawberry.type(description="One step of a history. A contact's token sees what was said, and where things stand.")
-class ConversationPart(Node):
+class ConversationPart(Part):
     """One step of a history."""
-
-    kind: PartKind
-    body: str | None
-    snoozed_until: datetime | None
-    created_at: datetime
-
-    @by_level(people.author_of, by="author")
-    def author(self) -> Author:
-        """Who did it."""
-
-    @by_level(
-        conversations.assigned_to,
-        by="assigned_to",
-        description="Of an ASSIGNMENT: the admin or team; null where it was taken away.",
-    )
-    def assigned_to(self) -> Node | None:
-        """To whom it was assigned."""
 
 
 @strawberry.type(description="How it began.")
@@ -143,10 +129,17 @@ class Conversation(Node):
         return conversations.statistics(info.context, parent)
 
     @by_level(
-        conversations.parts, description="The whole history, the oldest first unless the other order is asked for."
+        tickets.of_conversations,
+        by="ticket_id",
+        description="The ticket that it has; null where there is none, or where whoever asks does not see it.",
     )
-    def parts(
-        self,
+    def ticket(self) -> Optional[LazyTicket]:  # noqa: UP045 - see contact
+        """The ticket that it has."""
+
+    @strawberry.field(description="The whole history, the oldest first unless the other order is asked for.")
+    async def parts(
+        parent: Parent[Any],  # noqa: N805
+        info: Info,
         order: Direction | None = Direction.ASC,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,

@@ -3,8 +3,8 @@
 import strawberry
 from strawberry import Info
 
-from gateway.domain.ticket_types import TicketAttributeKind, TicketCategory
 from resolvers import ticket_types
+from resolvers.choices import TicketAttributeKind, TicketCategory
 from resolvers.ticket_types import SaveTicketTypeInput
 from schema.access import ADMIN, READ_OWN
 from schema.levels import by_level
