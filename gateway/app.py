@@ -18,6 +18,8 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from gateway.auth import Authenticator
 from gateway.documents import Documents
 from gateway.errors import UnavailableError
+from gateway.execution.operations import Operations
+from gateway.execution.plans import Planner
 from gateway.http import OperationEndpoint, decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
@@ -27,6 +29,7 @@ from gateway.store.migrations import pending_migrations, probe
 from gateway.web.pages import graphiql_routes
 from resolvers.contexts import Context
 from schema.limits import OperationLimits
+from schema.nodes import document_key
 from schema.root import Schema, build_schema
 
 _CORS_SECONDS = 600
@@ -46,8 +49,10 @@ def create_app(
     schema = build_schema(suggestions=bool(settings.introspection))
     limits = OperationLimits(schema.core, settings)
     documents = Documents(settings, schema.core, limits)
-    endpoint = OperationEndpoint(schema, limits, documents, services, authenticator)
-    registry = SocketRegistry(authenticator, services, limits, documents, check_seconds)
+    planner = Planner(schema.core, document_key) if settings.compiled_execution else None
+    operations = Operations(schema.core, schema.tell, services.metrics, planner)
+    endpoint = OperationEndpoint(operations, limits, documents, services, authenticator)
+    registry = SocketRegistry(authenticator, services, operations, limits, documents, check_seconds)
     return Starlette(
         routes=[
             Route("/graphql", endpoint, middleware=[_cross_origin(settings)]),

@@ -14,9 +14,6 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from strawberry.schema.exceptions import InvalidOperationTypeError
-from strawberry.types.execution import ExecutionResult, PreExecutionError
-from strawberry.types.graphql import OperationType
 
 from gateway.admissions import admitted, limit_headers
 from gateway.auth import Authenticator, from_allowed_page
@@ -29,18 +26,16 @@ from gateway.errors import (
     RateLimitedError,
     UnsupportedMediaTypeError,
 )
+from gateway.execution.operations import Answer, Operations
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
 from schema.problems import code_and_status, formatted
-from schema.root import Schema
 
 if TYPE_CHECKING:
     from gateway.tracing import OperationSpan
 
 JSON = "application/json"
 RESPONSE_JSON = "application/graphql-response+json"
-_QUERIES = frozenset({OperationType.QUERY})
-_ALL = frozenset({OperationType.QUERY, OperationType.MUTATION})
 _LONGEST_INTEGER = 40
 _log = structlog.get_logger("gateway.http")
 
@@ -60,13 +55,13 @@ class OperationEndpoint:
 
     def __init__(
         self,
-        schema: Schema,
+        operations: Operations,
         limits: OperationLimits,
         documents: Documents,
         services: Services,
         authenticator: Authenticator,
     ) -> None:
-        self._schema = schema
+        self._operations = operations
         self._limits = limits
         self._documents = documents
         self._services = services
@@ -118,35 +113,15 @@ class OperationEndpoint:
             span.meant(checked.kind, checked.name)
         with self._services.metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
-            result = await self._execute(operation, _ALL if request.method == "POST" else _QUERIES, context)
-            told["outcome"] = "error" if result.errors else "ok"
-        if span is not None and result.errors:
-            span.failed(*code_and_status(result.errors[0]))
+            _check_kind(checked.kind, request.method)
+            answer = await self._operations.execute(operation.query, operation.variables, operation.name, context)
+            told["outcome"] = "error" if answer.errors else "ok"
+        if span is not None and answer.errors:
+            span.failed(*code_and_status(answer.errors[0]))
         _log.info(
             "operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer and bearer.id
         )
-        if operation.shows_cost:
-            result.extensions = {**(result.extensions or {}), "cost": checked.cost}
-        return _response(result, request, request_id)
-
-    async def _execute(
-        self, operation: Operation, allowed: frozenset[OperationType], context: Context
-    ) -> ExecutionResult:
-        try:
-            result = await self._schema.execute(
-                operation.query,
-                variable_values=operation.variables,
-                context_value=context,
-                operation_name=operation.name,
-                allowed_operation_types=allowed,
-            )
-        except InvalidOperationTypeError as error:
-            kind = error.operation_type.value
-            if kind == "subscription":
-                raise BadRequestError("Subscriptions are served over websockets (graphql-transport-ws).") from None
-            raise MethodNotAllowedError("Mutations are taken by POST alone.") from None
-        assert isinstance(result, ExecutionResult)  # noqa: S101 - incremental delivery is off
-        return result
+        return _response(answer, checked.cost if operation.shows_cost else None, request, request_id)
 
 
 def decode_json(data: str | bytes) -> Any:
@@ -221,17 +196,23 @@ def _object(data: bytes, named: str) -> Mapping[str, Any]:
     return found
 
 
-def _response(result: ExecutionResult, request: Request, request_id: str) -> Response:
+def _check_kind(kind: str | None, method: str) -> None:
+    if kind == "subscription":
+        raise BadRequestError("Subscriptions are served over websockets (graphql-transport-ws).")
+    if kind == "mutation" and method != "POST":
+        raise MethodNotAllowedError("Mutations are taken by POST alone.")
+
+
+def _response(answer: Answer, cost: int | None, request: Request, request_id: str) -> Response:
     body: dict[str, Any] = {}
-    if result.errors:
-        body["errors"] = [formatted(error, request_id) for error in result.errors]
-    if not isinstance(result, PreExecutionError):
-        body["data"] = result.data
-    if result.extensions:
-        body["extensions"] = result.extensions
+    if answer.errors:
+        body["errors"] = [formatted(error, request_id) for error in answer.errors]
+    if not answer.refused:
+        body["data"] = answer.data
+    if cost is not None:
+        body["extensions"] = {"cost": cost}
     kind = _accepted(request.headers)
-    refused = isinstance(result, PreExecutionError) and kind == RESPONSE_JSON
-    return _json(body, 400 if refused else 200, kind)
+    return _json(body, 400 if answer.refused and kind == RESPONSE_JSON else 200, kind)
 
 
 def _refusal(error: GatewayError, request: Request, request_id: str) -> Response:

@@ -72,6 +72,13 @@ class Metrics:
             ["code"],
             registry=registry,
         )
+        documents = Counter(
+            "gateway_documents",
+            "Documents to execute, by whether they were kept from before.",
+            ["kept"],
+            registry=registry,
+        )
+        self._kept, self._read = documents.labels("yes"), documents.labels("no")
         self._tracked = Counter(
             "gateway_tracked_events", "Events, by what became of them.", ["outcome"], registry=registry
         )
@@ -90,6 +97,12 @@ class Metrics:
         self.roll_up_lag = Gauge(
             "gateway_roll_up_lag_seconds",
             "How late the newest change reached the totals of definitions.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.segment_lag = Gauge(
+            "gateway_segment_lag_seconds",
+            "How late the newest change reached the segments.",
             registry=registry,
             multiprocess_mode="livemax",
         )
@@ -118,6 +131,10 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Count one operation that was refused before it began."""
         self._refused.labels(code).inc()
+
+    def prepared(self, *, kept: bool) -> None:
+        """Count one document that is executed: kept from before, or read and validated anew."""
+        (self._kept if kept else self._read).inc()
 
     def tracked(self, added: int, duplicates: int, rejected: int) -> None:
         """Count events by what became of them."""

@@ -9,7 +9,7 @@ from rich.progress import Progress as Bar
 from gateway.services.imports import Progress
 
 
-class ImportBar:
+class FileBar:
     """A progress bar with rate and time left."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class ImportBar:
         self._task = self._bar.add_task("", total=None, rows="")
         self._started = time.monotonic()
 
-    def __enter__(self) -> "ImportBar":
+    def __enter__(self) -> "FileBar":
         self._bar.start()
         return self
 
@@ -32,10 +32,10 @@ class ImportBar:
         self._bar.stop()
 
     def show(self, progress: Progress) -> None:
-        """Show how far the import is."""
-        rows = progress.added + progress.duplicates + progress.rejected
-        rate = rows / max(time.monotonic() - self._started, 0.001)
-        told = f"{rows} rows, {rate:.0f}/s, {progress.rejected} rejected" if rows else ""
+        """Show how far the work is."""
+        rate = progress.rows / max(time.monotonic() - self._started, 0.001)
+        rejected = f", {progress.rejected} rejected" if progress.phase == "importing" else ""
+        told = f"{progress.rows} rows, {rate:.0f}/s{rejected}" if progress.rows else ""
         self._bar.update(
-            self._task, description=progress.phase, total=progress.bytes_total, completed=progress.bytes_done, rows=told
+            self._task, description=progress.phase, total=progress.total, completed=progress.done, rows=told
         )

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,12 +15,12 @@ from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
-from strawberry.types.execution import PreExecutionError
 
 from gateway.auth import Authenticator, from_allowed_page
 from gateway.documents import Documents
 from gateway.domain.access import Principal
 from gateway.errors import SlowReaderError, UnauthenticatedError, UnavailableError
+from gateway.execution.operations import Answer, Operations
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
@@ -45,12 +45,14 @@ class SocketRegistry:
         self,
         authenticator: Authenticator,
         services: Services,
+        operations: Operations,
         limits: OperationLimits,
         documents: Documents,
         check_seconds: float,
     ) -> None:
         self.authenticator = authenticator
         self.check_seconds = check_seconds
+        self.operations = operations
         self.limits = limits
         self.documents = documents
         self.services = services
@@ -199,11 +201,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     ) -> str:
         """Send each result, then that there are no more; the outcome. `traced` ends once a subscription has begun."""
         outcome = "ok"
-        async with aclosing(await self._results(operation, context)) as results:
+        async with aclosing(self._results(operation, context)) as results:
             if traced is not None:
                 traced.close()  # its start is what is traced: it may go on for days
             async for result in results:
-                if result.errors and (isinstance(result, PreExecutionError) or result.errors[0].path is None):
+                if result.errors and (result.refused or result.errors[0].path is None):
                     raise result.errors[0]
                 if result.errors:
                     outcome = "error"
@@ -231,13 +233,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         with suppress(WebSocketDisconnected):
             await operation.send_operation_message({"id": operation.id, "type": "error", "payload": told})
 
-    async def _results(self, operation: Operation[Context, None], context: Context) -> Any:
-        return await self.schema.stream(
-            operation.query,
-            variable_values=operation.variables,
-            context_value=context,
-            root_value=None,
-            operation_name=operation.operation_name,
+    def _results(self, operation: Operation[Context, None], context: Context) -> AsyncGenerator[Answer, None]:
+        return self.registry.operations.stream(
+            operation.query or "", operation.variables, operation.operation_name, context
         )
 
     async def _refused(self) -> tuple[int, str] | None:
@@ -319,7 +317,7 @@ def _malformed_operation(payload: Any) -> str | None:
     return None
 
 
-def _next(operation_id: str, result: Any, request_id: str) -> dict[str, Any]:
+def _next(operation_id: str, result: Answer, request_id: str) -> dict[str, Any]:
     payload: dict[str, Any] = {"data": result.data}
     if result.errors:
         payload["errors"] = [formatted(error, request_id) for error in result.errors]

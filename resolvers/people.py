@@ -8,7 +8,7 @@ import strawberry
 from gateway.domain.actors import ActorKind
 from gateway.domain.contacts import Document
 from gateway.domain.pages import PageArguments, connection, page
-from gateway.store.people import People
+from gateway.store.catalogues import Catalogue
 from resolvers.contexts import Context
 from resolvers.inputs import sent
 
@@ -112,5 +112,5 @@ def _all_of(context: Context) -> Any:
     return context.services.store.open(context.principal.workspace_id)
 
 
-async def _by_ids(people: People, ids: Sequence[str]) -> dict[str, Document]:
+async def _by_ids(people: Catalogue, ids: Sequence[str]) -> dict[str, Document]:
     return await people.by_ids(list(dict.fromkeys(ids)))

@@ -10,13 +10,20 @@ from strawberry.tools import merge_types
 
 from resolvers.scalars import SCALARS
 from schema.access import enforce
+from schema.authors import Automation
 from schema.contacts import ContactMutation, ContactQuery
+from schema.conversation_acts import ConversationMutation
+from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
+from schema.segments import SegmentMutation, SegmentQuery
 from schema.streams import StreamQuery, Subscription
+from schema.ticket_acts import TicketMutation
+from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
+from schema.tickets import TicketQuery
 from schema.tokens import TokenMutation
 from schema.viewers import NodeQuery, Workspace
 
@@ -36,8 +43,15 @@ class Schema(strawberry.Schema):
         """Suggest no name of the schema, be it of a field, an argument, a type or a value."""
         error.message = _SUGGESTION.sub("", error.message)
 
+    def tell(self, errors: list[GraphQLError], context: Any) -> None:
+        """Make an answer's errors say what callers may read, and log what nobody foresaw."""
+        if self.config.disable_field_suggestions:
+            for error in errors:
+                self.remove_field_suggestion(error)
+        log_unexpected(errors, getattr(context, "request_id", "-"))
+
     def process_errors(self, errors: list[GraphQLError], execution_context: Any = None) -> None:
-        """Log what nobody foresaw."""
+        """Log what nobody foresaw; strawberry has taken suggestions away already."""
         context = execution_context.context if execution_context else None
         log_unexpected(errors, getattr(context, "request_id", "-"))
 
@@ -45,12 +59,37 @@ class Schema(strawberry.Schema):
 def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
-        query=merge_types("Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery, PeopleQuery)),
+        query=merge_types(
+            "Query",
+            (
+                NodeQuery,
+                StreamQuery,
+                ContactQuery,
+                EventQuery,
+                DefinitionQuery,
+                SegmentQuery,
+                PeopleQuery,
+                TicketTypeQuery,
+                ConversationQuery,
+                TicketQuery,
+            ),
+        ),
         mutation=merge_types(
-            "Mutation", (EventMutation, ContactMutation, IdentityMutation, TokenMutation, PeopleMutation)
+            "Mutation",
+            (
+                EventMutation,
+                ContactMutation,
+                IdentityMutation,
+                SegmentMutation,
+                TokenMutation,
+                PeopleMutation,
+                TicketTypeMutation,
+                ConversationMutation,
+                TicketMutation,
+            ),
         ),
         subscription=Subscription,
-        types=[*METADATA_TYPES, Workspace],
+        types=[*METADATA_TYPES, Workspace, Automation],
         config=StrawberryConfig(
             default_resolver=read_field, scalar_map=SCALARS, disable_field_suggestions=not suggestions
         ),

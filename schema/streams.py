@@ -1,16 +1,17 @@
 """Subscriptions: what happens, as it happens, and again from any cursor on."""
 
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import strawberry
-from strawberry import Info, Parent
+from strawberry import Info
 
-from resolvers import events, streams
+from resolvers import events, segments, streams
 from resolvers.streams import ContactChange, ContactStreamFilter, EventChange, EventStreamFilter
-from schema.access import READ_OWN
+from schema.access import READ, READ_OWN
 from schema.contacts import Contact
 from schema.events import Event, EventSummary
+from schema.levels import by_level
+from schema.segments import Segment
 
 
 @strawberry.type
@@ -21,10 +22,9 @@ class EventNotification:
     kind: EventChange
     event: Event | None = strawberry.field(description="Null in a CHECKPOINT.")
 
-    @strawberry.field(description="The summary that the event was counted in, as it is now.")
-    async def summary(parent: Parent[Any], info: Info) -> EventSummary | None:  # noqa: N805
+    @by_level(events.summary_of, description="The summary that the event was counted in, as it is now.")
+    def summary(self) -> EventSummary | None:
         """The event's summary."""
-        return await info.context.load(events.summary_of, parent)
 
 
 @strawberry.type
@@ -39,10 +39,17 @@ class ContactNotification:
         description="Of a MERGED: the id of the contact that this one took over; it leads to this one from now on."
     )
 
-    @strawberry.field(description="The contact as it is now; null in a CHECKPOINT.")
-    async def contact(parent: Parent[Any], info: Info) -> Contact | None:  # noqa: N805
+    @by_level(streams.changed_contact, description="The contact as it is now; null in a CHECKPOINT.")
+    def contact(self) -> Contact | None:
         """The contact."""
-        return await info.context.load(streams.changed_contact, parent)
+
+    @by_level(
+        segments.of_notification,
+        directives=[READ],
+        description="Of an ENTERED_SEGMENT or LEFT_SEGMENT: which one; null once it is deleted.",
+    )
+    def segment(self) -> Segment | None:
+        """The segment that the contact entered or left."""
 
 
 @strawberry.type
@@ -72,7 +79,7 @@ class Subscription:
 
     @strawberry.subscription(
         directives=[READ_OWN],
-        description="Contacts that are created or change, in order; a new lastSeenAt alone is no change.",
+        description="Contacts that are created or change, enter or leave segments, in order; a new lastSeenAt alone is no change.",
     )
     async def contact_changed(
         self, info: Info, filter: ContactStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET

@@ -63,6 +63,12 @@ def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, migra
     run_to_the_end(opened())
 
 
+async def workspace_id(runtime: Runtime, id_or_name: str | None) -> str:
+    """The id of the workspace meant, which may be left out where there is only one."""
+    found = await (runtime.workspaces.find(id_or_name) if id_or_name else runtime.workspaces.only())
+    return str(found["_id"])
+
+
 def loaded_settings() -> Settings:
     """The settings, with the logs as they say."""
     settings = load_settings()

@@ -5,24 +5,60 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say, with_runtime
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say, with_runtime, workspace_id
+from gateway.domain.contact_rows import ContactColumns, Others
 from gateway.domain.imports import Columns
 from gateway.errors import StartupError
-from gateway.progress import ImportBar
+from gateway.progress import FileBar
 from gateway.runtime import Runtime
-from gateway.services.imports import EventImport
+from gateway.services.imports import ContactImport, EventImport, FileImport, Progress
 
 imports_cli = typer.Typer(no_args_is_help=True, help="Import files.")
+FILE = Annotated[Path, typer.Argument(help="CSV or NDJSON, plain or .gz.", exists=True, dir_okay=False)]
+
+
+@imports_cli.command("contacts")
+def import_contacts(
+    file: FILE,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="COLUMN=FIELD",
+            help="A column that is not called like its field, such as user_id=externalId or Plan=customAttributes.plan; repeat the option for more.",
+        ),
+    ] = None,
+    others: Annotated[
+        Others,
+        typer.Option(
+            help="What becomes of columns that are no field: custom attributes of their name, nothing, or no import."
+        ),
+    ] = Others.REFUSE,
+    workspace: THE_WORKSPACE = None,
+    data: DATA = DEFAULT_DATA,
+) -> None:
+    """Import a file of contacts, by the rules of upsertContact. Running it again changes nothing. Exit code 3: some rows were rejected."""
+    columns = ContactColumns(dict(_pair(each) for each in mapped or ()), others)
+
+    async def run(runtime: Runtime) -> None:
+        job = ContactImport(runtime.contact_batches, await workspace_id(runtime, workspace), file, columns)
+        done = await _imported(job)
+        say(
+            f"{done.added} contacts added, {done.changed} changed, {done.unchanged} were so already, {done.rejected} rejected."
+        )
+        _tell_rejected(job)
+
+    with_runtime(run, data)
 
 
 @imports_cli.command("events")
 def import_events(
-    file: Annotated[Path, typer.Argument(help="CSV or NDJSON, plain or .gz.", exists=True, dir_okay=False)],
-    name: Annotated[str, typer.Option(help="The column with the event's name.")],
+    file: FILE,
+    name: Annotated[str | None, typer.Option(help="The column with the event's name.")] = None,
     at: Annotated[
-        str,
+        str | None,
         typer.Option(help="The column with the time: RFC 3339 (without an offset: UTC), unix seconds or milliseconds."),
-    ],
+    ] = None,
     contact_id: Annotated[str | None, typer.Option(help="The column with the contact's externalId.")] = None,
     email: Annotated[str | None, typer.Option(help="The column with the contact's e-mail.")] = None,
     anonymous_id: Annotated[str | None, typer.Option(help="The column with the contact's anonymousId.")] = None,
@@ -36,25 +72,49 @@ def import_events(
     workspace: THE_WORKSPACE = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """Import a file of events. Running it again adds nothing, also after it was cut off. Exit code 3: some rows were rejected."""
-    if contact_id is email is anonymous_id is None:
-        raise StartupError("Say whose events these are: give --contact-id, --email or --anonymous-id.")
-    chosen = None if metadata == "all-others" else tuple(filter(None, metadata.split(",")))
-    columns = Columns(name, at, contact_id, email, anonymous_id, key, chosen)
+    """Import a file of events; without options for its columns one that 'gateway export events' wrote. Running it again adds nothing, also after it was cut off. Exit code 3: some rows were rejected."""
+    keys = (contact_id, email, anonymous_id)
+    columns = None
+    if any((name, at, *keys, key, metadata)):
+        columns = _columns(name, at, keys, key, metadata)
 
     async def run(runtime: Runtime) -> None:
-        found = await (runtime.workspaces.find(workspace) if workspace else runtime.workspaces.only())
-        services = runtime.services
-        job = EventImport(services.events, found["_id"], file, columns, services.settings, services.clock)
-        await _import(job)
+        services, chosen = runtime.services, await workspace_id(runtime, workspace)
+        job = EventImport(services.events, services.store, chosen, file, columns, services.settings, services.clock)
+        done = await _imported(job)
+        say(f"{done.added} events added, {done.unchanged} were there already, {done.rejected} rejected.")
+        _tell_rejected(job)
 
     with_runtime(run, data)
 
 
-async def _import(job: EventImport) -> None:
-    with ImportBar() as bar:
-        done = await job.run(bar.show)
-    say(f"{done.added} events added, {done.duplicates} were there already, {done.rejected} rejected.")
-    if done.rejected:
+def _columns(
+    name: str | None, at: str | None, keys: tuple[str | None, str | None, str | None], key: str | None, metadata: str
+) -> Columns:
+    if name is None or at is None:
+        raise StartupError(
+            "Say which column has the event's name and which its time: give --name and --at (or no column at all for a "
+            "file that 'gateway export events' wrote)."
+        )
+    if not any(keys):
+        raise StartupError("Say whose events these are: give --contact-id, --email or --anonymous-id.")
+    chosen = None if metadata == "all-others" else tuple(filter(None, metadata.split(",")))
+    return Columns(name, at, *keys, key, chosen)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    column, equals, field = text.rpartition("=")
+    if not (column and equals and field):
+        raise StartupError(f"--map '{text}' is no COLUMN=FIELD, such as user_id=externalId.")
+    return column, field
+
+
+async def _imported(job: FileImport) -> Progress:
+    with FileBar() as bar:
+        return await job.run(bar.show)
+
+
+def _tell_rejected(job: FileImport) -> None:
+    if job.progress.rejected:
         say(f"The rejected rows, with their reasons: {job.rejected_path}")
         raise typer.Exit(3)

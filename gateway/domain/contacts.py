@@ -155,6 +155,18 @@ def identities_of(contact: Document) -> list[str]:
     return kept + [identity(IdentityKind.ANONYMOUS, value) for value in contact["anonymous_ids"]]
 
 
+def other_ids(contact: Mapping[str, Any]) -> list[str]:
+    """The ids of other workspaces that a contact had there, and was brought with by files."""
+    own = contact.get("contact_ids") or [contact["_id"]]
+    return [id_ for id_ in all_ids(contact) if id_ not in own]
+
+
+def all_ids(contact: Mapping[str, Any]) -> list[str]:
+    """Every id that a contact is found by: its own, those of contacts that it took over, and those of other workspaces."""
+    texts = [text.partition(":") for text in contact["identities"]]
+    return [value for kind, _, value in texts if kind == IdentityKind.ID]
+
+
 def display_name(contact: Mapping[str, Any]) -> str:
     """What people call this contact: the best of its names, keys and role."""
     full = " ".join(part for part in (contact.get("first_name"), contact.get("last_name")) if part)
@@ -183,6 +195,17 @@ def journal_entry(change_id: str, draft: Draft, now: datetime) -> Document:
         "after": _told(draft.document),
         "at": now,
     }
+
+
+def journal_line(change_id: str, draft: Draft, now: datetime) -> Document | None:
+    """The line of the journal that tells this change; of a new `last_seen_at` alone one that segments, and nobody else,
+    hear. None: there is nothing to tell."""
+    if worth_telling(draft):
+        return journal_entry(change_id, draft, now)
+    if "last_seen_at" not in draft.changed():
+        return None
+    ids = {"_id": change_id, "workspace_id": draft.document["workspace_id"], "contact_id": draft.id}
+    return {**ids, "subject": "seen", "kind": "SEEN", "at": now}
 
 
 def worth_telling(draft: Draft) -> bool:

@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from gateway.domain.contacts import Document, IdentityKind, identity
+from gateway.domain.contacts import Document, IdentityKind, all_ids, identity
 from gateway.domain.merges import ids_of
 
 REFUSED_FOR = timedelta(days=30)
@@ -22,7 +22,8 @@ def identities_to_refuse(contact: Mapping[str, object]) -> list[str]:
     kinds = [(IdentityKind.EXTERNAL, contact.get("external_id")), (IdentityKind.EMAIL, contact.get("email"))]
     if isinstance(anonymous, list):
         kinds += [(IdentityKind.ANONYMOUS, value) for value in anonymous]
-    return [identity(kind, str(value)) for kind, value in kinds if value is not None]
+    ids = [identity(IdentityKind.ID, id_) for id_ in all_ids(contact)]  # a file may bring people back by them
+    return [identity(kind, str(value)) for kind, value in kinds if value is not None] + ids
 
 
 def deletion_of(contact: Document, now: datetime, until: datetime) -> Document:

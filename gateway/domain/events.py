@@ -35,6 +35,7 @@ class TrackEvent:
     counts_as_seen: bool = True
     claim: Claim | None = None
     imported: bool = False
+    received_at: datetime | None = None  # None: now
 
 
 def track_event(
@@ -181,7 +182,7 @@ def _decide(
 ) -> Tracked:
     if (event := known.get(item.identity)) is not None:
         if item.command.claim:
-            item.command.claim.check(event["fingerprint"])
+            item.command.claim.check(event.get("fingerprint", ""))
         return Tracked(event, duplicate=event["_id"] != item.event_id)
     names.check(item.command.name, group.new_names)
     with told_below("contact"):
@@ -209,7 +210,7 @@ def event_document(item: Attempted, contact: Draft) -> Document:
         "metadata_json": dict(item.command.metadata),
         "identity": item.identity,
     }
-    if item.command.claim:
+    if item.command.claim and item.command.claim.fingerprint:
         document["fingerprint"] = item.command.claim.fingerprint
     if item.command.imported:
         document["imported"] = True  # it sets off nothing

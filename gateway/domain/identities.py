@@ -1,6 +1,7 @@
 """Who is meant: contacts found by their keys, created where nobody has them, never joined by the way."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from gateway.domain.contacts import (
     identities_of,
     identity,
     lead_email,
+    other_ids,
     raised_role,
 )
 from gateway.errors import ErrorCode, UserProblem
@@ -30,13 +32,15 @@ class Directory:
     ) -> None:
         """`erased`: identities of people who were erased lately, which nobody is given."""
         self._erased = erased
-        self._new_contact = new_contact
+        self.new_contact = new_contact
         self._now = now
         self._by_identity: dict[str, Draft] = {}
         self._by_email: dict[str, list[Draft]] = {}
         self.drafts: dict[str, Draft] = {}
+        self._undo: list[tuple[Draft, Document]] = []
+        self.released: set[str] = set()  # identities that stored contacts gave up in this transaction
         for document in found:
-            self._file(Draft(dict(document), document))
+            self.file(Draft(dict(document), document))
 
     def meant(self, ref: ContactRef) -> Draft:
         """The contact of that reference: found by its strongest key, or new; weaker keys that nobody has are attached."""
@@ -60,6 +64,40 @@ class Directory:
             )
         return leads[0] if leads else None
 
+    def brought(self, ids: Sequence[str], keys: Iterable[tuple[IdentityKind, str]]) -> Draft:
+        """The contact that a file tells of, which has ids of another workspace: whoever has one of them or, where nobody
+        does, a key; else a new one that is not filed yet. A lead whose e-mail it is counts where no other file brought
+        it: several leads may share one."""
+        by_id = [self.find(IdentityKind.ID, id_) for id_ in ids]
+        by_key = [self._by_identity.get(identity(*key)) or self._lead_without_other_ids(*key) for key in keys]
+        return next((draft for draft in (*by_id, *by_key) if draft is not None), None) or Draft(
+            self.new_contact(), None
+        )
+
+    def _lead_without_other_ids(self, kind: IdentityKind, value: str) -> Draft | None:
+        leads = self._by_email.get(value.lower(), []) if kind is IdentityKind.EMAIL else []
+        found = [lead for lead in leads if not other_ids(lead.document)]
+        return found[0] if len(found) == 1 else None
+
+    def change(self, draft: Draft) -> None:
+        """Say that the contact's document is about to be changed."""
+        self._undo.append((draft, dict(draft.document)))
+
+    @contextmanager
+    def undone_by(self, *errors: type[Exception]) -> Iterator[None]:
+        """Where one of these errors leaves the context all is as it was before: who is filed where, and the documents of
+        which `change` was told."""
+        self._undo.clear()
+        by_identity, drafts, released = dict(self._by_identity), dict(self.drafts), set(self.released)
+        by_email = {email: list(holders) for email, holders in self._by_email.items()}
+        try:
+            yield
+        except errors:
+            self._by_identity, self._by_email, self.drafts, self.released = by_identity, by_email, drafts, released
+            for draft, document in self._undo:
+                draft.document = document
+            raise
+
     def set_keys(self, draft: Draft, **keys: str | None) -> None:
         """State a contact's keys as facts; UserProblem CONFLICT where another contact has one."""
         for kind in (IdentityKind.EXTERNAL, IdentityKind.EMAIL):
@@ -71,6 +109,7 @@ class Directory:
     def settle(self, draft: Draft) -> None:
         """File a contact under what is unique of it now; UserProblem CONFLICT where another contact has it."""
         document = draft.document
+        before, email_before = document["identities"], document.get("email_lower")
         _set(document, "email_lower", document["email"].lower() if document.get("email") else None)
         document["identities"] = identities_of(document)
         self._check_not_erased(draft)
@@ -83,6 +122,15 @@ class Directory:
                     f"Another contact has this {name}: leave it out, or name that contact by it.",
                     (name,),
                 )
+        self._release(draft, set(before) - set(document["identities"]), email_before)
+
+    def _release(self, draft: Draft, texts: Iterable[str], email: str | None) -> None:
+        for text in texts:
+            if self._by_identity.get(text) is draft:
+                del self._by_identity[text]
+                self.released.add(text)
+        if email is not None and email != draft.document.get("email_lower") and draft in self._by_email.get(email, []):
+            self._by_email[email].remove(draft)
 
     def _check_not_erased(self, draft: Draft) -> None:
         """Keys that a contact had all along are its own: several leads may share an e-mail, and one of them be erased."""
@@ -102,12 +150,12 @@ class Directory:
                 f"There is no contact with the id '{value}': ids are given by the gateway; send externalId, email or anonymousId to have one created.",
                 (PUBLIC_NAMES[kind],),
             )
-        document = self._new_contact()
+        document = self.new_contact()
         _add(document, kind, value)
         document["role"] = raised_role(document).value
         draft = Draft(document, None)
         self.settle(draft)
-        self._file(draft)
+        self.file(draft)
         return draft
 
     def _attach(self, draft: Draft, kind: IdentityKind, value: str) -> None:
@@ -122,7 +170,7 @@ class Directory:
         document.update(attached)
         self.settle(draft)
         document["updated_at"] = self._now
-        self._file(draft)
+        self.file(draft)
 
     def _taken(self, kind: IdentityKind, value: str) -> bool:
         taken = identity(kind, value) in self._by_identity
@@ -134,7 +182,8 @@ class Directory:
             return False
         return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft
 
-    def _file(self, draft: Draft) -> None:
+    def file(self, draft: Draft) -> None:
+        """Let the contact be found by what it has."""
         self.drafts[draft.id] = draft
         for text in draft.document["identities"]:
             self._by_identity[text] = draft

@@ -27,9 +27,20 @@ class Prefix(StrEnum):
     CHANGE = "chg_"
     BUILD = "bld_"
     BEARER = "tok_"
+    DELIVERY = "dlv_"
+    LANE = "lan_"
+    SYNC = "kla_"
+    METRIC = "met_"
     TIMER = "tmr_"
     ADMIN = "adm_"
     TEAM = "tea_"
+    TICKET = "tkt_"
+    TICKET_PART = "tpt_"
+    CONVERSATION = "cnv_"
+    CONVERSATION_PART = "prt_"
+    TICKET_TYPE = "tty_"
+    SEGMENT = "seg_"
+    SEGMENT_MEMBER = "smb_"
 
 
 class Minter:

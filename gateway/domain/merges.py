@@ -13,6 +13,7 @@ from gateway.domain.contacts import (
     Document,
     Draft,
     IdentityKind,
+    all_ids,
     distinct,
     identity,
     journal_entry,
@@ -49,7 +50,7 @@ def ids_of(contact: Mapping[str, object]) -> list[str]:
 
 def pair_of(found: Iterable[Document], from_id: str, into_id: str) -> tuple[Document, Document] | Document:
     """The contact to be taken over and the one that takes it over; that one alone where it has done so before."""
-    by_id = {id_: row for row in found for id_ in ids_of(row)}
+    by_id = {id_: row for row in found for id_ in all_ids(row)}
     if from_id == into_id:
         raise UserProblem(
             ErrorCode.INVALID, "A contact is not merged into itself: 'from' and 'into' are one.", ("into",)
@@ -100,7 +101,7 @@ def merge(gone: Document, survivor: Draft, now: datetime, *, email_free: bool, m
     if seen:
         document["last_seen_at"] = max(seen)
     document |= {"contact_ids": ids, "updated_at": now}
-    id_texts = [identity(IdentityKind.ID, id_) for id_ in ids]
+    id_texts = [identity(IdentityKind.ID, id_) for id_ in all_ids(gone)]
     document["identities"] = distinct([*document["identities"], *id_texts])
     return Merge(gone, survivor)
 

@@ -11,6 +11,7 @@ from gateway.domain.times import EARLIEST, TimeRange
 from gateway.errors import BadRequestError
 
 _STAYS = ("_id", "workspace_id", "contact_id", "name", "occurred_at", "identity", "fingerprint")
+_FAR = timedelta(days=36_600)  # by then every date that is named today lies before what is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,12 @@ class Retention:
                 f"{path} reaches further back than the {self.days} days that events are kept: "
                 f"let it begin later, such as with lessThanDaysAgo: {self.days}."
             )
+
+    def check_saved(self, condition: Condition, now: datetime) -> None:
+        """Pass where a condition that is asked for ever never counts events that are no longer kept: its times are relative.
+        BadRequestError."""
+        self.check_condition(condition, now)
+        self.check_condition(condition, now + _FAR)
 
     def check_condition(self, condition: Condition, now: datetime) -> None:
         """Pass where all events are kept that a condition counts; BadRequestError names the part that counts more of them.

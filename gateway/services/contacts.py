@@ -15,7 +15,7 @@ from gateway.domain.contacts import (
     IdentityKind,
     check_ref,
     distinct,
-    journal_entry,
+    journal_line,
     merged_attributes,
     new_contact,
     raised_role,
@@ -29,6 +29,7 @@ from gateway.domain.metadata import check_metadata
 from gateway.domain.texts import check_text
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.services.attempts import until_stored
+from gateway.services.outboxes import Outbox
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
@@ -50,8 +51,11 @@ _YEARS = 100
 class ContactService:
     """What can be done to contacts."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
+    ) -> None:
         self._store = store
+        self._outbox = outbox
         self._turn = turn
         self._settings = settings
         self._clock = clock
@@ -61,7 +65,7 @@ class ContactService:
         """The contact as it is now, and whether it was created. `sent`: the input in snake_case without what was omitted; None clears."""
         now = self._clock()
         ref = check_ref(sent)
-        values = self._check_values(sent)
+        values = self.check_values(sent)
         kept = claim(MUTATION, check_idempotency_key(sent.get("idempotency_key")), _fingerprinted(sent))
         new_id = self._minter.mint(Prefix.CONTACT, now)
 
@@ -105,12 +109,18 @@ class ContactService:
             await store.idempotency_keys.keep(
                 kept, {"contact_id": draft.id, "created": draft.stored is None}, now, session
             )
-        if worth_telling(draft):
-            await store.changes.write([journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
+        if (line := journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
+            await store.changes.write([line], session)
+        await self._outbox.tell(store, now, session, drafts=[draft])
 
     def _updated(self, directory: Directory, ref: ContactRef, sent: Mapping[str, Any], values: Document) -> Draft:
         kind, value = ref.keys()[0]
         draft = directory.find(kind, value) or directory.meant(ContactRef(**{kind.value: value}))
+        self.state(directory, draft, sent, values)
+        return draft
+
+    def state(self, directory: Directory, draft: Draft, sent: Mapping[str, Any], values: Document) -> None:
+        """State what was sent as facts of that contact. `values`: what of it was checked."""
         document = draft.document
         directory.set_keys(
             draft,
@@ -125,7 +135,6 @@ class ContactService:
         self._set(document, values)
         document["role"] = (ContactRole(values["role"]) if values.get("role") else raised_role(document)).value
         directory.settle(draft)
-        return draft
 
     def _set(self, document: Document, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
@@ -141,7 +150,8 @@ class ContactService:
         for name in [name for name, value in document.items() if value is None]:
             del document[name]
 
-    def _check_values(self, sent: Mapping[str, Any]) -> Document:
+    def check_values(self, sent: Mapping[str, Any]) -> Document:
+        """What is sent beside keys, as it is stored; UserProblem says what cannot be."""
         values: Document = {}
         for name, public in _TEXTS.items():
             if name in sent:

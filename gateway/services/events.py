@@ -1,7 +1,8 @@
 """Tracking: events, their contacts, their summaries and new names, committed together and counted once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.observability import Metrics
 from gateway.services.attempts import until_stored
 from gateway.services.group_commits import GroupCommits
+from gateway.services.outboxes import Outbox
 from gateway.services.tallies import rebuild_line
 from gateway.settings import Settings
 from gateway.store.driver import Session
@@ -41,11 +43,22 @@ MAX_DESCRIPTION_LENGTH = 1000
 MAX_IMPORTED_COUNT = 10**12  # so that the total of many contacts stays within 64 bits
 
 
+@dataclass(slots=True)
+class ImportedSummaries:
+    """What an import of counts writes: summaries, and the lines that tell definitions of them."""
+
+    summaries: list[Document] = field(default_factory=list)
+    journal: list[Document] = field(default_factory=list)
+
+
 class EventService:
     """What can be done to events."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock, minter: Minter, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, metrics: Metrics, outbox: Outbox
+    ) -> None:
         self._store = store
+        self._outbox = outbox
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -71,34 +84,71 @@ class EventService:
         now = self._clock()
         with told_below("contact"):
             contact = check_ref(ref)
-        lines = [self._check_summary(line, place, now) for place, line in enumerate(summaries)]
-        _refuse_repeated_names(lines)
+        lines = self.check_summaries(summaries, now)
 
         async def attempt(_: int) -> list[Document]:
             store = self._store.open(workspace_id)
             directory = await self._directory(store, [contact], now)
             with told_below("contact"):
                 draft = directory.meant(contact)
-            names = await self._name_room(store, [line["name"] for line in lines])
-            added = _added_names(lines, names)
-            stored = await store.summaries.by_ids(
-                [summary_id_of(workspace_id, draft.id, line["name"]) for line in lines]
-            )
-            imported = [_beside(stored, line, workspace_id, draft.id) for line in lines]
+            names = await self.name_room(store, [line["name"] for line in lines])
+            added = added_names(lines, names)
+            imported = await self.beside(store, [(draft, lines)], now)
 
             async def write(session: Session) -> None:
                 await store.contacts.save([draft], session, unchanged_since_read=True)
-                await store.definitions.insert_names(added, now, session)
-                await store.summaries.replace(imported, session)
-                line = self._imported_line(draft, stored, imported, now)
-                await store.changes.write([*self._journal([draft], now), line], session)
+                await self.write_summaries(store, added, imported, now, session)
+                await store.changes.write(self._journal([draft], now), session)
+                await self._outbox.tell(store, now, session, drafts=[draft])
 
             await store.database.transaction(write)
             self._remember(workspace_id, added)
-            return imported
+            return imported.summaries
 
         async with self.turn(workspace_id):
             return await until_stored(attempt)
+
+    def check_summaries(self, summaries: Sequence[Mapping[str, Any]], now: datetime) -> list[Document]:
+        """The counts to be imported for one contact, checked."""
+        lines = [self._check_summary(line, place, now) for place, line in enumerate(summaries)]
+        _refuse_repeated_names(lines)
+        return lines
+
+    async def beside(
+        self,
+        store: WorkspaceStore,
+        wanted: Iterable[tuple[Draft, Sequence[Document]]],
+        now: datetime,
+        *,
+        changed_alone: bool = False,
+    ) -> ImportedSummaries:
+        """What puts these counts beside what was tracked of those contacts, who must not have changed by the time that
+        it is written; `changed_alone`: without those that are there already."""
+        wanted = list(wanted)
+        ids = [summary_id_of(store.workspace_id, draft.id, line["name"]) for draft, lines in wanted for line in lines]
+        stored = await store.summaries.by_ids(ids)
+        found = ImportedSummaries()
+        for draft, lines in wanted:
+            rows = [_beside(stored, line, store.workspace_id, draft.id) for line in lines]
+            if changed_alone:
+                rows = [row for row in rows if row["imported"] != stored.get(row["_id"], {}).get("imported")]
+            found.summaries += rows
+            if rows:
+                found.journal.append(self._imported_line(draft, stored, rows, now))
+        return found
+
+    async def write_summaries(
+        self,
+        store: WorkspaceStore,
+        added: Iterable[str],
+        imported: ImportedSummaries,
+        now: datetime,
+        session: Session,
+    ) -> None:
+        """Store imported counts, with the names that nobody used before."""
+        await store.definitions.insert_names(added, now, session)
+        await store.summaries.replace(imported.summaries, session)
+        await store.changes.write(imported.journal, session)
 
     def turn(self, workspace_id: str) -> AbstractAsyncContextManager[None]:
         """A turn in which this process tracks nothing in that workspace: who changes a hot contact needs one."""
@@ -143,7 +193,7 @@ class EventService:
 
     def _attempted(self, command: TrackEvent, now: datetime) -> Attempted:
         at = command.occurred_at or now
-        return Attempted(command, self._minter.mint(Prefix.EVENT, at), at, now)
+        return Attempted(command, self._minter.mint(Prefix.EVENT, at), at, command.received_at or now)
 
     async def _store_group(self, workspace_id: str, attempted: Sequence[Attempted], tried: bool) -> list[Outcome]:
         store, now = self._store.open(workspace_id), self._clock()
@@ -161,7 +211,7 @@ class EventService:
         stored |= await store.tombstones.by_identity([one for one in looked_for if one not in stored])
         fresh = [item for item in attempted if item.identity not in stored]
         directory = await self._directory(store, [item.command.contact for item in fresh], now)
-        names = await self._name_room(store, [item.command.name for item in fresh])
+        names = await self.name_room(store, [item.command.name for item in fresh])
         group = plan_group(attempted, stored, directory, names)
         if group.events:
             await store.database.transaction(partial(self._write, store, group, now))
@@ -176,6 +226,8 @@ class EventService:
         await store.events.insert(group.events, session)
         await store.summaries.add(group.summaries(), session)
         await store.changes.write(self._journal(drafts, now), session)
+        contacts = {draft.id: draft.document for draft in drafts}
+        await self._outbox.tell(store, now, session, drafts=drafts, events=group.events, contacts=contacts)
 
     async def _directory(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> Directory:
         found, erased = await store.meant_by(refs, now)
@@ -202,7 +254,8 @@ class EventService:
             "at": now,
         }
 
-    async def _name_room(self, store: WorkspaceStore, names: Iterable[str]) -> NameRoom:
+    async def name_room(self, store: WorkspaceStore, names: Iterable[str]) -> NameRoom:
+        """Which of these names nobody used before, and how many may be added."""
         unknown = [name for name in dict.fromkeys(names) if (store.workspace_id, name) not in self._known_names]
         if not unknown:
             return NameRoom()
@@ -286,11 +339,12 @@ def _change_of_summary(before: Mapping[str, Any], after: Mapping[str, Any]) -> D
     }
 
 
-def _added_names(lines: Sequence[Document], names: NameRoom) -> list[str]:
-    added: list[str] = []
+def added_names(lines: Sequence[Document], names: NameRoom, before: Collection[str] = ()) -> list[str]:
+    """The names of these counts that nobody used before, behind those that were `before`; UserProblem where there is no room."""
+    added = list(before)
     for place, line in enumerate(lines):
         with told_below("summaries", str(place)):
             names.check(line["name"], added)
-        if line["name"] in names.new:
+        if line["name"] in names.new and line["name"] not in added:
             added.append(line["name"])
     return added

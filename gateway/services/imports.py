@@ -1,68 +1,65 @@
-"""Files of events: read row by row in bounded memory, tracked in groups, resumable because every row has an identity."""
+"""Files that are imported: row by row in bounded memory, in groups, resumable because every row has an identity."""
 
-import csv
-import gzip
-import hashlib
 import itertools
 import json
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from gateway.domain.clocks import Clock
-from gateway.domain.contacts import Document
+from gateway.domain.contact_rows import ContactColumns, contact_of
+from gateway.domain.contacts import ContactRef, Document, IdentityKind, identity
+from gateway.domain.event_rows import NEEDED, exported_event
 from gateway.domain.events import IMPORT_YEARS, Tracked, TrackEvent, track_event
 from gateway.domain.idempotency import claim
 from gateway.domain.imports import Columns, event_of
 from gateway.errors import ErrorCode, StartupError, UserProblem
+from gateway.services.contact_batches import Brought, ContactBatches
 from gateway.services.events import EventService
+from gateway.services.files import UNREADABLE, Row, RowFile, content_hash
 from gateway.settings import Settings
+from gateway.store.stores import Store
 
 GROUP = 500
-_CHUNK = 1 << 20
-_GZIP_MAGIC = b"\x1f\x8b"
-_FIELD_CHARACTERS = 1_000_000
+Numbered = tuple[int, Row]
+Outcome = Brought | UserProblem
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far an import is: bytes of the file as it lies on the disk, rows by what became of them."""
+    """How far work on a file is: bytes of it as it lies on the disk, or rows where it is only made; rows by what became of them."""
 
     phase: str
-    bytes_done: int
-    bytes_total: int
+    done: int
+    total: int | None
     added: int = 0
-    duplicates: int = 0
+    changed: int = 0
+    unchanged: int = 0
     rejected: int = 0
 
+    @property
+    def rows(self) -> int:
+        """How many rows there were."""
+        return self.added + self.changed + self.unchanged + self.rejected
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the file: its line, and its values or why it has none."""
-
-    line: int
-    values: Document
-    problem: UserProblem | None = None
+    def count(self, outcome: Brought) -> None:
+        """One more row of which that became."""
+        self.added += outcome is Brought.ADDED
+        self.changed += outcome is Brought.CHANGED
+        self.unchanged += outcome is Brought.UNCHANGED
 
 
-class EventImport:
+class FileImport(ABC):
     """One import of one file into one workspace."""
 
-    def __init__(
-        self, events: EventService, workspace_id: str, path: Path, columns: Columns, settings: Settings, clock: Clock
-    ) -> None:
-        self._events = events
+    def __init__(self, workspace_id: str, path: Path) -> None:
         self._workspace_id = workspace_id
         self._path = path
-        self._columns = columns
-        self._settings = settings
-        self._clock = clock
+        self._file = RowFile(path)
         self._rejected: IO[bytes] | None = None
-        self._content = ""
         try:
             self.progress = Progress("reading", 0, path.stat().st_size)
         except OSError as error:
@@ -75,17 +72,19 @@ class EventImport:
 
     async def run(self, report: Callable[[Progress], None]) -> Progress:
         """Import every row that can be; `report` is told after each group."""
-        self.rejected_path.unlink(missing_ok=True)
-        self._content = self._hash(report)
-        self.progress = Progress("importing", 0, self.progress.bytes_total)
+        with self._rejecting():
+            self.rejected_path.unlink(missing_ok=True)
+        self._read_before(report)
+        self.progress = Progress("importing", 0, self.progress.total)
         try:
-            with self._path.open("rb") as raw, closing(self._rows(raw)) as rows:
+            with self._path.open("rb") as raw, closing(self._file.rows(raw, self._check_header)) as rows:
                 numbered = enumerate(rows)
                 while group := list(itertools.islice(numbered, GROUP)):
-                    await self._import(group)
-                    self.progress.bytes_done = raw.tell()
+                    for (_, row), outcome in zip(group, await self._import(group), strict=True):
+                        self._tell(row, outcome)
+                    self.progress.done = raw.tell()
                     report(self.progress)
-        except (gzip.BadGzipFile, EOFError, OSError) as error:
+        except UNREADABLE as error:
             raise StartupError(
                 f"{self._path} cannot be read to its end ({error}): what came before is imported; mend the file and run this again."
             ) from error
@@ -94,40 +93,24 @@ class EventImport:
                 self._rejected.close()
         return self.progress
 
-    async def _import(self, group: list[tuple[int, Row]]) -> None:
-        commands = [self._command(place, row) for place, row in group]
-        outcomes = await self._events.track(self._workspace_id, commands)
-        for (_, row), outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, Tracked):
-                self.progress.duplicates += outcome.duplicate
-                self.progress.added += not outcome.duplicate
-            else:
-                self._reject(row, self._explained(outcome))
+    @abstractmethod
+    async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
+        """What became of each row."""
 
-    def _explained(self, problem: UserProblem) -> UserProblem:
-        if problem.code is not ErrorCode.IDEMPOTENCY_KEY_REUSED or self._columns.key is not None:
-            return problem
-        return UserProblem(
-            problem.code,
-            "This row of this file was imported before with other columns: what was imported stays as it is.",
-        )
+    @abstractmethod
+    def _check_header(self, header: Sequence[str]) -> None:
+        """Pass where a CSV file with these columns can be imported; UserProblem says why not."""
 
-    def _command(self, place: int, row: Row) -> TrackEvent | UserProblem:
-        if row.problem is not None:
-            return row.problem
-        try:
-            sent = event_of(row.values, self._columns, text=_is_csv(self._path))
-            if self._columns.key is not None:
-                sent["idempotency_key"] = str(_present(row.values, self._columns.key))
-            command = track_event(sent, self._settings, self._clock(), years=IMPORT_YEARS)
-        except UserProblem as problem:
-            return problem
-        kept = command.claim or claim("import", f"{self._content}:{place}", sent)
-        return replace(command, claim=kept, imported=True)
+    def _read_before(self, report: Callable[[Progress], None]) -> None:  # noqa: B027 - most need nothing
+        """Read the file before its rows, where that is needed."""
+
+    def _tell(self, row: Row, outcome: Outcome) -> None:
+        if isinstance(outcome, UserProblem):
+            self._reject(row, outcome)
+        else:
+            self.progress.count(outcome)
 
     def _reject(self, row: Row, problem: UserProblem) -> None:
-        if self._rejected is None:
-            self._rejected = self.rejected_path.open("wb")
         told = {
             "line": row.line,
             "reason": problem.message,
@@ -135,126 +118,142 @@ class EventImport:
             "path": list(problem.path),
             "row": row.values,
         }
-        self._rejected.write(json.dumps(told, ensure_ascii=True, default=str).encode() + b"\n")
+        with self._rejecting():
+            self._rejected = self._rejected or self.rejected_path.open("wb")
+            self._rejected.write(json.dumps(told, ensure_ascii=True, default=str).encode() + b"\n")
         self.progress.rejected += 1
 
-    def _hash(self, report: Callable[[Progress], None]) -> str:
-        if self._columns.key is not None:
-            return ""
-        digest = hashlib.blake2b(digest_size=16)
+    @contextmanager
+    def _rejecting(self) -> Iterator[None]:
         try:
-            with self._path.open("rb") as raw, _unpacked(raw) as content:
-                while chunk := content.read(_CHUNK):
-                    digest.update(chunk)
-                    self.progress.bytes_done = raw.tell()
-                    report(self.progress)
-        except (gzip.BadGzipFile, EOFError, OSError) as error:
+            yield
+        except OSError as error:
+            message = f"{self.rejected_path} cannot be written ({error.strerror}): rejected rows go there, so mend that and run this again."
+            raise StartupError(message) from error
+
+
+class ContactImport(FileImport):
+    """An import of contacts."""
+
+    def __init__(self, batches: ContactBatches, workspace_id: str, path: Path, columns: ContactColumns) -> None:
+        super().__init__(workspace_id, path)
+        self._batches = batches
+        self._columns = columns
+
+    async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
+        return await self._batches.bring(self._workspace_id, [self._sent(row) for _, row in group])
+
+    def _check_header(self, header: Sequence[str]) -> None:
+        self._columns.check(header)
+
+    def _sent(self, row: Row) -> Document | UserProblem:
+        if row.problem is not None:
+            return row.problem
+        try:
+            return contact_of(row.values, self._columns, text=self._file.is_csv)
+        except UserProblem as problem:
+            return problem
+
+
+class EventImport(FileImport):
+    """An import of events; without `columns` of a file that an export wrote."""
+
+    def __init__(
+        self,
+        events: EventService,
+        store: Store,
+        workspace_id: str,
+        path: Path,
+        columns: Columns | None,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        super().__init__(workspace_id, path)
+        self._events = events
+        self._contacts = store.open(workspace_id).contacts
+        self._columns = columns
+        self._settings = settings
+        self._clock = clock
+        self._content = ""
+
+    def _read_before(self, report: Callable[[Progress], None]) -> None:
+        if self._columns is None or self._columns.key is not None:
+            return
+
+        def told(done: int) -> None:
+            self.progress.done = done
+            report(self.progress)
+
+        try:
+            self._content = content_hash(self._path, told)
+        except UNREADABLE as error:
             raise StartupError(f"{self._path} cannot be read ({error}).") from error
-        return digest.hexdigest()
 
-    def _rows(self, raw: BufferedReader) -> Generator[Row, None, None]:
-        lines = TextIOWrapper(_unpacked(raw), encoding="utf-8-sig", errors="surrogateescape", newline="")
+    def _check_header(self, header: Sequence[str]) -> None:
+        needed = NEEDED if self._columns is None else self._columns.named()
+        if missing := [column for column in needed if column not in header]:
+            hint = " Say which column is what: an export has other ones." if self._columns is None else ""
+            raise UserProblem(
+                ErrorCode.INVALID, f"The file has no column '{missing[0]}': it has {', '.join(header) or 'none'}.{hint}"
+            )
+
+    async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
+        commands = [self._command(place, row) for place, row in group]
+        if self._columns is None:
+            commands = await self._of_known_contacts(commands)
+        outcomes = await self._events.track(self._workspace_id, commands)
+        return [self._told(outcome) for outcome in outcomes]
+
+    def _told(self, outcome: Tracked | UserProblem) -> Outcome:
+        if isinstance(outcome, Tracked):
+            return Brought.UNCHANGED if outcome.duplicate else Brought.ADDED
+        if outcome.code is not ErrorCode.IDEMPOTENCY_KEY_REUSED or (self._columns and self._columns.key is not None):
+            return outcome
+        return UserProblem(
+            outcome.code,
+            "This row of this file was imported before with other columns: what was imported stays as it is."
+            if self._columns
+            else "The event of this 'identity' is there with another 'fingerprint': what is there stays as it is.",
+        )
+
+    def _command(self, place: int, row: Row) -> TrackEvent | UserProblem:
+        if row.problem is not None:
+            return row.problem
         try:
-            yield from self._csv(lines) if _is_csv(self._path) else _ndjson(lines)
-        finally:
-            lines.detach()  # the file is its opener's to close
+            if self._columns is None:
+                return exported_event(row.values, self._settings, self._clock())
+            return self._by_columns(place, row, self._columns)
+        except UserProblem as problem:
+            return problem
 
-    def _csv(self, lines: IO[str]) -> Iterator[Row]:
-        csv.field_size_limit(_FIELD_CHARACTERS)
-        recorded = _Lines(lines)
-        header = next(csv.reader(recorded, strict=True), None) or []
-        self._check_header(header)
-        while True:
-            recorded.forget()
-            try:
-                cells = next(csv.reader(recorded, strict=True))
-            except StopIteration:
-                return
-            except csv.Error as error:
-                line, text = recorded.give_back_all_but_the_first()
-                yield Row(line, {"text": text}, UserProblem(ErrorCode.INVALID, f"The line is no CSV ({error})."))
-                continue
-            if len(cells) == len(header):
-                yield Row(recorded.first, dict(zip(header, cells, strict=True)))
-            elif cells:
-                problem = UserProblem(
-                    ErrorCode.INVALID, f"The row has {len(cells)} cells, and the header {len(header)}."
-                )
-                yield Row(recorded.first, {"cells": cells}, problem)
+    def _by_columns(self, place: int, row: Row, columns: Columns) -> TrackEvent:
+        sent = event_of(row.values, columns, text=self._file.is_csv)
+        if columns.key is not None:
+            sent["idempotency_key"] = str(_present(row.values, columns.key))
+        command = track_event(sent, self._settings, self._clock(), years=IMPORT_YEARS)
+        kept = command.claim or claim("import", f"{self._content}:{place}", sent)
+        return replace(command, claim=kept, imported=True)
 
-    def _check_header(self, header: list[str]) -> None:
-        if missing := [column for column in self._columns.named() if column not in header]:
-            raise StartupError(f"{self._path} has no column '{missing[0]}': it has {', '.join(header) or 'none'}.")
-        if twice := [column for place, column in enumerate(header) if column in header[:place]]:
-            raise StartupError(f"{self._path} has two columns named '{twice[0]}': rename one of them.")
+    async def _of_known_contacts(self, commands: Sequence[TrackEvent | UserProblem]) -> list[TrackEvent | UserProblem]:
+        """The same events of whoever has the contact's id here; where nobody has it, of whoever has its other keys."""
+        tracked = [command for command in commands if isinstance(command, TrackEvent)]
+        ids = sorted({command.contact.id for command in tracked if command.contact.id is not None})
+        found = await self._contacts.with_identities([identity(IdentityKind.ID, id_) for id_ in ids])
+        known = {text for row in found.values() for text in row["identities"]}
+        return [command if isinstance(command, UserProblem) else _of(command, known) for command in commands]
 
 
-class _Lines:
-    """The lines of a file, of which those of the row under way can be read again: a stray quote swallows what follows."""
-
-    def __init__(self, lines: IO[str]) -> None:
-        self._lines = lines
-        self._again: deque[str] = deque()
-        self._taken: list[str] = []
-        self._read = 0
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._lines)
-        self._taken.append(line)
-        self._read += 1
-        return line
-
-    @property
-    def first(self) -> int:
-        """The number of the line that the row under way begins with, from 1."""
-        return self._read - len(self._taken) + 1
-
-    def forget(self) -> None:
-        """Begin a row."""
-        self._taken.clear()
-
-    def give_back_all_but_the_first(self) -> tuple[int, str]:
-        """The row under way is broken: its first line, by number and text; the others are read again."""
-        number, (line, *others) = self.first, self._taken
-        self._again.extendleft(reversed(others))
-        self._read -= len(others)
-        return number, line.rstrip("\r\n")
+def _of(command: TrackEvent, known: set[str]) -> TrackEvent:
+    ref = command.contact
+    if ref.id is None:
+        return command
+    if identity(IdentityKind.ID, ref.id) in known:
+        return replace(command, contact=ContactRef(id=ref.id))
+    others = replace(ref, id=None)
+    return replace(command, contact=others) if others.keys() else command
 
 
-def _ndjson(lines: IO[str]) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            yield Row(number, {"text": line[:1000]}, UserProblem(ErrorCode.INVALID, "The line is no JSON."))
-            continue
-        if isinstance(values, dict):
-            yield Row(number, values)
-        else:
-            yield Row(number, {"value": values}, UserProblem(ErrorCode.INVALID, "The line is no JSON object."))
-
-
-def _present(values: Document, column: str) -> Any:
+def _present(values: Document, column: str) -> object:
     if values.get(column) in (None, ""):
         raise UserProblem(ErrorCode.INVALID, f"The column '{column}' is empty, and it is the row's key.", (column,))
     return values[column]
-
-
-def _is_csv(path: Path) -> bool:
-    kinds = [suffix.lower() for suffix in path.suffixes]
-    if not kinds or kinds[-1] == ".gz":
-        kinds = kinds[:-1]
-    if kinds and kinds[-1] in (".ndjson", ".jsonl", ".json"):
-        return False
-    if kinds and kinds[-1] == ".csv":
-        return True
-    raise StartupError(f"{path} is neither .csv nor .ndjson (nor one of them with .gz): rename it to say which.")
-
-
-def _unpacked(raw: BufferedReader) -> Any:
-    return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP_MAGIC else raw

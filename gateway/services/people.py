@@ -10,8 +10,7 @@ from gateway.domain.contacts import Document, unknown_contact
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.people import MAX_TEAMS, check_active, check_admin, check_team, new_person
 from gateway.errors import ErrorCode, UserProblem
-from gateway.services.attempts import until_stored
-from gateway.store.people import People
+from gateway.services.catalogues import save_entry
 from gateway.store.stores import Store
 
 
@@ -27,7 +26,8 @@ class PeopleService:
         """The admin as it is now. `sent`: the input in snake_case without what was omitted; None clears."""
         store = self._store.open(workspace_id)
         values = check_admin(sent)
-        return await self._save(store.admins, Prefix.ADMIN, workspace_id, sent.get("id"), values, "email")
+        new = self._new(Prefix.ADMIN, workspace_id, values)
+        return await save_entry(store.admins, sent.get("id"), values, new, "email")
 
     async def save_team(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
         """The team as it is now; its admins must be there, archived or not."""
@@ -37,7 +37,8 @@ class PeopleService:
         if sent.get("id") is None and len(await store.teams.all()) >= MAX_TEAMS:
             message = f"The workspace has {MAX_TEAMS} teams, and no more are kept: give one of them another name."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
-        return await self._save(store.teams, Prefix.TEAM, workspace_id, sent.get("id"), values, "name")
+        new = self._new(Prefix.TEAM, workspace_id, values)
+        return await save_entry(store.teams, sent.get("id"), values, new, "name")
 
     async def active_admin(self, workspace_id: str, admin_id: str, path: Sequence[str]) -> Document:
         """The admin of that id; UserProblem where there is none or it is archived."""
@@ -48,6 +49,22 @@ class PeopleService:
         """The team of that id; UserProblem where there is none or it is archived."""
         found = await self._store.open(workspace_id).teams.by_ids([team_id])
         return check_active(found.get(team_id), team_id, "team", path)
+
+    async def assignees(
+        self, workspace_id: str, sent: Mapping[str, Any], *, nulls: bool = True
+    ) -> dict[str, str | None]:
+        """To whom something is to be assigned (`assignee_id`, `team_id`), as far as that is said; UserProblem where there
+        is none or it is archived. With `nulls` None takes it away."""
+        found: dict[str, str | None] = {}
+        for name, public, check in (
+            ("assignee_id", "assigneeId", self.active_admin),
+            ("team_id", "teamId", self.active_team),
+        ):
+            if sent.get(name) is not None:
+                await check(workspace_id, sent[name], (public,))
+            if sent.get(name) is not None or (nulls and name in sent):
+                found[name] = sent[name]
+        return found
 
     async def actor(
         self, principal: Principal, named: Mapping[str, Any] | None, otherwise: Actor = AUTOMATION
@@ -76,38 +93,16 @@ class PeopleService:
             raise UserProblem(ErrorCode.NOT_FOUND, message, ("actor", "adminId"))
         return admin_id
 
+    def _new(self, prefix: Prefix, workspace_id: str, values: Document) -> Document:
+        now = self._clock()
+        return new_person(self._minter.mint(prefix, now), workspace_id, values, now)
+
     async def _check_members(self, workspace_id: str, admin_ids: Sequence[str]) -> None:
         found = await self._store.open(workspace_id).admins.by_ids(admin_ids)
         for place, admin_id in enumerate(admin_ids):
             if admin_id not in found:
                 message = f"There is no admin with the id '{admin_id}'."
                 raise UserProblem(ErrorCode.NOT_FOUND, message, ("adminIds", str(place)))
-
-    async def _save(
-        self, people: People, prefix: Prefix, workspace_id: str, id_: str | None, values: Document, unique: str
-    ) -> Document:
-        """Set those values, or add a document with them; CONFLICT where another one has the text that must be `unique`."""
-        now = self._clock()
-        new_id = self._minter.mint(prefix, now)
-
-        async def attempt(_: int) -> Document:
-            other = await people.with_text(values[people.UNIQUE])
-            if other is not None and other["_id"] not in (id_, new_id):
-                raise UserProblem(
-                    ErrorCode.CONFLICT,
-                    f"{other['_id']} has this {unique} already: pass its id to change it.",
-                    (unique,),
-                )
-            if id_ is not None:
-                changed = await people.change(id_, values)
-                if changed is None:
-                    raise UserProblem(ErrorCode.NOT_FOUND, f"Nobody here has the id '{id_}'.", ("id",))
-                return changed
-            if other is None:
-                await people.insert(new_person(new_id, workspace_id, values, now))
-            return (await people.by_ids([new_id]))[new_id]
-
-        return await until_stored(attempt)
 
 
 def _owner(principal: Principal) -> Actor | None:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.domain.access import Principal
-from gateway.domain.contacts import ContactRef, ContactRole, Draft, IdentityKind, identity
+from gateway.domain.contacts import ContactRef, ContactRole, Draft, IdentityKind, all_ids, identity
 from gateway.domain.ids import Prefix
-from gateway.domain.merges import Merge, ids_of
+from gateway.domain.merges import Merge
 from gateway.domain.narrowing import terms_of
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
@@ -57,12 +57,13 @@ class Contacts(Repository):
         return {row["_id"]: row for row in rows}
 
     async def of_ids(self, ids: Sequence[str]) -> dict[str, Document]:
-        """The contacts of those ids, by id: of one that was merged the contact that took it over."""
+        """The contacts of those ids, by id: of one that was merged the contact that took it over, of one of another
+        workspace the contact that a file brought from there."""
         found = await self.by_ids(ids)
         missing = [identity(IdentityKind.ID, id_) for id_ in dict.fromkeys(ids) if id_ not in found]
         merged = await self.with_identities(missing)
         asked = set(ids)
-        return found | {id_: row for row in merged.values() for id_ in ids_of(row) if id_ in asked}
+        return found | {id_: row for row in merged.values() for id_ in all_ids(row) if id_ in asked}
 
     async def with_email(self, email: str) -> list[Document]:
         """The contacts with that e-mail, whatever its case: at most two, which is too many to mean one."""

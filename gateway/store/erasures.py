@@ -12,6 +12,7 @@ from gateway.domain.access import Principal
 from gateway.domain.contacts import Document
 from gateway.domain.erasures import REFUSED_FOR, identity_hash
 from gateway.store.changes import Changes
+from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Database, Session
 from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
@@ -95,6 +96,7 @@ class Deletions(Repository):
         for collection, condition in (
             (Events.COLLECTION, {"contact_id": contact_id}),
             (Tombstones.COLLECTION, {"contact_id": contact_id}),  # behind events: one may become the other meanwhile
+            (Deliveries.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETION"}}),
             (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
         ):

@@ -1,6 +1,7 @@
 """Events and their summaries as MongoDB keeps them."""
 
 import itertools
+import operator
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
@@ -237,6 +238,14 @@ class EventSummaries(Repository):
             for row in summaries
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
+
+    async def imported_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
+        """Those summaries of each contact of which a part was imported as a number, by name."""
+        filter_ = {"contact_id": {"$in": list(contact_ids)}, "imported": {"$exists": True}}
+        found: dict[str, list[Document]] = {}
+        for row in await self._find(filter_, projection=["contact_id", "name", "imported"]):
+            found.setdefault(row["contact_id"], []).append(row)
+        return {id_: sorted(rows, key=operator.itemgetter("name")) for id_, rows in found.items()}
 
     async def of_contact(self, contact_id: str, session: Session) -> list[Document]:
         """Every summary of a contact."""

@@ -47,6 +47,10 @@ class Repository:
     def _shows(self, row: Document, token: Principal) -> bool:
         return self.OWNER is not None and token.owns(row.get(self.OWNER))
 
+    def _parents_of_token(self, parents: Sequence[str], token: Principal) -> Sequence[str]:
+        """Those of the parents whose children a token may be shown."""
+        return [parent for parent in parents if parent == token.contact_id]
+
     async def _page_by_id(
         self,
         filters: Sequence[Mapping[str, Any]],
@@ -71,6 +75,23 @@ class Repository:
             rows += sorted(itertools.chain(*found), key=operator.itemgetter(field), reverse=not asked.backward)
         return rows[: asked.limit]
 
+    async def stretch(
+        self,
+        low: str,
+        high: str,
+        limit: int,
+        *,
+        filters: Sequence[Mapping[str, Any]] = ({},),
+        field: str = "_id",
+        fields: Sequence[str] | None = None,
+    ) -> list[Document]:
+        """The rows of any of the filters from one id to before another one, the lowest first, up to so many; of them
+        those fields, if any are named. Each filter is on equality, as for a page."""
+        bounds = {field: {"$gte": low, "$lt": high}}
+        options: dict[str, Any] = {"sort": {field: 1}, "limit": limit, "projection": fields}
+        found = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
+        return sorted(itertools.chain(*found), key=operator.itemgetter(field))[:limit]
+
     async def _pages_of_children(
         self,
         parents: Sequence[str],
@@ -89,7 +110,7 @@ class Repository:
         `parent_ids`: an expression for what rows may call their parent, one id or several.
         """
         if self._token is not None:
-            parents = [parent for parent in parents if parent == self._token.contact_id]
+            parents = self._parents_of_token(parents, self._token)
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},

@@ -4,17 +4,25 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from gateway.domain.access import Principal
-from gateway.domain.contacts import ContactRef, Document, IdentityKind, identity
+from gateway.domain.acts import Subject
+from gateway.domain.contacts import ContactRef, Document, identity
 from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
+from gateway.store.conversations import ConversationParts, Conversations
 from gateway.store.definitions import EventDefinitions, EventValues
+from gateway.store.deliveries import Deliveries, DeliveryMetrics, Lanes, Syncs
 from gateway.store.driver import Database
 from gateway.store.erasures import Deletions, Erasures, Salts
 from gateway.store.events import Events, EventSummaries
+from gateway.store.histories import Parts, Subjects
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.people import Admins, Teams
+from gateway.store.quotas import Quotas
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
+from gateway.store.ticket_types import TicketTypes
+from gateway.store.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
 from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Keys, Workspaces
@@ -33,6 +41,15 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Timers,
     Admins,
     Teams,
+    Conversations,
+    ConversationParts,
+    TicketTypes,
+    Tickets,
+    TicketParts,
+    TicketNumbers,
+    Segments,
+    SegmentMembers,
+    SegmentReviews,
 )
 
 
@@ -55,6 +72,27 @@ class WorkspaceStore:
         self.timers = Timers(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
+        self.deliveries = Deliveries(database, workspace_id, token)
+        self.lanes = Lanes(database, workspace_id, token)
+        self.syncs = Syncs(database, workspace_id, token)
+        self.delivery_metrics = DeliveryMetrics(database, workspace_id, token)
+        self.quotas = Quotas(database, workspace_id, token)
+        self.conversations = Conversations(database, workspace_id, token)
+        self.conversation_parts = ConversationParts(database, workspace_id, token)
+        self.tickets = Tickets(database, workspace_id, token)
+        self.ticket_parts = TicketParts(database, workspace_id, token)
+        self.ticket_numbers = TicketNumbers(database, workspace_id, token)
+        self.ticket_types = TicketTypes(database, workspace_id, token)
+        self.segments = Segments(database, workspace_id, token)
+        self.members = SegmentMembers(database, workspace_id, token)
+        self.reviews = SegmentReviews(database, workspace_id, token)
+
+    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+        """Where what is acted on is kept, and where its history is."""
+        return {
+            Subject.CONVERSATION: (self.conversations, self.conversation_parts),
+            Subject.TICKET: (self.tickets, self.ticket_parts),
+        }[subject]
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
@@ -63,7 +101,7 @@ class WorkspaceStore:
         had them was erased: read in this order, so that a deletion meanwhile is seen by one or the other."""
         found = await self.contacts.meant_by(refs, may_become_users=may_become_users)
         known = {text for row in found for text in row["identities"]}
-        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys() if kind is not IdentityKind.ID}  # noqa: SIM118
+        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys()}  # noqa: SIM118 - not a mapping
         return found, await self.erasures.among(sorted(asked - known), now)
 
 

@@ -191,6 +191,24 @@ async def test_a_question_about_events_that_are_not_kept_is_refused(keeping: Any
     assert (await workspace.data(FIND, asked))["contacts"]["nodes"] == [{"externalId": "ada"}]
 
 
+async def test_a_segment_is_saved_where_it_never_counts_what_is_not_kept(keeping: Any) -> None:
+    workspace = await keeping.workspace()
+    save = 'mutation($f: ContactFilter!) { saveSegment(input: {name: "s", filter: $f}) { segment { name } userErrors { code message path } } }'
+
+    async def problems(**asked: Any) -> list[Any]:
+        payload = (await workspace.data(save, {"f": {"event": {"name": "did", **asked}}}))["saveSegment"]
+        assert (payload["segment"] is None) == bool(payload["userErrors"])
+        return [(one["code"], one["path"], one["message"]) for one in payload["userErrors"]]
+
+    further = "filter.event.within reaches further back than the 30 days that events are kept: let it begin later, such as with lessThanDaysAgo: 30."
+    for within in ({"lessThanDaysAgo": 31}, {"after": ago(days=3)}, {"before": ago(days=3)}):
+        assert await problems(within=within) == [("INVALID", ["input", "filter"], further)]
+    counts = "filter.event.beforeSignUp counts the events themselves, which are kept for 30 days: add within: {lessThanDaysAgo: 30} to it."
+    assert await problems(beforeSignUp=True) == [("INVALID", ["input", "filter"], counts)]
+    assert await problems(within={"lessThanDaysAgo": 30}, beforeSignUp=True) == []
+    assert await problems(count={"gt": 2}, first={"before": ago(days=300)}) == []
+
+
 async def test_nothing_is_refused_where_events_are_kept_for_ever(workspace: Any) -> None:
     await workspace.track(did("ada", ago(days=3000), "/old"))
     for asked in ({"within": {"moreThanDaysAgo": 3}}, {"beforeSignUp": True}, {"metadata": [{"key": "page"}]}):

@@ -18,8 +18,8 @@ import orjson
 import pytest
 
 ROOT = Path(__file__).parents[2]
-README, FRONT_ENDS, SERVICES = (
-    (ROOT / path).read_text() for path in ("README.md", "docs/front-ends.md", "docs/services.md")
+README, FRONT_ENDS, SERVICES, FILES = (
+    (ROOT / path).read_text() for path in ("README.md", "docs/front-ends.md", "docs/services.md", "docs/files.md")
 )
 KEY = "local-dev-key"
 SETTINGS = {"GATEWAY_DEV_KEY": KEY, "GATEWAY_ALLOWED_ORIGINS": '["https://shop.example"]'}
@@ -58,7 +58,7 @@ class Terminal:
 
     def run(self, *command: str) -> str:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, cwd=self.folder, env=self.environment, check=False
+            command, capture_output=True, text=True, timeout=300, cwd=self.folder, env=self.environment, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -107,6 +107,13 @@ async def test_every_example_runs(program: Any, free_port: Any, started: Any) ->
             sent += [await track(here) for _ in range(2)]
             await until(lambda: len(rows(here, "orders")) == len(sent))
             assert [event for event, _ in rows(here, "orders")] == sent
+
+
+def test_the_guide_of_files_needs_no_gateway(program: Any) -> None:
+    here = Terminal(program, 0)
+    program.data.mkdir()
+    for text, shown in re.findall(r"```bash\n(.*?)```\n(?:\n```text\n(.*?)```)?", FILES, flags=re.S):
+        assert here.bash(text) == shown
 
 
 async def the_readme_holds(here: Terminal) -> None:
@@ -214,7 +221,12 @@ def test_what_is_named_is_there() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make (\w+)`", README):
         assert f"\n{target}:" in makefile, target
-    for folder, text in ((ROOT, README), (ROOT / "docs", FRONT_ENDS), (ROOT / "docs", SERVICES)):
+    for folder, text in (
+        (ROOT, README),
+        (ROOT / "docs", FRONT_ENDS),
+        (ROOT / "docs", SERVICES),
+        (ROOT / "docs", FILES),
+    ):
         for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
             path, _, heading = link.partition("#")
             assert (folder / path).exists(), link

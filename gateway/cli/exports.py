@@ -1,0 +1,105 @@
+"""Commands that export files."""
+
+import sys
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say, with_runtime, workspace_id
+from gateway.domain.cells import read_time
+from gateway.domain.times import EARLIEST, LATEST, TimeRange
+from gateway.errors import StartupError, UserProblem
+from gateway.progress import FileBar
+from gateway.runtime import Runtime
+from gateway.services.exports import ContactSource, EventSource, Source, export
+from gateway.services.files import Format, format_of
+from gateway.services.outputs import FileOutput, Output, StreamOutput
+
+exports_cli = typer.Typer(no_args_is_help=True, help="Export files, which 'gateway import' makes the same state again.")
+FILE = Annotated[
+    Path,
+    typer.Argument(
+        help=".csv or .ndjson, packed if it ends in .gz, or - for the standard output. It is there once it is whole; cut off, the same command goes on.",
+        dir_okay=False,
+    ),
+]
+FORMAT = Annotated[Format | None, typer.Option("--format", help="Without it: as the file's name says, ndjson for -.")]
+
+
+@exports_cli.command("contacts")
+def export_contacts(
+    file: FILE, format_: FORMAT = None, workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA
+) -> None:
+    """Export every contact, the oldest first."""
+    chosen = _format(file, format_)
+
+    async def run(runtime: Runtime) -> None:
+        store = runtime.services.store.open(await workspace_id(runtime, workspace))
+        await _export(runtime, ContactSource(store), file, chosen, "contacts")
+
+    with_runtime(run, data)
+
+
+@exports_cli.command("events")
+def export_events(
+    file: FILE,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="Of this name alone; repeat the option for more.")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="What occurred at this time or later: RFC 3339, or a date.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="What occurred before this time.")] = None,
+    format_: FORMAT = None,
+    workspace: THE_WORKSPACE = None,
+    data: DATA = DEFAULT_DATA,
+) -> None:
+    """Export events, the oldest first; those of a time or of some names."""
+    chosen = _format(file, format_)
+    times = TimeRange(_time("--from", from_) or EARLIEST, _time("--until", until) or LATEST)
+    if times.empty:
+        raise StartupError("--from must lie before --until: exchange them.")
+
+    async def run(runtime: Runtime) -> None:
+        store = runtime.services.store.open(await workspace_id(runtime, workspace))
+        await _export(runtime, EventSource(store, times, tuple(name or ())), file, chosen, "events")
+
+    with_runtime(run, data)
+
+
+def _format(file: Path, asked: Format | None) -> Format:
+    named = None if file == Path("-") else format_of(file)
+    if named is None and asked is None and file != Path("-"):
+        raise StartupError(
+            f"{file} is neither .csv nor .ndjson (nor one of them with .gz): rename it, or give --format."
+        )
+    if None not in (named, asked) and named is not asked:
+        raise StartupError(
+            f"{file} is called {named} and --format says {asked}: an import goes by the name, so rename it."
+        )
+    return asked or named or Format.NDJSON
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return read_time(text, option)
+    except UserProblem:
+        raise StartupError(f"{option} '{text}' is no time: write it like 2026-01-31 or 2026-01-31T09:30:00Z.") from None
+
+
+async def _export(runtime: Runtime, source: Source, file: Path, format_: Format, named: str) -> None:
+    with ExitStack() as stack:
+        output: Output
+        if file == Path("-"):
+            output = StreamOutput(sys.stdout.buffer, format_)
+        else:
+            output = stack.enter_context(FileOutput(file, format_, source.options))
+        bar = stack.enter_context(FileBar())
+        done = await export(source, output, runtime.clock, bar.show)
+    if file != Path("-"):
+        say(f"{done.added} {named} exported to {file}.")

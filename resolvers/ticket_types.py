@@ -1,0 +1,59 @@
+"""How types of tickets are read and saved."""
+
+from collections.abc import Sequence
+
+import strawberry
+
+from gateway.domain.contacts import Document
+from gateway.domain.ticket_types import shown_attributes
+from resolvers.choices import TicketAttributeKind, TicketCategory
+from resolvers.contexts import Context
+from resolvers.inputs import sent
+
+
+@strawberry.input(description="What tickets of a type say beside title and description.")
+class TicketAttributeInput:
+    """An attribute."""
+
+    name: str = strawberry.field(description="Unique in its type, at most 100 characters, without '.' and '$'.")
+    kind: TicketAttributeKind
+    required: bool | None = strawberry.field(
+        default=False, description="Whether new tickets must have it; a contact gives only what it sees."
+    )
+    options: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Of a LIST: 1 to 100.")
+    visible_to_contacts: bool | None = True
+
+
+@strawberry.input(description="Without id a new type, whose name no other has. Omitted: left alone; null: cleared.")
+class SaveTicketTypeInput:
+    """A type of tickets."""
+
+    id: strawberry.ID | None = strawberry.UNSET
+    name: str
+    category: TicketCategory = strawberry.field(description="Of a type that is there: the one it has.")
+    description: str | None = strawberry.UNSET
+    attributes: list[TicketAttributeInput] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="All of them, at most 50. Tickets keep the values that they have; what is written is checked anew.",
+    )
+    archived: bool | None = strawberry.field(
+        default=strawberry.UNSET, description="true: no new tickets of this type; those that are there go on."
+    )
+
+
+async def save_ticket_type(context: Context, input_: SaveTicketTypeInput) -> Document:
+    """The payload of `saveTicketType`."""
+    saved = await context.services.ticket_types.save(context.principal.workspace_id, sent(input_, nulls=True))
+    return {"ticket_type": saved if await context.may_read() else None}
+
+
+async def ticket_types(context: Context) -> list[Document]:
+    """Every type by name; for a contact's token those that it may open tickets of."""
+    found = await context.store.ticket_types.all()
+    return found if context.principal.contact_id is None else [one for one in found if not one["archived"]]
+
+
+async def attributes(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
+    """Batch: the attributes of each type that whoever asks may see."""
+    to_contact = context.principal.contact_id is not None
+    return [shown_attributes(parent, to_contact=to_contact) for parent in parents]
