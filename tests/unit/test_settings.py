@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "tracing": None,
     "timeline_days": 90,
     "event_retention_days": None,
+    "compiled_execution": True,
     "introspection": None,
     "graphiql": None,
     "allowed_origins": (),
