@@ -8,11 +8,15 @@ from typing import Any
 import strawberry
 
 from gateway.bus.notices import Notice, Position
+from gateway.domain.acts import Subject
 from gateway.domain.conditions import check_metadata_filter, has_metadata
 from gateway.domain.contacts import Document
 from gateway.domain.merges import ids_of
+from gateway.errors import ForbiddenError
 from gateway.store.changes import Changes
 from gateway.store.events import Events
+from gateway.store.repositories import Repository
+from resolvers.choices import ConversationState
 from resolvers.contexts import Context
 from resolvers.events import check_names
 from resolvers.inputs import AttributeFilter, sent
@@ -37,6 +41,26 @@ class ContactChange(StrEnum):
     CHECKPOINT = "CHECKPOINT"
 
 
+@strawberry.enum
+class ConversationChange(StrEnum):
+    """What a conversation notification tells."""
+
+    CREATED = "CREATED"
+    REPLIED = "REPLIED"
+    NOTED = "NOTED"
+    ASSIGNED = "ASSIGNED"
+    SNOOZED = "SNOOZED"
+    UNSNOOZED = "UNSNOOZED"
+    CLOSED = "CLOSED"
+    REOPENED = "REOPENED"
+    READ = "READ"
+    RATED = "RATED"
+    UPDATED = "UPDATED"
+    SLA_CHANGED = "SLA_CHANGED"
+    DELETED = "DELETED"
+    CHECKPOINT = "CHECKPOINT"
+
+
 @strawberry.input(description="Conditions on tracked events, ANDed.")
 class EventStreamFilter:
     """Conditions on tracked events."""
@@ -54,6 +78,18 @@ class ContactStreamFilter:
 
     contact_id: strawberry.ID | None = strawberry.UNSET
     kind: list[ContactChange] | None = strawberry.UNSET
+
+
+@strawberry.input(description="Conditions on conversations that change, ANDed: before the change, or after it.")
+class ConversationStreamFilter:
+    """Conditions on conversations that change."""
+
+    conversation_id: strawberry.ID | None = strawberry.UNSET
+    contact_id: strawberry.ID | None = strawberry.UNSET
+    assignee_id: strawberry.ID | None = strawberry.UNSET
+    team_id: strawberry.ID | None = strawberry.UNSET
+    state: list[ConversationState] | None = strawberry.UNSET
+    kind: list[ConversationChange] | None = strawberry.UNSET
 
 
 async def stream_cursor(context: Context) -> str:
@@ -117,11 +153,68 @@ async def contact_changed(
             yield payload
 
 
+async def conversation_changed(
+    context: Context, filter_: ConversationStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per change of a conversation that is wanted; a contact's token hears what concerns the contact."""
+    asked, own = sent(filter_) or {}, context.principal.contact_id
+    if own is not None and "team_id" in asked:
+        raise ForbiddenError("A contact's token may not filter by 'teamId'.")
+    followed = await _followed(context, asked.get("contact_id"))
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        _follow_merge(followed, notice)
+        return (
+            notice.collection == Changes.COLLECTION
+            and row["subject"] == Subject.CONVERSATION
+            and (own is None or row["public"])
+            and (asked.get("kind") is None or row["kind"] in asked["kind"])
+            and asked.get("conversation_id", row["conversation_id"]) == row["conversation_id"]
+            and (followed is None or row["contact_id"] in followed)
+            and (_is_so(asked, row["before"]) or _is_so(asked, row["after"]))
+        )
+
+    def told(notice: Notice) -> Document:
+        row = notice.document
+        ids = {name: row[name] for name in ("conversation_id", "part_id")}
+        return {"kind": row["kind"], "matches": _is_so(asked, row["after"]), **ids}
+
+    nothing = {"matches": False, "conversation_id": None, "part_id": None}
+    async with aclosing(_payloads(context, wanted, told, after, nothing)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def changed_conversation(parents: list[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the conversation of each notification, as it is now."""
+    return await _named(context.store.conversations, [parent["conversation_id"] for parent in parents])
+
+
+async def told_part(parents: list[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the part of each notification."""
+    return await _named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
+
+
 async def changed_contact(parents: list[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each notification, as it is now."""
     ids = [parent["contact_id"] for parent in parents]
     found = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [found.get(id_) for id_ in ids]
+
+
+async def _named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
+    found = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [None if id_ is None else found.get(id_) for id_ in ids]
+
+
+def _is_so(asked: Document, told: Document | None) -> bool:
+    """Whether what the journal tells of a conversation is as a filter asks."""
+    return (
+        told is not None
+        and ("state" not in asked or told["state"] in asked["state"])
+        and all(told[name] == asked[name] for name in ("assignee_id", "team_id") if name in asked)
+    )
 
 
 async def _followed(context: Context, contact_id: str | None) -> set[str] | None:

@@ -12,6 +12,7 @@ from gateway.domain.access import Principal
 from gateway.domain.contacts import Document
 from gateway.domain.erasures import REFUSED_FOR, identity_hash
 from gateway.store.changes import Changes
+from gateway.store.conversations import ConversationParts
 from gateway.store.driver import Database, Session
 from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
@@ -94,6 +95,7 @@ class Deletions(Repository):
         for collection, condition in (
             (Events.COLLECTION, {"contact_id": contact_id}),
             (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
+            (ConversationParts.COLLECTION, {"contact_id": contact_id}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
         ):
             filter_ = {**condition, "workspace_id": self._workspace_id}

@@ -76,7 +76,9 @@ REFUSED = {
 # is none of the contact's business (`@access`, directives=[READ]), or it stands here.
 VISIBLE = """
 Query.contact Query.event Query.node Query.nodes Query.streamCursor Query.ticketTypes Query.viewer
-Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.eventTracked
+Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.conversationChanged Subscription.eventTracked
+ConversationNotification.conversation ConversationNotification.conversationId ConversationNotification.cursor
+ConversationNotification.kind ConversationNotification.matches ConversationNotification.part
 Admin.avatarUrl Admin.displayName Admin.id Viewer.admin Viewer.contact Viewer.id Viewer.limits Viewer.scopes Viewer.workspace
 RateLimit.limit RateLimit.name RateLimit.remaining RateLimit.resetsAt Workspace.createdAt Workspace.id Workspace.name
 Contact.anonymousIds Contact.avatarUrl Contact.createdAt Contact.displayName Contact.email Contact.eventSummaries
