@@ -22,6 +22,7 @@ from resolvers.events import EventFilter, check_names
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import sent
 from resolvers.scalars import JSONObject
+from resolvers.segments import check_named
 from resolvers.totals import counted
 
 MAX_SUMMARY_NAMES = 100
@@ -97,7 +98,9 @@ async def contacts(
     order = ContactOrder()
     if sorted_by:
         order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
-    search = ContactSearch(context.store, check_filter(wanted), order, context.services.clock())
+    condition = check_filter(wanted)
+    await check_named(context, condition)
+    search = ContactSearch(context.store, condition, order, context.services.clock())
     found = await search.page(asked)
     return counted(connection(found.rows, asked, order.position, found.reached), search.count)
 

@@ -19,6 +19,7 @@ from gateway.services.events import EventService
 from gateway.services.merges import MergeService
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
+from gateway.services.segments import SegmentService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
 from gateway.services.timers import TimerService
@@ -49,6 +50,7 @@ class Services:
     conversations: ConversationService
     people: PeopleService
     ticket_types: TicketTypeService
+    segments: SegmentService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

@@ -1,13 +1,13 @@
 """Contacts: people known, leads, and anonymous visitors."""
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.contacts import ContactRole, display_name
-from resolvers import contacts, conversations
+from resolvers import contacts, conversations, segments
 from resolvers.contacts import ContactKey, UpsertContactInput
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import EventFilter, contact_of
@@ -22,7 +22,11 @@ from schema.events import Event, EventSummary
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
+if TYPE_CHECKING:
+    from schema.segments import Segment
+
 SHOWN_ANONYMOUS_IDS = 100
+LazySegment = Annotated["Segment", strawberry.lazy("schema.segments")]
 
 
 @strawberry.type(description="Where a contact is.")
@@ -123,6 +127,11 @@ class Contact(Node, Author):
     async def event_summary(parent: Parent[Any], info: Info, name: str) -> EventSummary | None:  # noqa: N805
         """The contact's summary of one name."""
         return await info.context.load(contacts.event_summary, parent, name)
+
+    @strawberry.field(directives=[READ], description="The segments that it is in, the oldest first.")
+    async def segments(parent: Parent[Any], info: Info) -> Optional[list[LazySegment]]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+        """The contact's segments."""
+        return await info.context.load(segments.of_contacts, parent)
 
 
 @strawberry.type(description="How often a contact did something.")

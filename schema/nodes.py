@@ -12,6 +12,7 @@ TYPES_BY_PREFIX = {
     Prefix.SUMMARY: "EventSummary",
     Prefix.DEFINITION: "EventDefinition",
     Prefix.WORKSPACE: "Workspace",
+    Prefix.SEGMENT: "Segment",
     Prefix.KEY: "Viewer",
     Prefix.BEARER: "Viewer",
     Prefix.ADMIN: "Admin",

@@ -19,6 +19,7 @@ from schema.identities import IdentityMutation
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
+from schema.segments import SegmentMutation, SegmentQuery
 from schema.streams import StreamQuery, Subscription
 from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
 from schema.tokens import TokenMutation
@@ -64,6 +65,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 ContactQuery,
                 EventQuery,
                 DefinitionQuery,
+                SegmentQuery,
                 PeopleQuery,
                 TicketTypeQuery,
                 ConversationQuery,
@@ -75,6 +77,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 EventMutation,
                 ContactMutation,
                 IdentityMutation,
+                SegmentMutation,
                 TokenMutation,
                 PeopleMutation,
                 TicketTypeMutation,

@@ -33,6 +33,8 @@ class Prefix(StrEnum):
     CONVERSATION = "cnv_"
     CONVERSATION_PART = "prt_"
     TICKET_TYPE = "tty_"
+    SEGMENT = "seg_"
+    SEGMENT_MEMBER = "smb_"
 
 
 class Minter:

@@ -18,6 +18,7 @@ from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.people import Admins, Teams
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.ticket_types import TicketTypes
 from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
@@ -38,6 +39,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Conversations,
     ConversationParts,
     TicketTypes,
+    Segments,
+    SegmentMembers,
+    SegmentReviews,
 )
 
 
@@ -62,6 +66,9 @@ class WorkspaceStore:
         self.conversations = Conversations(database, workspace_id, token)
         self.conversation_parts = ConversationParts(database, workspace_id, token)
         self.ticket_types = TicketTypes(database, workspace_id, token)
+        self.segments = Segments(database, workspace_id, token)
+        self.members = SegmentMembers(database, workspace_id, token)
+        self.reviews = SegmentReviews(database, workspace_id, token)
 
     @property
     def histories(self) -> dict[Subject, tuple[Subjects, Parts]]:

@@ -13,6 +13,7 @@ from gateway.domain.times import TimeRange
 from gateway.store.contacts import Contacts
 from gateway.store.driver import Document
 from gateway.store.events import EventSummaries
+from gateway.store.segments import SegmentMembers
 
 # Where a candidate lies, and its document; None where a summary's contact is no longer there.
 Candidate = tuple[str, Document | None]
@@ -33,6 +34,7 @@ class CreatedWalk:
 
     contacts: Contacts
     summaries: EventSummaries
+    members: SegmentMembers
     narrowing: Narrowing | None
     times: TimeRange
     now: datetime
@@ -62,7 +64,9 @@ class CreatedWalk:
             return []
         terms: Sequence[str | None] = [None] if self.narrowing is None else sorted(self.narrowing.terms)
         names = () if self.narrowing is None else sorted(self.narrowing.events)
+        segments = () if self.narrowing is None else sorted(self.narrowing.segments)
         streams = [self._with_term(term, asked) for term in terms] + [self._who_did(name, asked) for name in names]
+        streams += [self._members(segment_id, asked) for segment_id in segments]
         return [asyncio.ensure_future(stream) for stream in streams]
 
     async def _with_term(self, term: str | None, asked: Page) -> dict[str, Document | None]:
@@ -71,6 +75,10 @@ class CreatedWalk:
 
     async def _who_did(self, name: str, asked: Page) -> dict[str, Document | None]:
         rows = await self.summaries.of_name(name, asked, self.times, self.now)
+        return {row["contact_id"]: None for row in rows}
+
+    async def _members(self, segment_id: str, asked: Page) -> dict[str, Document | None]:
+        rows = await self.members.page(segment_id, asked, self.times, self.now)
         return {row["contact_id"]: None for row in rows}
 
 

@@ -39,6 +39,7 @@ class Ids:
     conversation: str
     part: str
     ticket_type: str
+    segment: str
 
     @property
     def all(self) -> list[str]:
@@ -54,6 +55,7 @@ class Ids:
             self.conversation,
             self.part,
             self.ticket_type,
+            self.segment,
         ]
 
 
@@ -102,6 +104,13 @@ CASES = {
     ),
     "Query.topContacts": Case(
         '{ topContacts(event: "did") { count contact { id } } }', READ, lambda _: {}, lambda found, _: found == []
+    ),
+    "Query.segments": Case("{ segments { id } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Query.segment": Case(
+        "query($id: ID!) { segment(id: $id) { id } }",
+        READ,
+        lambda ids: {"id": ids.segment},
+        lambda found, _: found is None,
     ),
     "Query.event": Case(
         "query($id: ID!) { event(id: $id) { id } }", READ, lambda ids: {"id": ids.event}, lambda found, _: found is None
@@ -243,6 +252,18 @@ CASES = {
             ("applySla", ', name: "Gold", nextReplyMinutes: 5'),
         )
     },
+    "Mutation.saveSegment": Case(
+        'mutation($s: ID!) { saveSegment(input: {id: $s, name: "Changed", filter: {}}) { segment { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
+    "Mutation.deleteSegment": Case(
+        "mutation($s: ID!) { deleteSegment(input: {id: $s}) { deletedId userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,
@@ -309,6 +330,9 @@ async def ids(workspace: Any) -> Ids:
     ticket_type = await workspace.data(
         'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
     )
+    saved = await workspace.data(
+        'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -322,6 +346,7 @@ async def ids(workspace: Any) -> Ids:
         conversation_id,
         closed["closeConversation"]["part"]["id"],
         ticket_type["saveTicketType"]["ticketType"]["id"],
+        saved["saveSegment"]["segment"]["id"],
     )
 
 
@@ -402,6 +427,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Conversation",
         "ConversationPart",
         "TicketType",
+        "Segment",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}

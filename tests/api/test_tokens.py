@@ -70,6 +70,10 @@ REFUSED = {
     "reopenConversation": "mutation($id: ID!) { reopenConversation(input: {id: $id}) { part { id } } }",
     "updateConversation": 'mutation($id: ID!) { updateConversation(input: {id: $id, title: "Changed"}) { part { id } } }',
     "applySla": 'mutation($id: ID!) { applySla(input: {id: $id, name: "Gold", nextReplyMinutes: 5}) { part { id } } }',
+    "segments": "{ segments { id } }",
+    "segment": "query($id: ID!) { segment(id: $id) { id } }",
+    "saveSegment": 'mutation { saveSegment(input: {name: "S", filter: {}}) { segment { id } } }',
+    "deleteSegment": "mutation($id: ID!) { deleteSegment(input: {id: $id}) { deletedId } }",
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
 # Every field that a contact's token reaches. A field that is added to one of these types must be decided about: either it
@@ -125,7 +129,7 @@ RateConversationPayload.conversation RateConversationPayload.part RateConversati
 ReplyToConversationPayload.conversation ReplyToConversationPayload.part ReplyToConversationPayload.userErrors
 UserError.code UserError.message UserError.path
 """
-HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.tags Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
+HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
 NODES = ("Contact", "Conversation", "ConversationPart", "Event", "EventSummary", "TicketType", "Viewer", "Workspace")
 
