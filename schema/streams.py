@@ -7,11 +7,22 @@ import strawberry
 from strawberry import Info, Parent
 
 from resolvers import events, segments, streams
-from resolvers.streams import ContactChange, ContactStreamFilter, EventChange, EventStreamFilter
+from resolvers.streams import (
+    ContactChange,
+    ContactStreamFilter,
+    ConversationChange,
+    ConversationStreamFilter,
+    EventChange,
+    EventStreamFilter,
+    TicketChange,
+    TicketStreamFilter,
+)
 from schema.access import READ, READ_OWN
 from schema.contacts import Contact
+from schema.conversations import Conversation, ConversationPart
 from schema.events import Event, EventSummary
 from schema.segments import Segment
+from schema.tickets import Ticket, TicketPart
 
 
 @strawberry.type
@@ -55,6 +66,48 @@ class ContactNotification:
 
 
 @strawberry.type
+class ConversationNotification:
+    """A change of a conversation, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: ConversationChange
+    matches: bool = strawberry.field(description="Whether the conversation matches the filter after the change.")
+    conversation_id: strawberry.ID | None
+
+    @strawberry.field(description="The conversation as it is now; null in a CHECKPOINT, and once it is DELETED.")
+    async def conversation(parent: Parent[Any], info: Info) -> Conversation | None:  # noqa: N805
+        """The conversation."""
+        return await info.context.load(streams.changed_conversation, parent)
+
+    @strawberry.field(description="The part that tells of the change, where one does.")
+    async def part(parent: Parent[Any], info: Info) -> ConversationPart | None:  # noqa: N805
+        """The part."""
+        return await info.context.load(streams.told_part, parent)
+
+
+@strawberry.type
+class TicketNotification:
+    """A change of a ticket, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: TicketChange
+    matches: bool = strawberry.field(description="Whether the ticket matches the filter after the change.")
+    ticket_id: strawberry.ID | None
+
+    @strawberry.field(
+        description="The ticket as it is now; null in a CHECKPOINT, once it is DELETED, and where it is shared no more."
+    )
+    async def ticket(parent: Parent[Any], info: Info) -> Ticket | None:  # noqa: N805
+        """The ticket."""
+        return await info.context.load(streams.changed_ticket, parent)
+
+    @strawberry.field(description="The part that tells of the change, where one does.")
+    async def part(parent: Parent[Any], info: Info) -> TicketPart | None:  # noqa: N805
+        """The part."""
+        return await info.context.load(streams.told_ticket_part, parent)
+
+
+@strawberry.type
 class StreamQuery:
     """The root field that subscriptions begin with."""
 
@@ -88,4 +141,32 @@ class Subscription:
     ) -> AsyncGenerator[ContactNotification, None]:
         """Changes of contacts."""
         async for item in streams.contact_changed(info.context, filter, after):
+            yield item
+
+    @strawberry.subscription(
+        directives=[READ_OWN],
+        description="Conversations that begin or change, in order: of one act perhaps several, such as REPLIED and REOPENED. "
+        "A contact's token hears of its own, and nothing of notes, assignments, snoozes, tags and SLAs.",
+    )
+    async def conversation_changed(
+        self,
+        info: Info,
+        filter: ConversationStreamFilter | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+    ) -> AsyncGenerator[ConversationNotification, None]:
+        """Changes of conversations."""
+        async for item in streams.conversation_changed(info.context, filter, after):
+            yield item
+
+    @strawberry.subscription(
+        directives=[READ_OWN],
+        description="Tickets that are opened or change, in order: of one act perhaps several, such as REPLIED and IN_PROGRESS; "
+        "WAITING is WAITING_ON_CUSTOMER, and SUBMITTED a ticket that comes back to that state. A contact's token hears of those "
+        "that are shared with it, and nothing of notes, assignments, snoozes and tags.",
+    )
+    async def ticket_changed(
+        self, info: Info, filter: TicketStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
+    ) -> AsyncGenerator[TicketNotification, None]:
+        """Changes of tickets."""
+        async for item in streams.ticket_changed(info.context, filter, after):
             yield item
