@@ -3,8 +3,8 @@
 import itertools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -72,7 +72,8 @@ class FileImport(ABC):
 
     async def run(self, report: Callable[[Progress], None]) -> Progress:
         """Import every row that can be; `report` is told after each group."""
-        self.rejected_path.unlink(missing_ok=True)
+        with self._rejecting():
+            self.rejected_path.unlink(missing_ok=True)
         self._read_before(report)
         self.progress = Progress("importing", 0, self.progress.total)
         try:
@@ -110,8 +111,6 @@ class FileImport(ABC):
             self.progress.count(outcome)
 
     def _reject(self, row: Row, problem: UserProblem) -> None:
-        if self._rejected is None:
-            self._rejected = self.rejected_path.open("wb")
         told = {
             "line": row.line,
             "reason": problem.message,
@@ -119,8 +118,18 @@ class FileImport(ABC):
             "path": list(problem.path),
             "row": row.values,
         }
-        self._rejected.write(json.dumps(told, ensure_ascii=True, default=str).encode() + b"\n")
+        with self._rejecting():
+            self._rejected = self._rejected or self.rejected_path.open("wb")
+            self._rejected.write(json.dumps(told, ensure_ascii=True, default=str).encode() + b"\n")
         self.progress.rejected += 1
+
+    @contextmanager
+    def _rejecting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            message = f"{self.rejected_path} cannot be written ({error.strerror}): rejected rows go there, so mend that and run this again."
+            raise StartupError(message) from error
 
 
 class ContactImport(FileImport):

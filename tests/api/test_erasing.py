@@ -135,7 +135,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         assert fields_with(after, MARK) == set()
         assert fields_with(after, *marks) <= {f"{name}.{field}" for name, (_, stay) in table.items() for field in stay}
         assert {row["kind"] for row in after["changes"] if row.get("contact_id") == ada} == {"DELETED"}
-        assert len(after["erasures"]) == 3
+        assert len(after["erasures"]) == 5  # externalId, e-mail, anonymous id, and two ids
         assert after["deletions"] == []
         assert [row["external_id"] for row in after["contacts"]] == ["bob"]
         expected = {"name": "did", "count": 1, "contactCount": 1}
