@@ -100,6 +100,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.segment_lag = Gauge(
+            "gateway_segment_lag_seconds",
+            "How late the newest change reached the segments.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.queue_drops = Counter(
             "gateway_slow_subscribers", "Subscribers that were closed as too slow.", registry=registry
         )

@@ -16,15 +16,19 @@ from gateway.domain.ids import Minter
 from gateway.domain.tokens import TokenSigner
 from gateway.errors import StartupError
 from gateway.observability import Metrics
+from gateway.services.acts import ActService
 from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.memberships import MembershipKeeper
 from gateway.services.merges import MergeService
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.segments import SegmentService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
 from gateway.services.timers import TimerService
@@ -53,6 +57,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    memberships: MembershipKeeper
     contact_batches: ContactBatches
     signer: TokenSigner
     clock: Clock
@@ -113,10 +118,10 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-up, erasures and timers of that gateway under way, for as
+    """The bus and (unless other processes do that) the roll-ups, erasures and timers of that gateway under way, for as
     long as the context is open."""
     services = runtime.services
-    background = (runtime.definitions, services.erasures, services.timers) if rolls_up else ()
+    background = (runtime.definitions, runtime.memberships, services.erasures, services.timers) if rolls_up else ()
     async with AsyncExitStack() as stack:
         for work in (services.bus, *background):
             await stack.enter_async_context(under_way(work.run()))
@@ -145,6 +150,8 @@ def assemble(
     events = EventService(store, settings, clock, minter, metrics)
     contacts = ContactService(store, settings, clock, minter, events.turn)
     people = PeopleService(store, clock, minter)
+    acts = ActService(store, clock, minter, events.turn)
+    conversations = ConversationService(store, settings, clock, minter, acts, people)
     services = Services(
         settings=settings,
         clock=clock,
@@ -154,10 +161,12 @@ def assemble(
         tags=TagService(store, clock, minter, events.turn),
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
-        timers=TimerService(store, clock, {}),
+        timers=TimerService(store, clock, conversations.handlers),
+        conversations=conversations,
         people=people,
         ticket_types=TicketTypeService(store, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),
+        segments=SegmentService(store, clock, minter),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,
@@ -165,7 +174,9 @@ def assemble(
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
     batches = ContactBatches(store, clock, minter, contacts, events)
-    return Runtime(database, services, WorkspaceService(store, clock, minter), roll_up, batches, signer, clock)
+    keeper = MembershipKeeper(store, clock, minter, metrics)
+    workspaces = WorkspaceService(store, clock, minter)
+    return Runtime(database, services, workspaces, roll_up, keeper, batches, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

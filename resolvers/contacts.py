@@ -22,6 +22,7 @@ from resolvers.events import EventFilter, check_names
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import sent
 from resolvers.scalars import JSONObject
+from resolvers.segments import check_named
 from resolvers.totals import counted
 
 MAX_SUMMARY_NAMES = 100
@@ -97,7 +98,9 @@ async def contacts(
     order = ContactOrder()
     if sorted_by:
         order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
-    search = ContactSearch(context.store, check_filter(wanted), order, context.services.clock())
+    condition = check_filter(wanted)
+    await check_named(context, condition)
+    search = ContactSearch(context.store, condition, order, context.services.clock())
     found = await search.page(asked)
     return counted(connection(found.rows, asked, order.position, found.reached), search.count)
 
@@ -149,7 +152,7 @@ async def events(
             *(_searched(searches[parent["_id"]], asked, parent) for parent in parents)
         )
     else:
-        found = await _pages(parents, asked, read, _id)
+        found = await pages_of_parents(parents, asked, read, _id)
     return [
         one if isinstance(one, BadRequestError) else counted(one, searches[parent["_id"]].count)
         for parent, one in zip(parents, found, strict=True)
@@ -181,7 +184,7 @@ async def event_summaries(
             return await context.store.summaries.pages_of_contacts(ids, of_all)
         return await _named_summaries(context, ids, sorted(set(names)), of_all)
 
-    return await _pages(parents, asked, read, lambda row: str(row["name"]))
+    return await pages_of_parents(parents, asked, read, lambda row: str(row["name"]))
 
 
 async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[Document | None]:
@@ -204,8 +207,16 @@ def _timeline(wanted: Document, context: Context) -> TimeRange:
     return TimeRange(now - timedelta(days=context.services.settings.timeline_days), now + _AHEAD)
 
 
-async def _pages(parents: Sequence[Document], asked: Any, read: Any, position: Any) -> list[Any]:
-    """One connection per parent from one read; a cursor that is not this parent's fails for this parent alone."""
+async def pages_of_parents(
+    parents: Sequence[Document], asked: Any, read: Any, position: Any, shown: Any = None
+) -> list[Any]:
+    """One connection per parent from one read; a cursor that is not this parent's fails for this parent alone.
+
+    `shown(parent, page, rows)`: makes a connection, where all that was read is not shown."""
+
+    def connected(parent: Document, of_parent: Page, found: list[Document]) -> Document:
+        return connection(found, of_parent, position)
+
     pages: list[Page | BadRequestError] = []
     for parent in parents:
         try:
@@ -214,8 +225,9 @@ async def _pages(parents: Sequence[Document], asked: Any, read: Any, position: A
             pages.append(error)
     good = {parent["_id"]: found for parent, found in zip(parents, pages, strict=True) if isinstance(found, Page)}
     rows = await read(list(good), next(iter(good.values()))) if good else {}
+    make = shown or connected
     return [
-        connection(rows.get(parent["_id"], []), found, position) if isinstance(found, Page) else found
+        make(parent, found, rows.get(parent["_id"], [])) if isinstance(found, Page) else found
         for parent, found in zip(parents, pages, strict=True)
     ]
 

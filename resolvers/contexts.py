@@ -13,11 +13,13 @@ from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
+from gateway.services.conversations import ConversationService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
+from gateway.services.segments import SegmentService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
 from gateway.services.timers import TimerService
@@ -45,8 +47,10 @@ class Services:
     merges: MergeService
     erasures: ErasureService
     timers: TimerService
+    conversations: ConversationService
     people: PeopleService
     ticket_types: TicketTypeService
+    segments: SegmentService
     tokens: TokenService
     bus: Bus
     rate_limits: RateLimits

@@ -130,7 +130,7 @@ async def events(context: Context, filter_: EventFilter | None, arguments: PageA
         times,
         now,
         names=names,
-        contact_ids=await _contact_ids(context, wanted.get("contact_id")),
+        contact_ids=await contact_ids(context, wanted.get("contact_id")),
         metadata=check_metadata_filter(wanted.get("metadata"), "filter.metadata"),
         before_sign_up=wanted.get("before_sign_up", False),
     )
@@ -262,8 +262,8 @@ async def _summaries_of_survivors(context: Context, events: Sequence[Document]) 
     return {before: found[id_] for before, id_ in now.items() if id_ in found}
 
 
-async def _contact_ids(context: Context, asked: str | None) -> list[str] | None:
-    """What events may name the contact of that id by; None where none is asked for."""
+async def contact_ids(context: Context, asked: str | None) -> list[str] | None:
+    """What events and conversations may name the contact of that id by; None where none is asked for."""
     if asked is None:
         return None
     contact = (await context.store.contacts.of_ids([asked])).get(asked)

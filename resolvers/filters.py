@@ -77,3 +77,6 @@ class ContactFilter:
         default=strawberry.UNSET, description="For several of them use `and`."
     )
     event: EventCondition | None = strawberry.UNSET
+    segment: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET, description="It is a member of that segment."
+    )

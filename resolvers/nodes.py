@@ -23,7 +23,10 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         (Prefix.DEFINITION, store.definitions),
         (Prefix.ADMIN, store.admins),
         (Prefix.TEAM, store.teams),
+        (Prefix.CONVERSATION, store.conversations),
+        (Prefix.CONVERSATION_PART, store.conversation_parts),
         (Prefix.TICKET_TYPE, store.ticket_types),
+        (Prefix.SEGMENT, store.segments),
     ):
         found |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
     found |= await store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.CONTACT])

@@ -11,6 +11,8 @@ from gateway.bus.notices import Notice, Position
 from gateway.domain.conditions import check_metadata_filter, has_metadata
 from gateway.domain.contacts import Document
 from gateway.domain.merges import ids_of
+from gateway.domain.segments import ENTERED, LEFT
+from gateway.errors import ForbiddenError
 from gateway.store.changes import Changes
 from gateway.store.events import Events
 from resolvers.contexts import Context
@@ -34,6 +36,8 @@ class ContactChange(StrEnum):
     UPDATED = "UPDATED"
     MERGED = "MERGED"
     DELETED = "DELETED"
+    ENTERED_SEGMENT = "ENTERED_SEGMENT"
+    LEFT_SEGMENT = "LEFT_SEGMENT"
     CHECKPOINT = "CHECKPOINT"
 
 
@@ -53,6 +57,10 @@ class ContactStreamFilter:
     """Conditions on changes of contacts."""
 
     contact_id: strawberry.ID | None = strawberry.UNSET
+    segment_id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Who enters or leaves that segment, and members whom another contact takes over (MERGED).",
+    )
     kind: list[ContactChange] | None = strawberry.UNSET
 
 
@@ -94,7 +102,10 @@ async def contact_changed(
     """A notification per change of a contact that is wanted."""
     asked = sent(filter_) or {}
     kinds = None if asked.get("kind") is None else frozenset(asked["kind"])
-    followed = await _followed(context, asked.get("contact_id"))
+    followed, segment_id = await _followed(context, asked.get("contact_id")), asked.get("segment_id")
+    own = context.principal.contact_id is not None
+    if own and segment_id is not None:
+        raise ForbiddenError("A contact's token may not hear of segments: leave out 'segmentId'.")
 
     def wanted(notice: Notice) -> bool:
         row = notice.document
@@ -104,14 +115,16 @@ async def contact_changed(
             and row["subject"] == "contact"
             and (kinds is None or row["kind"] in kinds)
             and (followed is None or row["contact_id"] in followed)
+            and not (own and row["kind"] in (ENTERED, LEFT))
+            and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
         )
 
     def told(notice: Notice) -> Document:
         row = notice.document
-        told = {"contact_id": row["contact_id"], "merged_id": row.get("merged_id")}
-        return {"kind": row["kind"], "matches": True, **told}
+        told = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
+        return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **told}
 
-    nothing = {"matches": False, "contact_id": None, "merged_id": None}
+    nothing = {"matches": False, "contact_id": None, "merged_id": None, "segment_id": None}
     async with aclosing(_payloads(context, wanted, told, after, nothing)) as payloads:
         async for payload in payloads:
             yield payload

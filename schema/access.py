@@ -31,9 +31,11 @@ class Access:
 READ = Access()
 TRACK = Access(scopes=[Scope.TRACK])
 ADMIN = Access(scopes=[Scope.ADMIN])
+SUPPORT = Access(scopes=[Scope.SUPPORT])
 # What a contact's token does too, as that contact and for it alone.
 READ_OWN = Access(contact_token=True)
 TRACK_OWN = Access(scopes=[Scope.TRACK, Scope.BROWSER], contact_token=True)
+SUPPORT_OWN = Access(scopes=[Scope.SUPPORT], contact_token=True)
 # Whatever one may do, one may ask who one is.
 ANY = Access(scopes=list(Scope), contact_token=True)
 

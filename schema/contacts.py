@@ -1,14 +1,15 @@
 """Contacts: people known, leads, and anonymous visitors."""
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.contacts import ContactRole, display_name
-from resolvers import contacts
+from resolvers import contacts, conversations, segments
 from resolvers.contacts import ContactKey, UpsertContactInput
+from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import EventFilter, contact_of
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
@@ -16,11 +17,16 @@ from resolvers.scalars import JSONObject, SafeInt
 from schema.access import READ, READ_OWN, TRACK
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
+from schema.conversations import Conversation
 from schema.events import Event, EventSummary
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
+if TYPE_CHECKING:
+    from schema.segments import Segment
+
 SHOWN_ANONYMOUS_IDS = 100
+LazySegment = Annotated["Segment", strawberry.lazy("schema.segments")]
 
 
 @strawberry.type(description="Where a contact is.")
@@ -82,6 +88,24 @@ class Contact(Node, Author):
         arguments = (page_arguments(first, after, last, before), filter)
         return await info.context.load(contacts.events, parent, arguments)
 
+    @strawberry.field(
+        description="The newest first unless another order is asked for. Filtered or sorted, the newest 500 of each contact are "
+        "looked at, of one contact 10,000."
+    )
+    async def conversations(
+        parent: Parent[Any],  # noqa: N805
+        info: Info,
+        filter: ConversationFilter | None = strawberry.UNSET,
+        sort: ConversationSort | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> CountedConnection[Conversation] | None:
+        """The contact's conversations."""
+        arguments = (page_arguments(first, after, last, before), filter, sort)
+        return await info.context.load(conversations.of_contacts, parent, arguments)
+
     @strawberry.field(description="By name: all of them, or of those names (at most 100). Kept for ever.")
     async def event_summaries(
         parent: Parent[Any],  # noqa: N805
@@ -103,6 +127,11 @@ class Contact(Node, Author):
     async def event_summary(parent: Parent[Any], info: Info, name: str) -> EventSummary | None:  # noqa: N805
         """The contact's summary of one name."""
         return await info.context.load(contacts.event_summary, parent, name)
+
+    @strawberry.field(directives=[READ], description="The segments that it is in, the oldest first.")
+    async def segments(parent: Parent[Any], info: Info) -> Optional[list[LazySegment]]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+        """The contact's segments."""
+        return await info.context.load(segments.of_contacts, parent)
 
 
 @strawberry.type(description="How often a contact did something.")

@@ -13,8 +13,9 @@ _COMPOSED = frozenset({"and", "or", "not"})
 
 def count_conditions(node: FieldNode, variables: Mapping[str, Any]) -> int:
     """How many conditions the field's filter has, counted until they are too many; BadRequestError where it nests too deep."""
-    given = next((argument.value for argument in node.arguments or () if argument.name.value == "filter"), None)
-    total, waiting = 0, [(1, _meant(given, variables))]
+    arguments = {argument.name.value: _meant(argument.value, variables) for argument in node.arguments or ()}
+    given = arguments.get("filter", _members(arguments.get("input"), variables).get("filter"))
+    total, waiting = 0, [(1, given)]
     while waiting and total <= MAX_CONDITIONS:
         level, asked = waiting.pop()
         if level > MAX_DEPTH:

@@ -12,10 +12,13 @@ TYPES_BY_PREFIX = {
     Prefix.SUMMARY: "EventSummary",
     Prefix.DEFINITION: "EventDefinition",
     Prefix.WORKSPACE: "Workspace",
+    Prefix.SEGMENT: "Segment",
     Prefix.KEY: "Viewer",
     Prefix.BEARER: "Viewer",
     Prefix.ADMIN: "Admin",
     Prefix.TEAM: "Team",
+    Prefix.CONVERSATION: "Conversation",
+    Prefix.CONVERSATION_PART: "ConversationPart",
     Prefix.TICKET_TYPE: "TicketType",
 }
 

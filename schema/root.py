@@ -10,12 +10,16 @@ from strawberry.tools import merge_types
 
 from resolvers.scalars import SCALARS
 from schema.access import enforce
+from schema.authors import Automation
 from schema.contacts import ContactMutation, ContactQuery
+from schema.conversation_acts import ConversationMutation
+from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
+from schema.segments import SegmentMutation, SegmentQuery
 from schema.streams import StreamQuery, Subscription
 from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
 from schema.tokens import TokenMutation
@@ -54,14 +58,34 @@ def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
         query=merge_types(
-            "Query", (NodeQuery, StreamQuery, ContactQuery, EventQuery, DefinitionQuery, PeopleQuery, TicketTypeQuery)
+            "Query",
+            (
+                NodeQuery,
+                StreamQuery,
+                ContactQuery,
+                EventQuery,
+                DefinitionQuery,
+                SegmentQuery,
+                PeopleQuery,
+                TicketTypeQuery,
+                ConversationQuery,
+            ),
         ),
         mutation=merge_types(
             "Mutation",
-            (EventMutation, ContactMutation, IdentityMutation, TokenMutation, PeopleMutation, TicketTypeMutation),
+            (
+                EventMutation,
+                ContactMutation,
+                IdentityMutation,
+                SegmentMutation,
+                TokenMutation,
+                PeopleMutation,
+                TicketTypeMutation,
+                ConversationMutation,
+            ),
         ),
         subscription=Subscription,
-        types=[*METADATA_TYPES, Workspace],
+        types=[*METADATA_TYPES, Workspace, Automation],
         config=StrawberryConfig(
             default_resolver=read_field, scalar_map=SCALARS, disable_field_suggestions=not suggestions
         ),

@@ -6,11 +6,12 @@ from typing import Any
 import strawberry
 from strawberry import Info, Parent
 
-from resolvers import events, streams
+from resolvers import events, segments, streams
 from resolvers.streams import ContactChange, ContactStreamFilter, EventChange, EventStreamFilter
-from schema.access import READ_OWN
+from schema.access import READ, READ_OWN
 from schema.contacts import Contact
 from schema.events import Event, EventSummary
+from schema.segments import Segment
 
 
 @strawberry.type
@@ -44,6 +45,14 @@ class ContactNotification:
         """The contact."""
         return await info.context.load(streams.changed_contact, parent)
 
+    @strawberry.field(
+        directives=[READ],
+        description="Of an ENTERED_SEGMENT or LEFT_SEGMENT: which one; null once it is deleted.",
+    )
+    async def segment(parent: Parent[Any], info: Info) -> Segment | None:  # noqa: N805
+        """The segment that the contact entered or left."""
+        return await info.context.load(segments.of_notification, parent)
+
 
 @strawberry.type
 class StreamQuery:
@@ -72,7 +81,7 @@ class Subscription:
 
     @strawberry.subscription(
         directives=[READ_OWN],
-        description="Contacts that are created or change, in order; a new lastSeenAt alone is no change.",
+        description="Contacts that are created or change, enter or leave segments, in order; a new lastSeenAt alone is no change.",
     )
     async def contact_changed(
         self, info: Info, filter: ContactStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET

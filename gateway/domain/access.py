@@ -44,6 +44,11 @@ class Principal:
         return contact_id == self.contact_id or contact_id in self.merged_ids
 
     @property
+    def own_ids(self) -> list[str]:
+        """What rows may call the contact whose token it is."""
+        return sorted({*self.merged_ids, *(() if self.contact_id is None else (self.contact_id,))})
+
+    @property
     def publishable(self) -> bool:
         """Whether it tracks by BROWSER alone: such a key stands in a page, so that anybody may hold it."""
         return Scope.BROWSER in self.scopes and Scope.TRACK not in self.scopes

@@ -1,7 +1,8 @@
 """Comparisons: what filters ask of one text, number, time or attribute, and whether a value is so."""
 
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,12 @@ from gateway.errors import UserProblem
 
 Asked = Mapping[str, Any]
 _MILLISECOND = timedelta(milliseconds=1)
+_RELATIVE = {
+    "more_than_days_ago": timedelta(days=1),
+    "less_than_days_ago": timedelta(days=1),
+    "more_than_minutes_ago": timedelta(minutes=1),
+    "less_than_minutes_ago": timedelta(minutes=1),
+}
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,
     "gt": operator.gt,
@@ -73,12 +80,54 @@ def time_bounds(asked: Asked, now: datetime) -> TimeRange:
     return time_range(asked, now)
 
 
+def bounds_ahead(asked: Asked, now: datetime) -> TimeRange:
+    """The range that holds every time of an event that a TimeFilter lets through now or at any later moment."""
+    found = time_range({name: value for name, value in asked.items() if name not in _RELATIVE}, now)
+    for name, value in asked.items():
+        if name.startswith("less_than"):
+            found = found.within(time_range({name: value}, now))
+        elif name == "exactly_days_ago":
+            found = found.within(TimeRange(start=time_range({name: value}, now).start))
+    return found
+
+
+def flips(asked: Asked, at: datetime | None) -> Iterator[datetime]:
+    """The moments, past and future, at which a TimeFilter begins or ends to let a time through, or just after them."""
+    if at is None:
+        return
+    for name, value in asked.items():
+        unit = _RELATIVE.get(name)
+        with suppress(OverflowError):
+            if unit is not None:
+                yield at + value * unit + _MILLISECOND
+            elif name == "exactly_days_ago":
+                day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+                yield day + timedelta(days=value)
+                yield day + timedelta(days=value + 1)
+
+
+def is_timely(asked: Asked) -> bool:
+    """Whether what a TimeFilter lets through changes with time."""
+    return any(name in _RELATIVE or name == "exactly_days_ago" for name in asked)
+
+
 @dataclass(frozen=True, slots=True)
 class AttributeTest:
     """An AttributeFilter: the value of one key is of that type and so; without a type, the key is there."""
 
     key: str
     asked: Asked
+
+    @property
+    def is_timely(self) -> bool:
+        """Whether time alone may change whether it is so."""
+        return is_timely(self.asked.get("time", {}))
+
+    def flips(self, values: Mapping[str, Any], entries: Sequence[Entry] | None) -> Iterator[datetime]:
+        """The moments at which time alone may change whether it is so."""
+        if self.is_timely:
+            entry = _entry(self.key, values.get(self.key), entries)
+            yield from flips(self.asked["time"], entry.get("date"))
 
     def holds(self, values: Mapping[str, Any], entries: Sequence[Entry] | None, now: datetime) -> bool:
         """Whether it is so. `values`: as sent; `entries`: their types, if they were stored."""

@@ -8,6 +8,9 @@ from typing import Any
 from gateway.domain.comparisons import (
     Asked,
     AttributeTest,
+    bounds_ahead,
+    flips,
+    is_timely,
     lowered,
     number_matches,
     texts_match,
@@ -35,22 +38,24 @@ TIME_FIELDS = frozenset({"created_at", "signed_up_at", "last_seen_at"})
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How often something was done, and when first and last."""
+    """How often something was done, and when first and last; `until`: when another one may count, or one no longer."""
 
     count: int = 0
     first_at: datetime | None = None
     last_at: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of a contact: its document, its summaries by name (None: not read yet), and the tallies of
-    conditions that count events themselves, as far as those were read."""
+    """What is known of a contact: its document, its summaries by name (None: not read yet), the tallies of conditions
+    that count events themselves, and whether it is in a segment, by the segment's id, as far as those were read."""
 
     contact: Document
     now: datetime
     summaries: Mapping[str, Document] | None = None
     tallies: dict["EventCondition", Tally] = field(default_factory=dict)
+    segments: dict[str, bool] = field(default_factory=dict)
 
 
 class Condition:
@@ -60,9 +65,17 @@ class Condition:
         """Whether it holds."""
         raise NotImplementedError
 
+    def leaves(self) -> Iterator["Condition"]:
+        """Every condition within that has no parts."""
+        yield self
+
     def events(self) -> Iterator["EventCondition"]:
         """Every condition on events within."""
-        yield from ()
+        return (leaf for leaf in self.leaves() if isinstance(leaf, EventCondition))
+
+    def segments(self) -> frozenset[str]:
+        """The segments whose members it must know."""
+        return frozenset(leaf.segment_id for leaf in self.leaves() if isinstance(leaf, SegmentCondition))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,10 +88,10 @@ class AllOf(Condition):
         """Whether every part holds."""
         return _all(part.holds(facts) for part in self.parts)
 
-    def events(self) -> Iterator["EventCondition"]:
+    def leaves(self) -> Iterator[Condition]:
         """Those of its parts."""
         for part in self.parts:
-            yield from part.events()
+            yield from part.leaves()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,10 +104,10 @@ class AnyOf(Condition):
         """Whether a part holds."""
         return _not(_all(_not(part.holds(facts)) for part in self.parts))
 
-    def events(self) -> Iterator["EventCondition"]:
+    def leaves(self) -> Iterator[Condition]:
         """Those of its parts."""
         for part in self.parts:
-            yield from part.events()
+            yield from part.leaves()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,9 +120,9 @@ class Negation(Condition):
         """Whether its part does not."""
         return _not(self.part.holds(facts))
 
-    def events(self) -> Iterator["EventCondition"]:
+    def leaves(self) -> Iterator[Condition]:
         """Those of its part."""
-        yield from self.part.events()
+        yield from self.part.leaves()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,6 +160,11 @@ class TimeCondition(Condition):
     def holds(self, facts: Facts) -> bool:
         """Whether it is."""
         return time_matches(self.asked, facts.contact.get(self.name), facts.now)
+
+    @property
+    def is_timely(self) -> bool:
+        """Whether time alone may change whether it is."""
+        return is_timely(self.asked)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +216,7 @@ class EventCondition(Condition):
 
     def holds(self, facts: Facts) -> bool | None:
         """Whether it holds."""
-        tally = self._tally(facts)
+        tally = self.tally(facts)
         if tally is None:
             return None
         if not self._is_so(tally, facts.now):
@@ -208,20 +226,39 @@ class EventCondition(Condition):
         other = (facts.summaries or {}).get(self.not_followed_by)
         return other is None or other["last_at"] < tally.last_at
 
-    def events(self) -> Iterator["EventCondition"]:
-        """Itself."""
-        yield self
+    def bounds(self, now: datetime, *, ahead: bool = False) -> TimeRange:
+        """The range outside which it counts no event now; `ahead`: nor later."""
+        return (bounds_ahead if ahead else time_bounds)(self.within or {}, now)
 
-    def bounds(self, now: datetime) -> TimeRange:
-        """The range outside which it counts no event."""
-        return time_bounds(self.within or {}, now)
-
-    def tally_of(self, events: Sequence[Document], contact: Mapping[str, Any], now: datetime) -> Tally:
-        """The tally of those of a contact's events of this name that it counts."""
+    def tally_of(
+        self, events: Sequence[Document], contact: Mapping[str, Any], now: datetime, *, ahead: bool = False
+    ) -> Tally:
+        """The tally of those of a contact's events of this name that it counts; `ahead`: and until when it is so."""
         times = [row["occurred_at"] for row in events if self._counts(row, contact, now)]
-        return Tally(len(times), min(times), max(times)) if times else Tally()
+        coming = (at for row in events for at in self._flips(row) if at > now) if ahead else iter(())
+        until = min(coming, default=None)
+        return Tally(len(times), min(times), max(times), until) if times else Tally(until=until)
 
-    def _tally(self, facts: Facts) -> Tally | None:
+    def flips(self, tally: Tally) -> Iterator[datetime]:
+        """The moments at which time alone may change whether it holds."""
+        yield from flips(self.first or {}, tally.first_at)
+        yield from flips(self.last or {}, tally.last_at)
+        if tally.until is not None:
+            yield tally.until
+
+    @property
+    def is_timely(self) -> bool:
+        """Whether time alone may change whether it holds."""
+        asked = (self.first, self.last, self.within)
+        return any(is_timely(one or {}) for one in asked) or any(test.is_timely for test in self.metadata)
+
+    def _flips(self, row: Document) -> Iterator[datetime]:
+        yield from flips(self.within or {}, row["occurred_at"])
+        for test in self.metadata:
+            yield from test.flips(row["metadata_json"], row["metadata"])
+
+    def tally(self, facts: Facts) -> Tally | None:
+        """What it counts of a contact, as far as that is known."""
         if facts.summaries is None:
             return None
         summary = facts.summaries.get(self.name)
@@ -248,6 +285,17 @@ class EventCondition(Condition):
             and (not self.before_sign_up or was_before_sign_up(row, contact))
             and has_metadata(row, self.metadata, now)
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentCondition(Condition):
+    """The contact is in that segment."""
+
+    segment_id: str
+
+    def holds(self, facts: Facts) -> bool | None:
+        """Whether it is, as far as is known."""
+        return facts.segments.get(self.segment_id)
 
 
 def was_before_sign_up(event: Mapping[str, Any], contact: Mapping[str, Any]) -> bool:
@@ -281,7 +329,7 @@ class _Reader:
     def condition(self, sent: Mapping[str, Any], path: str, depth: int) -> Condition:
         if depth > MAX_DEPTH:
             raise BadRequestError(f"{path} lies deeper than the {MAX_DEPTH} levels that are allowed: flatten it.")
-        parts = [self._member(name, value, f"{path}.{_public(name)}", depth) for name, value in sent.items()]
+        parts = [self._member(name, value, f"{path}.{public_name(name)}", depth) for name, value in sent.items()]
         return parts[0] if len(parts) == 1 else AllOf(parts)
 
     def attributes(self, sent: Sequence[Mapping[str, Any]], path: str) -> list[AttributeTest]:
@@ -298,6 +346,9 @@ class _Reader:
                 return self._event(value, path)
             case "custom_attribute":
                 return AttributeCondition(self._attribute(value, path))
+            case "segment":
+                self._count(path)
+                return SegmentCondition(value)
             case _:
                 return self._field(name, value, path)
 
@@ -316,7 +367,7 @@ class _Reader:
         excluded = [name for name in ("count", "first", "last", "not_followed_by") if name in sent]
         if found.never and excluded:
             raise BadRequestError(
-                f"{path}.never excludes {_public(excluded[0])}: of what never was there is no count, no time and no follower."
+                f"{path}.never excludes {public_name(excluded[0])}: of what never was there is no count, no time and no follower."
             )
         return found
 
@@ -339,7 +390,8 @@ def _texts(asked: Asked, path: str) -> Asked:
     return lowered(asked)
 
 
-def _public(name: str) -> str:
+def public_name(name: str) -> str:
+    """The name in the API of a field that we call by that name in snake_case."""
     first, *others = name.split("_")
     return first + "".join(other.capitalize() for other in others)
 

@@ -197,6 +197,17 @@ def journal_entry(change_id: str, draft: Draft, now: datetime) -> Document:
     }
 
 
+def journal_line(change_id: str, draft: Draft, now: datetime) -> Document | None:
+    """The line of the journal that tells this change; of a new `last_seen_at` alone one that segments, and nobody else,
+    hear. None: there is nothing to tell."""
+    if worth_telling(draft):
+        return journal_entry(change_id, draft, now)
+    if "last_seen_at" not in draft.changed():
+        return None
+    ids = {"_id": change_id, "workspace_id": draft.document["workspace_id"], "contact_id": draft.id}
+    return {**ids, "subject": "seen", "kind": "SEEN", "at": now}
+
+
 def worth_telling(draft: Draft) -> bool:
     """Whether a change is one of the contact's own: a new `last_seen_at` alone is not."""
     return any(name not in _SILENT for name in draft.changed())

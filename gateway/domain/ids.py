@@ -30,7 +30,11 @@ class Prefix(StrEnum):
     TIMER = "tmr_"
     ADMIN = "adm_"
     TEAM = "tea_"
+    CONVERSATION = "cnv_"
+    CONVERSATION_PART = "prt_"
     TICKET_TYPE = "tty_"
+    SEGMENT = "seg_"
+    SEGMENT_MEMBER = "smb_"
 
 
 class Minter:

@@ -14,6 +14,7 @@ from gateway.domain.conditions import (
     Condition,
     EventCondition,
     RoleCondition,
+    SegmentCondition,
     TextCondition,
     TimeCondition,
 )
@@ -29,9 +30,10 @@ class Width(IntEnum):
     PERSON = 1
     CITY = 2
     TAG = 3
-    EVENT = 4
-    COUNTRY = 5
-    ROLE = 6
+    SEGMENT = 4
+    EVENT = 5
+    COUNTRY = 6
+    ROLE = 7
 
 
 _WIDTHS = {"tag": Width.TAG, "city": Width.CITY, "country": Width.COUNTRY, "role": Width.ROLE}
@@ -39,16 +41,17 @@ _WIDTHS = {"tag": Width.TAG, "city": Width.CITY, "country": Width.COUNTRY, "role
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """Contacts that have one of these terms, or a summary of one of these names."""
+    """Contacts that have one of these terms, or a summary of one of these names, or are in one of these segments."""
 
     width: Width
     terms: frozenset[str] = frozenset()
     events: frozenset[str] = frozenset()
+    segments: frozenset[str] = frozenset()
 
     @property
     def streams(self) -> int:
         """How many places of an index are read."""
-        return len(self.terms) + len(self.events)
+        return len(self.terms) + len(self.events) + len(self.segments)
 
 
 def terms_of(contact: Mapping[str, Any]) -> list[str]:
@@ -97,8 +100,15 @@ def _narrowing(condition: Condition) -> Narrowing | None:
             return _narrowest(condition.parts)
         case AnyOf():
             return _union(condition.parts)
+    return _of_leaf(condition)
+
+
+def _of_leaf(condition: Condition) -> Narrowing | None:
+    match condition:
         case EventCondition() if condition.needs_an_event:
             return Narrowing(Width.EVENT, events=frozenset({condition.name}))
+        case SegmentCondition():
+            return Narrowing(Width.SEGMENT, segments=frozenset({condition.segment_id}))
         case RoleCondition():
             return Narrowing(Width.ROLE, terms=frozenset(term("role", role) for role in condition.roles))
         case TextCondition() if (texts := equal_texts(condition.asked)) is not None:
@@ -121,4 +131,5 @@ def _union(parts: Sequence[Condition]) -> Narrowing | None:
         max((one.width for one in known), default=Width.PERSON),
         frozenset().union(*(one.terms for one in known)),
         frozenset().union(*(one.events for one in known)),
+        frozenset().union(*(one.segments for one in known)),
     )

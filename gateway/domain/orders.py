@@ -1,4 +1,4 @@
-"""Orders of contacts: which comes first, where one lies in a list, and nulls last either way."""
+"""Orders of lists: which row comes first, where one lies in a list, and nulls last either way."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -27,38 +27,48 @@ class ContactSortKey(StrEnum):
     NAME = "NAME"
 
 
-_FIELDS = {
-    ContactSortKey.CREATED_AT: "_id",  # an id encodes when the contact was created
-    ContactSortKey.UPDATED_AT: "updated_at",
-    ContactSortKey.LAST_SEEN_AT: "last_seen_at",
-    ContactSortKey.NAME: "name_lower",
-}
+class ConversationSortKey(StrEnum):
+    """What conversations are sorted by."""
+
+    UPDATED_AT = "UPDATED_AT"
+    CREATED_AT = "CREATED_AT"
+    WAITING_SINCE = "WAITING_SINCE"
+    SLA_DUE_AT = "SLA_DUE_AT"
+
+
+# An id encodes when its row was created.
+_FIELDS = {"CREATED_AT": "_id", "NAME": "name_lower"}
 
 
 @dataclass(frozen=True, slots=True)
-class ContactOrder:
-    """One order; contacts that are equal in it go by their ids, in the same direction."""
+class Order:
+    """One order; rows that are equal in it go by their ids, in the same direction."""
 
-    key: ContactSortKey = ContactSortKey.CREATED_AT
+    key: StrEnum
     descending: bool = True
 
     @property
     def field(self) -> str:
         """The field that it goes by."""
-        return _FIELDS[self.key]
+        return _FIELDS.get(self.key, self.key.lower())
 
     @property
     def by_id(self) -> bool:
         """Whether it is the order of ids."""
-        return self.key is ContactSortKey.CREATED_AT
+        return self.field == "_id"
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether its field is a text, and not a time."""
+        return self.key == ContactSortKey.NAME
 
     @property
     def lowest(self) -> Any:
         """What every value of the field lies above."""
-        return "" if self.key is ContactSortKey.NAME else datetime.min
+        return "" if self.of_texts else datetime.min
 
     def place(self, row: Mapping[str, Any]) -> Place:
-        """Where a contact lies: its value, and its id."""
+        """Where a row lies: its value, and its id."""
         return row.get(self.field), str(row["_id"])
 
     def position(self, row: Mapping[str, Any]) -> str:
@@ -73,7 +83,7 @@ class ContactOrder:
         if position is None or self.by_id:
             return None if position is None else (position, position)
         value, id_ = json.loads(position)
-        return (datetime.fromisoformat(value) if value and self.key is not ContactSortKey.NAME else value), id_
+        return (datetime.fromisoformat(value) if value and not self.of_texts else value), id_
 
     def precedes(self, one: Place, other: Place) -> bool:
         """Whether one comes before the other."""
@@ -84,9 +94,23 @@ class ContactOrder:
         return bool(one[0] > other[0]) == self.descending
 
     def sorted(self, rows: Iterable[dict[str, Any]], *, backward: bool = False) -> list[dict[str, Any]]:
-        """The contacts in this order, or in the opposite one."""
+        """The rows in this order, or in the opposite one."""
 
         def compare(one: dict[str, Any], other: dict[str, Any]) -> int:
             return -1 if self.precedes(self.place(one), self.place(other)) else 1
 
         return sorted(rows, key=cmp_to_key(compare), reverse=backward)
+
+
+@dataclass(frozen=True, slots=True)
+class ContactOrder(Order):
+    """An order of contacts."""
+
+    key: ContactSortKey = ContactSortKey.CREATED_AT
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationOrder(Order):
+    """An order of conversations."""
+
+    key: ConversationSortKey = ConversationSortKey.CREATED_AT

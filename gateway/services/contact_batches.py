@@ -17,7 +17,7 @@ from gateway.domain.contacts import (
     check_ref,
     distinct,
     identity,
-    journal_entry,
+    journal_line,
     new_contact,
     other_ids,
     worth_telling,
@@ -142,10 +142,8 @@ class ContactBatches:
     ) -> None:
         await store.contacts.save(drafts, session, unchanged_since_read=True)
         await self._events.write_summaries(store, names, summaries, now, session)
-        lines = [
-            journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts if worth_telling(draft)
-        ]
-        await store.changes.write(lines, session)
+        lines = [journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts]
+        await store.changes.write([line for line in lines if line is not None], session)
 
     def _plan(self, batch: Sequence[BringContact], directory: Directory, names: NameRoom) -> _Plan:
         plan = _Plan()

@@ -15,7 +15,7 @@ from gateway.domain.contacts import (
     IdentityKind,
     check_ref,
     distinct,
-    journal_entry,
+    journal_line,
     merged_attributes,
     new_contact,
     raised_role,
@@ -105,8 +105,8 @@ class ContactService:
             await store.idempotency_keys.keep(
                 kept, {"contact_id": draft.id, "created": draft.stored is None}, now, session
             )
-        if worth_telling(draft):
-            await store.changes.write([journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
+        if (line := journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
+            await store.changes.write([line], session)
 
     def _updated(self, directory: Directory, ref: ContactRef, sent: Mapping[str, Any], values: Document) -> Draft:
         kind, value = ref.keys()[0]

@@ -10,6 +10,7 @@ from gateway.domain.clocks import Clock
 from gateway.domain.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
 from gateway.domain.erasures import deleted_entry, deleted_line, deletion_of, identities_to_refuse
 from gateway.domain.ids import Minter, Prefix
+from gateway.domain.segments import LEFT, move_line
 from gateway.errors import UnavailableError
 from gateway.services.attempts import until_stored
 from gateway.services.contacts import Turn
@@ -89,11 +90,15 @@ class ErasureService:
         await store.contacts.remove(contact, session)
         summaries = await store.summaries.of_contact(contact["_id"], session)
         await store.summaries.remove([row["_id"] for row in summaries], session)
+        members = await store.members.of_contact(contact["_id"], session)
+        await store.members.remove([row["_id"] for row in members], session)
+        await store.reviews.write({contact["_id"]: None}, session)
         await store.erasures.keep(identities_to_refuse(contact), now, session)
         await store.deletions.insert(deletion, session)
         second = self._minter.mint(Prefix.CHANGE, now)
+        left = [move_line(self._minter.mint(Prefix.CHANGE, now), LEFT, row, now) for row in members]
         lines = [deleted_entry(line_id, contact, now), deleted_line(second, contact, summaries, now)]
-        await store.changes.write(lines, session)
+        await store.changes.write([*left, *lines], session)
 
     async def _erase(self, deletion: Document, seconds: float | None = None) -> bool:
         """Erase what is left of a contact, for so many seconds at most; whether all is done."""

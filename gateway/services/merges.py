@@ -162,7 +162,8 @@ class MergeService:
             await store.summaries.remove([row["_id"] for row in gone], session)
             await store.summaries.replace(merged_summaries(gone, own, joined.survivor.document), session)
             moved = sum(row.get("tracked_count", 0) for row in gone)
-            told = {**merge_entry(line_id, joined, now), "moved_events": moved}
+            segment_ids = await store.members.carry_over(joined.gone["_id"], joined.survivor.id, session)
+            told = {**merge_entry(line_id, joined, now), "moved_events": moved, "segment_ids": segment_ids}
             await store.changes.write([told, merged_line(self._line_id(), joined, gone, now)], session)
 
         await store.database.transaction(write)

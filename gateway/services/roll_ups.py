@@ -7,21 +7,15 @@ snapshot contains of it. Nobody has to stop writing meanwhile.
 """
 
 import asyncio
-import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
-
-import structlog
 
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.domain.definitions import Build, bounded, build_of, with_types
 from gateway.domain.ids import Minter, Prefix
-from gateway.errors import UnavailableError
 from gateway.observability import Metrics
+from gateway.services.stream_readers import RENEW_SECONDS, StreamReader
 from gateway.services.tallies import (
     Batch,
     contained_in,
@@ -32,54 +26,27 @@ from gateway.services.tallies import (
     totals_of,
     value_operations,
 )
-from gateway.store.changes import Changes, mark
+from gateway.store.changes import Changes
 from gateway.store.definitions import EventDefinitions, EventValues
-from gateway.store.driver import HistoryLostError, Inserts, Operation, Session
+from gateway.store.driver import Insert, Inserts, Operation, Session
 from gateway.store.events import Events, EventSummaries
 from gateway.store.stores import Store, WorkspaceStore
 from gateway.store.workspaces import Workspaces
 
-NAME = "definitions"
-_WATCHED = (Events.COLLECTION, EventSummaries.COLLECTION, Changes.COLLECTION)
-_LEASE = timedelta(seconds=6)
-_RENEW_SECONDS = 2.0
-_AGAIN_SECONDS = 1.0
-_IDLE_MILLISECONDS = 250
-_BATCH = 1000
-_BATCH_SECONDS = 0.25
-_MARK_SECONDS = 30.0
+Operations = list[tuple[str, list[Operation]]]
 _ATTEMPTS = 10
 
 
-class DefinitionRollUp:
+class DefinitionRollUp(StreamReader):
     """Keeps the totals of all definitions; `run` in every process: one of them has the lease and works."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, metrics: Metrics) -> None:
-        self._store = store
-        self._clock = clock
-        self._minter = minter
-        self._metrics = metrics
-        self._owner = uuid.uuid4().hex
-        self._token: str | None = None
-        self._pending: list[Document] = []
-        self._writing = asyncio.Lock()  # a renewal within a transaction on the same document would make it fail
-        self._failures: Counter[tuple[str, str | None]] = Counter()
-        self._log = structlog.get_logger("gateway.roll_ups")
+    NAME = "definitions"
+    WATCHED = (Events.COLLECTION, EventSummaries.COLLECTION, Changes.COLLECTION)
 
-    async def run(self) -> None:
-        """Roll up whenever this process has the lease, until cancelled."""
-        try:
-            while True:
-                try:
-                    await self._work()
-                except UnavailableError as error:
-                    self._log.warning("the roll-up broke off and begins again", reason=str(error))
-                except Exception:
-                    self._log.exception("the roll-up failed and begins again")
-                await asyncio.sleep(_AGAIN_SECONDS)
-        finally:
-            with suppress(Exception):
-                await asyncio.shield(self._store.roll_ups.renew(NAME, self._owner, self._clock()))
+    def __init__(self, store: Store, clock: Clock, minter: Minter, metrics: Metrics) -> None:
+        super().__init__(store, clock, minter)
+        self._metrics = metrics
+        self._failures: Counter[tuple[str, str | None]] = Counter()
 
     async def count_anew(self, workspace_ids: Sequence[str]) -> AsyncIterator[str]:
         """Have the definitions of these workspaces counted anew, by whoever has the lease; each workspace once it is done."""
@@ -90,100 +57,45 @@ class DefinitionRollUp:
                 if row is None or row.get("definitions_rebuilt", "") >= request:
                     del waiting[workspace_id]
                     yield workspace_id
-            await asyncio.sleep(_RENEW_SECONDS / 10)
+            await asyncio.sleep(RENEW_SECONDS / 10)
 
     async def _request(self, workspace_id: str) -> str:
         line = rebuild_line(self._minter.mint(Prefix.CHANGE, self._clock()), workspace_id, None, self._clock())
         await self._store.database.insert(Changes.COLLECTION, [line])
         return str(line["_id"])
 
-    async def _work(self) -> None:
-        now = self._clock()
-        state = await self._store.roll_ups.take(NAME, self._owner, now, now + _LEASE)
-        if state is None:
-            return
-        self._token, self._pending = state["token"], state["pending"]
-        keeping = asyncio.create_task(self._keep())
-        try:
-            async with self._opened() as inserts:
-                while not keeping.done():
-                    await self._step(inserts)
-        except HistoryLostError:
-            self._log.warning("the roll-up lost its place in the stream: everything is counted anew")
-            await self._store.roll_ups.save(NAME, self._owner, self._token, new_token=None, pending=[])
-        finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Inserts]:
-        """The stream from the position on; where there is none, from now on, with all workspaces to be counted."""
-        watch = self._store.database.watch(_WATCHED, self._token, idle_milliseconds=_IDLE_MILLISECONDS)
-        async with watch as inserts:
-            if self._token is None:
-                await inserts.next()  # only now the stream is open, with every driver
-                batch = await self._until_mark(inserts)
-                pending = [job(row["_id"]) for row in await self._store.workspaces.all()]
-                await self._save(batch.position, pending + jobs_of(batch), [])
-            yield inserts
-
-    async def _keep(self) -> None:
-        """Renew the lease until it is lost, however long counting anew takes."""
-        held = True
-        with suppress(UnavailableError):
-            while held:
-                await asyncio.sleep(_RENEW_SECONDS)
-                async with self._writing:
-                    held = await self._store.roll_ups.renew(NAME, self._owner, self._clock() + _LEASE)
+    def _everything(self, workspaces: Sequence[Document], since: Sequence[Insert]) -> list[Document]:
+        """Every workspace is counted anew."""
+        return [job(row["_id"]) for row in workspaces] + jobs_of(Batch([*since]))
 
     async def _step(self, inserts: Inserts) -> None:
         if self._pending:
             await self._count_or_give_up(inserts, self._pending[0])
-        elif (batch := await self._next(inserts)).inserts:
-            await self._roll_up(batch, [], self._pending)
+        elif read := await self._next(inserts):
+            await self._roll_up(Batch(read), [], self._pending)
 
     async def _count_or_give_up(self, inserts: Inserts, wanted: Document) -> None:
         """Count anew; what failed again and again is given up, so that it does not stop all other counting."""
         key = (wanted["workspace_id"], wanted["name"])
         if self._failures[key] >= _ATTEMPTS:
             self._log.error("definitions could not be counted anew", workspace_id=key[0], name=key[1])
-            await self._roll_up(await self._until_mark(inserts), [], self._pending[1:])
+            await self._roll_up(Batch(await self._until_mark(inserts)), [], self._pending[1:])
         else:
             self._failures[key] += 1
             await self._count_anew(inserts, wanted)
         del self._failures[key]
-
-    async def _next(self, inserts: Inserts) -> Batch:
-        batch, until = Batch(), time.monotonic() + _BATCH_SECONDS
-        while len(batch.inserts) < _BATCH and time.monotonic() < until:
-            insert = await inserts.next()
-            if insert is None:
-                break
-            batch.inserts.append(insert)
-        return batch
-
-    async def _until_mark(self, inserts: Inserts) -> Batch:
-        line = mark(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
-        await self._store.database.insert(Changes.COLLECTION, [line])
-        batch, until = Batch(), time.monotonic() + _MARK_SECONDS
-        while not batch.inserts or batch.inserts[-1].document["_id"] != line["_id"]:
-            if time.monotonic() > until:
-                raise UnavailableError("the stream does not show what was written")
-            if (insert := await inserts.next()) is not None:
-                batch.inserts.append(insert)
-        return batch
 
     async def _count_anew(self, inserts: Inserts, wanted: Document) -> None:
         """Count one workspace anew, or the values of one name of it."""
         store = self._store.open(wanted["workspace_id"])
         async with self._store.database.snapshot() as session:
             definitions = await store.definitions.all(session)  # the snapshot begins with this
-            batch = await self._until_mark(inserts)
+            batch = Batch(await self._until_mark(inserts))
             batch.only_values = wanted["name"]
             batch.contained = await contained_in(store, batch, session)
             totals = {} if wanted["name"] else await store.summaries.totals(session=session)
             counted = await self._values_anew(store, definitions, wanted, session)
-        operations: list[tuple[str, list[Operation]]] = []
+        operations: Operations = []
         if wanted["name"] is None:
             keys = await store.events.metadata_types()
             operations.append((EventDefinitions.COLLECTION, _set_anew(store, definitions, totals, keys)))
@@ -217,7 +129,7 @@ class DefinitionRollUp:
     async def _roll_up(
         self,
         batch: Batch,
-        operations: list[tuple[str, list[Operation]]],
+        operations: Operations,
         pending: list[Document],
         builds: dict[str, Build | None] | None = None,
     ) -> None:
@@ -225,28 +137,16 @@ class DefinitionRollUp:
         for workspace_id in batch.workspaces:
             anew = builds if builds is not None and self._pending[0]["workspace_id"] == workspace_id else {}
             operations = operations + await _added(self._store.open(workspace_id), batch, anew)
-        await self._save(batch.position, pending + jobs_of(batch), operations)
-        newest = batch.inserts[-1].at[0]
-        self._metrics.roll_up_lag.set(max(0.0, self._clock().timestamp() - newest - 1))
-
-    async def _save(self, token: str, pending: list[Document], operations: list[tuple[str, list[Operation]]]) -> None:
-        database = self._store.database
 
         async def write(session: Session) -> None:
             for collection, several in operations:
-                await database.bulk(collection, several, session)
-            await self._store.roll_ups.save(
-                NAME, self._owner, self._token, new_token=token, pending=pending, session=session
-            )
+                await self._store.database.bulk(collection, several, session)
 
-        async with self._writing:
-            await database.transaction(write)
-        self._token, self._pending = token, pending
+        await self._save(batch.position, pending + jobs_of(batch), write)
+        self._metrics.roll_up_lag.set(self._lag(batch.inserts[-1]))
 
 
-async def _added(
-    store: WorkspaceStore, batch: Batch, builds: dict[str, Build | None]
-) -> list[tuple[str, list[Operation]]]:
+async def _added(store: WorkspaceStore, batch: Batch, builds: dict[str, Build | None]) -> Operations:
     """What a batch adds to one workspace; `builds` hold in the place of those that the definitions name."""
     totals = totals_of(store.workspace_id, batch)
     names = {row["name"] for row in batch.all_of(Events.COLLECTION, store.workspace_id)}

@@ -10,7 +10,8 @@ from gateway.domain.conditions import has_metadata, was_before_sign_up
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
 from gateway.store.driver import Document
-from gateway.store.searches import MAX_CANDIDATES, Collections, Found
+from gateway.store.facts import Collections
+from gateway.store.searches import MAX_CANDIDATES, Found
 
 _BATCH = 1000
 

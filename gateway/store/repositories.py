@@ -47,6 +47,10 @@ class Repository:
     def _shows(self, row: Document, token: Principal) -> bool:
         return self.OWNER is not None and token.owns(row.get(self.OWNER))
 
+    def _parents_of_token(self, parents: Sequence[str], token: Principal) -> Sequence[str]:
+        """Those of the parents whose children a token may be shown."""
+        return [parent for parent in parents if parent == token.contact_id]
+
     async def _page_by_id(
         self,
         filters: Sequence[Mapping[str, Any]],
@@ -106,7 +110,7 @@ class Repository:
         `parent_ids`: an expression for what rows may call their parent, one id or several.
         """
         if self._token is not None:
-            parents = [parent for parent in parents if parent == self._token.contact_id]
+            parents = self._parents_of_token(parents, self._token)
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},

@@ -1,38 +1,21 @@
 """Searches: contacts of whom a condition holds, found by walking candidates and looking at what each one did."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
-from gateway.domain.conditions import AllOf, Condition, EventCondition, Facts
-from gateway.domain.events import summary_id_of
+from gateway.domain.conditions import AllOf, Condition
 from gateway.domain.narrowing import created_within, narrowing, often_done
 from gateway.domain.orders import ContactOrder
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
-from gateway.store.contacts import Contacts
 from gateway.store.driver import Document
-from gateway.store.events import Events, EventSummaries
+from gateway.store.facts import Collections, FactsReader
 from gateway.store.walks import Candidate, CreatedWalk, ListedWalk, OrderedWalk, Walk
 
 MAX_CANDIDATES = 10_000
-MAX_EVENTS = 200_000  # of those looked at one by one for one page
 _BATCH = 1000
 _FEW = 1000  # who did something so often, where they are few, are read as a whole
-_EVENTS_AT_ONCE = 20_000
-_CONTACTS_AT_ONCE = 100  # one lookup each: the embedded servers take about 10 ms for it
-_PER_CONTACT = 100  # what looking at a contact's events costs, counted in events
-_SUMMARIES_AT_ONCE = 5000
-
-
-class Collections(Protocol):
-    """What is searched: the repositories of one workspace."""
-
-    workspace_id: str
-    contacts: Contacts
-    events: Events
-    summaries: EventSummaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +43,7 @@ class ContactSearch:
         self._now = now
         self._times = created_within(condition, now)
         self._narrowing = narrowing(condition)
-        self._events = list(condition.events())
-        self._names = sorted({name for event in self._events for name in event.names})
-        self._events_read = 0
+        self._facts = FactsReader(store, condition, now)
         self._most = most
 
     async def page(self, asked: Page) -> Found:
@@ -89,9 +70,9 @@ class ContactSearch:
         while looked < self._most and not walk.done:
             batch = await walk.next(min(size, self._most - looked))
             judged = 0
-            async for (position, row), holds in self._judged(batch):
+            async for (position, row), facts in self._facts.of(batch):
                 judged, reached = judged + 1, position
-                if holds and row is not None:
+                if row is not None and facts is not None and self._condition.holds(facts):
                     rows.append(row)
                 if len(rows) == wanted:
                     return Found(rows)
@@ -129,6 +110,7 @@ class ContactSearch:
         return CreatedWalk(
             self._store.contacts,
             self._store.summaries,
+            self._store.members,
             self._narrowing,
             self._times,
             self._now,
@@ -148,59 +130,3 @@ class ContactSearch:
             and (before is None or order.precedes(order.place(row), before))
         ]
         return ListedWalk(order.sorted(kept, backward=asked.backward), order)
-
-    async def _judged(self, batch: Sequence[Candidate]) -> AsyncIterator[tuple[Candidate, bool]]:
-        """Each candidate in order, and whether the condition holds; ends early where too many events would be read."""
-        facts = {row["_id"]: Facts(row, self._now) for _, row in batch if row is not None}
-        await self._read_summaries([one for one in facts.values() if self._condition.holds(one) is None])
-        unread = [one for one in facts.values() if self._condition.holds(one) is None]
-        for candidate in batch:
-            known = facts[candidate[1]["_id"]] if candidate[1] is not None else None
-            if unread and known is unread[0]:
-                if self._events_read >= MAX_EVENTS:
-                    return
-                unread = unread[await self._read_events(unread) :]
-            yield candidate, known is not None and bool(self._condition.holds(known))
-
-    async def _read_summaries(self, unknown: Sequence[Facts]) -> None:
-        ids = {
-            summary_id_of(self._store.workspace_id, one.contact["_id"], name): (one, name)
-            for one in unknown
-            for name in self._names
-        }
-        found: dict[str, dict[str, Document]] = {one.contact["_id"]: {} for one in unknown}
-        for start in range(0, len(ids), _SUMMARIES_AT_ONCE):
-            rows = await self._store.summaries.by_ids(list(ids)[start : start + _SUMMARIES_AT_ONCE])
-            for id_, row in rows.items():
-                one, name = ids[id_]
-                found[one.contact["_id"]][name] = row
-        for one in unknown:
-            one.summaries = found[one.contact["_id"]]
-
-    async def _read_events(self, unknown: Sequence[Facts]) -> int:
-        """Read the events of the first of these, and tally them; of how many."""
-        chosen, expected = 0, 0
-        for one in unknown:
-            expected += sum(self._expected(one, event) for event in self._events)
-            if chosen == _CONTACTS_AT_ONCE or (chosen and expected > _EVENTS_AT_ONCE):
-                break
-            chosen += 1
-        for event in self._events:
-            if event.counts_events:
-                await self._tally(event, unknown[:chosen])
-        return chosen
-
-    async def _tally(self, event: EventCondition, of: Sequence[Facts]) -> None:
-        did = [one for one in of if self._expected(one, event)]
-        times = event.bounds(self._now)
-        rows: dict[str, list[Document]] = {}
-        if did and not times.empty:
-            ids = [one.contact["_id"] for one in did]
-            rows = await self._store.events.of_contacts(ids, event.name, times, metadata=bool(event.metadata))
-        self._events_read += _PER_CONTACT * len(did) + sum(map(len, rows.values()))
-        for one in did:
-            one.tallies[event] = event.tally_of(rows.get(one.contact["_id"], []), one.contact, self._now)
-
-    def _expected(self, one: Facts, event: EventCondition) -> int:
-        summary = (one.summaries or {}).get(event.name)
-        return int(summary.get("tracked_count", 0)) if summary is not None and event.counts_events else 0

@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from gateway.domain.access import Principal
+from gateway.domain.acts import Subject
 from gateway.domain.contacts import ContactRef, Document, identity
 from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
+from gateway.store.conversations import ConversationParts, Conversations
 from gateway.store.definitions import EventDefinitions, EventValues
 from gateway.store.driver import Database
 from gateway.store.erasures import Deletions, Erasures, Salts
 from gateway.store.events import Events, EventSummaries
+from gateway.store.histories import Parts, Subjects
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.people import Admins, Teams
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
+from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.ticket_types import TicketTypes
 from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
@@ -32,7 +36,12 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Timers,
     Admins,
     Teams,
+    Conversations,
+    ConversationParts,
     TicketTypes,
+    Segments,
+    SegmentMembers,
+    SegmentReviews,
 )
 
 
@@ -54,7 +63,16 @@ class WorkspaceStore:
         self.timers = Timers(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
+        self.conversations = Conversations(database, workspace_id, token)
+        self.conversation_parts = ConversationParts(database, workspace_id, token)
         self.ticket_types = TicketTypes(database, workspace_id, token)
+        self.segments = Segments(database, workspace_id, token)
+        self.members = SegmentMembers(database, workspace_id, token)
+        self.reviews = SegmentReviews(database, workspace_id, token)
+
+    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+        """Where what is acted on is kept, and where its history is."""
+        return {Subject.CONVERSATION: (self.conversations, self.conversation_parts)}[subject]
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False

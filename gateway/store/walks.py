@@ -1,18 +1,19 @@
 """Walks: candidates of a search, a batch at a time, in the order of the list that is shown."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from gateway.domain.narrowing import Narrowing
-from gateway.domain.orders import ContactOrder, Place
+from gateway.domain.orders import Order, Place
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
 from gateway.store.contacts import Contacts
 from gateway.store.driver import Document
 from gateway.store.events import EventSummaries
+from gateway.store.segments import SegmentMembers
 
 # Where a candidate lies, and its document; None where a summary's contact is no longer there.
 Candidate = tuple[str, Document | None]
@@ -33,6 +34,7 @@ class CreatedWalk:
 
     contacts: Contacts
     summaries: EventSummaries
+    members: SegmentMembers
     narrowing: Narrowing | None
     times: TimeRange
     now: datetime
@@ -62,7 +64,9 @@ class CreatedWalk:
             return []
         terms: Sequence[str | None] = [None] if self.narrowing is None else sorted(self.narrowing.terms)
         names = () if self.narrowing is None else sorted(self.narrowing.events)
+        segments = () if self.narrowing is None else sorted(self.narrowing.segments)
         streams = [self._with_term(term, asked) for term in terms] + [self._who_did(name, asked) for name in names]
+        streams += [self._members(segment_id, asked) for segment_id in segments]
         return [asyncio.ensure_future(stream) for stream in streams]
 
     async def _with_term(self, term: str | None, asked: Page) -> dict[str, Document | None]:
@@ -73,13 +77,24 @@ class CreatedWalk:
         rows = await self.summaries.of_name(name, asked, self.times, self.now)
         return {row["contact_id"]: None for row in rows}
 
+    async def _members(self, segment_id: str, asked: Page) -> dict[str, Document | None]:
+        rows = await self.members.page(segment_id, asked, self.times, self.now)
+        return {row["contact_id"]: None for row in rows}
+
+
+class Ordered(Protocol):
+    """Rows that an index has in that order."""
+
+    async def ordered(self, filter_: Document, sort: Mapping[str, int], limit: int) -> list[Document]:
+        """The first ones of a part of it."""
+
 
 @dataclass(slots=True)
 class OrderedWalk:
-    """Through all contacts by another field: those without it at the end of the list."""
+    """Through all rows by another field: those without it at the end of the list."""
 
-    contacts: Contacts
-    order: ContactOrder
+    rows: Ordered
+    order: Order
     backward: bool
     place: Place | None
     stop: Place | None
@@ -91,7 +106,7 @@ class OrderedWalk:
         sort = {self.order.field: self._sign, "_id": self._sign}
         for part in self._parts():
             if len(found) < size:
-                found += await self.contacts.ordered(part, sort, size - len(found))
+                found += await self.rows.ordered(part, sort, size - len(found))
         kept = [row for row in found if self._lies_before_the_stop(row)]
         self.done = len(kept) < size
         if kept:
@@ -124,10 +139,10 @@ class OrderedWalk:
 
 @dataclass(slots=True)
 class ListedWalk:
-    """Through contacts that were read before."""
+    """Through rows that were read before."""
 
     rows: Sequence[Document]
-    order: ContactOrder
+    order: Order
     done: bool = False
 
     async def next(self, size: int) -> list[Candidate]:

@@ -92,6 +92,19 @@ async def leave_traces(workspace: Any) -> str:
     return str(payload["contact"]["id"])
 
 
+async def join_segments(workspace: Any, contact_id: str) -> None:
+    """Let everybody who did it be in a segment, and this contact be looked at again when its time has come."""
+    filter_ = '{event: {name: "did"}, lastSeenAt: {lessThanDaysAgo: 9}}'
+    await workspace.data(
+        f'mutation {{ saveSegment(input: {{name: "S", filter: {filter_}}}) {{ userErrors {{ code }} }} }}'
+    )
+
+    async def joined() -> bool:
+        return bool(await workspace.store.members.of_contact(contact_id))
+
+    await until(joined)
+
+
 async def until(check: Any) -> None:
     async with asyncio.timeout(30):
         while not await check():
@@ -103,6 +116,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         workspace = await gateway.workspace()
         await workspace.track({"contact": {"externalId": "bob"}, "name": "did", "metadata": {"page": "/home"}})
         ada = await leave_traces(workspace)
+        await join_segments(workspace, ada)
         (contact,) = await workspace.store.contacts._find({"external_id": f"{MARK}-id"})
         marks = (MARK, *(id_.lower() for id_ in contact["contact_ids"]))
 

@@ -15,6 +15,7 @@ READ = frozenset({Scope.READ})
 TRACK = frozenset({Scope.TRACK})
 TRACK_OWN = frozenset({Scope.TRACK, Scope.BROWSER})
 ADMIN = frozenset({Scope.ADMIN})
+SUPPORT = frozenset({Scope.SUPPORT})
 
 
 @pytest.fixture
@@ -35,7 +36,10 @@ class Ids:
     visitor: str
     admin: str
     team: str
+    conversation: str
+    part: str
     ticket_type: str
+    segment: str
 
     @property
     def all(self) -> list[str]:
@@ -48,7 +52,10 @@ class Ids:
             self.workspace,
             self.admin,
             self.team,
+            self.conversation,
+            self.part,
             self.ticket_type,
+            self.segment,
         ]
 
 
@@ -74,7 +81,7 @@ CASES = {
         "query($ids: [ID!]!) { nodes(ids: $ids) { id } }",
         READ,
         lambda ids: {"ids": ids.all},
-        lambda found, _: found == [None] * 9,
+        lambda found, ids: found == [None] * len(ids.all),
     ),
     "Query.eventDefinitions": Case(
         "{ eventDefinitions { nodes { id } } }", READ, lambda ids: {}, lambda found, _: found == {"nodes": []}
@@ -97,6 +104,13 @@ CASES = {
     ),
     "Query.topContacts": Case(
         '{ topContacts(event: "did") { count contact { id } } }', READ, lambda _: {}, lambda found, _: found == []
+    ),
+    "Query.segments": Case("{ segments { id } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Query.segment": Case(
+        "query($id: ID!) { segment(id: $id) { id } }",
+        READ,
+        lambda ids: {"id": ids.segment},
+        lambda found, _: found is None,
     ),
     "Query.event": Case(
         "query($id: ID!) { event(id: $id) { id } }", READ, lambda ids: {"id": ids.event}, lambda found, _: found is None
@@ -199,6 +213,57 @@ CASES = {
         lambda ids: {"a": ids.admin},
         refused,
     ),
+    "Query.conversations": Case(
+        "{ conversations(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
+    "Query.conversation": Case(
+        "query($id: ID!) { conversation(id: $id) { id parts { nodes { id } } } }",
+        READ,
+        lambda ids: {"id": ids.conversation},
+        lambda found, _: found is None,
+    ),
+    "Mutation.createConversation": Case(
+        'mutation($c: ID!) { createConversation(input: {contact: {id: $c}, body: "Hello"}) { conversation { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.replyToConversation": Case(
+        'mutation($id: ID!) { replyToConversation(input: {conversationId: $id, body: "Hello"}) { conversation { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"id": ids.conversation},
+        refused,
+    ),
+    **{
+        f"Mutation.{name}": Case(
+            f"mutation($id: ID!) {{ {name}(input: {{id: $id{more}}}) {{ conversation {{ id }} userErrors {{ code }} }} }}",
+            SUPPORT,
+            lambda ids: {"id": ids.conversation},
+            refused,
+        )
+        for name, more in (
+            ("assignConversation", ", teamId: null"),
+            ("snoozeConversation", ', until: "2030-01-01T00:00:00Z"'),
+            ("closeConversation", ""),
+            ("reopenConversation", ""),
+            ("markConversationRead", ""),
+            ("rateConversation", ", score: 5"),
+            ("updateConversation", ', title: "Changed"'),
+            ("applySla", ', name: "Gold", nextReplyMinutes: 5'),
+        )
+    },
+    "Mutation.saveSegment": Case(
+        'mutation($s: ID!) { saveSegment(input: {id: $s, name: "Changed", filter: {}}) { segment { id } userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
+    "Mutation.deleteSegment": Case(
+        "mutation($s: ID!) { deleteSegment(input: {id: $s}) { deletedId userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"s": ids.segment},
+        refused,
+    ),
     "Mutation.createContactToken": Case(
         "mutation($c: ID!) { createContactToken(input: {contact: {id: $c}}) { token userErrors { code } } }",
         ADMIN,
@@ -254,8 +319,19 @@ async def ids(workspace: Any) -> Ids:
     team = await workspace.data(
         'mutation($a: ID!) { saveTeam(input: {name: "Support", adminIds: [$a]}) { team { id } } }', {"a": admin_id}
     )
+    conversation = await workspace.data(
+        'mutation($c: ID!) { createConversation(input: {contact: {id: $c}, body: "Hello"}) { conversation { id } } }',
+        {"c": found["contact"]["id"]},
+    )
+    conversation_id = conversation["createConversation"]["conversation"]["id"]
+    closed = await workspace.data(
+        "mutation($id: ID!) { closeConversation(input: {id: $id}) { part { id } } }", {"id": conversation_id}
+    )
     ticket_type = await workspace.data(
         'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
+    )
+    saved = await workspace.data(
+        'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
     )
     return Ids(
         found["contact"]["id"],
@@ -267,7 +343,10 @@ async def ids(workspace: Any) -> Ids:
         visitor["contact"]["id"],
         admin_id,
         team["saveTeam"]["team"]["id"],
+        conversation_id,
+        closed["closeConversation"]["part"]["id"],
         ticket_type["saveTicketType"]["ticketType"]["id"],
+        saved["saveSegment"]["segment"]["id"],
     )
 
 
@@ -345,7 +424,10 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Workspace",
         "Admin",
         "Team",
+        "Conversation",
+        "ConversationPart",
         "TicketType",
+        "Segment",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
@@ -375,7 +457,7 @@ async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: 
 async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     await neighbour.track({"contact": {"externalId": "n"}, "name": "did"})
-    for field in ("events", "contacts"):
+    for field in ("events", "contacts", "conversations"):
         cursor = (await workspace.data(f"{{ {field}(first: 1) {{ pageInfo {{ endCursor }} }} }}"))[field]["pageInfo"][
             "endCursor"
         ]

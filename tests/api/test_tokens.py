@@ -33,9 +33,19 @@ READS = {
     "event": "query($event: ID!) { event(id: $event) { id } }",
     "streamCursor": "{ streamCursor }",
     "ticketTypes": "{ ticketTypes { id } }",
+    "conversation": "query($conversation: ID!) { conversation(id: $conversation) { id } }",
+}
+ACTS = {
+    "trackEvent",
+    "trackEvents",
+    "createConversation",
+    "replyToConversation",
+    "markConversationRead",
+    "rateConversation",
 }
 REFUSED = {
     "contacts": "{ contacts(first: 1) { nodes { id } } }",
+    "conversations": "{ conversations(first: 1) { nodes { id } } }",
     "topContacts": '{ topContacts(event: "did") { count } }',
     "events": "{ events(first: 1) { nodes { id } } }",
     "eventDefinitions": "{ eventDefinitions(first: 1) { nodes { id } } }",
@@ -54,6 +64,16 @@ REFUSED = {
     "saveTicketType": 'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }',
     "saveTeam": 'mutation { saveTeam(input: {name: "Support", adminIds: []}) { team { id } } }',
     "createAdminToken": "mutation($id: ID!) { createAdminToken(input: {adminId: $id}) { token } }",
+    "assignConversation": "mutation($id: ID!) { assignConversation(input: {id: $id, teamId: null}) { part { id } } }",
+    "snoozeConversation": 'mutation($id: ID!) { snoozeConversation(input: {id: $id, until: "2030-01-01T00:00:00Z"}) { part { id } } }',
+    "closeConversation": "mutation($id: ID!) { closeConversation(input: {id: $id}) { part { id } } }",
+    "reopenConversation": "mutation($id: ID!) { reopenConversation(input: {id: $id}) { part { id } } }",
+    "updateConversation": 'mutation($id: ID!) { updateConversation(input: {id: $id, title: "Changed"}) { part { id } } }',
+    "applySla": 'mutation($id: ID!) { applySla(input: {id: $id, name: "Gold", nextReplyMinutes: 5}) { part { id } } }',
+    "segments": "{ segments { id } }",
+    "segment": "query($id: ID!) { segment(id: $id) { id } }",
+    "saveSegment": 'mutation { saveSegment(input: {name: "S", filter: {}}) { segment { id } } }',
+    "deleteSegment": "mutation($id: ID!) { deleteSegment(input: {id: $id}) { deletedId } }",
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
 # Every field that a contact's token reaches. A field that is added to one of these types must be decided about: either it
@@ -87,11 +107,29 @@ TicketType.archived TicketType.attributes TicketType.category TicketType.descrip
 TrackEventPayload.duplicate TrackEventPayload.event TrackEventPayload.summary TrackEventPayload.userErrors
 TrackEventsPayload.accepted TrackEventsPayload.duplicates TrackEventsPayload.rejected TrackEventsPayload.results
 TrackEventsPayload.userErrors TrackEventResult.duplicate TrackEventResult.error TrackEventResult.eventId
-TrackEventResult.index UserError.code UserError.message UserError.path
+TrackEventResult.index
+Query.conversation Mutation.createConversation Mutation.markConversationRead Mutation.rateConversation Mutation.replyToConversation
+Automation.avatarUrl Automation.displayName Conversation.assignee Conversation.contact Conversation.createdAt Conversation.id
+Contact.conversations ConversationConnection.edges ConversationConnection.nodes ConversationConnection.pageInfo
+ConversationEdge.cursor ConversationEdge.node Conversation.parts Conversation.priority Conversation.rating Conversation.read Conversation.source Conversation.state
+Conversation.statistics Conversation.title Conversation.updatedAt Conversation.waitingSince
+ConversationPart.assignedTo ConversationPart.author ConversationPart.body ConversationPart.createdAt ConversationPart.id
+ConversationPart.kind ConversationPart.snoozedUntil ConversationPartConnection.edges ConversationPartConnection.nodes
+ConversationPartConnection.pageInfo ConversationPartEdge.cursor ConversationPartEdge.node
+ConversationRating.admin ConversationRating.ratedAt ConversationRating.remark ConversationRating.score
+ConversationSource.author ConversationSource.body ConversationSource.channel ConversationSource.deliveredAs
+ConversationSource.subject ConversationSource.url ConversationStatistics.assignmentCount ConversationStatistics.closedAt
+ConversationStatistics.firstReplyAt ConversationStatistics.firstReplySeconds ConversationStatistics.lastAdminReplyAt
+ConversationStatistics.lastContactReplyAt ConversationStatistics.partCount ConversationStatistics.reopenCount
+CreateConversationPayload.conversation CreateConversationPayload.userErrors
+MarkConversationReadPayload.conversation MarkConversationReadPayload.userErrors
+RateConversationPayload.conversation RateConversationPayload.part RateConversationPayload.userErrors
+ReplyToConversationPayload.conversation ReplyToConversationPayload.part ReplyToConversationPayload.userErrors
+UserError.code UserError.message UserError.path
 """
-HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.tags Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
+HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
-NODES = ("Contact", "Event", "EventSummary", "TicketType", "Viewer", "Workspace")
+NODES = ("Contact", "Conversation", "ConversationPart", "Event", "EventSummary", "TicketType", "Viewer", "Workspace")
 
 
 def declared(field: Any) -> Access | None:
@@ -237,7 +275,7 @@ def test_every_root_field_is_tried_below() -> None:
     schema = build_schema().core
     fields = {**schema.query_type.fields, **schema.mutation_type.fields}  # type: ignore[union-attr]
     own = {name for name, field in fields.items() if declared(field).contact_token}  # type: ignore[union-attr]
-    assert own == {*READS, "trackEvent", "trackEvents"}
+    assert own == {*READS, *ACTS}
     assert set(fields) - own == set(REFUSED)
 
 
@@ -409,7 +447,14 @@ async def test_the_idempotency_keys_of_a_token_are_its_contacts_own(workspace: A
 async def test_a_token_of_a_visitor_reads_until_the_visitor_is_a_user(workspace: Any) -> None:
     token = await workspace.token(anonymousId="v-1")
     visitor = await contact_of(workspace, anonymousId="v-1")
-    variables = {"id": visitor["id"], "event": (await track(workspace, token))["event"]["id"]}
+    begun = await workspace.data(
+        'mutation { createConversation(input: {contact: {}, body: "Hello"}) { conversation { id } } }', key=token
+    )
+    variables = {
+        "id": visitor["id"],
+        "event": (await track(workspace, token))["event"]["id"],
+        "conversation": begun["createConversation"]["conversation"]["id"],
+    }
     await workspace.data(
         'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { userErrors { code } } }'
     )
@@ -725,7 +770,13 @@ async def test_a_pages_key_reads_nothing(page_gateway: Any) -> None:
     for field, query in {**READS, **REFUSED}.items():
         if field != "viewer":
             assert (
-                await code_of(workspace, query, {"id": visitor["id"], "event": visitor["id"]}, key=key, origin=PAGE)
+                await code_of(
+                    workspace,
+                    query,
+                    {"id": visitor["id"], "event": visitor["id"], "conversation": visitor["id"]},
+                    key=key,
+                    origin=PAGE,
+                )
                 == "FORBIDDEN"
             ), field
     assert await workspace.data("{ viewer { scopes contact { id } } }", key=key) == {

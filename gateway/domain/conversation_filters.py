@@ -1,0 +1,77 @@
+"""Filters of conversations: what is asked, which lists of the index hold it, and whether a conversation is so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gateway.domain.comparisons import lowered, number_matches, texts_match, time_matches
+from gateway.domain.conversations import EVERYTHING, ConversationState, assigned_list, team_list
+from gateway.domain.times import TimeRange, time_range
+from gateway.domain.words import words_of
+from gateway.errors import BadRequestError
+
+MAX_ASKED_WORDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationFilter:
+    """Conditions, ANDed. `asked`: as sent, in snake_case without what was omitted; `words`: of `text`."""
+
+    asked: Mapping[str, Any]
+    words: tuple[str, ...] = ()
+
+    @property
+    def lists(self) -> list[str]:
+        """The lists that together hold every conversation that is asked for, each of them in one of these alone."""
+        whose = None
+        if "assignee_id" in self.asked or self.asked.get("unassigned"):
+            whose = assigned_list(self.asked.get("assignee_id"))
+        elif "team_id" in self.asked:
+            whose = team_list(self.asked["team_id"])
+        if "state" not in self.asked:
+            return [whose or EVERYTHING]
+        states = [f"state:{state}" for state in ConversationState if state in self.asked["state"]]
+        return states if whose is None else [f"{state} {whose}" for state in states]
+
+    @property
+    def told_by_lists(self) -> bool:
+        """Whether those lists (within the time of creation) hold nothing else."""
+        whose = set(self.asked) - {"state", "created_at"}
+        return not whose or (
+            len(whose) == 1 and whose <= {"assignee_id", "unassigned", "team_id"} and self.asked.get("unassigned", True)
+        )
+
+    def created(self, now: datetime) -> TimeRange:
+        """When they were begun."""
+        return time_range(self.asked.get("created_at"), now)
+
+    def holds(self, row: Mapping[str, Any], now: datetime, *, public: bool = False) -> bool:
+        """Whether a conversation is so; `public`: told by what its contact may know."""
+        asked = self.asked
+        return (
+            all(row.get(name) == asked[name] for name in ("assignee_id", "team_id") if name in asked)
+            and ("unassigned" not in asked or asked["unassigned"] == (row.get("assignee_id") is None))
+            and ("state" not in asked or row["state"] in asked["state"])
+            and ("priority" not in asked or row["priority"] in asked["priority"])
+            and ("channel" not in asked or row["source"]["channel"] in asked["channel"])
+            and ("rating" not in asked or number_matches(asked["rating"], (row.get("rating") or {}).get("score")))
+            and ("tag" not in asked or texts_match(asked["tag"], row["tags"]))
+            and all(
+                time_matches(asked[name], row.get(name), now)
+                for name in ("created_at", "updated_at", "waiting_since")
+                if name in asked
+            )
+            and set(self.words) <= set(row["public_words" if public else "words"] if self.words else ())
+        )
+
+
+def check_conversation_filter(sent: Mapping[str, Any]) -> ConversationFilter:
+    """The filter sent; BadRequestError."""
+    asked: dict[str, Any] = dict(sent)
+    if "tag" in asked:
+        asked["tag"] = lowered(asked["tag"])
+    words = tuple(words_of(asked["text"])) if "text" in asked else ()
+    if "text" in asked and not 1 <= len(words) <= MAX_ASKED_WORDS:
+        raise BadRequestError(f"filter.text must have from 1 to {MAX_ASKED_WORDS} words, not {len(words)}.")
+    return ConversationFilter(asked, words)

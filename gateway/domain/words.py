@@ -1,0 +1,28 @@
+"""Words: how texts are cut up so that they can be found, the same on every server."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MAX_WORDS = 1000
+_LONGEST_WORD = 40
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words_of(*texts: str | None) -> list[str]:
+    """The words of the texts, each once, in their order: without case, accents and what is neither letter nor digit."""
+    found: dict[str, None] = {}
+    for text in texts:
+        if text:
+            found.update((word[:_LONGEST_WORD], None) for word in _WORD.findall(_plain(text)))
+    return list(found)
+
+
+def with_words(kept: Iterable[str], texts: Iterable[str | None]) -> list[str]:
+    """The words kept and those of the texts; beyond the bound the first ones stay."""
+    return list(dict.fromkeys([*kept, *words_of(*texts)]))[:MAX_WORDS]
+
+
+def _plain(text: str) -> str:
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(mark for mark in apart if not unicodedata.combining(mark))

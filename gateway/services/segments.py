@@ -1,0 +1,143 @@
+"""Segments: saved and deleted, one after the other in each workspace, so that none ever leads back to itself."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.domain.clocks import Clock, to_milliseconds
+from gateway.domain.conditions import check_filter
+from gateway.domain.contacts import Document
+from gateway.domain.ids import Minter, Prefix
+from gateway.domain.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, segment_line
+from gateway.domain.texts import check_text, check_unicode
+from gateway.errors import BadRequestError, ErrorCode, UserProblem
+from gateway.services.attempts import until_stored
+from gateway.store.driver import Session
+from gateway.store.stores import Store, WorkspaceStore
+
+
+class SegmentService:
+    """What can be done to segments. Their members are found by `MembershipKeeper`."""
+
+    def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
+        self._store = store
+        self._clock = clock
+        self._minter = minter
+
+    async def save(
+        self, workspace_id: str, name: str, filter_: Mapping[str, Any], segment_id: str | None = None
+    ) -> Document:
+        """The segment as it is now: a new one, or that one with this name and filter (in snake_case, without nulls)."""
+        check_text(name, ("name",), longest=MAX_NAME_LENGTH, named="name")
+        kept = _checked(filter_)
+        _check_condition(kept)
+        new_id = self._minter.mint(Prefix.SEGMENT, self._clock())
+
+        async def attempt(number: int) -> Document:
+            store, now = self._store.open(workspace_id), self._clock()
+            turn, rows = await store.segments.next_turn(), await store.segments.all()
+            before = next((row for row in rows if row["_id"] == (segment_id or new_id)), None)
+            if before is not None and (before["name"], before["filter"]) == (name, kept):
+                return before
+            if segment_id is None:
+                _check_room(rows)
+                before = {"_id": new_id, "workspace_id": workspace_id, "created_at": now, "revision": 0}
+            elif before is None:
+                raise _unknown(segment_id)
+            after = {**before, "name": name, "filter": kept, "updated_at": now}
+            segments = SegmentSet([*(row for row in rows if row["_id"] != after["_id"]), after])
+            segments.check(after["_id"])
+            anew = [after, *(segments.rows[id_] for id_ in segments.outer(after["_id"]))]
+            if before.get("filter") == kept:
+                await store.database.transaction(lambda session: self._write(store, turn, [after], [], session))
+                return after
+            anew = [{**row, "revision": row["revision"] + 1, "complete": False} for row in anew]
+            line = segment_line(self._minter.mint(Prefix.CHANGE, now), "SAVED", anew, now)
+            await store.database.transaction(lambda session: self._write(store, turn, anew, [line], session))
+            return anew[0]
+
+        return await until_stored(attempt)
+
+    async def delete(self, workspace_id: str, segment_id: str) -> str:
+        """The id of the segment that is gone; its members go soon, and nobody is told that they left."""
+        line_id = self._minter.mint(Prefix.CHANGE, self._clock())
+
+        async def attempt(number: int) -> str:
+            store, now = self._store.open(workspace_id), self._clock()
+            turn, rows = await store.segments.next_turn(), await store.segments.all()
+            row = next((row for row in rows if row["_id"] == segment_id), None)
+            if row is None and number > 1 and await store.changes.by_ids([line_id]):
+                return segment_id
+            if row is None:
+                raise _unknown(segment_id)
+            _check_unnamed(SegmentSet(rows), row)
+            line = segment_line(line_id, "DELETED", [row], now)
+
+            async def write(session: Session) -> None:
+                await store.segments.turn(turn, session)
+                await store.segments.hide(segment_id, session)
+                await store.changes.write([line], session)
+
+            await store.database.transaction(write)
+            return segment_id
+
+        return await until_stored(attempt)
+
+    async def _write(
+        self, store: WorkspaceStore, turn: int, rows: list[Document], lines: list[Document], session: Session
+    ) -> None:
+        await store.segments.turn(turn, session)
+        await store.segments.save(rows, session)
+        await store.changes.write(lines, session)
+
+
+def _check_condition(filter_: Mapping[str, Any]) -> None:
+    try:
+        check_filter(filter_)
+    except BadRequestError as error:
+        raise UserProblem(ErrorCode.INVALID, error.message, ("filter",)) from None
+
+
+def _checked(value: Any) -> Any:
+    """A filter as it is kept; UserProblem where a text or a time of it cannot be."""
+    match value:
+        case dict():
+            return {name: _checked(inner) for name, inner in value.items()}
+        case list():
+            return [_checked(inner) for inner in value]
+        case str():
+            return check_unicode(value, ("filter",), named="A text of filter")
+        case datetime():
+            try:
+                return to_milliseconds(value.astimezone(UTC))
+            except OverflowError:
+                raise UserProblem(
+                    ErrorCode.INVALID, "A time of filter lies outside the years 1 to 9999.", ("filter",)
+                ) from None
+    return value
+
+
+def _check_room(rows: list[Document]) -> None:
+    if len(rows) >= MAX_SEGMENTS:
+        raise UserProblem(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"The workspace has {len(rows)} segments, and {MAX_SEGMENTS} are allowed: delete one first.",
+        )
+
+
+def _check_unnamed(segments: SegmentSet, row: Document) -> None:
+    for other in segments.mentioning(row["_id"]):
+        raise UserProblem(
+            ErrorCode.CONFLICT,
+            f"The filter of the segment '{other['name']}' ({other['_id']}) names '{row['name']}': "
+            "change or delete that one first.",
+            ("id",),
+        )
+
+
+def _unknown(segment_id: str) -> UserProblem:
+    return UserProblem(
+        ErrorCode.NOT_FOUND,
+        f"There is no segment with the id '{segment_id}': it was deleted, or never was there.",
+        ("id",),
+    )

@@ -1,0 +1,70 @@
+"""What conversations and tickets share as MongoDB keeps them: subjects that change by versions, and their parts."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pymongo import ASCENDING, IndexModel, UpdateOne
+
+from gateway.domain.access import Principal
+from gateway.domain.acts import PUBLIC_PARTS, Change
+from gateway.domain.pages import Page
+from gateway.store.driver import Document, Session, TransientError
+from gateway.store.repositories import Repository
+
+
+class Subjects(Repository):
+    """Conversations or tickets of one workspace."""
+
+    OWNER: ClassVar[str | None] = "contact_id"
+
+    async def save(self, change: Change, session: Session) -> None:
+        """Insert what is new, or set what changed; TransientError where it changed since it was read."""
+        if change.before is None:
+            await self._database.insert(self.COLLECTION, [{**change.after, "version": 1}], session)
+            return
+        fields = change.fields()
+        guard = {"_id": change.after["_id"], "workspace_id": self._workspace_id, "version": change.before["version"]}
+        update = {
+            "$inc": {"version": 1},
+            "$set": {name: value for name, value in fields.items() if value is not None},
+            "$unset": dict.fromkeys((name for name, value in fields.items() if value is None), ""),
+        }
+        given = {operator: values for operator, values in update.items() if values}
+        if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, given)], session) != 1:
+            raise TransientError("somebody else acted on it meanwhile")
+
+
+class Parts(Repository):
+    """The parts of the histories of one workspace's subjects: an id encodes when its part happened."""
+
+    OWNER: ClassVar[str | None] = "contact_id"
+    SUBJECTS: ClassVar[type[Subjects]]
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        # A subject belongs to one workspace; its id comes first so that a lookup by subject can use this on every server.
+        IndexModel([("subject_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="subject"),
+        IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
+    )
+
+    async def insert(self, parts: Sequence[Document], session: Session) -> None:
+        """Add parts."""
+        await self._database.insert(self.COLLECTION, parts, session)
+
+    async def pages_of_subjects(
+        self, subject_ids: Sequence[str], asked: Page, *, oldest_first: bool
+    ) -> dict[str, list[Document]]:
+        """A page of each subject's parts, in one read."""
+        lower, upper = (asked.after, asked.before) if oldest_first else (asked.before, asked.after)
+        bounds = {"$gt": lower or "", **({} if upper is None else {"$lt": upper})}
+        match: dict[str, Any] = {"_id": bounds}
+        if self._token is not None:
+            match |= {"kind": {"$in": sorted(PUBLIC_PARTS)}, "contact_id": {"$in": self._token.own_ids}}
+        sort = {"_id": 1 if oldest_first != asked.backward else -1}
+        return await self._pages_of_children(
+            subject_ids, match, sort, asked.limit, foreign="subject_id", parent_collection=self.SUBJECTS.COLLECTION
+        )
+
+    def _shows(self, row: Document, token: Principal) -> bool:
+        return super()._shows(row, token) and row["kind"] in PUBLIC_PARTS
+
+    def _parents_of_token(self, parents: Sequence[str], token: Principal) -> Sequence[str]:
+        return parents  # whose they are is asked of each part

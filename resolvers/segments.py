@@ -1,0 +1,133 @@
+"""How segments are saved, listed and deleted, and how their members are read, a level at a time."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import strawberry
+
+from gateway.domain.conditions import Condition
+from gateway.domain.contacts import Document
+from gateway.domain.pages import Page, PageArguments, connection, page
+from gateway.domain.segments import MAX_SEGMENTS, public_filter
+from gateway.domain.times import TimeRange
+from gateway.errors import BadRequestError
+from resolvers.contexts import Context
+from resolvers.filters import ContactFilter
+from resolvers.inputs import sent
+from resolvers.totals import counted
+
+
+@strawberry.input(description="A new segment, or with an id the one that is to have this name and filter.")
+class SaveSegmentInput:
+    """What a segment is called, and who is in it."""
+
+    id: strawberry.ID | None = strawberry.UNSET
+    name: str
+    filter: ContactFilter
+
+
+@strawberry.input
+class DeleteSegmentInput:
+    """Which segment is to go."""
+
+    id: strawberry.ID
+
+
+async def segments(context: Context) -> list[Document]:
+    """Every segment of the workspace, the oldest first."""
+    return await context.store.segments.all()
+
+
+async def segment(context: Context, id_: str) -> Document | None:
+    """The segment with that id."""
+    return (await context.store.segments.by_ids([id_])).get(id_)
+
+
+async def save_segment(context: Context, input_: SaveSegmentInput) -> Document:
+    """The payload of `saveSegment`."""
+    values = sent(input_)
+    saved = await context.services.segments.save(
+        context.principal.workspace_id, values["name"], values["filter"], values.get("id")
+    )
+    return {"segment": saved if await context.may_read() else None}
+
+
+async def delete_segment(context: Context, input_: DeleteSegmentInput) -> Document:
+    """The payload of `deleteSegment`."""
+    return {"deleted_id": await context.services.segments.delete(context.principal.workspace_id, input_.id)}
+
+
+def filter_of(segment_: Document) -> Document:
+    """A segment's filter as its caller wrote it."""
+    found: Document = public_filter(segment_["filter"])
+    return found
+
+
+async def contacts(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
+    """Batch: a page of each segment's members, the newest contact first."""
+    pages: dict[str, Page | BadRequestError] = {}
+    for parent in parents:
+        try:
+            pages[parent["_id"]] = page(arguments, "Segment.contacts", parent["_id"])
+        except BadRequestError as error:
+            pages[parent["_id"]] = error
+    good = {id_: asked for id_, asked in pages.items() if isinstance(asked, Page)}
+    rows = await _members(good, context)
+    found = await context.store.contacts.by_ids(
+        sorted({row["contact_id"] for several in rows.values() for row in several})
+    )
+    return [
+        counted(_shown(rows.get(id_, []), asked, found), partial(context.store.members.count, id_))
+        if isinstance(asked, Page)
+        else asked
+        for id_, asked in ((parent["_id"], pages[parent["_id"]]) for parent in parents)
+    ]
+
+
+async def of_contacts(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
+    """Batch: the segments that each contact is in, the oldest first."""
+    rows = await context.store.members.of_contacts([parent["_id"] for parent in parents], MAX_SEGMENTS)
+    ids = {row["segment_id"] for several in rows.values() for row in several}
+    found = await context.store.segments.by_ids(sorted(ids))
+    return [_found(found, sorted(row["segment_id"] for row in rows.get(parent["_id"], ()))) for parent in parents]
+
+
+async def of_notification(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the segment that each notification tells of."""
+    ids = sorted({parent["segment_id"] for parent in parents if parent["segment_id"] is not None})
+    found = await context.store.segments.by_ids(ids)
+    return [found.get(parent["segment_id"]) for parent in parents]
+
+
+async def check_named(context: Context, condition: Condition) -> None:
+    """Pass where every segment that a filter names is there; BadRequestError."""
+    named = sorted(condition.segments())
+    found = await context.store.segments.by_ids(named)
+    for id_ in named:
+        if id_ not in found:
+            raise BadRequestError(f"filter names the segment '{id_}', and there is no such segment.")
+
+
+async def _members(asked: dict[str, Page], context: Context) -> dict[str, list[Document]]:
+    """The members of each page: of one segment alone in windows, of several in one read."""
+    members = context.store.members
+    if len(asked) == 1:
+        ((id_, one),) = asked.items()
+        return {id_: await members.page(id_, one, TimeRange(), context.services.clock())}
+    return await members.pages_of_segments(list(asked), next(iter(asked.values()))) if asked else {}
+
+
+def _shown(rows: list[Document], asked: Page, contacts_: dict[str, Document]) -> Document:
+    """A page of members as one of their contacts, without those that went a moment ago."""
+    found = connection(rows, asked, lambda row: str(row["contact_id"]))
+    edges = [
+        {**edge, "node": contacts_[edge["node"]["contact_id"]]}
+        for edge in found["edges"]
+        if edge["node"]["contact_id"] in contacts_
+    ]
+    return {**found, "edges": edges, "nodes": [edge["node"] for edge in edges]}
+
+
+def _found(rows: dict[str, Document], ids: Sequence[str]) -> list[Document]:
+    return [rows[id_] for id_ in ids if id_ in rows]

@@ -1,0 +1,190 @@
+"""Conversations: with a contact, about anything; their parts are the whole history."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import strawberry
+from strawberry import Info, Parent
+
+from gateway.domain.orders import Direction
+from resolvers import conversations, people
+from resolvers.choices import Channel, ConversationState, DeliveredAs, PartKind, Priority, SlaStatus
+from resolvers.conversations import ConversationFilter, ConversationSort
+from resolvers.events import contact_of
+from resolvers.inputs import page_arguments
+from resolvers.scalars import JSONObject
+from schema.access import READ, READ_OWN
+from schema.authors import Author
+from schema.connections import Connection, CountedConnection
+from schema.nodes import Node, Stored
+from schema.people import Admin, Team
+
+if TYPE_CHECKING:
+    from schema.contacts import Contact
+
+LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+
+
+@strawberry.type(description="One step of a history. A contact's token sees what was said, and where things stand.")
+class ConversationPart(Node):
+    """One step of a history."""
+
+    kind: PartKind
+    body: str | None
+    snoozed_until: datetime | None
+    created_at: datetime
+
+    @strawberry.field
+    async def author(parent: Parent[Any], info: Info) -> Author:  # noqa: N805
+        """Who did it."""
+        return await info.context.load(people.author_of, parent["author"])
+
+    @strawberry.field(description="Of an ASSIGNMENT: the admin or team; null where it was taken away.")
+    async def assigned_to(parent: Parent[Any], info: Info) -> Node | None:  # noqa: N805
+        """To whom it was assigned."""
+        id_ = parent.get("assigned_to")
+        return None if id_ is None else await info.context.load(conversations.assigned_to, id_)
+
+
+@strawberry.type(description="How it began.")
+class ConversationSource:
+    """How it began."""
+
+    channel: Channel
+    delivered_as: DeliveredAs
+    subject: str | None
+    body: str
+    url: str | None
+
+    @strawberry.field
+    async def author(parent: Parent[Any], info: Info) -> Author:  # noqa: N805
+        """Who began it."""
+        return await info.context.load(people.author_of, parent["author"])
+
+
+@strawberry.type(description="What the contact thinks of how it was answered.")
+class ConversationRating:
+    """What the contact thinks of it."""
+
+    score: int
+    remark: str | None
+    rated_at: datetime
+
+    @strawberry.field(description="Who had replied last, or else had it then.")
+    async def admin(parent: Parent[Any], info: Info) -> Admin | None:  # noqa: N805
+        """Who was rated."""
+        id_ = parent.get("admin_id")
+        return None if id_ is None else await info.context.load(people.admins_by_id, id_)
+
+
+@strawberry.type(description="By when those who answer are to have answered.")
+class Sla:
+    """By when it is answered."""
+
+    name: str
+    status: SlaStatus
+    due_at: datetime | None = strawberry.field(
+        description="While a reply is due: by when; it stays until the reply where that was missed."
+    )
+
+
+@strawberry.type(description="Kept with every act, so that they are exact.")
+class ConversationStatistics(Stored):
+    """What was counted."""
+
+    part_count: int = strawberry.field(description="Notes count for those who may read notes.")
+    reopen_count: int
+    assignment_count: int = strawberry.field(description="How often it was assigned to somebody.")
+    first_reply_at: datetime | None = strawberry.field(description="When an admin first replied to the contact.")
+    first_reply_seconds: int | None = strawberry.field(description="How long the contact had waited for that.")
+    last_contact_reply_at: datetime | None
+    last_admin_reply_at: datetime | None
+    closed_at: datetime | None = strawberry.field(description="When it was last closed.")
+
+
+@strawberry.type(description="A conversation with a contact.")
+class Conversation(Node):
+    """A conversation with a contact."""
+
+    title: str | None
+    state: ConversationState
+    priority: Priority
+    source: ConversationSource
+    tags: list[str] | None = strawberry.field(directives=[READ])
+    created_at: datetime
+    updated_at: datetime
+    waiting_since: datetime | None = strawberry.field(
+        description="Since when the contact waits for an admin's reply; null where it does not."
+    )
+    snoozed_until: datetime | None = strawberry.field(directives=[READ])
+    rating: ConversationRating | None
+    sla: Sla | None = strawberry.field(directives=[READ])
+    custom_attributes: JSONObject | None = strawberry.field(directives=[READ])
+
+    @strawberry.field(description="Whether your side has read it: the contact by its token, else those who answer.")
+    def read(parent: Parent[Any], info: Info) -> bool:  # noqa: N805
+        """Whether it was read."""
+        return conversations.read(info.context, parent)
+
+    @strawberry.field(description="Whose it is; null while the contact is being erased.")
+    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+        """Whose it is."""
+        return await info.context.load(contact_of, parent)
+
+    @strawberry.field
+    async def assignee(parent: Parent[Any], info: Info) -> Admin | None:  # noqa: N805
+        """Who answers it."""
+        id_ = parent.get("assignee_id")
+        return None if id_ is None else await info.context.load(people.admins_by_id, id_)
+
+    @strawberry.field(directives=[READ])
+    async def team(parent: Parent[Any], info: Info) -> Team | None:  # noqa: N805
+        """Which team answers it."""
+        id_ = parent.get("team_id")
+        return None if id_ is None else await info.context.load(people.teams_by_id, id_)
+
+    @strawberry.field
+    def statistics(parent: Parent[Any], info: Info) -> ConversationStatistics | None:  # noqa: N805
+        """What was counted."""
+        return conversations.statistics(info.context, parent)
+
+    @strawberry.field(description="The whole history, the oldest first unless the other order is asked for.")
+    async def parts(
+        parent: Parent[Any],  # noqa: N805
+        info: Info,
+        order: Direction | None = Direction.ASC,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> Connection[ConversationPart] | None:
+        """The history."""
+        arguments = (page_arguments(first, after, last, before), order or Direction.ASC)
+        return await info.context.load(conversations.parts, parent, arguments)
+
+
+@strawberry.type
+class ConversationQuery:
+    """The root fields that read conversations."""
+
+    @strawberry.field(directives=[READ_OWN], description="The conversation with that id.")
+    async def conversation(self, info: Info, id: strawberry.ID) -> Conversation | None:
+        """One conversation."""
+        return await conversations.conversation(info.context, id)
+
+    @strawberry.field(
+        directives=[READ],
+        description="The conversations of which the filter holds, the newest first unless another order is asked for.",
+    )
+    async def conversations(
+        self,
+        info: Info,
+        filter: ConversationFilter | None = strawberry.UNSET,
+        sort: ConversationSort | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> CountedConnection[Conversation] | None:
+        """A page of conversations."""
+        return await conversations.conversations(info.context, filter, sort, page_arguments(first, after, last, before))

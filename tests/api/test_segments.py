@@ -1,0 +1,217 @@
+"""Segments: who is in them, who is told, and that each entering is told once."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+SAVE = """mutation($i: SaveSegmentInput!) { saveSegment(input: $i) {
+  segment { id name filter complete createdAt } userErrors { code message path } } }"""
+DELETE = "mutation($id: ID!) { deleteSegment(input: {id: $id}) { deletedId userErrors { code message path } } }"
+SEGMENT = """query($id: ID!) { segment(id: $id) { id name complete
+  contacts(first: 50) { nodes { externalId } pageInfo { hasNextPage endCursor } totalCount } } }"""
+UPSERT = (
+    "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id updatedAt } userErrors { message } } }"
+)
+
+
+async def save(workspace: Any, name: str, filter_: Any, **more: Any) -> Any:
+    """The segment, once its members are known."""
+    found = (await workspace.data(SAVE, {"i": {"name": name, "filter": filter_, **more}}))["saveSegment"]
+    assert found["userErrors"] == []
+    await until(lambda: is_complete(workspace, found["segment"]["id"]))
+    return found["segment"]["id"]
+
+
+async def refused(workspace: Any, name: str, filter_: Any, **more: Any) -> Any:
+    """The one problem with a segment that cannot be saved."""
+    found = (await workspace.data(SAVE, {"i": {"name": name, "filter": filter_, **more}}))["saveSegment"]
+    assert found["segment"] is None
+    (problem,) = found["userErrors"]
+    return problem
+
+
+async def is_complete(workspace: Any, id_: str) -> bool:
+    return bool((await workspace.data(SEGMENT, {"id": id_}))["segment"]["complete"])
+
+
+async def until(check: Any) -> None:
+    async with asyncio.timeout(30):
+        while not await check():
+            await asyncio.sleep(0.05)
+
+
+async def members(workspace: Any, id_: str) -> str:
+    found = (await workspace.data(SEGMENT, {"id": id_}))["segment"]["contacts"]
+    return " ".join(sorted(node["externalId"] for node in found["nodes"]))
+
+
+async def has_members(workspace: Any, id_: str, expected: str) -> None:
+    async def so() -> bool:
+        return await members(workspace, id_) == expected
+
+    await until(so)
+
+
+async def moves(workspace: Any, segment_id: str) -> list[str]:
+    """What was told of a segment, in order."""
+    contacts = {row["_id"]: row.get("external_id") for row in await workspace.store.contacts._find({})}
+    rows = await workspace.store.changes._find({"segment_id": segment_id}, sort={"_id": 1})
+    return [f"{row['kind'][:4]} {contacts[row['contact_id']]}" for row in rows if row["subject"] == "contact"]
+
+
+async def stated(workspace: Any, **contact: Any) -> Any:
+    found = (await workspace.data(UPSERT, {"i": contact}))["upsertContact"]
+    assert found["userErrors"] == []
+    return found["contact"]
+
+
+def did(who: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"contact": {"externalId": who}, "name": name, **more}
+
+
+async def test_a_saved_segment_finds_its_members_and_tells_of_those_who_move_later(every_gateway: Any) -> None:
+    workspace = await every_gateway.workspace()
+    await workspace.track(did("ann", "bought"), did("ben", "looked"), did("cleo", "bought"))
+    buyers = await save(workspace, "Buyers", {"event": {"name": "bought"}})
+    assert await members(workspace, buyers) == "ann cleo"
+    await workspace.track(did("ben", "bought"), did("ann", "bought"))
+    await has_members(workspace, buyers, "ann ben cleo")
+    assert await moves(workspace, buyers) == ["ENTE ben"]
+    german = await save(workspace, "German", {"country": {"eq": "DE"}, "not": {"tag": {"eq": "left"}}})
+    assert await members(workspace, german) == ""
+    await stated(workspace, externalId="ann", location={"country": "de"})
+    await has_members(workspace, german, "ann")
+    await stated(workspace, externalId="ann", tags=["left"])
+    await has_members(workspace, german, "")
+    assert await moves(workspace, german) == ["ENTE ann", "LEFT ann"]
+
+
+async def test_time_alone_moves_people_within_a_minute(open_gateway: Any, clock: Any) -> None:
+    async with open_gateway(clock=clock) as gateway:
+        workspace = await gateway.workspace()
+        await workspace.track(did("ann", "came"), did("ben", "came"))
+        away = await save(workspace, "Slipping away", {"lastSeenAt": {"moreThanDaysAgo": 30}})
+        busy = await save(workspace, "Busy", {"event": {"name": "came", "within": {"lessThanDaysAgo": 7}}})
+        quiet = await save(workspace, "Quiet", {"segment": away, "not": {"segment": busy}})
+        assert [await members(workspace, id_) for id_ in (away, busy, quiet)] == ["", "ann ben", ""]
+        clock.ahead = timedelta(days=7, minutes=1)
+        await has_members(workspace, busy, "")
+        clock.ahead = timedelta(days=20)
+        await workspace.track(did("ben", "came"))
+        await has_members(workspace, busy, "ben")
+        clock.ahead = timedelta(days=30, minutes=1)
+        await has_members(workspace, away, "ann")
+        await has_members(workspace, quiet, "ann")
+        before = await stated(workspace, externalId="ann")
+        after = await stated(workspace, externalId="ann", lastSeenAt=clock().isoformat())
+        assert before == after
+        await has_members(workspace, away, "")
+        assert await moves(workspace, away) == ["ENTE ann", "LEFT ann"]
+        assert await moves(workspace, quiet) == ["ENTE ann", "LEFT ann"]
+        assert sorted(await moves(workspace, busy)) == ["ENTE ben", "LEFT ann", "LEFT ben", "LEFT ben"]
+
+
+async def test_what_cannot_be_saved_is_told_and_changes_nothing(gateway: Any) -> None:
+    workspace = await gateway.workspace()
+    one = await save(workspace, "One", {"tag": {"eq": "a"}})
+    two = await save(workspace, "Two", {"or": [{"segment": one}, {"tag": {"eq": "b"}}]})
+    three = await save(workspace, "Three", {"not": {"segment": two}})
+    for filter_ in ({"segment": three}, {"and": [{"segment": one}]}):
+        problem = await refused(workspace, "One", filter_, id=one)
+        assert (problem["code"], problem["path"]) == ("INVALID", ["input", "filter"])
+        assert problem["message"].startswith("A segment must not lead back to itself: 'One' -> ")
+    problem = await refused(workspace, "Four", {"segment": "seg_none"})
+    assert problem["message"] == "filter names the segment 'seg_none', and there is no such segment."
+    problem = await refused(workspace, "Four", {"event": {"name": "e", "never": True, "count": {"gt": 1}}})
+    assert (problem["code"], problem["path"]) == ("INVALID", ["input", "filter"])
+    assert (await refused(workspace, " ", {}))["path"] == ["input", "name"]
+    assert (await refused(workspace, "Nobody's", {}, id="seg_none"))["code"] == "NOT_FOUND"
+    found = (await workspace.data(DELETE, {"id": one}))["deleteSegment"]
+    assert found == {
+        "deletedId": None,
+        "userErrors": [
+            {
+                "code": "CONFLICT",
+                "message": f"The filter of the segment 'Two' ({two}) names 'One': change or delete that one first.",
+                "path": ["input", "id"],
+            }
+        ],
+    }
+    for id_ in (three, two, one):
+        assert (await workspace.data(DELETE, {"id": id_}))["deleteSegment"] == {"deletedId": id_, "userErrors": []}
+    assert await workspace.data("{ segments { id } }") == {"segments": []}
+
+    async def emptied() -> bool:
+        return await workspace.store.segments.hidden() == []
+
+    await until(emptied)
+
+
+async def test_contacts_are_found_by_segment_and_tell_theirs(gateway: Any) -> None:
+    workspace = await gateway.workspace()
+    for who in ("ann", "ben", "cleo"):
+        await workspace.track(did(who, "bought"))
+    await stated(workspace, externalId="ben", tags=["vip"])
+    buyers = await save(workspace, "Buyers", {"event": {"name": "bought", "last": {"lessThanDaysAgo": 3}}})
+    best = await save(workspace, "Best", {"segment": buyers, "tag": {"eq": "vip"}})
+    query = "query($f: ContactFilter) { contacts(filter: $f) { nodes { externalId segments { name } } totalCount } }"
+    found = await workspace.data(query, {"f": {"segment": buyers, "not": {"segment": best}}})
+    assert found["contacts"] == {
+        "nodes": [{"externalId": who, "segments": [{"name": "Buyers"}]} for who in ("cleo", "ann")],
+        "totalCount": 2,
+    }
+    found = await workspace.data(query, {"f": {"segment": best}})
+    assert found["contacts"]["nodes"][0]["segments"] == [{"name": "Buyers"}, {"name": "Best"}]
+    (error,) = (await workspace.ask(query, {"f": {"segment": "seg_none"}}))["errors"]
+    assert error["extensions"]["code"] == "BAD_REQUEST"
+    listed = await workspace.data(
+        "{ segments { name filter contacts(first: 1) { nodes { externalId } pageInfo { hasNextPage } totalCount } } }"
+    )
+    assert listed["segments"] == [
+        {
+            "name": "Buyers",
+            "filter": {"event": {"name": "bought", "last": {"lessThanDaysAgo": 3}}},
+            "contacts": {"nodes": [{"externalId": "cleo"}], "pageInfo": {"hasNextPage": True}, "totalCount": 3},
+        },
+        {
+            "name": "Best",
+            "filter": {"segment": buyers, "tag": {"eq": "vip"}},
+            "contacts": {"nodes": [{"externalId": "ben"}], "pageInfo": {"hasNextPage": False}, "totalCount": 1},
+        },
+    ]
+    one = await workspace.data(
+        "query($id: ID!) { segment(id: $id) { contacts(first: 2) { nodes { externalId } pageInfo { endCursor } } } }",
+        {"id": buyers},
+    )
+    assert [node["externalId"] for node in one["segment"]["contacts"]["nodes"]] == ["cleo", "ben"]
+
+
+async def test_who_is_merged_carries_over_and_who_is_deleted_leaves(gateway: Any) -> None:
+    workspace = await gateway.workspace()
+    await workspace.track(
+        {"contact": {"anonymousId": "a"}, "name": "bought"}, did("ann", "looked"), did("ben", "bought")
+    )
+    buyers = await save(workspace, "Buyers", {"event": {"name": "bought"}})
+    visitors = await save(workspace, "Visitors", {"role": ["VISITOR"]})
+    merged = await workspace.data(
+        'mutation { identifyContact(input: {anonymousId: "a", externalId: "ann"}) { merged contact { id segments { name } } } }'
+    )
+    assert merged["identifyContact"]["merged"] is True
+    await has_members(workspace, buyers, "ann ben")
+    await has_members(workspace, visitors, "")
+    assert (await moves(workspace, buyers), await moves(workspace, visitors)) == ([], ["LEFT ann"])
+    ben = (await workspace.data('{ contact(by: {externalId: "ben"}) { id } }'))["contact"]["id"]
+    await workspace.data("mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId } }", {"id": ben})
+    assert await members(workspace, buyers) == "ann"
+    assert await workspace.store.members.of_contact(ben) == []
+
+
+async def test_a_filter_saved_anew_finds_others_silently(gateway: Any) -> None:
+    workspace = await gateway.workspace()
+    await workspace.track(did("ann", "bought"), did("ben", "looked"))
+    one = await save(workspace, "One", {"event": {"name": "bought"}})
+    two = await save(workspace, "Two", {"segment": one})
+    assert await save(workspace, "One", {"event": {"name": "looked"}}, id=one) == one
+    await until(lambda: is_complete(workspace, two))
+    assert [await members(workspace, id_) for id_ in (one, two)] == ["ben", "ben"]
+    assert [await moves(workspace, id_) for id_ in (one, two)] == [[], []]
