@@ -12,6 +12,7 @@ from gateway.domain.access import Principal
 from gateway.domain.contacts import Document
 from gateway.domain.erasures import REFUSED_FOR, identity_hash
 from gateway.store.changes import Changes
+from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Database, Session
 from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
@@ -93,6 +94,7 @@ class Deletions(Repository):
         """Erase a batch of what names that contact; whether there may be more."""
         for collection, condition in (
             (Events.COLLECTION, {"contact_id": contact_id}),
+            (Deliveries.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETION"}}),
             (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
         ):
