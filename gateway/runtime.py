@@ -31,6 +31,7 @@ from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.segments import SegmentService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
+from gateway.services.tickets import TicketService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
@@ -152,6 +153,7 @@ def assemble(
     people = PeopleService(store, clock, minter)
     acts = ActService(store, clock, minter, events.turn)
     conversations = ConversationService(store, settings, clock, minter, acts, people)
+    tickets = TicketService(store, clock, minter, acts, people)
     services = Services(
         settings=settings,
         clock=clock,
@@ -161,8 +163,9 @@ def assemble(
         tags=TagService(store, clock, minter, events.turn),
         merges=MergeService(store, settings, clock, minter, events.turn),
         erasures=ErasureService(store, clock, minter, events.turn),
-        timers=TimerService(store, clock, conversations.handlers),
+        timers=TimerService(store, clock, conversations.handlers | tickets.handlers),
         conversations=conversations,
+        tickets=tickets,
         people=people,
         ticket_types=TicketTypeService(store, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),

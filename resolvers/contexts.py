@@ -22,6 +22,7 @@ from gateway.services.rate_limits import RateLimits
 from gateway.services.segments import SegmentService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
+from gateway.services.tickets import TicketService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
@@ -48,6 +49,7 @@ class Services:
     erasures: ErasureService
     timers: TimerService
     conversations: ConversationService
+    tickets: TicketService
     people: PeopleService
     ticket_types: TicketTypeService
     segments: SegmentService

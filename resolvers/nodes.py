@@ -7,6 +7,7 @@ from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, prefix_of
 from gateway.errors import BadRequestError
 from resolvers.contexts import Context
+from resolvers.tickets import parts_by_id
 
 MAX_IDS = 100
 
@@ -25,11 +26,13 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         (Prefix.TEAM, store.teams),
         (Prefix.CONVERSATION, store.conversations),
         (Prefix.CONVERSATION_PART, store.conversation_parts),
+        (Prefix.TICKET, store.tickets),
         (Prefix.TICKET_TYPE, store.ticket_types),
         (Prefix.SEGMENT, store.segments),
     ):
         found |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
     found |= await store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.CONTACT])
+    found |= await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.TICKET_PART])
     me = viewer(context)
     if me["_id"] in ids:
         found[me["_id"]] = me

@@ -7,13 +7,14 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.contacts import ContactRole, display_name
-from resolvers import contacts, conversations, segments
+from resolvers import contacts, conversations, segments, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import EventFilter, contact_of
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject, SafeInt
+from resolvers.tickets import TicketFilter, TicketSort
 from schema.access import READ, READ_OWN, TRACK
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
@@ -24,7 +25,9 @@ from schema.problems import UserError, payload
 
 if TYPE_CHECKING:
     from schema.segments import Segment
+    from schema.tickets import Ticket
 
+LazyTicket = Annotated["Ticket", strawberry.lazy("schema.tickets")]
 SHOWN_ANONYMOUS_IDS = 100
 LazySegment = Annotated["Segment", strawberry.lazy("schema.segments")]
 
@@ -122,6 +125,24 @@ class Contact(Node, Author):
             None if names is strawberry.UNSET or names is None else tuple(names),
         )
         return await info.context.load(contacts.event_summaries, parent, arguments)
+
+    @strawberry.field(
+        description="Those of which the filter holds, the newest first unless another order is asked for; for a contact's token "
+        "those that are shared with it."
+    )
+    async def tickets(
+        parent: Parent[Any],  # noqa: N805
+        info: Info,
+        filter: TicketFilter | None = strawberry.UNSET,
+        sort: TicketSort | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> CountedConnection[LazyTicket] | None:
+        """The contact's tickets."""
+        arguments = (page_arguments(first, after, last, before), filter, sort)
+        return await info.context.load(tickets.of_contacts, parent, arguments)
 
     @strawberry.field(description="Null if the contact never did it.")
     async def event_summary(parent: Parent[Any], info: Info, name: str) -> EventSummary | None:  # noqa: N805

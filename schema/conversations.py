@@ -7,8 +7,8 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.orders import Direction
-from resolvers import conversations, people
-from resolvers.choices import Channel, ConversationState, DeliveredAs, PartKind, Priority, SlaStatus
+from resolvers import conversations, people, tickets
+from resolvers.choices import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
@@ -17,33 +17,20 @@ from schema.access import READ, READ_OWN
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.nodes import Node, Stored
+from schema.parts import Part
 from schema.people import Admin, Team
 
 if TYPE_CHECKING:
     from schema.contacts import Contact
+    from schema.tickets import Ticket
 
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+LazyTicket = Annotated["Ticket", strawberry.lazy("schema.tickets")]
 
 
 @strawberry.type(description="One step of a history. A contact's token sees what was said, and where things stand.")
-class ConversationPart(Node):
+class ConversationPart(Part):
     """One step of a history."""
-
-    kind: PartKind
-    body: str | None
-    snoozed_until: datetime | None
-    created_at: datetime
-
-    @strawberry.field
-    async def author(parent: Parent[Any], info: Info) -> Author:  # noqa: N805
-        """Who did it."""
-        return await info.context.load(people.author_of, parent["author"])
-
-    @strawberry.field(description="Of an ASSIGNMENT: the admin or team; null where it was taken away.")
-    async def assigned_to(parent: Parent[Any], info: Info) -> Node | None:  # noqa: N805
-        """To whom it was assigned."""
-        id_ = parent.get("assigned_to")
-        return None if id_ is None else await info.context.load(conversations.assigned_to, id_)
 
 
 @strawberry.type(description="How it began.")
@@ -147,6 +134,14 @@ class Conversation(Node):
     def statistics(parent: Parent[Any], info: Info) -> ConversationStatistics | None:  # noqa: N805
         """What was counted."""
         return conversations.statistics(info.context, parent)
+
+    @strawberry.field(
+        description="The ticket that it has; null where there is none, or where whoever asks does not see it."
+    )
+    async def ticket(parent: Parent[Any], info: Info) -> Optional[LazyTicket]:  # noqa: N805, UP045 - see contact
+        """The ticket that it has."""
+        id_ = parent.get("ticket_id")
+        return None if id_ is None else await info.context.load(tickets.of_conversations, id_)
 
     @strawberry.field(description="The whole history, the oldest first unless the other order is asked for.")
     async def parts(

@@ -19,6 +19,8 @@ TYPES_BY_PREFIX = {
     Prefix.TEAM: "Team",
     Prefix.CONVERSATION: "Conversation",
     Prefix.CONVERSATION_PART: "ConversationPart",
+    Prefix.TICKET: "Ticket",
+    Prefix.TICKET_PART: "TicketPart",
     Prefix.TICKET_TYPE: "TicketType",
 }
 

@@ -21,7 +21,9 @@ from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
 from schema.segments import SegmentMutation, SegmentQuery
 from schema.streams import StreamQuery, Subscription
+from schema.ticket_acts import TicketMutation
 from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
+from schema.tickets import TicketQuery
 from schema.tokens import TokenMutation
 from schema.viewers import NodeQuery, Workspace
 
@@ -69,6 +71,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 PeopleQuery,
                 TicketTypeQuery,
                 ConversationQuery,
+                TicketQuery,
             ),
         ),
         mutation=merge_types(
@@ -82,6 +85,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 PeopleMutation,
                 TicketTypeMutation,
                 ConversationMutation,
+                TicketMutation,
             ),
         ),
         subscription=Subscription,

@@ -5,8 +5,8 @@ from typing import Any
 import strawberry
 from strawberry import Info, Parent
 
-from gateway.domain.ticket_types import TicketAttributeKind, TicketCategory
 from resolvers import ticket_types
+from resolvers.choices import TicketAttributeKind, TicketCategory
 from resolvers.ticket_types import SaveTicketTypeInput
 from schema.access import ADMIN, READ_OWN
 from schema.nodes import Node, Stored

@@ -38,6 +38,7 @@ class PartKind(StrEnum):
     TAG = "TAG"
     SLA = "SLA"
     STATE = "STATE"
+    UPDATE = "UPDATE"
 
 
 # What a contact sees of its own history: what was said to it or by it, and where things stand.

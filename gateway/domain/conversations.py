@@ -222,6 +222,14 @@ class ConversationAct(Act):
         self.document["sla"] = slas.waiting(sla, at, answered=self._answered) if waits else sla
         return self._tell_sla(self.actor)
 
+    def convert(self, ticket_id: str, *, public: bool) -> None:
+        """It has that ticket; `public`: which its contact sees."""
+        if "ticket_id" in self.document:
+            message = f"The conversation has the ticket {self.document['ticket_id']} already, and has one at most."
+            raise UserProblem(ErrorCode.CONFLICT, message, ("conversationId",))
+        self.document["ticket_id"] = ticket_id
+        self.tell("UPDATED", public=public)
+
     def settle_lists(self) -> None:
         """Say in the document which lists it stands in now, and when its next reply is due."""
         self.document["lists"] = lists_of(self.document)

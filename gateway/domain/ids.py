@@ -30,6 +30,8 @@ class Prefix(StrEnum):
     TIMER = "tmr_"
     ADMIN = "adm_"
     TEAM = "tea_"
+    TICKET = "tkt_"
+    TICKET_PART = "tpt_"
     CONVERSATION = "cnv_"
     CONVERSATION_PART = "prt_"
     TICKET_TYPE = "tty_"

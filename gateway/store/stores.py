@@ -20,6 +20,7 @@ from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
 from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.ticket_types import TicketTypes
+from gateway.store.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
 
@@ -39,6 +40,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Conversations,
     ConversationParts,
     TicketTypes,
+    Tickets,
+    TicketParts,
+    TicketNumbers,
     Segments,
     SegmentMembers,
     SegmentReviews,
@@ -65,6 +69,9 @@ class WorkspaceStore:
         self.teams = Teams(database, workspace_id, token)
         self.conversations = Conversations(database, workspace_id, token)
         self.conversation_parts = ConversationParts(database, workspace_id, token)
+        self.tickets = Tickets(database, workspace_id, token)
+        self.ticket_parts = TicketParts(database, workspace_id, token)
+        self.ticket_numbers = TicketNumbers(database, workspace_id, token)
         self.ticket_types = TicketTypes(database, workspace_id, token)
         self.segments = Segments(database, workspace_id, token)
         self.members = SegmentMembers(database, workspace_id, token)
@@ -73,11 +80,18 @@ class WorkspaceStore:
     @property
     def histories(self) -> dict[Subject, tuple[Subjects, Parts]]:
         """Where what is acted on is kept, and where its history is."""
+<<<<<<< HEAD
         return {Subject.CONVERSATION: (self.conversations, self.conversation_parts)}
 
     def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
         """Where subjects of that kind are kept, and their histories."""
         return self.histories[subject]
+=======
+        return {
+            Subject.CONVERSATION: (self.conversations, self.conversation_parts),
+            Subject.TICKET: (self.tickets, self.ticket_parts),
+        }[subject]
+>>>>>>> main
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False

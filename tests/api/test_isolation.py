@@ -39,6 +39,8 @@ class Ids:
     conversation: str
     part: str
     ticket_type: str
+    ticket: str
+    ticket_part: str
     segment: str
 
     @property
@@ -55,6 +57,8 @@ class Ids:
             self.conversation,
             self.part,
             self.ticket_type,
+            self.ticket,
+            self.ticket_part,
             self.segment,
         ]
 
@@ -213,6 +217,46 @@ CASES = {
         lambda ids: {"a": ids.admin},
         refused,
     ),
+    "Query.ticket": Case(
+        "query($id: ID!) { ticket(by: {id: $id}) { id parts { nodes { id } } } }",
+        READ,
+        lambda ids: {"id": ids.ticket},
+        lambda found, _: found is None,
+    ),
+    "Query.tickets": Case(
+        "{ tickets(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
+    "Mutation.createTicket": Case(
+        'mutation($c: ID!, $t: ID!) { createTicket(input: {contact: {id: $c}, typeId: $t, title: "A"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.contact, "t": ids.ticket_type},
+        refused,
+    ),
+    "Mutation.convertToTicket": Case(
+        'mutation($c: ID!, $t: ID!) { convertToTicket(input: {conversationId: $c, typeId: $t, title: "A"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.conversation, "t": ids.ticket_type},
+        refused,
+    ),
+    "Mutation.replyToTicket": Case(
+        'mutation($id: ID!) { replyToTicket(input: {ticketId: $id, body: "Hello"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"id": ids.ticket},
+        refused,
+    ),
+    **{
+        f"Mutation.{name}": Case(
+            f"mutation($id: ID!) {{ {name}(input: {{id: $id, {more}}}) {{ ticket {{ id }} userErrors {{ code }} }} }}",
+            SUPPORT,
+            lambda ids: {"id": ids.ticket},
+            refused,
+        )
+        for name, more in (
+            ("setTicketState", "state: RESOLVED"),
+            ("assignTicket", "assigneeId: null"),
+            ("updateTicket", 'title: "Changed"'),
+        )
+    },
     "Query.conversations": Case(
         "{ conversations(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
     ),
@@ -330,6 +374,15 @@ async def ids(workspace: Any) -> Ids:
     ticket_type = await workspace.data(
         'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
     )
+    type_id = ticket_type["saveTicketType"]["ticketType"]["id"]
+    ticket = await workspace.data(
+        'mutation($c: ID!, $t: ID!) { createTicket(input: {contact: {id: $c}, typeId: $t, title: "A"}) { ticket { id } } }',
+        {"c": found["contact"]["id"], "t": type_id},
+    )
+    ticket_id = ticket["createTicket"]["ticket"]["id"]
+    replied = await workspace.data(
+        'mutation($id: ID!) { replyToTicket(input: {ticketId: $id, body: "Hello"}) { part { id } } }', {"id": ticket_id}
+    )
     saved = await workspace.data(
         'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
     )
@@ -345,7 +398,9 @@ async def ids(workspace: Any) -> Ids:
         team["saveTeam"]["team"]["id"],
         conversation_id,
         closed["closeConversation"]["part"]["id"],
-        ticket_type["saveTicketType"]["ticketType"]["id"],
+        type_id,
+        ticket_id,
+        replied["replyToTicket"]["part"]["id"],
         saved["saveSegment"]["segment"]["id"],
     )
 
@@ -427,6 +482,8 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Conversation",
         "ConversationPart",
         "TicketType",
+        "Ticket",
+        "TicketPart",
         "Segment",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
@@ -457,7 +514,7 @@ async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: 
 async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     await neighbour.track({"contact": {"externalId": "n"}, "name": "did"})
-    for field in ("events", "contacts", "conversations"):
+    for field in ("events", "contacts", "conversations", "tickets"):
         cursor = (await workspace.data(f"{{ {field}(first: 1) {{ pageInfo {{ endCursor }} }} }}"))[field]["pageInfo"][
             "endCursor"
         ]
