@@ -20,7 +20,7 @@ from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, mongo_uri, open_runtime
 from gateway.services.demo import keep_happening, seed_demo
 from gateway.services.demo_desk import seed_desk
-from gateway.settings import Settings, database_name
+from gateway.settings import KlaviyoMode, Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
 
@@ -53,15 +53,14 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
             )
         )
         server.welcome = _welcome(port, key, settings)
-        async with live(runtime), _demo(runtime, workspace):
+        async with live(runtime, delivers=True), _demo(runtime, workspace):
             await server.serve()
 
 
 def _for_development(settings: Settings) -> Settings:
     """The settings with everything on that shows a developer the API, unless it was set."""
-    return settings.model_copy(
-        update={name: True for name in ("introspection", "graphiql") if getattr(settings, name) is None}
-    )
+    shown = {"introspection": True, "graphiql": True, "klaviyo_mode": KlaviyoMode.LOG}
+    return settings.model_copy(update={name: value for name, value in shown.items() if getattr(settings, name) is None})
 
 
 @contextlib.asynccontextmanager

@@ -14,21 +14,25 @@ from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
 from gateway.domain.tokens import TokenSigner
+from gateway.domain.vaults import Vault
 from gateway.errors import StartupError
 from gateway.observability import Metrics
 from gateway.services.acts import ActService
 from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
+from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.memberships import MembershipKeeper
 from gateway.services.merges import MergeService
+from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.segments import SegmentService
+from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
 from gateway.services.tickets import TicketService
@@ -118,14 +122,18 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 
 @asynccontextmanager
-async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-ups, erasures and timers of that gateway under way, for as
-    long as the context is open."""
+async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = False) -> AsyncIterator[None]:
+    """The bus and (unless other processes do that) the roll-ups, erasures and timers of that gateway under way, and
+    deliveries where it is a worker, for as long as the context is open."""
     services = runtime.services
-    background = (runtime.definitions, runtime.memberships, services.erasures, services.timers) if rolls_up else ()
+    works = [services.bus.run()]
+    if rolls_up:
+        works += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
+    if delivers:
+        works.append(services.deliveries.run())
     async with AsyncExitStack() as stack:
-        for work in (services.bus, *background):
-            await stack.enter_async_context(under_way(work.run()))
+        for work in works:
+            await stack.enter_async_context(under_way(work))
         yield
 
 
@@ -148,8 +156,10 @@ def assemble(
     metrics = Metrics()
     limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
     signer = TokenSigner(settings.secret_key)
-    events = EventService(store, settings, clock, minter, metrics)
-    contacts = ContactService(store, settings, clock, minter, events.turn)
+    syncs = SyncService(store, settings, clock, Vault(settings.secret_key))
+    outbox = Outbox(syncs, minter)
+    events = EventService(store, settings, clock, minter, metrics, outbox)
+    contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
     people = PeopleService(store, clock, minter)
     acts = ActService(store, clock, minter, events.turn)
     conversations = ConversationService(store, settings, clock, minter, acts, people)
@@ -160,14 +170,17 @@ def assemble(
         store=store,
         events=events,
         contacts=contacts,
-        tags=TagService(store, clock, minter, events.turn),
-        merges=MergeService(store, settings, clock, minter, events.turn),
-        erasures=ErasureService(store, clock, minter, events.turn),
+        tags=TagService(store, clock, minter, events.turn, outbox),
+        merges=MergeService(store, settings, clock, minter, events.turn, outbox),
+        erasures=ErasureService(store, clock, minter, events.turn, outbox),
         timers=TimerService(store, clock, conversations.handlers | tickets.handlers),
         conversations=conversations,
         tickets=tickets,
         people=people,
         ticket_types=TicketTypeService(store, clock, minter),
+        syncs=syncs,
+        outbox=outbox,
+        deliveries=DeliveryService(store, syncs, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),
         segments=SegmentService(store, clock, minter),
         bus=Bus(database, clock, minter, limits, metrics),
@@ -176,7 +189,7 @@ def assemble(
         tracing=tracing,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
-    batches = ContactBatches(store, clock, minter, contacts, events)
+    batches = ContactBatches(store, clock, minter, contacts, events, outbox)
     keeper = MembershipKeeper(store, clock, minter, metrics)
     workspaces = WorkspaceService(store, clock, minter)
     return Runtime(database, services, workspaces, roll_up, keeper, batches, signer, clock)

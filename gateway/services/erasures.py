@@ -16,6 +16,7 @@ from gateway.domain.segments import LEFT, move_line
 from gateway.errors import UnavailableError
 from gateway.services.attempts import until_stored
 from gateway.services.contacts import Turn
+from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.erasures import deletions_due
 from gateway.store.stores import Store, WorkspaceStore
@@ -28,9 +29,12 @@ _SUBJECTS_AT_ONCE = 100
 class ErasureService:
     """Erases contacts; `run` in a process that works in the background finishes what is long or was broken off."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, at_once_seconds: float = 5.0) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox, at_once_seconds: float = 5.0
+    ) -> None:
         """`at_once_seconds`: how long a call itself erases before it leaves the rest to `run`."""
         self._store = store
+        self._outbox = outbox
         self._clock = clock
         self._minter = minter
         self._turn = turn
@@ -102,6 +106,7 @@ class ErasureService:
         left = [move_line(self._minter.mint(Prefix.CHANGE, now), LEFT, row, now) for row in members]
         lines = [deleted_entry(line_id, contact, now), deleted_line(second, contact, summaries, now)]
         await store.changes.write([*left, *lines], session)
+        await self._outbox.erased(store, contact, now, session)
 
     async def _erase(self, deletion: Document, seconds: float | None = None) -> bool:
         """Erase what is left of a contact, for so many seconds at most; whether all is done."""

@@ -31,6 +31,7 @@ from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.observability import Metrics
 from gateway.services.attempts import until_stored
 from gateway.services.group_commits import GroupCommits
+from gateway.services.outboxes import Outbox
 from gateway.services.tallies import rebuild_line
 from gateway.settings import Settings
 from gateway.store.driver import Session
@@ -52,8 +53,11 @@ class ImportedSummaries:
 class EventService:
     """What can be done to events."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock, minter: Minter, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, metrics: Metrics, outbox: Outbox
+    ) -> None:
         self._store = store
+        self._outbox = outbox
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -94,6 +98,7 @@ class EventService:
                 await store.contacts.save([draft], session, unchanged_since_read=True)
                 await self.write_summaries(store, added, imported, now, session)
                 await store.changes.write(self._journal([draft], now), session)
+                await self._outbox.tell(store, now, session, drafts=[draft])
 
             await store.database.transaction(write)
             self._remember(workspace_id, added)
@@ -216,6 +221,8 @@ class EventService:
         await store.events.insert(group.events, session)
         await store.summaries.add(group.summaries(), session)
         await store.changes.write(self._journal(drafts, now), session)
+        contacts = {draft.id: draft.document for draft in drafts}
+        await self._outbox.tell(store, now, session, drafts=drafts, events=group.events, contacts=contacts)
 
     async def _directory(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> Directory:
         found, erased = await store.meant_by(refs, now)

@@ -10,12 +10,14 @@ from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
 from gateway.store.conversations import ConversationParts, Conversations
 from gateway.store.definitions import EventDefinitions, EventValues
+from gateway.store.deliveries import Deliveries, DeliveryMetrics, Lanes, Syncs
 from gateway.store.driver import Database
 from gateway.store.erasures import Deletions, Erasures, Salts
 from gateway.store.events import Events, EventSummaries
 from gateway.store.histories import Parts, Subjects
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.people import Admins, Teams
+from gateway.store.quotas import Quotas
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
 from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
@@ -67,6 +69,11 @@ class WorkspaceStore:
         self.timers = Timers(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
+        self.deliveries = Deliveries(database, workspace_id, token)
+        self.lanes = Lanes(database, workspace_id, token)
+        self.syncs = Syncs(database, workspace_id, token)
+        self.delivery_metrics = DeliveryMetrics(database, workspace_id, token)
+        self.quotas = Quotas(database, workspace_id, token)
         self.conversations = Conversations(database, workspace_id, token)
         self.conversation_parts = ConversationParts(database, workspace_id, token)
         self.tickets = Tickets(database, workspace_id, token)
@@ -80,18 +87,14 @@ class WorkspaceStore:
     @property
     def histories(self) -> dict[Subject, tuple[Subjects, Parts]]:
         """Where what is acted on is kept, and where its history is."""
-<<<<<<< HEAD
-        return {Subject.CONVERSATION: (self.conversations, self.conversation_parts)}
+        return {
+            Subject.CONVERSATION: (self.conversations, self.conversation_parts),
+            Subject.TICKET: (self.tickets, self.ticket_parts),
+        }
 
     def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
         """Where subjects of that kind are kept, and their histories."""
         return self.histories[subject]
-=======
-        return {
-            Subject.CONVERSATION: (self.conversations, self.conversation_parts),
-            Subject.TICKET: (self.tickets, self.ticket_parts),
-        }[subject]
->>>>>>> main
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False

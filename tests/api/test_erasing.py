@@ -11,6 +11,7 @@ import orjson
 from gateway.domain.clocks import system_clock
 from gateway.domain.ids import Minter
 from gateway.services.erasures import ErasureService
+from gateway.settings import KlaviyoMode
 
 DELETE = "mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId userErrors { code message path } } }"
 UPSERT = "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id email } userErrors { code message path } } }"
@@ -68,7 +69,7 @@ async def leave_traces(workspace: Any) -> str:
     user, visitor = {"externalId": f"{MARK}-id"}, {"anonymousId": f"{MARK}-browser"}
     full = {
         **user,
-        "email": f"{MARK}@example.com",
+        "email": f"{MARK}@shop.example",
         "phone": f"{MARK}-phone",
         "name": f"{MARK}-name",
         "firstName": f"{MARK}-first",
@@ -137,7 +138,7 @@ async def until(check: Any) -> None:
 
 
 async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any) -> None:
-    async with open_gateway() as gateway:
+    async with open_gateway(klaviyo_mode=KlaviyoMode.LOG) as gateway:
         workspace = await gateway.workspace()
         await workspace.track({"contact": {"externalId": "bob"}, "name": "did", "metadata": {"page": "/home"}})
         ada = await leave_traces(workspace)
@@ -161,7 +162,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         for by in (
             {"id": ada},
             {"externalId": f"{MARK}-id"},
-            {"email": f"{MARK}@example.com"},
+            {"email": f"{MARK}@shop.example"},
             {"anonymousId": f"{MARK}-browser"},
         ):
             assert await id_of(workspace, **by) is None
@@ -170,10 +171,12 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
             return not await workspace.store.values._find({"contact_id": ada})
 
         await until(values_gone)
+        await gateway.runtime.services.deliveries.deliver_due(workspace.id)
         after = await stored(workspace)
         assert fields_with(after, MARK) == set()
         assert fields_with(after, *marks) <= {f"{name}.{field}" for name, (_, stay) in table.items() for field in stay}
-        assert {row["kind"] for row in after["changes"] if row.get("contact_id") == ada} == {"DELETED"}
+        assert {row["kind"] for row in after["changes"] if row.get("contact_id") == ada} == {"DELETED", "CHANGED"}
+        assert [(row["kind"], row["state"]) for row in after["deliveries"]] == [("DELETION", "DELIVERED")]
         assert len(after["erasures"]) == 5  # externalId, e-mail, anonymous id, and two ids
         assert after["deletions"] == []
         assert (after["conversations"], after["conversation_parts"]) == ([], [])
@@ -196,7 +199,7 @@ async def test_no_late_retry_brings_an_erased_person_back(open_gateway: Any, clo
         await delete(workspace, ada)
         user, email, browser = (
             {"externalId": f"{MARK}-id"},
-            f"{MARK.upper()}@example.com",
+            f"{MARK.upper()}@shop.example",
             {"anonymousId": f"{MARK}-browser"},
         )
         refused = [
@@ -275,7 +278,9 @@ async def test_what_one_process_left_is_erased_by_another(open_gateway: Any, clo
         workspace = await first.workspace()
         await workspace.track(*({"contact": {"externalId": "u"}, "name": f"did {number % 3}"} for number in range(30)))
         services = first.runtime.services
-        erasures = ErasureService(services.store, clock, Minter(), services.events.turn, at_once_seconds=0)
+        erasures = ErasureService(
+            services.store, clock, Minter(), services.events.turn, services.outbox, at_once_seconds=0
+        )
         await erasures.delete(workspace.id, str(await id_of(workspace, externalId="u")))
         assert await id_of(workspace, externalId="u") is None
         (shown,) = (await workspace.data("{ events(first: 1) { nodes { contact { id } } } }"))["events"]["nodes"]
