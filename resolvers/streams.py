@@ -1,6 +1,6 @@
 """How subscriptions are served: what each one wants of the bus, and how a notice becomes a payload."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Any
@@ -198,17 +198,17 @@ async def conversation_changed(
             yield payload
 
 
-async def changed_conversation(parents: list[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_conversation(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the conversation of each notification, as it is now."""
     return await _named(context.store.conversations, [parent["conversation_id"] for parent in parents])
 
 
-async def told_part(parents: list[Document], _: None, context: Context) -> list[Document | None]:
+async def told_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the part of each notification."""
     return await _named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
 
 
-async def changed_contact(parents: list[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each notification, as it is now."""
     ids = [parent["contact_id"] for parent in parents]
     found = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
