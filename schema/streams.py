@@ -69,15 +69,16 @@ class ConversationNotification:
     matches: bool = strawberry.field(description="Whether the conversation matches the filter after the change.")
     conversation_id: strawberry.ID | None
 
-    @strawberry.field(description="The conversation as it is now; null in a CHECKPOINT, and once it is DELETED.")
-    async def conversation(parent: Parent[Any], info: Info) -> Conversation | None:  # noqa: N805
+    @by_level(
+        streams.changed_conversation,
+        description="The conversation as it is now; null in a CHECKPOINT, and once it is DELETED.",
+    )
+    def conversation(self) -> Conversation | None:
         """The conversation."""
-        return await info.context.load(streams.changed_conversation, parent)
 
-    @strawberry.field(description="The part that tells of the change, where one does.")
-    async def part(parent: Parent[Any], info: Info) -> ConversationPart | None:  # noqa: N805
+    @by_level(streams.told_part, description="The part that tells of the change, where one does.")
+    def part(self) -> ConversationPart | None:
         """The part."""
-        return await info.context.load(streams.told_part, parent)
 
 
 @strawberry.type
