@@ -13,6 +13,8 @@ from resolvers.streams import (
     ConversationStreamFilter,
     EventChange,
     EventStreamFilter,
+    TicketChange,
+    TicketStreamFilter,
 )
 from schema.access import READ, READ_OWN
 from schema.contacts import Contact
@@ -20,6 +22,7 @@ from schema.conversations import Conversation, ConversationPart
 from schema.events import Event, EventSummary
 from schema.levels import by_level
 from schema.segments import Segment
+from schema.tickets import Ticket, TicketPart
 
 
 @strawberry.type
@@ -82,6 +85,27 @@ class ConversationNotification:
 
 
 @strawberry.type
+class TicketNotification:
+    """A change of a ticket, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: TicketChange
+    matches: bool = strawberry.field(description="Whether the ticket matches the filter after the change.")
+    ticket_id: strawberry.ID | None
+
+    @by_level(
+        streams.changed_ticket,
+        description="The ticket as it is now; null in a CHECKPOINT, once it is DELETED, and where it is shared no more.",
+    )
+    def ticket(self) -> Ticket | None:
+        """The ticket."""
+
+    @by_level(streams.told_ticket_part, description="The part that tells of the change, where one does.")
+    def part(self) -> TicketPart | None:
+        """The part."""
+
+
+@strawberry.type
 class StreamQuery:
     """The root field that subscriptions begin with."""
 
@@ -130,4 +154,17 @@ class Subscription:
     ) -> AsyncGenerator[ConversationNotification, None]:
         """Changes of conversations."""
         async for item in streams.conversation_changed(info.context, filter, after):
+            yield item
+
+    @strawberry.subscription(
+        directives=[READ_OWN],
+        description="Tickets that are opened or change, in order: of one act perhaps several, such as REPLIED and IN_PROGRESS; "
+        "WAITING is WAITING_ON_CUSTOMER, and SUBMITTED a ticket that comes back to that state. A contact's token hears of those "
+        "that are shared with it, and nothing of notes, assignments, snoozes and tags.",
+    )
+    async def ticket_changed(
+        self, info: Info, filter: TicketStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
+    ) -> AsyncGenerator[TicketNotification, None]:
+        """Changes of tickets."""
+        async for item in streams.ticket_changed(info.context, filter, after):
             yield item

@@ -135,7 +135,8 @@ CreateConversationPayload.conversation CreateConversationPayload.userErrors
 MarkConversationReadPayload.conversation MarkConversationReadPayload.userErrors
 RateConversationPayload.conversation RateConversationPayload.part RateConversationPayload.userErrors
 ReplyToConversationPayload.conversation ReplyToConversationPayload.part ReplyToConversationPayload.userErrors
-Query.ticket Query.tickets Mutation.createTicket Mutation.replyToTicket Contact.tickets Conversation.ticket
+Subscription.ticketChanged TicketNotification.cursor TicketNotification.kind TicketNotification.matches TicketNotification.part
+TicketNotification.ticket TicketNotification.ticketId Query.ticket Query.tickets Mutation.createTicket Mutation.replyToTicket Contact.tickets Conversation.ticket
 Ticket.assignee Ticket.attributes Ticket.category Ticket.contact Ticket.conversation Ticket.createdAt Ticket.description Ticket.id
 Ticket.number Ticket.partCount Ticket.parts Ticket.resolvedAt Ticket.state Ticket.submittedDescription Ticket.submittedTitle
 Ticket.title Ticket.type Ticket.updatedAt TicketConnection.edges TicketConnection.nodes TicketConnection.pageInfo
