@@ -6,7 +6,7 @@ import strawberry
 from strawberry import Info, Parent
 
 from resolvers.totals import LARGEST_TOTAL, total_count
-from schema.access import READ
+from schema.access import READ_LISTS
 
 NodeType = TypeVar("NodeType")
 
@@ -43,7 +43,7 @@ class CountedConnection(Connection[NodeType], Generic[NodeType]):
     """A page of a list that can be counted."""
 
     @strawberry.field(
-        directives=[READ],
+        directives=[READ_LISTS],
         description="How many rows the whole list has, counted up to `upTo` (at most 10,000): that very number means at least so many. "
         "Null where no index tells, and 10,000 were looked at before the end.",
     )

@@ -15,11 +15,12 @@ from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject, SafeInt
 from resolvers.tickets import TicketFilter, TicketSort
-from schema.access import READ, READ_OWN, TRACK
+from schema.access import KLAVIYO, READ, READ_OWN, TRACK
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.conversations import Conversation
 from schema.events import Event, EventSummary
+from schema.klaviyo import KlaviyoSubject
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
@@ -153,6 +154,11 @@ class Contact(Node, Author):
     async def segments(parent: Parent[Any], info: Info) -> Optional[list[LazySegment]]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
         """The contact's segments."""
         return await info.context.load(segments.of_contacts, parent)
+
+    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+        """What Klaviyo has heard of it."""
+        return parent
 
 
 @strawberry.type(description="How often a contact did something.")

@@ -17,7 +17,7 @@ from resolvers.events import (
 )
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
-from schema.access import READ, READ_OWN, TRACK, TRACK_OWN
+from schema.access import KLAVIYO, READ, READ_OWN, TRACK, TRACK_OWN
 from schema.connections import Connection, CountedConnection
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload, user_error
@@ -215,6 +215,11 @@ class Event(Node):
     async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
         """What its name means."""
         return await info.context.load(events.definition_of, parent)
+
+    @strawberry.field(directives=[KLAVIYO], description="How Klaviyo hears of it; null where it is not forwarded.")
+    async def klaviyo(parent: Parent[Any], info: Info) -> Optional[LazyDelivery]:  # noqa: N805, UP045 - see contact
+        """How Klaviyo hears of it."""
+        return await info.context.load(klaviyo.of_events, parent)
 
 
 @strawberry.type(description="How often, and when first and last, a contact did something: kept for ever.")
