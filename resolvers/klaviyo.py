@@ -12,6 +12,7 @@ from gateway.domain.deliveries import DeliveryKind, DeliveryState, Queue, lane_i
 from gateway.domain.delivery_filters import DeliveryFilter as Wanted
 from gateway.domain.delivery_filters import delivery_filter
 from gateway.domain.ids import Prefix, prefix_of
+from gateway.domain.merges import ids_of
 from gateway.domain.pages import Page, PageArguments, connection, page
 from gateway.domain.syncs import SyncState, metric_id_of, sync_id_of
 from gateway.domain.times import TimeRange
@@ -38,8 +39,12 @@ strawberry.enum(
 )
 strawberry.enum(DeliveryKind, description="What is delivered; a DELETION asks Klaviyo to erase a profile.")
 strawberry.enum(MetricSource, description="SUPPORT: the nine metrics; TRACKED: tracked events that are forwarded.")
-strawberry.enum(SyncState, description="How the sync is. BACKING_OFF: Klaviyo does not answer, and is asked again soon.")
-strawberry.enum(KlaviyoMode, description="What becomes of what Klaviyo is to hear. LOG: it is written to the log alone.")
+strawberry.enum(
+    SyncState, description="How the sync is. BACKING_OFF: Klaviyo does not answer, and is asked again soon."
+)
+strawberry.enum(
+    KlaviyoMode, description="What becomes of what Klaviyo is to hear. LOG: it is written to the log alone."
+)
 
 
 @strawberry.input(
@@ -89,22 +94,10 @@ async def lag_seconds(parents: Sequence[Document], _: None, context: Context) ->
 
 async def metrics(context: Context, source: MetricSource | None, search: str | None) -> list[Document]:
     """The nine metrics, and those of tracked events that were told, by name."""
-    workspace_id = context.principal.workspace_id
-    nothing = {"delivered": 0, "failed": 0, "last_delivered_at": None}
-    rows = {
-        name.value: {
-            "_id": metric_id_of(workspace_id, name),
-            "name": name.value,
-            "source": MetricSource.SUPPORT.value,
-            **nothing,
-        }
-        for name in Metric
-    }
+    rows: dict[str, Document] = {name: _untold(context.principal.workspace_id, name) for name in Metric}
     rows |= {row["name"]: row for row in await context.store.delivery_metrics.all()}
-    wanted = (search or "").casefold()
-    found = [
-        row for row in rows.values() if wanted in row["name"].casefold() and source in (None, MetricSource(row["source"]))
-    ]
+    wanted, sources = (search or "").casefold(), set(MetricSource) if source is None else {source}
+    found = [row for name, row in rows.items() if wanted in name.casefold() and MetricSource(row["source"]) in sources]
     return sorted(found, key=lambda row: str(row["name"]))[:MOST_METRICS]
 
 
@@ -186,8 +179,7 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
 
     def search(parent: Document) -> DeliverySearch:
         by_contact = prefix_of(parent["_id"]) is Prefix.CONTACT
-        ids = parent["contact_ids"] if by_contact else None
-        wanted = Wanted(contact_ids=ids) if by_contact else Wanted(subject_id=parent["_id"])
+        wanted = Wanted(contact_ids=ids_of(parent)) if by_contact else Wanted(subject_id=parent["_id"])
         return DeliverySearch(context.store.deliveries, wanted, context.services.clock())
 
     found = await pages_of_parents(parents, asked, read, lambda row: str(row["_id"]))
@@ -239,6 +231,12 @@ async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Document
         found |= await repository.by_ids([id_ for id_ in asked if prefix_of(id_) is prefix])
     contacts = [id_ for id_ in asked if prefix_of(id_) is Prefix.CONTACT]
     return found | (await context.store.contacts.of_ids(contacts) if contacts else {})
+
+
+def _untold(workspace_id: str, name: Metric) -> Document:
+    """A metric of support of which nothing was told."""
+    told = {"name": name.value, "source": MetricSource.SUPPORT.value, "delivered": 0, "failed": 0}
+    return {"_id": metric_id_of(workspace_id, name.value), **told}
 
 
 def _subject_id(delivery: Document) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
-from resolvers import events
+from resolvers import events, klaviyo
 from resolvers.events import (
     DescribeEventInput,
     EventFilter,
@@ -24,9 +24,11 @@ from schema.problems import UserError, payload, user_error
 
 if TYPE_CHECKING:
     from schema.contacts import Contact
+    from schema.klaviyo import KlaviyoDelivery
 
 Document = dict[str, Any]
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+LazyDelivery = Annotated["KlaviyoDelivery", strawberry.lazy("schema.klaviyo")]
 
 
 @strawberry.interface(description="One key of an event's metadata, in the type that its value has.")

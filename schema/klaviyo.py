@@ -46,7 +46,9 @@ class KlaviyoDelivery(Node):
     unique_id: str = strawberry.field(description="By which Klaviyo knows an event that it has already.")
     attempts: list[DeliveryAttempt] = strawberry.field(description="The newest 20.")
     attempt_count: int
-    payload: JSON | None = strawberry.field(description="What is sent, to the byte; null once an erasure was asked for.")
+    payload: JSON | None = strawberry.field(
+        description="What is sent, to the byte; null once an erasure was asked for."
+    )
     created_at: datetime
     delivered_at: datetime | None
     reason: str | None = strawberry.field(
