@@ -134,6 +134,10 @@ class Settings(BaseSettings):
     timeline_days: int = Field(
         90, ge=1, le=36500, description="How many days `Contact.events` shows unless its filter asks for other times."
     )
+    compiled_execution: bool = Field(
+        True,
+        description="Whether operations are compiled to Python, once each, and executed so; false: graphql-core executes them, much slower, with the same answers.",
+    )
     introspection: bool | None = Field(
         None,
         description="Whether operations may ask for the schema, and errors suggest names of it. Unset: on in `gateway dev`, off in `gateway serve`.",

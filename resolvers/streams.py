@@ -1,6 +1,6 @@
 """How subscriptions are served: what each one wants of the bus, and how a notice becomes a payload."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Any
@@ -130,7 +130,7 @@ async def contact_changed(
             yield payload
 
 
-async def changed_contact(parents: list[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each notification, as it is now."""
     ids = [parent["contact_id"] for parent in parents]
     found = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])

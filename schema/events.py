@@ -19,6 +19,7 @@ from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
 from schema.access import KLAVIYO, READ, READ_OWN, TRACK, TRACK_OWN
 from schema.connections import Connection, CountedConnection
+from schema.levels import by_level
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload, user_error
 
@@ -208,20 +209,19 @@ class Event(Node):
     metadata: list[MetadataEntry] = strawberry.field(description="In the order sent.")
     metadata_json: JSONObject = strawberry.field(description="As sent.")
 
-    @strawberry.field(description="Who did it; null while the contact is being erased.")
-    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+    @by_level(events.contact_of, description="Who did it; null while the contact is being erased.")
+    def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Who did it."""
-        return await info.context.load(events.contact_of, parent)
 
-    @strawberry.field(directives=[READ])
-    async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
+    @by_level(events.definition_of, directives=[READ])
+    def definition(self) -> EventDefinition | None:
         """What its name means."""
-        return await info.context.load(events.definition_of, parent)
 
-    @strawberry.field(directives=[KLAVIYO], description="How Klaviyo hears of it; null where it is not forwarded.")
-    async def klaviyo(parent: Parent[Any], info: Info) -> Optional[LazyDelivery]:  # noqa: N805, UP045 - see contact
+    @by_level(
+        klaviyo.of_events, directives=[KLAVIYO], description="How Klaviyo hears of it; null where it is not forwarded."
+    )
+    def klaviyo(self) -> Optional[LazyDelivery]:  # noqa: UP045 - see contact
         """How Klaviyo hears of it."""
-        return await info.context.load(klaviyo.of_events, parent)
 
 
 @strawberry.type(description="How often, and when first and last, a contact did something: kept for ever.")
@@ -233,23 +233,22 @@ class EventSummary(Node):
     first_at: datetime
     last_at: datetime
 
-    @strawberry.field(
+    @by_level(
+        events.values_of,
         directives=[READ],
         description="How often each value of the definition's summarizeBy key was there, the most frequent first: up to 1000 values are told apart, for ever. At most a second late; null where nothing is summarized by.",
     )
-    async def values(parent: Parent[Any], info: Info, first: int = 20) -> list[EventValueCount] | None:  # noqa: N805
+    def values(self, first: int = 20) -> list[EventValueCount] | None:
         """The most frequent values."""
-        return await info.context.load(events.values_of, parent, first)
+        return first
 
-    @strawberry.field
-    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045
+    @by_level(events.contact_of)
+    def contact(self) -> Optional[LazyContact]:  # noqa: UP045
         """Who did it."""
-        return await info.context.load(events.contact_of, parent)
 
-    @strawberry.field(directives=[READ])
-    async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
+    @by_level(events.definition_of, directives=[READ])
+    def definition(self) -> EventDefinition | None:
         """What its name means."""
-        return await info.context.load(events.definition_of, parent)
 
 
 @strawberry.type
@@ -262,10 +261,9 @@ class TrackEventPayload:
     )
     user_errors: list[UserError]
 
-    @strawberry.field(description="The contact's summary of that name, this event included.")
-    async def summary(parent: Parent[Any], info: Info) -> EventSummary | None:  # noqa: N805
+    @by_level(events.summary_of, description="The contact's summary of that name, this event included.")
+    def summary(self) -> EventSummary | None:
         """The summary that the event was counted in."""
-        return await info.context.load(events.summary_of, parent)
 
 
 @strawberry.type

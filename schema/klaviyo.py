@@ -17,6 +17,7 @@ from resolvers.klaviyo import DeliveryFilter
 from resolvers.scalars import JSON, SafeInt
 from schema.access import KLAVIYO, READ
 from schema.connections import CountedConnection
+from schema.levels import by_level
 from schema.nodes import Node, Stored
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class KlaviyoDelivery(Node):
         description="Why it has not arrived; of a delivered one what was left out, or that it went to the log."
     )
 
-    @strawberry.field(description="While it waits: when it is tried.")
+    @by_level(klaviyo.subject_of, description="While it waits: when it is tried.")
     def next_attempt_at(parent: Parent[Any]) -> datetime | None:  # noqa: N805
         """When it is tried."""
         return parent.get("next_attempt_at") if parent["state"] in OPEN else None
@@ -63,51 +64,47 @@ class KlaviyoDelivery(Node):
     @strawberry.field(
         directives=[READ], description="The conversation, ticket or event that it tells of; of a PROFILE the contact."
     )
-    async def subject(parent: Parent[Any], info: Info) -> Node | None:  # noqa: N805
+    def subject(self) -> Node | None:
         """What it tells of."""
-        return await info.context.load(klaviyo.subject_of, parent)
 
-    @strawberry.field(directives=[READ], description="Null once the contact is erased.")
-    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+    @by_level(contact_of, directives=[READ], description="Null once the contact is erased.")
+    def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Whose it is."""
-        return await info.context.load(contact_of, parent)
 
 
 @strawberry.type(description="What Klaviyo has heard of a contact, a conversation or a ticket.")
 class KlaviyoSubject(Stored):
     """What Klaviyo has heard of it."""
 
-    @strawberry.field(description="How Klaviyo calls the contact's profile, once it told.")
-    async def profile_id(parent: Parent[Any], info: Info) -> str | None:  # noqa: N805
+    @by_level(klaviyo.profile_ids, description="How Klaviyo calls the contact's profile, once it told.")
+    def profile_id(self) -> str | None:
         """The profile."""
-        return await info.context.load(klaviyo.profile_ids, parent)
 
-    @strawberry.field(description="Of the newest delivery.")
-    async def state(parent: Parent[Any], info: Info) -> DeliveryState | None:  # noqa: N805
+    @by_level(klaviyo.newest_state, description="Of the newest delivery.")
+    def state(self) -> DeliveryState | None:
         """The newest state."""
-        return await info.context.load(klaviyo.newest_state, parent)
 
-    @strawberry.field(description="When the newest delivery that arrived did.")
-    async def last_synced_at(parent: Parent[Any], info: Info) -> datetime | None:  # noqa: N805
+    @by_level(klaviyo.last_synced_at, description="When the newest delivery that arrived did.")
+    def last_synced_at(self) -> datetime | None:
         """When something arrived."""
-        return await info.context.load(klaviyo.last_synced_at, parent)
 
-    @strawberry.field(description="Why the newest of those that failed did not arrive; null where none waits for that.")
-    async def last_error(parent: Parent[Any], info: Info) -> str | None:  # noqa: N805
+    @by_level(
+        klaviyo.last_error,
+        description="Why the newest of those that failed did not arrive; null where none waits for that.",
+    )
+    def last_error(self) -> str | None:
         """Why something did not arrive."""
-        return await info.context.load(klaviyo.last_error, parent)
 
-    @strawberry.field(description="The newest first.")
-    async def deliveries(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    @by_level(klaviyo.of_subjects, description="The newest first.")
+    def deliveries(
+        self,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[KlaviyoDelivery] | None:
         """Its deliveries."""
-        return await info.context.load(klaviyo.of_subjects, parent, page_arguments(first, after, last, before))
+        return page_arguments(first, after, last, before)
 
 
 @strawberry.type(
@@ -144,20 +141,17 @@ class KlaviyoSync(Node):
     state: SyncState
     paused_reason: str | None = strawberry.field(description="While it is PAUSED: why, and what to do.")
 
-    @strawberry.field
-    async def counts(parent: Parent[Any], info: Info) -> DeliveryCounts:  # noqa: N805
+    @by_level(klaviyo.counts)
+    def counts(self) -> DeliveryCounts:
         """How many deliveries there are."""
-        return await info.context.load(klaviyo.counts, parent)
 
-    @strawberry.field(description="Since when the oldest delivery waits that is not of a backfill.")
-    async def oldest_pending_at(parent: Parent[Any], info: Info) -> datetime | None:  # noqa: N805
+    @by_level(klaviyo.oldest_pending_at, description="Since when the oldest delivery waits that is not of a backfill.")
+    def oldest_pending_at(self) -> datetime | None:
         """Since when something waits."""
-        return await info.context.load(klaviyo.oldest_pending_at, parent)
 
-    @strawberry.field(description="For how long it waits; 0 where nothing does.")
-    async def lag_seconds(parent: Parent[Any], info: Info) -> float:  # noqa: N805
+    @by_level(klaviyo.lag_seconds, description="For how long it waits; 0 where nothing does.")
+    def lag_seconds(self) -> float:
         """For how long something waits."""
-        return await info.context.load(klaviyo.lag_seconds, parent)
 
     @strawberry.field(description="By name, at most 1,000; `search`: what their names contain, whatever its case.")
     async def metrics(

@@ -51,6 +51,11 @@ class Node(Stored):
     id: strawberry.ID
 
 
+def document_key(name: str) -> str:
+    """What documents call a field."""
+    return "_id" if name == "id" else name
+
+
 def read_field(document: Any, name: str) -> Any:
-    """A field as the document has it: `id` is its `_id`, and what is absent is null."""
-    return document.get("_id" if name == "id" else name)
+    """A field as the document has it; what is absent is null."""
+    return document.get(document_key(name))

@@ -1,16 +1,16 @@
 """Subscriptions: what happens, as it happens, and again from any cursor on."""
 
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import strawberry
-from strawberry import Info, Parent
+from strawberry import Info
 
 from resolvers import events, segments, streams
 from resolvers.streams import ContactChange, ContactStreamFilter, EventChange, EventStreamFilter
 from schema.access import READ, READ_OWN
 from schema.contacts import Contact
 from schema.events import Event, EventSummary
+from schema.levels import by_level
 from schema.segments import Segment
 
 
@@ -22,10 +22,9 @@ class EventNotification:
     kind: EventChange
     event: Event | None = strawberry.field(description="Null in a CHECKPOINT.")
 
-    @strawberry.field(description="The summary that the event was counted in, as it is now.")
-    async def summary(parent: Parent[Any], info: Info) -> EventSummary | None:  # noqa: N805
+    @by_level(events.summary_of, description="The summary that the event was counted in, as it is now.")
+    def summary(self) -> EventSummary | None:
         """The event's summary."""
-        return await info.context.load(events.summary_of, parent)
 
 
 @strawberry.type
@@ -40,18 +39,17 @@ class ContactNotification:
         description="Of a MERGED: the id of the contact that this one took over; it leads to this one from now on."
     )
 
-    @strawberry.field(description="The contact as it is now; null in a CHECKPOINT.")
-    async def contact(parent: Parent[Any], info: Info) -> Contact | None:  # noqa: N805
+    @by_level(streams.changed_contact, description="The contact as it is now; null in a CHECKPOINT.")
+    def contact(self) -> Contact | None:
         """The contact."""
-        return await info.context.load(streams.changed_contact, parent)
 
-    @strawberry.field(
+    @by_level(
+        segments.of_notification,
         directives=[READ],
         description="Of an ENTERED_SEGMENT or LEFT_SEGMENT: which one; null once it is deleted.",
     )
-    async def segment(parent: Parent[Any], info: Info) -> Segment | None:  # noqa: N805
+    def segment(self) -> Segment | None:
         """The segment that the contact entered or left."""
-        return await info.context.load(segments.of_notification, parent)
 
 
 @strawberry.type

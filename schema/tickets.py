@@ -16,6 +16,7 @@ from resolvers.tickets import TicketFilter, TicketKey, TicketSort
 from schema.access import KLAVIYO, READ, READ_OWN
 from schema.connections import Connection, CountedConnection
 from schema.klaviyo import KlaviyoSubject
+from schema.levels import by_level
 from schema.nodes import Node
 from schema.parts import Part
 from schema.people import Admin, Team
@@ -57,38 +58,29 @@ class Ticket(Node):
     updated_at: datetime
     resolved_at: datetime | None = strawberry.field(description="While it is RESOLVED: since when.")
 
-    @strawberry.field
-    async def type(parent: Parent[Any], info: Info) -> TicketType:  # noqa: N805
+    @by_level(tickets.types_of)
+    def type(self) -> TicketType:
         """Its type."""
-        return await info.context.load(tickets.types_of, parent)
 
-    @strawberry.field(description="Whose it is; null while the contact is being erased.")
-    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+    @by_level(contact_of, description="Whose it is; null while the contact is being erased.")
+    def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Whose it is."""
-        return await info.context.load(contact_of, parent)
 
-    @strawberry.field(description="The conversation that it is about.")
-    async def conversation(parent: Parent[Any], info: Info) -> Optional[LazyConversation]:  # noqa: N805, UP045 - see contact
+    @by_level(tickets.conversations_of, by="conversation_id", description="The conversation that it is about.")
+    def conversation(self) -> Optional[LazyConversation]:  # noqa: UP045 - see contact
         """The conversation that it is about."""
-        id_ = parent.get("conversation_id")
-        return None if id_ is None else await info.context.load(tickets.conversations_of, id_)
 
-    @strawberry.field
-    async def assignee(parent: Parent[Any], info: Info) -> Admin | None:  # noqa: N805
+    @by_level(people.admins_by_id, by="assignee_id")
+    def assignee(self) -> Admin | None:
         """Who works at it."""
-        id_ = parent.get("assignee_id")
-        return None if id_ is None else await info.context.load(people.admins_by_id, id_)
 
-    @strawberry.field(directives=[READ])
-    async def team(parent: Parent[Any], info: Info) -> Team | None:  # noqa: N805
+    @by_level(people.teams_by_id, by="team_id", directives=[READ])
+    def team(self) -> Team | None:
         """Which team works at it."""
-        id_ = parent.get("team_id")
-        return None if id_ is None else await info.context.load(people.teams_by_id, id_)
 
-    @strawberry.field(description="By name; for a contact's token those that are visible to contacts.")
-    async def attributes(parent: Parent[Any], info: Info) -> JSONObject | None:  # noqa: N805
+    @by_level(tickets.attributes_of, description="By name; for a contact's token those that are visible to contacts.")
+    def attributes(self) -> JSONObject | None:
         """What it says beside title and description."""
-        return await info.context.load(tickets.attributes_of, parent)
 
     @strawberry.field(description="How many parts it has; notes count for those who may read notes.")
     def part_count(parent: Parent[Any], info: Info) -> int:  # noqa: N805
@@ -100,10 +92,9 @@ class Ticket(Node):
         """What Klaviyo has heard of it."""
         return parent
 
-    @strawberry.field(description="The whole history, the oldest first unless the other order is asked for.")
-    async def parts(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    @by_level(tickets.parts, description="The whole history, the oldest first unless the other order is asked for.")
+    def parts(
+        self,
         order: Direction | None = Direction.ASC,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
@@ -111,8 +102,7 @@ class Ticket(Node):
         before: str | None = strawberry.UNSET,
     ) -> Connection[TicketPart] | None:
         """The history."""
-        arguments = (page_arguments(first, after, last, before), order or Direction.ASC)
-        return await info.context.load(tickets.parts, parent, arguments)
+        return (page_arguments(first, after, last, before), order or Direction.ASC)
 
 
 @strawberry.type
