@@ -24,11 +24,13 @@ from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.ticket_types import TicketTypes
 from gateway.store.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
+from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Keys, Workspaces
 
 REPOSITORIES: tuple[type[Repository], ...] = (
     Contacts,
     Events,
+    Tombstones,
     EventSummaries,
     EventDefinitions,
     EventValues,
@@ -59,6 +61,7 @@ class WorkspaceStore:
         self.database = database
         self.contacts = Contacts(database, workspace_id, token)
         self.events = Events(database, workspace_id, token)
+        self.tombstones = Tombstones(database, workspace_id, token)
         self.summaries = EventSummaries(database, workspace_id, token)
         self.definitions = EventDefinitions(database, workspace_id, token)
         self.values = EventValues(database, workspace_id, token)
@@ -84,12 +87,17 @@ class WorkspaceStore:
         self.members = SegmentMembers(database, workspace_id, token)
         self.reviews = SegmentReviews(database, workspace_id, token)
 
-    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+    @property
+    def histories(self) -> dict[Subject, tuple[Subjects, Parts]]:
         """Where what is acted on is kept, and where its history is."""
         return {
             Subject.CONVERSATION: (self.conversations, self.conversation_parts),
             Subject.TICKET: (self.tickets, self.ticket_parts),
-        }[subject]
+        }
+
+    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+        """Where subjects of that kind are kept, and their histories."""
+        return self.histories[subject]
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
