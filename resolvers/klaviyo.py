@@ -19,7 +19,7 @@ from gateway.domain.times import TimeRange
 from gateway.klaviyo.mapping import Metric, MetricSource
 from gateway.settings import KlaviyoMode
 from gateway.store.delivery_searches import DeliverySearch
-from gateway.store.repositories import Repository, id_bounds
+from gateway.store.repositories import id_bounds
 from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
 from resolvers.events import contact_ids
@@ -173,9 +173,7 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         bounds = {"_id": id_bounds(Prefix.DELIVERY, of_all, TimeRange())}
-        return await context.store.deliveries.pages_of_parents(
-            _parents(context, parents), ids, bounds, of_all.limit, oldest_first=of_all.backward
-        )
+        return await _children(context, ids, bounds, of_all.limit, oldest_first=of_all.backward)
 
     def search(parent: Document) -> DeliverySearch:
         by_contact = prefix_of(parent["_id"]) is Prefix.CONTACT
@@ -204,20 +202,24 @@ async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
 
 async def _newest(parents: Sequence[Document], match: Document, context: Context) -> list[Document]:
     ids = [parent["_id"] for parent in parents]
-    found = await context.store.deliveries.pages_of_parents(
-        _parents(context, parents), ids, match, 1, oldest_first=False
-    )
+    found = await _children(context, ids, match, 1, oldest_first=False)
     return [next(iter(found.get(id_, ())), {}) for id_ in ids]
 
 
-def _parents(context: Context, parents: Sequence[Document]) -> Repository:
-    """Where the parents of one level are kept: all of them are of one type."""
-    kept: dict[Prefix | None, Repository] = {
-        Prefix.CONTACT: context.store.contacts,
-        Prefix.CONVERSATION: context.store.conversations,
-        Prefix.TICKET: context.store.tickets,
-    }
-    return kept[prefix_of(parents[0]["_id"])]
+async def _children(
+    context: Context, ids: Sequence[str], match: Document, limit: int, *, oldest_first: bool
+) -> dict[str, list[Document]]:
+    """The first deliveries of each subject, in one read for each type of subject."""
+    found: dict[str, list[Document]] = {}
+    for prefix, parents in (
+        (Prefix.CONTACT, context.store.contacts),
+        (Prefix.CONVERSATION, context.store.conversations),
+        (Prefix.TICKET, context.store.tickets),
+    ):
+        if asked := [id_ for id_ in ids if prefix_of(id_) is prefix]:
+            deliveries = context.store.deliveries
+            found |= await deliveries.pages_of_parents(parents, asked, match, limit, oldest_first=oldest_first)
+    return found
 
 
 async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Document]:

@@ -47,22 +47,22 @@ class KlaviyoDelivery(Node):
     unique_id: str = strawberry.field(description="By which Klaviyo knows an event that it has already.")
     attempts: list[DeliveryAttempt] = strawberry.field(description="The newest 20.")
     attempt_count: int
-    payload: JSON | None = strawberry.field(
-        description="What is sent, to the byte; null once an erasure was asked for."
-    )
+    payload: JSON | None = strawberry.field(description="What is sent; of a DELETION that was delivered null.")
     created_at: datetime
     delivered_at: datetime | None
     reason: str | None = strawberry.field(
         description="Why it has not arrived; of a delivered one what was left out, or that it went to the log."
     )
 
-    @by_level(klaviyo.subject_of, description="While it waits: when it is tried.")
+    @strawberry.field(description="While it waits: when it is tried.")
     def next_attempt_at(parent: Parent[Any]) -> datetime | None:  # noqa: N805
         """When it is tried."""
         return parent.get("next_attempt_at") if parent["state"] in OPEN else None
 
-    @strawberry.field(
-        directives=[READ], description="The conversation, ticket or event that it tells of; of a PROFILE the contact."
+    @by_level(
+        klaviyo.subject_of,
+        directives=[READ],
+        description="The conversation, ticket or event that it tells of; of a PROFILE the contact.",
     )
     def subject(self) -> Node | None:
         """What it tells of."""

@@ -495,6 +495,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Ticket",
         "TicketPart",
         "Segment",
+        "KlaviyoSync",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
