@@ -16,6 +16,7 @@ from schema.conversation_acts import ConversationMutation
 from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
+from schema.klaviyo import KlaviyoQuery
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
@@ -71,6 +72,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 PeopleQuery,
                 TicketTypeQuery,
                 ConversationQuery,
+                KlaviyoQuery,
                 TicketQuery,
             ),
         ),

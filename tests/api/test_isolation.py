@@ -16,6 +16,7 @@ TRACK = frozenset({Scope.TRACK})
 TRACK_OWN = frozenset({Scope.TRACK, Scope.BROWSER})
 ADMIN = frozenset({Scope.ADMIN})
 SUPPORT = frozenset({Scope.SUPPORT})
+KLAVIYO = frozenset({Scope.KLAVIYO})
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ class Ids:
     ticket: str
     ticket_part: str
     segment: str
+    klaviyo: str
 
     @property
     def all(self) -> list[str]:
@@ -60,6 +62,7 @@ class Ids:
             self.ticket,
             self.ticket_part,
             self.segment,
+            self.klaviyo,
         ]
 
 
@@ -296,6 +299,12 @@ CASES = {
             ("applySla", ', name: "Gold", nextReplyMinutes: 5'),
         )
     },
+    "Query.klaviyo": Case(
+        "{ klaviyo { id deliveries { nodes { id } } } }",
+        KLAVIYO,
+        lambda _: {},
+        lambda found, ids: found["id"] != ids.klaviyo and found["deliveries"] == {"nodes": []},
+    ),
     "Mutation.saveSegment": Case(
         'mutation($s: ID!) { saveSegment(input: {id: $s, name: "Changed", filter: {}}) { segment { id } userErrors { code } } }',
         ADMIN,
@@ -353,7 +362,7 @@ async def ids(workspace: Any) -> Ids:
     await workspace.track(*({"contact": who, "name": "did"} for who in ({"externalId": "u"}, {"anonymousId": "v"})))
     visitor = await workspace.data('{ contact(by: {anonymousId: "v"}) { id } }')
     found = await workspace.data(
-        '{ viewer { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
+        '{ viewer { id } klaviyo { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
     )
     (event,) = found["contact"]["events"]["nodes"]
     admin = await workspace.data(
@@ -402,6 +411,7 @@ async def ids(workspace: Any) -> Ids:
         ticket_id,
         replied["replyToTicket"]["part"]["id"],
         saved["saveSegment"]["segment"]["id"],
+        found["klaviyo"]["id"],
     )
 
 
@@ -485,6 +495,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Ticket",
         "TicketPart",
         "Segment",
+        "KlaviyoSync",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}

@@ -146,7 +146,7 @@ TicketPartConnection.pageInfo TicketPartEdge.cursor TicketPartEdge.node CreateTi
 ReplyToTicketPayload.part ReplyToTicketPayload.ticket ReplyToTicketPayload.userErrors
 UserError.code UserError.message UserError.path
 """
-HIDDEN = "Ticket.isShared Ticket.snoozedUntil Ticket.tags Ticket.team TicketConnection.totalCount Admin.archived Admin.email Admin.name Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
+HIDDEN = "Contact.klaviyo Conversation.klaviyo Event.klaviyo Ticket.klaviyo Ticket.isShared Ticket.snoozedUntil Ticket.tags Ticket.team TicketConnection.totalCount Admin.archived Admin.email Admin.name Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
 NODES = (
     "Contact",
