@@ -19,6 +19,7 @@ from gateway.auth import Authenticator
 from gateway.documents import Documents
 from gateway.errors import UnavailableError
 from gateway.execution.operations import Operations
+from gateway.execution.plans import Planner
 from gateway.http import OperationEndpoint, decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
@@ -28,6 +29,7 @@ from gateway.store.migrations import pending_migrations, probe
 from gateway.web.pages import graphiql_routes
 from resolvers.contexts import Context
 from schema.limits import OperationLimits
+from schema.nodes import document_key
 from schema.root import Schema, build_schema
 
 _CORS_SECONDS = 600
@@ -47,7 +49,8 @@ def create_app(
     schema = build_schema(suggestions=bool(settings.introspection))
     limits = OperationLimits(schema.core, settings)
     documents = Documents(settings, schema.core, limits)
-    operations = Operations(schema.core, schema.tell, services.metrics)
+    planner = Planner(schema.core, document_key) if settings.compiled_execution else None
+    operations = Operations(schema.core, schema.tell, services.metrics, planner)
     endpoint = OperationEndpoint(operations, limits, documents, services, authenticator)
     registry = SocketRegistry(authenticator, services, operations, limits, documents, check_seconds)
     return Starlette(

@@ -19,8 +19,10 @@ from gateway.domain.access import Principal, Scope
 from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, mongo_uri, open_runtime
 from gateway.services.demo import keep_happening, seed_demo
+from gateway.services.demo_desk import seed_desk
 from gateway.services.demo_messages import seed_messages
-from gateway.settings import Settings, database_name
+from gateway.services.demo_tickets import seed_tickets
+from gateway.settings import KlaviyoMode, Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
 
@@ -53,15 +55,14 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
             )
         )
         server.welcome = _welcome(port, key, settings)
-        async with live(runtime), _demo(runtime, workspace):
+        async with live(runtime, delivers=True), _demo(runtime, workspace):
             await server.serve()
 
 
 def _for_development(settings: Settings) -> Settings:
     """The settings with everything on that shows a developer the API, unless it was set."""
-    return settings.model_copy(
-        update={name: True for name in ("introspection", "graphiql") if getattr(settings, name) is None}
-    )
+    shown = {"introspection": True, "graphiql": True, "klaviyo_mode": KlaviyoMode.LOG}
+    return settings.model_copy(update={name: value for name, value in shown.items() if getattr(settings, name) is None})
 
 
 @contextlib.asynccontextmanager
@@ -116,15 +117,15 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
                 runtime.services.settings,
                 found["created_at"],
             )
-            services = runtime.services
-            await seed_messages(
-                services.messages,
-                services.events,
-                services.store.open(found["_id"]),
-                services.settings,
-                services.clock(),
-            )
         await runtime.services.store.workspaces.update(found["_id"], {"demo": "done"})
+    if found.get("demo") != "none" and found.get("desk") != "done" and demo:
+        with Console(stderr=True).status("Opening the help desk ..."):
+            services, at = runtime.services, found["created_at"]
+            await seed_desk(services.people, services.conversations, services.store, found["_id"], at)
+            await seed_tickets(services.ticket_types, services.tickets, services.store, found["_id"], at)
+            store = services.store.open(found["_id"])
+            await seed_messages(services.messages, services.events, store, services.settings, services.clock())
+        await runtime.services.store.workspaces.update(found["_id"], {"desk": "done"})
     return found
 
 

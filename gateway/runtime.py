@@ -13,28 +13,35 @@ from gateway.bus.buses import Bus, Limits
 from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
+from gateway.domain.retention import Retention
 from gateway.domain.templates import Templates
 from gateway.domain.tokens import TokenSigner
+from gateway.domain.vaults import Vault
 from gateway.errors import StartupError
 from gateway.observability import Metrics
 from gateway.services.acts import ActService
 from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
+from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.firings import FiringService
 from gateway.services.memberships import MembershipKeeper
 from gateway.services.merges import MergeService
 from gateway.services.messages import MessageService
+from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
+from gateway.services.retention import RetentionService
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.segments import SegmentService
 from gateway.services.sendings import SendingService
+from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
+from gateway.services.tickets import TicketService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
@@ -61,6 +68,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    retention: RetentionService
     memberships: MembershipKeeper
     contact_batches: ContactBatches
     signer: TokenSigner
@@ -121,14 +129,19 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 
 @asynccontextmanager
-async def live(runtime: Runtime, *, rolls_up: bool = True) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-ups, erasures and timers of that gateway under way, for as
-    long as the context is open."""
+async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = False) -> AsyncIterator[None]:
+    """The bus and (unless other processes do that) the roll-ups, erasures, timers and the sweep of old events of
+    that gateway under way, and deliveries where it is a worker, for as long as the context is open."""
     services = runtime.services
-    background = (runtime.definitions, runtime.memberships, services.erasures, services.timers) if rolls_up else ()
+    works = [services.bus.run()]
+    if rolls_up:
+        works += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
+        works.append(runtime.retention.run())
+    if delivers:
+        works.append(services.deliveries.run())
     async with AsyncExitStack() as stack:
-        for work in (services.bus, *background):
-            await stack.enter_async_context(under_way(work.run()))
+        for work in works:
+            await stack.enter_async_context(under_way(work))
         yield
 
 
@@ -152,38 +165,47 @@ def assemble(
     limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
     signer = TokenSigner(settings.secret_key)
     firings, templates = FiringService(clock), Templates()
-    events = EventService(store, settings, clock, minter, metrics, firings)
-    contacts = ContactService(store, settings, clock, minter, events.turn)
+    retention = Retention(settings.event_retention_days)
+    syncs = SyncService(store, settings, clock, Vault(settings.secret_key))
+    outbox = Outbox(syncs, minter)
+    events = EventService(store, settings, clock, minter, metrics, outbox, firings)
+    contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
     people = PeopleService(store, clock, minter)
-    acts = ActService(store, clock, minter, events.turn)
+    acts = ActService(store, clock, minter, events.turn, outbox)
     conversations = ConversationService(store, settings, clock, minter, acts, people)
     sendings = SendingService(store, clock, minter, templates, acts)
+    tickets = TicketService(store, clock, minter, acts, people)
     services = Services(
         settings=settings,
         clock=clock,
         store=store,
         events=events,
         contacts=contacts,
-        tags=TagService(store, clock, minter, events.turn),
-        merges=MergeService(store, settings, clock, minter, events.turn),
-        erasures=ErasureService(store, clock, minter, events.turn),
-        messages=MessageService(store, settings, clock, minter, firings, templates),
-        timers=TimerService(store, clock, conversations.handlers | sendings.handlers),
+        messages=MessageService(store, settings, clock, minter, firings, templates, retention),
+        tags=TagService(store, clock, minter, events.turn, outbox),
+        merges=MergeService(store, settings, clock, minter, events.turn, outbox),
+        erasures=ErasureService(store, clock, minter, events.turn, outbox),
+        timers=TimerService(store, clock, conversations.handlers | tickets.handlers | sendings.handlers),
         conversations=conversations,
+        tickets=tickets,
         people=people,
         ticket_types=TicketTypeService(store, clock, minter),
+        syncs=syncs,
+        outbox=outbox,
+        deliveries=DeliveryService(store, syncs, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),
-        segments=SegmentService(store, clock, minter),
+        segments=SegmentService(store, clock, minter, retention),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,
         tracing=tracing,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
-    batches = ContactBatches(store, clock, minter, contacts, events)
+    sweep = RetentionService(store, retention, clock)
+    batches = ContactBatches(store, clock, minter, contacts, events, outbox)
     keeper = MembershipKeeper(store, clock, minter, metrics, firings)
     workspaces = WorkspaceService(store, clock, minter)
-    return Runtime(database, services, workspaces, roll_up, keeper, batches, signer, clock)
+    return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

@@ -40,6 +40,14 @@ class RateLimitStore(StrEnum):
     MONGODB = "mongodb"
 
 
+class KlaviyoMode(StrEnum):
+    """What becomes of what Klaviyo is to hear."""
+
+    OFF = "OFF"
+    LOG = "LOG"
+    LIVE = "LIVE"
+
+
 NO_LIMIT = "0"
 _LARGEST_RATE = 10**12
 
@@ -93,7 +101,21 @@ class Settings(BaseSettings):
     )
     secret_key: Annotated[tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], NoDecode] = Field(
         (),
-        description="What signs tokens of contacts and admins: a random text of at least 32 bytes, or several with commas between or as a JSON list. The first one signs, all are accepted. Unset: no tokens; `gateway dev` keeps one in the data folder.",
+        description="What signs tokens of contacts and admins, and encrypts keys of other systems: a random text of at least 32 bytes, or several with commas between or as a JSON list. The first one signs and encrypts, all are accepted. Unset: no tokens; `gateway dev` keeps one in the data folder.",
+    )
+    klaviyo_mode: KlaviyoMode | None = Field(
+        None,
+        description="The sync of the default workspace (the oldest one) with Klaviyo: `off`, `log` (what would be sent goes to the log), or `live`. A workspace that was connected by `connectKlaviyo` goes by that. Unset: `log` in `gateway dev`, `off` in `gateway serve`.",
+    )
+    klaviyo_api_key: SecretStr | None = Field(
+        None, min_length=8, description="The private API key of the default workspace's Klaviyo account, for `live`."
+    )
+    klaviyo_base_url: str = Field(
+        "https://a.klaviyo.com", pattern=r"^https?://[^\s/]\S*$", description="Where Klaviyo's API is."
+    )
+    klaviyo_forward_events: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names of tracked events that Klaviyo hears as metrics of their own, with commas between or as a JSON list; `*`: all. For the default workspace.",
     )
     demo_seconds: float = Field(
         5.0,
@@ -111,6 +133,16 @@ class Settings(BaseSettings):
     )
     timeline_days: int = Field(
         90, ge=1, le=36500, description="How many days `Contact.events` shows unless its filter asks for other times."
+    )
+    event_retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36500,
+        description="How many days events are kept. What they were counted in (summaries, totals, values) is kept for ever, and so are their idempotency keys. Unset: for ever.",
+    )
+    compiled_execution: bool = Field(
+        True,
+        description="Whether operations are compiled to Python, once each, and executed so; false: graphql-core executes them, much slower, with the same answers.",
     )
     introspection: bool | None = Field(
         None,
@@ -207,10 +239,23 @@ class Settings(BaseSettings):
     )
     max_metadata_depth: int = Field(8, ge=1, le=50, description="How deep objects and lists in metadata may nest.")
 
-    @field_validator("secret_key", mode="before")
+    @field_validator("secret_key", "klaviyo_forward_events", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _listed(value) if isinstance(value, str) else value
+
+    @field_validator("klaviyo_mode", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("klaviyo_api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value()
+        if not (text.isascii() and text.isprintable()) or " " in text:
+            raise PydanticCustomError("key", "it must be a private key of Klaviyo, such as pk_...")
+        return value
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -222,6 +267,9 @@ def load_settings(**overrides: Any) -> Settings:
         problems.append(f"A setting is not JSON, and it must be: {error}.")
     except ValidationError as error:
         problems += [_malformed(str(item["loc"][0]), item["msg"]) for item in error.errors()]
+    else:
+        if settings.klaviyo_mode is KlaviyoMode.LIVE and settings.klaviyo_api_key is None:
+            problems.append("GATEWAY_KLAVIYO_MODE is live, and that needs GATEWAY_KLAVIYO_API_KEY: set it too.")
     if problems:
         raise StartupError("\n".join(problems))
     return settings

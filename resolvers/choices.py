@@ -1,12 +1,26 @@
-"""Enums of conversations, as the schema shows them; whatever annotates a field with one takes it from here."""
+"""Enums of conversations and tickets, as the schema shows them; whatever annotates a field with one takes it from here."""
 
 import strawberry
 
 from gateway.domain.acts import PartKind
 from gateway.domain.conversations import Channel, ConversationState, DeliveredAs, Priority
 from gateway.domain.slas import SlaStatus
+from gateway.domain.ticket_filters import TicketSortKey
+from gateway.domain.ticket_types import TicketAttributeKind, TicketCategory
+from gateway.domain.tickets import TicketState
 
-__all__ = ["Channel", "ConversationState", "DeliveredAs", "PartKind", "Priority", "SlaStatus"]
+__all__ = [
+    "Channel",
+    "ConversationState",
+    "DeliveredAs",
+    "PartKind",
+    "Priority",
+    "SlaStatus",
+    "TicketAttributeKind",
+    "TicketCategory",
+    "TicketSortKey",
+    "TicketState",
+]
 
 strawberry.enum(ConversationState, description="Where a conversation stands.")
 strawberry.enum(Channel, description="By what it was begun.")
@@ -14,3 +28,10 @@ strawberry.enum(DeliveredAs, description="By whom, and how, it was begun.")
 strawberry.enum(Priority, description="How urgent it is.")
 strawberry.enum(SlaStatus, description="ACTIVE: a reply is promised. Missed once is missed for ever.")
 strawberry.enum(PartKind, description="What a part of a history tells.")
+strawberry.enum(TicketState, description="How far a ticket is.")
+strawberry.enum(TicketSortKey, description="What tickets are sorted by.")
+strawberry.enum(
+    TicketCategory,
+    description="CUSTOMER tickets may be shared with their contact, the others are for those who answer.",
+)
+strawberry.enum(TicketAttributeKind, description="What an attribute's values are; of a LIST one of its options.")

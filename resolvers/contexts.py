@@ -14,15 +14,19 @@ from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
+from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.merges import MergeService
 from gateway.services.messages import MessageService
+from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.segments import SegmentService
+from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
+from gateway.services.tickets import TicketService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
@@ -50,7 +54,11 @@ class Services:
     messages: MessageService
     timers: TimerService
     conversations: ConversationService
+    tickets: TicketService
     people: PeopleService
+    syncs: SyncService
+    outbox: Outbox
+    deliveries: DeliveryService
     ticket_types: TicketTypeService
     segments: SegmentService
     tokens: TokenService

@@ -148,7 +148,7 @@ class ApplySlaInput:
 
 async def create(context: Context, input_: CreateConversationInput) -> Document:
     """The payload of `createConversation`."""
-    await _check_token(context)
+    await check_token(context)
     made = await context.services.conversations.create(context.principal, sent(input_))
     return {"conversation": made if await context.may_read() else None}
 
@@ -201,13 +201,13 @@ async def apply_sla(context: Context, input_: ApplySlaInput) -> Document:
 async def _acted(
     context: Context, input_: Any, act: Callable[[Principal, Document], Awaitable[Acted]], *, nulls: bool = False
 ) -> Document:
-    await _check_token(context)
+    await check_token(context)
     acted = await act(context.principal, sent(input_, nulls=nulls))
     shown = await context.may_read()
     return {"conversation": acted.document if shown else None, "part": acted.part if shown else None}
 
 
-async def _check_token(context: Context) -> None:
+async def check_token(context: Context) -> None:
     """A token that reads nothing any more acts on nothing either: it may not even know what is there."""
     if context.principal.contact_id is not None:
         await context.check_may_read()

@@ -7,7 +7,7 @@ import strawberry
 
 from gateway.domain.contacts import Document
 from gateway.domain.conversation_filters import check_conversation_filter
-from gateway.domain.ids import Prefix, prefix_of
+from gateway.domain.ids import Prefix
 from gateway.domain.merges import ids_of
 from gateway.domain.orders import ConversationOrder, ConversationSortKey, Direction
 from gateway.domain.pages import Page, PageArguments, connection, page
@@ -21,7 +21,7 @@ from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
 from resolvers.events import contact_ids
 from resolvers.inputs import IntFilter, StringFilter, TimeFilter, sent
-from resolvers.people import admins_by_id, teams_by_id
+from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.totals import counted
 
 _LEAST_LOOKED_AT = 500  # of each of many contacts, where their conversations are filtered or sorted
@@ -148,18 +148,9 @@ def statistics(context: Context, parent: Document) -> Document:
     return found
 
 
-async def parts(parents: Sequence[Document], arguments: tuple[PageArguments, Direction], context: Context) -> list[Any]:
+async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each conversation's parts."""
-    page_asked, order = arguments
-    oldest_first = order is Direction.ASC
-
-    def asked(parent: Document) -> Page:
-        return page(page_asked, "Conversation.parts", parent["_id"], order.value)
-
-    async def found(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        return await context.store.conversation_parts.pages_of_subjects(ids, of_all, oldest_first=oldest_first)
-
-    return await pages_of_parents(parents, asked, found, lambda row: str(row["_id"]))
+    return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments)
 
 
 def _order(sort: ConversationSort | None) -> ConversationOrder:
@@ -174,12 +165,3 @@ def _check_of_tokens(context: Context, wanted: Document) -> None:
     for name, public in (("tag", "tag"), ("team_id", "teamId")):
         if context.principal.contact_id is not None and name in wanted:
             raise ForbiddenError(f"A contact's token may not filter by '{public}'.")
-
-
-async def assigned_to(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the admins or teams of those ids."""
-    admins = [id_ for id_ in ids if prefix_of(id_) is Prefix.ADMIN]
-    teams = [id_ for id_ in ids if prefix_of(id_) is Prefix.TEAM]
-    found = dict(zip(admins, await admins_by_id(admins, None, context) if admins else [], strict=True))
-    found |= dict(zip(teams, await teams_by_id(teams, None, context) if teams else [], strict=True))
-    return [found.get(id_) for id_ in ids]

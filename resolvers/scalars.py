@@ -9,6 +9,7 @@ from graphql.utilities import value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
 from gateway.domain.metadata import SAFE_INTEGER, parse_rfc3339
+from gateway.execution.values import unchanged
 
 SafeInt = NewType("SafeInt", int)
 JSON = NewType("JSON", object)
@@ -58,24 +59,24 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 SCALARS: dict[object, ScalarDefinition] = {
     SafeInt: strawberry.scalar(
         name="SafeInt",
         description="An integer within plus or minus 2^53 - 1.",
-        serialize=_same,
+        serialize=unchanged,
         parse_value=_read_safe_int,
     ),
     JSON: strawberry.scalar(
-        name="JSON", description="Any JSON value.", serialize=_same, parse_value=_same, parse_literal=_read_literal
+        name="JSON",
+        description="Any JSON value.",
+        serialize=unchanged,
+        parse_value=unchanged,
+        parse_literal=_read_literal,
     ),
     JSONObject: strawberry.scalar(
         name="JSONObject",
         description="A JSON object.",
-        serialize=_same,
+        serialize=unchanged,
         parse_value=_read_object,
         parse_literal=_read_object_literal,
     ),

@@ -5,15 +5,10 @@ from collections.abc import Sequence
 import strawberry
 
 from gateway.domain.contacts import Document
-from gateway.domain.ticket_types import TicketAttributeKind, TicketCategory, shown_attributes
+from gateway.domain.ticket_types import shown_attributes
+from resolvers.choices import TicketAttributeKind, TicketCategory
 from resolvers.contexts import Context
 from resolvers.inputs import sent
-
-strawberry.enum(
-    TicketCategory,
-    description="CUSTOMER tickets may be shared with their contact, the others are for those who answer.",
-)
-strawberry.enum(TicketAttributeKind, description="What an attribute's values are; of a LIST one of its options.")
 
 
 @strawberry.input(description="What tickets of a type say beside title and description.")

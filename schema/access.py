@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import strawberry
@@ -10,6 +11,7 @@ from strawberry.schema_directive import Location
 
 from gateway.domain.access import Scope
 from gateway.errors import ForbiddenError
+from gateway.execution.fields import GUARDED, Guarded
 
 strawberry.enum(Scope, description="A right of a key; none implies another.")
 ROOTS = ("Query", "Mutation", "Subscription")
@@ -32,6 +34,9 @@ READ = Access()
 TRACK = Access(scopes=[Scope.TRACK])
 ADMIN = Access(scopes=[Scope.ADMIN])
 SUPPORT = Access(scopes=[Scope.SUPPORT])
+KLAVIYO = Access(scopes=[Scope.KLAVIYO])
+# What any list that whoever asks may read is asked for.
+READ_LISTS = Access(scopes=[Scope.READ, Scope.KLAVIYO])
 # What a contact's token does too, as that contact and for it alone.
 READ_OWN = Access(contact_token=True)
 TRACK_OWN = Access(scopes=[Scope.TRACK, Scope.BROWSER], contact_token=True)
@@ -49,7 +54,7 @@ def enforce(schema: GraphQLSchema) -> None:
                 if declared is not None and type_.name == "Subscription":
                     field.subscribe = _guarded(field.subscribe, declared)
                 elif declared is not None:
-                    field.resolve = _guarded(field.resolve, declared)
+                    _guard(field, declared)
                 elif type_.name in ROOTS:
                     raise TypeError(f"{type_.name}.{name} does not declare its @access")
 
@@ -59,39 +64,43 @@ def _declared(field: Any) -> Access | None:
     return next((item for item in definition.directives if isinstance(item, Access)), None) if definition else None
 
 
+def _guard(field: Any, declared: Access) -> None:
+    resolve, field.resolve = field.resolve, _guarded(field.resolve, declared)
+    if not _shows_own(declared):
+        field.extensions[GUARDED] = Guarded(partial(_check, declared), resolve)
+
+
+def _shows_own(declared: Access) -> bool:
+    return declared.contact_token and set(declared.scopes) == {Scope.READ}
+
+
 def _guarded(resolve: Callable[..., Any], declared: Access) -> Callable[..., Any]:
-    any_of = frozenset(declared.scopes)
-    shows_own = declared.contact_token and any_of == {Scope.READ}
+    shows_own = _shows_own(declared)
 
     async def guarded_async(source: Any, info: Any, **arguments: Any) -> Any:
-        _check(info, any_of, declared.contact_token)
+        _check(declared, info.context, info.field_name, info.parent_type.name)
         if shows_own:
             await info.context.check_may_read()
         found = resolve(source, info, **arguments)
         return await found if inspect.isawaitable(found) else found
 
     def guarded(source: Any, info: Any, **arguments: Any) -> Any:
-        _check(info, any_of, declared.contact_token)
+        _check(declared, info.context, info.field_name, info.parent_type.name)
         return resolve(source, info, **arguments)
 
     return guarded_async if shows_own or inspect.iscoroutinefunction(resolve) else guarded
 
 
-def _check(info: Any, any_of: frozenset[Scope], contact_token: bool) -> None:
-    principal = info.context.principal
+def _check(declared: Access, context: Any, name: str, type_name: str) -> None:
+    principal, any_of = context.principal, frozenset(declared.scopes)
     if principal.contact_id is not None:
-        if not contact_token:
-            raise ForbiddenError(f"A contact's token may not read or do '{info.field_name}'.")
+        if not declared.contact_token:
+            raise ForbiddenError(f"A contact's token may not read or do '{name}'.")
     elif not principal.may(any_of):
         needed = " or ".join(sorted(scope.value for scope in any_of))
-        raise ForbiddenError(f"This key may not read or do '{info.field_name}': it needs the scope {needed}.")
-    elif info.parent_type.name == "Mutation" and principal.scopes & any_of == {Scope.BROWSER}:
-        _check_page(info)
-
-
-def _check_page(info: Any) -> None:
-    if not info.context.from_page:
+        raise ForbiddenError(f"This key may not read or do '{name}': it needs the scope {needed}.")
+    elif type_name == "Mutation" and principal.scopes & any_of == {Scope.BROWSER} and not context.from_page:
         raise ForbiddenError(
-            f"A key with the scope BROWSER does '{info.field_name}' from pages of the allowed origins alone: "
+            f"A key with the scope BROWSER does '{name}' from pages of the allowed origins alone: "
             "add the page's origin to GATEWAY_ALLOWED_ORIGINS, or use a key with another scope on your server."
         )

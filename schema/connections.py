@@ -1,12 +1,12 @@
 """Relay connections, over the dictionaries that `gateway.domain.pages` makes."""
 
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import strawberry
-from strawberry import Info, Parent
 
 from resolvers.totals import LARGEST_TOTAL, total_count
-from schema.access import READ
+from schema.access import READ_LISTS
+from schema.levels import by_level
 
 NodeType = TypeVar("NodeType")
 
@@ -42,11 +42,12 @@ class Connection(Generic[NodeType]):
 class CountedConnection(Connection[NodeType], Generic[NodeType]):
     """A page of a list that can be counted."""
 
-    @strawberry.field(
-        directives=[READ],
+    @by_level(
+        total_count,
+        directives=[READ_LISTS],
         description="How many rows the whole list has, counted up to `upTo` (at most 10,000): that very number means at least so many. "
         "Null where no index tells, and 10,000 were looked at before the end.",
     )
-    async def total_count(parent: Parent[Any], info: Info, up_to: int | None = LARGEST_TOTAL) -> int | None:  # noqa: N805
+    def total_count(self, up_to: int | None = LARGEST_TOTAL) -> int | None:
         """How many rows the whole list has."""
-        return await info.context.load(total_count, parent, LARGEST_TOTAL if up_to is None else up_to)
+        return LARGEST_TOTAL if up_to is None else up_to

@@ -7,24 +7,29 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.contacts import ContactRole, display_name
-from resolvers import contacts, conversations, segments
+from resolvers import contacts, conversations, segments, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import EventFilter, contact_of
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject, SafeInt
-from schema.access import READ, READ_OWN, TRACK
+from resolvers.tickets import TicketFilter, TicketSort
+from schema.access import KLAVIYO, READ, READ_OWN, TRACK
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.conversations import Conversation
 from schema.events import Event, EventSummary
+from schema.klaviyo import KlaviyoSubject
+from schema.levels import by_level
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
 if TYPE_CHECKING:
     from schema.segments import Segment
+    from schema.tickets import Ticket
 
+LazyTicket = Annotated["Ticket", strawberry.lazy("schema.tickets")]
 SHOWN_ANONYMOUS_IDS = 100
 LazySegment = Annotated["Segment", strawberry.lazy("schema.segments")]
 
@@ -72,12 +77,12 @@ class Contact(Node, Author):
         """What people call this contact."""
         return display_name(parent)
 
-    @strawberry.field(
-        description="The timeline, newest first: the last 90 days (by setting), unless filter.occurredAt asks for other times."
+    @by_level(
+        contacts.events,
+        description="The timeline, newest first: the last 90 days (by setting), unless filter.occurredAt asks for other times.",
     )
-    async def events(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    def events(
+        self,
         filter: EventFilter | None = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
@@ -85,16 +90,15 @@ class Contact(Node, Author):
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Event] | None:
         """The contact's events."""
-        arguments = (page_arguments(first, after, last, before), filter)
-        return await info.context.load(contacts.events, parent, arguments)
+        return (page_arguments(first, after, last, before), filter)
 
-    @strawberry.field(
+    @by_level(
+        conversations.of_contacts,
         description="The newest first unless another order is asked for. Filtered or sorted, the newest 500 of each contact are "
-        "looked at, of one contact 10,000."
+        "looked at, of one contact 10,000.",
     )
-    async def conversations(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    def conversations(
+        self,
         filter: ConversationFilter | None = strawberry.UNSET,
         sort: ConversationSort | None = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
@@ -103,13 +107,13 @@ class Contact(Node, Author):
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Conversation] | None:
         """The contact's conversations."""
-        arguments = (page_arguments(first, after, last, before), filter, sort)
-        return await info.context.load(conversations.of_contacts, parent, arguments)
+        return (page_arguments(first, after, last, before), filter, sort)
 
-    @strawberry.field(description="By name: all of them, or of those names (at most 100). Kept for ever.")
-    async def event_summaries(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    @by_level(
+        contacts.event_summaries, description="By name: all of them, or of those names (at most 100). Kept for ever."
+    )
+    def event_summaries(
+        self,
         names: list[str] | None = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
@@ -117,21 +121,41 @@ class Contact(Node, Author):
         before: str | None = strawberry.UNSET,
     ) -> Connection[EventSummary] | None:
         """The contact's summaries."""
-        arguments = (
+        return (
             page_arguments(first, after, last, before),
             None if names is strawberry.UNSET or names is None else tuple(names),
         )
-        return await info.context.load(contacts.event_summaries, parent, arguments)
 
-    @strawberry.field(description="Null if the contact never did it.")
-    async def event_summary(parent: Parent[Any], info: Info, name: str) -> EventSummary | None:  # noqa: N805
+    @by_level(
+        tickets.of_contacts,
+        description="Those of which the filter holds, the newest first unless another order is asked for; for a contact's token "
+        "those that are shared with it.",
+    )
+    def tickets(
+        self,
+        filter: TicketFilter | None = strawberry.UNSET,
+        sort: TicketSort | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> CountedConnection[LazyTicket] | None:
+        """The contact's tickets."""
+        return (page_arguments(first, after, last, before), filter, sort)
+
+    @by_level(contacts.event_summary, description="Null if the contact never did it.")
+    def event_summary(self, name: str) -> EventSummary | None:
         """The contact's summary of one name."""
-        return await info.context.load(contacts.event_summary, parent, name)
+        return name
 
-    @strawberry.field(directives=[READ], description="The segments that it is in, the oldest first.")
-    async def segments(parent: Parent[Any], info: Info) -> Optional[list[LazySegment]]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+    @by_level(segments.of_contacts, directives=[READ], description="The segments that it is in, the oldest first.")
+    def segments(self) -> Optional[list[LazySegment]]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """The contact's segments."""
-        return await info.context.load(segments.of_contacts, parent)
+
+    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+        """What Klaviyo has heard of it."""
+        return parent
 
 
 @strawberry.type(description="How often a contact did something.")
@@ -142,10 +166,9 @@ class ContactEventCount(Stored):
     count: SafeInt
     last_at: datetime
 
-    @strawberry.field(description="Who did it; null while the contact is being erased.")
-    async def contact(parent: Parent[Any], info: Info) -> Contact | None:  # noqa: N805
+    @by_level(contact_of, description="Who did it; null while the contact is being erased.")
+    def contact(self) -> Contact | None:
         """Who did it."""
-        return await info.context.load(contact_of, parent)
 
 
 @strawberry.type

@@ -7,43 +7,32 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.orders import Direction
-from resolvers import conversations, people
-from resolvers.choices import Channel, ConversationState, DeliveredAs, PartKind, Priority, SlaStatus
+from resolvers import conversations, people, tickets
+from resolvers.choices import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
-from schema.access import READ, READ_OWN
+from schema.access import KLAVIYO, READ, READ_OWN
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
+from schema.klaviyo import KlaviyoSubject
+from schema.levels import by_level
 from schema.nodes import Node, Stored
+from schema.parts import Part
 from schema.people import Admin, Team
 
 if TYPE_CHECKING:
     from schema.contacts import Contact
+    from schema.tickets import Ticket
 
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+LazyTicket = Annotated["Ticket", strawberry.lazy("schema.tickets")]
 
 
 @strawberry.type(description="One step of a history. A contact's token sees what was said, and where things stand.")
-class ConversationPart(Node):
+class ConversationPart(Part):
     """One step of a history."""
-
-    kind: PartKind
-    body: str | None
-    snoozed_until: datetime | None
-    created_at: datetime
-
-    @strawberry.field
-    async def author(parent: Parent[Any], info: Info) -> Author:  # noqa: N805
-        """Who did it."""
-        return await info.context.load(people.author_of, parent["author"])
-
-    @strawberry.field(description="Of an ASSIGNMENT: the admin or team; null where it was taken away.")
-    async def assigned_to(parent: Parent[Any], info: Info) -> Node | None:  # noqa: N805
-        """To whom it was assigned."""
-        id_ = parent.get("assigned_to")
-        return None if id_ is None else await info.context.load(conversations.assigned_to, id_)
 
 
 @strawberry.type(description="How it began.")
@@ -56,10 +45,9 @@ class ConversationSource:
     body: str
     url: str | None
 
-    @strawberry.field
-    async def author(parent: Parent[Any], info: Info) -> Author:  # noqa: N805
+    @by_level(people.author_of, by="author")
+    def author(self) -> Author:
         """Who began it."""
-        return await info.context.load(people.author_of, parent["author"])
 
 
 @strawberry.type(description="What the contact thinks of how it was answered.")
@@ -70,11 +58,9 @@ class ConversationRating:
     remark: str | None
     rated_at: datetime
 
-    @strawberry.field(description="Who had replied last, or else had it then.")
-    async def admin(parent: Parent[Any], info: Info) -> Admin | None:  # noqa: N805
+    @by_level(people.admins_by_id, by="admin_id", description="Who had replied last, or else had it then.")
+    def admin(self) -> Admin | None:
         """Who was rated."""
-        id_ = parent.get("admin_id")
-        return None if id_ is None else await info.context.load(people.admins_by_id, id_)
 
 
 @strawberry.type(description="By when those who answer are to have answered.")
@@ -126,32 +112,42 @@ class Conversation(Node):
         """Whether it was read."""
         return conversations.read(info.context, parent)
 
-    @strawberry.field(description="Whose it is; null while the contact is being erased.")
-    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+    @by_level(contact_of, description="Whose it is; null while the contact is being erased.")
+    def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Whose it is."""
-        return await info.context.load(contact_of, parent)
 
-    @strawberry.field
-    async def assignee(parent: Parent[Any], info: Info) -> Admin | None:  # noqa: N805
+    @by_level(people.admins_by_id, by="assignee_id")
+    def assignee(self) -> Admin | None:
         """Who answers it."""
-        id_ = parent.get("assignee_id")
-        return None if id_ is None else await info.context.load(people.admins_by_id, id_)
 
-    @strawberry.field(directives=[READ])
-    async def team(parent: Parent[Any], info: Info) -> Team | None:  # noqa: N805
+    @by_level(people.teams_by_id, by="team_id", directives=[READ])
+    def team(self) -> Team | None:
         """Which team answers it."""
-        id_ = parent.get("team_id")
-        return None if id_ is None else await info.context.load(people.teams_by_id, id_)
 
     @strawberry.field
     def statistics(parent: Parent[Any], info: Info) -> ConversationStatistics | None:  # noqa: N805
         """What was counted."""
         return conversations.statistics(info.context, parent)
 
-    @strawberry.field(description="The whole history, the oldest first unless the other order is asked for.")
-    async def parts(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+        """What Klaviyo has heard of it."""
+        return parent
+
+    @by_level(
+        tickets.of_conversations,
+        by="ticket_id",
+        description="The ticket that it has; null where there is none, or where whoever asks does not see it.",
+    )
+    def ticket(self) -> Optional[LazyTicket]:  # noqa: UP045 - see contact
+        """The ticket that it has."""
+
+    @by_level(
+        conversations.parts,
+        description="The whole history, the oldest first unless the other order is asked for.",
+    )
+    def parts(
+        self,
         order: Direction | None = Direction.ASC,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
@@ -159,8 +155,7 @@ class Conversation(Node):
         before: str | None = strawberry.UNSET,
     ) -> Connection[ConversationPart] | None:
         """The history."""
-        arguments = (page_arguments(first, after, last, before), order or Direction.ASC)
-        return await info.context.load(conversations.parts, parent, arguments)
+        return (page_arguments(first, after, last, before), order or Direction.ASC)
 
 
 @strawberry.type

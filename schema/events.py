@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
-from resolvers import events
+from resolvers import events, klaviyo
 from resolvers.events import (
     DescribeEventInput,
     EventFilter,
@@ -17,16 +17,19 @@ from resolvers.events import (
 )
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
-from schema.access import READ, READ_OWN, TRACK, TRACK_OWN
+from schema.access import KLAVIYO, READ, READ_OWN, TRACK, TRACK_OWN
 from schema.connections import Connection, CountedConnection
+from schema.levels import by_level
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload, user_error
 
 if TYPE_CHECKING:
     from schema.contacts import Contact
+    from schema.klaviyo import KlaviyoDelivery
 
 Document = dict[str, Any]
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+LazyDelivery = Annotated["KlaviyoDelivery", strawberry.lazy("schema.klaviyo")]
 
 
 @strawberry.interface(description="One key of an event's metadata, in the type that its value has.")
@@ -206,15 +209,19 @@ class Event(Node):
     metadata: list[MetadataEntry] = strawberry.field(description="In the order sent.")
     metadata_json: JSONObject = strawberry.field(description="As sent.")
 
-    @strawberry.field(description="Who did it; null while the contact is being erased.")
-    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045 - strawberry resolves Optional of a lazy type
+    @by_level(events.contact_of, description="Who did it; null while the contact is being erased.")
+    def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Who did it."""
-        return await info.context.load(events.contact_of, parent)
 
-    @strawberry.field(directives=[READ])
-    async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
+    @by_level(events.definition_of, directives=[READ])
+    def definition(self) -> EventDefinition | None:
         """What its name means."""
-        return await info.context.load(events.definition_of, parent)
+
+    @by_level(
+        klaviyo.of_events, directives=[KLAVIYO], description="How Klaviyo hears of it; null where it is not forwarded."
+    )
+    def klaviyo(self) -> Optional[LazyDelivery]:  # noqa: UP045 - see contact
+        """How Klaviyo hears of it."""
 
 
 @strawberry.type(description="How often, and when first and last, a contact did something: kept for ever.")
@@ -226,39 +233,39 @@ class EventSummary(Node):
     first_at: datetime
     last_at: datetime
 
-    @strawberry.field(
+    @by_level(
+        events.values_of,
         directives=[READ],
         description="How often each value of the definition's summarizeBy key was there, the most frequent first: up to 1000 values are told apart, for ever. At most a second late; null where nothing is summarized by.",
     )
-    async def values(parent: Parent[Any], info: Info, first: int = 20) -> list[EventValueCount] | None:  # noqa: N805
+    def values(self, first: int = 20) -> list[EventValueCount] | None:
         """The most frequent values."""
-        return await info.context.load(events.values_of, parent, first)
+        return first
 
-    @strawberry.field
-    async def contact(parent: Parent[Any], info: Info) -> Optional[LazyContact]:  # noqa: N805, UP045
+    @by_level(events.contact_of)
+    def contact(self) -> Optional[LazyContact]:  # noqa: UP045
         """Who did it."""
-        return await info.context.load(events.contact_of, parent)
 
-    @strawberry.field(directives=[READ])
-    async def definition(parent: Parent[Any], info: Info) -> EventDefinition | None:  # noqa: N805
+    @by_level(events.definition_of, directives=[READ])
+    def definition(self) -> EventDefinition | None:
         """What its name means."""
-        return await info.context.load(events.definition_of, parent)
 
 
 @strawberry.type
 class TrackEventPayload:
     """What became of one event."""
 
-    event: Event | None = strawberry.field(description="Null for a key that may not READ.")
+    event: Event | None = strawberry.field(
+        description="Null for a key that may not READ, and for a duplicate of an event that is no longer kept."
+    )
     duplicate: bool = strawberry.field(
         description="Whether this idempotencyKey had been tracked before: the event is the first call's."
     )
     user_errors: list[UserError]
 
-    @strawberry.field(description="The contact's summary of that name, this event included.")
-    async def summary(parent: Parent[Any], info: Info) -> EventSummary | None:  # noqa: N805
+    @by_level(events.summary_of, description="The contact's summary of that name, this event included.")
+    def summary(self) -> EventSummary | None:
         """The summary that the event was counted in."""
-        return await info.context.load(events.summary_of, parent)
 
 
 @strawberry.type

@@ -13,6 +13,9 @@ TYPES_BY_PREFIX = {
     Prefix.DEFINITION: "EventDefinition",
     Prefix.WORKSPACE: "Workspace",
     Prefix.SEGMENT: "Segment",
+    Prefix.SYNC: "KlaviyoSync",
+    Prefix.METRIC: "KlaviyoMetric",
+    Prefix.DELIVERY: "KlaviyoDelivery",
     Prefix.KEY: "Viewer",
     Prefix.BEARER: "Viewer",
     Prefix.ADMIN: "Admin",
@@ -20,6 +23,8 @@ TYPES_BY_PREFIX = {
     Prefix.RULE: "MessageRule",
     Prefix.CONVERSATION: "Conversation",
     Prefix.CONVERSATION_PART: "ConversationPart",
+    Prefix.TICKET: "Ticket",
+    Prefix.TICKET_PART: "TicketPart",
     Prefix.TICKET_TYPE: "TicketType",
 }
 
@@ -47,6 +52,11 @@ class Node(Stored):
     id: strawberry.ID
 
 
+def document_key(name: str) -> str:
+    """What documents call a field."""
+    return "_id" if name == "id" else name
+
+
 def read_field(document: Any, name: str) -> Any:
-    """A field as the document has it: `id` is its `_id`, and what is absent is null."""
-    return document.get("_id" if name == "id" else name)
+    """A field as the document has it; what is absent is null."""
+    return document.get(document_key(name))

@@ -11,6 +11,7 @@ from resolvers.people import SaveAdminInput, SaveTeamInput
 from schema.access import ADMIN, READ
 from schema.authors import Author
 from schema.connections import Connection
+from schema.levels import by_level
 from schema.nodes import Node
 from schema.problems import UserError, payload
 
@@ -40,10 +41,9 @@ class Team(Node):
     name: str
     archived: bool
 
-    @strawberry.field
-    async def admins(parent: Parent[Any], info: Info) -> list[Admin]:  # noqa: N805
+    @by_level(people.admins_of)
+    def admins(self) -> list[Admin]:
         """Who is in it."""
-        return await info.context.load(people.admins_of, parent)
 
 
 @strawberry.type

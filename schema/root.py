@@ -16,13 +16,16 @@ from schema.conversation_acts import ConversationMutation
 from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
+from schema.klaviyo import KlaviyoQuery
 from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
 from schema.segments import SegmentMutation, SegmentQuery
 from schema.streams import StreamQuery, Subscription
+from schema.ticket_acts import TicketMutation
 from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
+from schema.tickets import TicketQuery
 from schema.tokens import TokenMutation
 from schema.viewers import NodeQuery, Workspace
 
@@ -71,6 +74,8 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 TicketTypeQuery,
                 MessageQuery,
                 ConversationQuery,
+                KlaviyoQuery,
+                TicketQuery,
             ),
         ),
         mutation=merge_types(
@@ -85,6 +90,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 TicketTypeMutation,
                 MessageMutation,
                 ConversationMutation,
+                TicketMutation,
             ),
         ),
         subscription=Subscription,

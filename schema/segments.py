@@ -13,6 +13,7 @@ from resolvers.segments import DeleteSegmentInput, SaveSegmentInput
 from schema.access import ADMIN, READ
 from schema.connections import CountedConnection
 from schema.contacts import Contact
+from schema.levels import by_level
 from schema.nodes import Node
 from schema.problems import UserError, payload
 
@@ -35,17 +36,16 @@ class Segment(Node):
         """Who is in it."""
         return segments.filter_of(parent)
 
-    @strawberry.field(directives=[READ], description="The members, the newest contact first.")
-    async def contacts(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    @by_level(segments.contacts, directives=[READ], description="The members, the newest contact first.")
+    def contacts(
+        self,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Contact] | None:
         """Its members."""
-        return await info.context.load(segments.contacts, parent, page_arguments(first, after, last, before))
+        return page_arguments(first, after, last, before)
 
 
 @strawberry.type

@@ -1,14 +1,13 @@
 """Types of tickets, and what their tickets say beside title and description."""
 
-from typing import Any
-
 import strawberry
-from strawberry import Info, Parent
+from strawberry import Info
 
-from gateway.domain.ticket_types import TicketAttributeKind, TicketCategory
 from resolvers import ticket_types
+from resolvers.choices import TicketAttributeKind, TicketCategory
 from resolvers.ticket_types import SaveTicketTypeInput
 from schema.access import ADMIN, READ_OWN
+from schema.levels import by_level
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
@@ -33,10 +32,9 @@ class TicketType(Node):
     description: str | None
     archived: bool = strawberry.field(description="Whether there are to be no new tickets of it.")
 
-    @strawberry.field(description="For a contact's token those that are visible to contacts.")
-    async def attributes(parent: Parent[Any], info: Info) -> list[TicketAttribute]:  # noqa: N805
+    @by_level(ticket_types.attributes, description="For a contact's token those that are visible to contacts.")
+    def attributes(self) -> list[TicketAttribute]:
         """What its tickets say."""
-        return await info.context.load(ticket_types.attributes, parent)
 
 
 @strawberry.type

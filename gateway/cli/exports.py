@@ -14,7 +14,7 @@ from gateway.domain.times import EARLIEST, LATEST, TimeRange
 from gateway.errors import StartupError, UserProblem
 from gateway.progress import FileBar
 from gateway.runtime import Runtime
-from gateway.services.exports import ContactSource, EventSource, Source, export
+from gateway.services.exports import ContactSource, EventSource, SegmentSource, Source, export, find_segment
 from gateway.services.files import Format, format_of
 from gateway.services.outputs import FileOutput, Output, StreamOutput
 
@@ -66,6 +66,25 @@ def export_events(
     async def run(runtime: Runtime) -> None:
         store = runtime.services.store.open(await workspace_id(runtime, workspace))
         await _export(runtime, EventSource(store, times, tuple(name or ())), file, chosen, "events")
+
+    with_runtime(run, data)
+
+
+@exports_cli.command("segment")
+def export_segment(
+    segment: Annotated[str, typer.Argument(help="Its id or name.")],
+    file: FILE,
+    format_: FORMAT = None,
+    workspace: THE_WORKSPACE = None,
+    data: DATA = DEFAULT_DATA,
+) -> None:
+    """Export the contacts that are in a segment, the oldest first."""
+    chosen = _format(file, format_)
+
+    async def run(runtime: Runtime) -> None:
+        store = runtime.services.store.open(await workspace_id(runtime, workspace))
+        found = await find_segment(store, segment)
+        await _export(runtime, SegmentSource(store, found["_id"]), file, chosen, "contacts")
 
     with_runtime(run, data)
 

@@ -1,5 +1,6 @@
 """Commands that serve, and that make a database ready to be served."""
 
+import asyncio
 import os
 import socket
 import tempfile
@@ -11,9 +12,9 @@ import uvicorn
 from gateway.cli.commands import DATA, DEFAULT_DATA, loaded_settings, owner, run_to_the_end, say, with_runtime
 from gateway.development import DRAIN_SECONDS, develop
 from gateway.errors import StartupError
-from gateway.observability import MULTIPROCESS_FOLDER
+from gateway.observability import MULTIPROCESS_FOLDER, configure_logs
 from gateway.protocols import SocketProtocol
-from gateway.runtime import Runtime
+from gateway.runtime import Runtime, live
 from gateway.serving import check_ready
 from gateway.settings import data_folder
 from gateway.store.embedded import HOST
@@ -60,6 +61,19 @@ def serve(
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
+
+
+@servers_cli.command()
+def worker(data: DATA = DEFAULT_DATA) -> None:
+    """Send what Klaviyo is to hear, and finish what takes long, until it is ended. Any number of them share the work."""
+
+    async def run(runtime: Runtime) -> None:
+        configure_logs(runtime.services.settings.log_level, json=True)
+        async with live(runtime, delivers=True):
+            say("The worker is at work. Stop it with Ctrl-C.")
+            await asyncio.Event().wait()
+
+    with_runtime(run, data)
 
 
 @servers_cli.command()

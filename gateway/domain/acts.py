@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from gateway.domain.actors import Actor
-from gateway.domain.contacts import Document
+from gateway.domain.contacts import Document, differ
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.timers import timer_id_of, timer_of
 from gateway.domain.words import with_words
@@ -38,6 +38,7 @@ class PartKind(StrEnum):
     TAG = "TAG"
     SLA = "SLA"
     STATE = "STATE"
+    UPDATE = "UPDATE"
 
 
 # What a contact sees of its own history: what was said to it or by it, and where things stand.
@@ -80,7 +81,7 @@ class Change:
         """The fields that differ, cleared ones as None."""
         before = self.before or {}
         names = [*self.after, *(name for name in before if name not in self.after)]
-        return {name: self.after.get(name) for name in names if self.after.get(name) != before.get(name)}
+        return {name: self.after.get(name) for name in names if differ(self.after.get(name), before.get(name))}
 
 
 class Act:
@@ -190,6 +191,18 @@ def journal_lines(change: Change, mint: Callable[[], str], now: datetime) -> lis
         }
         for told in change.told
     ]
+
+
+def timers_of(subject: Subject, workspace_id: str, id_: str) -> list[str]:
+    """The ids of the timers that such a subject may have."""
+    return [timer_id_of(workspace_id, kind, id_) for kind in (f"{subject.value}_snooze", f"{subject.value}_sla")]
+
+
+def deletion_line(subject: Subject, document: Mapping[str, Any], line_id: str, now: datetime) -> Document:
+    """The line of the journal that tells that a subject is erased with its contact: ids, and whose it was."""
+    gone = Change(subject, dict(document), dict(document), told=[Told("DELETED", public=True)])
+    (line,) = journal_lines(gone, lambda: line_id, now)
+    return {**line, "after": None}
 
 
 def unknown_subject(subject: Subject, id_: str, path: tuple[str, ...]) -> UserProblem:

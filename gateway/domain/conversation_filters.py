@@ -8,10 +8,7 @@ from typing import Any
 from gateway.domain.comparisons import lowered, number_matches, texts_match, time_matches
 from gateway.domain.conversations import EVERYTHING, ConversationState, assigned_list, team_list
 from gateway.domain.times import TimeRange, time_range
-from gateway.domain.words import words_of
-from gateway.errors import BadRequestError
-
-MAX_ASKED_WORDS = 20
+from gateway.domain.words import check_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,5 @@ def check_conversation_filter(sent: Mapping[str, Any]) -> ConversationFilter:
     asked: dict[str, Any] = dict(sent)
     if "tag" in asked:
         asked["tag"] = lowered(asked["tag"])
-    words = tuple(words_of(asked["text"])) if "text" in asked else ()
-    if "text" in asked and not 1 <= len(words) <= MAX_ASKED_WORDS:
-        raise BadRequestError(f"filter.text must have from 1 to {MAX_ASKED_WORDS} words, not {len(words)}.")
+    words = tuple(check_words(asked["text"], "filter.text")) if "text" in asked else ()
     return ConversationFilter(asked, words)

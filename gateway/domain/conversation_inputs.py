@@ -116,11 +116,11 @@ def check_tags(tags: Any, public: str) -> list[str]:
     )
 
 
-def check_until(until: datetime, now: datetime) -> datetime:
+def check_until(until: datetime, now: datetime, public: str = "until") -> datetime:
     """The end of a snooze; UserProblem where it is over already, or too far away."""
     if not now < until <= now + _LONGEST_SNOOZE:
-        message = f"until {until.isoformat()} must lie ahead, by ten years at most."
-        raise UserProblem(ErrorCode.INVALID, message, ("until",))
+        message = f"{public} {until.isoformat()} must lie ahead, by ten years at most."
+        raise UserProblem(ErrorCode.INVALID, message, (public,))
     return until
 
 

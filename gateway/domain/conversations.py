@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 from gateway.domain import slas
 from gateway.domain.actors import AUTOMATION, Actor, ActorKind
 from gateway.domain.acts import Act, PartKind, Subject
-from gateway.domain.contacts import Document, distinct, merged_attributes
+from gateway.domain.contacts import Document, differ, distinct, merged_attributes
 from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TAGS = 100
-SNOOZE_TIMER = "conversation_snooze"
-SLA_TIMER = "conversation_sla"
+SNOOZE_TIMER = f"{Subject.CONVERSATION}_snooze"
+SLA_TIMER = f"{Subject.CONVERSATION}_sla"
 
 
 class ConversationState(StrEnum):
@@ -211,7 +211,7 @@ class ConversationAct(Act):
         if retitled:
             self.learn(self.document.get("title"))
         names = ("title", "priority", "custom_attributes")
-        if part_id is not None or any(self.document.get(name) != before.get(name) for name in names):
+        if part_id is not None or any(differ(self.document.get(name), before.get(name)) for name in names):
             self.tell("UPDATED", part_id, public=retitled)
         return part_id
 
@@ -221,6 +221,14 @@ class ConversationAct(Act):
         waits = self.document.get("waiting_since") is not None
         self.document["sla"] = slas.waiting(sla, at, answered=self._answered) if waits else sla
         return self._tell_sla(self.actor)
+
+    def convert(self, ticket_id: str, *, public: bool) -> None:
+        """It has that ticket; `public`: which its contact sees."""
+        if "ticket_id" in self.document:
+            message = f"The conversation has the ticket {self.document['ticket_id']} already, and has one at most."
+            raise UserProblem(ErrorCode.CONFLICT, message, ("conversationId",))
+        self.document["ticket_id"] = ticket_id
+        self.tell("UPDATED", public=public)
 
     def settle_lists(self) -> None:
         """Say in the document which lists it stands in now, and when its next reply is due."""

@@ -210,6 +210,11 @@ def format_money(amount_minor: int, currency: str) -> str:
     )
 
 
+def in_units(amount_minor: int, currency: str) -> float:
+    """The amount in units of its currency, such as dollars; `currency` is an ISO 4217 code."""
+    return float(Decimal(amount_minor).scaleb(-_minor_units()[currency]))
+
+
 @cache
 def _minor_units() -> dict[str, int]:
     return {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}

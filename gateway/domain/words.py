@@ -4,7 +4,10 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from gateway.errors import BadRequestError
+
 MAX_WORDS = 1000
+MAX_ASKED = 20
 _LONGEST_WORD = 40
 _WORD = re.compile(r"[^\W_]+")
 
@@ -16,6 +19,14 @@ def words_of(*texts: str | None) -> list[str]:
         if text:
             found.update((word[:_LONGEST_WORD], None) for word in _WORD.findall(_plain(text)))
     return list(found)
+
+
+def check_words(text: str, path: str) -> list[str]:
+    """The words that a text asks for; BadRequestError where there are none, or too many."""
+    found = words_of(text)
+    if not 1 <= len(found) <= MAX_ASKED:
+        raise BadRequestError(f"{path} must have from 1 to {MAX_ASKED} words, not {len(found)}.")
+    return found
 
 
 def with_words(kept: Iterable[str], texts: Iterable[str | None]) -> list[str]:

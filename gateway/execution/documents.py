@@ -52,23 +52,25 @@ class PreparedDocuments:
         found = self._kept.get(text)
         self._metrics.prepared(kept=found is not None)
         if found is None:
-            found = self._read(text)
+            found = read(self._schema, text)
             if not found.errors and len(text) <= LONGEST_KEPT:
                 self._kept[text] = found
         return found
 
-    def _read(self, text: str) -> Prepared:
-        try:
-            document = parse(text)
-            errors = validate_document(self._schema, document, tuple(specified_rules))
-        except GraphQLError as error:
-            return Prepared(errors=[error])
-        except Exception as error:
-            return Prepared(errors=[GraphQLError(str(error), original_error=error)])
-        found = Prepared(document, errors)
-        for definition in document.definitions:
-            if isinstance(definition, OperationDefinitionNode):
-                found.operations.append(definition)
-            elif isinstance(definition, FragmentDefinitionNode):
-                found.fragments[definition.name.value] = definition
-        return found
+
+def read(schema: GraphQLSchema, text: str) -> Prepared:
+    """The document of that text, parsed and validated; what is wrong with it is in its `errors`."""
+    try:
+        document = parse(text)
+        errors = validate_document(schema, document, tuple(specified_rules))
+    except GraphQLError as error:
+        return Prepared(errors=[error])
+    except Exception as error:
+        return Prepared(errors=[GraphQLError(str(error), original_error=error)])
+    found = Prepared(document, errors)
+    for definition in document.definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            found.operations.append(definition)
+        elif isinstance(definition, FragmentDefinitionNode):
+            found.fragments[definition.name.value] = definition
+    return found

@@ -1,19 +1,29 @@
-"""Operations as they are executed, whatever they came over: by a compiled plan, or by graphql-core."""
+"""Operations as they are executed, whatever they came over: by their compiled plan, or by graphql-core."""
 
 import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
-from graphql import GraphQLError, GraphQLSchema, OperationType, execute, subscribe
-from graphql.execution import ExecutionResult
+from graphql import GraphQLError, GraphQLSchema, OperationDefinitionNode, OperationType
+from graphql.execution import (
+    ExecutionResult,
+    create_source_event_stream,
+    default_field_resolver,
+    default_type_resolver,
+    get_variable_values,
+)
+from graphql.execution.collect_fields import FragmentDetails
+from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from gateway.execution.documents import Prepared, PreparedDocuments
+from gateway.execution.plans import Plan, Planner
+from gateway.execution.runs import Executor, Run
 from gateway.observability import Metrics
 
+Variables = dict[str, Any] | None
 Tell = Callable[[list[GraphQLError], Any], None]
 
 
@@ -26,80 +36,110 @@ class Answer:
     refused: bool = False
 
 
-class Operations:
-    """Executes the operations of one schema; `tell` is told each answer's errors, with the operation's context."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An operation that is valid, with the values of its variables."""
 
-    def __init__(self, schema: GraphQLSchema, tell: Tell, metrics: Metrics) -> None:
+    prepared: Prepared
+    node: OperationDefinitionNode
+    variables: VariableValues
+    context: Any
+
+
+class Operations:
+    """Executes the operations of one schema, compiled where there is a planner.
+
+    `tell` is told each answer's errors, with the operation's context, before anybody else sees them."""
+
+    def __init__(self, schema: GraphQLSchema, tell: Tell, metrics: Metrics, planner: Planner | None = None) -> None:
         self._schema = schema
         self._tell = tell
+        self._planner = planner
         self._documents = PreparedDocuments(schema, metrics)
 
-    def prepare(self, text: str) -> Prepared:
-        """The document of that text, parsed and validated."""
-        return self._documents.prepare(text)
-
-    async def execute(self, text: str, variables: dict[str, Any] | None, name: str | None, context: Any) -> Answer:
+    async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Answer:
         """The answer to a query or mutation."""
-        prepared = self.prepare(text)
-        if prepared.errors or prepared.document is None:
-            return self._told(Answer(None, prepared.errors, refused=True), context)
         try:
-            answer = await self._by_core(prepared, variables, name, context)
+            begun = self._begin(text, variables, name, context)
+            answer = begun if isinstance(begun, Answer) else await self._execute(begun, None)
         except Exception as error:
             answer = Answer(None, [_as_graphql_error(error)], refused=True)
         return self._told(answer, context)
 
     async def stream(
-        self, text: str, variables: dict[str, Any] | None, name: str | None, context: Any
+        self, text: str, variables: Variables, name: str | None, context: Any
     ) -> AsyncGenerator[Answer, None]:
         """The answers to any operation: one, or of a subscription one for each payload."""
-        prepared = self.prepare(text)
-        if prepared.errors or prepared.named(name).operation is not OperationType.SUBSCRIPTION:
+        begun = self._begin(text, variables, name, context)
+        if isinstance(begun, Answer) or begun.node.operation is not OperationType.SUBSCRIPTION:
             yield await self.execute(text, variables, name, context)
             return
         try:
-            source = await self._source(prepared, variables, name, context)
+            source = await self._source(begun)
             if isinstance(source, ExecutionResult):
                 yield self._told(Answer(None, source.errors, refused=True), context)
                 return
-            async with aclosing(source) as results:
-                async for result in results:
-                    yield self._told(Answer(result.data, result.errors), context)
+            async with aclosing(cast("AsyncGenerator[Any, None]", source)) as payloads:
+                async for payload in payloads:
+                    yield self._told(await self._execute(begun, payload), context)
         except Exception as error:
             yield self._told(Answer(None, [_as_graphql_error(error)]), context)
 
-    async def _by_core(
-        self, prepared: Prepared, variables: dict[str, Any] | None, name: str | None, context: Any
-    ) -> Answer:
-        assert prepared.document is not None  # noqa: S101 - what has no document has errors
-        result: Any = execute(
-            self._schema,
-            prepared.document,
-            context_value=context,
-            variable_values=variables,
-            operation_name=name,
-            is_awaitable=cast("Any", optimized_is_awaitable),
-            executor_class=StrawberryGraphQLCoreExecutionContext,
-            operation_extensions=None,
-        )
+    def _begin(self, text: str, variables: Variables, name: str | None, context: Any) -> "_Begun | Answer":
+        """The operation of that name with its variables; an answer where something is wrong with them."""
+        prepared = self._documents.prepare(text)
+        if prepared.errors:
+            return Answer(None, prepared.errors, refused=True)
+        node = prepared.named(name)
+        values = get_variable_values(self._schema, node.variable_definitions or (), variables or {}, max_errors=50)
+        return Answer(None, values) if isinstance(values, list) else _Begun(prepared, node, values, context)
+
+    async def _execute(self, begun: _Begun, root: Any) -> Answer:
+        plan = self._planner.plan(begun.prepared, begun.node, begun.variables) if self._planner else None
+        if plan is not None:
+            return await self._run(plan, begun, root)
+        result: Any = self._executor(begun, root).execute_operation()
         if inspect.isawaitable(result):
             result = await result
         return Answer(result.data, result.errors)
 
-    async def _source(
-        self, prepared: Prepared, variables: dict[str, Any] | None, name: str | None, context: Any
-    ) -> Any:
-        assert prepared.document is not None  # noqa: S101 - what has no document has errors
-        found: Any = subscribe(
+    async def _run(self, plan: Plan, begun: _Begun, root: Any) -> Answer:
+        """Each step of the plan to its end; the answer is null where something that may not be null is."""
+        run = Run(lambda: self._executor(begun, root), begun.context, begun.variables)
+        answer: dict[str, Any] = {}
+        for step in plan.steps:
+            try:
+                run.data = step(root, run, None)
+            except GraphQLError as error:
+                run.data = None
+                run.add(error, None)
+            if run.unfinished:
+                await run.finish()
+            if run.data is None:
+                return Answer(None, run.errors)
+            answer.update(run.data)
+        return Answer(answer, run.errors or None)
+
+    async def _source(self, begun: _Begun) -> AsyncIterable[Any] | ExecutionResult:
+        found: Any = create_source_event_stream(self._executor(begun, None))
+        return cast("AsyncIterable[Any]", await found if inspect.isawaitable(found) else found)
+
+    def _executor(self, begun: _Begun, root: Any) -> Executor:
+        fragments = begun.prepared.fragments
+        return Executor(
             self._schema,
-            prepared.document,
-            context_value=context,
-            variable_values=variables,
-            operation_name=name,
-            executor_class=StrawberryGraphQLCoreExecutionContext,
+            fragments,
+            {name: FragmentDetails(fragment, None) for name, fragment in fragments.items()},
+            root,
+            begun.context,
+            begun.node,
+            begun.variables,
+            default_field_resolver,
+            default_type_resolver,
+            default_field_resolver,
+            is_awaitable=optimized_is_awaitable,
             operation_extensions=None,
         )
-        return await found if inspect.isawaitable(found) else found
 
     def _told(self, answer: Answer, context: Any) -> Answer:
         if answer.errors:

@@ -5,7 +5,8 @@ idempotency key together, guarded by the subject's version. Whoever was overtake
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,21 +23,15 @@ from gateway.domain.idempotency import Claim, claim
 from gateway.domain.identities import Directory
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.speakers import meant_ref
-from gateway.errors import ErrorCode, UserProblem, told_below
-from gateway.services.attempts import until_stored
+from gateway.errors import ErrorCode, UnavailableError, UserProblem, told_below
+from gateway.services.attempts import BUDGET_SECONDS, until_stored
 from gateway.services.contacts import Turn
+from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
 
-# Rows that another part of the house keeps of a change, by their collection; they are stored in its transaction.
-Further = Callable[[Change], Mapping[str, Sequence[Document]]]
 Decide = Callable[[Document, datetime], Change]
 Within = Callable[[WorkspaceStore, Session], Awaitable[None]]
-
-
-def nothing_further(_: Change) -> Mapping[str, Sequence[Document]]:
-    """No rows."""
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +45,12 @@ class Acted:
 class ActService:
     """Stores acts. `turn`: contacts are written in turn with tracking."""
 
-    def __init__(
-        self, store: Store, clock: Clock, minter: Minter, turn: Turn, further: Further = nothing_further
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
         self._turn = turn
-        self._further = further
+        self._outbox = outbox
         self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def claim(self, mutation: str, sent: Mapping[str, Any], speaker: Principal | None) -> Claim | None:
@@ -97,7 +90,7 @@ class ActService:
                 await self._store_change(store, change, line_id, now, kept, within)
             return Acted(change.after, change.part)
 
-        async with self._lanes.setdefault(id_, asyncio.Lock()):
+        async with self._turn_on(id_):
             return await until_stored(attempt)
 
     async def create(
@@ -197,8 +190,7 @@ class ActService:
             result = {f"{change.subject.value}_id": change.after["_id"], "contact_id": change.after["contact_id"]}
             part = {} if change.part is None else {"part_id": change.part["_id"]}
             await store.idempotency_keys.keep(kept, result | part, now, session)
-        for collection, rows in self._further(change).items():
-            await store.database.insert(collection, rows, session)
+        await self._outbox.act(store, change, contact, now, session)
 
     def _lines(self, change: Change, line_id: str, now: datetime) -> list[Document]:
         ids = iter([line_id])
@@ -206,6 +198,20 @@ class ActService:
         if lines:
             lines[0]["act_part_id"] = None if change.part is None else change.part["_id"]
         return lines
+
+    @asynccontextmanager
+    async def _turn_on(self, id_: str) -> AsyncIterator[None]:
+        """A turn of one's own on that subject in this process; UnavailableError where others take too long."""
+        lane = self._lanes.setdefault(id_, asyncio.Lock())
+        try:
+            async with asyncio.timeout(BUDGET_SECONDS):
+                await lane.acquire()
+        except TimeoutError:
+            raise UnavailableError from None
+        try:
+            yield
+        finally:
+            lane.release()
 
     def _line_id(self) -> str:
         return self._minter.mint(Prefix.CHANGE, self._clock())

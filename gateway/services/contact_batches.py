@@ -29,6 +29,7 @@ from gateway.errors import ErrorCode, UserProblem
 from gateway.services.attempts import until_stored
 from gateway.services.contacts import ContactService
 from gateway.services.events import EventService, ImportedSummaries, added_names
+from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
 
@@ -83,9 +84,10 @@ class ContactBatches:
     """What brings contacts in."""
 
     def __init__(
-        self, store: Store, clock: Clock, minter: Minter, contacts: ContactService, events: EventService
+        self, store: Store, clock: Clock, minter: Minter, contacts: ContactService, events: EventService, outbox: Outbox
     ) -> None:
         self._store = store
+        self._outbox = outbox
         self._clock = clock
         self._minter = minter
         self._contacts = contacts
@@ -144,6 +146,7 @@ class ContactBatches:
         await self._events.write_summaries(store, names, summaries, now, session)
         lines = [journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts]
         await store.changes.write([line for line in lines if line is not None], session)
+        await self._outbox.tell(store, now, session, drafts=drafts)
 
     def _plan(self, batch: Sequence[BringContact], directory: Directory, names: NameRoom) -> _Plan:
         plan = _Plan()

@@ -29,6 +29,7 @@ from gateway.domain.metadata import check_metadata
 from gateway.domain.texts import check_text
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.services.attempts import until_stored
+from gateway.services.outboxes import Outbox
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
@@ -50,8 +51,11 @@ _YEARS = 100
 class ContactService:
     """What can be done to contacts."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
+    ) -> None:
         self._store = store
+        self._outbox = outbox
         self._turn = turn
         self._settings = settings
         self._clock = clock
@@ -107,6 +111,7 @@ class ContactService:
             )
         if (line := journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
             await store.changes.write([line], session)
+        await self._outbox.tell(store, now, session, drafts=[draft])
 
     def _updated(self, directory: Directory, ref: ContactRef, sent: Mapping[str, Any], values: Document) -> Draft:
         kind, value = ref.keys()[0]

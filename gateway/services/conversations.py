@@ -52,7 +52,7 @@ class ConversationService:
         values = inputs.check_conversation(sent, self._settings)
         dated = inputs.check_created_at(sent.get("created_at"), self._clock())
         named = await self._named_actor(speaker, sent, values["source"])
-        assigned = await self._checked_assignees(speaker.workspace_id, sent, nulls=False)
+        assigned = await self._people.assignees(speaker.workspace_id, sent, nulls=False)
         new_id = self._minter.mint(Prefix.CONVERSATION, dated or self._clock())
 
         def begin(contact: Document, now: datetime) -> Change:
@@ -91,7 +91,7 @@ class ConversationService:
 
     async def assign(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
         """Hand it to an admin, a team or both, or to nobody any more."""
-        to = await self._checked_assignees(speaker.workspace_id, sent)
+        to = await self._people.assignees(speaker.workspace_id, sent)
         if not to:
             message = "Say to whom: assigneeId, teamId or both; null takes it away."
             raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
@@ -183,17 +183,3 @@ class ConversationService:
         if not named and by_customer:
             return None
         return await self._people.actor(speaker, sent.get("actor"))
-
-    async def _checked_assignees(
-        self, workspace_id: str, sent: Mapping[str, Any], *, nulls: bool = True
-    ) -> dict[str, str | None]:
-        found: dict[str, str | None] = {}
-        for name, public, check in (
-            ("assignee_id", "assigneeId", self._people.active_admin),
-            ("team_id", "teamId", self._people.active_team),
-        ):
-            if sent.get(name) is not None:
-                await check(workspace_id, sent[name], (public,))
-            if sent.get(name) is not None or (nulls and name in sent):
-                found[name] = sent[name]
-        return found

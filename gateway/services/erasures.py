@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
+from gateway.domain.acts import Subject, deletion_line, timers_of
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
 from gateway.domain.erasures import deleted_entry, deleted_line, deletion_of, identities_to_refuse
@@ -14,20 +17,25 @@ from gateway.domain.segments import LEFT, move_line
 from gateway.errors import UnavailableError
 from gateway.services.attempts import until_stored
 from gateway.services.contacts import Turn
+from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.erasures import deletions_due
 from gateway.store.stores import Store, WorkspaceStore
 
 _LEASE = timedelta(seconds=6)
 _AGAIN_SECONDS = 2.0
+_SUBJECTS_AT_ONCE = 100
 
 
 class ErasureService:
     """Erases contacts; `run` in a process that works in the background finishes what is long or was broken off."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, at_once_seconds: float = 5.0) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox, at_once_seconds: float = 5.0
+    ) -> None:
         """`at_once_seconds`: how long a call itself erases before it leaves the rest to `run`."""
         self._store = store
+        self._outbox = outbox
         self._clock = clock
         self._minter = minter
         self._turn = turn
@@ -67,10 +75,9 @@ class ErasureService:
                 self._log.warning("an erasure broke off and goes on later", reason=str(error))
             except Exception:
                 self._log.exception("an erasure failed and is tried again")
-            try:
-                await asyncio.wait_for(self._left.wait(), _AGAIN_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_SECONDS):  # wait_for forgets cancellations (Python 3.11)
+                    await self._left.wait()
 
     async def _begun(self, store: WorkspaceStore, contact_id: str, line_id: str | None) -> Document:
         """The deletion that this call or another one began before."""
@@ -99,6 +106,7 @@ class ErasureService:
         left = [move_line(self._minter.mint(Prefix.CHANGE, now), LEFT, row, now) for row in members]
         lines = [deleted_entry(line_id, contact, now), deleted_line(second, contact, summaries, now)]
         await store.changes.write([*left, *lines], session)
+        await self._outbox.erased(store, contact, now, session)
 
     async def _erase(self, deletion: Document, seconds: float | None = None) -> bool:
         """Erase what is left of a contact, for so many seconds at most; whether all is done."""
@@ -112,6 +120,27 @@ class ErasureService:
                     return False
                 if not await store.deletions.hold(deletion, self._clock() + _LEASE):
                     return True  # somebody else works at it
-                more = await store.deletions.erase_some(contact_id)
+                more = await self._erase_subjects(store, contact_id) or await store.deletions.erase_some(contact_id)
         await store.deletions.end(deletion)
         return True
+
+    async def _erase_subjects(self, store: WorkspaceStore, contact_id: str) -> bool:
+        """Erase some of what others act on with the contact, before the histories: nothing is added to them then.
+        Whether there was any."""
+        for subject, (subjects, _) in store.histories.items():
+            if rows := await subjects.of_contact(contact_id, _SUBJECTS_AT_ONCE):
+                await until_stored(partial(self._erase_rows, store, subject, rows))
+                return True
+        return False
+
+    async def _erase_rows(self, store: WorkspaceStore, subject: Subject, rows: list[Document], _: int) -> None:
+        now = self._clock()
+        lines = [deletion_line(subject, row, self._minter.mint(Prefix.CHANGE, now), now) for row in rows]
+        timers = [id_ for row in rows for id_ in timers_of(subject, store.workspace_id, row["_id"])]
+
+        async def write(session: Session) -> None:
+            await store.subjects(subject)[0].remove([row["_id"] for row in rows], session)
+            await store.timers.cancel(timers, session)
+            await store.changes.write(lines, session)
+
+        await store.database.transaction(write)

@@ -33,10 +33,12 @@ from gateway.observability import Metrics
 from gateway.services.attempts import until_stored
 from gateway.services.firings import FiringService
 from gateway.services.group_commits import GroupCommits
+from gateway.services.outboxes import Outbox
 from gateway.services.tallies import rebuild_line
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.workspaces import Workspaces
 
 _NAMES_REMEMBERED = 100_000
 MAX_DESCRIPTION_LENGTH = 1000
@@ -61,9 +63,11 @@ class EventService:
         clock: Clock,
         minter: Minter,
         metrics: Metrics,
+        outbox: Outbox,
         firings: FiringService,
     ) -> None:
         self._store = store
+        self._outbox = outbox
         self._firings = firings
         self._metrics = metrics
         self._settings = settings
@@ -105,6 +109,7 @@ class EventService:
                 await store.contacts.save([draft], session, unchanged_since_read=True)
                 await self.write_summaries(store, added, imported, now, session)
                 await store.changes.write(self._journal([draft], now), session)
+                await self._outbox.tell(store, now, session, drafts=[draft])
 
             await store.database.transaction(write)
             self._remember(workspace_id, added)
@@ -177,6 +182,9 @@ class EventService:
                 if anew:
                     line = rebuild_line(self._minter.mint(Prefix.CHANGE, now), workspace_id, name, now)
                     await store.changes.write([line], session)
+                    # A sweep writes this document too: an event that goes leaves the value of the key that holds then.
+                    touched = self._store.workspaces.setting(workspace_id, {"summarized_at": now})
+                    await store.database.bulk(Workspaces.COLLECTION, [touched], session)
 
             await store.database.transaction(write)
             return (await store.definitions.by_names([name]))[name]
@@ -210,6 +218,7 @@ class EventService:
     ) -> list[Outcome]:
         looked_for = [item.identity for item in attempted if tried or item.command.claim]
         stored = await store.events.by_identity(looked_for)
+        stored |= await store.tombstones.by_identity([one for one in looked_for if one not in stored])
         fresh = [item for item in attempted if item.identity not in stored]
         directory = await self._directory(store, [item.command.contact for item in fresh], now)
         names = await self.name_room(store, [item.command.name for item in fresh])
@@ -231,6 +240,8 @@ class EventService:
         await store.summaries.add(group.summaries(), session)
         await self._firings.write(store, live, session)
         await store.changes.write(self._journal(drafts, now), session)
+        contacts = {draft.id: draft.document for draft in drafts}
+        await self._outbox.tell(store, now, session, drafts=drafts, events=group.events, contacts=contacts)
 
     async def _directory(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> Directory:
         found, erased = await store.meant_by(refs, now)

@@ -11,7 +11,7 @@ from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, lowest_id
 from gateway.domain.times import TimeRange
-from gateway.errors import UnavailableError
+from gateway.errors import ErrorCode, UnavailableError, UserProblem
 from gateway.services.imports import Progress
 from gateway.services.outputs import Output
 from gateway.store.stores import WorkspaceStore
@@ -71,6 +71,51 @@ class ContactSource:
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
         """Those contacts as rows."""
         return await rows_of_contacts(self.store, documents)
+
+
+@dataclass(slots=True)
+class SegmentSource:
+    """The members of a segment, as contacts."""
+
+    store: WorkspaceStore
+    segment_id: str
+    prefix: Prefix = Prefix.CONTACT
+    field: str = "contact_id"
+    times: TimeRange = TimeRange()  # noqa: RUF009 - frozen
+    columns: Sequence[str] = contact_rows.EXPORTED
+
+    @property
+    def options(self) -> Document:
+        """What tells one export from another."""
+        return {"what": "segment", "workspace": self.store.workspace_id, "segment": self.segment_id}
+
+    async def count(self) -> int:
+        """How many there are."""
+        return await self.store.members.count(self.segment_id, _MOST_COUNTED)
+
+    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+        """The memberships from one contact's id to before another."""
+        filters = [{"segment_id": self.segment_id}]
+        return await self.store.members.stretch(low, high, limit, filters=filters, field=self.field)
+
+    async def rows(self, documents: Sequence[Document]) -> list[Document]:
+        """Those members as rows of contacts."""
+        found = await self.store.contacts.by_ids([member["contact_id"] for member in documents])
+        return await rows_of_contacts(self.store, [found[id_] for id_ in sorted(found)])
+
+
+async def find_segment(store: WorkspaceStore, id_or_name: str) -> Document:
+    """The segment with that id or name; UserProblem names those there are, and says where members are still looked for."""
+    segments = await store.segments.all()
+    found = [row for row in segments if id_or_name in (row["_id"], row["name"])]
+    if len(found) != 1:
+        names = ", ".join(f"{row['name']} ({row['_id']})" for row in segments) or "none yet"
+        what = "no segment" if not found else "more than one segment"
+        raise UserProblem(ErrorCode.NOT_FOUND, f"There is {what} '{id_or_name}': there are {names}.", ("segment",))
+    if not found[0]["complete"]:
+        message = f"The members of '{found[0]['name']}' are being looked for since it was saved: try again in a moment."
+        raise UserProblem(ErrorCode.CONFLICT, message, ("segment",))
+    return found[0]
 
 
 @dataclass(slots=True)

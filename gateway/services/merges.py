@@ -31,6 +31,7 @@ from gateway.domain.merges import (
 from gateway.domain.texts import check_text
 from gateway.services.attempts import until_stored
 from gateway.services.contacts import Turn
+from gateway.services.outboxes import Outbox
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
@@ -49,8 +50,11 @@ class _Plan:
 class MergeService:
     """What joins contacts. Ids of contacts that were taken over lead to whoever has them now."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
+    ) -> None:
         self._store = store
+        self._outbox = outbox
         self._settings = settings
         self._clock = clock
         self._minter = minter
@@ -146,6 +150,7 @@ class MergeService:
             await store.contacts.save([draft], session)
             if worth_telling(draft):
                 await store.changes.write([journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
+            await self._outbox.tell(store, now, session, drafts=[draft])
 
         await store.database.transaction(write)
 
@@ -165,6 +170,7 @@ class MergeService:
             segment_ids = await store.members.carry_over(joined.gone["_id"], joined.survivor.id, session)
             told = {**merge_entry(line_id, joined, now), "moved_events": moved, "segment_ids": segment_ids}
             await store.changes.write([told, merged_line(self._line_id(), joined, gone, now)], session)
+            await self._outbox.tell(store, now, session, drafts=[joined.survivor])
 
         await store.database.transaction(write)
         return moved

@@ -11,10 +11,11 @@ from gateway.domain.events import check_event_name, check_idempotency_key, summa
 from gateway.domain.idempotency import claim
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.messages import MAX_RULES, check_metadata, check_rule, segments_named
+from gateway.domain.retention import Retention
 from gateway.domain.segments import kept_filter
 from gateway.domain.templates import TemplateError, Templates, template_data
 from gateway.domain.timers import timer_of
-from gateway.errors import ErrorCode, UserProblem
+from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.services.attempts import until_stored
 from gateway.services.firings import FiringService
 from gateway.settings import Settings
@@ -39,6 +40,7 @@ class MessageService:
         minter: Minter,
         firings: FiringService,
         templates: Templates,
+        retention: Retention,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -46,6 +48,7 @@ class MessageService:
         self._minter = minter
         self._firings = firings
         self._templates = templates
+        self._retention = retention
 
     async def save(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
         """The rule as it is now. `sent`: the input in snake_case without what was omitted; None clears."""
@@ -59,6 +62,7 @@ class MessageService:
                 return before  # stored by an attempt whose answer was lost
             _check_known(sent.get("id"), before, rows)
             rule = {**check_rule(sent, before, self._settings, self._templates, now), "workspace_id": workspace_id}
+            self._check_kept(rule["audience"])
             await _check_segments(store, rule)
             if before is None:
                 rule |= {"_id": new_id, "created_at": now, "version": 1}
@@ -109,6 +113,7 @@ class MessageService:
             if sent.get(field) is not None:
                 self._templates.check(sent[field], (field,), event=name is not None)
         audience = None if sent.get("audience") is None else kept_filter(sent["audience"], "audience")
+        self._check_kept(audience)
         tests = check_metadata_filter(check_metadata(sent.get("metadata")), "metadata")
         contact = (await store.contacts.of_ids([sent["contact_id"]])).get(sent["contact_id"])
         if contact is None:
@@ -154,6 +159,14 @@ class MessageService:
             return int(mailing["recipients"])
 
         return await until_stored(attempt)
+
+    def _check_kept(self, audience: Mapping[str, Any] | None) -> None:
+        """Pass where an audience counts no events that are kept no longer; UserProblem."""
+        if audience is not None:
+            try:
+                self._retention.check_saved(check_filter(audience, "audience"), self._clock())
+            except BadRequestError as error:
+                raise UserProblem(ErrorCode.INVALID, error.message, ("audience",)) from None
 
     async def _mailing(self, store: WorkspaceStore, sent: Mapping[str, Any], new_id: str, now: datetime) -> Document:
         segment = (await store.segments.by_ids([sent["segment_id"]])).get(sent["segment_id"])

@@ -50,6 +50,22 @@ class PeopleService:
         found = await self._store.open(workspace_id).teams.by_ids([team_id])
         return check_active(found.get(team_id), team_id, "team", path)
 
+    async def assignees(
+        self, workspace_id: str, sent: Mapping[str, Any], *, nulls: bool = True
+    ) -> dict[str, str | None]:
+        """To whom something is to be assigned (`assignee_id`, `team_id`), as far as that is said; UserProblem where there
+        is none or it is archived. With `nulls` None takes it away."""
+        found: dict[str, str | None] = {}
+        for name, public, check in (
+            ("assignee_id", "assigneeId", self.active_admin),
+            ("team_id", "teamId", self.active_team),
+        ):
+            if sent.get(name) is not None:
+                await check(workspace_id, sent[name], (public,))
+            if sent.get(name) is not None or (nulls and name in sent):
+                found[name] = sent[name]
+        return found
+
     async def actor(
         self, principal: Principal, named: Mapping[str, Any] | None, otherwise: Actor = AUTOMATION
     ) -> Actor:

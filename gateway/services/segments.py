@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.domain.clocks import Clock
+from gateway.domain.conditions import check_filter
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.messages import segments_named
+from gateway.domain.retention import Retention
 from gateway.domain.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, kept_filter, segment_line
 from gateway.domain.texts import check_text
-from gateway.errors import ErrorCode, UserProblem
+from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.services.attempts import until_stored
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
@@ -18,8 +20,9 @@ from gateway.store.stores import Store, WorkspaceStore
 class SegmentService:
     """What can be done to segments. Their members are found by `MembershipKeeper`."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, retention: Retention) -> None:
         self._store = store
+        self._retention = retention
         self._clock = clock
         self._minter = minter
 
@@ -29,6 +32,7 @@ class SegmentService:
         """The segment as it is now: a new one, or that one with this name and filter (in snake_case, without nulls)."""
         check_text(name, ("name",), longest=MAX_NAME_LENGTH, named="name")
         kept = kept_filter(filter_, "filter")
+        self._check_kept(kept)
         new_id = self._minter.mint(Prefix.SEGMENT, self._clock())
 
         async def attempt(number: int) -> Document:
@@ -81,6 +85,12 @@ class SegmentService:
             return segment_id
 
         return await until_stored(attempt)
+
+    def _check_kept(self, filter_: Mapping[str, Any]) -> None:
+        try:
+            self._retention.check_saved(check_filter(filter_), self._clock())
+        except BadRequestError as error:
+            raise UserProblem(ErrorCode.INVALID, error.message, ("filter",)) from None
 
     async def _write(
         self, store: WorkspaceStore, turn: int, rows: list[Document], lines: list[Document], session: Session

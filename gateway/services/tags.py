@@ -19,6 +19,7 @@ from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.attempts import until_stored
 from gateway.services.contacts import MAX_TAGS, Turn, check_tags
+from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
 
@@ -26,8 +27,9 @@ from gateway.store.stores import Store, WorkspaceStore
 class TagService:
     """What can be done to the tags of a contact; doing it again changes nothing."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
         self._store = store
+        self._outbox = outbox
         self._clock = clock
         self._minter = minter
         self._turn = turn
@@ -76,3 +78,4 @@ class TagService:
         now = draft.document["updated_at"]
         await store.contacts.save([draft], session)
         await store.changes.write([journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
+        await self._outbox.tell(store, now, session, drafts=[draft])

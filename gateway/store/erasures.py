@@ -12,12 +12,16 @@ from gateway.domain.access import Principal
 from gateway.domain.contacts import Document
 from gateway.domain.erasures import REFUSED_FOR, identity_hash
 from gateway.store.changes import Changes
+from gateway.store.conversations import ConversationParts
+from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Database, Session
 from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.messages import RuleMemories
 from gateway.store.repositories import Repository
+from gateway.store.tickets import TicketParts
 from gateway.store.timers import Timers
+from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Workspaces
 
 _BATCH = 1000
@@ -95,7 +99,11 @@ class Deletions(Repository):
         """Erase a batch of what names that contact; whether there may be more."""
         for collection, condition in (
             (Events.COLLECTION, {"contact_id": contact_id}),
+            (Tombstones.COLLECTION, {"contact_id": contact_id}),  # behind events: one may become the other meanwhile
+            (Deliveries.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETION"}}),
             (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
+            (ConversationParts.COLLECTION, {"contact_id": contact_id}),
+            (TicketParts.COLLECTION, {"contact_id": contact_id}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
             (Timers.COLLECTION, {"contact_id": contact_id}),
             (RuleMemories.COLLECTION, {"contact_id": contact_id}),

@@ -10,6 +10,7 @@ from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
 from gateway.store.conversations import ConversationParts, Conversations
 from gateway.store.definitions import EventDefinitions, EventValues
+from gateway.store.deliveries import Deliveries, DeliveryMetrics, Lanes, Syncs
 from gateway.store.driver import Database
 from gateway.store.erasures import Deletions, Erasures, Salts
 from gateway.store.events import Events, EventSummaries
@@ -17,16 +18,20 @@ from gateway.store.histories import Parts, Subjects
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.messages import Mailings, MessageRules, RuleMemories, SentCounts
 from gateway.store.people import Admins, Teams
+from gateway.store.quotas import Quotas
 from gateway.store.repositories import Repository
 from gateway.store.roll_ups import RollUps
 from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.ticket_types import TicketTypes
+from gateway.store.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
+from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Keys, Workspaces
 
 REPOSITORIES: tuple[type[Repository], ...] = (
     Contacts,
     Events,
+    Tombstones,
     EventSummaries,
     EventDefinitions,
     EventValues,
@@ -44,6 +49,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Conversations,
     ConversationParts,
     TicketTypes,
+    Tickets,
+    TicketParts,
+    TicketNumbers,
     Segments,
     SegmentMembers,
     SegmentReviews,
@@ -58,6 +66,7 @@ class WorkspaceStore:
         self.database = database
         self.contacts = Contacts(database, workspace_id, token)
         self.events = Events(database, workspace_id, token)
+        self.tombstones = Tombstones(database, workspace_id, token)
         self.summaries = EventSummaries(database, workspace_id, token)
         self.definitions = EventDefinitions(database, workspace_id, token)
         self.values = EventValues(database, workspace_id, token)
@@ -72,16 +81,32 @@ class WorkspaceStore:
         self.mailings = Mailings(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
+        self.deliveries = Deliveries(database, workspace_id, token)
+        self.lanes = Lanes(database, workspace_id, token)
+        self.syncs = Syncs(database, workspace_id, token)
+        self.delivery_metrics = DeliveryMetrics(database, workspace_id, token)
+        self.quotas = Quotas(database, workspace_id, token)
         self.conversations = Conversations(database, workspace_id, token)
         self.conversation_parts = ConversationParts(database, workspace_id, token)
+        self.tickets = Tickets(database, workspace_id, token)
+        self.ticket_parts = TicketParts(database, workspace_id, token)
+        self.ticket_numbers = TicketNumbers(database, workspace_id, token)
         self.ticket_types = TicketTypes(database, workspace_id, token)
         self.segments = Segments(database, workspace_id, token)
         self.members = SegmentMembers(database, workspace_id, token)
         self.reviews = SegmentReviews(database, workspace_id, token)
 
-    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+    @property
+    def histories(self) -> dict[Subject, tuple[Subjects, Parts]]:
         """Where what is acted on is kept, and where its history is."""
-        return {Subject.CONVERSATION: (self.conversations, self.conversation_parts)}[subject]
+        return {
+            Subject.CONVERSATION: (self.conversations, self.conversation_parts),
+            Subject.TICKET: (self.tickets, self.ticket_parts),
+        }
+
+    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+        """Where subjects of that kind are kept, and their histories."""
+        return self.histories[subject]
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False

@@ -31,6 +31,10 @@ class Workspaces:
         """Every workspace, the oldest first."""
         return await self._database.find(self.COLLECTION, {}, sort={"_id": 1})
 
+    async def oldest(self) -> Document | None:
+        """The workspace that was made first, which is the default one."""
+        return next(iter(await self._database.find(self.COLLECTION, {}, sort={"_id": 1}, limit=1)), None)
+
     async def update(self, workspace_id: str, values: Document) -> None:
         """Set these fields."""
         await self._database.update(self.COLLECTION, {"_id": workspace_id}, {"$set": values})

@@ -10,7 +10,10 @@ import orjson
 
 from gateway.domain.clocks import system_clock
 from gateway.domain.ids import Minter
+from gateway.domain.retention import Retention
 from gateway.services.erasures import ErasureService
+from gateway.services.retention import RetentionService
+from gateway.settings import KlaviyoMode
 
 DELETE = "mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId userErrors { code message path } } }"
 UPSERT = "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id email } userErrors { code message path } } }"
@@ -72,7 +75,7 @@ async def leave_traces(workspace: Any) -> str:
     user, visitor = {"externalId": f"{MARK}-id"}, {"anonymousId": f"{MARK}-browser"}
     full = {
         **user,
-        "email": f"{MARK}@example.com",
+        "email": f"{MARK}@shop.example",
         "phone": f"{MARK}-phone",
         "name": f"{MARK}-name",
         "firstName": f"{MARK}-first",
@@ -93,7 +96,60 @@ async def leave_traces(workspace: Any) -> str:
     await workspace.data(IMPORT, {"i": {"contact": user, "summaries": lines}})
     (payload,) = (await workspace.data(IDENTIFY, {"i": {**visitor, **user}})).values()
     assert payload["merged"] is True
+    await talk(workspace, user)
+    await report(workspace, user, str(payload["contact"]["id"]))
     return str(payload["contact"]["id"])
+
+
+async def talk(workspace: Any, user: dict[str, str]) -> None:
+    """A conversation, with something of the person wherever there is room, and timers that wait."""
+    begin = {
+        "contact": user,
+        "body": f"I am {MARK}",
+        "subject": MARK,
+        "title": MARK,
+        "tags": [MARK],
+        "customAttributes": {"k": MARK},
+        "idempotencyKey": f"{MARK}-talk",
+    }
+    made = await workspace.data(
+        "mutation($i: CreateConversationInput!) { createConversation(input: $i) { conversation { id } } }", {"i": begin}
+    )
+    await workspace.data(
+        f"""mutation($id: ID!) {{
+          replyToConversation(input: {{conversationId: $id, body: "{MARK} again", idempotencyKey: "{MARK}-reply"}}) {{ part {{ id }} }}
+          rateConversation(input: {{id: $id, score: 5, remark: "{MARK}"}}) {{ part {{ id }} }}
+          applySla(input: {{id: $id, name: "Gold", firstReplyMinutes: 5}}) {{ part {{ id }} }}
+          snoozeConversation(input: {{id: $id, until: "2030-01-01T00:00:00Z"}}) {{ part {{ id }} }} }}""",
+        {"id": made["createConversation"]["conversation"]["id"]},
+    )
+
+
+async def report(workspace: Any, user: dict[str, str], contact_id: str) -> None:
+    """A ticket, with something of the person wherever there is room, and a timer that waits."""
+    made = await workspace.data(
+        """mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER, attributes: [{name: "Order", kind: STRING}]}) {
+          ticketType { id } } }"""
+    )
+    opened = {
+        "contact": user,
+        "typeId": made["saveTicketType"]["ticketType"]["id"],
+        "title": MARK,
+        "description": MARK,
+        "attributes": {"Order": MARK},
+        "tags": [MARK],
+        "actor": {"contactId": contact_id},
+        "idempotencyKey": f"{MARK}-ticket",
+    }
+    found = await workspace.data(
+        "mutation($i: CreateTicketInput!) { createTicket(input: $i) { ticket { id } } }", {"i": opened}
+    )
+    await workspace.data(
+        f"""mutation($id: ID!, $c: ID!) {{
+          replyToTicket(input: {{ticketId: $id, body: "{MARK}", actor: {{contactId: $c}}, idempotencyKey: "{MARK}-answer"}}) {{ part {{ id }} }}
+          updateTicket(input: {{id: $id, snoozedUntil: "2030-01-01T00:00:00Z"}}) {{ part {{ id }} }} }}""",
+        {"id": found["createTicket"]["ticket"]["id"], "c": contact_id},
+    )
 
 
 async def join_segments(workspace: Any, contact_id: str) -> None:
@@ -116,7 +172,7 @@ async def until(check: Any) -> None:
 
 
 async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any) -> None:
-    async with open_gateway() as gateway:
+    async with open_gateway(klaviyo_mode=KlaviyoMode.LOG) as gateway:
         workspace = await gateway.workspace()
         await workspace.track({"contact": {"externalId": "bob"}, "name": "did", "metadata": {"page": "/home"}})
         ada = await leave_traces(workspace)
@@ -129,6 +185,9 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
             return sum(row["count"] for row in rows) == 4
 
         await until(counted)
+        keyed = [row["_id"] for row in await workspace.store.events._find({}) if MARK in row["identity"]]
+        sweeper = RetentionService(gateway.runtime.services.store, Retention(1), system_clock)
+        assert await sweeper._bury(workspace.store, keyed[:1]) == 1
         before = await stored(workspace)
         table = documented()
         assert set(table) >= set(before)
@@ -140,7 +199,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         for by in (
             {"id": ada},
             {"externalId": f"{MARK}-id"},
-            {"email": f"{MARK}@example.com"},
+            {"email": f"{MARK}@shop.example"},
             {"anonymousId": f"{MARK}-browser"},
         ):
             assert await id_of(workspace, **by) is None
@@ -149,12 +208,17 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
             return not await workspace.store.values._find({"contact_id": ada})
 
         await until(values_gone)
+        await gateway.runtime.services.deliveries.deliver_due(workspace.id)
         after = await stored(workspace)
         assert fields_with(after, MARK) == set()
         assert fields_with(after, *marks) <= {f"{name}.{field}" for name, (_, stay) in table.items() for field in stay}
-        assert {row["kind"] for row in after["changes"] if row.get("contact_id") == ada} == {"DELETED"}
+        assert {row["kind"] for row in after["changes"] if row.get("contact_id") == ada} == {"DELETED", "CHANGED"}
+        assert [(row["kind"], row["state"]) for row in after["deliveries"]] == [("DELETION", "DELIVERED")]
         assert len(after["erasures"]) == 5  # externalId, e-mail, anonymous id, and two ids
         assert after["deletions"] == []
+        assert (after["tickets"], after["ticket_parts"]) == ([], [])
+        assert (after["conversations"], after["conversation_parts"]) == ([], [])
+        assert [row["kind"] for row in after["timers"] if row["kind"].startswith("conversation")] == []
         assert [row["external_id"] for row in after["contacts"]] == ["bob"]
         expected = {"name": "did", "count": 1, "contactCount": 1}
 
@@ -173,7 +237,7 @@ async def test_no_late_retry_brings_an_erased_person_back(open_gateway: Any, clo
         await delete(workspace, ada)
         user, email, browser = (
             {"externalId": f"{MARK}-id"},
-            f"{MARK.upper()}@example.com",
+            f"{MARK.upper()}@shop.example",
             {"anonymousId": f"{MARK}-browser"},
         )
         refused = [
@@ -252,7 +316,9 @@ async def test_what_one_process_left_is_erased_by_another(open_gateway: Any, clo
         workspace = await first.workspace()
         await workspace.track(*({"contact": {"externalId": "u"}, "name": f"did {number % 3}"} for number in range(30)))
         services = first.runtime.services
-        erasures = ErasureService(services.store, clock, Minter(), services.events.turn, at_once_seconds=0)
+        erasures = ErasureService(
+            services.store, clock, Minter(), services.events.turn, services.outbox, at_once_seconds=0
+        )
         await erasures.delete(workspace.id, str(await id_of(workspace, externalId="u")))
         assert await id_of(workspace, externalId="u") is None
         (shown,) = (await workspace.data("{ events(first: 1) { nodes { contact { id } } } }"))["events"]["nodes"]

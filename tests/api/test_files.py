@@ -1,5 +1,6 @@
 """Exports and imports: what was exported is, once imported, the same state; asked through the API."""
 
+import asyncio
 import gzip
 import tracemalloc
 import uuid
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from gateway.domain.contact_rows import ContactColumns, Others
 from gateway.domain.times import TimeRange
-from gateway.errors import StartupError
+from gateway.errors import StartupError, UserProblem
 from gateway.runtime import open_runtime
-from gateway.services.exports import ContactSource, EventSource, export
+from gateway.services.exports import ContactSource, EventSource, SegmentSource, export, find_segment
 from gateway.services.files import Format, format_of
 from gateway.services.imports import ContactImport, EventImport
 from gateway.services.outputs import FileOutput
@@ -375,6 +376,42 @@ async def test_events_alone_find_people_by_their_keys(gateway: Any, tmp_path: Pa
     other.write_text("name,when\r\nx,1\r\n")
     with pytest.raises(StartupError, match=r"has no column 'occurredAt': it has name, when. Say which column is what"):
         await imported(target, "events", other)
+
+
+async def test_the_members_of_a_segment_go_out_and_come_in(every_gateway: Any, tmp_path: Path) -> None:
+    workspace, copy = await every_gateway.workspace(), await every_gateway.workspace()
+    for number in range(5):
+        facts = {"name": f"Person {number}", "tags": ["vip"] if number % 2 else []}
+        await workspace.data(UPSERT, {"input": {"externalId": f"u{number}", **facts}})
+    saved = await workspace.data(
+        'mutation { saveSegment(input: {name: "vips", filter: {tag: {eq: "vip"}}}) { segment { id } userErrors { message } } }'
+    )
+    segment_id = saved["saveSegment"]["segment"]["id"]
+    found = await complete(workspace, "vips")
+    assert (found["_id"], (await find_segment(workspace.store, segment_id))["name"]) == (segment_id, "vips")
+    path = tmp_path / "vips.csv.gz"
+    source = SegmentSource(workspace.store, segment_id)
+    with FileOutput(path, Format.CSV, source.options) as output:
+        assert (await export(source, output, every_gateway.runtime.clock, lambda _: None)).rows == 2
+    assert await imported(copy, "contacts", path) == (2, 0, 0, 0)
+    assert [(row["externalId"], row["name"], row["tags"]) for row in await state(copy)] == [
+        ("u1", "Person 1", ["vip"]),
+        ("u3", "Person 3", ["vip"]),
+    ]
+    with pytest.raises(UserProblem, match=rf"no segment 'users': there are vips \({segment_id}\)"):
+        await find_segment(workspace.store, "users")
+    await every_gateway.runtime.database.update("segments", {"_id": segment_id}, {"$set": {"complete": False}})
+    with pytest.raises(UserProblem, match="members of 'vips' are being looked for since it was saved"):
+        await find_segment(workspace.store, segment_id)
+
+
+async def complete(workspace: Any, name: str) -> Any:
+    """The segment, once all of its members are known."""
+    for _ in range(600):
+        if (await workspace.store.segments.all())[0]["complete"]:
+            return await find_segment(workspace.store, name)
+        await asyncio.sleep(0.1)
+    raise AssertionError("its members are never known")
 
 
 async def test_an_export_needs_the_memory_of_a_page_however_much_there_is(mongo: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ TRACK = frozenset({Scope.TRACK})
 TRACK_OWN = frozenset({Scope.TRACK, Scope.BROWSER})
 ADMIN = frozenset({Scope.ADMIN})
 SUPPORT = frozenset({Scope.SUPPORT})
+KLAVIYO = frozenset({Scope.KLAVIYO})
 
 
 @pytest.fixture
@@ -39,8 +40,11 @@ class Ids:
     conversation: str
     part: str
     ticket_type: str
+    ticket: str
+    ticket_part: str
     segment: str
     rule: str
+    klaviyo: str
 
     @property
     def all(self) -> list[str]:
@@ -56,8 +60,11 @@ class Ids:
             self.conversation,
             self.part,
             self.ticket_type,
+            self.ticket,
+            self.ticket_part,
             self.segment,
             self.rule,
+            self.klaviyo,
         ]
 
 
@@ -241,6 +248,46 @@ CASES = {
         lambda ids: {"a": ids.admin},
         refused,
     ),
+    "Query.ticket": Case(
+        "query($id: ID!) { ticket(by: {id: $id}) { id parts { nodes { id } } } }",
+        READ,
+        lambda ids: {"id": ids.ticket},
+        lambda found, _: found is None,
+    ),
+    "Query.tickets": Case(
+        "{ tickets(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
+    ),
+    "Mutation.createTicket": Case(
+        'mutation($c: ID!, $t: ID!) { createTicket(input: {contact: {id: $c}, typeId: $t, title: "A"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.contact, "t": ids.ticket_type},
+        refused,
+    ),
+    "Mutation.convertToTicket": Case(
+        'mutation($c: ID!, $t: ID!) { convertToTicket(input: {conversationId: $c, typeId: $t, title: "A"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"c": ids.conversation, "t": ids.ticket_type},
+        refused,
+    ),
+    "Mutation.replyToTicket": Case(
+        'mutation($id: ID!) { replyToTicket(input: {ticketId: $id, body: "Hello"}) { ticket { id } userErrors { code } } }',
+        SUPPORT,
+        lambda ids: {"id": ids.ticket},
+        refused,
+    ),
+    **{
+        f"Mutation.{name}": Case(
+            f"mutation($id: ID!) {{ {name}(input: {{id: $id, {more}}}) {{ ticket {{ id }} userErrors {{ code }} }} }}",
+            SUPPORT,
+            lambda ids: {"id": ids.ticket},
+            refused,
+        )
+        for name, more in (
+            ("setTicketState", "state: RESOLVED"),
+            ("assignTicket", "assigneeId: null"),
+            ("updateTicket", 'title: "Changed"'),
+        )
+    },
     "Query.conversations": Case(
         "{ conversations(first: 5) { nodes { id } } }", READ, lambda _: {}, lambda found, _: found == {"nodes": []}
     ),
@@ -280,6 +327,12 @@ CASES = {
             ("applySla", ', name: "Gold", nextReplyMinutes: 5'),
         )
     },
+    "Query.klaviyo": Case(
+        "{ klaviyo { id deliveries { nodes { id } } } }",
+        KLAVIYO,
+        lambda _: {},
+        lambda found, ids: found["id"] != ids.klaviyo and found["deliveries"] == {"nodes": []},
+    ),
     "Mutation.saveSegment": Case(
         'mutation($s: ID!) { saveSegment(input: {id: $s, name: "Changed", filter: {}}) { segment { id } userErrors { code } } }',
         ADMIN,
@@ -337,7 +390,7 @@ async def ids(workspace: Any) -> Ids:
     await workspace.track(*({"contact": who, "name": "did"} for who in ({"externalId": "u"}, {"anonymousId": "v"})))
     visitor = await workspace.data('{ contact(by: {anonymousId: "v"}) { id } }')
     found = await workspace.data(
-        '{ viewer { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
+        '{ viewer { id } klaviyo { id } contact(by: {externalId: "u"}) { id eventSummary(name: "did") { id } events(first: 1) { nodes { id definition { id } } } } }'
     )
     (event,) = found["contact"]["events"]["nodes"]
     admin = await workspace.data(
@@ -357,6 +410,15 @@ async def ids(workspace: Any) -> Ids:
     )
     ticket_type = await workspace.data(
         'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
+    )
+    type_id = ticket_type["saveTicketType"]["ticketType"]["id"]
+    ticket = await workspace.data(
+        'mutation($c: ID!, $t: ID!) { createTicket(input: {contact: {id: $c}, typeId: $t, title: "A"}) { ticket { id } } }',
+        {"c": found["contact"]["id"], "t": type_id},
+    )
+    ticket_id = ticket["createTicket"]["ticket"]["id"]
+    replied = await workspace.data(
+        'mutation($id: ID!) { replyToTicket(input: {ticketId: $id, body: "Hello"}) { part { id } } }', {"id": ticket_id}
     )
     saved = await workspace.data(
         'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
@@ -378,9 +440,12 @@ async def ids(workspace: Any) -> Ids:
         team["saveTeam"]["team"]["id"],
         conversation_id,
         closed["closeConversation"]["part"]["id"],
-        ticket_type["saveTicketType"]["ticketType"]["id"],
+        type_id,
+        ticket_id,
+        replied["replyToTicket"]["part"]["id"],
         segment_id,
         rule["saveMessageRule"]["messageRule"]["id"],
+        found["klaviyo"]["id"],
     )
 
 
@@ -461,8 +526,11 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Conversation",
         "ConversationPart",
         "TicketType",
+        "Ticket",
+        "TicketPart",
         "Segment",
         "MessageRule",
+        "KlaviyoSync",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}
@@ -492,7 +560,7 @@ async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: 
 async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     await neighbour.track({"contact": {"externalId": "n"}, "name": "did"})
-    for field in ("events", "contacts", "conversations"):
+    for field in ("events", "contacts", "conversations", "tickets"):
         cursor = (await workspace.data(f"{{ {field}(first: 1) {{ pageInfo {{ endCursor }} }} }}"))[field]["pageInfo"][
             "endCursor"
         ]

@@ -1,8 +1,19 @@
 """Segments: who is in them, who is told, and that each entering is told once."""
 
 import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+
+import orjson
+import websockets
+
+from gateway.domain.clocks import system_clock
+
+PAGE = Path(__file__).parents[2] / "docs" / "segments.md"
 
 SAVE = """mutation($i: SaveSegmentInput!) { saveSegment(input: $i) {
   segment { id name filter complete createdAt } userErrors { code message path } } }"""
@@ -215,3 +226,106 @@ async def test_a_filter_saved_anew_finds_others_silently(gateway: Any) -> None:
     await until(lambda: is_complete(workspace, two))
     assert [await members(workspace, id_) for id_ in (one, two)] == ["ben", "ben"]
     assert [await moves(workspace, id_) for id_ in (one, two)] == [[], []]
+
+
+SUBSCRIPTION = """subscription($f: ContactStreamFilter, $a: String) { contactChanged(filter: $f, after: $a) {
+  kind matches contactId segment { id } } }"""
+
+
+@contextlib.asynccontextmanager
+async def listening(workspace: Any, key: str, query: str, **variables: Any) -> AsyncIterator[Any]:
+    url = workspace.gateway.url.replace("http:", "ws:")
+    async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+        for message in (
+            {"type": "connection_init", "payload": {"authorization": f"Bearer {key}"}},
+            {"type": "subscribe", "id": "1", "payload": {"query": query, "variables": variables}},
+        ):
+            await socket.send(orjson.dumps(message).decode())
+        assert orjson.loads(await socket.recv()) == {"type": "connection_ack"}
+        yield socket
+
+
+async def told(socket: Any) -> Any:
+    """The next that is no checkpoint."""
+    while True:
+        message = orjson.loads(await asyncio.wait_for(socket.recv(), 30))
+        found = (message["payload"].get("data") or {}).get("contactChanged") if message["type"] == "next" else message
+        if found is None or found.get("kind") != "CHECKPOINT":
+            return found or message
+
+
+async def test_subscribers_hear_of_moves_and_contacts_tokens_do_not(gateway: Any) -> None:
+    workspace = await gateway.workspace()
+    ann = (await stated(workspace, externalId="ann"))["id"]
+    vips = await save(workspace, "VIPs", {"tag": {"eq": "vip"}})
+    cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
+    await stated(workspace, externalId="ann", tags=["vip"])
+    await has_members(workspace, vips, "ann")
+    await stated(workspace, externalId="ann", tags=[])
+    await has_members(workspace, vips, "")
+    await stated(workspace, externalId="ann", name="Ann")
+    for filter_ in ({"segmentId": vips}, {"kind": ["ENTERED_SEGMENT", "LEFT_SEGMENT"], "contactId": ann}):
+        async with listening(workspace, workspace.key, SUBSCRIPTION, f=filter_, a=cursor) as socket:
+            for kind in ("ENTERED_SEGMENT", "LEFT_SEGMENT"):
+                matches = kind == "ENTERED_SEGMENT" or "segmentId" not in filter_
+                assert await told(socket) == {
+                    "kind": kind,
+                    "matches": matches,
+                    "contactId": ann,
+                    "segment": {"id": vips},
+                }
+    token = await workspace.token(externalId="ann")
+    query = SUBSCRIPTION.replace(" segment { id }", "")
+    async with listening(workspace, token, query, f={}, a=cursor) as socket:
+        assert [(await told(socket))["kind"] for _ in range(3)] == ["UPDATED"] * 3
+    async with listening(workspace, token, query, f={"segmentId": vips}) as socket:
+        assert "may not hear of segments" in str(await told(socket))
+
+
+async def test_every_query_of_the_page_on_segments_is_answered(gateway: Any) -> None:
+    workspace = await gateway.workspace()
+    await workspace.track(did("ann", "bought"))
+    queries = re.findall(r"```graphql\n(.*?)```", PAGE.read_text(), flags=re.S)
+    saved = await workspace.data(queries[0])
+    segment_id = saved["saveSegment"]["segment"]["id"]
+    await until(lambda: is_complete(workspace, segment_id))
+    (listed,) = (await workspace.data(queries[1]))["segments"]
+    assert listed["filter"] == {"lastSeenAt": {"moreThanDaysAgo": 30}, "event": {"name": "bought"}}
+    assert (await workspace.data(queries[2]))["contacts"]["nodes"] == [{"displayName": "ann", "segments": []}]
+    async with listening(workspace, workspace.key, queries[3], segment=segment_id) as socket:
+        await workspace.data(SAVE, {"i": {"name": "Buyers", "filter": {"event": {"name": "bought"}}}})
+        assert socket.close_code is None
+    gone = await workspace.data(queries[4], {"id": segment_id})
+    assert gone == {"deleteSegment": {"deletedId": segment_id, "userErrors": []}}
+
+
+async def test_a_track_and_what_is_due_read_their_own_contacts_by_indexes_alone(every_gateway: Any) -> None:
+    workspace = await every_gateway.workspace()
+    database = every_gateway.runtime.database._database
+    await workspace.track(*(did(f"u{number}", "came") for number in range(60)), did("ann", "bought"))
+    inner = await save(workspace, "Inner", {"lastSeenAt": {"lessThanDaysAgo": 30}})
+    once = {"name": "bought", "within": {"lessThanDaysAgo": 2}, "count": {"gte": 2}}
+    outer = await save(workspace, "Outer", {"segment": inner, "event": once})
+    every_gateway.commands.finds.clear()
+    await workspace.track(did("ann", "bought"))
+    await has_members(workspace, outer, "ann")
+    assert await moves(workspace, outer) == ["ENTE ann"]
+    await database["segment_reviews"].update_one({"workspace_id": workspace.id}, {"$set": {"due_at": system_clock()}})
+
+    async def reviewed() -> bool:
+        due = await workspace.store.reviews._find({})
+        return len(due) == 61 and all(row["due_at"] > system_clock() for row in due)
+
+    await until(reviewed)
+    collections = {"contacts", "events", "event_summaries", "segment_members", "segment_reviews", "segments"}
+    asked = [one for one in every_gateway.commands.finds if (one.get("find") or one.get("aggregate")) in collections]
+    own = [one for one in asked if "workspace_id" not in one.get("filter", {}) or len(one["filter"]) > 1]
+    assert len(own) >= 8
+    for command in own:
+        told = {name: command[name] for name in ("find", "aggregate", "filter", "sort", "limit") if name in command}
+        told |= {name: command[name] for name in ("pipeline", "cursor") if name in command}
+        plan = await database.command("explain", told, verbosity="executionStats")
+        plan = plan["stages"][0]["$cursor"] if "stages" in plan else plan
+        assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"]), command
+        if command.get("find") in ("contacts", "events", "event_summaries"):
+            assert plan["executionStats"]["totalDocsExamined"] <= 2, command

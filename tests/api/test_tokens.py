@@ -33,6 +33,8 @@ READS = {
     "event": "query($event: ID!) { event(id: $event) { id } }",
     "streamCursor": "{ streamCursor }",
     "ticketTypes": "{ ticketTypes { id } }",
+    "ticket": "query($ticket: ID!) { ticket(by: {id: $ticket}) { id } }",
+    "tickets": "{ tickets(first: 1) { nodes { id } } }",
     "conversation": "query($conversation: ID!) { conversation(id: $conversation) { id } }",
 }
 ACTS = {
@@ -42,8 +44,14 @@ ACTS = {
     "replyToConversation",
     "markConversationRead",
     "rateConversation",
+    "createTicket",
+    "replyToTicket",
 }
 REFUSED = {
+    "convertToTicket": 'mutation($id: ID!) { convertToTicket(input: {conversationId: $id, typeId: $id, title: "A"}) { ticket { id } } }',
+    "setTicketState": "mutation($id: ID!) { setTicketState(input: {id: $id, state: RESOLVED}) { ticket { id } } }",
+    "assignTicket": "mutation($id: ID!) { assignTicket(input: {id: $id, assigneeId: null}) { ticket { id } } }",
+    "updateTicket": 'mutation($id: ID!) { updateTicket(input: {id: $id, title: "A"}) { ticket { id } } }',
     "contacts": "{ contacts(first: 1) { nodes { id } } }",
     "conversations": "{ conversations(first: 1) { nodes { id } } }",
     "topContacts": '{ topContacts(event: "did") { count } }',
@@ -85,7 +93,9 @@ REFUSED = {
 # is none of the contact's business (`@access`, directives=[READ]), or it stands here.
 VISIBLE = """
 Query.contact Query.event Query.node Query.nodes Query.streamCursor Query.ticketTypes Query.viewer
-Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.eventTracked
+Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.conversationChanged Subscription.eventTracked
+ConversationNotification.conversation ConversationNotification.conversationId ConversationNotification.cursor
+ConversationNotification.kind ConversationNotification.matches ConversationNotification.part
 Admin.avatarUrl Admin.displayName Admin.id Viewer.admin Viewer.contact Viewer.id Viewer.limits Viewer.scopes Viewer.workspace
 RateLimit.limit RateLimit.name RateLimit.remaining RateLimit.resetsAt Workspace.createdAt Workspace.id Workspace.name
 Contact.anonymousIds Contact.avatarUrl Contact.createdAt Contact.displayName Contact.email Contact.eventSummaries
@@ -130,11 +140,31 @@ CreateConversationPayload.conversation CreateConversationPayload.userErrors
 MarkConversationReadPayload.conversation MarkConversationReadPayload.userErrors
 RateConversationPayload.conversation RateConversationPayload.part RateConversationPayload.userErrors
 ReplyToConversationPayload.conversation ReplyToConversationPayload.part ReplyToConversationPayload.userErrors
+Subscription.ticketChanged TicketNotification.cursor TicketNotification.kind TicketNotification.matches TicketNotification.part
+TicketNotification.ticket TicketNotification.ticketId Query.ticket Query.tickets Mutation.createTicket Mutation.replyToTicket Contact.tickets Conversation.ticket
+Ticket.assignee Ticket.attributes Ticket.category Ticket.contact Ticket.conversation Ticket.createdAt Ticket.description Ticket.id
+Ticket.number Ticket.partCount Ticket.parts Ticket.resolvedAt Ticket.state Ticket.submittedDescription Ticket.submittedTitle
+Ticket.title Ticket.type Ticket.updatedAt TicketConnection.edges TicketConnection.nodes TicketConnection.pageInfo
+TicketEdge.cursor TicketEdge.node TicketPart.assignedTo TicketPart.author TicketPart.body TicketPart.createdAt TicketPart.fromState
+TicketPart.id TicketPart.kind TicketPart.snoozedUntil TicketPart.toState TicketPartConnection.edges TicketPartConnection.nodes
+TicketPartConnection.pageInfo TicketPartEdge.cursor TicketPartEdge.node CreateTicketPayload.ticket CreateTicketPayload.userErrors
+ReplyToTicketPayload.part ReplyToTicketPayload.ticket ReplyToTicketPayload.userErrors
 UserError.code UserError.message UserError.path
 """
-HIDDEN = "Admin.archived Admin.email Admin.name Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
+HIDDEN = "Contact.klaviyo Conversation.klaviyo Event.klaviyo Ticket.klaviyo Ticket.isShared Ticket.snoozedUntil Ticket.tags Ticket.team TicketConnection.totalCount Admin.archived Admin.email Admin.name Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
-NODES = ("Contact", "Conversation", "ConversationPart", "Event", "EventSummary", "TicketType", "Viewer", "Workspace")
+NODES = (
+    "Contact",
+    "Conversation",
+    "ConversationPart",
+    "Event",
+    "EventSummary",
+    "Ticket",
+    "TicketPart",
+    "TicketType",
+    "Viewer",
+    "Workspace",
+)
 
 
 def declared(field: Any) -> Access | None:
@@ -460,9 +490,15 @@ async def test_a_token_of_a_visitor_reads_until_the_visitor_is_a_user(workspace:
         "event": (await track(workspace, token))["event"]["id"],
         "conversation": begun["createConversation"]["conversation"]["id"],
     }
-    await workspace.data(
-        'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { userErrors { code } } }'
+    saved = await workspace.data(
+        'mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER}) { ticketType { id } } }'
     )
+    opened = await workspace.data(
+        'mutation($t: ID!) { createTicket(input: {contact: {}, typeId: $t, title: "A"}) { ticket { id } } }',
+        {"t": saved["saveTicketType"]["ticketType"]["id"]},
+        key=token,
+    )
+    variables["ticket"] = opened["createTicket"]["ticket"]["id"]
     for field, query in READS.items():
         found = (await workspace.data(query, variables, key=token))[field]
         assert found, field
@@ -778,7 +814,12 @@ async def test_a_pages_key_reads_nothing(page_gateway: Any) -> None:
                 await code_of(
                     workspace,
                     query,
-                    {"id": visitor["id"], "event": visitor["id"], "conversation": visitor["id"]},
+                    {
+                        "id": visitor["id"],
+                        "event": visitor["id"],
+                        "conversation": visitor["id"],
+                        "ticket": visitor["id"],
+                    },
                     key=key,
                     origin=PAGE,
                 )

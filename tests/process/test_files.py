@@ -140,6 +140,7 @@ def test_what_cannot_be_imported_or_exported_is_said_in_a_sentence(shop: Any, tm
         (("contacts", "out.csv", "--format", "ndjson"), "an import goes by the name, so rename it."),
         (("contacts", "nowhere/out.csv"), "cannot be written (No such file or directory)"),
         (("events", "out.csv", "--from", "soon"), "--from 'soon' is no time"),
+        (("segment", "vips", "out.csv"), "There is no segment 'vips': there are none yet."),
         (("events", "out.csv", "--from", "2026-01-02", "--until", "2026-01-01"), "--from must lie before --until"),
     ):
         told(shop.run("export", *arguments), sentence)

@@ -9,6 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.errors import StartupError
 from gateway.settings import (
+    KlaviyoMode,
     MongoDriver,
     RateLimitStore,
     Settings,
@@ -26,10 +27,16 @@ DEFAULTS: dict[str, Any] = {
     "embedded_server": "secantusd-py",
     "dev_key": None,
     "secret_key": (),
+    "klaviyo_mode": None,
+    "klaviyo_api_key": None,
+    "klaviyo_base_url": "https://a.klaviyo.com",
+    "klaviyo_forward_events": (),
     "demo_seconds": 5.0,
     "log_level": "INFO",
     "tracing": None,
     "timeline_days": 90,
+    "event_retention_days": None,
+    "compiled_execution": True,
     "introspection": None,
     "graphiql": None,
     "allowed_origins": (),
@@ -95,6 +102,10 @@ def test_settings_are_frozen() -> None:
         ("secret_key", "s" * 32 + ", " + "t" * 32, (SecretStr("s" * 32), SecretStr("t" * 32))),
         ("secret_key", f'["{"s" * 31},", "{"t" * 32}"]', (SecretStr("s" * 31 + ","), SecretStr("t" * 32))),
         ("secret_key", "\u00e4" * 16, (SecretStr("\u00e4" * 16),)),
+        ("klaviyo_mode", "log", KlaviyoMode.LOG),
+        ("klaviyo_api_key", "pk_12345678", SecretStr("pk_12345678")),
+        ("klaviyo_forward_events", "placed order, *", ("placed order", "*")),
+        ("klaviyo_forward_events", '["a, b"]', ("a, b",)),
         ("rate_limit", "0", "0"),
         ("rate_limit", "5 per 2 hours", "5 per 2 hours"),
         ("rate_limit_store", "mongodb", RateLimitStore.MONGODB),
@@ -143,6 +154,10 @@ def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch, name:
         ("secret_key", '["short"]'),
         ("secret_key", f'["{"s" * 32}", 1]'),
         ("secret_key", "[" + "s" * 32),
+        ("klaviyo_mode", "loud"),
+        ("klaviyo_api_key", "pk_1"),
+        ("klaviyo_api_key", "pk_1234567 8"),
+        ("klaviyo_base_url", "a.klaviyo.com"),
         ("log_level", "info"),
         ("log_level", "INFO\n"),
         ("introspection", "maybe"),
@@ -288,3 +303,12 @@ def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
         data_folder(tmp_path / "file" / "below")
     with pytest.raises(StartupError, match="name another with --data"):
         data_folder(tmp_path / "file")
+
+
+def test_live_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_KLAVIYO_MODE", "live")
+    with pytest.raises(StartupError) as refused:
+        load_settings()
+    assert str(refused.value) == "GATEWAY_KLAVIYO_MODE is live, and that needs GATEWAY_KLAVIYO_API_KEY: set it too."
+    monkeypatch.setenv("GATEWAY_KLAVIYO_API_KEY", "pk_12345678")
+    assert load_settings().klaviyo_mode is KlaviyoMode.LIVE

@@ -1,0 +1,41 @@
+"""The command that prints what an operation is compiled to."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from graphql.execution.values import VariableValues
+
+from gateway.errors import StartupError
+from gateway.execution.documents import read
+from gateway.execution.plans import Planner
+from schema.nodes import document_key
+from schema.root import build_schema
+
+plans_cli = typer.Typer()
+
+
+@plans_cli.command("explain-plan")
+def explain_plan(
+    query: Annotated[str, typer.Argument(help="A GraphQL document; - reads it from standard input.")],
+    operation: Annotated[str | None, typer.Option(help="The operation's name, where there are several.")] = None,
+    variables: Annotated[str, typer.Option(help="JSON: those that @skip and @include ask for.")] = "{}",
+) -> None:
+    """Print the Python that an operation is compiled to, innermost functions first."""
+    schema = build_schema(suggestions=True).core
+    prepared = read(schema, sys.stdin.read() if query == "-" else query)
+    if prepared.errors:
+        raise StartupError("\n".join(error.message for error in prepared.errors))
+    try:
+        node, given = prepared.named(operation), json.loads(variables)
+    except LookupError:
+        raise StartupError("The document has no such operation, or several: name one with --operation.") from None
+    except ValueError:
+        raise StartupError("--variables is not JSON.") from None
+    sources = Planner(schema, document_key).explain(prepared, node, VariableValues({}, given))
+    if not sources:
+        raise StartupError(
+            "This operation has no plan: graphql-core executes it, or a variable of its @skip or @include is missing (--variables)."
+        )
+    sys.stdout.write("\n".join(sources))

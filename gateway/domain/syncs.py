@@ -1,0 +1,87 @@
+"""The sync of a workspace with Klaviyo: whether it is on, and what it tells."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from gateway.domain.ids import Prefix, derived_id
+from gateway.settings import KlaviyoMode, Settings
+
+
+class SyncState(StrEnum):
+    """How a sync is."""
+
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    BACKING_OFF = "BACKING_OFF"
+    OFF = "OFF"
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """The sync of one workspace as it is now; `sealed_key` is encrypted, `key` is not (one of the two, where it is live)."""
+
+    workspace_id: str
+    mode: KlaviyoMode
+    base_url: str
+    key: str | None = None
+    sealed_key: str | None = None
+    forward_all: bool = False
+    forwarded: frozenset[str] = frozenset()
+    paused_reason: str | None = None
+    resumed_at: datetime | None = None
+    failures: int = 0
+    backing_off_until: datetime | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether changes are queued."""
+        return self.mode is not KlaviyoMode.OFF
+
+    def forwards(self, name: str) -> bool:
+        """Whether tracked events of that name are forwarded."""
+        return self.forward_all or name in self.forwarded
+
+    def state(self, now: datetime) -> SyncState:
+        """How it is now."""
+        if not self.on:
+            return SyncState.OFF
+        if self.paused_reason is not None:
+            return SyncState.PAUSED
+        waits = self.backing_off_until is not None and self.backing_off_until > now
+        return SyncState.BACKING_OFF if waits else SyncState.RUNNING
+
+
+def sync_id_of(workspace_id: str) -> str:
+    """The id of the one sync of that workspace."""
+    return derived_id(Prefix.SYNC, workspace_id)
+
+
+def metric_id_of(workspace_id: str, name: str) -> str:
+    """The id of the one metric of that name."""
+    return derived_id(Prefix.METRIC, workspace_id, name)
+
+
+def sync_of(workspace_id: str, stored: Mapping[str, Any] | None, settings: Settings, *, default: bool) -> Sync:
+    """The sync of a workspace: as it was connected, or else for the default workspace as the environment says."""
+    row = stored or {}
+    told: dict[str, Any] = {name: row.get(name) for name in ("paused_reason", "resumed_at", "backing_off_until")}
+    told["failures"] = row.get("failures", 0)
+    if row.get("mode") is not None:
+        return Sync(
+            workspace_id,
+            KlaviyoMode(row["mode"]),
+            row.get("base_url") or settings.klaviyo_base_url,
+            sealed_key=row.get("sealed_key"),
+            forward_all=row.get("forward_all", False),
+            forwarded=frozenset(row.get("forwarded", ())),
+            **told,
+        )
+    mode = (settings.klaviyo_mode or KlaviyoMode.OFF) if default else KlaviyoMode.OFF
+    key = settings.klaviyo_api_key.get_secret_value() if settings.klaviyo_api_key is not None else None
+    names = settings.klaviyo_forward_events
+    return Sync(
+        workspace_id, mode, settings.klaviyo_base_url, key, forward_all="*" in names, forwarded=frozenset(names), **told
+    )

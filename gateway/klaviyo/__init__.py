@@ -1,0 +1,1 @@
+"""Klaviyo: what it is told, and how it is spoken to."""

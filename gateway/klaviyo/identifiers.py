@@ -1,0 +1,67 @@
+"""Who a contact is to Klaviyo: an e-mail and a phone that Klaviyo takes, or why there is neither."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import phonenumbers
+
+_LONGEST_EMAIL = 100
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+_DROPPED_DOMAINS = ("example.com", "test.com")
+
+
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """What Klaviyo finds a profile by. `problem`: why nothing of this contact can arrive; `note`: what was left out."""
+
+    email: str | None = None
+    phone: str | None = None
+    note: str | None = None
+    problem: str | None = None
+
+
+def identifiers_of(contact: Mapping[str, Any]) -> Identifiers:
+    """The identifiers of a contact that Klaviyo takes."""
+    email, phone = contact.get("email"), contact.get("phone")
+    valid_email = email if email is not None and _is_email(email) else None
+    valid_phone = None if phone is None else e164(phone, (contact.get("location") or {}).get("country"))
+    notes = [
+        *(
+            [f"The e-mail '{email}' is left out: Klaviyo takes none such."]
+            if email is not None and not valid_email
+            else []
+        ),
+        *(
+            [f"The phone '{phone}' is left out: it is no valid number, with its country, in E.164."]
+            if phone is not None and not valid_phone
+            else []
+        ),
+    ]
+    problem = None
+    if valid_email and _domain(valid_email) in _DROPPED_DOMAINS:
+        problem = f"Klaviyo silently drops what is sent for addresses at {_domain(valid_email)}."
+    elif not valid_email and not valid_phone:
+        problem = " ".join(["The contact has no e-mail and no phone by which Klaviyo could know it.", *notes])
+    return Identifiers(valid_email, valid_phone, " ".join(notes) or None, problem)
+
+
+def e164(phone: str, country: str | None) -> str | None:
+    """The number in E.164; None where it is none. `country`: tells national numbers where it is a code of two letters."""
+    region = country.upper() if country is not None and len(country) == 2 else None
+    try:
+        number = phonenumbers.parse(phone, region)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _is_email(text: str) -> bool:
+    return len(text) <= _LONGEST_EMAIL and _EMAIL.fullmatch(text) is not None
+
+
+def _domain(email: str) -> str:
+    return email.rpartition("@")[2].lower()

@@ -1,0 +1,289 @@
+"""Deliveries on their way: any number of processes take lanes by lease, send what is in them, and write down what became
+of it in one transaction that only holds while the lease does.
+
+Whoever dies over a lane leaves it to others once its lease is over; what was sent twice then has the same unique id, and
+Klaviyo keeps the first.
+"""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+
+from gateway.domain.clocks import Clock
+from gateway.domain.contacts import Document
+from gateway.domain.deliveries import (
+    DeliveryKind,
+    DeliveryState,
+    Queue,
+    attempt,
+    dead,
+    delivered,
+    delivery_line,
+    held,
+    in_order,
+    lane_after,
+    pause_after,
+    reached,
+    retried,
+)
+from gateway.domain.ids import Minter, Prefix
+from gateway.domain.syncs import Sync, SyncState
+from gateway.errors import UnavailableError
+from gateway.klaviyo.answers import Answer, Verdict
+from gateway.klaviyo.client import Connections, KlaviyoClient, connections
+from gateway.klaviyo.limiter import Limiter
+from gateway.klaviyo.sending import Batch, Result, Sender
+from gateway.services.attempts import until_stored
+from gateway.services.syncs import SyncService
+from gateway.settings import KlaviyoMode
+from gateway.store.driver import Session, TransientError
+from gateway.store.stores import Store, WorkspaceStore
+
+LEASE = timedelta(seconds=30)
+_SENDING_SECONDS = 12.0  # with one request's patience less than the lease
+_AGAIN_SECONDS = 0.25
+_ROWS_AT_ONCE = 500
+_MOST_READ = 5000
+_FAILURES_ALLOWED = 3
+_LONGEST_BACK_OFF = timedelta(minutes=1)
+_LOGGED = "Written to the log and not sent: the mode is LOG."
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A batch with the lanes that it is of: up to which number each was read, and by which lease they are held."""
+
+    lease: str
+    reached: Mapping[str, int]
+    rows: Sequence[Document]
+    batch: Batch
+
+
+class DeliveryService:
+    """Sends what is queued; `run` in every process that works in the background."""
+
+    def __init__(
+        self, store: Store, syncs: SyncService, clock: Clock, minter: Minter, chance: random.Random | None = None
+    ) -> None:
+        self._store = store
+        self._syncs = syncs
+        self._clock = clock
+        self._minter = minter
+        self._chance = chance or random.Random()  # noqa: S311 - jitter
+        self._limiters: dict[str, Limiter] = {}
+        self._log = structlog.get_logger("gateway.klaviyo")
+
+    async def run(self) -> None:
+        """Deliver, until cancelled; a workspace whose Klaviyo is slow keeps no other waiting."""
+        async with connections() as http, asyncio.TaskGroup() as group:
+            under_way: dict[str, asyncio.Task[None]] = {}
+            while True:
+                try:
+                    for sync in await self._syncs.all_on():
+                        task = under_way.get(sync.workspace_id)
+                        if task is None or task.done():
+                            under_way[sync.workspace_id] = group.create_task(self._serve(sync, http))
+                except UnavailableError as error:
+                    self._log.warning("deliveries wait for the database", reason=str(error))
+                except Exception:
+                    self._log.exception("syncs could not be read")
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def deliver_due(self, workspace_id: str) -> int:
+        """Send what is due now in a workspace; how many lanes were looked after."""
+        async with connections() as http:
+            return await self._deliver(await self._syncs.read(workspace_id), http)
+
+    async def _serve(self, sync: Sync, http: Connections) -> None:
+        try:
+            await self._deliver(sync, http)
+        except UnavailableError as error:
+            self._log.warning("deliveries wait for the database", reason=str(error))
+        except Exception:
+            self._log.exception("deliveries failed and are tried again", workspace=sync.workspace_id)
+
+    async def _deliver(self, sync: Sync, http: Connections) -> int:
+        """Work until nothing is due, live ones first; how many lanes were looked after."""
+        store, done = self._store.open(sync.workspace_id), 0
+        while sync.state(self._clock()) is SyncState.RUNNING:
+            sender = await self._sender(store, sync, http)
+            due = await self._due(store)
+            if sender is None or not due:
+                break
+            if sync.failures >= _FAILURES_ALLOWED:
+                due = due[:1]  # a probe: whether Klaviyo is there again
+            parts = _parts(due)
+            self._chance.shuffle(parts)  # so that several workers seldom want the same
+            for lanes in parts:
+                done += len(lanes)
+                await self._work(store, sync, sender, lanes)
+                sync = await self._syncs.read(sync.workspace_id)
+                if sync.state(self._clock()) is not SyncState.RUNNING or lanes[0]["queue"] != Queue.LIVE:
+                    break
+        return done
+
+    async def _due(self, store: WorkspaceStore) -> list[Document]:
+        live = await store.lanes.due(Queue.LIVE, self._clock(), _MOST_READ)
+        return live or await store.lanes.due(Queue.BACKFILL, self._clock(), _ROWS_AT_ONCE)
+
+    async def _sender(self, store: WorkspaceStore, sync: Sync, http: Connections) -> Sender | None:
+        limiter = self._limiters.setdefault(sync.workspace_id, Limiter(store.quotas, self._clock))
+        if sync.mode is KlaviyoMode.LOG:
+            return Sender(self._logged, limiter, self._clock)
+        if (key := await self._syncs.key_of(sync)) is None:
+            reason = "The key that is kept cannot be opened with GATEWAY_SECRET_KEY: connect Klaviyo again."
+            await self._syncs.pause(sync.workspace_id, reason)
+            return None
+        return Sender(KlaviyoClient(http, sync.base_url, key, self._clock).send, limiter, self._clock)
+
+    async def _logged(self, operation: Any, body: Document) -> Answer:
+        self._log.info("Klaviyo would hear", operation=operation.name, body=body)
+        return Answer(Verdict.DONE)
+
+    async def _work(self, store: WorkspaceStore, sync: Sync, sender: Sender, due: Sequence[Document]) -> None:
+        """Take these lanes, send what is in them, and write down what became of it."""
+        ends = time.monotonic() + _SENDING_SECONDS
+        lease = uuid.uuid4().hex
+        lanes, rows = await self._claim(store, lease, due)
+        if not lanes:
+            return
+        batch = Batch.of(rows, Queue(lanes[0]["queue"]))
+        await sender.run(batch, lambda: time.monotonic() < ends)
+        work = _Work(lease, {lane["_id"]: reached(lane) for lane in lanes}, rows, batch)
+        await until_stored(lambda _: store.database.transaction(partial(self._write, store, sync, work)))
+        await self._note(sync, batch)
+
+    async def _claim(
+        self, store: WorkspaceStore, lease: str, due: Sequence[Document]
+    ) -> tuple[list[Document], list[Document]]:
+        """The lanes that are now this lease's, and the first open deliveries of each; none where others were quicker."""
+        lanes: list[Document] = []
+        rows: list[Document] = []
+
+        async def write(session: Session) -> None:
+            nonlocal lanes, rows
+            lanes = await store.lanes.claim(due, lease, self._clock() + LEASE, session)
+            rows = await store.deliveries.open_in(lanes, session)
+            await store.deliveries.mark_sending([row["_id"] for row in rows], session)
+
+        try:
+            await store.database.transaction(write)
+        except TransientError:
+            return [], []  # where it was stored all the same, the lanes come back with the end of their lease
+        return lanes, rows
+
+    async def _write(self, store: WorkspaceStore, sync: Sync, work: _Work, session: Session) -> None:
+        """Write down the results of the lanes that are still this lease's, and give those lanes back."""
+        now, lanes = self._clock(), await store.lanes.by_ids(list(work.reached), session)
+        lanes = {id_: lane for id_, lane in lanes.items() if lane.get("lease") == work.lease}
+        rows = [row for row in work.rows if row["lane_id"] in lanes]
+        there = await store.deliveries.existing([row["_id"] for row in rows], session)
+        results = {one.row["_id"]: one for one in work.batch.results}
+        changes = {row["_id"]: self._outcome(row, results.get(row["_id"]), sync) for row in rows if row["_id"] in there}
+        await store.deliveries.change(changes, session)
+        settled = [{**row, **changes[row["_id"]]} for row in rows if row["_id"] in changes and row["_id"] in results]
+        before = {row["_id"]: held(row)["state"] for row in rows}
+        lines = [
+            delivery_line(self._minter.mint(Prefix.CHANGE, now), row, before[row["_id"]], now)
+            for row in settled
+            if row["state"] != before[row["_id"]]
+        ]
+        await store.changes.write(lines, session)
+        await store.delivery_metrics.add(_tallies(settled), session)
+        await _give_back(store, lanes, work, changes, now, session)
+
+    def _outcome(self, row: Document, result: Result | None, sync: Sync) -> Document:
+        """What becomes of a delivery."""
+        if result is None:
+            return held(row)
+        answer = result.answer
+        tried = attempt(result.at, answer.duration_ms, answer.status, answer.error, answer.retry_after)
+        if answer.verdict is Verdict.DONE:
+            return delivered(row, tried, _LOGGED if sync.mode is KlaviyoMode.LOG else None)
+        if answer.verdict is Verdict.PAUSE:
+            return held(row, tried)
+        if answer.verdict is Verdict.RETRY:
+            return retried(row, tried, self._chance, sync.resumed_at)
+        return dead(row, tried, answer.error)
+
+    async def _note(self, sync: Sync, batch: Batch) -> None:
+        """Pause the sync where Klaviyo says that nobody could send this; back off where it does not answer at all."""
+        if batch.stopped_by is not None:
+            reason = f"{batch.stopped_by.error} Correct that, then resume: nothing is lost meanwhile."
+            self._log.warning("the sync is paused", workspace=sync.workspace_id, reason=reason)
+            await self._syncs.pause(sync.workspace_id, reason)
+        elif batch.all_failed:
+            failures = sync.failures + 1
+            pause = pause_after(min(failures, 10), self._chance) if failures >= _FAILURES_ALLOWED else timedelta(0)
+            await self._syncs.back_off(sync.workspace_id, failures, self._clock() + min(pause, _LONGEST_BACK_OFF))
+        elif sync.failures and batch.results:
+            await self._syncs.back_off(sync.workspace_id, 0, None)
+
+
+async def _give_back(
+    store: WorkspaceStore,
+    lanes: Mapping[str, Document],
+    work: _Work,
+    changes: Mapping[str, Document],
+    now: datetime,
+    session: Session,
+) -> None:
+    """Let go of the lanes: due when what is left in them is; a lane goes with the profile that Klaviyo was asked to erase."""
+    left: dict[str, Document] = {}
+    erased: set[str] = set()
+    for row in in_order([row for row in work.rows if row["_id"] in changes]):
+        after = {**row, **changes[row["_id"]]}
+        if after["open"] is not None:
+            left.setdefault(row["lane_id"], after)
+        elif row["kind"] == DeliveryKind.DELETION and after["state"] == DeliveryState.DELIVERED:
+            erased.add(row["lane_id"])
+    profiles = {one.row["lane_id"]: id_ for one in work.batch.results if (id_ := one.answer.profile_id) is not None}
+    saved: list[tuple[Document, Mapping[str, Any]]] = []
+    for id_, lane in lanes.items():
+        after = lane_after(lane, work.reached[id_], left.get(id_), work.batch.not_before.get(id_), now)
+        saved.append((lane, {**after, **({"profile_id": profiles[id_]} if id_ in profiles else {})}))
+    await store.lanes.save([pair for pair in saved if pair[0]["_id"] not in erased], session)
+    await store.lanes.remove([lane for id_, lane in lanes.items() if id_ in erased], session)
+
+
+def _parts(lanes: Iterable[Document]) -> list[list[Document]]:
+    """The lanes in batches, none of which has more deliveries than one transaction bears."""
+    found: list[list[Document]] = []
+    size = 0
+    for lane in lanes:
+        more = reached(lane) - lane["head"] + 1
+        if not found or size + more > _ROWS_AT_ONCE:
+            found.append([])
+            size = 0
+        found[-1].append(lane)
+        size += more
+    return found
+
+
+def _tallies(rows: Iterable[Mapping[str, Any]]) -> list[Document]:
+    """What these deliveries, as they are now, add to the figures of their metrics."""
+    found: dict[str, Document] = {}
+    for row in rows:
+        state = row["state"]
+        if row["metric"] is None or state not in (DeliveryState.DELIVERED, DeliveryState.DEAD):
+            continue
+        nothing = {
+            "name": row["metric"],
+            "source": row["source"],
+            "delivered": 0,
+            "failed": 0,
+            "last_delivered_at": None,
+        }
+        line = found.setdefault(row["metric"], nothing)
+        line["delivered" if state == DeliveryState.DELIVERED else "failed"] += 1
+        if state == DeliveryState.DELIVERED:
+            line["last_delivered_at"] = max(row["delivered_at"], line["last_delivered_at"] or row["delivered_at"])
+    return list(found.values())

@@ -1,0 +1,258 @@
+"""The outbox: what Klaviyo is to hear of a change, written in the transaction of that change.
+
+Payloads are frozen here. Each contact has a lane, in which its deliveries have consecutive numbers; who adds to a lane or
+works at it changes its version, so that of two at once one tries again, and the order of numbers is that of commits.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from gateway.domain.acts import Change
+from gateway.domain.contacts import Document, Draft
+from gateway.domain.deliveries import (
+    DeliveryKind,
+    DeliveryState,
+    Queue,
+    Wanted,
+    delivery_line,
+    delivery_of,
+    is_leased,
+    lane_id_of,
+    new_lane,
+)
+from gateway.domain.ids import Minter, Prefix
+from gateway.domain.merges import ids_of
+from gateway.domain.syncs import Sync
+from gateway.klaviyo import mapping
+from gateway.klaviyo.happenings import Happening, happenings_of
+from gateway.klaviyo.identifiers import identifiers_of
+from gateway.klaviyo.refusals import refusal_of_event, refusal_of_profile
+from gateway.services.syncs import SyncService
+from gateway.store.driver import Session
+from gateway.store.stores import WorkspaceStore
+
+_HISTORY = timedelta(days=1)
+
+
+class Outbox:
+    """Writes deliveries. Nothing is written for workspaces whose sync is off."""
+
+    def __init__(self, syncs: SyncService, minter: Minter) -> None:
+        self._syncs = syncs
+        self._minter = minter
+
+    async def tell(
+        self,
+        store: WorkspaceStore,
+        now: datetime,
+        session: Session,
+        *,
+        drafts: Iterable[Draft] = (),
+        events: Sequence[Document] = (),
+        contacts: Mapping[str, Document] | None = None,
+    ) -> None:
+        """Queue the profiles of drafts of which something changed that Klaviyo hears, and the events that are forwarded.
+
+        `contacts`: whose events they are, by id."""
+        sync = await self._syncs.current(store.workspace_id)
+        if not sync.on:
+            return
+        wanted = [profile for draft in drafts for profile in changed_profile(draft)]
+        wanted += [forwarded(event, (contacts or {})[event["contact_id"]], now) for event in _told(events, sync)]
+        await self.write(store, wanted, now, session)
+
+    async def act(
+        self, store: WorkspaceStore, change: Change, contact: Draft | None, now: datetime, session: Session
+    ) -> None:
+        """Queue what Klaviyo hears of a change of a conversation or ticket. `contact`: the one whose it is, if the
+        transaction writes it."""
+        happened = list(happenings_of(change))
+        if not ((contact or happened) and (await self._syncs.current(store.workspace_id)).on):
+            return
+        wanted = [] if contact is None else changed_profile(contact)
+        if happened:
+            subject = await self._subject(store, change.after, contact)
+            wanted += [supported(happening, subject, now) for happening in happened] if subject is not None else []
+        await self.write(store, wanted, now, session)
+
+    @staticmethod
+    async def _subject(store: WorkspaceStore, document: Document, contact: Draft | None) -> mapping.Subject | None:
+        """The conversation or ticket with all that its properties name; None where its contact is gone."""
+        names = [(store.admins, "assignee_id"), (store.teams, "team_id"), (store.ticket_types, "type_id")]
+        found: list[Document] = []
+        for repository, field in names:
+            id_ = document.get(field)
+            found.append({} if id_ is None else (await repository.by_ids([id_])).get(id_, {}))
+        id_ = document["contact_id"]
+        owner = contact.document if contact is not None else (await store.contacts.of_ids([id_])).get(id_)
+        return None if owner is None else mapping.Subject(document, owner, *found)
+
+    async def erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
+        """Ask for the erasure of a contact of whom Klaviyo may know something, and queue nothing else of it."""
+        ids = [lane_id_of(store.workspace_id, id_) for id_ in ids_of(contact)]
+        lanes = await store.lanes.by_ids(ids, session)
+        sync = await self._syncs.current(store.workspace_id)
+        if sync.on and lanes and identifiers_of(contact).problem is None:
+            wanted = Wanted(DeliveryKind.DELETION, contact, mapping.deletion_payload(contact))
+            await self.write(store, [wanted], now, session)
+
+    async def write(
+        self,
+        store: WorkspaceStore,
+        wanted: Sequence[Wanted],
+        now: datetime,
+        session: Session,
+        queue: Queue = Queue.LIVE,
+    ) -> list[Document]:
+        """Queue deliveries, those of each contact in their order, its profile before its first event; the new rows."""
+        by_contact: dict[str, list[Wanted]] = defaultdict(list)
+        for item in wanted:
+            by_contact[item.contact["_id"]].append(item)
+        if not by_contact:
+            return []
+        ids = {id_: lane_id_of(store.workspace_id, id_, queue) for id_ in by_contact}
+        lanes = await store.lanes.by_ids(list(ids.values()), session)
+        rows: list[Document] = []
+        changes: list[tuple[Document, Document]] = []
+        for contact_id, items in by_contact.items():
+            lane = lanes.get(ids[contact_id]) or new_lane(store.workspace_id, contact_id, queue, now)
+            added, change = await self._added(store, lane, items, now, session)
+            rows += added
+            changes += [(lane, change)] if change else []
+        await store.deliveries.insert(rows, session)
+        await store.lanes.save(changes, session)
+        lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in rows]
+        await store.changes.write(lines, session)
+        return rows
+
+    async def _added(
+        self, store: WorkspaceStore, lane: Document, items: list[Wanted], now: datetime, session: Session
+    ) -> tuple[list[Document], Document]:
+        """The new rows of a lane, and what of the lane changes."""
+        seq, profile_id = lane["seq"], lane.get("profile_delivery_id")
+        rows: list[Document] = []
+        first_event = next((item for item in items if item.kind is DeliveryKind.EVENT and item.refused is None), None)
+        if profile_id is None and first_event is not None and lane["queue"] == Queue.LIVE:
+            known = next((item for item in items if item.kind is DeliveryKind.PROFILE), None)
+            items = [known or whole_profile(first_event.contact), *(item for item in items if item is not known)]
+        for item in items:
+            coalesced = item.kind is DeliveryKind.PROFILE and await self._coalesce(store, lane, item, now, session)
+            if coalesced:
+                continue
+            row = delivery_of(item, self._minter.mint(Prefix.DELIVERY, now), lane, seq + 1, now)
+            rows.append(row)
+            if item.refused is None:
+                seq += 1
+                profile_id = row["_id"] if item.kind is DeliveryKind.PROFILE else profile_id
+        if seq == lane["seq"]:
+            # Nothing new is open; yet who coalesced must meet whoever claims the lane meanwhile.
+            return rows, {"seq": seq} if lane["version"] and len(rows) < len(items) else {}
+        due = {"due_at": lane.get("due_at") or now}
+        return rows, {"seq": seq, **due, **({"profile_delivery_id": profile_id} if profile_id else {})}
+
+    @staticmethod
+    async def _coalesce(store: WorkspaceStore, lane: Document, item: Wanted, now: datetime, session: Session) -> bool:
+        """Whether the profile took the place of one that waits: only the current state goes out."""
+        waiting_id = lane.get("profile_delivery_id")
+        if waiting_id is None or item.refused is not None or is_leased(lane, now):
+            return False
+        waiting = (await store.deliveries.by_ids([waiting_id], session)).get(waiting_id)
+        if waiting is None or waiting.get("open") is None:
+            return False
+        gone = waiting["payload"]["data"].get("meta", {}).get("patch_properties", {}).get("unset", [])
+        more = item.payload["data"].get("meta", {}).get("patch_properties", {}).get("unset", [])
+        attributes = item.payload["data"]["attributes"]
+        payload = mapping.profile_payload(attributes, sorted({*gone, *more}))
+        state = waiting["state"] if waiting["state"] != DeliveryState.SENDING else DeliveryState.RETRYING.value
+        await store.deliveries.change({waiting_id: {"payload": payload, "state": state, "reason": item.note}}, session)
+        return True
+
+
+def changed_profile(draft: Draft) -> list[Wanted]:
+    """The profile of a contact of which something changed that Klaviyo hears; nothing of one whom it could not know."""
+    before, after = draft.stored or {}, draft.document
+    known = identifiers_of(after)
+    if known.email is None and known.phone is None:
+        return []
+    attributes = mapping.profile_attributes(after)
+    if before and attributes == mapping.profile_attributes(before):
+        return []
+    unset = mapping.unset_properties(before, after) if before else []
+    return [_profile(after, mapping.profile_payload(attributes, unset))]
+
+
+def whole_profile(contact: Mapping[str, Any]) -> Wanted:
+    """The profile of a contact of whom Klaviyo knows nothing yet."""
+    return _profile(contact, mapping.profile_payload(mapping.profile_attributes(contact), ()))
+
+
+def supported(happening: Happening, subject: mapping.Subject, now: datetime) -> Wanted:
+    """Something that happened to a conversation or ticket, as one of the nine metrics."""
+    properties = mapping.properties_of(happening.metric, subject)
+    return _event(
+        happening.metric,
+        mapping.MetricSource.SUPPORT,
+        subject.contact,
+        properties,
+        happening.at,
+        happening.unique_id,
+        now,
+        subject_id=subject.document["_id"],
+    )
+
+
+def forwarded(event: Document, contact: Document, now: datetime) -> Wanted:
+    """A tracked event as a metric of its own name."""
+    name = event["name"]
+    wanted = _event(
+        name,
+        mapping.MetricSource.TRACKED,
+        contact,
+        event["metadata_json"],
+        event["occurred_at"],
+        event["_id"],
+        now,
+        subject_id=event["_id"],
+        money=mapping.money_of(event["metadata"]),
+    )
+    return replace(wanted, refused=wanted.refused or mapping.refusal_of_name(name))
+
+
+def _event(
+    metric: str,
+    source: mapping.MetricSource,
+    contact: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    at: datetime,
+    unique_id: str,
+    now: datetime,
+    *,
+    subject_id: str,
+    money: tuple[float, str] | None = None,
+) -> Wanted:
+    """An event of a contact. What happened long ago is history: no flow is to be set off by it."""
+    history = at < now - _HISTORY
+    payload = mapping.event_payload(metric, contact, properties, at, unique_id, money=money, backfill=history)
+    return Wanted(
+        DeliveryKind.EVENT,
+        contact,
+        payload,
+        metric=str(metric),
+        source=source.value,
+        subject_id=subject_id,
+        unique_id=unique_id,
+        refused=refusal_of_event(payload, contact, at, now),
+        note=identifiers_of(contact).note,
+    )
+
+
+def _profile(contact: Mapping[str, Any], payload: Document) -> Wanted:
+    refused = refusal_of_profile(payload, contact)
+    return Wanted(DeliveryKind.PROFILE, contact, payload, refused=refused, note=identifiers_of(contact).note)
+
+
+def _told(events: Iterable[Document], sync: Sync) -> list[Document]:
+    return [event for event in events if sync.forwards(event["name"]) and not event.get("imported")]

@@ -1,0 +1,122 @@
+"""Syncs with Klaviyo: how each workspace is connected, whether it is paused, and what of it changes."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from cachetools import TTLCache
+
+from gateway.domain.clocks import Clock
+from gateway.domain.contacts import Document
+from gateway.domain.syncs import Sync, sync_of
+from gateway.domain.vaults import Vault
+from gateway.settings import KlaviyoMode, Settings
+from gateway.store.deliveries import Syncs
+from gateway.store.stores import Store
+
+REMEMBERED_SECONDS = 1.0  # how long a process goes by what it has read: who switches a sync on waits for as long
+_MOST_REMEMBERED = 10_000
+
+
+class SyncService:
+    """What is known of syncs, and what can be done to them."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Clock, vault: Vault) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._vault = vault
+        self._default: str | None = None
+        self._remembered: TTLCache[str, Sync] = TTLCache(_MOST_REMEMBERED, REMEMBERED_SECONDS, time.monotonic)
+
+    async def current(self, workspace_id: str) -> Sync:
+        """The sync of a workspace, as it was a second ago at most."""
+        found = self._remembered.get(workspace_id)
+        if found is None:
+            found = self._remembered[workspace_id] = await self.read(workspace_id)
+        return found
+
+    async def read(self, workspace_id: str) -> Sync:
+        """The sync of a workspace as it is now."""
+        stored = await self._store.open(workspace_id).syncs.find()
+        return await self._told(workspace_id, stored)
+
+    async def all_on(self) -> list[Sync]:
+        """Every sync that is on."""
+        stored = {row["workspace_id"]: row for row in await self._store.database.find(Syncs.COLLECTION, {})}
+        default = await self._default_workspace()
+        ids = stored.keys() | ({default} if default is not None else set())
+        found = [await self._told(id_, stored.get(id_)) for id_ in sorted(ids)]
+        return [sync for sync in found if sync.on]
+
+    async def key_of(self, sync: Sync) -> str | None:
+        """The key of a sync; None where what is kept cannot be opened. What an older secret sealed is sealed anew."""
+        if sync.sealed_key is None:
+            return sync.key
+        key = self._vault.open(sync.sealed_key)
+        if key is not None and self._vault.is_outdated(sync.sealed_key):
+            syncs = self._store.open(sync.workspace_id).syncs
+            await syncs.update({"sealed_key": self._vault.seal(key)}, sealed_key=sync.sealed_key)
+        return key
+
+    async def connect(
+        self,
+        workspace_id: str,
+        key: str,
+        base_url: str | None,
+        *,
+        forwarded: Sequence[str] = (),
+        forward_all: bool = False,
+    ) -> None:
+        """Let the workspace be live from now on, in every process; the key was checked."""
+        values = {
+            "mode": KlaviyoMode.LIVE.value,
+            "sealed_key": self._vault.seal(key),
+            "base_url": base_url,
+            "forwarded": list(forwarded),
+            "forward_all": forward_all,
+            "connected_at": self._clock(),
+        }
+        await self._update(workspace_id, {**values, **_going_on(self._clock())})
+        await asyncio.sleep(REMEMBERED_SECONDS)
+
+    async def disconnect(self, workspace_id: str) -> None:
+        """Let nothing more be queued or sent; the key is forgotten, what is queued stays."""
+        off: dict[str, Any] = {"mode": KlaviyoMode.OFF.value, "sealed_key": None, "base_url": None}
+        await self._update(workspace_id, off | {"forwarded": None, "forward_all": None})
+        await asyncio.sleep(REMEMBERED_SECONDS)
+
+    async def pause(self, workspace_id: str, reason: str) -> None:
+        """Send nothing until it is resumed; what happens meanwhile is queued."""
+        await self._update(workspace_id, {"paused_reason": reason, "paused_at": self._clock()})
+
+    async def resume(self, workspace_id: str) -> None:
+        """Go on; what was tried before it was paused has its 72 hours anew."""
+        await self._update(workspace_id, _going_on(self._clock()))
+
+    async def back_off(self, workspace_id: str, failures: int, until: datetime | None) -> None:
+        """Send nothing until that moment, because so many batches in a row had no answer."""
+        await self._update(workspace_id, {"failures": failures, "backing_off_until": until})
+
+    async def _update(self, workspace_id: str, values: Mapping[str, Any]) -> None:
+        await self._store.open(workspace_id).syncs.update(values)
+        self._remembered.pop(workspace_id, None)
+
+    async def _told(self, workspace_id: str, stored: Document | None) -> Sync:
+        default = self._settings.klaviyo_mode not in (None, KlaviyoMode.OFF) and (
+            workspace_id == await self._default_workspace()
+        )
+        return sync_of(workspace_id, stored, self._settings, default=default)
+
+    async def _default_workspace(self) -> str | None:
+        """The oldest workspace: the one that the environment's settings are for."""
+        if self._default is None and self._settings.klaviyo_mode not in (None, KlaviyoMode.OFF):
+            oldest = await self._store.workspaces.oldest()
+            self._default = None if oldest is None else str(oldest["_id"])
+        return self._default
+
+
+def _going_on(now: datetime) -> dict[str, Any]:
+    return {"paused_reason": None, "paused_at": None, "resumed_at": now, "failures": None, "backing_off_until": None}

@@ -1,0 +1,37 @@
+"""How the parts of histories are read, a level at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.domain.contacts import Document
+from gateway.domain.ids import Prefix, prefix_of
+from gateway.domain.orders import Direction
+from gateway.domain.pages import Page, PageArguments, page
+from gateway.store.histories import Parts
+from resolvers.contacts import pages_of_parents
+from resolvers.contexts import Context
+from resolvers.people import admins_by_id, teams_by_id
+
+PartArguments = tuple[PageArguments, Direction]
+
+
+async def pages_of_parts(parts: Parts, list_: str, parents: Sequence[Document], arguments: PartArguments) -> list[Any]:
+    """A page of each parent's parts; `list_`: what cursors belong to."""
+    page_asked, order = arguments
+
+    def asked(parent: Document) -> Page:
+        return page(page_asked, list_, parent["_id"], order.value)
+
+    async def found(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+        return await parts.pages_of_subjects(ids, of_all, oldest_first=order is Direction.ASC)
+
+    return await pages_of_parents(parents, asked, found, lambda row: str(row["_id"]))
+
+
+async def assigned_to(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+    """Batch: the admins or teams of those ids."""
+    admins = [id_ for id_ in ids if prefix_of(id_) is Prefix.ADMIN]
+    teams = [id_ for id_ in ids if prefix_of(id_) is Prefix.TEAM]
+    found = dict(zip(admins, await admins_by_id(admins, None, context) if admins else [], strict=True))
+    found |= dict(zip(teams, await teams_by_id(teams, None, context) if teams else [], strict=True))
+    return [found.get(id_) for id_ in ids]

@@ -1,0 +1,206 @@
+"""How tickets are found and listed, and how what belongs to them is read, a level at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import strawberry
+
+from gateway.domain.contacts import Document
+from gateway.domain.inboxes import InboxOrder
+from gateway.domain.merges import ids_of
+from gateway.domain.orders import Direction
+from gateway.domain.pages import Page, PageArguments, connection, page
+from gateway.domain.ticket_filters import TicketCondition, order_of
+from gateway.domain.ticket_types import shown_values
+from gateway.domain.words import check_words
+from gateway.errors import ForbiddenError
+from gateway.store.inboxes import InboxSearch
+from resolvers.choices import TicketCategory, TicketSortKey, TicketState
+from resolvers.contacts import pages_of_parents
+from resolvers.contexts import Context
+from resolvers.inputs import TimeFilter, sent
+from resolvers.parts import PartArguments, pages_of_parts
+from resolvers.totals import Counter, counted
+
+
+@strawberry.input
+class TicketSort:
+    """The order of a list of tickets."""
+
+    key: TicketSortKey
+    direction: Direction
+
+
+@strawberry.input(one_of=True, description="Exactly one key of a ticket.")
+class TicketKey:
+    """One key of a ticket."""
+
+    id: strawberry.ID | None = strawberry.UNSET
+    number: int | None = strawberry.field(default=strawberry.UNSET, description="What people call it by.")
+
+
+@strawberry.input(
+    description="Conditions on a ticket, ANDed. Lists of an admin, a team, a type, a category or what is unassigned, each with "
+    "states, are read from an index in every order; what else is asked looks at 10,000 tickets a page: one may come short, with "
+    "hasNextPage true and a cursor that goes on. A contact's tickets are read as a whole."
+)
+class TicketFilter:
+    """Conditions on a ticket."""
+
+    state: list[TicketState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
+    category: list[TicketCategory] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
+    type_id: strawberry.ID | None = strawberry.UNSET
+    contact_id: strawberry.ID | None = strawberry.UNSET
+    assignee_id: strawberry.ID | None = strawberry.UNSET
+    team_id: strawberry.ID | None = strawberry.UNSET
+    unassigned: bool | None = strawberry.field(default=strawberry.UNSET, description="true: to no admin.")
+    is_shared: bool | None = strawberry.UNSET
+    created_at: TimeFilter | None = strawberry.UNSET
+    updated_at: TimeFilter | None = strawberry.UNSET
+    text: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Words, all of which stand in the title, the description or what was said; the first 1,000 different ones "
+        "of a ticket are found.",
+    )
+
+
+async def ticket(context: Context, by: TicketKey) -> Document | None:
+    """The ticket with that key."""
+    ((kind, value),) = sent(by).items()
+    if kind == "number":
+        return await context.store.tickets.with_number(value)
+    return (await context.store.tickets.by_ids([value])).get(value)
+
+
+async def tickets(
+    context: Context, filter_: TicketFilter | None, sort: TicketSort | None, arguments: PageArguments
+) -> Document:
+    """A page of the tickets of which the filter holds, the newest first unless another order is asked for."""
+    wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
+    list_ = await _List.asked(context, wanted, sorted_by)
+    contact_id = wanted.get("contact_id") or context.principal.contact_id
+    asked = page(arguments, "tickets", context.principal.workspace_id, wanted, sorted_by)
+    if contact_id is None:
+        search = InboxSearch(context.store.tickets, list_.condition, list_.order, context.services.clock())
+        found = await search.page(asked)
+        return counted(connection(found.rows, asked, list_.order.position, found.reached), search.count)
+    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    rows = {} if contact is None else await list_.of_contacts([contact["_id"]], asked)
+    found_rows = [row for of_one in rows.values() for row in of_one]
+    return counted(connection(found_rows, asked, list_.order.position), list_.counter(contact))
+
+
+async def of_contacts(
+    parents: Sequence[Document],
+    arguments: tuple[PageArguments, TicketFilter | None, TicketSort | None],
+    context: Context,
+) -> list[Any]:
+    """Batch: a page of each contact's tickets, the newest first unless another order is asked for."""
+    page_asked, filter_, sort = arguments
+    wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
+    list_ = await _List.asked(context, wanted, sorted_by)
+
+    def asked(parent: Document) -> Page:
+        return page(page_asked, "Contact.tickets", parent["_id"], wanted, sorted_by)
+
+    meant = [parent for parent in parents if wanted.get("contact_id") in (None, *ids_of(parent))]
+    shown = {parent["_id"] for parent in meant}
+
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+        return await list_.of_contacts([id_ for id_ in ids if id_ in shown], of_all)
+
+    found = await pages_of_parents(parents, asked, read, list_.order.position)
+    return [
+        one if isinstance(one, Exception) else counted(one, list_.counter(parent if parent["_id"] in shown else None))
+        for parent, one in zip(parents, found, strict=True)
+    ]
+
+
+async def of_conversations(ticket_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+    """Batch: the tickets with those ids, as far as whoever asks sees them."""
+    found = await context.store.tickets.by_ids(list(dict.fromkeys(ticket_ids)))
+    return [found.get(id_) for id_ in ticket_ids]
+
+
+async def conversations_of(conversation_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+    """Batch: the conversations with those ids, as far as whoever asks sees them."""
+    found = await context.store.conversations.by_ids(list(dict.fromkeys(conversation_ids)))
+    return [found.get(id_) for id_ in conversation_ids]
+
+
+async def types_of(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
+    """Batch: the type of each ticket."""
+    found = await context.store.ticket_types.by_ids(list({parent["type_id"] for parent in parents}))
+    return [found[parent["type_id"]] for parent in parents]
+
+
+async def attributes_of(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
+    """Batch: the values of each ticket's attributes that whoever asks may see."""
+    if context.principal.contact_id is None:
+        return [parent["attributes"] for parent in parents]
+    types = await types_of(parents, None, context)
+    pairs = zip(parents, types, strict=True)
+    return [shown_values(type_, parent["attributes"], to_contact=True) for parent, type_ in pairs]
+
+
+async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
+    """Batch: a page of each ticket's parts."""
+    return await pages_of_parts(context.store.ticket_parts, "Ticket.parts", parents, arguments)
+
+
+async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+    """The parts with those ids; for a contact's token those of tickets that it sees."""
+    found = await context.store.ticket_parts.by_ids(ids)
+    if context.principal.contact_id is None:
+        return found
+    seen = await context.store.tickets.by_ids(list({row["subject_id"] for row in found.values()}))
+    return {id_: row for id_, row in found.items() if row["subject_id"] in seen}
+
+
+def part_count(context: Context, parent: Document) -> int:
+    """How many parts there are; for a contact's token how many of them it sees."""
+    statistics = parent["statistics"]
+    return int(statistics["part_count" if context.principal.contact_id is None else "public_part_count"])
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list that was asked for."""
+
+    context: Context
+    condition: TicketCondition
+    order: InboxOrder
+
+    @classmethod
+    async def asked(cls, context: Context, wanted: Document, sorted_by: Document) -> "_List":
+        """The list that a filter and a sort mean."""
+        by_contact = context.principal.contact_id is not None
+        if by_contact and "team_id" in wanted:
+            raise ForbiddenError("A contact's token may not filter by 'teamId'.")
+        rest = {name: value for name, value in wanted.items() if name not in ("contact_id", "text")}
+        words = [] if "text" not in wanted else check_words(wanted["text"], "filter.text")
+        condition = TicketCondition(**rest, words=words, words_in="public_words" if by_contact else "words")
+        key = TicketSortKey(sorted_by.get("key", TicketSortKey.CREATED_AT))
+        last = await context.services.store.open(context.principal.workspace_id).ticket_numbers.last()
+        descending = sorted_by.get("direction", Direction.DESC) == Direction.DESC
+        return cls(context, condition, order_of(key, descending=descending, last_number=last))
+
+    async def of_contacts(
+        self, contact_ids: Sequence[str], asked: Page, fields: Sequence[str] = ()
+    ) -> dict[str, list[Document]]:
+        """A page of each contact's tickets."""
+        if not contact_ids:
+            return {}
+        now = self.context.services.clock()
+        return await self.context.store.tickets.of_contacts(contact_ids, self.condition, self.order, asked, now, fields)
+
+    def counter(self, contact: Document | None) -> Counter:
+        """Counts a contact's tickets, up to a number."""
+
+        async def count(most: int) -> int:
+            ids = [] if contact is None else [contact["_id"]]
+            found = await self.of_contacts(ids, Page(most - 1, False, None, None, ""), ["_id"])
+            return sum(len(rows) for rows in found.values())
+
+        return count

@@ -1,0 +1,49 @@
+"""Fields whose values are read for a whole level of an operation at once."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import strawberry
+from strawberry import Info, Parent
+
+from gateway.execution.fields import BATCHED, Batched
+from resolvers.contexts import Batch
+
+_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_GIVEN = [
+    inspect.Parameter("parent", _POSITIONAL, annotation=Parent[Any]),
+    inspect.Parameter("info", _POSITIONAL, annotation=Info),
+]
+
+
+def by_level(
+    batch: Batch, *, by: str | None = None, description: str | None = None, directives: Sequence[object] = ()
+) -> Callable[..., Any]:
+    """A field that the batch function answers, once for all objects of the level.
+
+    The batch function is given the objects, or what they have under the key `by` (where that is null, so is the field).
+    The method that is decorated makes its `arguments` of the field's own. A compiled plan calls the batch
+    function itself; graphql-core calls a resolver for each object, whose loader does the same.
+    """
+
+    def decorate(arguments: Callable[..., Any]) -> Any:
+        async def resolve(parent: Any, info: Any, **sent: Any) -> Any:
+            given = parent if by is None else parent.get(by)
+            return None if given is None else await info.context.load(batch, given, arguments(None, **sent))
+
+        signature = inspect.signature(arguments)
+        own = list(signature.parameters.values())[1:]
+        resolve.__name__, resolve.__module__, resolve.__doc__ = (
+            arguments.__name__,
+            arguments.__module__,
+            arguments.__doc__,
+        )
+        resolve.__signature__ = signature.replace(parameters=[*_GIVEN, *own])  # type: ignore[attr-defined]
+        resolve.__annotations__ = {one.name: one.annotation for one in [*_GIVEN, *own]} | {
+            "return": signature.return_annotation
+        }
+        setattr(resolve, BATCHED, Batched(batch, lambda **sent: arguments(None, **sent), by))
+        return strawberry.field(resolver=resolve, description=description, directives=directives)
+
+    return decorate
