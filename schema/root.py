@@ -17,6 +17,7 @@ from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
 from schema.klaviyo import KlaviyoQuery
+from schema.klaviyo_acts import KlaviyoMutation
 from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
@@ -90,6 +91,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 TicketTypeMutation,
                 MessageMutation,
                 ConversationMutation,
+                KlaviyoMutation,
                 TicketMutation,
             ),
         ),
