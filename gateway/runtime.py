@@ -25,12 +25,14 @@ from gateway.services.conversations import ConversationService
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.klaviyo import KlaviyoService
 from gateway.services.memberships import MembershipKeeper
 from gateway.services.merges import MergeService
 from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
+from gateway.services.replays import ReplayService
 from gateway.services.retention import RetentionService
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.segments import SegmentService
@@ -186,6 +188,8 @@ def assemble(
         syncs=syncs,
         outbox=outbox,
         deliveries=DeliveryService(store, syncs, clock, minter),
+        klaviyo=KlaviyoService(store, settings, clock, minter, syncs, outbox),
+        replays=ReplayService(store, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),
         segments=SegmentService(store, clock, minter, retention),
         bus=Bus(database, clock, minter, limits, metrics),

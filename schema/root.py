@@ -17,6 +17,7 @@ from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
 from schema.klaviyo import KlaviyoQuery
+from schema.klaviyo_acts import KlaviyoMutation
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
@@ -87,6 +88,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 PeopleMutation,
                 TicketTypeMutation,
                 ConversationMutation,
+                KlaviyoMutation,
                 TicketMutation,
             ),
         ),

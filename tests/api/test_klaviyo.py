@@ -1,10 +1,14 @@
 """The sync with Klaviyo as the API shows it: figures, deliveries with their attempts, what became of each contact's."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
+import websockets
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
 from gateway.domain.access import Scope
@@ -222,3 +226,163 @@ async def test_klaviyo_is_for_keys_that_may_and_they_read_nothing_else(shop: Sho
     assert answer["data"]["contacts"]["nodes"] == [{"email": "ada@shop.example", "klaviyo": None}]
     answer = await shop.workspace.ask("{ viewer { contact { email klaviyo { state } } } }", key=token)
     assert answer["data"]["viewer"]["contact"] == {"email": "ada@shop.example", "klaviyo": None}
+
+
+class Socket:
+    """A client of graphql-transport-ws."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    async def next(self) -> Any:
+        return orjson.loads(await asyncio.wait_for(self.connection.recv(), 30))
+
+    async def subscribe(self, id_: str, query: str, **variables: Any) -> None:
+        message = {"type": "subscribe", "id": id_, "payload": {"query": query, "variables": variables}}
+        await self.connection.send(orjson.dumps(message).decode())
+
+
+@contextlib.asynccontextmanager
+async def opened(workspace: Any, key: str) -> AsyncIterator[Socket]:
+    url = workspace.gateway.url.replace("http:", "ws:")
+    async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as connection:  # type: ignore[list-item]
+        start = {"type": "connection_init", "payload": {"authorization": f"Bearer {key}"}}
+        await connection.send(orjson.dumps(start).decode())
+        assert orjson.loads(await connection.recv()) == {"type": "connection_ack"}
+        yield Socket(connection)
+
+
+@pytest.fixture
+async def apart(open_gateway: Any, clock: Any) -> AsyncIterator[Shop]:
+    """A workspace that is not connected; the stand-in's address is the settings'."""
+    account = Klaviyo()
+    async with (
+        listening(account) as url,
+        open_gateway(rolls_up=False, clock=clock, klaviyo_base_url=url) as gateway,
+    ):
+        yield Shop(await gateway.workspace(), account, clock, url)
+
+
+async def test_klaviyo_is_connected_paused_resumed_and_disconnected(apart: Shop) -> None:
+    fields = "klaviyo { mode state pausedReason }"
+    made = await apart.act("connectKlaviyo", fields, {"apiKey": KEY, "forwardEvents": ["placed order"]})
+    assert made == {"klaviyo": {"mode": "LIVE", "state": "RUNNING", "pausedReason": None}, "userErrors": []}
+    stored = await apart.workspace.store.syncs.find()
+    assert KEY not in str(stored)
+    assert apart.account.events == []
+    await track(apart, "placed order", "looked")
+    paused = await apart.act("pauseKlaviyo", fields, {"reason": "holiday"})
+    assert paused["klaviyo"] == {"mode": "LIVE", "state": "PAUSED", "pausedReason": "holiday"}
+    await apart.deliver()
+    assert apart.account.events == []
+    assert (await apart.act("resumeKlaviyo", fields, {}))["klaviyo"]["state"] == "RUNNING"
+    await apart.deliver()
+    assert [event.metric for event in apart.account.events] == ["placed order"]
+    await track(apart, "placed order")
+    gone = await apart.act("disconnectKlaviyo", fields, {"keepPending": False})
+    assert gone == {"klaviyo": {"mode": "OFF", "state": "OFF", "pausedReason": None}, "userErrors": []}
+    found = await apart.sync("counts { pending rejected delivered } deliveries(first: 1) { nodes { state reason } }")
+    assert found["counts"] == {"pending": 0, "rejected": 1, "delivered": 2}
+    assert found["deliveries"]["nodes"] == [
+        {"state": "REJECTED", "reason": "Klaviyo was disconnected, and what waited was left out."}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mutation", "sent", "code", "path"),
+    [
+        ("connectKlaviyo", {"apiKey": "pk_of_somebody_else"}, "INVALID", ["apiKey"]),
+        ("connectKlaviyo", {"apiKey": "short"}, "INVALID", ["apiKey"]),
+        ("connectKlaviyo", {"apiKey": KEY, "baseUrl": "http://169.254.169.254/"}, "INVALID", ["baseUrl"]),
+        ("connectKlaviyo", {"apiKey": KEY, "forwardEvents": ["a", "x" * 128]}, "INVALID", ["forwardEvents", "1"]),
+        ("pauseKlaviyo", {"reason": " "}, "INVALID", ["reason"]),
+        ("pauseKlaviyo", {"reason": "holiday"}, "ILLEGAL_TRANSITION", []),
+        ("resumeKlaviyo", {}, "ILLEGAL_TRANSITION", []),
+        ("syncContact", {"id": "con_00000000000000000000000000"}, "ILLEGAL_TRANSITION", []),
+    ],
+)
+async def test_what_cannot_be_done_says_why_and_writes_nothing(
+    apart: Shop, mutation: str, sent: dict[str, Any], code: str, path: list[str]
+) -> None:
+    payload = await apart.act(mutation, "klaviyo { state }", sent)
+    (problem,) = payload["userErrors"]
+    assert (payload["klaviyo"], problem["code"], problem["path"]) == (None, code, ["input", *path])
+    assert await apart.workspace.store.syncs.find() is None
+
+
+async def test_a_key_without_the_scope_is_refused_by_name(apart: Shop) -> None:
+    apart.account.scopes_missing = frozenset({"create_event"})
+    payload = await apart.act("connectKlaviyo", "klaviyo { state }", {"apiKey": KEY})
+    assert payload["userErrors"][0]["message"].startswith("The key lacks the scope events:write: ")
+
+
+async def test_what_is_dead_is_replayed_in_its_order_and_a_profile_as_it_is_now(shop: Shop) -> None:
+    await track(shop, "a", "b")
+    shop.account.scopes_missing = frozenset()
+    shop.account.misbehave = lambda _: Fault(Kind.ERROR, status=404)
+    await kill_all(shop)
+    assert (await shop.sync("counts { dead }"))["counts"] == {"dead": 3}
+    shop.account.misbehave = lambda _: None
+    await shop.workspace.data('mutation { upsertContact(input: {email: "ada@shop.example", name: "Ada"}) { created } }')
+    ids = [row["id"] for row in (await shop.sync("deliveries { nodes { id state } }"))["deliveries"]["nodes"]]
+    refused = await shop.act("replayDeliveries", "replayed", {"ids": ids})
+    assert (refused["replayed"], refused["userErrors"][0]["code"]) == (0, "ILLEGAL_TRANSITION")
+    both = await shop.act("replayDeliveries", "replayed", {"ids": ids, "allDead": True})
+    assert both["userErrors"][0]["message"] == "Give exactly one of ids, filter and allDead."
+    one = await shop.act("replayDeliveries", "replayed", {"filter": {"metric": "b"}})
+    assert one == {"replayed": 1, "userErrors": []}
+    assert (await shop.act("replayDeliveries", "replayed", {"allDead": True}))["replayed"] == 2
+    assert (await shop.act("replayDeliveries", "replayed", {"allDead": True}))["replayed"] == 0
+    await shop.deliver()
+    assert [event.metric for event in shop.account.events] == ["b", "a"]
+    assert [profile["first_name"] for profile in shop.account.profiles.values()] == ["Ada"]
+    found = await shop.sync('counts { dead delivered } metrics(source: TRACKED, search: "a") { delivered failed }')
+    assert found == {"counts": {"dead": 0, "delivered": 4}, "metrics": [{"delivered": 1, "failed": 1}]}
+
+
+async def kill_all(shop: Shop) -> None:
+    """Let whatever is sent be refused."""
+    for _ in range(3):
+        await shop.deliver()
+
+
+async def test_one_contact_is_synced_anew(shop: Shop) -> None:
+    await track(shop, "a")
+    await shop.deliver()
+    contact = (await shop.workspace.data("{ contacts { nodes { id } } }"))["contacts"]["nodes"][0]["id"]
+    payload = await shop.act("syncContact", "klaviyo { state deliveries { totalCount } }", {"id": contact})
+    assert payload == {"klaviyo": {"state": "PENDING", "deliveries": {"totalCount": 3}}, "userErrors": []}
+    await shop.deliver()
+    asked = [one.operation for one in shop.account.asked]
+    assert asked == ["create_or_update_profile", "create_event", "create_or_update_profile"]
+    nobody = await shop.act("syncContact", "klaviyo { state }", {"id": "con_00000000000000000000000000"})
+    assert [(one["code"], one["path"]) for one in nobody["userErrors"]] == [("NOT_FOUND", ["input", "id"])]
+
+
+async def test_deliveries_are_told_as_they_change_and_again_from_a_cursor(open_gateway: Any, clock: Any) -> None:
+    account = Klaviyo()
+    query = (
+        "subscription($a: String, $f: DeliveryStreamFilter) { klaviyoDelivery(after: $a, filter: $f) "
+        "{ cursor kind delivery { metric state } } }"
+    )
+    async with listening(account) as url, open_gateway(clock=clock) as gateway:
+        workspace = await gateway.workspace()
+        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
+        shop = Shop(workspace, account, clock, url)
+        cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
+        await track(shop, "a", "b")
+        await shop.deliver()
+        key = await workspace.key_with(Scope.KLAVIYO)
+        async with opened(workspace, key) as socket:
+            await socket.subscribe("1", query, a=cursor, f={"metric": "a"})
+            told = [(await socket.next())["payload"]["data"]["klaviyoDelivery"] for _ in range(2)]
+            assert [(one["kind"], one["delivery"]) for one in told] == [
+                ("CHANGED", {"metric": "a", "state": "DELIVERED"})
+            ] * 2
+            await socket.subscribe("2", query, a=told[0]["cursor"], f={"metric": "a", "state": ["DELIVERED"]})
+            again = (await socket.next())["payload"]["data"]["klaviyoDelivery"]
+            assert again == told[1]
+        reader = await workspace.key_with(Scope.READ)
+        async with opened(workspace, reader) as socket:
+            await socket.subscribe("1", query)
+            assert (await socket.next())["payload"][0]["extensions"]["code"] == "FORBIDDEN"
