@@ -4,7 +4,9 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
+import websockets
 
 from gateway.domain.events import track_event
 
@@ -589,3 +591,29 @@ async def test_a_whole_segment_is_written_to_once(living: Any) -> None:
         "There is no segment with the id 'seg_x': it was deleted, or never was there.",
     )
     assert (await refusal(living, SEND, segmentId=segment_id, body="{{ event.name }}"))[1] == ["body"]
+
+
+async def test_a_message_is_heard_live(living: Any) -> None:
+    watch = """subscription { conversationChanged { kind conversation { source { deliveredAs body author { displayName } } } } }"""
+    url = living.gateway.url.replace("http", "ws", 1)
+    headers = {"authorization": f"Bearer {living.key}"}
+    await save(living, event="did", body="Hi")
+    async with websockets.connect(url, subprotocols=["graphql-transport-ws"], additional_headers=headers) as socket:
+        await socket.send('{"type": "connection_init"}')
+        await socket.recv()
+        await socket.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": {"query": watch}}).decode())
+        heard = asyncio.create_task(heard_first(socket))
+        while not heard.done():  # until the subscription is under way
+            await living.track(did())
+            await asyncio.wait([heard], timeout=1)
+    source = {"deliveredAs": "AUTOMATED", "body": "Hi", "author": {"displayName": "Automation"}}
+    assert heard.result() == {"kind": "CREATED", "conversation": {"source": source}}
+
+
+async def heard_first(socket: Any) -> dict[str, Any]:
+    """The first thing that is told, whatever checkpoints come before."""
+    async with asyncio.timeout(60):
+        while True:
+            found = orjson.loads(await socket.recv())["payload"]["data"]["conversationChanged"]
+            if found["kind"] != "CHECKPOINT":
+                return dict(found)
