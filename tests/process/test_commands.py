@@ -26,7 +26,8 @@ TRACK = (
 )
 DEV_KEY = "a-key-for-commands"
 MIGRATED = (
-    "0001 collections and indexes\n0002 values of events, totals by name\n0003 contacts by terms, summaries by count"
+    "0001 collections and indexes\n0002 values of events, totals by name\n0003 contacts by terms, summaries by count\n"
+    "0004 deliveries\n0005 tombstones of events"
 )
 UP_TO_DATE = "Nothing to migrate: the database is up to date."
 Done = subprocess.CompletedProcess[str]
