@@ -55,6 +55,11 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Segments,
     SegmentMembers,
     SegmentReviews,
+    Deliveries,
+    Lanes,
+    Syncs,
+    DeliveryMetrics,
+    Quotas,
 )
 
 

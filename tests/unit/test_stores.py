@@ -1,0 +1,13 @@
+"""The store of a workspace: nothing of it is forgotten where indexes are built and workspaces are emptied."""
+
+from typing import Any
+
+from gateway.store.repositories import Repository
+from gateway.store.stores import REPOSITORIES, WorkspaceStore
+
+
+def test_every_repository_is_built_and_emptied_with_its_workspace() -> None:
+    nothing: Any = None
+    opened = [one for one in vars(WorkspaceStore(nothing, "wsp_1", nothing)).values() if isinstance(one, Repository)]
+    assert {type(one).COLLECTION for one in opened} == {repository.COLLECTION for repository in REPOSITORIES}
+    assert [one.COLLECTION for one in REPOSITORIES if not one.INDEXES] == []
