@@ -69,7 +69,7 @@ def _for_development(settings: Settings) -> Settings:
 async def _demo(runtime: Runtime, workspace: dict[str, Any]) -> AsyncIterator[None]:
     """Demo data that keeps arriving, where there is any."""
     services = runtime.services
-    if workspace.get("demo") == "none" or not services.settings.demo_seconds:
+    if not _is_demo(workspace) or not services.settings.demo_seconds:
         yield
         return
     happening = keep_happening(
@@ -104,6 +104,11 @@ class _Server(uvicorn.Server):
             sys.stdout.flush()
 
 
+def _is_demo(workspace: dict[str, Any]) -> bool:
+    """Whether it was made for the demo: a workspace of that name that somebody made is theirs."""
+    return workspace.get("demo") in ("pending", "done")
+
+
 async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
     found = await runtime.services.store.workspaces.find(DEV_WORKSPACE)
     if found is None:
@@ -118,13 +123,12 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
                 found["created_at"],
             )
         await runtime.services.store.workspaces.update(found["_id"], {"demo": "done"})
-    if found.get("demo") != "none" and found.get("desk") != "done" and demo:
+    if _is_demo(found) and found.get("desk") != "done" and demo:
         with Console(stderr=True).status("Opening the help desk ..."):
             services, at = runtime.services, found["created_at"]
             await seed_desk(services.people, services.conversations, services.store, found["_id"], at)
             await seed_tickets(services.ticket_types, services.tickets, services.store, found["_id"], at)
-            store = services.store.open(found["_id"])
-            await seed_messages(services.messages, services.events, store, services.settings, services.clock())
+            await seed_messages(services.messages, services.store.open(found["_id"]))
         await runtime.services.store.workspaces.update(found["_id"], {"desk": "done"})
     return found
 

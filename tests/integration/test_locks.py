@@ -14,7 +14,7 @@ def pins(file: str) -> dict[str, tuple[str, frozenset[str]]]:
     """What stands on a requirement's line (version and marker) and its hashes, by name."""
     joined = re.sub(r" \\\n +", " ", (ROOT / file).read_text())
     lines = [line for line in joined.splitlines() if line and not line.lstrip().startswith("#")]
-    assert all(re.match(r"[a-z0-9-]+(\[[a-z,]+\])?==", line) for line in lines), file
+    assert all(re.match(r"[a-z0-9-]+(\[[a-z0-9, -]+\])?==", line) for line in lines), file
     found = {}
     for line in lines:
         pin, *hashes = re.split(r" --hash=", line)
