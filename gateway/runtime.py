@@ -161,7 +161,7 @@ def assemble(
     events = EventService(store, settings, clock, minter, metrics, outbox)
     contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
     people = PeopleService(store, clock, minter)
-    acts = ActService(store, clock, minter, events.turn)
+    acts = ActService(store, clock, minter, events.turn, outbox)
     conversations = ConversationService(store, settings, clock, minter, acts, people)
     tickets = TicketService(store, clock, minter, acts, people)
     services = Services(

@@ -8,6 +8,7 @@ from typing import Any
 import strawberry
 
 from gateway.bus.notices import Notice, Position
+from gateway.domain.acts import Subject
 from gateway.domain.conditions import check_metadata_filter, has_metadata
 from gateway.domain.contacts import Document
 from gateway.domain.merges import ids_of
@@ -15,9 +16,12 @@ from gateway.domain.segments import ENTERED, LEFT
 from gateway.errors import ForbiddenError
 from gateway.store.changes import Changes
 from gateway.store.events import Events
+from gateway.store.repositories import Repository
+from resolvers.choices import ConversationState, TicketState
 from resolvers.contexts import Context
 from resolvers.events import check_names
 from resolvers.inputs import AttributeFilter, sent
+from resolvers.tickets import parts_by_id
 
 
 @strawberry.enum
@@ -38,6 +42,43 @@ class ContactChange(StrEnum):
     DELETED = "DELETED"
     ENTERED_SEGMENT = "ENTERED_SEGMENT"
     LEFT_SEGMENT = "LEFT_SEGMENT"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.enum
+class ConversationChange(StrEnum):
+    """What a conversation notification tells."""
+
+    CREATED = "CREATED"
+    REPLIED = "REPLIED"
+    NOTED = "NOTED"
+    ASSIGNED = "ASSIGNED"
+    SNOOZED = "SNOOZED"
+    UNSNOOZED = "UNSNOOZED"
+    CLOSED = "CLOSED"
+    REOPENED = "REOPENED"
+    READ = "READ"
+    RATED = "RATED"
+    UPDATED = "UPDATED"
+    SLA_CHANGED = "SLA_CHANGED"
+    DELETED = "DELETED"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.enum
+class TicketChange(StrEnum):
+    """What a ticket's notification tells."""
+
+    CREATED = "CREATED"
+    SUBMITTED = "SUBMITTED"
+    IN_PROGRESS = "IN_PROGRESS"
+    WAITING = "WAITING"
+    RESOLVED = "RESOLVED"
+    REPLIED = "REPLIED"
+    NOTED = "NOTED"
+    ASSIGNED = "ASSIGNED"
+    UPDATED = "UPDATED"
+    DELETED = "DELETED"
     CHECKPOINT = "CHECKPOINT"
 
 
@@ -62,6 +103,30 @@ class ContactStreamFilter:
         description="Who enters or leaves that segment, and members whom another contact takes over (MERGED).",
     )
     kind: list[ContactChange] | None = strawberry.UNSET
+
+
+@strawberry.input(description="Conditions on conversations that change, ANDed: before the change, or after it.")
+class ConversationStreamFilter:
+    """Conditions on conversations that change."""
+
+    conversation_id: strawberry.ID | None = strawberry.UNSET
+    contact_id: strawberry.ID | None = strawberry.UNSET
+    assignee_id: strawberry.ID | None = strawberry.UNSET
+    team_id: strawberry.ID | None = strawberry.UNSET
+    state: list[ConversationState] | None = strawberry.UNSET
+    kind: list[ConversationChange] | None = strawberry.UNSET
+
+
+@strawberry.input(description="Conditions on tickets that change, ANDed: before the change, or after it.")
+class TicketStreamFilter:
+    """Conditions on tickets that change."""
+
+    ticket_id: strawberry.ID | None = strawberry.UNSET
+    contact_id: strawberry.ID | None = strawberry.UNSET
+    assignee_id: strawberry.ID | None = strawberry.UNSET
+    team_id: strawberry.ID | None = strawberry.UNSET
+    state: list[TicketState] | None = strawberry.UNSET
+    kind: list[TicketChange] | None = strawberry.UNSET
 
 
 async def stream_cursor(context: Context) -> str:
@@ -130,11 +195,96 @@ async def contact_changed(
             yield payload
 
 
+async def conversation_changed(
+    context: Context, filter_: ConversationStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per change of a conversation that is wanted; a contact's token hears what concerns the contact."""
+    async with aclosing(_acts(context, Subject.CONVERSATION, sent(filter_) or {}, after)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def ticket_changed(
+    context: Context, filter_: TicketStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per change of a ticket that is wanted; a contact's token hears what it sees of its tickets."""
+    async with aclosing(_acts(context, Subject.TICKET, sent(filter_) or {}, after)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def _acts(context: Context, subject: Subject, asked: Document, after: str | None) -> Any:
+    """A notification per line of the journal that tells of an act on such a subject, as far as that is wanted."""
+    own, id_name = context.principal.contact_id, f"{subject.value}_id"
+    if own is not None and "team_id" in asked:
+        raise ForbiddenError("A contact's token may not filter by 'teamId'.")
+    followed = await _followed(context, asked.get("contact_id"))
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        _follow_merge(followed, notice)
+        return (
+            notice.collection == Changes.COLLECTION
+            and row["subject"] == subject
+            and (own is None or row["public"])
+            and (asked.get("kind") is None or row["kind"] in asked["kind"])
+            and asked.get(id_name, row[id_name]) == row[id_name]
+            and (followed is None or row["contact_id"] in followed)
+            and (_is_so(asked, row["before"]) or _is_so(asked, row["after"]))
+        )
+
+    def told(notice: Notice) -> Document:
+        row = notice.document
+        ids = {name: row[name] for name in (id_name, "part_id")}
+        return {"kind": row["kind"], "matches": _is_so(asked, row["after"]), **ids}
+
+    nothing = {"matches": False, id_name: None, "part_id": None}
+    async with aclosing(_payloads(context, wanted, told, after, nothing)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def changed_ticket(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the ticket of each notification, as it is now."""
+    return await _named(context.store.tickets, [parent["ticket_id"] for parent in parents])
+
+
+async def told_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the part of each notification of a ticket."""
+    ids = [parent["part_id"] for parent in parents]
+    found = await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [None if id_ is None else found.get(id_) for id_ in ids]
+
+
+async def changed_conversation(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the conversation of each notification, as it is now."""
+    return await _named(context.store.conversations, [parent["conversation_id"] for parent in parents])
+
+
+async def told_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the part of each notification."""
+    return await _named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
+
+
 async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each notification, as it is now."""
     ids = [parent["contact_id"] for parent in parents]
     found = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [found.get(id_) for id_ in ids]
+
+
+async def _named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
+    found = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [None if id_ is None else found.get(id_) for id_ in ids]
+
+
+def _is_so(asked: Document, told: Document | None) -> bool:
+    """Whether what the journal tells of a conversation or a ticket is as a filter asks."""
+    return (
+        told is not None
+        and ("state" not in asked or told["state"] in asked["state"])
+        and all(told[name] == asked[name] for name in ("assignee_id", "team_id") if name in asked)
+    )
 
 
 async def _followed(context: Context, contact_id: str | None) -> set[str] | None:

@@ -6,12 +6,23 @@ import strawberry
 from strawberry import Info
 
 from resolvers import events, segments, streams
-from resolvers.streams import ContactChange, ContactStreamFilter, EventChange, EventStreamFilter
+from resolvers.streams import (
+    ContactChange,
+    ContactStreamFilter,
+    ConversationChange,
+    ConversationStreamFilter,
+    EventChange,
+    EventStreamFilter,
+    TicketChange,
+    TicketStreamFilter,
+)
 from schema.access import READ, READ_OWN
 from schema.contacts import Contact
+from schema.conversations import Conversation, ConversationPart
 from schema.events import Event, EventSummary
 from schema.levels import by_level
 from schema.segments import Segment
+from schema.tickets import Ticket, TicketPart
 
 
 @strawberry.type
@@ -53,6 +64,48 @@ class ContactNotification:
 
 
 @strawberry.type
+class ConversationNotification:
+    """A change of a conversation, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: ConversationChange
+    matches: bool = strawberry.field(description="Whether the conversation matches the filter after the change.")
+    conversation_id: strawberry.ID | None
+
+    @by_level(
+        streams.changed_conversation,
+        description="The conversation as it is now; null in a CHECKPOINT, and once it is DELETED.",
+    )
+    def conversation(self) -> Conversation | None:
+        """The conversation."""
+
+    @by_level(streams.told_part, description="The part that tells of the change, where one does.")
+    def part(self) -> ConversationPart | None:
+        """The part."""
+
+
+@strawberry.type
+class TicketNotification:
+    """A change of a ticket, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: TicketChange
+    matches: bool = strawberry.field(description="Whether the ticket matches the filter after the change.")
+    ticket_id: strawberry.ID | None
+
+    @by_level(
+        streams.changed_ticket,
+        description="The ticket as it is now; null in a CHECKPOINT, once it is DELETED, and where it is shared no more.",
+    )
+    def ticket(self) -> Ticket | None:
+        """The ticket."""
+
+    @by_level(streams.told_ticket_part, description="The part that tells of the change, where one does.")
+    def part(self) -> TicketPart | None:
+        """The part."""
+
+
+@strawberry.type
 class StreamQuery:
     """The root field that subscriptions begin with."""
 
@@ -86,4 +139,32 @@ class Subscription:
     ) -> AsyncGenerator[ContactNotification, None]:
         """Changes of contacts."""
         async for item in streams.contact_changed(info.context, filter, after):
+            yield item
+
+    @strawberry.subscription(
+        directives=[READ_OWN],
+        description="Conversations that begin or change, in order: of one act perhaps several, such as REPLIED and REOPENED. "
+        "A contact's token hears of its own, and nothing of notes, assignments, snoozes, tags and SLAs.",
+    )
+    async def conversation_changed(
+        self,
+        info: Info,
+        filter: ConversationStreamFilter | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+    ) -> AsyncGenerator[ConversationNotification, None]:
+        """Changes of conversations."""
+        async for item in streams.conversation_changed(info.context, filter, after):
+            yield item
+
+    @strawberry.subscription(
+        directives=[READ_OWN],
+        description="Tickets that are opened or change, in order: of one act perhaps several, such as REPLIED and IN_PROGRESS; "
+        "WAITING is WAITING_ON_CUSTOMER, and SUBMITTED a ticket that comes back to that state. A contact's token hears of those "
+        "that are shared with it, and nothing of notes, assignments, snoozes and tags.",
+    )
+    async def ticket_changed(
+        self, info: Info, filter: TicketStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
+    ) -> AsyncGenerator[TicketNotification, None]:
+        """Changes of tickets."""
+        async for item in streams.ticket_changed(info.context, filter, after):
             yield item

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 KEY = "pk_a_key_of_the_stand_in"
+UNDER_WAY_SECONDS = 1.0  # what arrives so soon after a 429 was sent before that was heard
 OLDEST_REVISION = "2026-04-15"
 LIMITS = {
     "create_event": (350, 3500),
@@ -111,6 +112,7 @@ class Klaviyo:
         self._jobs: dict[str, dict[str, Any]] = {}
         self._used: Counter[tuple[str, int, int]] = Counter()
         self._closed_until: dict[str, float] = {}
+        self._closed_at: dict[str, float] = {}
         self._numbers = itertools.count(1)
 
     def find(self, identifiers: dict[str, str]) -> str | None:
@@ -296,7 +298,8 @@ class Klaviyo:
     def _limited(self, operation: str) -> Response | None:
         now = time.time()
         if now < self._closed_until.get(operation, 0):
-            self.too_early.append(operation)
+            if now - self._closed_at[operation] > UNDER_WAY_SECONDS:
+                self.too_early.append(operation)
             return self.too_many(operation, self._closed_until[operation] - now)
         for number, (length, limit) in enumerate(zip(self.windows, self.limits[operation], strict=True)):
             key = (operation, number, int(now / length))
@@ -308,7 +311,10 @@ class Klaviyo:
     def too_many(self, operation: str, seconds: float) -> Response:
         """The answer 429, after which nothing may arrive until its time is over."""
         whole = max(1, int(seconds + 0.999))
-        self._closed_until[operation] = max(self._closed_until.get(operation, 0), time.time() + whole)
+        now = time.time()
+        if now >= self._closed_until.get(operation, 0):
+            self._closed_at[operation] = now
+        self._closed_until[operation] = max(self._closed_until.get(operation, 0), now + whole)
         answer = _refused(429, "throttled", f"Request was throttled. Expected available in {whole} seconds.")
         answer.headers["retry-after"] = str(whole)
         return answer

@@ -193,6 +193,18 @@ def journal_lines(change: Change, mint: Callable[[], str], now: datetime) -> lis
     ]
 
 
+def timers_of(subject: Subject, workspace_id: str, id_: str) -> list[str]:
+    """The ids of the timers that such a subject may have."""
+    return [timer_id_of(workspace_id, kind, id_) for kind in (f"{subject.value}_snooze", f"{subject.value}_sla")]
+
+
+def deletion_line(subject: Subject, document: Mapping[str, Any], line_id: str, now: datetime) -> Document:
+    """The line of the journal that tells that a subject is erased with its contact: ids, and whose it was."""
+    gone = Change(subject, dict(document), dict(document), told=[Told("DELETED", public=True)])
+    (line,) = journal_lines(gone, lambda: line_id, now)
+    return {**line, "after": None}
+
+
 def unknown_subject(subject: Subject, id_: str, path: tuple[str, ...]) -> UserProblem:
     """That there is none of that id."""
     return UserProblem(ErrorCode.NOT_FOUND, f"There is no {subject.value} with the id '{id_}'.", path)

@@ -17,8 +17,8 @@ from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TAGS = 100
-SNOOZE_TIMER = "conversation_snooze"
-SLA_TIMER = "conversation_sla"
+SNOOZE_TIMER = f"{Subject.CONVERSATION}_snooze"
+SLA_TIMER = f"{Subject.CONVERSATION}_sla"
 
 
 class ConversationState(StrEnum):

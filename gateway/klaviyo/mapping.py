@@ -105,7 +105,7 @@ _TICKET: dict[str, Property] = {
     "Assigned Admin Name": lambda subject: subject.admin.get("name"),
     "Assigned Admin Email": lambda subject: subject.admin.get("email"),
     "Snoozed Until": _field("snoozed_until"),
-    "Ticket Parts Count": _count("part_count"),
+    "Ticket Parts Count": _count("statistics", "part_count"),
     "Ticket ID": _field("number"),
     "Ticket Type": lambda subject: subject.type.get("name"),
     "Ticket Name": _field("submitted_title"),
@@ -195,7 +195,7 @@ def event_payload(
         "time": at.isoformat(),
         "unique_id": unique_id,
         "backfill": backfill,
-        "metric": {"data": {"type": "metric", "attributes": {"name": metric}}},
+        "metric": {"data": {"type": "metric", "attributes": {"name": str(metric)}}},
         "profile": {"data": {"type": "profile", "attributes": identifier}},
     }
     if money is not None:

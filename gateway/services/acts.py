@@ -5,7 +5,7 @@ idempotency key together, guarded by the subject's version. Whoever was overtake
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -25,18 +25,12 @@ from gateway.domain.speakers import meant_ref
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.services.attempts import until_stored
 from gateway.services.contacts import Turn
+from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
 
-# Rows that another part of the house keeps of a change, by their collection; they are stored in its transaction.
-Further = Callable[[Change], Mapping[str, Sequence[Document]]]
 Decide = Callable[[Document, datetime], Change]
 Within = Callable[[WorkspaceStore, Session], Awaitable[None]]
-
-
-def nothing_further(_: Change) -> Mapping[str, Sequence[Document]]:
-    """No rows."""
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +44,12 @@ class Acted:
 class ActService:
     """Stores acts. `turn`: contacts are written in turn with tracking."""
 
-    def __init__(
-        self, store: Store, clock: Clock, minter: Minter, turn: Turn, further: Further = nothing_further
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
         self._turn = turn
-        self._further = further
+        self._outbox = outbox
         self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def claim(self, mutation: str, sent: Mapping[str, Any], speaker: Principal | None) -> Claim | None:
@@ -197,8 +189,7 @@ class ActService:
             result = {f"{change.subject.value}_id": change.after["_id"], "contact_id": change.after["contact_id"]}
             part = {} if change.part is None else {"part_id": change.part["_id"]}
             await store.idempotency_keys.keep(kept, result | part, now, session)
-        for collection, rows in self._further(change).items():
-            await store.database.insert(collection, rows, session)
+        await self._outbox.act(store, change, contact, now, session)
 
     def _lines(self, change: Change, line_id: str, now: datetime) -> list[Document]:
         ids = iter([line_id])

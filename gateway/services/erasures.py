@@ -3,9 +3,11 @@
 import asyncio
 import time
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
+from gateway.domain.acts import Subject, deletion_line, timers_of
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
 from gateway.domain.erasures import deleted_entry, deleted_line, deletion_of, identities_to_refuse
@@ -21,6 +23,7 @@ from gateway.store.stores import Store, WorkspaceStore
 
 _LEASE = timedelta(seconds=6)
 _AGAIN_SECONDS = 2.0
+_SUBJECTS_AT_ONCE = 100
 
 
 class ErasureService:
@@ -117,6 +120,27 @@ class ErasureService:
                     return False
                 if not await store.deletions.hold(deletion, self._clock() + _LEASE):
                     return True  # somebody else works at it
-                more = await store.deletions.erase_some(contact_id)
+                more = await self._erase_subjects(store, contact_id) or await store.deletions.erase_some(contact_id)
         await store.deletions.end(deletion)
         return True
+
+    async def _erase_subjects(self, store: WorkspaceStore, contact_id: str) -> bool:
+        """Erase some of what others act on with the contact, before the histories: nothing is added to them then.
+        Whether there was any."""
+        for subject, (subjects, _) in store.histories.items():
+            if rows := await subjects.of_contact(contact_id, _SUBJECTS_AT_ONCE):
+                await until_stored(partial(self._erase_rows, store, subject, rows))
+                return True
+        return False
+
+    async def _erase_rows(self, store: WorkspaceStore, subject: Subject, rows: list[Document], _: int) -> None:
+        now = self._clock()
+        lines = [deletion_line(subject, row, self._minter.mint(Prefix.CHANGE, now), now) for row in rows]
+        timers = [id_ for row in rows for id_ in timers_of(subject, store.workspace_id, row["_id"])]
+
+        async def write(session: Session) -> None:
+            await store.subjects(subject)[0].remove([row["_id"] for row in rows], session)
+            await store.timers.cancel(timers, session)
+            await store.changes.write(lines, session)
+
+        await store.database.transaction(write)

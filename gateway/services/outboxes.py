@@ -6,8 +6,11 @@ works at it changes its version, so that of two at once one tries again, and the
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
 
+from gateway.domain.acts import Change
 from gateway.domain.contacts import Document, Draft
 from gateway.domain.deliveries import (
     DeliveryKind,
@@ -24,11 +27,14 @@ from gateway.domain.ids import Minter, Prefix
 from gateway.domain.merges import ids_of
 from gateway.domain.syncs import Sync
 from gateway.klaviyo import mapping
+from gateway.klaviyo.happenings import Happening, happenings_of
 from gateway.klaviyo.identifiers import identifiers_of
 from gateway.klaviyo.refusals import refusal_of_event, refusal_of_profile
 from gateway.services.syncs import SyncService
 from gateway.store.driver import Session
 from gateway.store.stores import WorkspaceStore
+
+_HISTORY = timedelta(days=1)
 
 
 class Outbox:
@@ -57,6 +63,32 @@ class Outbox:
         wanted = [profile for draft in drafts for profile in changed_profile(draft)]
         wanted += [forwarded(event, (contacts or {})[event["contact_id"]], now) for event in _told(events, sync)]
         await self.write(store, wanted, now, session)
+
+    async def act(
+        self, store: WorkspaceStore, change: Change, contact: Draft | None, now: datetime, session: Session
+    ) -> None:
+        """Queue what Klaviyo hears of a change of a conversation or ticket. `contact`: the one whose it is, if the
+        transaction writes it."""
+        happened = list(happenings_of(change))
+        if not ((contact or happened) and (await self._syncs.current(store.workspace_id)).on):
+            return
+        wanted = [] if contact is None else changed_profile(contact)
+        if happened:
+            subject = await self._subject(store, change.after, contact)
+            wanted += [supported(happening, subject, now) for happening in happened] if subject is not None else []
+        await self.write(store, wanted, now, session)
+
+    @staticmethod
+    async def _subject(store: WorkspaceStore, document: Document, contact: Draft | None) -> mapping.Subject | None:
+        """The conversation or ticket with all that its properties name; None where its contact is gone."""
+        names = [(store.admins, "assignee_id"), (store.teams, "team_id"), (store.ticket_types, "type_id")]
+        found: list[Document] = []
+        for repository, field in names:
+            id_ = document.get(field)
+            found.append({} if id_ is None else (await repository.by_ids([id_])).get(id_, {}))
+        id_ = document["contact_id"]
+        owner = contact.document if contact is not None else (await store.contacts.of_ids([id_])).get(id_)
+        return None if owner is None else mapping.Subject(document, owner, *found)
 
     async def erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
         """Ask for the erasure of a contact of whom Klaviyo may know something, and queue nothing else of it."""
@@ -152,32 +184,72 @@ def changed_profile(draft: Draft) -> list[Wanted]:
     return [_profile(after, mapping.profile_payload(attributes, unset))]
 
 
-def whole_profile(contact: Mapping[str, object]) -> Wanted:
+def whole_profile(contact: Mapping[str, Any]) -> Wanted:
     """The profile of a contact of whom Klaviyo knows nothing yet."""
     return _profile(contact, mapping.profile_payload(mapping.profile_attributes(contact), ()))
 
 
+def supported(happening: Happening, subject: mapping.Subject, now: datetime) -> Wanted:
+    """Something that happened to a conversation or ticket, as one of the nine metrics."""
+    properties = mapping.properties_of(happening.metric, subject)
+    return _event(
+        happening.metric,
+        mapping.MetricSource.SUPPORT,
+        subject.contact,
+        properties,
+        happening.at,
+        happening.unique_id,
+        now,
+        subject_id=subject.document["_id"],
+    )
+
+
 def forwarded(event: Document, contact: Document, now: datetime) -> Wanted:
     """A tracked event as a metric of its own name."""
-    at, name = event["occurred_at"], event["name"]
-    payload = mapping.event_payload(
-        name, contact, event["metadata_json"], at, event["_id"], money=mapping.money_of(event["metadata"])
+    name = event["name"]
+    wanted = _event(
+        name,
+        mapping.MetricSource.TRACKED,
+        contact,
+        event["metadata_json"],
+        event["occurred_at"],
+        event["_id"],
+        now,
+        subject_id=event["_id"],
+        money=mapping.money_of(event["metadata"]),
     )
-    refused = refusal_of_event(payload, contact, at, now) or mapping.refusal_of_name(name)
+    return replace(wanted, refused=wanted.refused or mapping.refusal_of_name(name))
+
+
+def _event(
+    metric: str,
+    source: mapping.MetricSource,
+    contact: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    at: datetime,
+    unique_id: str,
+    now: datetime,
+    *,
+    subject_id: str,
+    money: tuple[float, str] | None = None,
+) -> Wanted:
+    """An event of a contact. What happened long ago is history: no flow is to be set off by it."""
+    history = at < now - _HISTORY
+    payload = mapping.event_payload(metric, contact, properties, at, unique_id, money=money, backfill=history)
     return Wanted(
         DeliveryKind.EVENT,
         contact,
         payload,
-        metric=name,
-        source=mapping.MetricSource.TRACKED.value,
-        subject_id=event["_id"],
-        unique_id=event["_id"],
-        refused=refused,
+        metric=str(metric),
+        source=source.value,
+        subject_id=subject_id,
+        unique_id=unique_id,
+        refused=refusal_of_event(payload, contact, at, now),
         note=identifiers_of(contact).note,
     )
 
 
-def _profile(contact: Mapping[str, object], payload: Document) -> Wanted:
+def _profile(contact: Mapping[str, Any], payload: Document) -> Wanted:
     refused = refusal_of_profile(payload, contact)
     return Wanted(DeliveryKind.PROFILE, contact, payload, refused=refused, note=identifiers_of(contact).note)
 

@@ -12,11 +12,13 @@ from gateway.domain.access import Principal
 from gateway.domain.contacts import Document
 from gateway.domain.erasures import REFUSED_FOR, identity_hash
 from gateway.store.changes import Changes
+from gateway.store.conversations import ConversationParts
 from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Database, Session
 from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.repositories import Repository
+from gateway.store.tickets import TicketParts
 from gateway.store.workspaces import Workspaces
 
 _BATCH = 1000
@@ -96,6 +98,8 @@ class Deletions(Repository):
             (Events.COLLECTION, {"contact_id": contact_id}),
             (Deliveries.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETION"}}),
             (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
+            (ConversationParts.COLLECTION, {"contact_id": contact_id}),
+            (TicketParts.COLLECTION, {"contact_id": contact_id}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
         ):
             filter_ = {**condition, "workspace_id": self._workspace_id}

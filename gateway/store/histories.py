@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.domain.access import Principal
-from gateway.domain.acts import PUBLIC_PARTS, Change
+from gateway.domain.acts import MATCHED, PUBLIC_PARTS, Change
 from gateway.domain.pages import Page
 from gateway.store.driver import Document, Session, TransientError
 from gateway.store.repositories import Repository
@@ -32,6 +32,17 @@ class Subjects(Repository):
         given = {operator: values for operator, values in update.items() if values}
         if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, given)], session) != 1:
             raise TransientError("somebody else acted on it meanwhile")
+
+    async def of_contact(self, contact_id: str, limit: int) -> list[Document]:
+        """Some of what belongs to that contact."""
+        return await self._find(
+            {"contact_id": contact_id}, limit=limit, projection=["workspace_id", "contact_id", *MATCHED]
+        )
+
+    async def remove(self, ids: Sequence[str], session: Session) -> None:
+        """Delete those: nobody can act on them any more, so that no part of theirs is added."""
+        filter_ = {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}
+        await self._database.delete(self.COLLECTION, filter_, session)
 
 
 class Parts(Repository):

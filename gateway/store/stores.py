@@ -84,12 +84,17 @@ class WorkspaceStore:
         self.members = SegmentMembers(database, workspace_id, token)
         self.reviews = SegmentReviews(database, workspace_id, token)
 
-    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+    @property
+    def histories(self) -> dict[Subject, tuple[Subjects, Parts]]:
         """Where what is acted on is kept, and where its history is."""
         return {
             Subject.CONVERSATION: (self.conversations, self.conversation_parts),
             Subject.TICKET: (self.tickets, self.ticket_parts),
-        }[subject]
+        }
+
+    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+        """Where subjects of that kind are kept, and their histories."""
+        return self.histories[subject]
 
     async def meant_by(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False

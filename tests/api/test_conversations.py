@@ -1,5 +1,6 @@
 """Conversations: begun, answered and acted on, with a history that says so and statistics that are exact."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -432,3 +433,364 @@ async def test_each_list_of_an_inbox_reads_by_an_index(desk: Any, filter_: Any, 
         assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"]), command
         examined += plan["executionStats"]["totalDocsExamined"]
     assert len(page["nodes"]) <= examined <= 2 * len(page["nodes"]), (examined, page)
+
+
+async def test_what_cannot_be_is_said_and_nothing_is_written(workspace: Any) -> None:
+    eve = await admin(workspace)
+    await workspace.data(
+        "mutation($i: SaveAdminInput!) { saveAdmin(input: $i) { admin { id } } }",
+        {"i": {"id": eve, "name": "Eve", "email": "eve@acme.example", "archived": True}},
+    )
+    other = await shown(workspace, await begin(workspace, "bob"))
+    id_ = await begin(workspace)
+    nobody, bob = "adm_01ARZ3NDEKTSV4RRFFQ69G5FAV", other["contact"]["id"]
+    ada = {"contact": {"externalId": "carol"}, "body": "x"}
+    past, ahead = "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z"
+    cases = [
+        ("createConversation", {**ada, "body": "  "}, "INVALID", ["body"]),
+        ("createConversation", {**ada, "body": "x" * 100_001}, "LIMIT_EXCEEDED", ["body"]),
+        ("createConversation", {**ada, "contact": {}}, "INVALID", ["contact"]),
+        ("createConversation", {**ada, "contact": {"id": "con_x"}}, "NOT_FOUND", ["contact", "id"]),
+        ("createConversation", {**ada, "assigneeId": nobody}, "NOT_FOUND", ["assigneeId"]),
+        ("createConversation", {**ada, "assigneeId": eve}, "INVALID", ["assigneeId"]),
+        ("createConversation", {**ada, "teamId": "tea_x"}, "NOT_FOUND", ["teamId"]),
+        ("createConversation", {**ada, "actor": {"adminId": nobody}}, "NOT_FOUND", ["actor", "adminId"]),
+        ("createConversation", {**ada, "actor": {"contactId": bob}}, "INVALID", ["actor", "contactId"]),
+        (
+            "createConversation",
+            {**ada, "contact": {"id": bob}, "actor": {"contactId": bob}, "deliveredAs": "AUTOMATED"},
+            "INVALID",
+            ["deliveredAs"],
+        ),
+        ("createConversation", {**ada, "createdAt": ahead}, "INVALID", ["createdAt"]),
+        ("createConversation", {**ada, "url": "javascript:x"}, "INVALID", ["url"]),
+        ("createConversation", {**ada, "tags": [""]}, "INVALID", ["tags", "0"]),
+        ("createConversation", {**ada, "customAttributes": {"$a": 1}}, "INVALID", ["customAttributes", "$a"]),
+        ("replyToConversation", {"conversationId": "cnv_x", "body": "x"}, "NOT_FOUND", ["conversationId"]),
+        ("replyToConversation", {"conversationId": id_, "body": ""}, "INVALID", ["body"]),
+        (
+            "replyToConversation",
+            {"conversationId": id_, "body": "x", "actor": {"contactId": bob}},
+            "FORBIDDEN",
+            ["actor", "contactId"],
+        ),
+        (
+            "replyToConversation",
+            {"conversationId": other["id"], "body": "x", "note": True, "actor": {"contactId": bob}},
+            "FORBIDDEN",
+            ["note"],
+        ),
+        ("replyToConversation", {"conversationId": id_, "body": "x", "createdAt": past}, "INVALID", ["createdAt"]),
+        ("assignConversation", {"id": id_}, "INVALID", ["assigneeId"]),
+        ("assignConversation", {"id": id_, "teamId": nobody}, "NOT_FOUND", ["teamId"]),
+        ("assignConversation", {"id": "cnv_x", "teamId": None}, "NOT_FOUND", ["id"]),
+        ("snoozeConversation", {"id": id_, "until": past}, "INVALID", ["until"]),
+        ("snoozeConversation", {"id": id_, "until": ahead}, "INVALID", ["until"]),
+        ("reopenConversation", {"id": id_}, "ILLEGAL_TRANSITION", ["id"]),
+        ("closeConversation", {"id": id_, "body": "\0"}, "INVALID", ["body"]),
+        ("rateConversation", {"id": id_, "score": 6}, "INVALID", ["score"]),
+        ("updateConversation", {"id": id_, "addTags": ["a"], "removeTags": ["a"]}, "INVALID", ["removeTags"]),
+        ("updateConversation", {"id": id_, "addTags": [str(n) for n in range(101)]}, "LIMIT_EXCEEDED", ["addTags"]),
+        ("updateConversation", {"id": id_, "title": ""}, "INVALID", ["title"]),
+        ("applySla", {"id": id_, "name": "Gold"}, "INVALID", ["firstReplyMinutes"]),
+        ("applySla", {"id": id_, "name": "Gold", "nextReplyMinutes": 0}, "INVALID", ["nextReplyMinutes"]),
+        ("applySla", {"id": id_, "name": "", "nextReplyMinutes": 1}, "INVALID", ["name"]),
+    ]
+    names = ("contacts", "conversations", "conversation_parts", "changes", "timers", "idempotency_keys")
+    database = workspace.gateway.runtime.database
+
+    async def stored() -> Any:
+        return [await database.find(name, {"workspace_id": workspace.id}) for name in names]
+
+    before = await stored()
+    for mutation, input_, code, path in cases:
+        payload = await act(workspace, mutation, **input_)
+        assert problems(payload) == [(code, path)], (mutation, input_, payload)
+        assert payload["conversation"] is None
+    assert await stored() == before
+
+
+async def test_a_key_gives_the_first_result_again_and_nothing_is_doubled(workspace: Any) -> None:
+    sent = {"contact": {"externalId": "ada"}, "body": "Hello", "idempotencyKey": "k"}
+    made = await asyncio.gather(*(done(workspace, "createConversation", **sent) for _ in range(4)))
+    assert len({payload["conversation"]["id"] for payload in made}) == 1
+    id_ = made[0]["conversation"]["id"]
+    reply = {"conversationId": id_, "body": "Hi", "idempotencyKey": "k"}
+    replies = await asyncio.gather(*(done(workspace, "replyToConversation", **reply) for _ in range(4)))
+    assert len({payload["part"]["id"] for payload in replies}) == 1
+    assert kinds(await shown(workspace, id_)) == ["COMMENT"]
+    for mutation, changed in (("createConversation", sent), ("replyToConversation", reply)):
+        payload = await act(workspace, mutation, **{**changed, "body": "Other"})
+        assert problems(payload) == [("IDEMPOTENCY_KEY_REUSED", ["idempotencyKey"])]
+    assert await listed(workspace) == [id_]
+
+
+async def test_whatever_is_done_at_once_is_all_in_the_history(every_gateway: Any) -> None:
+    workspace = await every_gateway.workspace()
+    admins = [await admin(workspace, name) for name in ("Eve", "Bob")]
+    id_ = await begin(workspace)
+    acts = [
+        done(workspace, "replyToConversation", conversationId=id_, body=f"{number} {who}", actor={"adminId": who})
+        for number in range(4)
+        for who in admins
+    ]
+    acts += [done(workspace, "closeConversation", id=id_, actor={"adminId": who}) for who in admins]
+    acts += [done(workspace, "assignConversation", id=id_, assigneeId=who, actor={"adminId": who}) for who in admins]
+    acts += [done(workspace, "updateConversation", id=id_, addTags=[who], actor={"adminId": who}) for who in admins]
+    await asyncio.gather(*acts)
+    found = await shown(workspace, id_)
+    assert sorted(kinds(found)) == ["ASSIGNMENT"] * 2 + ["CLOSE"] * 2 + ["COMMENT"] * 8 + ["TAG"] * 2
+    assert found["statistics"]["partCount"] == 14
+    assert sorted(found["tags"]) == sorted(admins)
+    last = [part["assignedTo"]["id"] for part in found["parts"]["nodes"] if part["kind"] == "ASSIGNMENT"][-1]
+    assert found["assignee"]["id"] == last
+
+
+async def test_an_sla_is_hit_missed_at_its_time_and_cancelled(moved: Any, clock: Any) -> None:
+    eve = {"actor": {"adminId": await admin(moved)}}
+    timers = moved.gateway.runtime.services.timers
+
+    async def promised(**targets: int) -> tuple[str, Any]:
+        id_ = await begin(moved)
+        contact = (await shown(moved, id_))["contact"]["id"]
+        await done(moved, "applySla", id=id_, name="Gold", **targets)
+        return id_, {"actor": {"contactId": contact}}
+
+    async def sla(id_: str) -> tuple[str, bool]:
+        found = (await shown(moved, id_))["sla"]
+        return found["status"], found["dueAt"] is not None
+
+    hit, by_hit = await promised(firstReplyMinutes=10, nextReplyMinutes=5)
+    missed, by_missed = await promised(firstReplyMinutes=10, nextReplyMinutes=5)
+    closed, by_closed = await promised(firstReplyMinutes=10)
+    clock.ahead += timedelta(minutes=9)
+    assert await timers.fire_due() == 0
+    await done(moved, "replyToConversation", conversationId=missed, body="automatic words are no reply")
+    await done(moved, "replyToConversation", conversationId=missed, body="nor is a note", note=True, **eve)
+    await done(moved, "replyToConversation", conversationId=hit, body="here", **eve)
+    await done(moved, "closeConversation", id=closed, **eve)
+    assert [await sla(id_) for id_ in (hit, missed, closed)] == [("HIT", False), ("ACTIVE", True), ("CANCELLED", False)]
+    await done(moved, "replyToConversation", conversationId=closed, body="but", **by_closed)
+    assert await sla(closed) == ("CANCELLED", False)
+    due_at = (await shown(moved, missed))["sla"]["dueAt"]
+    clock.ahead += timedelta(minutes=2)
+    assert await timers.fire_due() == 1
+    found = await shown(moved, missed)
+    assert (found["sla"]["status"], found["sla"]["dueAt"]) == ("MISSED", due_at)
+    (told,) = [part for part in found["parts"]["nodes"] if part["body"] == "Gold: MISSED"]
+    assert (told["kind"], told["createdAt"], told["author"]["displayName"]) == ("SLA", due_at, "Automation")
+    await done(moved, "replyToConversation", conversationId=hit, body="one more", **by_hit)
+    assert await sla(hit) == ("ACTIVE", True)
+    await done(moved, "replyToConversation", conversationId=missed, body="sorry", **eve)
+    await done(moved, "replyToConversation", conversationId=missed, body="well", **by_missed)
+    assert await sla(missed) == ("MISSED", False)
+    clock.ahead += timedelta(minutes=6)
+    await done(moved, "replyToConversation", conversationId=hit, body="too late, whatever the timer does", **eve)
+    assert await sla(hit) == ("MISSED", False)
+    assert await timers.fire_due() == 0
+    bodies = [part["body"] for part in (await shown(moved, hit))["parts"]["nodes"] if part["kind"] == "SLA"]
+    assert bodies == ["Gold: ACTIVE", "Gold: HIT", "Gold: ACTIVE", "Gold: MISSED"]
+
+
+async def test_a_snoozed_conversation_wakes_once_or_when_its_contact_writes(moved: Any, clock: Any) -> None:
+    timers = moved.gateway.runtime.services.timers
+    ids = [await begin(moved) for _ in range(4)]
+    contact = {"actor": {"contactId": (await shown(moved, ids[0]))["contact"]["id"]}}
+    until = (clock() + timedelta(hours=1)).replace(microsecond=0).isoformat()
+    for id_ in ids:
+        await done(moved, "snoozeConversation", id=id_, until=until)
+    sleeps, wakes, closed, again = ids
+    await done(moved, "replyToConversation", conversationId=wakes, body="still there?", **contact)
+    await done(moved, "closeConversation", id=closed)
+    await done(moved, "snoozeConversation", id=again, until=(clock() + timedelta(hours=3)).isoformat())
+    assert kinds(await shown(moved, wakes)) == ["SNOOZE", "COMMENT", "OPEN"]
+    clock.ahead += timedelta(hours=2)
+    assert sum(await asyncio.gather(*(timers.fire_due() for _ in range(3)))) == 1
+    states = [(await shown(moved, id_))["state"] for id_ in ids]
+    assert states == ["OPEN", "OPEN", "CLOSED", "SNOOZED"]
+    woken = await shown(moved, sleeps)
+    assert [(part["kind"], part["author"]["displayName"]) for part in woken["parts"]["nodes"]] == [
+        ("SNOOZE", "Automation"),
+        ("UNSNOOZE", "Automation"),
+    ]
+    assert at(woken["parts"]["nodes"][1]["createdAt"]) == at(until)
+    assert (woken["snoozedUntil"], woken["statistics"]["reopenCount"]) == (None, 0)
+    clock.ahead += timedelta(hours=2)
+    await done(moved, "replyToConversation", conversationId=again, body="morning", **contact)
+    found = await shown(moved, again)
+    assert kinds(found) == ["SNOOZE", "SNOOZE", "UNSNOOZE", "COMMENT"]
+    assert found["statistics"]["reopenCount"] == 0
+    assert await timers.fire_due() == 0
+
+
+async def test_a_history_from_before_is_written_in_its_order(workspace: Any) -> None:
+    eve = {"actor": {"adminId": await admin(workspace)}}
+    id_ = await begin(workspace, createdAt="2024-05-01T10:00:00Z")
+    await done(workspace, "replyToConversation", conversationId=id_, body="a", createdAt="2024-05-01T10:30:00Z", **eve)
+    payload = await act(
+        workspace, "replyToConversation", conversationId=id_, body="b", createdAt="2024-05-01T10:29:59Z"
+    )
+    assert problems(payload) == [("INVALID", ["createdAt"])]
+    found = await shown(workspace, id_)
+    assert (found["createdAt"], found["updatedAt"]) == ("2024-05-01T10:00:00.000Z", "2024-05-01T10:30:00.000Z")
+    assert found["statistics"]["firstReplySeconds"] == 1800
+    assert found["parts"]["nodes"][0]["createdAt"] == "2024-05-01T10:30:00.000Z"
+
+
+async def test_parts_are_paged_both_ways_without_an_end(workspace: Any) -> None:
+    id_ = await begin(workspace)
+    for number in range(7):
+        await done(workspace, "replyToConversation", conversationId=id_, body=str(number))
+    query = """query($id: ID!, $o: Direction, $first: Int, $after: String, $last: Int, $before: String) { conversation(id: $id) {
+      parts(order: $o, first: $first, after: $after, last: $last, before: $before) {
+        edges { cursor node { body } } pageInfo { hasNextPage hasPreviousPage } } } }"""
+
+    async def page(**arguments: Any) -> tuple[str, list[str], Any]:
+        found = (await workspace.data(query, {"id": id_, **arguments}))["conversation"]["parts"]
+        bodies = "".join(edge["node"]["body"] for edge in found["edges"])
+        return bodies, [edge["cursor"] for edge in found["edges"]], found["pageInfo"]
+
+    bodies, cursors, info = await page(first=3)
+    assert (bodies, info) == ("012", {"hasNextPage": True, "hasPreviousPage": False})
+    assert (await page(first=3, after=cursors[-1]))[0] == "345"
+    assert (await page(last=2))[0] == "56"
+    assert (await page(last=2, before=cursors[2]))[0] == "01"
+    bodies, cursors, _ = await page(o="DESC", first=3)
+    assert bodies == "654"
+    assert (await page(o="DESC", first=10, after=cursors[-1]))[0] == "3210"
+    assert (await page(o="DESC", last=2))[0] == "10"
+    answer = await workspace.ask(query, {"id": id_, "first": 1, "after": cursors[0]})
+    assert answer["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+async def test_who_begins_decides_how_it_was_delivered(workspace: Any) -> None:
+    eve = await admin(workspace)
+    token = (
+        await workspace.data("mutation($a: ID!) { createAdminToken(input: {adminId: $a}) { token } }", {"a": eve})
+    )["createAdminToken"]["token"]
+
+    async def began(key: str | None = None, **more: Any) -> tuple[str, str, Any]:
+        payload = await done(workspace, "createConversation", key, contact={"externalId": "ada"}, body="Hi", **more)
+        found = await shown(workspace, payload["conversation"]["id"])
+        source = found["source"]
+        return source["deliveredAs"], source["author"]["displayName"], found["waitingSince"] is not None
+
+    assert await began() == ("CUSTOMER_INITIATED", "ada", True)
+    assert await began(actor={"adminId": eve}) == ("ADMIN_INITIATED", "Eve", False)
+    assert await began(token) == ("ADMIN_INITIATED", "Eve", False)
+    assert await began(deliveredAs="AUTOMATED") == ("AUTOMATED", "Automation", False)
+    assert await began(deliveredAs="CAMPAIGNS_INITIATED") == ("CAMPAIGNS_INITIATED", "Automation", False)
+
+
+async def test_a_merge_takes_conversations_along(workspace: Any) -> None:
+    visitor = (await done(workspace, "createConversation", contact={"anonymousId": "v"}, body="Hello"))["conversation"][
+        "id"
+    ]
+    token = await workspace.token(anonymousId="v")
+    await begin(workspace)
+    ids = [(await shown(workspace, id_))["contact"]["id"] for id_ in await listed(workspace)]
+    await workspace.data(
+        "mutation($f: ID!, $i: ID!) { mergeContacts(input: {from: $f, into: $i}) { userErrors { code } } }",
+        {"f": ids[1], "i": ids[0]},
+    )
+    assert (await shown(workspace, visitor))["contact"] == {"id": ids[0], "externalId": "ada"}
+    for contact_id in ids:
+        assert await listed(workspace, contactId=contact_id) == await listed(workspace)
+    read = await workspace.data(OF_CONTACT, {"c": {"externalId": "ada"}})
+    assert len(read["contact"]["conversations"]["nodes"]) == 2
+    await done(workspace, "replyToConversation", conversationId=visitor, body="It is me", actor={"contactId": ids[1]})
+    own = await workspace.token(externalId="ada")
+    await done(workspace, "replyToConversation", own, conversationId=visitor, body="And again")
+    answer = await workspace.ask("query($id: ID!) { conversation(id: $id) { id } }", {"id": visitor}, key=token)
+    assert answer["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+async def test_a_contacts_token_does_its_own_and_sees_what_is_public(workspace: Any) -> None:
+    eve, support = await admin(workspace), await team(workspace)
+    ada, bob = await workspace.token(externalId="ada"), await workspace.token(externalId="bob")
+    made = await done(workspace, "createConversation", ada, contact={"externalId": "bob"}, body="Hello", title="T")
+    id_ = made["conversation"]["id"]
+    by = {"actor": {"adminId": eve}}
+    await done(workspace, "replyToConversation", conversationId=id_, body="secret plan", note=True, **by)
+    await done(workspace, "assignConversation", id=id_, assigneeId=eve, teamId=support, **by)
+    await done(workspace, "updateConversation", id=id_, addTags=["vip"], **by)
+    await done(workspace, "applySla", id=id_, name="Gold", firstReplyMinutes=5, **by)
+    await done(workspace, "replyToConversation", conversationId=id_, body="Hello Ada", **by)
+    await done(workspace, "closeConversation", id=id_, **by)
+    await done(workspace, "replyToConversation", ada, conversationId=id_, body="Thanks")
+    await done(workspace, "rateConversation", ada, id=id_, score=5, remark="Good")
+    fields = """id read state contact { externalId } assignee { displayName } rating { score admin { displayName } } statistics { partCount }
+      parts(first: 50) { nodes { id kind body author { displayName } } }"""
+    seen = await shown(workspace, id_, ada, fields)
+    assert {**seen, "parts": None} == {
+        "id": id_,
+        "read": True,
+        "state": "OPEN",
+        "contact": {"externalId": "ada"},
+        "assignee": {"displayName": "Eve"},
+        "rating": {"score": 5, "admin": {"displayName": "Eve"}},
+        "statistics": {"partCount": 5},
+        "parts": None,
+    }
+    assert [(part["kind"], part["body"], part["author"]["displayName"]) for part in seen["parts"]["nodes"]] == [
+        ("COMMENT", "Hello Ada", "Eve"),
+        ("CLOSE", None, "Eve"),
+        ("COMMENT", "Thanks", "ada"),
+        ("OPEN", None, "ada"),
+        ("RATING", "Good", "ada"),
+    ]
+    whole = await shown(workspace, id_)
+    assert whole["statistics"]["partCount"] == 11 == len(whole["parts"]["nodes"])
+    assert whole["read"] is False
+    node = "query($id: ID!) { node(id: $id) { id } }"
+    for part in whole["parts"]["nodes"]:
+        public = part["kind"] in ("COMMENT", "CLOSE", "OPEN", "RATING")
+        assert (await workspace.data(node, {"id": part["id"]}, key=ada))["node"] == (
+            {"id": part["id"]} if public else None
+        )
+        assert (await workspace.data(node, {"id": part["id"]}, key=bob))["node"] is None
+    for hidden in ("tags", "sla { name }", "customAttributes", "team { id }", "snoozedUntil", "assignee { email }"):
+        answer = await workspace.ask(
+            f"query($id: ID!) {{ conversation(id: $id) {{ {hidden} }} }}", {"id": id_}, key=ada
+        )
+        assert answer["errors"][0]["extensions"]["code"] == "FORBIDDEN", hidden
+    assert await shown(workspace, id_, bob, "id") is None
+    for name, input_ in (
+        ("replyToConversation", {"conversationId": id_, "body": "x"}),
+        ("markConversationRead", {"id": id_}),
+        ("rateConversation", {"id": id_, "score": 1}),
+    ):
+        ((code, _),) = problems(await act(workspace, name, bob, **input_))
+        assert code == "NOT_FOUND"
+    mine = "query($f: ConversationFilter) { viewer { contact { conversations(filter: $f) { nodes { id } } } } }"
+
+    async def found(key: str, **filter_: Any) -> list[str]:
+        read = await workspace.data(mine, {"f": filter_}, key=key)
+        return [row["id"] for row in read["viewer"]["contact"]["conversations"]["nodes"]]
+
+    assert await found(ada) == await found(ada, text="thanks") == [id_]
+    assert await found(ada, text="secret") == await found(bob) == []
+    for filter_ in ({"tag": {"eq": "vip"}}, {"teamId": support}):
+        answer = await workspace.ask(mine, {"f": filter_}, key=ada)
+        assert answer["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+    new = {"contact": {}, "body": "x"}
+    refused = [
+        ("actor", {"adminId": eve}),
+        ("createdAt", "2024-01-01T00:00:00Z"),
+        ("channel", "EMAIL"),
+        ("tags", ["a"]),
+    ]
+    refused += [("deliveredAs", "AUTOMATED"), ("assigneeId", eve), ("teamId", support), ("customAttributes", {"a": 1})]
+    for name, value in refused:
+        assert problems(await act(workspace, "createConversation", ada, **{**new, name: value})) == [
+            ("FORBIDDEN", [name])
+        ]
+    for name, value in (("note", True), ("createdAt", "2024-01-01T00:00:00Z"), ("actor", {"adminId": eve})):
+        payload = await act(workspace, "replyToConversation", ada, conversationId=id_, body="x", **{name: value})
+        assert problems(payload) == [("FORBIDDEN", [name])]
+    keyed = {**new, "idempotencyKey": "k"}
+    one, other = [
+        (await done(workspace, "createConversation", key, **keyed))["conversation"]["id"] for key in (ada, bob)
+    ]
+    assert one != other
+    assert (await done(workspace, "createConversation", ada, **keyed))["conversation"]["id"] == one

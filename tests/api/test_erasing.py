@@ -90,7 +90,60 @@ async def leave_traces(workspace: Any) -> str:
     await workspace.data(IMPORT, {"i": {"contact": user, "summaries": lines}})
     (payload,) = (await workspace.data(IDENTIFY, {"i": {**visitor, **user}})).values()
     assert payload["merged"] is True
+    await talk(workspace, user)
+    await report(workspace, user, str(payload["contact"]["id"]))
     return str(payload["contact"]["id"])
+
+
+async def talk(workspace: Any, user: dict[str, str]) -> None:
+    """A conversation, with something of the person wherever there is room, and timers that wait."""
+    begin = {
+        "contact": user,
+        "body": f"I am {MARK}",
+        "subject": MARK,
+        "title": MARK,
+        "tags": [MARK],
+        "customAttributes": {"k": MARK},
+        "idempotencyKey": f"{MARK}-talk",
+    }
+    made = await workspace.data(
+        "mutation($i: CreateConversationInput!) { createConversation(input: $i) { conversation { id } } }", {"i": begin}
+    )
+    await workspace.data(
+        f"""mutation($id: ID!) {{
+          replyToConversation(input: {{conversationId: $id, body: "{MARK} again", idempotencyKey: "{MARK}-reply"}}) {{ part {{ id }} }}
+          rateConversation(input: {{id: $id, score: 5, remark: "{MARK}"}}) {{ part {{ id }} }}
+          applySla(input: {{id: $id, name: "Gold", firstReplyMinutes: 5}}) {{ part {{ id }} }}
+          snoozeConversation(input: {{id: $id, until: "2030-01-01T00:00:00Z"}}) {{ part {{ id }} }} }}""",
+        {"id": made["createConversation"]["conversation"]["id"]},
+    )
+
+
+async def report(workspace: Any, user: dict[str, str], contact_id: str) -> None:
+    """A ticket, with something of the person wherever there is room, and a timer that waits."""
+    made = await workspace.data(
+        """mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER, attributes: [{name: "Order", kind: STRING}]}) {
+          ticketType { id } } }"""
+    )
+    opened = {
+        "contact": user,
+        "typeId": made["saveTicketType"]["ticketType"]["id"],
+        "title": MARK,
+        "description": MARK,
+        "attributes": {"Order": MARK},
+        "tags": [MARK],
+        "actor": {"contactId": contact_id},
+        "idempotencyKey": f"{MARK}-ticket",
+    }
+    found = await workspace.data(
+        "mutation($i: CreateTicketInput!) { createTicket(input: $i) { ticket { id } } }", {"i": opened}
+    )
+    await workspace.data(
+        f"""mutation($id: ID!, $c: ID!) {{
+          replyToTicket(input: {{ticketId: $id, body: "{MARK}", actor: {{contactId: $c}}, idempotencyKey: "{MARK}-answer"}}) {{ part {{ id }} }}
+          updateTicket(input: {{id: $id, snoozedUntil: "2030-01-01T00:00:00Z"}}) {{ part {{ id }} }} }}""",
+        {"id": found["createTicket"]["ticket"]["id"], "c": contact_id},
+    )
 
 
 async def join_segments(workspace: Any, contact_id: str) -> None:
@@ -154,6 +207,9 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         assert [(row["kind"], row["state"]) for row in after["deliveries"]] == [("DELETION", "DELIVERED")]
         assert len(after["erasures"]) == 5  # externalId, e-mail, anonymous id, and two ids
         assert after["deletions"] == []
+        assert (after["tickets"], after["ticket_parts"]) == ([], [])
+        assert (after["conversations"], after["conversation_parts"]) == ([], [])
+        assert [row["kind"] for row in after["timers"] if row["kind"].startswith("conversation")] == []
         assert [row["external_id"] for row in after["contacts"]] == ["bob"]
         expected = {"name": "did", "count": 1, "contactCount": 1}
 

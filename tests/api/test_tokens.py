@@ -88,7 +88,9 @@ REFUSED = {
 # is none of the contact's business (`@access`, directives=[READ]), or it stands here.
 VISIBLE = """
 Query.contact Query.event Query.node Query.nodes Query.streamCursor Query.ticketTypes Query.viewer
-Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.eventTracked
+Mutation.trackEvent Mutation.trackEvents Subscription.contactChanged Subscription.conversationChanged Subscription.eventTracked
+ConversationNotification.conversation ConversationNotification.conversationId ConversationNotification.cursor
+ConversationNotification.kind ConversationNotification.matches ConversationNotification.part
 Admin.avatarUrl Admin.displayName Admin.id Viewer.admin Viewer.contact Viewer.id Viewer.limits Viewer.scopes Viewer.workspace
 RateLimit.limit RateLimit.name RateLimit.remaining RateLimit.resetsAt Workspace.createdAt Workspace.id Workspace.name
 Contact.anonymousIds Contact.avatarUrl Contact.createdAt Contact.displayName Contact.email Contact.eventSummaries
@@ -133,7 +135,8 @@ CreateConversationPayload.conversation CreateConversationPayload.userErrors
 MarkConversationReadPayload.conversation MarkConversationReadPayload.userErrors
 RateConversationPayload.conversation RateConversationPayload.part RateConversationPayload.userErrors
 ReplyToConversationPayload.conversation ReplyToConversationPayload.part ReplyToConversationPayload.userErrors
-Query.ticket Query.tickets Mutation.createTicket Mutation.replyToTicket Contact.tickets Conversation.ticket
+Subscription.ticketChanged TicketNotification.cursor TicketNotification.kind TicketNotification.matches TicketNotification.part
+TicketNotification.ticket TicketNotification.ticketId Query.ticket Query.tickets Mutation.createTicket Mutation.replyToTicket Contact.tickets Conversation.ticket
 Ticket.assignee Ticket.attributes Ticket.category Ticket.contact Ticket.conversation Ticket.createdAt Ticket.description Ticket.id
 Ticket.number Ticket.partCount Ticket.parts Ticket.resolvedAt Ticket.state Ticket.submittedDescription Ticket.submittedTitle
 Ticket.title Ticket.type Ticket.updatedAt TicketConnection.edges TicketConnection.nodes TicketConnection.pageInfo

@@ -1,0 +1,279 @@
+"""Any sequence of acts on a conversation, against a plain model: state, statistics, SLA, timers and history agree."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from gateway.domain.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.acts import PUBLIC_PARTS, Change
+from gateway.domain.conversations import SLA_TIMER, SNOOZE_TIMER, ConversationAct, lists_of, new_conversation
+from gateway.domain.ids import Minter
+from gateway.domain.slas import check_sla
+from gateway.domain.timers import timer_id_of
+from gateway.errors import UserProblem
+
+ADA = Actor(ActorKind.CONTACT, "con_ada")
+EVE = Actor(ActorKind.ADMIN, "adm_eve")
+ACTORS = {"contact": ADA, "admin": EVE, "automation": AUTOMATION}
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+WHO = st.sampled_from(sorted(ACTORS))
+MINUTES = st.integers(1, 30)
+
+
+@dataclass
+class Model:
+    """What people would write down who watch a conversation: everything happens at its time."""
+
+    now: datetime
+    state: str = "OPEN"
+    waiting: datetime | None = None
+    asked: datetime | None = None
+    first_reply: datetime | None = None
+    last: dict[str, datetime] = field(default_factory=dict)
+    closed: datetime | None = None
+    wakes: datetime | None = None
+    history: list[str] = field(default_factory=list)
+    assignee: str | None = None
+    score: int | None = None
+    read: dict[str, bool] = field(default_factory=lambda: {"admin": False, "contact": False})
+    tags: set[str] = field(default_factory=set)
+    sla: str | None = None
+    due: datetime | None = None
+    targets: tuple[int | None, int | None] = (None, None)
+
+    def pass_time(self, minutes: int) -> None:
+        """Time passes, and what is due happens when it is due: never in the second in which somebody acts."""
+        self.now += timedelta(minutes=minutes, seconds=7)
+        moments = [(self.wakes, "wakes")] + ([(self.due, "missed")] if self.sla == "ACTIVE" else [])
+        for _, what in sorted((at, what) for at, what in moments if at is not None and at <= self.now):
+            if what == "wakes":
+                self.state, self.wakes = "OPEN", None
+                self.history.append("UNSNOOZE")
+            else:
+                self.say("MISSED")
+
+    def say(self, status: str) -> None:
+        if self.sla != status:
+            self.sla = status
+            self.history.append(f"SLA {status}")
+
+    def speak(self, who: str, *, waits: bool = True) -> None:
+        """Somebody says something to the other side."""
+        if who == "automation":
+            self.read["contact"] = False
+            return
+        self.last[who] = self.now
+        self.read = {"admin": who == "admin", "contact": who == "contact"}
+        if who == "contact":
+            self.asked = self.asked or self.now
+            if waits and self.waiting is None:
+                self.waiting = self.now
+                minutes = self.targets[0 if self.first_reply is None else 1]
+                if self.sla in ("ACTIVE", "HIT") and self.due is None and minutes:
+                    self.due = self.now + timedelta(minutes=minutes)
+                    self.say("ACTIVE")
+            return
+        self.waiting = None
+        if self.asked is not None:
+            self.first_reply = self.first_reply or self.now
+        if self.due is not None and self.sla == "ACTIVE":
+            self.say("HIT")
+        self.due = None
+
+    def open(self) -> None:
+        self.state, self.wakes = "OPEN", None
+        self.history.append("OPEN")
+
+    def comment(self, who: str) -> None:
+        self.history.append("COMMENT")
+        if who == "contact" and self.state != "OPEN":
+            self.open()
+        self.speak(who)
+
+    def close(self, who: str, body: bool) -> None:
+        self.history.append("CLOSE")
+        if body:
+            self.speak(who, waits=False)
+        self.state, self.closed, self.wakes, self.waiting = "CLOSED", self.now, None, None
+        if self.due is not None and self.sla == "ACTIVE":
+            self.say("CANCELLED")
+        self.due = None
+
+    def promise(self, first: int | None, following: int | None) -> None:
+        self.targets, self.sla, self.due = (first, following), "ACTIVE", None
+        self.history.append("SLA ACTIVE")
+        minutes = first if self.first_reply is None else following
+        if self.waiting is not None and minutes:
+            self.due = self.now + timedelta(minutes=minutes)
+
+
+class Conversation(RuleBasedStateMachine):
+    """The conversation as it is stored, beside the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.minter = Minter()
+        self.parts: list[dict[str, Any]] = []
+        self.timers: dict[str, datetime] = {}
+        self.told: list[str] = []
+
+    @initialize(who=WHO)
+    def begin(self, who: str) -> None:
+        contact = {"_id": "con_ada", "workspace_id": "wsp_1"}
+        document = new_conversation("cnv_1", contact, {"source": {"body": "Hello"}}, ACTORS[who], BEGIN)
+        self.model = Model(BEGIN, read={"admin": who == "admin", "contact": who == "contact"})
+        if who == "contact":
+            self.model.waiting = self.model.asked = BEGIN
+        self.store(ConversationAct.created(document, self.minter).change())
+
+    def act(self, who: str, minutes: int) -> ConversationAct:
+        self.model.pass_time(minutes)
+        return ConversationAct(self.stored, ACTORS[who], self.model.now, self.minter)
+
+    def store(self, change: Change) -> None:
+        self.stored = change.after
+        self.parts += change.parts
+        self.told += [line.kind for line in change.told]
+        self.timers |= {timer["_id"]: timer["due_at"] for timer in change.timers}
+        for id_ in change.cancelled:
+            self.timers.pop(id_, None)
+
+    @rule(who=WHO, minutes=MINUTES)
+    def comment(self, who: str, minutes: int) -> None:
+        act = self.act(who, minutes)
+        self.store(act.change(act.comment("word")))
+        self.model.comment(who)
+
+    @rule(minutes=MINUTES)
+    def note(self, minutes: int) -> None:
+        act = self.act("admin", minutes)
+        self.store(act.change(act.note("secret")))
+        self.model.history.append("NOTE")
+
+    @rule(minutes=MINUTES, to=st.sampled_from([None, "adm_eve", "adm_bob"]))
+    def assign(self, minutes: int, to: str | None) -> None:
+        act = self.act("admin", minutes)
+        self.store(act.change(act.assign({"assignee_id": to})))
+        self.model.assignee = to
+        self.model.history.append("ASSIGNMENT" if to else "ASSIGNMENT to nobody")
+
+    @rule(minutes=MINUTES, hours=st.integers(1, 3))
+    def snooze(self, minutes: int, hours: int) -> None:
+        act = self.act("admin", minutes)
+        until = self.model.now + timedelta(hours=hours) / 4
+        self.store(act.change(act.snooze(until)))
+        self.model.state, self.model.wakes = "SNOOZED", until
+        self.model.history.append("SNOOZE")
+
+    @rule(who=WHO, minutes=MINUTES, body=st.booleans())
+    def close(self, who: str, minutes: int, body: bool) -> None:
+        act = self.act(who, minutes)
+        self.store(act.change(act.close("bye" if body else None)))
+        self.model.close(who, body)
+
+    @rule(who=WHO, minutes=MINUTES, body=st.booleans())
+    def reopen(self, who: str, minutes: int, body: bool) -> None:
+        act = self.act(who, minutes)
+        if self.model.state == "OPEN":
+            with pytest.raises(UserProblem, match="nothing to reopen"):
+                act.reopen()
+            return
+        self.store(act.change(act.reopen("again" if body else None)))
+        self.model.open()
+        if body:
+            self.model.speak(who)
+
+    @rule(who=st.sampled_from(["admin", "contact"]), minutes=MINUTES)
+    def mark_read(self, who: str, minutes: int) -> None:
+        act = self.act(who, minutes)
+        act.read()
+        self.store(act.change())
+        self.model.read[who] = True
+
+    @rule(minutes=MINUTES, score=st.integers(1, 5))
+    def rate(self, minutes: int, score: int) -> None:
+        act = self.act("contact", minutes)
+        self.store(act.change(act.rate(score, None)))
+        self.model.score = score
+        self.model.history.append("RATING")
+
+    @rule(minutes=MINUTES, tag=st.sampled_from("abc"), add=st.booleans())
+    def tag(self, minutes: int, tag: str, add: bool) -> None:
+        act = self.act("admin", minutes)
+        self.store(act.change(act.update({"add_tags" if add else "remove_tags": [tag]})))
+        if (tag in self.model.tags) != add:
+            self.model.history.append("TAG")
+        self.model.tags = self.model.tags | {tag} if add else self.model.tags - {tag}
+
+    @rule(minutes=MINUTES, first=st.none() | MINUTES, following=st.none() | MINUTES)
+    def apply_sla(self, minutes: int, first: int | None, following: int | None) -> None:
+        if first is None and following is None:
+            return
+        act = self.act("admin", minutes)
+        sent = {"name": "Gold", "first_reply_minutes": first, "next_reply_minutes": following}
+        self.store(act.change(act.apply_sla(check_sla(sent))))
+        self.model.promise(first, following)
+
+    @rule(minutes=MINUTES)
+    def fire(self, minutes: int) -> None:
+        self.store(self.act("automation", minutes).change())
+
+    @invariant()
+    def agrees(self) -> None:
+        model = self.model
+        document = ConversationAct(self.stored, AUTOMATION, model.now, self.minter).document
+        statistics = document["statistics"]
+        assert document["state"] == model.state
+        assert document.get("snoozed_until") == model.wakes
+        assert document.get("waiting_since") == model.waiting
+        assert document.get("assignee_id") == model.assignee
+        assert (document["read"], document["read_by_contact"]) == (model.read["admin"], model.read["contact"])
+        assert set(document["tags"]) == model.tags
+        assert document.get("rating", {}).get("score") == model.score
+        assert statistics.get("first_reply_at") == model.first_reply
+        if model.first_reply and model.asked:
+            assert statistics["first_reply_seconds"] == (model.first_reply - model.asked).total_seconds()
+        assert statistics.get("last_contact_reply_at") == model.last.get("contact")
+        assert statistics.get("last_admin_reply_at") == model.last.get("admin")
+        assert statistics.get("closed_at") == model.closed
+        sla = document.get("sla") or {}
+        assert (sla.get("status"), sla.get("due_at")) == (model.sla, model.due)
+        assert statistics["part_count"] == len(model.history)
+        assert statistics["reopen_count"] == model.history.count("OPEN")
+        assert statistics["assignment_count"] == model.history.count("ASSIGNMENT")
+
+    @invariant()
+    def the_history_says_so(self) -> None:
+        told = [_name(part) for part in self.parts]
+        assert told == self.model.history[: len(told)]
+        assert set(self.model.history[len(told) :]) <= {"UNSNOOZE", "SLA MISSED"}  # due, and not settled yet
+        ids, times = [part["_id"] for part in self.parts], [part["created_at"] for part in self.parts]
+        assert ids == sorted(ids)
+        assert times == sorted(set(times))
+        assert self.stored["statistics"]["part_count"] == len(self.parts)
+        public = sum(part["kind"] in PUBLIC_PARTS for part in self.parts)
+        assert self.stored["statistics"]["public_part_count"] == public
+
+    @invariant()
+    def timers_wait_for_what_is_due(self) -> None:
+        due = {SNOOZE_TIMER: self.stored.get("snoozed_until")}
+        sla = self.stored.get("sla") or {}
+        due[SLA_TIMER] = sla.get("due_at") if sla.get("status") == "ACTIVE" else None
+        expected = {timer_id_of("wsp_1", kind, "cnv_1"): at for kind, at in due.items() if at is not None}
+        assert self.timers == expected
+        assert self.stored["lists"] == lists_of(self.stored)
+
+
+def _name(part: dict[str, Any]) -> str:
+    if part["kind"] == "SLA":
+        return f"SLA {part['body'].rpartition(' ')[2]}"
+    return "ASSIGNMENT to nobody" if part["kind"] == "ASSIGNMENT" and "assigned_to" not in part else str(part["kind"])
+
+
+TestConversation = Conversation.TestCase
+TestConversation.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
