@@ -142,8 +142,8 @@ class Contact(Node, Author):
         """The contact's tickets."""
         return (page_arguments(first, after, last, before), filter, sort)
 
-    @strawberry.field(description="Null if the contact never did it.")
-    async def event_summary(parent: Parent[Any], info: Info, name: str) -> EventSummary | None:  # noqa: N805
+    @by_level(contacts.event_summary, description="Null if the contact never did it.")
+    def event_summary(self, name: str) -> EventSummary | None:
         """The contact's summary of one name."""
         return name
 

@@ -136,10 +136,11 @@ class Conversation(Node):
     def ticket(self) -> Optional[LazyTicket]:  # noqa: UP045 - see contact
         """The ticket that it has."""
 
-    @strawberry.field(description="The whole history, the oldest first unless the other order is asked for.")
-    async def parts(
-        parent: Parent[Any],  # noqa: N805
-        info: Info,
+    @by_level(
+        conversations.parts, description="The whole history, the oldest first unless the other order is asked for."
+    )
+    def parts(
+        self,
         order: Direction | None = Direction.ASC,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
