@@ -19,6 +19,7 @@ from gateway.domain.access import Principal, Scope
 from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, mongo_uri, open_runtime
 from gateway.services.demo import keep_happening, seed_demo
+from gateway.services.demo_desk import seed_desk
 from gateway.settings import KlaviyoMode, Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
@@ -115,6 +116,11 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
                 found["created_at"],
             )
         await runtime.services.store.workspaces.update(found["_id"], {"demo": "done"})
+    if found.get("demo") != "none" and found.get("desk") != "done" and demo:
+        with Console(stderr=True).status("Opening the help desk ..."):
+            services = runtime.services
+            await seed_desk(services.people, services.conversations, services.store, found["_id"], found["created_at"])
+        await runtime.services.store.workspaces.update(found["_id"], {"desk": "done"})
     return found
 
 

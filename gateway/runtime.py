@@ -13,6 +13,7 @@ from gateway.bus.buses import Bus, Limits
 from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
+from gateway.domain.retention import Retention
 from gateway.domain.tokens import TokenSigner
 from gateway.domain.vaults import Vault
 from gateway.errors import StartupError
@@ -30,6 +31,7 @@ from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
+from gateway.services.retention import RetentionService
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.segments import SegmentService
 from gateway.services.syncs import SyncService
@@ -62,6 +64,7 @@ class Runtime:
     services: Services
     workspaces: WorkspaceService
     definitions: DefinitionRollUp
+    retention: RetentionService
     memberships: MembershipKeeper
     contact_batches: ContactBatches
     signer: TokenSigner
@@ -123,12 +126,13 @@ async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 @asynccontextmanager
 async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = False) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-ups, erasures and timers of that gateway under way, and
-    deliveries where it is a worker, for as long as the context is open."""
+    """The bus and (unless other processes do that) the roll-ups, erasures, timers and the sweep of old events of
+    that gateway under way, and deliveries where it is a worker, for as long as the context is open."""
     services = runtime.services
     works = [services.bus.run()]
     if rolls_up:
         works += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
+        works.append(runtime.retention.run())
     if delivers:
         works.append(services.deliveries.run())
     async with AsyncExitStack() as stack:
@@ -156,6 +160,7 @@ def assemble(
     metrics = Metrics()
     limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
     signer = TokenSigner(settings.secret_key)
+    retention = Retention(settings.event_retention_days)
     syncs = SyncService(store, settings, clock, Vault(settings.secret_key))
     outbox = Outbox(syncs, minter)
     events = EventService(store, settings, clock, minter, metrics, outbox)
@@ -182,17 +187,18 @@ def assemble(
         outbox=outbox,
         deliveries=DeliveryService(store, syncs, clock, minter),
         tokens=TokenService(contacts, people, signer, clock),
-        segments=SegmentService(store, clock, minter),
+        segments=SegmentService(store, clock, minter, retention),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),
         metrics=metrics,
         tracing=tracing,
     )
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
+    sweep = RetentionService(store, retention, clock)
     batches = ContactBatches(store, clock, minter, contacts, events, outbox)
     keeper = MembershipKeeper(store, clock, minter, metrics)
     workspaces = WorkspaceService(store, clock, minter)
-    return Runtime(database, services, workspaces, roll_up, keeper, batches, signer, clock)
+    return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, signer, clock)
 
 
 def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:

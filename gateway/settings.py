@@ -134,6 +134,12 @@ class Settings(BaseSettings):
     timeline_days: int = Field(
         90, ge=1, le=36500, description="How many days `Contact.events` shows unless its filter asks for other times."
     )
+    event_retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36500,
+        description="How many days events are kept. What they were counted in (summaries, totals, values) is kept for ever, and so are their idempotency keys. Unset: for ever.",
+    )
     compiled_execution: bool = Field(
         True,
         description="Whether operations are compiled to Python, once each, and executed so; false: graphql-core executes them, much slower, with the same answers.",

@@ -13,12 +13,13 @@ from gateway.domain.events import summary_id_of
 from gateway.domain.merges import ids_of
 from gateway.domain.orders import ContactOrder, ContactSortKey, Direction
 from gateway.domain.pages import Page, PageArguments, connection, page
-from gateway.domain.times import EARLIEST, TimeRange, time_range
+from gateway.domain.retention import Retention
+from gateway.domain.times import EARLIEST, TimeRange
 from gateway.errors import BadRequestError
 from gateway.store.event_searches import EventSearch
 from gateway.store.searches import MAX_CANDIDATES, ContactSearch
 from resolvers.contexts import Context
-from resolvers.events import EventFilter, check_names
+from resolvers.events import EventFilter, check_names, kept_times
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import sent
 from resolvers.scalars import JSONObject
@@ -98,9 +99,10 @@ async def contacts(
     order = ContactOrder()
     if sorted_by:
         order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
-    condition = check_filter(wanted)
+    condition, now = check_filter(wanted), context.services.clock()
+    Retention(context.services.settings.event_retention_days).check_condition(condition, now)
     await check_named(context, condition)
-    search = ContactSearch(context.store, condition, order, context.services.clock())
+    search = ContactSearch(context.store, condition, order, now)
     found = await search.page(asked)
     return counted(connection(found.rows, asked, order.position, found.reached), search.count)
 
@@ -203,7 +205,7 @@ async def upsert_contact(context: Context, input_: UpsertContactInput) -> Docume
 def _timeline(wanted: Document, context: Context) -> TimeRange:
     now = context.services.clock()
     if wanted.get("occurred_at"):
-        return time_range(wanted["occurred_at"], now)
+        return kept_times(context, wanted["occurred_at"], now)
     return TimeRange(now - timedelta(days=context.services.settings.timeline_days), now + _AHEAD)
 
 

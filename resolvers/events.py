@@ -1,6 +1,6 @@
 """How events are found, listed and tracked, and how what belongs to them is read, a level at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ from gateway.domain.definitions import build_of
 from gateway.domain.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
 from gateway.domain.merges import ids_of
 from gateway.domain.pages import PageArguments, connection, page
-from gateway.domain.times import time_range
+from gateway.domain.retention import Retention, is_kept
+from gateway.domain.times import TimeRange, time_range
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.store.event_searches import EventSearch
 from resolvers.contexts import Context
@@ -31,7 +32,9 @@ class EventFilter:
 
     name: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Any of these names, at most 50.")
     contact_id: strawberry.ID | None = strawberry.UNSET
-    occurred_at: TimeFilter | None = strawberry.UNSET
+    occurred_at: TimeFilter | None = strawberry.field(
+        default=strawberry.UNSET, description="Refused where it reaches further back than events are kept."
+    )
     before_sign_up: bool | None = strawberry.field(
         default=strawberry.UNSET,
         description="true: only what happened before the contact signed up, everything where it never did.",
@@ -123,7 +126,7 @@ async def events(context: Context, filter_: EventFilter | None, arguments: PageA
     wanted = sent(filter_) or {}
     asked = page(arguments, "events", context.principal.workspace_id, wanted)
     now = context.services.clock()
-    times = time_range(wanted.get("occurred_at"), now)
+    times = kept_times(context, wanted.get("occurred_at"), now)
     names = check_names(wanted.get("name"))
     search = EventSearch(
         context.store,
@@ -188,8 +191,9 @@ async def track(context: Context, input_: TrackEventInput) -> Document:
     (outcome,) = await context.services.events.track(context.principal.workspace_id, [_command(context, input_)])
     if isinstance(outcome, UserProblem):
         raise outcome
-    shown = outcome.event if await context.may_read() else None
-    return {"event": shown, "counted": shown, "duplicate": outcome.duplicate}
+    counted = outcome.event if await context.may_read() else None
+    event = counted if counted is not None and is_kept(counted) else None
+    return {"event": event, "counted": counted, "duplicate": outcome.duplicate}
 
 
 async def track_many(context: Context, input_: TrackEventsInput) -> Document:
@@ -234,6 +238,14 @@ async def describe(context: Context, input_: DescribeEventInput) -> Document:
     described = sent(input_, nulls=True)
     row = await context.services.events.describe(context.principal.workspace_id, described.pop("name"), described)
     return {"definition": row if await context.may_read() else None}
+
+
+def kept_times(context: Context, asked: Mapping[str, Any] | None, now: datetime) -> TimeRange:
+    """The range of a filter's `occurredAt`; BadRequestError where it asks for events that are no longer kept."""
+    times = time_range(asked, now)
+    if asked:
+        Retention(context.services.settings.event_retention_days).check_times(times, now, "filter.occurredAt")
+    return times
 
 
 def check_names(names: list[str] | None) -> list[str] | None:

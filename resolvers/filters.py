@@ -24,7 +24,7 @@ class ContactSort:
 @strawberry.input(
     description="What a contact did, how often and when; the conditions are ANDed, and with the name alone it did it at least once. "
     "Who never did it has the count 0. Presence is told by the summary, which is kept for ever and includes imported counts; "
-    "within, beforeSignUp and metadata count the events themselves."
+    "within, beforeSignUp and metadata count the events themselves, and are refused where they reach further back than events are kept."
 )
 class EventCondition:
     """What a contact did."""

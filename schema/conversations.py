@@ -137,7 +137,8 @@ class Conversation(Node):
         """The ticket that it has."""
 
     @by_level(
-        conversations.parts, description="The whole history, the oldest first unless the other order is asked for."
+        conversations.parts,
+        description="The whole history, the oldest first unless the other order is asked for.",
     )
     def parts(
         self,

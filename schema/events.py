@@ -247,7 +247,9 @@ class EventSummary(Node):
 class TrackEventPayload:
     """What became of one event."""
 
-    event: Event | None = strawberry.field(description="Null for a key that may not READ.")
+    event: Event | None = strawberry.field(
+        description="Null for a key that may not READ, and for a duplicate of an event that is no longer kept."
+    )
     duplicate: bool = strawberry.field(
         description="Whether this idempotencyKey had been tracked before: the event is the first call's."
     )

@@ -191,6 +191,7 @@ class EventCondition(Condition):
     within: Asked | None = None
     before_sign_up: bool = False
     metadata: Sequence[AttributeTest] = ()
+    path: str = ""  # where the filter has it, for messages
 
     @property
     def counts_events(self) -> bool:
@@ -363,7 +364,7 @@ class _Reader:
     def _event(self, sent: Mapping[str, Any], path: str) -> EventCondition:
         self._count(path)
         metadata = self.attributes(sent.get("metadata", ()), f"{path}.metadata")
-        found = EventCondition(**{**sent, "metadata": metadata})
+        found = EventCondition(**{**sent, "metadata": metadata, "path": path})
         excluded = [name for name in ("count", "first", "last", "not_followed_by") if name in sent]
         if found.never and excluded:
             raise BadRequestError(

@@ -121,7 +121,8 @@ class Attempted:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """The outcome of a command: its event, and whether it had been tracked before."""
+    """The outcome of a command: its event (or what stays of one that is no longer kept), and whether it had been tracked
+    before."""
 
     event: Document
     duplicate: bool

@@ -36,6 +36,7 @@ from gateway.services.tallies import rebuild_line
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.workspaces import Workspaces
 
 _NAMES_REMEMBERED = 100_000
 MAX_DESCRIPTION_LENGTH = 1000
@@ -171,6 +172,9 @@ class EventService:
                 if anew:
                     line = rebuild_line(self._minter.mint(Prefix.CHANGE, now), workspace_id, name, now)
                     await store.changes.write([line], session)
+                    # A sweep writes this document too: an event that goes leaves the value of the key that holds then.
+                    touched = self._store.workspaces.setting(workspace_id, {"summarized_at": now})
+                    await store.database.bulk(Workspaces.COLLECTION, [touched], session)
 
             await store.database.transaction(write)
             return (await store.definitions.by_names([name]))[name]
@@ -204,6 +208,7 @@ class EventService:
     ) -> list[Outcome]:
         looked_for = [item.identity for item in attempted if tried or item.command.claim]
         stored = await store.events.by_identity(looked_for)
+        stored |= await store.tombstones.by_identity([one for one in looked_for if one not in stored])
         fresh = [item for item in attempted if item.identity not in stored]
         directory = await self._directory(store, [item.command.contact for item in fresh], now)
         names = await self.name_room(store, [item.command.name for item in fresh])

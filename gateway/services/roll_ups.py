@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
-from gateway.domain.definitions import Build, bounded, build_of, with_types
+from gateway.domain.definitions import Build, build_of, with_types
 from gateway.domain.ids import Minter, Prefix
 from gateway.observability import Metrics
+from gateway.services.counted_values import counted_anew
 from gateway.services.stream_readers import RENEW_SECONDS, StreamReader
 from gateway.services.tallies import (
     Batch,
     contained_in,
-    counted_values,
     job,
     jobs_of,
     rebuild_line,
@@ -98,7 +98,9 @@ class DefinitionRollUp(StreamReader):
         operations: Operations = []
         if wanted["name"] is None:
             keys = await store.events.metadata_types()
-            operations.append((EventDefinitions.COLLECTION, _set_anew(store, definitions, totals, keys)))
+            row = await self._store.workspaces.find(wanted["workspace_id"])  # behind the events, which may go meanwhile
+            swept = row is not None and "swept_at" in row
+            operations.append((EventDefinitions.COLLECTION, _set_anew(store, definitions, totals, keys, swept=swept)))
         builds = [
             store.definitions.setting(name, {"build": build.id if build else None}) for name, build in counted.items()
         ]
@@ -121,8 +123,8 @@ class DefinitionRollUp(StreamReader):
             builds[row["name"]] = None
             if (key := row.get("summarize_by")) is not None:
                 build = Build(self._minter.mint(Prefix.BUILD, self._clock()), row["name"], key)
-                found = await store.events.values(row["name"], key, session)
-                await store.values.insert(build, bounded(counted_values(store.workspace_id, row["name"], found)))
+                async for counts in counted_anew(store, build, session, self._clock()):
+                    await store.values.insert(build, counts)
                 builds[row["name"]] = build
         return builds
 
@@ -172,15 +174,23 @@ def _set_anew(
     definitions: Iterable[Document],
     totals: dict[str, Document],
     types: dict[str, dict[str, list[str]]],
+    *,
+    swept: bool,
 ) -> list[Operation]:
+    """`swept`: some events are no longer kept, so the types that were known of their keys stay."""
     nothing = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
     return [
         store.definitions.setting(
             row["name"],
             {
                 **totals.get(row["name"], nothing),
-                "metadata_keys": with_types((), types.get(row["name"], {})) or [],
+                "metadata_keys": _keys_anew(row.get("metadata_keys", []) if swept else [], types.get(row["name"], {})),
             },
         )
         for row in definitions
     ]
+
+
+def _keys_anew(stored: list[Document], types: dict[str, list[str]]) -> list[Document]:
+    found = with_types(stored, types)
+    return stored if found is None else found

@@ -8,6 +8,7 @@ from gateway.domain.clocks import Clock, to_milliseconds
 from gateway.domain.conditions import check_filter
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Minter, Prefix
+from gateway.domain.retention import Retention
 from gateway.domain.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, segment_line
 from gateway.domain.texts import check_text, check_unicode
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
@@ -19,8 +20,9 @@ from gateway.store.stores import Store, WorkspaceStore
 class SegmentService:
     """What can be done to segments. Their members are found by `MembershipKeeper`."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, retention: Retention) -> None:
         self._store = store
+        self._retention = retention
         self._clock = clock
         self._minter = minter
 
@@ -30,7 +32,7 @@ class SegmentService:
         """The segment as it is now: a new one, or that one with this name and filter (in snake_case, without nulls)."""
         check_text(name, ("name",), longest=MAX_NAME_LENGTH, named="name")
         kept = _checked(filter_)
-        _check_condition(kept)
+        self._check_condition(kept)
         new_id = self._minter.mint(Prefix.SEGMENT, self._clock())
 
         async def attempt(number: int) -> Document:
@@ -83,19 +85,18 @@ class SegmentService:
 
         return await until_stored(attempt)
 
+    def _check_condition(self, filter_: Mapping[str, Any]) -> None:
+        try:
+            self._retention.check_saved(check_filter(filter_), self._clock())
+        except BadRequestError as error:
+            raise UserProblem(ErrorCode.INVALID, error.message, ("filter",)) from None
+
     async def _write(
         self, store: WorkspaceStore, turn: int, rows: list[Document], lines: list[Document], session: Session
     ) -> None:
         await store.segments.turn(turn, session)
         await store.segments.save(rows, session)
         await store.changes.write(lines, session)
-
-
-def _check_condition(filter_: Mapping[str, Any]) -> None:
-    try:
-        check_filter(filter_)
-    except BadRequestError as error:
-        raise UserProblem(ErrorCode.INVALID, error.message, ("filter",)) from None
 
 
 def _checked(value: Any) -> Any:

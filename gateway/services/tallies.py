@@ -91,6 +91,8 @@ async def contained_in(store: WorkspaceStore, batch: Batch, session: Session) ->
     for repository in (store.events, store.summaries, store.changes):
         rows = batch.all_of(repository.COLLECTION, store.workspace_id)
         found |= (await repository.by_ids([row["_id"] for row in rows], session)).keys()
+    events = batch.all_of(Events.COLLECTION, store.workspace_id)
+    found |= (await store.tombstones.by_ids([row["_id"] for row in events], session)).keys()
     return found | _outlived(store.workspace_id, batch, found)
 
 
@@ -146,7 +148,7 @@ class Moves:
 
 
 def counted_values(workspace_id: str, name: str, found: Iterable[Document]) -> list[ValueCount]:
-    """The counts of what `Events.values` gave."""
+    """The counts of what `Occurrences.values` gave."""
     counted = []
     for row in found:
         contact_id, value = row["_id"]["contact_id"], value_of(row["_id"]["entry"])

@@ -24,9 +24,9 @@ class EventDefinitions(Repository):
         IndexModel([("workspace_id", ASCENDING), ("archived", ASCENDING)], name="archived"),
     )
 
-    async def by_names(self, names: Sequence[str]) -> dict[str, Document]:
+    async def by_names(self, names: Sequence[str], session: Session = None) -> dict[str, Document]:
         """The definitions of those names, by name."""
-        found = await self.by_ids([definition_id_of(self._workspace_id, name) for name in names])
+        found = await self.by_ids([definition_id_of(self._workspace_id, name) for name in names], session)
         return {row["name"]: row for row in found.values()}
 
     async def count_active(self) -> int:

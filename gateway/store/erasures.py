@@ -19,6 +19,7 @@ from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.repositories import Repository
 from gateway.store.tickets import TicketParts
+from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Workspaces
 
 _BATCH = 1000
@@ -96,6 +97,7 @@ class Deletions(Repository):
         """Erase a batch of what names that contact; whether there may be more."""
         for collection, condition in (
             (Events.COLLECTION, {"contact_id": contact_id}),
+            (Tombstones.COLLECTION, {"contact_id": contact_id}),  # behind events: one may become the other meanwhile
             (Deliveries.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETION"}}),
             (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
             (ConversationParts.COLLECTION, {"contact_id": contact_id}),

@@ -16,9 +16,48 @@ from gateway.store.driver import Document, Operation, Session
 from gateway.store.repositories import Repository, id_bounds
 
 _ALL = 2**31 - 1
+IdRange = tuple[str | None, str | None]  # ids behind the first, up to the second; None: without an end
 
 
-class Events(Repository):
+class Occurrences(Repository):
+    """What happened, each once under its identity: events, or what stays of them."""
+
+    async def by_identity(self, identities: Sequence[str]) -> dict[str, Document]:
+        """What is stored under those identities."""
+        if not identities:
+            return {}
+        return {row["identity"]: row for row in await self._find({"identity": {"$in": list(identities)}})}
+
+    async def values(self, name: str, key: str, contacts: IdRange, session: Session) -> list[Document]:
+        """Each entry of that metadata key that these contacts have with that name: `_id` {contact_id, entry}, count,
+        first_at, last_at. A contact that was taken over is told apart from who has it now."""
+        low, high = contacts
+        # Exclusive bounds: inclusive ones in the middle of an index hide rows from an embedded server.
+        bounds = {mark: id_ for mark, id_ in (("$gt", low), ("$lt", high and high + "0")) if id_ is not None}
+        pipeline: list[Document] = [
+            {
+                "$match": {
+                    **({"contact_id": bounds} if bounds else {}),
+                    "workspace_id": self._workspace_id,
+                    "name": name,
+                }
+            },
+            {"$project": {"contact_id": 1, "occurred_at": 1, "metadata": 1}},
+            {"$unwind": "$metadata"},
+            {"$match": {"metadata.key": key}},
+            {
+                "$group": {
+                    "_id": {"contact_id": "$contact_id", "entry": "$metadata"},
+                    "count": {"$sum": 1},
+                    "first_at": {"$min": "$occurred_at"},
+                    "last_at": {"$max": "$occurred_at"},
+                }
+            },
+        ]
+        return await self._database.aggregate(self.COLLECTION, pipeline, session, long=True)
+
+
+class Events(Occurrences):
     """The events of one workspace. An id encodes when the event occurred, so `_id` is the order of every timeline."""
 
     COLLECTION: ClassVar[str] = "events"
@@ -35,15 +74,19 @@ class Events(Repository):
         ),
     )
 
-    async def by_identity(self, identities: Sequence[str]) -> dict[str, Document]:
-        """The events stored under those identities."""
-        if not identities:
-            return {}
-        return {row["identity"]: row for row in await self._find({"identity": {"$in": list(identities)}})}
-
     async def insert(self, events: Sequence[Document], session: Session) -> None:
         """Add new events."""
         await self._database.insert(self.COLLECTION, events, session)
+
+    async def oldest(self, end: datetime, after: str | None, limit: int, now: datetime) -> list[Document]:
+        """The oldest events before that moment, behind that id."""
+        asked = Page(limit - 1, True, None, after, "")
+        return await self._page_by_id([{}], Prefix.EVENT, asked, TimeRange(end=end), now)
+
+    async def remove(self, ids: Sequence[str], session: Session) -> int:
+        """Delete the events with those ids; how many there were."""
+        filter_ = {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}
+        return await self._database.delete(self.COLLECTION, filter_, session)
 
     async def page(
         self,
@@ -135,30 +178,8 @@ class Events(Repository):
             found.setdefault(kept["name"], {}).setdefault(kept["key"], []).append(kept["type"])
         return found
 
-    async def values(self, name: str, key: str, session: Session) -> list[Document]:
-        """Each entry of that metadata key that a contact's events of that name have, those of contacts it took over included: `_id` {contact_id, entry}, count, first_at, last_at."""
-        pipeline: list[Document] = [
-            {"$match": {"workspace_id": self._workspace_id, "name": name}},
-            {"$project": {"contact_id": 1, "occurred_at": 1, "metadata": 1}},
-            {"$unwind": "$metadata"},
-            {"$match": {"metadata.key": key}},
-            {
-                "$group": {
-                    "_id": {"contact_id": "$contact_id", "entry": "$metadata"},
-                    "count": {"$sum": 1},
-                    "first_at": {"$min": "$occurred_at"},
-                    "last_at": {"$max": "$occurred_at"},
-                }
-            },
-        ]
-        found = await self._database.aggregate(self.COLLECTION, pipeline, session, long=True)
-        survivors = await self._survivors(session)
-        for row in found:
-            row["_id"]["contact_id"] = survivors.get(row["_id"]["contact_id"], row["_id"]["contact_id"])
-        return found
-
-    async def _survivors(self, session: Session) -> dict[str, str]:
-        """Who took over each contact that was merged."""
+    async def survivors(self, session: Session) -> dict[str, str]:
+        """Who took over each contact that was merged, by every id that events may name them by."""
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, "contact_ids": {"$exists": True}}},
             {"$project": {"contact_ids": 1}},

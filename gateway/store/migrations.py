@@ -57,6 +57,7 @@ MIGRATIONS = (
     Migration(2, "values of events, totals by name", build_indexes),
     Migration(3, "contacts by terms, summaries by count", find_contacts_by_terms),
     Migration(4, "deliveries", build_indexes),
+    Migration(5, "tombstones of events", build_indexes),
 )
 
 

@@ -24,11 +24,13 @@ from gateway.store.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.ticket_types import TicketTypes
 from gateway.store.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
+from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Keys, Workspaces
 
 REPOSITORIES: tuple[type[Repository], ...] = (
     Contacts,
     Events,
+    Tombstones,
     EventSummaries,
     EventDefinitions,
     EventValues,
@@ -59,6 +61,7 @@ class WorkspaceStore:
         self.database = database
         self.contacts = Contacts(database, workspace_id, token)
         self.events = Events(database, workspace_id, token)
+        self.tombstones = Tombstones(database, workspace_id, token)
         self.summaries = EventSummaries(database, workspace_id, token)
         self.definitions = EventDefinitions(database, workspace_id, token)
         self.values = EventValues(database, workspace_id, token)

@@ -10,7 +10,9 @@ import orjson
 
 from gateway.domain.clocks import system_clock
 from gateway.domain.ids import Minter
+from gateway.domain.retention import Retention
 from gateway.services.erasures import ErasureService
+from gateway.services.retention import RetentionService
 from gateway.settings import KlaviyoMode
 
 DELETE = "mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId userErrors { code message path } } }"
@@ -179,6 +181,9 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
             return sum(row["count"] for row in rows) == 4
 
         await until(counted)
+        keyed = [row["_id"] for row in await workspace.store.events._find({}) if MARK in row["identity"]]
+        sweeper = RetentionService(gateway.runtime.services.store, Retention(1), system_clock)
+        assert await sweeper._bury(workspace.store, keyed[:1]) == 1
         before = await stored(workspace)
         table = documented()
         assert set(table) >= set(before)

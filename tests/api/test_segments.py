@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 import websockets
 
+from gateway.domain.clocks import system_clock
+
 PAGE = Path(__file__).parents[2] / "docs" / "segments.md"
 
 SAVE = """mutation($i: SaveSegmentInput!) { saveSegment(input: $i) {
@@ -295,3 +297,35 @@ async def test_every_query_of_the_page_on_segments_is_answered(gateway: Any) -> 
         assert socket.close_code is None
     gone = await workspace.data(queries[4], {"id": segment_id})
     assert gone == {"deleteSegment": {"deletedId": segment_id, "userErrors": []}}
+
+
+async def test_a_track_and_what_is_due_read_their_own_contacts_by_indexes_alone(every_gateway: Any) -> None:
+    workspace = await every_gateway.workspace()
+    database = every_gateway.runtime.database._database
+    await workspace.track(*(did(f"u{number}", "came") for number in range(60)), did("ann", "bought"))
+    inner = await save(workspace, "Inner", {"lastSeenAt": {"lessThanDaysAgo": 30}})
+    once = {"name": "bought", "within": {"lessThanDaysAgo": 2}, "count": {"gte": 2}}
+    outer = await save(workspace, "Outer", {"segment": inner, "event": once})
+    every_gateway.commands.finds.clear()
+    await workspace.track(did("ann", "bought"))
+    await has_members(workspace, outer, "ann")
+    assert await moves(workspace, outer) == ["ENTE ann"]
+    await database["segment_reviews"].update_one({"workspace_id": workspace.id}, {"$set": {"due_at": system_clock()}})
+
+    async def reviewed() -> bool:
+        due = await workspace.store.reviews._find({})
+        return len(due) == 61 and all(row["due_at"] > system_clock() for row in due)
+
+    await until(reviewed)
+    collections = {"contacts", "events", "event_summaries", "segment_members", "segment_reviews", "segments"}
+    asked = [one for one in every_gateway.commands.finds if (one.get("find") or one.get("aggregate")) in collections]
+    own = [one for one in asked if "workspace_id" not in one.get("filter", {}) or len(one["filter"]) > 1]
+    assert len(own) >= 8
+    for command in own:
+        told = {name: command[name] for name in ("find", "aggregate", "filter", "sort", "limit") if name in command}
+        told |= {name: command[name] for name in ("pipeline", "cursor") if name in command}
+        plan = await database.command("explain", told, verbosity="executionStats")
+        plan = plan["stages"][0]["$cursor"] if "stages" in plan else plan
+        assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"]), command
+        if command.get("find") in ("contacts", "events", "event_summaries"):
+            assert plan["executionStats"]["totalDocsExamined"] <= 2, command

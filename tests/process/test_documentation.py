@@ -16,10 +16,14 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from graphql import parse, validate
+
+from schema.root import build_schema
 
 ROOT = Path(__file__).parents[2]
-README, FRONT_ENDS, SERVICES, FILES = (
-    (ROOT / path).read_text() for path in ("README.md", "docs/front-ends.md", "docs/services.md", "docs/files.md")
+README, FRONT_ENDS, SERVICES, FILES, HELP_DESK = (
+    (ROOT / path).read_text()
+    for path in ("README.md", "docs/front-ends.md", "docs/services.md", "docs/files.md", "docs/help-desk.md")
 )
 KEY = "local-dev-key"
 SETTINGS = {"GATEWAY_DEV_KEY": KEY, "GATEWAY_ALLOWED_ORIGINS": '["https://shop.example"]'}
@@ -210,6 +214,38 @@ async def test_a_program_waits_as_long_as_the_gateway_says(open_gateway: Any) ->
         )
         assert (done.stdout, done.returncode) == ("100 []\n100 []\n50 []\n", 0), done.stderr
         assert 'gateway_rate_limited_total{limit="requests"} 1.0' in gateway.runtime.services.metrics.text().decode()
+
+
+async def test_every_query_of_the_help_desk_runs(open_gateway: Any) -> None:
+    async with open_gateway(rolls_up=False) as gateway:
+        workspace = await gateway.workspace()
+        made = await workspace.data(
+            """mutation { saveAdmin(input: {name: "Eve", email: "eve@acme.example"}) { admin { id } }
+              saveTeam(input: {name: "Support", adminIds: []}) { team { id } }
+              createConversation(input: {contact: {externalId: "ada"}, body: "The export fails"}) { conversation { id contact { id } } } }"""
+        )
+        conversation = made["createConversation"]["conversation"]
+        variables = {
+            "me": made["saveAdmin"]["admin"]["id"],
+            "team": made["saveTeam"]["team"]["id"],
+            "contact": conversation["contact"]["id"],
+            "id": conversation["id"],
+        }
+        agent = await workspace.data(
+            "mutation($me: ID!) { createAdminToken(input: {adminId: $me}) { token } }", {"me": variables["me"]}
+        )
+        keys = (agent["createAdminToken"]["token"], await workspace.token(externalId="ada"))
+        schema, tried = build_schema().core, 0
+        for key, part in zip(keys, HELP_DESK.split("## A customer's portal"), strict=True):
+            for query in blocks("graphql", part):
+                tried += 1
+                assert validate(schema, parse(query)) == []
+                if query.startswith("subscription"):
+                    continue
+                used = {name: value for name, value in variables.items() if f"${name}:" in query}
+                found = await workspace.data(query, used, key=key)
+                assert all(not one.get("userErrors") for one in found.values()), found
+        assert tried == 11
 
 
 @pytest.mark.parametrize(("language", "file"), [("js", "token.js"), ("jsx", "timeline.jsx")])

@@ -35,6 +35,8 @@ DEFAULTS: dict[str, Any] = {
     "log_level": "INFO",
     "tracing": None,
     "timeline_days": 90,
+    "event_retention_days": None,
+    "compiled_execution": True,
     "introspection": None,
     "graphiql": None,
     "allowed_origins": (),

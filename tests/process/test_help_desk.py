@@ -1,0 +1,73 @@
+"""The help desk as people run it: demo data that stays, and timers that outlive the process that should have fired them."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+KEY = "a-key-for-the-desk"
+BEGIN = (
+    """mutation { createConversation(input: {contact: {externalId: "ada"}, body: "Hello"}) { conversation { id } } }"""
+)
+SNOOZE = """mutation($id: ID!, $until: DateTime!) {
+  snoozeConversation(input: {id: $id, until: $until}) { userErrors { message } } }"""
+SHOW = """query($id: ID!) { conversation(id: $id) { state statistics { partCount } parts(first: 20) { nodes { kind body createdAt } } } }"""
+DESK = """{ admins(first: 10) { nodes { name } } teams { name admins { name } }
+  conversations(first: 50, sort: {key: CREATED_AT, direction: ASC}) { totalCount nodes { id state title sla { name status dueAt } rating { score }
+    contact { externalId } assignee { name } team { name } statistics { partCount firstReplySeconds } parts(first: 20) { nodes { id kind body } } } } }"""
+
+
+async def ask(port: int, query: str, **variables: Any) -> Any:
+    async with httpx.AsyncClient(timeout=60) as http:
+        answer = await http.post(
+            f"http://127.0.0.1:{port}/graphql",
+            json={"query": query, "variables": variables},
+            headers={"authorization": f"Bearer {KEY}"},
+        )
+    assert "errors" not in answer.json(), answer.text
+    return answer.json()["data"]
+
+
+async def test_the_demo_desk_is_plausible_and_stays(
+    program: Any, free_port: Callable[[], int], started: Callable[..., Any]
+) -> None:
+    port, seen = free_port(), []
+    for _ in range(2):
+        async with started(program, port, "dev", "--port", str(port), GATEWAY_DEV_KEY=KEY):
+            seen.append(await ask(port, DESK))
+    assert seen[0] == seen[1]
+    desk = seen[0]
+    assert sorted(admin["name"] for admin in desk["admins"]["nodes"]) == ["Ines", "Marek", "Noor"]
+    assert [team["name"] for team in desk["teams"]] == ["Billing", "Support"]
+    rows = desk["conversations"]["nodes"]
+    assert desk["conversations"]["totalCount"] == len(rows) == 24
+    assert {row["state"] for row in rows} == {"OPEN", "SNOOZED", "CLOSED"}
+    assert any(row["rating"] for row in rows)
+    assert any(row["sla"] and row["sla"]["status"] == "ACTIVE" and row["sla"]["dueAt"] for row in rows)
+    assert all(row["statistics"]["partCount"] == len(row["parts"]["nodes"]) for row in rows)
+
+
+async def test_timers_of_a_killed_process_go_off_once_in_another(
+    program: Any, free_port: Callable[[], int], started: Callable[..., Any]
+) -> None:
+    port = free_port()
+    command = ("dev", "--no-demo", "--port", str(port))
+    async with started(program, port, *command, GATEWAY_DEV_KEY=KEY) as process:
+        ids = [(await ask(port, BEGIN))["createConversation"]["conversation"]["id"] for _ in range(5)]
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=15)
+        for id_ in ids:
+            answer = await ask(port, SNOOZE, id=id_, until=until.isoformat())
+            assert answer["snoozeConversation"]["userErrors"] == []
+        process.kill()
+        await asyncio.to_thread(process.wait, 60)
+        assert datetime.now(UTC) < until, "the machine was too slow to kill it before its timers were due"
+    await asyncio.sleep((until - datetime.now(UTC)).total_seconds())
+    async with started(program, port, *command, GATEWAY_DEV_KEY=KEY), asyncio.timeout(120):
+        for id_ in ids:
+            while (found := (await ask(port, SHOW, id=id_))["conversation"])["state"] == "SNOOZED":
+                await asyncio.sleep(0.2)
+            woken = [(part["kind"], part["createdAt"]) for part in found["parts"]["nodes"]][1:]
+            assert woken == [("UNSNOOZE", until.isoformat(timespec="milliseconds").replace("+00:00", "Z"))]
+            assert found["statistics"]["partCount"] == 2
