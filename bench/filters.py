@@ -172,11 +172,14 @@ async def examined_by(database: Database, command: Document, brought: int) -> in
     """What the executed plan says; of an aggregation that looks up children, the parents', and each child it brought."""
     names = {"find", "filter", "sort", "limit", "aggregate", "pipeline", "cursor", "count", "query"}
     asked = {name: value for name, value in command.items() if name in names}
+    looks_up = [place for place, stage in enumerate(command.get("pipeline", ())) if "$lookup" in stage]
+    if looks_up:
+        asked["pipeline"] = command["pipeline"][: looks_up[0]]
     told = await database._database.command("explain", asked, verbosity="executionStats")
     if "stages" in told:
         told = told["stages"][0]["$cursor"]
     plan = int(told["executionStats"]["totalDocsExamined"])
-    return plan + (brought if "$lookup" in str(command.get("pipeline", "")) else 0)
+    return plan + (brought if looks_up else 0)
 
 
 if __name__ == "__main__":

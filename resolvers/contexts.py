@@ -17,10 +17,13 @@ from gateway.services.conversations import ConversationService
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.klaviyo import KlaviyoService
 from gateway.services.merges import MergeService
+from gateway.services.messages import MessageService
 from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
+from gateway.services.replays import ReplayService
 from gateway.services.segments import SegmentService
 from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
@@ -50,6 +53,7 @@ class Services:
     tags: TagService
     merges: MergeService
     erasures: ErasureService
+    messages: MessageService
     timers: TimerService
     conversations: ConversationService
     tickets: TicketService
@@ -57,6 +61,8 @@ class Services:
     syncs: SyncService
     outbox: Outbox
     deliveries: DeliveryService
+    klaviyo: KlaviyoService
+    replays: ReplayService
     ticket_types: TicketTypeService
     segments: SegmentService
     tokens: TokenService

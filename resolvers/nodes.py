@@ -6,6 +6,7 @@ from dataclasses import asdict
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, prefix_of
 from gateway.errors import BadRequestError
+from resolvers import klaviyo
 from resolvers.contexts import Context
 from resolvers.tickets import parts_by_id
 
@@ -24,6 +25,7 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         (Prefix.DEFINITION, store.definitions),
         (Prefix.ADMIN, store.admins),
         (Prefix.TEAM, store.teams),
+        (Prefix.RULE, store.message_rules),
         (Prefix.CONVERSATION, store.conversations),
         (Prefix.CONVERSATION_PART, store.conversation_parts),
         (Prefix.TICKET, store.tickets),
@@ -33,6 +35,7 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         found |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
     found |= await store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.CONTACT])
     found |= await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.TICKET_PART])
+    found |= await klaviyo.nodes(context, list(dict.fromkeys(ids)))
     me = viewer(context)
     if me["_id"] in ids:
         found[me["_id"]] = me

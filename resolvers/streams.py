@@ -140,12 +140,12 @@ async def event_tracked(
     """A notification per tracked event that is wanted."""
     asked = sent(filter_) or {}
     names = None if asked.get("name") is None else frozenset(check_names(asked["name"]) or ())
-    followed = await _followed(context, asked.get("contact_id"))
+    followed = await followed_contact(context, asked.get("contact_id"))
     metadata = check_metadata_filter(asked.get("metadata"), "filter.metadata")
 
     def wanted(notice: Notice) -> bool:
         row = notice.document
-        _follow_merge(followed, notice)
+        follow_merge(followed, notice)
         return (
             notice.collection == Events.COLLECTION
             and (names is None or row["name"] in names)
@@ -156,7 +156,7 @@ async def event_tracked(
     def told(notice: Notice) -> Document:
         return {"kind": EventChange.TRACKED.value, "event": notice.document, "counted": notice.document}
 
-    async with aclosing(_payloads(context, wanted, told, after, {"event": None, "counted": None})) as payloads:
+    async with aclosing(payloads_of(context, wanted, told, after, {"event": None, "counted": None})) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -167,14 +167,14 @@ async def contact_changed(
     """A notification per change of a contact that is wanted."""
     asked = sent(filter_) or {}
     kinds = None if asked.get("kind") is None else frozenset(asked["kind"])
-    followed, segment_id = await _followed(context, asked.get("contact_id")), asked.get("segment_id")
+    followed, segment_id = await followed_contact(context, asked.get("contact_id")), asked.get("segment_id")
     own = context.principal.contact_id is not None
     if own and segment_id is not None:
         raise ForbiddenError("A contact's token may not hear of segments: leave out 'segmentId'.")
 
     def wanted(notice: Notice) -> bool:
         row = notice.document
-        _follow_merge(followed, notice)
+        follow_merge(followed, notice)
         return (
             notice.collection == Changes.COLLECTION
             and row["subject"] == "contact"
@@ -190,7 +190,7 @@ async def contact_changed(
         return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **told}
 
     nothing = {"matches": False, "contact_id": None, "merged_id": None, "segment_id": None}
-    async with aclosing(_payloads(context, wanted, told, after, nothing)) as payloads:
+    async with aclosing(payloads_of(context, wanted, told, after, nothing)) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -218,11 +218,11 @@ async def _acts(context: Context, subject: Subject, asked: Document, after: str 
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
     if own is not None and "team_id" in asked:
         raise ForbiddenError("A contact's token may not filter by 'teamId'.")
-    followed = await _followed(context, asked.get("contact_id"))
+    followed = await followed_contact(context, asked.get("contact_id"))
 
     def wanted(notice: Notice) -> bool:
         row = notice.document
-        _follow_merge(followed, notice)
+        follow_merge(followed, notice)
         return (
             notice.collection == Changes.COLLECTION
             and row["subject"] == subject
@@ -239,7 +239,7 @@ async def _acts(context: Context, subject: Subject, asked: Document, after: str 
         return {"kind": row["kind"], "matches": _is_so(asked, row["after"]), **ids}
 
     nothing = {"matches": False, id_name: None, "part_id": None}
-    async with aclosing(_payloads(context, wanted, told, after, nothing)) as payloads:
+    async with aclosing(payloads_of(context, wanted, told, after, nothing)) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -287,7 +287,7 @@ def _is_so(asked: Document, told: Document | None) -> bool:
     )
 
 
-async def _followed(context: Context, contact_id: str | None) -> set[str] | None:
+async def followed_contact(context: Context, contact_id: str | None) -> set[str] | None:
     """The ids that the contact asked for has and had; None where none is asked for."""
     if contact_id is None:
         return None
@@ -295,13 +295,13 @@ async def _followed(context: Context, contact_id: str | None) -> set[str] | None
     return {contact_id} | (set() if contact is None else set(ids_of(contact)))
 
 
-def _follow_merge(followed: set[str] | None, notice: Notice) -> None:
+def follow_merge(followed: set[str] | None, notice: Notice) -> None:
     """Who follows a contact follows whoever takes it over."""
     if followed is not None and notice.document.get("merged_id") in followed:
         followed.add(notice.document["contact_id"])
 
 
-async def _payloads(
+async def payloads_of(
     context: Context,
     wanted: Callable[[Notice], bool],
     told: Callable[[Notice], Document],
@@ -325,5 +325,6 @@ async def _payloads(
             if isinstance(item, Position):
                 yield {"cursor": item.cursor, "kind": "CHECKPOINT", **nothing}
             else:
-                await context.check_may_read()
+                if own is not None:
+                    await context.check_may_read()
                 yield {"cursor": item.position.cursor, **told(item)}

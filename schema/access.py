@@ -34,6 +34,9 @@ READ = Access()
 TRACK = Access(scopes=[Scope.TRACK])
 ADMIN = Access(scopes=[Scope.ADMIN])
 SUPPORT = Access(scopes=[Scope.SUPPORT])
+KLAVIYO = Access(scopes=[Scope.KLAVIYO])
+# What any list that whoever asks may read is asked for.
+READ_LISTS = Access(scopes=[Scope.READ, Scope.KLAVIYO])
 # What a contact's token does too, as that contact and for it alone.
 READ_OWN = Access(contact_token=True)
 TRACK_OWN = Access(scopes=[Scope.TRACK, Scope.BROWSER], contact_token=True)

@@ -15,11 +15,12 @@ from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject, SafeInt
 from resolvers.tickets import TicketFilter, TicketSort
-from schema.access import READ, READ_OWN, TRACK
+from schema.access import KLAVIYO, READ, READ_OWN, TRACK
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.conversations import Conversation
 from schema.events import Event, EventSummary
+from schema.klaviyo import KlaviyoSubject
 from schema.levels import by_level
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
@@ -150,6 +151,11 @@ class Contact(Node, Author):
     @by_level(segments.of_contacts, directives=[READ], description="The segments that it is in, the oldest first.")
     def segments(self) -> Optional[list[LazySegment]]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """The contact's segments."""
+
+    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+        """What Klaviyo has heard of it."""
+        return parent
 
 
 @strawberry.type(description="How often a contact did something.")

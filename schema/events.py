@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
-from resolvers import events
+from resolvers import events, klaviyo
 from resolvers.events import (
     DescribeEventInput,
     EventFilter,
@@ -17,7 +17,7 @@ from resolvers.events import (
 )
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
-from schema.access import READ, READ_OWN, TRACK, TRACK_OWN
+from schema.access import KLAVIYO, READ, READ_OWN, TRACK, TRACK_OWN
 from schema.connections import Connection, CountedConnection
 from schema.levels import by_level
 from schema.nodes import Node, Stored
@@ -25,9 +25,11 @@ from schema.problems import UserError, payload, user_error
 
 if TYPE_CHECKING:
     from schema.contacts import Contact
+    from schema.klaviyo import KlaviyoDelivery
 
 Document = dict[str, Any]
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+LazyDelivery = Annotated["KlaviyoDelivery", strawberry.lazy("schema.klaviyo")]
 
 
 @strawberry.interface(description="One key of an event's metadata, in the type that its value has.")
@@ -214,6 +216,12 @@ class Event(Node):
     @by_level(events.definition_of, directives=[READ])
     def definition(self) -> EventDefinition | None:
         """What its name means."""
+
+    @by_level(
+        klaviyo.of_events, directives=[KLAVIYO], description="How Klaviyo hears of it; null where it is not forwarded."
+    )
+    def klaviyo(self) -> Optional[LazyDelivery]:  # noqa: UP045 - see contact
+        """How Klaviyo hears of it."""
 
 
 @strawberry.type(description="How often, and when first and last, a contact did something: kept for ever.")

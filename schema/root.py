@@ -16,6 +16,9 @@ from schema.conversation_acts import ConversationMutation
 from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
 from schema.identities import IdentityMutation
+from schema.klaviyo import KlaviyoQuery
+from schema.klaviyo_acts import KlaviyoMutation
+from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
@@ -70,7 +73,9 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 SegmentQuery,
                 PeopleQuery,
                 TicketTypeQuery,
+                MessageQuery,
                 ConversationQuery,
+                KlaviyoQuery,
                 TicketQuery,
             ),
         ),
@@ -84,7 +89,9 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 TokenMutation,
                 PeopleMutation,
                 TicketTypeMutation,
+                MessageMutation,
                 ConversationMutation,
+                KlaviyoMutation,
                 TicketMutation,
             ),
         ),

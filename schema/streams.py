@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator
 import strawberry
 from strawberry import Info
 
-from resolvers import events, segments, streams
+from resolvers import events, klaviyo_streams, segments, streams
+from resolvers.klaviyo_streams import DeliveryChange, DeliveryStreamFilter
 from resolvers.streams import (
     ContactChange,
     ContactStreamFilter,
@@ -16,10 +17,11 @@ from resolvers.streams import (
     TicketChange,
     TicketStreamFilter,
 )
-from schema.access import READ, READ_OWN
+from schema.access import KLAVIYO, READ, READ_OWN
 from schema.contacts import Contact
 from schema.conversations import Conversation, ConversationPart
 from schema.events import Event, EventSummary
+from schema.klaviyo import KlaviyoDelivery
 from schema.levels import by_level
 from schema.segments import Segment
 from schema.tickets import Ticket, TicketPart
@@ -106,6 +108,21 @@ class TicketNotification:
 
 
 @strawberry.type
+class KlaviyoNotification:
+    """A delivery that was queued or whose state changed, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: DeliveryChange
+
+    @by_level(
+        klaviyo_streams.changed_delivery,
+        description="The delivery as it is now; null in a CHECKPOINT, and once its contact is erased.",
+    )
+    def delivery(self) -> KlaviyoDelivery | None:
+        """The delivery."""
+
+
+@strawberry.type
 class StreamQuery:
     """The root field that subscriptions begin with."""
 
@@ -167,4 +184,14 @@ class Subscription:
     ) -> AsyncGenerator[TicketNotification, None]:
         """Changes of tickets."""
         async for item in streams.ticket_changed(info.context, filter, after):
+            yield item
+
+    @strawberry.subscription(
+        directives=[KLAVIYO], description="Deliveries that are queued or whose state changes, in order."
+    )
+    async def klaviyo_delivery(
+        self, info: Info, filter: DeliveryStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
+    ) -> AsyncGenerator[KlaviyoNotification, None]:
+        """Deliveries."""
+        async for item in klaviyo_streams.klaviyo_delivery(info.context, filter, after):
             yield item

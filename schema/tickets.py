@@ -13,8 +13,9 @@ from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from resolvers.tickets import TicketFilter, TicketKey, TicketSort
-from schema.access import READ, READ_OWN
+from schema.access import KLAVIYO, READ, READ_OWN
 from schema.connections import Connection, CountedConnection
+from schema.klaviyo import KlaviyoSubject
 from schema.levels import by_level
 from schema.nodes import Node
 from schema.parts import Part
@@ -85,6 +86,11 @@ class Ticket(Node):
     def part_count(parent: Parent[Any], info: Info) -> int:  # noqa: N805
         """How many parts it has."""
         return tickets.part_count(info.context, parent)
+
+    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+        """What Klaviyo has heard of it."""
+        return parent
 
     @by_level(tickets.parts, description="The whole history, the oldest first unless the other order is asked for.")
     def parts(

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from gateway.domain.actors import Actor
-from gateway.domain.contacts import Document
+from gateway.domain.contacts import Document, differ
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.timers import timer_id_of, timer_of
 from gateway.domain.words import with_words
@@ -81,7 +81,7 @@ class Change:
         """The fields that differ, cleared ones as None."""
         before = self.before or {}
         names = [*self.after, *(name for name in before if name not in self.after)]
-        return {name: self.after.get(name) for name in names if self.after.get(name) != before.get(name)}
+        return {name: self.after.get(name) for name in names if differ(self.after.get(name), before.get(name))}
 
 
 class Act:

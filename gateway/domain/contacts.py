@@ -63,7 +63,7 @@ class Draft:
         """The fields that differ from what is stored, cleared ones as None."""
         before = self.stored or {}
         names = [*self.document, *(name for name in before if name not in self.document)]
-        return {name: self.document.get(name) for name in names if _differ(self.document.get(name), before.get(name))}
+        return {name: self.document.get(name) for name in names if differ(self.document.get(name), before.get(name))}
 
 
 def identity(kind: IdentityKind, value: str) -> str:
@@ -213,7 +213,7 @@ def worth_telling(draft: Draft) -> bool:
     return any(name not in _SILENT for name in draft.changed())
 
 
-def _differ(one: Any, other: Any) -> bool:
+def differ(one: Any, other: Any) -> bool:
     """Whether two values are written differently: to Python true and 1 are equal, to whoever reads them they are not."""
     return one is not other and (one != other or orjson.dumps(one) != orjson.dumps(other))
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from gateway.domain import slas
 from gateway.domain.actors import AUTOMATION, Actor, ActorKind
 from gateway.domain.acts import Act, PartKind, Subject
-from gateway.domain.contacts import Document, distinct, merged_attributes
+from gateway.domain.contacts import Document, differ, distinct, merged_attributes
 from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UserProblem
 
@@ -211,7 +211,7 @@ class ConversationAct(Act):
         if retitled:
             self.learn(self.document.get("title"))
         names = ("title", "priority", "custom_attributes")
-        if part_id is not None or any(self.document.get(name) != before.get(name) for name in names):
+        if part_id is not None or any(differ(self.document.get(name), before.get(name)) for name in names):
             self.tell("UPDATED", part_id, public=retitled)
         return part_id
 

@@ -14,6 +14,7 @@ GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
 MOST_ATTEMPTS_KEPT = 20
 DEEPEST_READ = 100
+DISCONNECTED = "Klaviyo was disconnected, and what waited was left out."
 _LONGEST_PAUSE = timedelta(minutes=15)
 
 
@@ -113,6 +114,16 @@ def placed(lane_id: str, seq: int, now: datetime) -> Document:
     """What a delivery that is open holds: its place in its lane, and when it is to be tried."""
     state = DeliveryState.PENDING.value
     return {"state": state, "lane_id": lane_id, "open": lane_id, "seq": seq, "next_attempt_at": now}
+
+
+def replayed(lane_id: str, seq: int, now: datetime) -> Document:
+    """What a dead delivery becomes that is sent again, at the end of its lane; its attempts stay."""
+    return {**placed(lane_id, seq, now), "first_attempt_at": None, "reason": None}
+
+
+def left_out(reason: str, now: datetime) -> Document:
+    """What a delivery becomes that is not to be sent any more."""
+    return {"state": DeliveryState.REJECTED.value, "reason": reason, "open": None, "expires_at": now + KEPT}
 
 
 def attempt(at: datetime, duration_ms: int, status: int | None, error: str | None, retry_after: int | None) -> Document:

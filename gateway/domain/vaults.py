@@ -15,7 +15,9 @@ class Vault:
     """Seals texts with the first secret, and opens what any of them sealed."""
 
     def __init__(self, secrets: Sequence[SecretStr]) -> None:
-        self._fernet = MultiFernet([Fernet(_derived(secret)) for secret in secrets]) if secrets else None
+        keys = [Fernet(_derived(secret)) for secret in secrets]
+        self._newest = keys[0] if keys else None
+        self._fernet = MultiFernet(keys) if keys else None
 
     def seal(self, text: str) -> str:
         """The text, encrypted; NotConfiguredError where no secret is set."""
@@ -29,6 +31,13 @@ class Vault:
             return None if self._fernet is None else self._fernet.decrypt(sealed).decode()
         except InvalidToken:
             return None
+
+    def is_outdated(self, sealed: str) -> bool:
+        """Whether only a secret that is on its way out opens it."""
+        try:
+            return self._newest is not None and not self._newest.decrypt(sealed)
+        except InvalidToken:
+            return self.open(sealed) is not None
 
 
 def _derived(secret: SecretStr) -> bytes:

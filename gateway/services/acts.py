@@ -5,7 +5,8 @@ idempotency key together, guarded by the subject's version. Whoever was overtake
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,8 +23,8 @@ from gateway.domain.idempotency import Claim, claim
 from gateway.domain.identities import Directory
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.speakers import meant_ref
-from gateway.errors import ErrorCode, UserProblem, told_below
-from gateway.services.attempts import until_stored
+from gateway.errors import ErrorCode, UnavailableError, UserProblem, told_below
+from gateway.services.attempts import BUDGET_SECONDS, until_stored
 from gateway.services.contacts import Turn
 from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
@@ -89,7 +90,7 @@ class ActService:
                 await self._store_change(store, change, line_id, now, kept, within)
             return Acted(change.after, change.part)
 
-        async with self._lanes.setdefault(id_, asyncio.Lock()):
+        async with self._turn_on(id_):
             return await until_stored(attempt)
 
     async def create(
@@ -197,6 +198,20 @@ class ActService:
         if lines:
             lines[0]["act_part_id"] = None if change.part is None else change.part["_id"]
         return lines
+
+    @asynccontextmanager
+    async def _turn_on(self, id_: str) -> AsyncIterator[None]:
+        """A turn of one's own on that subject in this process; UnavailableError where others take too long."""
+        lane = self._lanes.setdefault(id_, asyncio.Lock())
+        try:
+            async with asyncio.timeout(BUDGET_SECONDS):
+                await lane.acquire()
+        except TimeoutError:
+            raise UnavailableError from None
+        try:
+            yield
+        finally:
+            lane.release()
 
     def _line_id(self) -> str:
         return self._minter.mint(Prefix.CHANGE, self._clock())

@@ -138,7 +138,7 @@ class DeliveryService:
         limiter = self._limiters.setdefault(sync.workspace_id, Limiter(store.quotas, self._clock))
         if sync.mode is KlaviyoMode.LOG:
             return Sender(self._logged, limiter, self._clock)
-        if (key := self._syncs.key_of(sync)) is None:
+        if (key := await self._syncs.key_of(sync)) is None:
             reason = "The key that is kept cannot be opened with GATEWAY_SECRET_KEY: connect Klaviyo again."
             await self._syncs.pause(sync.workspace_id, reason)
             return None

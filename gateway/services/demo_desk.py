@@ -28,7 +28,7 @@ _ANSWERED = (
     "This was our mistake, and it is put right now. Does it work for you?",
 )
 _THANKED = ("It works now, thank you!", "Great, that was quick.", "Not quite yet: I still see the old one.")
-_CONVERSATIONS = 24
+_CONVERSATIONS = 15
 
 
 async def seed_desk(

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -74,10 +75,9 @@ class ErasureService:
                 self._log.warning("an erasure broke off and goes on later", reason=str(error))
             except Exception:
                 self._log.exception("an erasure failed and is tried again")
-            try:
-                await asyncio.wait_for(self._left.wait(), _AGAIN_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_SECONDS):  # wait_for forgets cancellations (Python 3.11)
+                    await self._left.wait()
 
     async def _begun(self, store: WorkspaceStore, contact_id: str, line_id: str | None) -> Document:
         """The deletion that this call or another one began before."""

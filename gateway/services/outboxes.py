@@ -162,10 +162,8 @@ class Outbox:
         waiting = (await store.deliveries.by_ids([waiting_id], session)).get(waiting_id)
         if waiting is None or waiting.get("open") is None:
             return False
-        gone = waiting["payload"]["data"].get("meta", {}).get("patch_properties", {}).get("unset", [])
-        more = item.payload["data"].get("meta", {}).get("patch_properties", {}).get("unset", [])
-        attributes = item.payload["data"]["attributes"]
-        payload = mapping.profile_payload(attributes, sorted({*gone, *more}))
+        gone = {*_unset(waiting["payload"]), *_unset(item.payload)}
+        payload = mapping.profile_payload(item.payload["data"]["attributes"], sorted(gone))
         state = waiting["state"] if waiting["state"] != DeliveryState.SENDING else DeliveryState.RETRYING.value
         await store.deliveries.change({waiting_id: {"payload": payload, "state": state, "reason": item.note}}, session)
         return True
@@ -182,6 +180,11 @@ def changed_profile(draft: Draft) -> list[Wanted]:
         return []
     unset = mapping.unset_properties(before, after) if before else []
     return [_profile(after, mapping.profile_payload(attributes, unset))]
+
+
+def profile_again(payload: Mapping[str, Any], contact: Mapping[str, Any]) -> Document:
+    """A profile that did not arrive, as its contact is now; what it was to take away it takes away."""
+    return mapping.profile_payload(mapping.profile_attributes(contact), _unset(payload))
 
 
 def whole_profile(contact: Mapping[str, Any]) -> Wanted:
@@ -247,6 +250,12 @@ def _event(
         refused=refusal_of_event(payload, contact, at, now),
         note=identifiers_of(contact).note,
     )
+
+
+def _unset(payload: Mapping[str, Any]) -> list[str]:
+    """The properties that a profile's body takes away."""
+    found: list[str] = payload["data"].get("meta", {}).get("patch_properties", {}).get("unset", [])
+    return found
 
 
 def _profile(contact: Mapping[str, Any], payload: Document) -> Wanted:

@@ -51,9 +51,19 @@ class SyncService:
         found = [await self._told(id_, stored.get(id_)) for id_ in sorted(ids)]
         return [sync for sync in found if sync.on]
 
-    def key_of(self, sync: Sync) -> str | None:
-        """The key of a sync; None where what is kept cannot be opened."""
-        return sync.key if sync.sealed_key is None else self._vault.open(sync.sealed_key)
+    async def key_of(self, sync: Sync) -> str | None:
+        """The key of a sync; None where what is kept cannot be opened. What an older secret sealed is sealed anew."""
+        if sync.sealed_key is None:
+            return sync.key
+        key = self._vault.open(sync.sealed_key)
+        if key is not None and self._vault.is_outdated(sync.sealed_key):
+            syncs = self._store.open(sync.workspace_id).syncs
+            await syncs.update({"sealed_key": self._vault.seal(key)}, sealed_key=sync.sealed_key)
+        return key
+
+    def check_secret(self) -> None:
+        """Pass where a key can be kept; NotConfiguredError."""
+        self._vault.seal("")
 
     async def connect(
         self,

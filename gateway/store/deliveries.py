@@ -6,8 +6,12 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 
-from gateway.domain.deliveries import DeliveryState, Queue, reached
+from gateway.domain.deliveries import OPEN, DeliveryState, Queue, reached
+from gateway.domain.ids import Prefix
+from gateway.domain.pages import Page
 from gateway.domain.syncs import metric_id_of, sync_id_of
+from gateway.domain.times import TimeRange
+from gateway.store.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, DuplicateError, Operation, Session, TransientError
 from gateway.store.repositories import Repository
 
@@ -22,6 +26,7 @@ class Deliveries(Repository):
         IndexModel([("workspace_id", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)], name="state"),
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="contact"),
         IndexModel([("subject_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="subject"),
+        IndexModel([("workspace_id", ASCENDING), ("metric", ASCENDING), ("_id", ASCENDING)], name="metric"),
         IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0, name="expiry"),
     )
 
@@ -57,6 +62,43 @@ class Deliveries(Repository):
             for id_, values in changes.items()
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
+
+    async def page(
+        self, filters: Sequence[Mapping[str, Any]], asked: Page, times: TimeRange, now: datetime
+    ) -> list[Document]:
+        """A page of those of any of the filters (each on equality, with an index), the newest first."""
+        return await self._page_by_id(filters, Prefix.DELIVERY, asked, times, now)
+
+    async def count(self, filter_: Mapping[str, Any], most: int) -> int:
+        """How many a filter finds, counted up to that many."""
+        return await self._database.count(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, most)
+
+    async def oldest_open(self, now: datetime) -> Document | None:
+        """The oldest delivery of what happens now that did not arrive yet."""
+        filters = [{"state": state.value, "backfill_id": None} for state in sorted(OPEN)]
+        oldest_first = Page(0, True, None, None, "")
+        return next(iter(await self.page(filters, oldest_first, TimeRange(), now)), None)
+
+    async def of_subjects(self, subject_ids: Sequence[str]) -> dict[str, Document]:
+        """The newest delivery of each of those subjects that have few."""
+        rows = await self._find({"subject_id": {"$in": list(subject_ids)}}, sort={"_id": ASCENDING})
+        return {row["subject_id"]: row for row in rows}
+
+    async def pages_of_parents(
+        self, parents: Repository, ids: Sequence[str], bounds: Mapping[str, Any], limit: int, *, oldest_first: bool
+    ) -> dict[str, list[Document]]:
+        """The newest (or oldest) deliveries within these bounds of each contact, those of contacts that it took over
+        included, or of each conversation or ticket, in one read."""
+        by_contact = parents.COLLECTION == Contacts.COLLECTION
+        return await self._pages_of_children(
+            ids,
+            bounds,
+            {"_id": 1 if oldest_first else -1},
+            limit,
+            foreign="contact_id" if by_contact else "subject_id",
+            parent_collection=parents.COLLECTION,
+            parent_ids=IDS_OF_CONTACT if by_contact else "$_id",
+        )
 
 
 class Lanes(Repository):

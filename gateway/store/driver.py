@@ -277,6 +277,7 @@ class Inserts:
     async def next(self) -> Insert | None:
         """The next one; None where none came for a while."""
         change = await self._stream.try_next()
+        _heed_cancellation()
         if change is None:
             return None
         time = change["clusterTime"]
@@ -285,9 +286,10 @@ class Inserts:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Errors of either driver, told in the words of this room."""
+    """Errors of either driver, told in the words of this room; and a cancellation that the driver forgot, told again."""
     try:
         yield
+        _heed_cancellation()
     except (ServerSelectionTimeoutError, WaitQueueTimeoutError) as error:
         raise UnavailableError from error
     except DuplicateKeyError as error:
@@ -302,6 +304,14 @@ async def translated() -> AsyncIterator[None]:
         if _is_transient(error):
             raise (DuplicateError if _is_duplicate(error) else TransientError) from error
         raise
+
+
+def _heed_cancellation() -> None:
+    """End here where the task was cancelled meanwhile: PyMongo Async writes within `asyncio.wait_for`, which on Python 3.11
+    forgets a cancellation that comes together with the end of what it waits for, and the task would go on for ever."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 _DUPLICATE = frozenset({11000})

@@ -234,6 +234,9 @@ async def test_an_update_that_changes_nothing_writes_nothing(workspace: Any) -> 
         await done(workspace, "markConversationRead", id=id_)
     lines = await workspace.gateway.runtime.database.find("changes", {"conversation_id": id_})
     assert [line["kind"] for line in lines] == ["CREATED", "READ"]
+    for value in (1, True, 1.5):
+        await done(workspace, "updateConversation", id=id_, customAttributes={"seats": value})
+        assert repr((await shown(workspace, id_))["customAttributes"]["seats"]) == repr(value)
 
 
 LIST = """query($f: ConversationFilter, $s: ConversationSort, $first: Int, $after: String, $last: Int, $before: String) {

@@ -126,7 +126,7 @@ async def follow(workspace: Any, begin: asyncio.Event) -> dict[str, Any]:
 async def test_a_list_of_people_is_what_is_stored_after_every_kind_of_change(workspace: Any) -> None:
     chance = random.Random(6)
     upsert = "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id } userErrors { code } } }"
-    tag = "mutation($c: ContactRef!, $t: String!) { tagContact(input: {contact: $c, tag: $t}) { userErrors { code } } }"
+    tag = "mutation($c: ID!, $t: String!) { tagContact(input: {contactId: $c, tags: [$t]}) { userErrors { code } } }"
     identify = (
         "mutation($i: IdentifyContactInput!) { identifyContact(input: $i) { contact { id } userErrors { code } } }"
     )
@@ -140,7 +140,7 @@ async def test_a_list_of_people_is_what_is_stored_after_every_kind_of_change(wor
         signing_in = {"anonymousId": f"browser of {name}", "externalId": name}
         assert (await workspace.data(identify, {"i": signing_in}))["identifyContact"]["userErrors"] == []
         for number in range(chance.randrange(3)):
-            assert (await workspace.data(tag, {"c": {"externalId": name}, "t": f"t{number}"}))["tagContact"] == {
+            assert (await workspace.data(tag, {"c": user["contact"]["id"], "t": f"t{number}"}))["tagContact"] == {
                 "userErrors": []
             }
         await workspace.data(upsert, {"i": {"externalId": name, "name": f"{name} {chance.randrange(9)}"}})

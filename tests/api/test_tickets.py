@@ -22,6 +22,7 @@ from tickets import (
 )
 
 from gateway.domain.tickets import TRANSITIONS, TicketState
+from gateway.services.demo_tickets import seed_tickets
 
 NOBODY = "01JZ0000000000000000000000"
 CONVERSE = "mutation($i: CreateConversationInput!) { createConversation(input: $i) { conversation { id } userErrors { code } } }"
@@ -416,3 +417,14 @@ async def test_numbers_have_neither_gap_nor_repeat_through_two_gateways(open_gat
         assert sorted(row["number"] for row in stored) == list(range(1, 51))
         neighbour = await first.workspace()
         assert (await ticket(neighbour, await type_id(neighbour)))["number"] == 1
+
+
+async def test_the_demo_shows_a_ticket_in_each_state_however_often_it_is_seeded(workspace: Any) -> None:
+    services, at = workspace.gateway.runtime.services, datetime.now(UTC)
+    for _ in range(2):
+        await seed_tickets(services.ticket_types, services.tickets, services.store, workspace.id, at)
+    found = await workspace.data("{ tickets(sort: {key: NUMBER, direction: ASC}) { nodes { number state category } } }")
+    nodes = found["tickets"]["nodes"]
+    assert [node["number"] for node in nodes] == [1, 2, 3, 4, 5, 6]
+    assert {node["state"] for node in nodes} == set(TicketState)
+    assert {node["category"] for node in nodes} == {"CUSTOMER", "BACK_OFFICE"}

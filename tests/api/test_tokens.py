@@ -82,6 +82,11 @@ REFUSED = {
     "segment": "query($id: ID!) { segment(id: $id) { id } }",
     "saveSegment": 'mutation { saveSegment(input: {name: "S", filter: {}}) { segment { id } } }',
     "deleteSegment": "mutation($id: ID!) { deleteSegment(input: {id: $id}) { deletedId } }",
+    "messageRules": "{ messageRules { id } }",
+    "saveMessageRule": 'mutation { saveMessageRule(input: {name: "R", event: "did", trigger: {everyTime: true}, body: "x"}) { messageRule { id } } }',
+    "deleteMessageRule": "mutation($id: ID!) { deleteMessageRule(input: {id: $id}) { deletedId } }",
+    "previewMessageRule": 'mutation($id: ID!) { previewMessageRule(input: {contactId: $id, body: "x"}) { body } }',
+    "sendMessage": 'mutation($id: ID!) { sendMessage(input: {segmentId: $id, body: "x"}) { recipients } }',
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
 # Every field that a contact's token reaches. A field that is added to one of these types must be decided about: either it
@@ -146,7 +151,7 @@ TicketPartConnection.pageInfo TicketPartEdge.cursor TicketPartEdge.node CreateTi
 ReplyToTicketPayload.part ReplyToTicketPayload.ticket ReplyToTicketPayload.userErrors
 UserError.code UserError.message UserError.path
 """
-HIDDEN = "Ticket.isShared Ticket.snoozedUntil Ticket.tags Ticket.team TicketConnection.totalCount Admin.archived Admin.email Admin.name Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
+HIDDEN = "Contact.klaviyo Conversation.klaviyo Event.klaviyo Ticket.klaviyo Ticket.isShared Ticket.snoozedUntil Ticket.tags Ticket.team TicketConnection.totalCount Admin.archived Admin.email Admin.name Contact.customAttributes Contact.segments Contact.tags ContactNotification.segment Conversation.customAttributes Conversation.sla Conversation.snoozedUntil Conversation.tags Conversation.team ConversationConnection.totalCount Event.definition EventConnection.totalCount EventSummary.definition EventSummary.values"
 # What `node` finds for a token: the store gives it nothing else.
 NODES = (
     "Contact",

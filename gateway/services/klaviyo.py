@@ -1,0 +1,174 @@
+"""What people do to the sync with Klaviyo: connect, pause and resume it, and send one contact anew."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.domain.clocks import Clock
+from gateway.domain.contacts import Document
+from gateway.domain.deliveries import DISCONNECTED, DeliveryState, delivery_line, left_out
+from gateway.domain.ids import Minter, Prefix
+from gateway.domain.pages import Page
+from gateway.domain.syncs import Sync
+from gateway.domain.times import TimeRange
+from gateway.errors import ErrorCode, UserProblem
+from gateway.klaviyo.checks import ask, problem_of
+from gateway.klaviyo.client import KlaviyoClient, connections
+from gateway.services.attempts import until_stored
+from gateway.services.outboxes import Outbox, whole_profile
+from gateway.services.syncs import SyncService
+from gateway.settings import Settings
+from gateway.store.driver import Session
+from gateway.store.stores import Store, WorkspaceStore
+
+MOST_FORWARDED = 1000
+_LONGEST_NAME = 127
+_LONGEST_REASON = 500
+_LONGEST_KEY = 200
+_ROWS_AT_ONCE = 200
+
+
+class KlaviyoService:
+    """What can be done to the sync of a workspace."""
+
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, syncs: SyncService, outbox: Outbox
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._minter = minter
+        self._syncs = syncs
+        self._outbox = outbox
+
+    async def connect(self, workspace_id: str, sent: Mapping[str, Any]) -> None:
+        """Let the workspace be live with that key, once Klaviyo was asked whether it is right."""
+        key, base_url = _check_key(sent["api_key"]), self._check_base_url(sent.get("base_url"))
+        names = _check_names(sent.get("forward_events") or ())
+        self._syncs.check_secret()
+        if (problem := await self._problem(key, base_url or self._settings.klaviyo_base_url)) is not None:
+            raise UserProblem(ErrorCode.INVALID, problem, ("apiKey",))
+        forward_all = bool(sent.get("forward_all_events"))
+        await self._syncs.connect(workspace_id, key, base_url, forwarded=names, forward_all=forward_all)
+
+    async def disconnect(self, workspace_id: str, *, keep_pending: bool) -> None:
+        """Queue and send nothing more; what waits stays for the next connection, or is left out."""
+        await self._syncs.disconnect(workspace_id)
+        if not keep_pending:
+            store = self._store.open(workspace_id)
+            while waiting := await self._waiting(store):
+                leave_out = partial(self._leave_out, store, waiting)
+                await until_stored(partial(_in_transaction, store, leave_out))
+
+    async def pause(self, workspace_id: str, reason: str) -> None:
+        """Send nothing until it is resumed; what happens meanwhile is queued."""
+        if not reason.strip() or len(reason) > _LONGEST_REASON:
+            message = f"reason must have 1 to {_LONGEST_REASON} characters: say why, for whoever resumes it."
+            raise UserProblem(ErrorCode.INVALID, message, ("reason",))
+        await self.check_on(workspace_id)
+        await self._syncs.pause(workspace_id, reason)
+
+    async def resume(self, workspace_id: str) -> None:
+        """Go on."""
+        await self.check_on(workspace_id)
+        await self._syncs.resume(workspace_id)
+
+    async def sync_contact(self, workspace_id: str, contact_id: str) -> Document:
+        """Queue the contact's profile as it is now, whatever Klaviyo knows; the contact."""
+        await self.check_on(workspace_id)
+        store, now = self._store.open(workspace_id), self._clock()
+        found = (await store.contacts.of_ids([contact_id])).get(contact_id)
+        if found is None:
+            raise _unknown(contact_id)
+        if (refused := whole_profile(found).refused) is not None:
+            raise UserProblem(ErrorCode.INVALID, refused, ("id",))
+
+        async def write(session: Session) -> None:
+            current = (await store.contacts.by_ids([found["_id"]], session)).get(found["_id"])
+            if current is None:
+                raise _unknown(contact_id)
+            await self._outbox.write(store, [whole_profile(current)], now, session)
+
+        await until_stored(partial(_in_transaction, store, write))
+        return found
+
+    async def problem(self, workspace_id: str) -> tuple[Sync, str | None]:
+        """The sync of a workspace, and what Klaviyo says is wrong with its key; None where nothing is."""
+        sync = await self._syncs.read(workspace_id)
+        if not sync.on:
+            return sync, "The sync is off: connect it by connectKlaviyo, or set GATEWAY_KLAVIYO_MODE."
+        key = await self._syncs.key_of(sync)
+        if key is None:
+            why = "there is none" if sync.sealed_key is None else "it cannot be opened with GATEWAY_SECRET_KEY"
+            return (
+                sync,
+                f"No key can be checked: {why}. Connect Klaviyo by connectKlaviyo, or set GATEWAY_KLAVIYO_API_KEY.",
+            )
+        return sync, await self._problem(key, sync.base_url)
+
+    async def check_on(self, workspace_id: str) -> Sync:
+        """The sync, which is on; UserProblem."""
+        sync = await self._syncs.read(workspace_id)
+        if not sync.on:
+            message = "Klaviyo is not connected to this workspace: do that first, by connectKlaviyo."
+            raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message)
+        return sync
+
+    async def _problem(self, key: str, base_url: str) -> str | None:
+        async with connections() as http:
+            return problem_of(await ask(KlaviyoClient(http, base_url, key, self._clock)))
+
+    def _check_base_url(self, url: str | None) -> str | None:
+        """The address, if it is Klaviyo's or the setting's: the gateway is not to be sent anywhere else."""
+        if url is None or url == self._settings.klaviyo_base_url:
+            return url
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme == "https" and (host == "klaviyo.com" or host.endswith(".klaviyo.com")) and not parts.username:
+            return url
+        message = "baseUrl must be an https address of klaviyo.com; any other is for GATEWAY_KLAVIYO_BASE_URL to allow."
+        raise UserProblem(ErrorCode.INVALID, message, ("baseUrl",))
+
+    async def _waiting(self, store: WorkspaceStore) -> list[Document]:
+        filters = [{"state": state.value} for state in (DeliveryState.PENDING, DeliveryState.RETRYING)]
+        oldest = Page(_ROWS_AT_ONCE - 1, True, None, None, "")
+        return await store.deliveries.page(filters, oldest, TimeRange(), self._clock())
+
+    async def _leave_out(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> None:
+        now = self._clock()
+        found = await store.deliveries.by_ids([row["_id"] for row in rows], session)
+        open_rows = [row for row in found.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
+        changes = {row["_id"]: left_out(DISCONNECTED, now) for row in open_rows}
+        await store.deliveries.change(changes, session)
+        lines = [
+            delivery_line(self._minter.mint(Prefix.CHANGE, now), {**row, **changes[row["_id"]]}, row["state"], now)
+            for row in open_rows
+        ]
+        await store.changes.write(lines, session)
+
+
+async def _in_transaction(store: WorkspaceStore, body: Callable[[Session], Awaitable[None]], _: int) -> None:
+    await store.database.transaction(body)
+
+
+def _unknown(contact_id: str) -> UserProblem:
+    return UserProblem(ErrorCode.NOT_FOUND, f"There is no contact with the id '{contact_id}'.", ("id",))
+
+
+def _check_key(key: str) -> str:
+    if not 8 <= len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        message = "apiKey must be a private key of Klaviyo, such as pk_...: copy one from Settings, API keys."
+        raise UserProblem(ErrorCode.INVALID, message, ("apiKey",))
+    return key
+
+
+def _check_names(names: Sequence[str]) -> list[str]:
+    if len(names) > MOST_FORWARDED:
+        message = f"forwardEvents has {len(names)} names, and {MOST_FORWARDED} are allowed: use forwardAllEvents."
+        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("forwardEvents",))
+    for place, name in enumerate(names):
+        if not name or len(name) > _LONGEST_NAME:
+            message = f"The name of a metric has 1 to {_LONGEST_NAME} characters: leave this event out."
+            raise UserProblem(ErrorCode.INVALID, message, ("forwardEvents", str(place)))
+    return list(dict.fromkeys(names))

@@ -1,0 +1,122 @@
+"""Dead deliveries sent again: each goes to the end of its contact's lane, a profile as its contact is now."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gateway.domain.clocks import Clock
+from gateway.domain.contacts import Document
+from gateway.domain.deliveries import DeliveryKind, DeliveryState, delivery_line, replayed
+from gateway.domain.delivery_filters import DeliveryFilter
+from gateway.domain.ids import Minter, Prefix
+from gateway.domain.pages import Page
+from gateway.errors import ErrorCode, UserProblem
+from gateway.services.attempts import until_stored
+from gateway.services.outboxes import profile_again
+from gateway.store.delivery_searches import DeliverySearch
+from gateway.store.driver import Session
+from gateway.store.stores import Store, WorkspaceStore
+
+MOST_REPLAYED = 10_000
+MOST_IDS = 1000
+_AT_ONCE = 200
+
+
+class ReplayService:
+    """Replays what is DEAD."""
+
+    def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
+        self._store = store
+        self._clock = clock
+        self._minter = minter
+
+    async def replay_ids(self, workspace_id: str, ids: Sequence[str]) -> int:
+        """Replay these, all of them or none; how many."""
+        if len(ids) > MOST_IDS:
+            message = f"ids has {len(ids)} ids, and {MOST_IDS} are allowed: use a filter."
+            raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("ids",))
+        store = self._store.open(workspace_id)
+        found = await store.deliveries.by_ids(list(dict.fromkeys(ids)))
+        for place, id_ in enumerate(ids):
+            _check_dead(id_, found.get(id_), place)
+        return await self._in_parts(store, list(found))
+
+    async def replay(self, workspace_id: str, wanted: DeliveryFilter) -> int:
+        """Replay the dead ones of that filter, the oldest first, up to 10,000 of them; how many."""
+        store, now, total = self._store.open(workspace_id), self._clock(), 0
+        if wanted.states is not None and DeliveryState.DEAD not in wanted.states:
+            return 0
+        search = DeliverySearch(store.deliveries, replace(wanted, states=frozenset({DeliveryState.DEAD.value})), now)
+        place: str | None = None
+        while total < MOST_REPLAYED:
+            found = await search.page(Page(_AT_ONCE - 1, True, None, place, ""))
+            total += await self._in_parts(store, [row["_id"] for row in found.rows])
+            place = found.reached or (found.rows[-1]["_id"] if len(found.rows) == _AT_ONCE else None)
+            if place is None:
+                break
+        return total
+
+    async def _in_parts(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
+        ordered, total = sorted(ids), 0
+        for start in range(0, len(ordered), _AT_ONCE):
+            total += await self._part(store, ordered[start : start + _AT_ONCE])
+        return total
+
+    async def _part(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
+        """Replay these in one transaction; how many of them were dead."""
+        replay_id = uuid.uuid4().hex
+
+        async def attempt(number: int) -> int:
+            if number > 1:  # an earlier attempt may be stored, though its answer was lost
+                stored = (await store.deliveries.by_ids(ids)).values()
+                if done := [row for row in stored if row.get("replay_id") == replay_id]:
+                    return len(done)
+            count = 0
+
+            async def write(session: Session) -> None:
+                nonlocal count
+                count = await self._write(store, ids, replay_id, session)
+
+            await store.database.transaction(write)
+            return count
+
+        return await until_stored(attempt)
+
+    async def _write(self, store: WorkspaceStore, ids: Sequence[str], replay_id: str, session: Session) -> int:
+        now, found = self._clock(), await store.deliveries.by_ids(ids, session)
+        rows = [row for _, row in sorted(found.items()) if row["state"] == DeliveryState.DEAD]
+        lanes = await store.lanes.by_ids(list({row["lane_id"] for row in rows}), session)
+        rows = [row for row in rows if row["lane_id"] in lanes]
+        contacts = await store.contacts.by_ids(
+            list({row["contact_id"] for row in rows if row["kind"] == DeliveryKind.PROFILE}), session
+        )
+        ends: dict[str, int] = defaultdict(int)
+        changes: dict[str, Document] = {}
+        for row in rows:
+            lane = lanes[row["lane_id"]]
+            ends[lane["_id"]] = max(ends[lane["_id"]], lane["seq"]) + 1
+            contact = contacts.get(row["contact_id"]) if row["kind"] == DeliveryKind.PROFILE else None
+            placed = replayed(lane["_id"], ends[lane["_id"]], now)
+            payload = row["payload"] if contact is None else profile_again(row["payload"], contact)
+            changes[row["_id"]] = {**placed, "payload": payload, "replay_id": replay_id}
+        await store.deliveries.change(changes, session)
+        moved = [(lanes[id_], {"seq": seq, "due_at": lanes[id_].get("due_at") or now}) for id_, seq in ends.items()]
+        await store.lanes.save(moved, session)
+        lines = [
+            delivery_line(self._minter.mint(Prefix.CHANGE, now), {**row, **changes[row["_id"]]}, row["state"], now)
+            for row in rows
+        ]
+        await store.changes.write(lines, session)
+        return len(rows)
+
+
+def _check_dead(id_: str, row: Document | None, place: int) -> None:
+    path = ("ids", str(place))
+    if row is None:
+        raise UserProblem(ErrorCode.NOT_FOUND, f"There is no delivery with the id '{id_}'.", path)
+    if row["state"] != DeliveryState.DEAD:
+        message = f"The delivery '{id_}' is {row['state']}, and only what is DEAD is replayed."
+        if row["state"] == DeliveryState.REJECTED:
+            message += " What it lacks is said in its reason: correct the contact, then call syncContact."
+        raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, path)

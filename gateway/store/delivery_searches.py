@@ -1,0 +1,53 @@
+"""Searches for deliveries of a workspace: the newest first, each by one index."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from gateway.domain.delivery_filters import DeliveryFilter
+from gateway.domain.ids import Prefix, lowest_id
+from gateway.domain.pages import Page
+from gateway.store.deliveries import Deliveries
+from gateway.store.driver import Document
+from gateway.store.searches import MAX_CANDIDATES, Found
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySearch:
+    """What is wanted; `most`: how many deliveries a page looks at where no index tells."""
+
+    deliveries: Deliveries
+    filter: DeliveryFilter
+    now: datetime
+    most: int = MAX_CANDIDATES
+
+    async def page(self, asked: Page) -> Found:
+        """A page of them."""
+        rows: list[Document] = []
+        looked, place = 0, asked
+        size = asked.limit if self.filter.exact else min(4 * asked.limit, _BATCH)
+        while looked < self.most and not self.filter.times.empty:
+            batch = await self._read(replace(place, size=size - 1))
+            rows += [row for row in batch if self.filter.holds(row)]
+            if len(rows) >= asked.limit or len(batch) < size:
+                return Found(rows[: asked.limit])
+            last = str(batch[-1]["_id"])
+            place = replace(place, before=last) if asked.backward else replace(place, after=last)
+            looked, size = looked + len(batch), _BATCH
+        return Found(rows, place.before if asked.backward else place.after)
+
+    async def count(self, most: int) -> int | None:
+        """How many there are, counted up to that many; None where those to look at ran out before."""
+        if not self.filter.exact:
+            found = await self.page(Page(most - 1, False, None, None, ""))
+            return None if found.reached is not None else len(found.rows)
+        total, times = 0, self.filter.times
+        bounds = {"$gte": lowest_id(Prefix.DELIVERY, times.start), "$lt": lowest_id(Prefix.DELIVERY, times.end)}
+        for place in self.filter.places:
+            if total < most and not times.empty:
+                total += await self.deliveries.count({**place, "_id": bounds}, most - total)
+        return total
+
+    async def _read(self, asked: Page) -> list[Document]:
+        return await self.deliveries.page(self.filter.places, asked, self.filter.times, self.now)

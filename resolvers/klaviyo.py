@@ -1,0 +1,249 @@
+"""How the sync with Klaviyo is read: its state and figures, its deliveries, and what became of each contact's."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import strawberry
+
+from gateway.domain.access import Scope
+from gateway.domain.contacts import Document
+from gateway.domain.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
+from gateway.domain.delivery_filters import DeliveryFilter as Wanted
+from gateway.domain.delivery_filters import delivery_filter
+from gateway.domain.ids import Prefix, prefix_of
+from gateway.domain.merges import ids_of
+from gateway.domain.pages import Page, PageArguments, connection, page
+from gateway.domain.syncs import SyncState, metric_id_of, sync_id_of
+from gateway.domain.times import TimeRange
+from gateway.klaviyo.mapping import Metric, MetricSource
+from gateway.settings import KlaviyoMode
+from gateway.store.delivery_searches import DeliverySearch
+from gateway.store.repositories import id_bounds
+from resolvers.contacts import pages_of_parents
+from resolvers.contexts import Context
+from resolvers.events import contact_ids
+from resolvers.inputs import TimeFilter, sent
+from resolvers.totals import counted
+
+LARGEST_COUNT = 100_000
+MOST_METRICS = 1000
+_KLAVIYO = frozenset({Scope.KLAVIYO})
+_PREFIXES = (Prefix.SYNC, Prefix.METRIC, Prefix.DELIVERY)
+_FAILED = (DeliveryState.RETRYING, DeliveryState.REJECTED, DeliveryState.DEAD)
+
+strawberry.enum(
+    DeliveryState,
+    description="What has become of a delivery. REJECTED: Klaviyo would refuse or silently drop it, so it was not sent. DEAD: "
+    "Klaviyo refused it, or it was tried for 72 hours; it is kept until it is replayed.",
+)
+strawberry.enum(DeliveryKind, description="What is delivered; a DELETION asks Klaviyo to erase a profile.")
+strawberry.enum(MetricSource, description="SUPPORT: the nine metrics; TRACKED: tracked events that are forwarded.")
+strawberry.enum(
+    SyncState, description="How the sync is. BACKING_OFF: Klaviyo does not answer, and is asked again soon."
+)
+strawberry.enum(
+    KlaviyoMode, description="What becomes of what Klaviyo is to hear. LOG: it is written to the log alone."
+)
+
+
+@strawberry.input(
+    description="Conditions on a delivery, ANDed. One of them is asked of an index (subjectId, contactId, state, metric: the first "
+    "of these that is given), beside createdAt; for the others 10,000 deliveries a page are looked at: one may come short, with "
+    "hasNextPage true and a cursor that goes on."
+)
+class DeliveryFilter:
+    """Conditions on a delivery."""
+
+    state: list[DeliveryState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
+    kind: DeliveryKind | None = strawberry.UNSET
+    metric: str | None = strawberry.UNSET
+    contact_id: strawberry.ID | None = strawberry.UNSET
+    subject_id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET, description="Of the conversation, ticket or event that it tells of."
+    )
+    created_at: TimeFilter | None = strawberry.UNSET
+
+
+async def klaviyo(context: Context) -> Document:
+    """The sync of the workspace as it is now."""
+    sync, now = await context.services.syncs.read(context.principal.workspace_id), context.services.clock()
+    told = {"mode": sync.mode.value, "state": sync.state(now).value, "paused_reason": sync.paused_reason}
+    return {"_id": sync_id_of(sync.workspace_id), "workspace_id": sync.workspace_id, **told}
+
+
+async def counts(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
+    """Batch: how many deliveries there are in each state."""
+    deliveries, states = context.store.deliveries, list(DeliveryState)
+    found = await asyncio.gather(*(deliveries.count({"state": state.value}, LARGEST_COUNT) for state in states))
+    return [dict(zip((state.value.lower() for state in states), found, strict=True)) for _ in parents]
+
+
+async def oldest_pending_at(parents: Sequence[Document], _: None, context: Context) -> list[Any]:
+    """Batch: since when the oldest delivery waits."""
+    oldest = await context.store.deliveries.oldest_open(context.services.clock())
+    return [None if oldest is None else oldest["created_at"] for _ in parents]
+
+
+async def lag_seconds(parents: Sequence[Document], _: None, context: Context) -> list[float]:
+    """Batch: for how long the oldest delivery waits."""
+    now = context.services.clock()
+    found = await oldest_pending_at(parents, None, context)
+    return [0.0 if at is None else max(0.0, (now - at).total_seconds()) for at in found]
+
+
+async def metrics(context: Context, source: MetricSource | None, search: str | None) -> list[Document]:
+    """The nine metrics, and those of tracked events that were told, by name."""
+    rows: dict[str, Document] = {name: _untold(context.principal.workspace_id, name) for name in Metric}
+    rows |= {row["name"]: row for row in await context.store.delivery_metrics.all()}
+    wanted, sources = (search or "").casefold(), set(MetricSource) if source is None else {source}
+    found = [row for name, row in rows.items() if wanted in name.casefold() and MetricSource(row["source"]) in sources]
+    return sorted(found, key=lambda row: str(row["name"]))[:MOST_METRICS]
+
+
+async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+    """The metrics of those ids, by id."""
+    return {row["_id"]: row for row in await metrics(context, None, None) if row["_id"] in ids} if ids else {}
+
+
+async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments: PageArguments) -> Document:
+    """A page of the workspace's deliveries, the newest first."""
+    wanted = sent(filter_) or {}
+    asked = page(arguments, "klaviyo.deliveries", context.principal.workspace_id, wanted)
+    search = await search_of(context, wanted)
+    found = await search.page(asked)
+    return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.reached), search.count)
+
+
+async def search_of(context: Context, wanted: Document) -> DeliverySearch:
+    """The search for deliveries of that filter."""
+    ids, now = await contact_ids(context, wanted.get("contact_id")), context.services.clock()
+    return DeliverySearch(context.store.deliveries, delivery_filter(wanted, ids, now), now)
+
+
+async def subject_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: what each delivery tells of; of a profile its contact."""
+    found = await _by_prefix(context, [_subject_id(parent) for parent in parents])
+    return [found.get(_subject_id(parent)) for parent in parents]
+
+
+async def of_events(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the delivery of each event that is forwarded."""
+    found = await context.store.deliveries.of_subjects([parent["_id"] for parent in parents])
+    return [found.get(parent["_id"]) for parent in parents]
+
+
+async def profile_ids(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
+    """Batch: how Klaviyo calls the profile of each subject's contact."""
+    asked = [_contact_id(parent) for parent in parents]
+    contacts = await context.services.store.open(context.principal.workspace_id).contacts.of_ids(
+        list(dict.fromkeys(asked))
+    )
+    lanes = {
+        id_: lane_id_of(context.principal.workspace_id, contacts[id_]["_id"], Queue.LIVE)
+        for id_ in asked
+        if id_ in contacts
+    }
+    found = await context.store.lanes.by_ids(list(dict.fromkeys(lanes.values())))
+    return [found.get(lanes.get(id_, ""), {}).get("profile_id") for id_ in asked]
+
+
+async def newest_state(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
+    """Batch: what has become of each subject's newest delivery."""
+    return [row.get("state") for row in await _newest(parents, {}, context)]
+
+
+async def last_synced_at(parents: Sequence[Document], _: None, context: Context) -> list[Any]:
+    """Batch: when the newest delivery of each subject that arrived did."""
+    rows = await _newest(parents, {"state": DeliveryState.DELIVERED.value}, context)
+    return [row.get("delivered_at") for row in rows]
+
+
+async def last_error(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
+    """Batch: why the newest delivery of each subject that failed did not arrive."""
+    rows = await _newest(parents, {"state": {"$in": [state.value for state in _FAILED]}}, context)
+    return [row.get("reason") for row in rows]
+
+
+async def of_subjects(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
+    """Batch: a page of each subject's deliveries, the newest first."""
+
+    def asked(parent: Document) -> Page:
+        return page(arguments, "KlaviyoSubject.deliveries", parent["_id"])
+
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+        bounds = {"_id": id_bounds(Prefix.DELIVERY, of_all, TimeRange())}
+        return await _children(context, ids, bounds, of_all.limit, oldest_first=of_all.backward)
+
+    def search(parent: Document) -> DeliverySearch:
+        by_contact = prefix_of(parent["_id"]) is Prefix.CONTACT
+        wanted = Wanted(contact_ids=ids_of(parent)) if by_contact else Wanted(subject_id=parent["_id"])
+        return DeliverySearch(context.store.deliveries, wanted, context.services.clock())
+
+    found = await pages_of_parents(parents, asked, read, lambda row: str(row["_id"]))
+    return [
+        one if isinstance(one, Exception) else counted(one, search(parent).count)
+        for parent, one in zip(parents, found, strict=True)
+    ]
+
+
+async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+    """What of the sync has those ids, for whoever may know of it."""
+    asked = {prefix: [id_ for id_ in ids if prefix_of(id_) is prefix] for prefix in _PREFIXES}
+    if not any(asked.values()) or context.principal.contact_id is not None or not context.principal.may(_KLAVIYO):
+        return {}
+    found = await context.store.deliveries.by_ids(asked[Prefix.DELIVERY])
+    found |= await metrics_by_id(context, asked[Prefix.METRIC])
+    if sync_id_of(context.principal.workspace_id) in asked[Prefix.SYNC]:
+        sync = await klaviyo(context)
+        found[sync["_id"]] = sync
+    return found
+
+
+async def _newest(parents: Sequence[Document], match: Document, context: Context) -> list[Document]:
+    ids = [parent["_id"] for parent in parents]
+    found = await _children(context, ids, match, 1, oldest_first=False)
+    return [next(iter(found.get(id_, ())), {}) for id_ in ids]
+
+
+async def _children(
+    context: Context, ids: Sequence[str], match: Document, limit: int, *, oldest_first: bool
+) -> dict[str, list[Document]]:
+    """The first deliveries of each subject, in one read for each type of subject."""
+    found: dict[str, list[Document]] = {}
+    for prefix, parents in (
+        (Prefix.CONTACT, context.store.contacts),
+        (Prefix.CONVERSATION, context.store.conversations),
+        (Prefix.TICKET, context.store.tickets),
+    ):
+        if asked := [id_ for id_ in ids if prefix_of(id_) is prefix]:
+            deliveries = context.store.deliveries
+            found |= await deliveries.pages_of_parents(parents, asked, match, limit, oldest_first=oldest_first)
+    return found
+
+
+async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+    asked = dict.fromkeys(ids)
+    found: dict[str, Document] = {}
+    for prefix, repository in (
+        (Prefix.EVENT, context.store.events),
+        (Prefix.CONVERSATION, context.store.conversations),
+        (Prefix.TICKET, context.store.tickets),
+    ):
+        found |= await repository.by_ids([id_ for id_ in asked if prefix_of(id_) is prefix])
+    contacts = [id_ for id_ in asked if prefix_of(id_) is Prefix.CONTACT]
+    return found | (await context.store.contacts.of_ids(contacts) if contacts else {})
+
+
+def _untold(workspace_id: str, name: Metric) -> Document:
+    """A metric of support of which nothing was told."""
+    told = {"name": name.value, "source": MetricSource.SUPPORT.value, "delivered": 0, "failed": 0}
+    return {"_id": metric_id_of(workspace_id, name.value), **told}
+
+
+def _subject_id(delivery: Document) -> str:
+    return str(delivery["subject_id"] or delivery["contact_id"])
+
+
+def _contact_id(subject: Document) -> str:
+    return str(subject["_id"] if prefix_of(subject["_id"]) is Prefix.CONTACT else subject["contact_id"])

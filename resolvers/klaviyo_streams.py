@@ -1,0 +1,72 @@
+"""How subscriptions to the sync with Klaviyo are served."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from enum import StrEnum
+
+import strawberry
+
+from gateway.bus.notices import Notice
+from gateway.domain.contacts import Document
+from gateway.domain.deliveries import DeliveryState
+from gateway.store.changes import Changes
+from resolvers.contexts import Context
+from resolvers.inputs import sent
+from resolvers.streams import follow_merge, followed_contact, payloads_of
+
+
+@strawberry.enum
+class DeliveryChange(StrEnum):
+    """What a notification of Klaviyo tells."""
+
+    CHANGED = "CHANGED"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.input(description="Conditions on deliveries, ANDed; of a new state, or of the one before.")
+class DeliveryStreamFilter:
+    """Conditions on deliveries."""
+
+    state: list[DeliveryState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
+    metric: str | None = strawberry.UNSET
+    contact_id: strawberry.ID | None = strawberry.UNSET
+    subject_id: strawberry.ID | None = strawberry.UNSET
+
+
+async def klaviyo_delivery(
+    context: Context, filter_: DeliveryStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per delivery whose state changes."""
+    asked = sent(filter_) or {}
+    followed = await followed_contact(context, asked.get("contact_id"))
+
+    def is_so(told: Document | None) -> bool:
+        return (
+            told is not None
+            and ("state" not in asked or told["state"] in asked["state"])
+            and all(told[name] == asked[name] for name in ("metric", "subject_id") if name in asked)
+        )
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        follow_merge(followed, notice)
+        return (
+            notice.collection == Changes.COLLECTION
+            and row["subject"] == "delivery"
+            and (followed is None or row["contact_id"] in followed)
+            and (is_so(row["before"]) or is_so(row["after"]))
+        )
+
+    def told(notice: Notice) -> Document:
+        return {"kind": DeliveryChange.CHANGED.value, "delivery_id": notice.document["delivery_id"]}
+
+    async with aclosing(payloads_of(context, wanted, told, after, {"delivery_id": None})) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def changed_delivery(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the delivery of each notification, as it is now."""
+    ids = [parent["delivery_id"] for parent in parents]
+    found = await context.store.deliveries.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [found.get(id_) for id_ in ids]

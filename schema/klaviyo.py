@@ -1,0 +1,184 @@
+"""What Klaviyo hears: the sync, its figures, and every delivery with its attempts."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import strawberry
+from strawberry import Info, Parent
+
+from gateway.domain.deliveries import OPEN, DeliveryKind, DeliveryState
+from gateway.domain.syncs import SyncState
+from gateway.klaviyo.mapping import MetricSource
+from gateway.settings import KlaviyoMode
+from resolvers import klaviyo
+from resolvers.events import contact_of
+from resolvers.inputs import page_arguments
+from resolvers.klaviyo import DeliveryFilter
+from resolvers.scalars import JSON, SafeInt
+from schema.access import KLAVIYO, READ
+from schema.connections import CountedConnection
+from schema.levels import by_level
+from schema.nodes import Node, Stored
+
+if TYPE_CHECKING:
+    from schema.contacts import Contact
+
+LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
+
+
+@strawberry.type(description="One try at a delivery.")
+class DeliveryAttempt(Stored):
+    """One try."""
+
+    at: datetime
+    duration_ms: int
+    status: int | None = strawberry.field(description="Of Klaviyo's answer; null where there was none.")
+    error: str | None
+    retry_after_seconds: int | None = strawberry.field(description="What Klaviyo asked for; nothing is sent before.")
+
+
+@strawberry.type(description="Something that Klaviyo is to hear, frozen when it happened.")
+class KlaviyoDelivery(Node):
+    """Something that Klaviyo is to hear."""
+
+    kind: DeliveryKind
+    metric: str | None = strawberry.field(description="Of an EVENT.")
+    state: DeliveryState
+    unique_id: str = strawberry.field(description="By which Klaviyo knows an event that it has already.")
+    attempts: list[DeliveryAttempt] = strawberry.field(description="The newest 20.")
+    attempt_count: int
+    payload: JSON | None = strawberry.field(description="What is sent; of a DELETION that was delivered null.")
+    created_at: datetime
+    delivered_at: datetime | None
+    reason: str | None = strawberry.field(
+        description="Why it has not arrived; of a delivered one what was left out, or that it went to the log."
+    )
+
+    @strawberry.field(description="While it waits: when it is tried.")
+    def next_attempt_at(parent: Parent[Any]) -> datetime | None:  # noqa: N805
+        """When it is tried."""
+        return parent.get("next_attempt_at") if parent["state"] in OPEN else None
+
+    @by_level(
+        klaviyo.subject_of,
+        directives=[READ],
+        description="The conversation, ticket or event that it tells of; of a PROFILE the contact.",
+    )
+    def subject(self) -> Node | None:
+        """What it tells of."""
+
+    @by_level(contact_of, directives=[READ], description="Null once the contact is erased.")
+    def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
+        """Whose it is."""
+
+
+@strawberry.type(description="What Klaviyo has heard of a contact, a conversation or a ticket.")
+class KlaviyoSubject(Stored):
+    """What Klaviyo has heard of it."""
+
+    @by_level(klaviyo.profile_ids, description="How Klaviyo calls the contact's profile, once it told.")
+    def profile_id(self) -> str | None:
+        """The profile."""
+
+    @by_level(klaviyo.newest_state, description="Of the newest delivery.")
+    def state(self) -> DeliveryState | None:
+        """The newest state."""
+
+    @by_level(klaviyo.last_synced_at, description="When the newest delivery that arrived did.")
+    def last_synced_at(self) -> datetime | None:
+        """When something arrived."""
+
+    @by_level(
+        klaviyo.last_error,
+        description="Why the newest of those that failed did not arrive; null where none waits for that.",
+    )
+    def last_error(self) -> str | None:
+        """Why something did not arrive."""
+
+    @by_level(klaviyo.of_subjects, description="The newest first.")
+    def deliveries(
+        self,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> CountedConnection[KlaviyoDelivery] | None:
+        """Its deliveries."""
+        return page_arguments(first, after, last, before)
+
+
+@strawberry.type(
+    description="How many deliveries are in each state, each counted up to 100,000: that very number means at least so many. "
+    "Delivered and rejected ones are kept for 30 days."
+)
+class DeliveryCounts(Stored):
+    """How many deliveries there are."""
+
+    pending: SafeInt
+    sending: SafeInt
+    retrying: SafeInt
+    delivered: SafeInt
+    rejected: SafeInt
+    dead: SafeInt
+
+
+@strawberry.type(description="One of the nine metrics of support, or of tracked events that are forwarded.")
+class KlaviyoMetric(Node):
+    """A metric."""
+
+    name: str
+    source: MetricSource
+    delivered: SafeInt = strawberry.field(description="How many events arrived, ever.")
+    failed: SafeInt = strawberry.field(description="How many became DEAD, ever; one that is replayed may fail again.")
+    last_delivered_at: datetime | None
+
+
+@strawberry.type(description="The sync of the workspace with Klaviyo.")
+class KlaviyoSync(Node):
+    """The sync."""
+
+    mode: KlaviyoMode
+    state: SyncState
+    paused_reason: str | None = strawberry.field(description="While it is PAUSED: why, and what to do.")
+
+    @by_level(klaviyo.counts)
+    def counts(self) -> DeliveryCounts:
+        """How many deliveries there are."""
+
+    @by_level(klaviyo.oldest_pending_at, description="Since when the oldest delivery waits that is not of a backfill.")
+    def oldest_pending_at(self) -> datetime | None:
+        """Since when something waits."""
+
+    @by_level(klaviyo.lag_seconds, description="For how long it waits; 0 where nothing does.")
+    def lag_seconds(self) -> float:
+        """For how long something waits."""
+
+    @strawberry.field(description="By name, at most 1,000; `search`: what their names contain, whatever its case.")
+    async def metrics(
+        self, info: Info, source: MetricSource | None = strawberry.UNSET, search: str | None = strawberry.UNSET
+    ) -> list[KlaviyoMetric]:
+        """The metrics."""
+        return await klaviyo.metrics(info.context, source or None, search or None)
+
+    @strawberry.field(description="The newest first.")
+    async def deliveries(
+        self,
+        info: Info,
+        filter: DeliveryFilter | None = strawberry.UNSET,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> CountedConnection[KlaviyoDelivery] | None:
+        """A page of deliveries."""
+        return await klaviyo.deliveries(info.context, filter, page_arguments(first, after, last, before))
+
+
+@strawberry.type
+class KlaviyoQuery:
+    """The root field that reads the sync."""
+
+    @strawberry.field(directives=[KLAVIYO], description="The sync of the workspace with Klaviyo.")
+    async def klaviyo(self, info: Info) -> KlaviyoSync | None:
+        """The sync."""
+        return await klaviyo.klaviyo(info.context)

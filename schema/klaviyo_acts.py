@@ -1,0 +1,119 @@
+"""What people do to the sync with Klaviyo."""
+
+import strawberry
+from strawberry import Info
+
+from resolvers import klaviyo_acts
+from resolvers.klaviyo_acts import (
+    ConnectKlaviyoInput,
+    DisconnectKlaviyoInput,
+    PauseKlaviyoInput,
+    ReplayDeliveriesInput,
+    ResumeKlaviyoInput,
+    SyncContactInput,
+)
+from resolvers.scalars import SafeInt
+from schema.access import KLAVIYO
+from schema.klaviyo import KlaviyoSubject, KlaviyoSync
+from schema.problems import UserError, payload
+
+
+@strawberry.type
+class ConnectKlaviyoPayload:
+    """The sync as it is now."""
+
+    klaviyo: KlaviyoSync | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class DisconnectKlaviyoPayload:
+    """The sync as it is now."""
+
+    klaviyo: KlaviyoSync | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class PauseKlaviyoPayload:
+    """The sync as it is now."""
+
+    klaviyo: KlaviyoSync | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class ResumeKlaviyoPayload:
+    """The sync as it is now."""
+
+    klaviyo: KlaviyoSync | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class ReplayDeliveriesPayload:
+    """How many are sent again."""
+
+    replayed: SafeInt
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class SyncContactPayload:
+    """What Klaviyo has heard of the contact."""
+
+    klaviyo: KlaviyoSubject | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class KlaviyoMutation:
+    """The root fields that change the sync."""
+
+    @strawberry.mutation(
+        directives=[KLAVIYO],
+        description="Let the workspace be LIVE, once Klaviyo was asked whether the key is right; within a second every process "
+        "goes by it.",
+    )
+    async def connect_klaviyo(self, info: Info, input: ConnectKlaviyoInput) -> ConnectKlaviyoPayload | None:
+        """Connect."""
+        return await payload(klaviyo_acts.connect, info, input, klaviyo=None)
+
+    @strawberry.mutation(directives=[KLAVIYO], description="Queue and send nothing more, and forget the key.")
+    async def disconnect_klaviyo(
+        self, info: Info, input: DisconnectKlaviyoInput | None = strawberry.UNSET
+    ) -> DisconnectKlaviyoPayload | None:
+        """Disconnect."""
+        return await payload(klaviyo_acts.disconnect, info, input or None, klaviyo=None)
+
+    @strawberry.mutation(
+        directives=[KLAVIYO], description="Send nothing until it is resumed; what happens meanwhile is queued."
+    )
+    async def pause_klaviyo(self, info: Info, input: PauseKlaviyoInput) -> PauseKlaviyoPayload | None:
+        """Pause."""
+        return await payload(klaviyo_acts.pause, info, input, klaviyo=None)
+
+    @strawberry.mutation(
+        directives=[KLAVIYO], description="Go on. What was tried before has its 72 hours anew; what runs goes on."
+    )
+    async def resume_klaviyo(
+        self, info: Info, input: ResumeKlaviyoInput | None = strawberry.UNSET
+    ) -> ResumeKlaviyoPayload | None:
+        """Resume."""
+        return await payload(klaviyo_acts.resume, info, input or None, klaviyo=None)
+
+    @strawberry.mutation(
+        directives=[KLAVIYO],
+        description="Send what is DEAD again, by id, by filter, or all of it: at most 10,000 a call, the oldest first. A profile goes "
+        "out as its contact is now.",
+    )
+    async def replay_deliveries(self, info: Info, input: ReplayDeliveriesInput) -> ReplayDeliveriesPayload | None:
+        """Replay."""
+        return await payload(klaviyo_acts.replay, info, input, replayed=0)
+
+    @strawberry.mutation(
+        directives=[KLAVIYO], description="Send the contact's profile as it is now, whatever Klaviyo has heard of it."
+    )
+    async def sync_contact(self, info: Info, input: SyncContactInput) -> SyncContactPayload | None:
+        """Send one profile."""
+        return await payload(klaviyo_acts.sync_contact, info, input, klaviyo=None)
