@@ -95,6 +95,13 @@ class Context:
         return self.bearer
 
     @property
+    def rights(self) -> tuple[Hashable, ...]:
+        """What decides on what is seen: whoever has equal ones sees the same."""
+        asker = self.principal
+        own = (asker.contact_id, asker.admin_id, asker.merged_ids, asker.anonymous)
+        return (asker.workspace_id, asker.scopes, *own)
+
+    @property
     def store(self) -> WorkspaceStore:
         """What the bearer may see: its workspace, or by a contact's token what is that contact's."""
         if self._store is None:
