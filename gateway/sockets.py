@@ -216,7 +216,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     if span is not None:
                         span.failed(*code_and_status(result.errors[0]))
                 if not operation.completed:
-                    await cast("SocketAdapter", self.websocket).send_text(_next(operation.id, result, context.request_id))
+                    await cast("SocketAdapter", self.websocket).send_text(
+                        _next(operation.id, result, context.request_id)
+                    )
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
         return outcome
 
