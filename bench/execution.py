@@ -182,12 +182,14 @@ async def serve(kind: str, port: int, uri: str, workspace_id: str, profile: str 
         config = uvicorn.Config(
             app, port=port, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=600
         )
-        profiler = cProfile.Profile()
+        server, profiler = uvicorn.Server(config), cProfile.Profile()
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # it would end by the signal itself
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
         if profile:
             profiler.enable()
-        await uvicorn.Server(config).serve()
+        await server.serve()
+        profiler.disable()
         if profile:
-            profiler.disable()
             profiler.dump_stats(profile)
 
 
@@ -260,7 +262,7 @@ class Client:
 
     def end(self) -> None:
         """End the server."""
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
 
 

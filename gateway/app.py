@@ -31,6 +31,7 @@ from resolvers.contexts import Context
 from schema.limits import OperationLimits
 from schema.nodes import document_key
 from schema.root import Schema, build_schema
+from schema.streams import sharing
 
 _CORS_SECONDS = 600
 _EXPOSED_HEADERS = ("x-request-id", "retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
@@ -50,7 +51,7 @@ def create_app(
     limits = OperationLimits(schema.core, settings)
     documents = Documents(settings, schema.core, limits)
     planner = Planner(schema.core, document_key) if settings.compiled_execution else None
-    operations = Operations(schema.core, schema.tell, services.metrics, planner)
+    operations = Operations(schema.core, schema.tell, services.metrics, planner, sharing)
     endpoint = OperationEndpoint(operations, limits, documents, services, authenticator)
     registry = SocketRegistry(authenticator, services, operations, limits, documents, check_seconds)
     return Starlette(

@@ -69,8 +69,12 @@ class SocketAdapter(ASGIWebSocketAdapter):
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         """Send one message; whoever is gone hears nothing."""
+        await self.send_text(orjson.dumps(message).decode())
+
+    async def send_text(self, text: str) -> None:
+        """Send a message that is written already; whoever is gone hears nothing."""
         try:
-            await self.ws.send_text(orjson.dumps(message).decode())
+            await self.ws.send_text(text)
         except (WebSocketDisconnect, RuntimeError) as error:
             raise WebSocketDisconnected from error
 
@@ -211,8 +215,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     outcome = "error"
                     if span is not None:
                         span.failed(*code_and_status(result.errors[0]))
-                message = _next(operation.id, result, context.request_id)
-                await operation.send_operation_message(cast("Message", message))
+                if not operation.completed:
+                    await cast("SocketAdapter", self.websocket).send_text(
+                        _next(operation.id, result, context.request_id)
+                    )
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
         return outcome
 
@@ -317,8 +323,11 @@ def _malformed_operation(payload: Any) -> str | None:
     return None
 
 
-def _next(operation_id: str, result: Answer, request_id: str) -> dict[str, Any]:
-    payload: dict[str, Any] = {"data": result.data}
-    if result.errors:
-        payload["errors"] = [formatted(error, request_id) for error in result.errors]
-    return {"id": operation_id, "type": "next", "payload": payload}
+def _next(operation_id: str, answer: Answer, request_id: str) -> str:
+    """The message that brings an answer; what all messages of that answer have in common is written once."""
+    if answer.written is None:
+        payload: dict[str, Any] = {"data": answer.data}
+        if answer.errors:
+            payload["errors"] = [formatted(error, request_id) for error in answer.errors]
+        answer.written = orjson.dumps(payload).decode()
+    return f'{{"id":{orjson.dumps(operation_id).decode()},"type":"next","payload":{answer.written}}}'

@@ -84,6 +84,7 @@ class Context:
     request_id: str
     bearer: Principal | None
     from_page: bool = False
+    _store: WorkspaceStore | None = None
     _loaders: dict[Hashable, DataLoader[Any, Any]] = field(default_factory=dict)
 
     @property
@@ -94,9 +95,18 @@ class Context:
         return self.bearer
 
     @property
+    def rights(self) -> tuple[Hashable, ...]:
+        """What decides on what is seen: whoever has equal ones sees the same."""
+        asker = self.principal
+        own = (asker.contact_id, asker.admin_id, asker.merged_ids, asker.anonymous)
+        return (asker.workspace_id, asker.scopes, *own)
+
+    @property
     def store(self) -> WorkspaceStore:
         """What the bearer may see: its workspace, or by a contact's token what is that contact's."""
-        return self.services.store.open_for(self.principal)
+        if self._store is None:
+            self._store = self.services.store.open_for(self.principal)
+        return self._store
 
     async def may_read(self) -> bool:
         """Whether the bearer sees anything now: a token made from an anonymous id sees nothing once its contact is a USER."""

@@ -121,12 +121,8 @@ async def _members(asked: dict[str, Page], context: Context) -> dict[str, list[D
 def _shown(rows: list[Document], asked: Page, contacts_: dict[str, Document]) -> Document:
     """A page of members as one of their contacts, without those that went a moment ago."""
     found = connection(rows, asked, lambda row: str(row["contact_id"]))
-    edges = [
-        {**edge, "node": contacts_[edge["node"]["contact_id"]]}
-        for edge in found["edges"]
-        if edge["node"]["contact_id"] in contacts_
-    ]
-    return {**found, "edges": edges, "nodes": [edge["node"] for edge in edges]}
+    kept = [row for row in found["rows"] if row["contact_id"] in contacts_]
+    return {**found, "rows": kept, "nodes": [contacts_[row["contact_id"]] for row in kept]}
 
 
 def _found(rows: dict[str, Document], ids: Sequence[str]) -> list[Document]:

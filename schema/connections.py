@@ -1,9 +1,11 @@
 """Relay connections, over the dictionaries that `gateway.domain.pages` makes."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import strawberry
+from strawberry import Parent
 
+from gateway.domain import pages
 from resolvers.totals import LARGEST_TOTAL, total_count
 from schema.access import READ_LISTS
 from schema.levels import by_level
@@ -29,13 +31,21 @@ class Edge(Generic[NodeType]):
     node: NodeType
 
 
+def _edges(parent: Parent[Any]) -> Any:
+    return pages.edges(parent)
+
+
+def _page_info(parent: Parent[Any]) -> Any:
+    return pages.page_info(parent)
+
+
 @strawberry.type
 class Connection(Generic[NodeType]):
     """A page of a list."""
 
-    edges: list[Edge[NodeType]]
+    edges: list[Edge[NodeType]] = strawberry.field(resolver=_edges)
     nodes: list[NodeType]
-    page_info: PageInfo
+    page_info: PageInfo = strawberry.field(resolver=_page_info)
 
 
 @strawberry.type(name="Connection")

@@ -55,28 +55,53 @@ def page(arguments: PageArguments, *scope: object) -> Page:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The rows of a page, from which its cursors are made where somebody asks for them."""
+
+    rows: Sequence[Row]
+    asked: Page
+    position: Callable[[Row], str]
+    more: bool
+    reached: str | None
+
+    def cursor(self, row: Row) -> str:
+        """The cursor that leads to a row."""
+        return cursor(self.position(row), self.asked.scope)
+
+
 def connection(rows: Sequence[Row], asked: Page, position: Callable[[Row], str], reached: str | None = None) -> Row:
     """The connection of rows that were read in the page's own direction, up to one more than its size.
 
     `reached`: where the reading ended before the page was full; its cursor goes on from there."""
     shown = list(rows[: asked.size])
-    more = len(rows) > asked.size or reached is not None
     if asked.backward:
         shown.reverse()
-    edges = [{"cursor": cursor(position(row), asked.scope), "node": row} for row in shown]
-    start, end = (edges[0]["cursor"], edges[-1]["cursor"]) if edges else (None, None)
-    if reached is not None:
-        stopped = cursor(reached, asked.scope)
+    more = len(rows) > asked.size or reached is not None
+    return {"nodes": shown, "rows": shown, "shown": Shown(shown, asked, position, more, reached)}
+
+
+def edges(found: Row) -> list[Row]:
+    """The edges of a connection, whose `nodes` stand for its `rows`."""
+    shown: Shown = found["shown"]
+    return [
+        {"cursor": shown.cursor(row), "node": node} for row, node in zip(found["rows"], found["nodes"], strict=True)
+    ]
+
+
+def page_info(found: Row) -> Row:
+    """Where the page of a connection lies in its list."""
+    shown: Shown = found["shown"]
+    asked = shown.asked
+    start, end = (shown.cursor(shown.rows[0]), shown.cursor(shown.rows[-1])) if shown.rows else (None, None)
+    if shown.reached is not None:
+        stopped = cursor(shown.reached, asked.scope)
         start, end = (stopped, end or stopped) if asked.backward else (start or stopped, stopped)
     return {
-        "edges": edges,
-        "nodes": shown,
-        "page_info": {
-            "has_next_page": asked.before is not None if asked.backward else more,
-            "has_previous_page": more if asked.backward else asked.after is not None,
-            "start_cursor": start,
-            "end_cursor": end,
-        },
+        "has_next_page": asked.before is not None if asked.backward else shown.more,
+        "has_previous_page": shown.more if asked.backward else asked.after is not None,
+        "start_cursor": start,
+        "end_cursor": end,
     }
 
 

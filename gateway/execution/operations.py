@@ -1,7 +1,7 @@
 """Operations as they are executed, whatever they came over: by their compiled plan, or by graphql-core."""
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,6 +21,7 @@ from strawberry.execution import optimized_is_awaitable
 from gateway.execution.documents import Prepared, PreparedDocuments
 from gateway.execution.plans import Plan, Planner
 from gateway.execution.runs import Executor, Run
+from gateway.execution.shared import SharedAnswers
 from gateway.observability import Metrics
 
 Variables = dict[str, Any] | None
@@ -29,11 +30,14 @@ Tell = Callable[[list[GraphQLError], Any], None]
 
 @dataclass(slots=True)
 class Answer:
-    """What became of an operation; `refused` where it is not valid, so that its execution never began."""
+    """What became of an operation; `refused` where it is not valid, so that its execution never began.
+
+    `written` is left to who sends it, where several are sent the same one."""
 
     data: Any
     errors: list[GraphQLError] | None = None
     refused: bool = False
+    written: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,23 @@ class _Begun:
 class Operations:
     """Executes the operations of one schema, compiled where there is a planner.
 
-    `tell` is told each answer's errors, with the operation's context, before anybody else sees them."""
+    `tell` is told each answer's errors, with the operation's context, before anybody else sees them. `sharing` gives a
+    subscription's context and payload a key: where the operation is the same and the key too, so is the answer."""
 
-    def __init__(self, schema: GraphQLSchema, tell: Tell, metrics: Metrics, planner: Planner | None = None) -> None:
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        tell: Tell,
+        metrics: Metrics,
+        planner: Planner | None = None,
+        sharing: Callable[[Any, Any], Hashable] | None = None,
+    ) -> None:
         self._schema = schema
         self._tell = tell
         self._planner = planner
         self._documents = PreparedDocuments(schema, metrics)
+        self._sharing = sharing
+        self._shared = SharedAnswers()
 
     async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Answer:
         """The answer to a query or mutation."""
@@ -80,8 +94,9 @@ class Operations:
                 yield self._told(Answer(None, source.errors, refused=True), context)
                 return
             async with aclosing(cast("AsyncGenerator[Any, None]", source)) as payloads:
+                asked = (text, name, repr(begun.variables.coerced))
                 async for payload in payloads:
-                    yield self._told(await self._execute(begun, payload), context)
+                    yield await self._answer(begun, payload, asked)
         except Exception as error:
             yield self._told(Answer(None, [_as_graphql_error(error)]), context)
 
@@ -93,6 +108,17 @@ class Operations:
         node = prepared.named(name)
         values = get_variable_values(self._schema, node.variable_definitions or (), variables or {}, max_errors=50)
         return Answer(None, values) if isinstance(values, list) else _Begun(prepared, node, values, context)
+
+    async def _answer(self, begun: _Begun, payload: Any, asked: tuple[Hashable, ...]) -> Answer:
+        """A subscription's answer for a payload, shared with all who ask alike."""
+
+        async def execute() -> Answer:
+            return self._told(await self._execute(begun, payload), begun.context)
+
+        if self._sharing is None:
+            return await execute()
+        answer: Answer = await self._shared.get((*asked, self._sharing(begun.context, payload)), execute)
+        return answer
 
     async def _execute(self, begun: _Begun, root: Any) -> Answer:
         plan = self._planner.plan(begun.prepared, begun.node, begun.variables) if self._planner else None

@@ -1,7 +1,8 @@
 """Compiled execution gives what graphql-core gives, to the byte: values of every kind, errors, nulls, and who may not see."""
 
+import asyncio
 import enum
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from strawberry.schema.config import StrawberryConfig
 from gateway.execution.fields import BATCHED, GUARDED, Batched, Guarded
 from gateway.execution.operations import Answer, Operations
 from gateway.execution.plans import Planner
+from gateway.execution.shared import SharedAnswers
 from gateway.observability import Metrics
 from resolvers.scalars import SCALARS, JSONObject, SafeInt
 from schema.levels import by_level
@@ -298,6 +300,14 @@ class Mutation:
         return toy(9, toys=[toy(1)])
 
 
+@strawberry.type
+class Subscription:
+    @strawberry.subscription
+    async def made(self, info: Info, first: int = 1, fails: bool = False) -> AsyncGenerator[Toy, None]:
+        for number in (first, first + 1):
+            yield toy(number, toys=[toy(3)], price=None if fails else 1.5)
+
+
 def check(context: Asker, name: str, type_name: str) -> None:
     if not context.may_see:
         raise PermissionError(f"{type_name}.{name} is not for you")
@@ -308,6 +318,7 @@ def schema() -> Any:
     made = strawberry.Schema(
         Query,
         Mutation,
+        Subscription,
         types=[Toy, Ball],
         config=StrawberryConfig(default_resolver=read_field, scalar_map=SCALARS),
     )
@@ -466,3 +477,59 @@ def test_fields_say_how_they_are_read(schema: Any) -> None:
     fields = schema._schema.type_map["Toy"].fields
     resolver = fields["owner"].extensions["strawberry-definition"].base_resolver.wrapped_func
     assert isinstance(getattr(resolver, BATCHED), Batched)
+
+
+SUBSCRIPTION = "subscription($n: Int!, $f: Boolean) { made(first: $n, fails: $f) { id price parts { id } } }"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_subscriptions_are_answered_as_by_graphql_core(both: tuple[Operations, Operations], fails: bool) -> None:
+    expected = [written(answer) async for answer in _all(both[0], Asker(), 1, fails)]
+    assert [written(answer) async for answer in _all(both[1], Asker(), 1, fails)] == expected
+    assert len(expected) == 2
+
+
+async def test_subscribers_who_ask_alike_share_each_answer(schema: Any) -> None:
+    made = schema._schema
+    planner = Planner(made, document_key)
+    operations = Operations(
+        made,
+        lambda errors, context: None,
+        Metrics(),
+        planner,
+        lambda context, payload: (context.may_see, payload["_id"]),
+    )
+    askers = [Asker(), Asker(), Asker(may_see=False), Asker()]
+    wanted = [1, 1, 1, 2]
+
+    async def heard(asker: Asker, number: int) -> list[Answer]:
+        return [answer async for answer in _all(operations, asker, number, False)]
+
+    one, alike, unlike, elsewhere = await asyncio.gather(*map(heard, askers, wanted))
+    assert [answer.data["made"]["id"] for answer in one] == ["t1", "t2"]
+    assert all(mine is theirs for mine, theirs in zip(one, alike, strict=True))
+    assert not any(mine is theirs for mine, theirs in zip(one, unlike, strict=True))
+    assert [answer.data["made"]["id"] for answer in elsewhere] == ["t2", "t3"]
+    assert len(askers[0].calls) + len(askers[1].calls) == 2
+    assert [len(asker.calls) for asker in askers[2:]] == [2, 2]
+
+
+async def test_who_leaves_does_not_spoil_the_answer_of_others() -> None:
+    shared, begun, may_go_on = SharedAnswers(), asyncio.Event(), asyncio.Event()
+
+    async def answer() -> str:
+        begun.set()
+        await may_go_on.wait()
+        return "answered"
+
+    first = asyncio.create_task(shared.get("key", answer))
+    await begun.wait()
+    second = asyncio.create_task(shared.get("key", answer))
+    first.cancel()
+    await asyncio.wait([first])
+    may_go_on.set()
+    assert await second == "answered"
+
+
+def _all(operations: Operations, asker: Asker, number: int, fails: bool) -> AsyncGenerator[Answer, None]:
+    return operations.stream(SUBSCRIPTION, {"n": number, "f": fails}, None, asker)

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.pages import DEFAULT_SIZE, LARGEST_SIZE, Page, PageArguments, connection, cursor, page
+from gateway.domain.pages import (
+    DEFAULT_SIZE,
+    LARGEST_SIZE,
+    Page,
+    PageArguments,
+    connection,
+    cursor,
+    edges,
+    page,
+    page_info,
+)
 from gateway.errors import BadRequestError
 
 SCOPE = ("events", "wsp_1", {"name": ["a"], "contact_id": "con_1"})
@@ -35,7 +45,8 @@ def read(rows: list[str], asked: Page) -> list[dict[str, Any]]:
 
 def shown(rows: list[str], **arguments: Any) -> dict[str, Any]:
     asked = asked_for(**arguments)
-    return connection(read(rows, asked), asked, lambda row: row["_id"])
+    found = connection(read(rows, asked), asked, lambda row: row["_id"])
+    return {"edges": edges(found), "nodes": found["nodes"], "page_info": page_info(found)}
 
 
 # ---- what is asked for -----------------------------------------------------------------------------------------------
