@@ -20,6 +20,7 @@ from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, mongo_uri, open_runtime
 from gateway.services.demo import keep_happening, seed_demo
 from gateway.services.demo_desk import seed_desk
+from gateway.services.demo_messages import seed_messages
 from gateway.services.demo_tickets import seed_tickets
 from gateway.settings import KlaviyoMode, Settings, database_name
 from gateway.store.embedded import HOST
@@ -122,6 +123,8 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
             services, at = runtime.services, found["created_at"]
             await seed_desk(services.people, services.conversations, services.store, found["_id"], at)
             await seed_tickets(services.ticket_types, services.tickets, services.store, found["_id"], at)
+            store = services.store.open(found["_id"])
+            await seed_messages(services.messages, services.events, store, services.settings, services.clock())
         await runtime.services.store.workspaces.update(found["_id"], {"desk": "done"})
     return found
 

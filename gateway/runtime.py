@@ -14,6 +14,7 @@ from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
 from gateway.domain.retention import Retention
+from gateway.domain.templates import Templates
 from gateway.domain.tokens import TokenSigner
 from gateway.domain.vaults import Vault
 from gateway.errors import StartupError
@@ -26,9 +27,11 @@ from gateway.services.conversations import ConversationService
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
+from gateway.services.firings import FiringService
 from gateway.services.klaviyo import KlaviyoService
 from gateway.services.memberships import MembershipKeeper
 from gateway.services.merges import MergeService
+from gateway.services.messages import MessageService
 from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
@@ -37,6 +40,7 @@ from gateway.services.replays import ReplayService
 from gateway.services.retention import RetentionService
 from gateway.services.roll_ups import DefinitionRollUp
 from gateway.services.segments import SegmentService
+from gateway.services.sendings import SendingService
 from gateway.services.syncs import SyncService
 from gateway.services.tags import TagService
 from gateway.services.ticket_types import TicketTypeService
@@ -163,15 +167,17 @@ def assemble(
     metrics = Metrics()
     limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
     signer = TokenSigner(settings.secret_key)
+    firings, templates = FiringService(clock), Templates()
     retention = Retention(settings.event_retention_days)
     syncs = SyncService(store, settings, clock, Vault(settings.secret_key))
     outbox = Outbox(syncs, minter)
     klaviyo = KlaviyoService(store, settings, clock, minter, syncs, outbox)
-    events = EventService(store, settings, clock, minter, metrics, outbox)
+    events = EventService(store, settings, clock, minter, metrics, outbox, firings)
     contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
     people = PeopleService(store, clock, minter)
     acts = ActService(store, clock, minter, events.turn, outbox)
     conversations = ConversationService(store, settings, clock, minter, acts, people)
+    sendings = SendingService(store, clock, minter, templates, acts)
     tickets = TicketService(store, clock, minter, acts, people)
     services = Services(
         settings=settings,
@@ -179,10 +185,11 @@ def assemble(
         store=store,
         events=events,
         contacts=contacts,
+        messages=MessageService(store, settings, clock, minter, firings, templates, retention),
         tags=TagService(store, clock, minter, events.turn, outbox),
         merges=MergeService(store, settings, clock, minter, events.turn, outbox),
         erasures=ErasureService(store, clock, minter, events.turn, outbox),
-        timers=TimerService(store, clock, conversations.handlers | tickets.handlers),
+        timers=TimerService(store, clock, conversations.handlers | tickets.handlers | sendings.handlers),
         conversations=conversations,
         tickets=tickets,
         people=people,
@@ -203,7 +210,7 @@ def assemble(
     roll_up = DefinitionRollUp(store, clock, minter, metrics)
     sweep = RetentionService(store, retention, clock)
     batches = ContactBatches(store, clock, minter, contacts, events, outbox)
-    keeper = MembershipKeeper(store, clock, minter, metrics)
+    keeper = MembershipKeeper(store, clock, minter, metrics, firings)
     workspaces = WorkspaceService(store, clock, minter)
     return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, signer, clock)
 

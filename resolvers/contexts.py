@@ -20,6 +20,7 @@ from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
 from gateway.services.klaviyo import KlaviyoService
 from gateway.services.merges import MergeService
+from gateway.services.messages import MessageService
 from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
 from gateway.services.rate_limits import RateLimits
@@ -53,6 +54,7 @@ class Services:
     tags: TagService
     merges: MergeService
     erasures: ErasureService
+    messages: MessageService
     timers: TimerService
     conversations: ConversationService
     tickets: TicketService

@@ -25,6 +25,7 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         (Prefix.DEFINITION, store.definitions),
         (Prefix.ADMIN, store.admins),
         (Prefix.TEAM, store.teams),
+        (Prefix.RULE, store.message_rules),
         (Prefix.CONVERSATION, store.conversations),
         (Prefix.CONVERSATION_PART, store.conversation_parts),
         (Prefix.TICKET, store.tickets),

@@ -14,7 +14,8 @@ _COMPOSED = frozenset({"and", "or", "not"})
 def count_conditions(node: FieldNode, variables: Mapping[str, Any]) -> int:
     """How many conditions the field's filter has, counted until they are too many; BadRequestError where it nests too deep."""
     arguments = {argument.name.value: _meant(argument.value, variables) for argument in node.arguments or ()}
-    given = arguments.get("filter", _members(arguments.get("input"), variables).get("filter"))
+    inner = _members(arguments.get("input"), variables)
+    given = arguments.get("filter", inner.get("filter", inner.get("audience")))
     total, waiting = 0, [(1, given)]
     while waiting and total <= MAX_CONDITIONS:
         level, asked = waiting.pop()

@@ -21,6 +21,7 @@ TYPES_BY_PREFIX = {
     Prefix.BEARER: "Viewer",
     Prefix.ADMIN: "Admin",
     Prefix.TEAM: "Team",
+    Prefix.RULE: "MessageRule",
     Prefix.CONVERSATION: "Conversation",
     Prefix.CONVERSATION_PART: "ConversationPart",
     Prefix.TICKET: "Ticket",

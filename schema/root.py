@@ -18,6 +18,7 @@ from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQ
 from schema.identities import IdentityMutation
 from schema.klaviyo import KlaviyoQuery
 from schema.klaviyo_acts import KlaviyoMutation
+from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
 from schema.people import PeopleMutation, PeopleQuery
 from schema.problems import log_unexpected
@@ -72,6 +73,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 SegmentQuery,
                 PeopleQuery,
                 TicketTypeQuery,
+                MessageQuery,
                 ConversationQuery,
                 KlaviyoQuery,
                 TicketQuery,
@@ -87,6 +89,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 TokenMutation,
                 PeopleMutation,
                 TicketTypeMutation,
+                MessageMutation,
                 ConversationMutation,
                 KlaviyoMutation,
                 TicketMutation,

@@ -145,7 +145,8 @@ def _together(one: Document, other: Document) -> Document:
     counted = {**one, **_added(one, other, ""), **_added(one, other, "tracked_")}
     imported = [row["imported"] for row in (one, other) if row.get("imported")]
     if imported:
-        counted["imported"] = _added(imported[0], imported[1], "") if len(imported) > 1 else imported[0]
+        added = _added(imported[0], imported[1], "") if len(imported) > 1 else {}
+        counted["imported"] = {**imported[0], **added}
     return counted
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.domain.clocks import to_milliseconds
 from gateway.domain.conditions import (
     AttributeCondition,
     Condition,
@@ -20,7 +21,8 @@ from gateway.domain.conditions import (
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, derived_id
 from gateway.domain.outlooks import is_timely
-from gateway.errors import ErrorCode, UserProblem
+from gateway.domain.texts import check_unicode
+from gateway.errors import BadRequestError, ErrorCode, UserProblem
 
 MAX_SEGMENTS = 100
 MAX_NAME_LENGTH = 200
@@ -65,6 +67,34 @@ def move_line(
 def event_key(name: str) -> str:
     """How a change says that an event of that name was added."""
     return f"event:{name}"
+
+
+def kept_filter(sent: Mapping[str, Any], field: str) -> Document:
+    """A filter that came in that field, as it is kept; UserProblem where it can be none."""
+    kept: Document = kept_value(sent, field)
+    try:
+        check_filter(kept, field)
+    except BadRequestError as error:
+        raise UserProblem(ErrorCode.INVALID, error.message, (field,)) from None
+    return kept
+
+
+def kept_value(value: Any, field: str) -> Any:
+    """What was sent in a filter, as it is kept; UserProblem where a text or a time of it cannot be."""
+    match value:
+        case dict():
+            return {name: kept_value(inner, field) for name, inner in value.items()}
+        case list():
+            return [kept_value(inner, field) for inner in value]
+        case str():
+            return check_unicode(value, (field,), named=f"A text of {field}")
+        case datetime():
+            try:
+                return to_milliseconds(value.astimezone(UTC))
+            except OverflowError:
+                message = f"A time of {field} lies outside the years 1 to 9999."
+                raise UserProblem(ErrorCode.INVALID, message, (field,)) from None
+    return value
 
 
 def public_filter(stored: Any) -> Any:

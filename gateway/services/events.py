@@ -24,12 +24,14 @@ from gateway.domain.events import (
     plan_group,
     summary_id_of,
 )
+from gateway.domain.firings import Deeds
 from gateway.domain.identities import Directory
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.texts import check_text
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.observability import Metrics
 from gateway.services.attempts import until_stored
+from gateway.services.firings import FiringService
 from gateway.services.group_commits import GroupCommits
 from gateway.services.outboxes import Outbox
 from gateway.services.tallies import rebuild_line
@@ -55,10 +57,18 @@ class EventService:
     """What can be done to events."""
 
     def __init__(
-        self, store: Store, settings: Settings, clock: Clock, minter: Minter, metrics: Metrics, outbox: Outbox
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        minter: Minter,
+        metrics: Metrics,
+        outbox: Outbox,
+        firings: FiringService,
     ) -> None:
         self._store = store
         self._outbox = outbox
+        self._firings = firings
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -129,7 +139,7 @@ class EventService:
         stored = await store.summaries.by_ids(ids)
         found = ImportedSummaries()
         for draft, lines in wanted:
-            rows = [_beside(stored, line, store.workspace_id, draft.id) for line in lines]
+            rows = [_beside(stored, line, store.workspace_id, draft.id, now) for line in lines]
             if changed_alone:
                 rows = [row for row in rows if row["imported"] != stored.get(row["_id"], {}).get("imported")]
             found.summaries += rows
@@ -214,17 +224,21 @@ class EventService:
         names = await self.name_room(store, [item.command.name for item in fresh])
         group = plan_group(attempted, stored, directory, names)
         if group.events:
-            await store.database.transaction(partial(self._write, store, group, now))
+            live = (await self._firings.rules(store)).live(group.events)
+            await store.database.transaction(partial(self._write, store, group, live, now))
             self._metrics.group_size.observe(len(group.events))
             self._remember(store.workspace_id, group.new_names)
         return group.outcomes
 
-    async def _write(self, store: WorkspaceStore, group: Group, now: datetime, session: Session) -> None:
+    async def _write(
+        self, store: WorkspaceStore, group: Group, live: Sequence[Deeds], now: datetime, session: Session
+    ) -> None:
         drafts = list(group.drafts.values())
         await store.contacts.save(drafts, session, seen=group.seen)
         await store.definitions.insert_names(group.new_names, now, session)
         await store.events.insert(group.events, session)
         await store.summaries.add(group.summaries(), session)
+        await self._firings.write(store, live, session)
         await store.changes.write(self._journal(drafts, now), session)
         contacts = {draft.id: draft.document for draft in drafts}
         await self._outbox.tell(store, now, session, drafts=drafts, events=group.events, contacts=contacts)
@@ -307,7 +321,9 @@ def _refuse_repeated_names(lines: Sequence[Document]) -> None:
         seen.add(line["name"])
 
 
-def _beside(stored: Mapping[str, Document], line: Document, workspace_id: str, contact_id: str) -> Document:
+def _beside(
+    stored: Mapping[str, Document], line: Document, workspace_id: str, contact_id: str, now: datetime
+) -> Document:
     """The summary with that import in the place of an earlier one, beside what was tracked."""
     summary_id = summary_id_of(workspace_id, contact_id, line["name"])
     before = stored.get(summary_id, {})
@@ -323,8 +339,14 @@ def _beside(stored: Mapping[str, Document], line: Document, workspace_id: str, c
         "count": counted + line["count"],
         "first_at": min(firsts),
         "last_at": max(lasts),
-        "imported": {"count": line["count"], "first_at": line["first_at"], "last_at": line["last_at"]},
+        "imported": _imported(line, before.get("imported") or {}, now),
     }
+
+
+def _imported(line: Document, before: Mapping[str, Any], now: datetime) -> Document:
+    """What an import says, and when it first did."""
+    said = {name: line[name] for name in ("count", "first_at", "last_at")}
+    return dict(before) if said.items() <= before.items() else {**said, "at": now}
 
 
 def _change_of_summary(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:

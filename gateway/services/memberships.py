@@ -16,6 +16,7 @@ from gateway.domain.narrowing import narrowing
 from gateway.domain.segments import SegmentSet, Touch, touch_event, touch_line
 from gateway.domain.times import TimeRange
 from gateway.observability import Metrics
+from gateway.services.firings import FiringService
 from gateway.services.moves import Moves
 from gateway.services.stream_readers import StreamReader
 from gateway.store.changes import Changes
@@ -37,8 +38,9 @@ class MembershipKeeper(StreamReader):
     NAME = "segments"
     WATCHED = (Events.COLLECTION, Changes.COLLECTION)
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, metrics: Metrics) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, metrics: Metrics, firings: FiringService) -> None:
         super().__init__(store, clock, minter)
+        self._firings = firings
         self._metrics = metrics
         self._swept_at = 0.0
 
@@ -140,9 +142,8 @@ class MembershipKeeper(StreamReader):
     async def _opened_moves(self, workspace_id: str) -> Moves:
         store, now = self._store.open(workspace_id), self._clock()
         segments = SegmentSet(await store.segments.all())
-        return Moves(
-            store, segments, now, lambda: self._minter.mint(Prefix.CHANGE, now), _tells(segments, self._pending)
-        )
+        told = _tells(segments, self._pending)
+        return Moves(store, segments, now, lambda: self._minter.mint(Prefix.CHANGE, now), self._firings, told)
 
 
 def _touched(read: Sequence[Insert]) -> dict[str, dict[str, Touch]]:

@@ -9,6 +9,7 @@ from gateway.domain.conditions import Facts
 from gateway.domain.contacts import Document
 from gateway.domain.outlooks import holds_until
 from gateway.domain.segments import ENTERED, LEFT, SegmentSet, member_of, move_line
+from gateway.services.firings import FiringService
 from gateway.store.driver import Session
 from gateway.store.facts import FactsReader
 from gateway.store.stores import WorkspaceStore
@@ -26,6 +27,7 @@ class Moves:
     segments: SegmentSet
     now: datetime
     new_line_id: Callable[[], str]
+    firings: FiringService
     told: Callable[[str, str], bool]
     added: list[Document] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Moves:
         await self.store.members.add(self.added, session)
         await self.store.members.remove(self.removed, session)
         await self.store.changes.write(self.lines, session)
+        await self.firings.entered(self.store, self.lines, session)
         await self.store.reviews.write(self.due, session)
 
     def _compare(

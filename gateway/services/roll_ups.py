@@ -14,6 +14,7 @@ from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.domain.definitions import Build, build_of, with_types
 from gateway.domain.ids import Minter, Prefix
+from gateway.errors import UnavailableError
 from gateway.observability import Metrics
 from gateway.services.counted_values import counted_anew
 from gateway.services.stream_readers import RENEW_SECONDS, StreamReader
@@ -49,7 +50,8 @@ class DefinitionRollUp(StreamReader):
         self._failures: Counter[tuple[str, str | None]] = Counter()
 
     async def count_anew(self, workspace_ids: Sequence[str]) -> AsyncIterator[str]:
-        """Have the definitions of these workspaces counted anew, by whoever has the lease; each workspace once it is done."""
+        """Have the definitions of these workspaces counted anew, by whoever has the lease; each workspace once it is done.
+        UnavailableError where it was given up."""
         waiting = {workspace_id: await self._request(workspace_id) for workspace_id in workspace_ids}
         while waiting:
             for workspace_id, request in [*waiting.items()]:
@@ -57,6 +59,11 @@ class DefinitionRollUp(StreamReader):
                 if row is None or row.get("definitions_rebuilt", "") >= request:
                     del waiting[workspace_id]
                     yield workspace_id
+                elif row.get("definitions_given_up", "") >= request:
+                    raise UnavailableError(
+                        f"The definitions of {workspace_id} could not be counted anew in {_ATTEMPTS} attempts: "
+                        "the log of the gateway that rolls up says why. Try again once that is mended."
+                    )
             await asyncio.sleep(RENEW_SECONDS / 10)
 
     async def _request(self, workspace_id: str) -> str:
@@ -79,7 +86,9 @@ class DefinitionRollUp(StreamReader):
         key = (wanted["workspace_id"], wanted["name"])
         if self._failures[key] >= _ATTEMPTS:
             self._log.error("definitions could not be counted anew", workspace_id=key[0], name=key[1])
-            await self._roll_up(Batch(await self._until_mark(inserts)), [], self._pending[1:])
+            told = self._store.workspaces.setting(key[0], {"definitions_given_up": wanted["request"]})
+            operations = [(Workspaces.COLLECTION, [told] if wanted["request"] else [])]
+            await self._roll_up(Batch(await self._until_mark(inserts)), operations, self._pending[1:])
         else:
             self._failures[key] += 1
             await self._count_anew(inserts, wanted)

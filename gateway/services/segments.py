@@ -1,16 +1,16 @@
 """Segments: saved and deleted, one after the other in each workspace, so that none ever leads back to itself."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from gateway.domain.clocks import Clock, to_milliseconds
+from gateway.domain.clocks import Clock
 from gateway.domain.conditions import check_filter
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Minter, Prefix
+from gateway.domain.messages import segments_named
 from gateway.domain.retention import Retention
-from gateway.domain.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, segment_line
-from gateway.domain.texts import check_text, check_unicode
+from gateway.domain.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, kept_filter, segment_line
+from gateway.domain.texts import check_text
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.services.attempts import until_stored
 from gateway.store.driver import Session
@@ -31,8 +31,8 @@ class SegmentService:
     ) -> Document:
         """The segment as it is now: a new one, or that one with this name and filter (in snake_case, without nulls)."""
         check_text(name, ("name",), longest=MAX_NAME_LENGTH, named="name")
-        kept = _checked(filter_)
-        self._check_condition(kept)
+        kept = kept_filter(filter_, "filter")
+        self._check_kept(kept)
         new_id = self._minter.mint(Prefix.SEGMENT, self._clock())
 
         async def attempt(number: int) -> Document:
@@ -73,6 +73,7 @@ class SegmentService:
             if row is None:
                 raise _unknown(segment_id)
             _check_unnamed(SegmentSet(rows), row)
+            _check_no_rule(await store.message_rules.all(), row)
             line = segment_line(line_id, "DELETED", [row], now)
 
             async def write(session: Session) -> None:
@@ -85,7 +86,7 @@ class SegmentService:
 
         return await until_stored(attempt)
 
-    def _check_condition(self, filter_: Mapping[str, Any]) -> None:
+    def _check_kept(self, filter_: Mapping[str, Any]) -> None:
         try:
             self._retention.check_saved(check_filter(filter_), self._clock())
         except BadRequestError as error:
@@ -97,25 +98,6 @@ class SegmentService:
         await store.segments.turn(turn, session)
         await store.segments.save(rows, session)
         await store.changes.write(lines, session)
-
-
-def _checked(value: Any) -> Any:
-    """A filter as it is kept; UserProblem where a text or a time of it cannot be."""
-    match value:
-        case dict():
-            return {name: _checked(inner) for name, inner in value.items()}
-        case list():
-            return [_checked(inner) for inner in value]
-        case str():
-            return check_unicode(value, ("filter",), named="A text of filter")
-        case datetime():
-            try:
-                return to_milliseconds(value.astimezone(UTC))
-            except OverflowError:
-                raise UserProblem(
-                    ErrorCode.INVALID, "A time of filter lies outside the years 1 to 9999.", ("filter",)
-                ) from None
-    return value
 
 
 def _check_room(rows: list[Document]) -> None:
@@ -134,6 +116,17 @@ def _check_unnamed(segments: SegmentSet, row: Document) -> None:
             "change or delete that one first.",
             ("id",),
         )
+
+
+def _check_no_rule(rules: list[Document], row: Document) -> None:
+    for rule in rules:
+        if row["_id"] in segments_named(rule):
+            raise UserProblem(
+                ErrorCode.CONFLICT,
+                f"The message rule '{rule['name']}' ({rule['_id']}) names '{row['name']}': "
+                "change or delete the rule first.",
+                ("id",),
+            )
 
 
 def _unknown(segment_id: str) -> UserProblem:

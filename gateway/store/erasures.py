@@ -17,8 +17,10 @@ from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Database, Session
 from gateway.store.events import Events
 from gateway.store.idempotency_keys import IdempotencyKeys
+from gateway.store.messages import RuleMemories
 from gateway.store.repositories import Repository
 from gateway.store.tickets import TicketParts
+from gateway.store.timers import Timers
 from gateway.store.tombstones import Tombstones
 from gateway.store.workspaces import Workspaces
 
@@ -103,6 +105,8 @@ class Deletions(Repository):
             (ConversationParts.COLLECTION, {"contact_id": contact_id}),
             (TicketParts.COLLECTION, {"contact_id": contact_id}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
+            (Timers.COLLECTION, {"contact_id": contact_id}),
+            (RuleMemories.COLLECTION, {"contact_id": contact_id}),
         ):
             filter_ = {**condition, "workspace_id": self._workspace_id}
             rows = await self._database.find(collection, filter_, limit=_BATCH, projection=["_id"])

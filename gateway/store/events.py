@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from gateway.domain.ids import Prefix, lowest_id
+from gateway.domain.merges import ids_of
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
 from gateway.store.contacts import IDS_OF_CONTACT, Contacts
@@ -162,6 +163,18 @@ class Events(Occurrences):
                 filter_ = {**one, **name, "_id": bounds, "workspace_id": self._workspace_id}
                 total += await self._database.count(self.COLLECTION, filter_, most - total)
         return total
+
+    async def last_of(self, contact: Document, name: str, now: datetime) -> Document | None:
+        """The last event of that name of a contact, and of those that it took over."""
+        rows = await self.page(
+            Page(1, False, None, None, ""), TimeRange(), now, names=[name], contact_ids=ids_of(contact)
+        )
+        return next(iter(rows), None)
+
+    async def count_received(self, contact_ids: Sequence[str], name: str, since: datetime) -> int:
+        """How many events of that name of these contacts were received since then."""
+        whose = {"name": name, "received_at": {"$gte": since}, "workspace_id": self._workspace_id}
+        return sum([await self._database.count(self.COLLECTION, {"contact_id": id_, **whose}) for id_ in contact_ids])
 
     async def metadata_types(self) -> dict[str, dict[str, list[str]]]:
         """The types that each metadata key ever had, by the events' name and the key."""

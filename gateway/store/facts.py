@@ -110,3 +110,9 @@ class FactsReader:
     def _expected(self, one: Facts, event: EventCondition) -> int:
         summary = (one.summaries or {}).get(event.name)
         return int(summary.get("tracked_count", 0)) if summary is not None and event.counts_events else 0
+
+
+async def holds_of(store: Collections, condition: Condition, contact: Document, now: datetime) -> bool:
+    """Whether a condition holds of one contact."""
+    found = [facts async for _, facts in FactsReader(store, condition, now).of([(contact["_id"], contact)])]
+    return any(facts is not None and bool(condition.holds(facts)) for facts in found)

@@ -17,6 +17,7 @@ from gateway.store.erasures import Deletions, Erasures, Salts
 from gateway.store.events import Events, EventSummaries
 from gateway.store.histories import Parts, Subjects
 from gateway.store.idempotency_keys import IdempotencyKeys
+from gateway.store.messages import Mailings, MessageRules, RuleMemories, SentCounts
 from gateway.store.people import Admins, Teams
 from gateway.store.quotas import Quotas
 from gateway.store.repositories import Repository
@@ -40,6 +41,10 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Erasures,
     Deletions,
     Timers,
+    MessageRules,
+    RuleMemories,
+    SentCounts,
+    Mailings,
     Admins,
     Teams,
     Conversations,
@@ -77,6 +82,10 @@ class WorkspaceStore:
         self.erasures = Erasures(database, workspace_id, salts, token)
         self.deletions = Deletions(database, workspace_id, token)
         self.timers = Timers(database, workspace_id, token)
+        self.message_rules = MessageRules(database, workspace_id, token)
+        self.rule_memories = RuleMemories(database, workspace_id, token)
+        self.sent_counts = SentCounts(database, workspace_id, token)
+        self.mailings = Mailings(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
         self.deliveries = Deliveries(database, workspace_id, token)

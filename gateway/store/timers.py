@@ -22,7 +22,10 @@ class Timers(Repository):
     """The timers of one workspace."""
 
     COLLECTION: ClassVar[str] = "timers"
-    INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("kind", ASCENDING), ("next_at", ASCENDING)], name="due"),)
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("kind", ASCENDING), ("next_at", ASCENDING)], name="due"),
+        IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
+    )
 
     async def set(self, timers: Iterable[Document], session: Session) -> None:
         """Set these timers; one of the same kind and subject is moved."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import UnavailableError
 from gateway.runtime import under_way
 
 TOTALS = """{ eventDefinitions(first: 100) { nodes { name count contactCount firstAt lastAt archived summarizeBy
@@ -245,6 +246,19 @@ async def test_counted_anew_while_others_write_nothing_is_missed_or_counted_twic
         counted = Counter(row["metadata"]["page"] for row in mine)
         found = {value: count for value, count, _ in await values(workspace, contact, "name 0")}
         assert found == counted
+
+
+async def test_who_waits_for_a_count_that_is_given_up_is_told(open_gateway: Any) -> None:
+    async with open_gateway() as gateway:
+        workspace = await gateway.workspace()
+        await workspace.track(event("ann", "did", ago(days=1)))
+        await becomes(lambda: totals(workspace), {"did": line(1, 1, ago(days=1), ago(days=1))})
+        roll_up = gateway.runtime.definitions
+        roll_up._failures[workspace.id, None] = 10
+        with pytest.raises(UnavailableError, match=f"The definitions of {workspace.id} could not be counted anew"):
+            async for _ in roll_up.count_anew([workspace.id]):
+                pass
+        assert [id_ async for id_ in roll_up.count_anew([workspace.id])] == [workspace.id]
 
 
 async def test_another_process_goes_on_where_one_ended_and_a_lost_place_is_made_up_for(

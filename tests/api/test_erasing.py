@@ -68,6 +68,10 @@ async def leave_traces(workspace: Any) -> str:
     await workspace.data(
         'mutation { describeEvent(input: {name: "did", summarizeBy: "page"}) { userErrors { code } } }'
     )
+    await workspace.data(
+        'mutation { a: saveMessageRule(input: {name: "waits", event: "did", trigger: {daysSinceLast: 9}, body: "x"}) { userErrors { code } } '
+        'b: saveMessageRule(input: {name: "nobody", event: "did", trigger: {nthTime: 1}, audience: {email: {eq: "-"}}, body: "x"}) { userErrors { code } } }'
+    )
     user, visitor = {"externalId": f"{MARK}-id"}, {"anonymousId": f"{MARK}-browser"}
     full = {
         **user,

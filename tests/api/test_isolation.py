@@ -45,6 +45,7 @@ class Ids:
     ticket: str
     ticket_part: str
     segment: str
+    rule: str
     klaviyo: str
     backfill: str
 
@@ -65,6 +66,7 @@ class Ids:
             self.ticket,
             self.ticket_part,
             self.segment,
+            self.rule,
             self.klaviyo,
             self.backfill,
         ]
@@ -217,6 +219,32 @@ CASES = {
         'mutation($t: ID!, $a: ID!) { saveTeam(input: {id: $t, name: "Changed", adminIds: [$a]}) { team { id } userErrors { code } } }',
         ADMIN,
         lambda ids: {"t": ids.team, "a": ids.admin},
+        refused,
+    ),
+    "Query.messageRules": Case("{ messageRules { id } }", READ, lambda _: {}, lambda found, _: found == []),
+    "Mutation.saveMessageRule": Case(
+        'mutation($r: ID!) { saveMessageRule(input: {id: $r, name: "Changed", event: "did", trigger: {everyTime: true}, body: "x"}) '
+        "{ messageRule { id } userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"r": ids.rule},
+        refused,
+    ),
+    "Mutation.deleteMessageRule": Case(
+        "mutation($r: ID!) { deleteMessageRule(input: {id: $r}) { deletedId userErrors { code } } }",
+        ADMIN,
+        lambda ids: {"r": ids.rule},
+        refused,
+    ),
+    "Mutation.previewMessageRule": Case(
+        'mutation($c: ID!) { previewMessageRule(input: {contactId: $c, body: "{{ contact.displayName }}"}) { body userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"c": ids.contact},
+        refused,
+    ),
+    "Mutation.sendMessage": Case(
+        'mutation($s: ID!) { sendMessage(input: {segmentId: $s, body: "x"}) { recipients userErrors { code } } }',
+        ADMIN,
+        lambda ids: {"s": ids.segment},
         refused,
     ),
     "Mutation.createAdminToken": Case(
@@ -453,6 +481,11 @@ async def ids(workspace: Any) -> Ids:
     saved = await workspace.data(
         'mutation { saveSegment(input: {name: "S", filter: {event: {name: "did"}}}) { segment { id } } }'
     )
+    segment_id = saved["saveSegment"]["segment"]["id"]
+    await workspace.store.database.update("segments", {"_id": segment_id}, {"$set": {"complete": True}})
+    rule = await workspace.data(
+        'mutation { saveMessageRule(input: {name: "R", event: "other", trigger: {everyTime: true}, body: "x"}) { messageRule { id } } }'
+    )
     return Ids(
         found["contact"]["id"],
         event["id"],
@@ -468,7 +501,8 @@ async def ids(workspace: Any) -> Ids:
         type_id,
         ticket_id,
         replied["replyToTicket"]["part"]["id"],
-        saved["saveSegment"]["segment"]["id"],
+        segment_id,
+        rule["saveMessageRule"]["messageRule"]["id"],
         found["klaviyo"]["id"],
         await _backfill(workspace),
     )
@@ -563,6 +597,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Ticket",
         "TicketPart",
         "Segment",
+        "MessageRule",
         "KlaviyoSync",
         "KlaviyoBackfill",
     ]

@@ -82,6 +82,11 @@ REFUSED = {
     "segment": "query($id: ID!) { segment(id: $id) { id } }",
     "saveSegment": 'mutation { saveSegment(input: {name: "S", filter: {}}) { segment { id } } }',
     "deleteSegment": "mutation($id: ID!) { deleteSegment(input: {id: $id}) { deletedId } }",
+    "messageRules": "{ messageRules { id } }",
+    "saveMessageRule": 'mutation { saveMessageRule(input: {name: "R", event: "did", trigger: {everyTime: true}, body: "x"}) { messageRule { id } } }',
+    "deleteMessageRule": "mutation($id: ID!) { deleteMessageRule(input: {id: $id}) { deletedId } }",
+    "previewMessageRule": 'mutation($id: ID!) { previewMessageRule(input: {contactId: $id, body: "x"}) { body } }',
+    "sendMessage": 'mutation($id: ID!) { sendMessage(input: {segmentId: $id, body: "x"}) { recipients } }',
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
 # Every field that a contact's token reaches. A field that is added to one of these types must be decided about: either it

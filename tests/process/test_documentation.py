@@ -23,7 +23,7 @@ from klaviyo_stand_in import Klaviyo, listening
 from schema.root import build_schema
 
 ROOT = Path(__file__).parents[2]
-README, FRONT_ENDS, SERVICES, FILES, HELP_DESK, KLAVIYO = (
+README, FRONT_ENDS, SERVICES, FILES, HELP_DESK, MESSAGES, KLAVIYO = (
     (ROOT / path).read_text()
     for path in (
         "README.md",
@@ -31,6 +31,7 @@ README, FRONT_ENDS, SERVICES, FILES, HELP_DESK, KLAVIYO = (
         "docs/services.md",
         "docs/files.md",
         "docs/help-desk.md",
+        "docs/messages.md",
         "docs/klaviyo.md",
     )
 )
@@ -106,7 +107,7 @@ async def test_every_example_runs(program: Any, free_port: Any, started: Any) ->
         async with started(program, port, "dev", "--port", str(port), **SETTINGS):
             assert await asyncio.to_thread(tracking.communicate, timeout=60) == ("100 []\n100 []\n50 []\n", "")
             await the_readme_holds(here)
-            for guide in (FRONT_ENDS, SERVICES):
+            for guide in (FRONT_ENDS, SERVICES, MESSAGES):
                 await the_outputs_hold(here, guide)
             with here.running(python("follow.py")):
                 await until(lambda: len(rows(here, "place")) == 1)
@@ -169,9 +170,9 @@ async def the_outputs_hold(here: Terminal, guide: str) -> None:
             continue
         for _ in range(100):
             found = comparable(here.python(text) if language == "python" else here.bash(setup + text))
-            if found == comparable(shown) or "eventDefinitions" not in text:
+            if found == comparable(shown) or not any(late in text for late in ("eventDefinitions", "conversations")):
                 break
-            await asyncio.sleep(0.1)  # what is rolled up comes a moment later
+            await asyncio.sleep(0.1)  # what is rolled up or sent comes a moment later
         assert found == comparable(shown)
 
 
@@ -286,6 +287,7 @@ def test_what_is_named_is_there() -> None:
         (ROOT, README),
         (ROOT / "docs", FRONT_ENDS),
         (ROOT / "docs", SERVICES),
+        (ROOT / "docs", MESSAGES),
         (ROOT / "docs", FILES),
     ):
         for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
