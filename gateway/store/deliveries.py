@@ -148,6 +148,7 @@ class Syncs(Repository):
     """How the workspace is connected to Klaviyo, and how that goes: one document."""
 
     COLLECTION: ClassVar[str] = "klaviyo_syncs"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
 
     async def find(self) -> Document | None:
         """What is kept of the sync."""

@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from pymongo import ASCENDING, IndexModel
+
 from gateway.store.driver import Document, DuplicateError
 from gateway.store.repositories import Repository
 
@@ -15,6 +17,7 @@ class Quotas(Repository):
     """The windows of each operation of a workspace's account."""
 
     COLLECTION: ClassVar[str] = "klaviyo_quotas"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
 
     async def take(self, operation: str, wanted: int, limits: tuple[int, int], now: datetime) -> Document:
         """Take up to so many requests out of both windows; the document tells by `granted` how many were to be had, and
