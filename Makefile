@@ -1,9 +1,9 @@
 # Everything one does with this project. Python 3.11 to 3.13 is found by itself; PYTHON=... names another.
-.PHONY: install run test check lint lock sdl readme web image-check clean
+.PHONY: install run test check lint lock sdl readme web image-check bench clean
 .DEFAULT_GOAL := install
 
 BIN := .venv/bin
-WORKERS ?= 4
+WORKERS ?= 3
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3.13 python3.11 python3 python)
 
 install: .venv/.installed ## .venv with the locked dependencies and the embedded database
@@ -59,3 +59,6 @@ readme: install ## the table of settings in the README anew
 web: install ## GraphiQL's bundle anew, from the locked packages of web/ (needs npm)
 	cd web && npm ci && npm run build
 	$(BIN)/python .ci/web_bundle.py
+
+bench: install ## what the gateway costs beside what else one might run: a table, JSON and a chart in bench/results
+	$(BIN)/python -m bench.run $(ARGS)

@@ -57,6 +57,9 @@ def pytest_configure() -> None:
         del os.environ[name]
 
 
+_PATIENCE_SECONDS = 20  # a busy machine is no database that is away; tests of one that is say how long they wait
+
+
 class Commands(CommandListener):
     """Counts what is asked of the database."""
 
@@ -252,7 +255,7 @@ def open_gateway(mongo: str) -> Callable[..., Any]:
         commands = Commands()
         listeners = [commands] if listener is None else [commands, listener]
         name = database or f"test_{uuid.uuid4().hex[:12]}"
-        all_settings = Settings(**{"secret_key": TEST_SECRET, **settings})
+        all_settings = Settings(**{"secret_key": TEST_SECRET, "mongo_timeout_seconds": _PATIENCE_SECONDS, **settings})
         async with open_runtime(all_settings, uri, name, clock=clock, listeners=listeners) as runtime:
             await migrate(runtime.database, runtime.clock, owner="tests")
             async with (

@@ -516,7 +516,8 @@ async def test_being_seen_alone_is_no_change(workspace: Any) -> None:
     before = await good(workspace, externalId="u", name="Ada")
     after = await good(workspace, externalId="u", lastSeenAt=AT)
     assert after == {**before, "lastSeenAt": AT}
-    assert len(await lines(workspace)) == 1
+    told = [(line["subject"], line["kind"]) for line in await lines(workspace)]
+    assert told == [("contact", "CREATED"), ("seen", "SEEN")]  # which segments read, and no subscriber hears
 
 
 CHANGES: list[dict[str, Any]] = [

@@ -428,13 +428,14 @@ async def test_an_export_needs_the_memory_of_a_page_however_much_there_is(mongo:
                 assert (await export(ContactSource(store), output, runtime.clock, lambda _: None)).rows == end
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-        assert peaks[1] < 1.5 * peaks[0]
+        # 2,000 rows more are 12 MB; what other gateways of this process do meanwhile is less than half of that.
+        assert peaks[1] < peaks[0] + 5_000_000
 
 
 def large_row(number: int) -> dict[str, Any]:
     return {
         "externalId": f"u{number}",
-        "customAttributes": {"x": "x" * 2000},
+        "customAttributes": {"x": "x" * 6000},
         "createdAt": 1_500_000_000 + number * 3000,
     }
 
