@@ -20,6 +20,7 @@ from gateway.domain.vaults import Vault
 from gateway.errors import StartupError
 from gateway.observability import Metrics
 from gateway.services.acts import ActService
+from gateway.services.backfills import BackfillService
 from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
@@ -140,7 +141,7 @@ async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = Fals
         works += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
         works.append(runtime.retention.run())
     if delivers:
-        works.append(services.deliveries.run())
+        works += [services.deliveries.run(), services.backfills.run()]
     async with AsyncExitStack() as stack:
         for work in works:
             await stack.enter_async_context(under_way(work))
@@ -170,6 +171,7 @@ def assemble(
     retention = Retention(settings.event_retention_days)
     syncs = SyncService(store, settings, clock, Vault(settings.secret_key))
     outbox = Outbox(syncs, minter)
+    klaviyo = KlaviyoService(store, settings, clock, minter, syncs, outbox)
     events = EventService(store, settings, clock, minter, metrics, outbox, firings)
     contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
     people = PeopleService(store, clock, minter)
@@ -195,8 +197,9 @@ def assemble(
         syncs=syncs,
         outbox=outbox,
         deliveries=DeliveryService(store, syncs, clock, minter),
-        klaviyo=KlaviyoService(store, settings, clock, minter, syncs, outbox),
+        klaviyo=klaviyo,
         replays=ReplayService(store, clock, minter),
+        backfills=BackfillService(store, clock, minter, klaviyo, syncs, outbox),
         tokens=TokenService(contacts, people, signer, clock),
         segments=SegmentService(store, clock, minter, retention),
         bus=Bus(database, clock, minter, limits, metrics),

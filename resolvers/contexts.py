@@ -12,6 +12,7 @@ from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.observability import Metrics
+from gateway.services.backfills import BackfillService
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
 from gateway.services.deliveries import DeliveryService
@@ -63,6 +64,7 @@ class Services:
     deliveries: DeliveryService
     klaviyo: KlaviyoService
     replays: ReplayService
+    backfills: BackfillService
     ticket_types: TicketTypeService
     segments: SegmentService
     tokens: TokenService

@@ -7,6 +7,7 @@ from typing import Any
 import strawberry
 
 from gateway.domain.access import Scope
+from gateway.domain.backfills import BackfillState
 from gateway.domain.contacts import Document
 from gateway.domain.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
 from gateway.domain.delivery_filters import DeliveryFilter as Wanted
@@ -29,7 +30,7 @@ from resolvers.totals import counted
 LARGEST_COUNT = 100_000
 MOST_METRICS = 1000
 _KLAVIYO = frozenset({Scope.KLAVIYO})
-_PREFIXES = (Prefix.SYNC, Prefix.METRIC, Prefix.DELIVERY)
+_PREFIXES = (Prefix.SYNC, Prefix.METRIC, Prefix.DELIVERY, Prefix.BACKFILL)
 _FAILED = (DeliveryState.RETRYING, DeliveryState.REJECTED, DeliveryState.DEAD)
 
 strawberry.enum(
@@ -38,6 +39,7 @@ strawberry.enum(
     "Klaviyo refused it, or it was tried for 72 hours; it is kept until it is replayed.",
 )
 strawberry.enum(DeliveryKind, description="What is delivered; a DELETION asks Klaviyo to erase a profile.")
+strawberry.enum(BackfillState, description="How a backfill is. FAILED: Klaviyo was disconnected before its end.")
 strawberry.enum(MetricSource, description="SUPPORT: the nine metrics; TRACKED: tracked events that are forwarded.")
 strawberry.enum(
     SyncState, description="How the sync is. BACKING_OFF: Klaviyo does not answer, and is asked again soon."
@@ -113,6 +115,13 @@ async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments
     search = await search_of(context, wanted)
     found = await search.page(asked)
     return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.reached), search.count)
+
+
+async def backfills(context: Context, arguments: PageArguments) -> Document:
+    """A page of the workspace's backfills, the newest first."""
+    asked = page(arguments, "klaviyo.backfills", context.principal.workspace_id)
+    rows = await context.store.backfills.page(asked, context.services.clock())
+    return connection(rows, asked, lambda row: str(row["_id"]))
 
 
 async def search_of(context: Context, wanted: Document) -> DeliverySearch:
@@ -193,6 +202,7 @@ async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
     if not any(asked.values()) or context.principal.contact_id is not None or not context.principal.may(_KLAVIYO):
         return {}
     found = await context.store.deliveries.by_ids(asked[Prefix.DELIVERY])
+    found |= await context.store.backfills.by_ids(asked[Prefix.BACKFILL])
     found |= await metrics_by_id(context, asked[Prefix.METRIC])
     if sync_id_of(context.principal.workspace_id) in asked[Prefix.SYNC]:
         sync = await klaviyo(context)

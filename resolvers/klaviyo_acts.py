@@ -1,5 +1,7 @@
 """How the sync with Klaviyo is connected, paused and resumed, and what did not arrive is sent anew."""
 
+from datetime import datetime
+
 import strawberry
 
 from gateway.domain.contacts import Document
@@ -72,6 +74,44 @@ class SyncContactInput:
     id: strawberry.ID
 
 
+@strawberry.input
+class StartKlaviyoBackfillInput:
+    """What of history."""
+
+    since: datetime | None = strawberry.field(default=strawberry.UNSET, description="What happened then or later.")
+    until: datetime | None = strawberry.field(
+        default=strawberry.UNSET, description="What happened before; now, where it is left out."
+    )
+    metrics: list[str] | None = strawberry.field(
+        default=strawberry.UNSET, description="Of the nine metrics, by name; all of them, where it is left out."
+    )
+    include_profiles: bool | None = strawberry.field(
+        default=True, description="Profiles of contacts of whom Klaviyo was told nothing yet, before their events."
+    )
+    idempotency_key: str | None = strawberry.UNSET
+
+
+@strawberry.input
+class PauseKlaviyoBackfillInput:
+    """Which backfill."""
+
+    id: strawberry.ID
+
+
+@strawberry.input
+class ResumeKlaviyoBackfillInput:
+    """Which backfill."""
+
+    id: strawberry.ID
+
+
+@strawberry.input
+class CancelKlaviyoBackfillInput:
+    """Which backfill."""
+
+    id: strawberry.ID
+
+
 async def connect(context: Context, input_: ConnectKlaviyoInput) -> Document:
     """The payload of `connectKlaviyo`."""
     await context.services.klaviyo.connect(context.principal.workspace_id, sent(input_))
@@ -115,3 +155,23 @@ async def replay(context: Context, input_: ReplayDeliveriesInput) -> Document:
 async def sync_contact(context: Context, input_: SyncContactInput) -> Document:
     """The payload of `syncContact`."""
     return {"klaviyo": await context.services.klaviyo.sync_contact(context.principal.workspace_id, input_.id)}
+
+
+async def start_backfill(context: Context, input_: StartKlaviyoBackfillInput) -> Document:
+    """The payload of `startKlaviyoBackfill`."""
+    return {"backfill": await context.services.backfills.start(context.principal.workspace_id, sent(input_))}
+
+
+async def pause_backfill(context: Context, input_: PauseKlaviyoBackfillInput) -> Document:
+    """The payload of `pauseKlaviyoBackfill`."""
+    return {"backfill": await context.services.backfills.pause(context.principal.workspace_id, input_.id)}
+
+
+async def resume_backfill(context: Context, input_: ResumeKlaviyoBackfillInput) -> Document:
+    """The payload of `resumeKlaviyoBackfill`."""
+    return {"backfill": await context.services.backfills.resume(context.principal.workspace_id, input_.id)}
+
+
+async def cancel_backfill(context: Context, input_: CancelKlaviyoBackfillInput) -> Document:
+    """The payload of `cancelKlaviyoBackfill`."""
+    return {"backfill": await context.services.backfills.cancel(context.principal.workspace_id, input_.id)}

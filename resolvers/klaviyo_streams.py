@@ -70,3 +70,26 @@ async def changed_delivery(parents: Sequence[Document], _: None, context: Contex
     ids = [parent["delivery_id"] for parent in parents]
     found = await context.store.deliveries.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [found.get(id_) for id_ in ids]
+
+
+async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Document]:
+    """A notification per change of that backfill."""
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        ours = notice.collection == Changes.COLLECTION and row["subject"] == "backfill"
+        return ours and row["backfill_id"] == id_
+
+    def told(notice: Notice) -> Document:
+        return {"kind": DeliveryChange.CHANGED.value, "backfill_id": notice.document["backfill_id"]}
+
+    async with aclosing(payloads_of(context, wanted, told, after, {"backfill_id": None})) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def changed_backfill(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the backfill of each notification, as it is now."""
+    ids = [parent["backfill_id"] for parent in parents]
+    found = await context.store.backfills.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [found.get(id_) for id_ in ids]

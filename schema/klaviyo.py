@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.domain.backfills import BackfillState, eta_of, rate_of
 from gateway.domain.deliveries import OPEN, DeliveryKind, DeliveryState
 from gateway.domain.syncs import SyncState
 from gateway.klaviyo.mapping import MetricSource
@@ -16,7 +17,7 @@ from resolvers.inputs import page_arguments
 from resolvers.klaviyo import DeliveryFilter
 from resolvers.scalars import JSON, SafeInt
 from schema.access import KLAVIYO, READ
-from schema.connections import CountedConnection
+from schema.connections import Connection, CountedConnection
 from schema.levels import by_level
 from schema.nodes import Node, Stored
 
@@ -133,6 +134,33 @@ class KlaviyoMetric(Node):
     last_delivered_at: datetime | None
 
 
+@strawberry.type(
+    description="History told to Klaviyo, with the times and unique ids that it had: what Klaviyo knows already it keeps once, and "
+    "no flow is set off."
+)
+class KlaviyoBackfill(Node):
+    """History told to Klaviyo."""
+
+    state: BackfillState
+    total: SafeInt = strawberry.field(
+        description="Rows of history to look at, each delivery of a row counted; 0 at first."
+    )
+    done: SafeInt = strawberry.field(description="What arrived, and what is nothing that Klaviyo hears.")
+    failed: SafeInt = strawberry.field(description="What was REJECTED or is DEAD.")
+    started_at: datetime
+    finished_at: datetime | None
+
+    @strawberry.field(description="Of what is done or failed, since it began or was resumed; 0 while it is PAUSED.")
+    def rate_per_second(parent: Parent[Any], info: Info) -> float:  # noqa: N805
+        """How fast it is."""
+        return rate_of(parent, info.context.services.clock())
+
+    @strawberry.field(description="In how many seconds it will be over, at this rate; null where nothing tells.")
+    def eta_seconds(parent: Parent[Any], info: Info) -> int | None:  # noqa: N805
+        """When it will be over."""
+        return eta_of(parent, info.context.services.clock())
+
+
 @strawberry.type(description="The sync of the workspace with Klaviyo.")
 class KlaviyoSync(Node):
     """The sync."""
@@ -172,6 +200,18 @@ class KlaviyoSync(Node):
     ) -> CountedConnection[KlaviyoDelivery] | None:
         """A page of deliveries."""
         return await klaviyo.deliveries(info.context, filter, page_arguments(first, after, last, before))
+
+    @strawberry.field(description="The newest first.")
+    async def backfills(
+        self,
+        info: Info,
+        first: int | None = strawberry.UNSET,
+        after: str | None = strawberry.UNSET,
+        last: int | None = strawberry.UNSET,
+        before: str | None = strawberry.UNSET,
+    ) -> Connection[KlaviyoBackfill] | None:
+        """A page of backfills."""
+        return await klaviyo.backfills(info.context, page_arguments(first, after, last, before))
 
 
 @strawberry.type

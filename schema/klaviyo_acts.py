@@ -5,16 +5,20 @@ from strawberry import Info
 
 from resolvers import klaviyo_acts
 from resolvers.klaviyo_acts import (
+    CancelKlaviyoBackfillInput,
     ConnectKlaviyoInput,
     DisconnectKlaviyoInput,
+    PauseKlaviyoBackfillInput,
     PauseKlaviyoInput,
     ReplayDeliveriesInput,
+    ResumeKlaviyoBackfillInput,
     ResumeKlaviyoInput,
+    StartKlaviyoBackfillInput,
     SyncContactInput,
 )
 from resolvers.scalars import SafeInt
 from schema.access import KLAVIYO
-from schema.klaviyo import KlaviyoSubject, KlaviyoSync
+from schema.klaviyo import KlaviyoBackfill, KlaviyoSubject, KlaviyoSync
 from schema.problems import UserError, payload
 
 
@@ -63,6 +67,38 @@ class SyncContactPayload:
     """What Klaviyo has heard of the contact."""
 
     klaviyo: KlaviyoSubject | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class StartKlaviyoBackfillPayload:
+    """The backfill as it is now."""
+
+    backfill: KlaviyoBackfill | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class PauseKlaviyoBackfillPayload:
+    """The backfill as it is now."""
+
+    backfill: KlaviyoBackfill | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class ResumeKlaviyoBackfillPayload:
+    """The backfill as it is now."""
+
+    backfill: KlaviyoBackfill | None
+    user_errors: list[UserError]
+
+
+@strawberry.type
+class CancelKlaviyoBackfillPayload:
+    """The backfill as it is now."""
+
+    backfill: KlaviyoBackfill | None
     user_errors: list[UserError]
 
 
@@ -117,3 +153,39 @@ class KlaviyoMutation:
     async def sync_contact(self, info: Info, input: SyncContactInput) -> SyncContactPayload | None:
         """Send one profile."""
         return await payload(klaviyo_acts.sync_contact, info, input, klaviyo=None)
+
+    @strawberry.mutation(
+        directives=[KLAVIYO],
+        description="Tell Klaviyo history, behind what happens now; workers go on with it whatever is killed. One at a time.",
+    )
+    async def start_klaviyo_backfill(
+        self, info: Info, input: StartKlaviyoBackfillInput
+    ) -> StartKlaviyoBackfillPayload | None:
+        """Start a backfill."""
+        return await payload(klaviyo_acts.start_backfill, info, input, backfill=None)
+
+    @strawberry.mutation(
+        directives=[KLAVIYO],
+        description="Queue nothing more of it until it is resumed; what waits already (2,000 deliveries at most) goes out.",
+    )
+    async def pause_klaviyo_backfill(
+        self, info: Info, input: PauseKlaviyoBackfillInput
+    ) -> PauseKlaviyoBackfillPayload | None:
+        """Pause a backfill."""
+        return await payload(klaviyo_acts.pause_backfill, info, input, backfill=None)
+
+    @strawberry.mutation(directives=[KLAVIYO], description="Go on where it was.")
+    async def resume_klaviyo_backfill(
+        self, info: Info, input: ResumeKlaviyoBackfillInput
+    ) -> ResumeKlaviyoBackfillPayload | None:
+        """Resume a backfill."""
+        return await payload(klaviyo_acts.resume_backfill, info, input, backfill=None)
+
+    @strawberry.mutation(
+        directives=[KLAVIYO], description="End it; what waits already (2,000 deliveries at most) goes out."
+    )
+    async def cancel_klaviyo_backfill(
+        self, info: Info, input: CancelKlaviyoBackfillInput
+    ) -> CancelKlaviyoBackfillPayload | None:
+        """Cancel a backfill."""
+        return await payload(klaviyo_acts.cancel_backfill, info, input, backfill=None)

@@ -16,6 +16,7 @@ TYPES_BY_PREFIX = {
     Prefix.SYNC: "KlaviyoSync",
     Prefix.METRIC: "KlaviyoMetric",
     Prefix.DELIVERY: "KlaviyoDelivery",
+    Prefix.BACKFILL: "KlaviyoBackfill",
     Prefix.KEY: "Viewer",
     Prefix.BEARER: "Viewer",
     Prefix.ADMIN: "Admin",

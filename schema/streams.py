@@ -23,7 +23,7 @@ from schema.access import KLAVIYO, READ, READ_OWN
 from schema.contacts import Contact
 from schema.conversations import Conversation, ConversationPart
 from schema.events import Event, EventSummary
-from schema.klaviyo import KlaviyoDelivery
+from schema.klaviyo import KlaviyoBackfill, KlaviyoDelivery
 from schema.levels import by_level
 from schema.segments import Segment
 from schema.tickets import Ticket, TicketPart
@@ -131,6 +131,18 @@ class KlaviyoNotification:
 
 
 @strawberry.type
+class KlaviyoBackfillNotification:
+    """A backfill that is further or in another state, or a checkpoint."""
+
+    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
+    kind: DeliveryChange
+
+    @by_level(klaviyo_streams.changed_backfill, description="The backfill as it is now; null in a CHECKPOINT.")
+    def backfill(self) -> KlaviyoBackfill | None:
+        """The backfill."""
+
+
+@strawberry.type
 class StreamQuery:
     """The root field that subscriptions begin with."""
 
@@ -202,4 +214,12 @@ class Subscription:
     ) -> AsyncGenerator[KlaviyoNotification, None]:
         """Deliveries."""
         async for item in klaviyo_streams.klaviyo_delivery(info.context, filter, after):
+            yield item
+
+    @strawberry.subscription(directives=[KLAVIYO], description="How far a backfill is, whenever it is further.")
+    async def klaviyo_backfill(
+        self, info: Info, id: strawberry.ID, after: str | None = strawberry.UNSET
+    ) -> AsyncGenerator[KlaviyoBackfillNotification, None]:
+        """How far a backfill is."""
+        async for item in klaviyo_streams.klaviyo_backfill(info.context, id, after):
             yield item

@@ -9,6 +9,7 @@ from gateway.cli.definitions import definitions_cli
 from gateway.cli.exports import exports_cli
 from gateway.cli.imports import imports_cli
 from gateway.cli.keys import keys_cli
+from gateway.cli.klaviyo import klaviyo_cli
 from gateway.cli.plans import plans_cli
 from gateway.cli.schemas import schemas_cli
 from gateway.cli.servers import servers_cli
@@ -26,6 +27,7 @@ cli.add_typer(workspaces_cli, name="workspaces")
 cli.add_typer(keys_cli, name="keys")
 cli.add_typer(imports_cli, name="import")
 cli.add_typer(exports_cli, name="export")
+cli.add_typer(klaviyo_cli, name="klaviyo")
 cli.add_typer(definitions_cli, name="rebuild")
 cli.add_typer(schemas_cli)
 cli.add_typer(plans_cli)

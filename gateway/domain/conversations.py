@@ -17,6 +17,7 @@ from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TAGS = 100
+MAX_READS = 100
 SNOOZE_TIMER = f"{Subject.CONVERSATION}_snooze"
 SLA_TIMER = f"{Subject.CONVERSATION}_sla"
 
@@ -181,6 +182,9 @@ class ConversationAct(Act):
         name = "read_by_contact" if self.actor.is_contact else "read"
         if not self.document[name]:
             self.document[name] = True
+            if self.actor.is_contact:
+                reads = [*self.document.get("contact_reads", ()), self.at]
+                self.document["contact_reads"] = reads[-MAX_READS:]
             self.tell("READ", public=self.actor.is_contact)
 
     def rate(self, score: int, remark: str | None) -> str:

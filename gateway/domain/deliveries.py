@@ -1,7 +1,8 @@
 """Deliveries: what another system is to hear, frozen when it happened, and told in order for each contact."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +15,7 @@ GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
 MOST_ATTEMPTS_KEPT = 20
 DEEPEST_READ = 100
+SUPERSEDED = "The contact's newer profile was sent in its place."
 DISCONNECTED = "Klaviyo was disconnected, and what waited was left out."
 _LONGEST_PAUSE = timedelta(minutes=15)
 
@@ -87,7 +89,14 @@ def is_leased(lane: Mapping[str, Any], now: datetime) -> bool:
     return lane.get("lease") is not None and lane["due_at"] > now
 
 
-def delivery_of(wanted: Wanted, delivery_id: str, lane: Mapping[str, Any], seq: int, now: datetime) -> Document:
+def delivery_of(
+    wanted: Wanted,
+    delivery_id: str,
+    lane: Mapping[str, Any],
+    seq: int,
+    now: datetime,
+    backfill_id: str | None = None,
+) -> Document:
     """The delivery as it is stored; without a place in its lane where it is refused."""
     contact = wanted.contact
     row = {
@@ -103,6 +112,7 @@ def delivery_of(wanted: Wanted, delivery_id: str, lane: Mapping[str, Any], seq: 
         "attempts": [],
         "attempt_count": 0,
         "created_at": now,
+        **({} if backfill_id is None else {"backfill_id": backfill_id}),
     }
     if wanted.refused is not None:
         rejected = {"state": DeliveryState.REJECTED.value, "reason": wanted.refused, "expires_at": now + KEPT}
@@ -214,3 +224,18 @@ def _after(row: Mapping[str, Any], tried: Document) -> Document:
 def in_order(rows: Sequence[Document]) -> list[Document]:
     """The rows of a lane as they are to be sent."""
     return sorted(rows, key=lambda row: int(row["seq"]))
+
+
+def backfill_tallies(rows: Iterable[Mapping[str, Any]], before: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """What deliveries of backfills, as they are now, add to `settled`, `done` and `failed`, by backfill. `before`: what
+    their states were."""
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row.get("backfill_id") is not None:
+            tally = found.setdefault(row["backfill_id"], Counter())
+            for state, sign in ((row["state"], 1), (before[row["_id"]], -1)):
+                if state not in OPEN:
+                    tally.update({"settled": sign, "done" if state == DeliveryState.DELIVERED else "failed": sign})
+    return {
+        id_: {name: more for name, more in tally.items() if more} for id_, tally in found.items() if any(tally.values())
+    }

@@ -31,6 +31,7 @@ class Prefix(StrEnum):
     LANE = "lan_"
     SYNC = "kla_"
     METRIC = "met_"
+    BACKFILL = "bkf_"
     TIMER = "tmr_"
     RULE = "rul_"
     FIRING = "fir_"

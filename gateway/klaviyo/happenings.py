@@ -1,8 +1,9 @@
 """Which changes of conversations and tickets are metrics, when each happened, and what makes it one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from gateway.domain.actors import ActorKind
 from gateway.domain.acts import Change, Told
@@ -62,9 +63,19 @@ def _is_contacts(change: Change, told: Told, part: Document | None) -> bool:
 
 
 def _happening(metric: Metric, change: Change, told: Told, part: Document | None) -> Happening:
-    id_ = change.after["_id"]
     if told.kind == "CREATED":
-        return Happening(metric, change.after["created_at"], f"{id_}:created")
-    if part is None:  # read: again only after something new
-        return Happening(metric, change.after["updated_at"], f"{id_}:read:{change.after['last_part_at'].isoformat()}")
+        return Happening(metric, change.after["created_at"], created_id(change.after))
+    if part is None:
+        at = change.after["contact_reads"][-1]
+        return Happening(metric, at, read_id(change.after, at))
     return Happening(metric, part["created_at"], part["_id"])
+
+
+def created_id(document: Mapping[str, Any]) -> str:
+    """By which Klaviyo knows that a conversation or ticket began."""
+    return f"{document['_id']}:created"
+
+
+def read_id(document: Mapping[str, Any], at: datetime) -> str:
+    """By which Klaviyo knows that a conversation was read then."""
+    return f"{document['_id']}:read:{at.isoformat()}"

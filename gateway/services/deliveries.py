@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from gateway.domain.backfills import backfill_line
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.domain.deliveries import (
@@ -24,6 +25,7 @@ from gateway.domain.deliveries import (
     DeliveryState,
     Queue,
     attempt,
+    backfill_tallies,
     dead,
     delivered,
     delivery_line,
@@ -198,6 +200,13 @@ class DeliveryService:
         ]
         await store.changes.write(lines, session)
         await store.delivery_metrics.add(_tallies(settled), session)
+        tallies = backfill_tallies(settled, before)
+        await store.backfills.settle(tallies, session)
+        told = [self._minter.mint(Prefix.CHANGE, now) for _ in tallies]
+        lines = [
+            backfill_line(line_id, store.workspace_id, id_, now) for line_id, id_ in zip(told, tallies, strict=True)
+        ]
+        await store.changes.write(lines, session)
         await _give_back(store, lanes, work, changes, now, session)
 
     def _outcome(self, row: Document, result: Result | None, sync: Sync) -> Document:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
-from gateway.domain.deliveries import DISCONNECTED, DeliveryState, delivery_line, left_out
+from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, delivery_line, left_out
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.pages import Page
 from gateway.domain.syncs import Sync
@@ -146,6 +146,10 @@ class KlaviyoService:
             for row in open_rows
         ]
         await store.changes.write(lines, session)
+        changed = [{**row, **changes[row["_id"]]} for row in open_rows]
+        await store.backfills.settle(
+            backfill_tallies(changed, {row["_id"]: row["state"] for row in open_rows}), session
+        )
 
 
 async def _in_transaction(store: WorkspaceStore, body: Callable[[Session], Awaitable[None]], _: int) -> None:

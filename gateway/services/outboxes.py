@@ -13,6 +13,7 @@ from typing import Any
 from gateway.domain.acts import Change
 from gateway.domain.contacts import Document, Draft
 from gateway.domain.deliveries import (
+    SUPERSEDED,
     DeliveryKind,
     DeliveryState,
     Queue,
@@ -21,6 +22,7 @@ from gateway.domain.deliveries import (
     delivery_of,
     is_leased,
     lane_id_of,
+    left_out,
     new_lane,
 )
 from gateway.domain.ids import Minter, Prefix
@@ -92,8 +94,10 @@ class Outbox:
 
     async def erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
         """Ask for the erasure of a contact of whom Klaviyo may know something, and queue nothing else of it."""
-        ids = [lane_id_of(store.workspace_id, id_) for id_ in ids_of(contact)]
+        ids = [lane_id_of(store.workspace_id, id_, queue) for id_ in ids_of(contact) for queue in Queue]
         lanes = await store.lanes.by_ids(ids, session)
+        of_history = [lane for lane in lanes.values() if lane["queue"] == Queue.BACKFILL]
+        await store.lanes.remove(of_history, session)  # the others go once Klaviyo has taken the deletion
         sync = await self._syncs.current(store.workspace_id)
         if sync.on and lanes and identifiers_of(contact).problem is None:
             wanted = Wanted(DeliveryKind.DELETION, contact, mapping.deletion_payload(contact))
@@ -106,6 +110,7 @@ class Outbox:
         now: datetime,
         session: Session,
         queue: Queue = Queue.LIVE,
+        backfill_id: str | None = None,
     ) -> list[Document]:
         """Queue deliveries, those of each contact in their order, its profile before its first event; the new rows."""
         by_contact: dict[str, list[Wanted]] = defaultdict(list)
@@ -114,22 +119,50 @@ class Outbox:
         if not by_contact:
             return []
         ids = {id_: lane_id_of(store.workspace_id, id_, queue) for id_ in by_contact}
-        lanes = await store.lanes.by_ids(list(ids.values()), session)
+        others = [lane_id_of(store.workspace_id, id_, Queue.BACKFILL) for id_ in by_contact if queue is Queue.LIVE]
+        lanes = await store.lanes.by_ids([*ids.values(), *others], session)
         rows: list[Document] = []
         changes: list[tuple[Document, Document]] = []
+        passed = [lanes[id_] for id_ in others if id_ in lanes]
         for contact_id, items in by_contact.items():
             lane = lanes.get(ids[contact_id]) or new_lane(store.workspace_id, contact_id, queue, now)
-            added, change = await self._added(store, lane, items, now, session)
+            added, change = await self._added(store, lane, items, now, session, backfill_id)
             rows += added
             changes += [(lane, change)] if change else []
         await store.deliveries.insert(rows, session)
         await store.lanes.save(changes, session)
+        told = [item for item in wanted if item.kind is DeliveryKind.PROFILE and item.refused is None]
+        newer = {item.contact["_id"] for item in told} | {row["contact_id"] for row in rows if _is_profile(row)}
+        await self._supersede(store, [lane for lane in passed if lane["contact_id"] in newer], now, session)
         lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in rows]
         await store.changes.write(lines, session)
         return rows
 
+    async def _supersede(self, store: WorkspaceStore, passed: list[Document], now: datetime, session: Session) -> None:
+        """Leave out the profiles that wait in these lanes of a backfill, while newer ones go before them."""
+        ids = [lane.get("profile_delivery_id") for lane in passed]
+        found = await store.deliveries.by_ids([id_ for id_ in ids if id_ is not None], session)
+        waiting = [row for row in found.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
+        if not waiting:
+            return
+        after = [{**row, **left_out(SUPERSEDED, now)} for row in waiting]
+        await store.deliveries.change({row["_id"]: left_out(SUPERSEDED, now) for row in waiting}, session)
+        lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in after]
+        await store.changes.write(lines, session)
+        tallies = {row["backfill_id"]: {"settled": 0, "done": 0} for row in waiting}
+        for row in waiting:
+            tallies[row["backfill_id"]]["settled"] += 1
+            tallies[row["backfill_id"]]["done"] += 1
+        await store.backfills.settle(tallies, session)
+
     async def _added(
-        self, store: WorkspaceStore, lane: Document, items: list[Wanted], now: datetime, session: Session
+        self,
+        store: WorkspaceStore,
+        lane: Document,
+        items: list[Wanted],
+        now: datetime,
+        session: Session,
+        backfill_id: str | None,
     ) -> tuple[list[Document], Document]:
         """The new rows of a lane, and what of the lane changes."""
         seq, profile_id = lane["seq"], lane.get("profile_delivery_id")
@@ -142,7 +175,7 @@ class Outbox:
             coalesced = item.kind is DeliveryKind.PROFILE and await self._coalesce(store, lane, item, now, session)
             if coalesced:
                 continue
-            row = delivery_of(item, self._minter.mint(Prefix.DELIVERY, now), lane, seq + 1, now)
+            row = delivery_of(item, self._minter.mint(Prefix.DELIVERY, now), lane, seq + 1, now, backfill_id)
             rows.append(row)
             if item.refused is None:
                 seq += 1
@@ -192,8 +225,8 @@ def whole_profile(contact: Mapping[str, Any]) -> Wanted:
     return _profile(contact, mapping.profile_payload(mapping.profile_attributes(contact), ()))
 
 
-def supported(happening: Happening, subject: mapping.Subject, now: datetime) -> Wanted:
-    """Something that happened to a conversation or ticket, as one of the nine metrics."""
+def supported(happening: Happening, subject: mapping.Subject, now: datetime, *, history: bool = False) -> Wanted:
+    """Something that happened to a conversation or ticket, as one of the nine metrics; `history`: no flow is to hear it."""
     properties = mapping.properties_of(happening.metric, subject)
     return _event(
         happening.metric,
@@ -204,6 +237,7 @@ def supported(happening: Happening, subject: mapping.Subject, now: datetime) -> 
         happening.unique_id,
         now,
         subject_id=subject.document["_id"],
+        history=history,
     )
 
 
@@ -235,10 +269,11 @@ def _event(
     *,
     subject_id: str,
     money: tuple[float, str] | None = None,
+    history: bool = False,
 ) -> Wanted:
     """An event of a contact. What happened long ago is history: no flow is to be set off by it."""
-    history = at < now - _HISTORY
-    payload = mapping.event_payload(metric, contact, properties, at, unique_id, money=money, backfill=history)
+    backfill = history or at < now - _HISTORY
+    payload = mapping.event_payload(metric, contact, properties, at, unique_id, money=money, backfill=backfill)
     return Wanted(
         DeliveryKind.EVENT,
         contact,
@@ -250,6 +285,10 @@ def _event(
         refused=refusal_of_event(payload, contact, at, now),
         note=identifiers_of(contact).note,
     )
+
+
+def _is_profile(row: Mapping[str, Any]) -> bool:
+    return row["kind"] == DeliveryKind.PROFILE and "open" in row
 
 
 def _unset(payload: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
-from gateway.domain.deliveries import DeliveryKind, DeliveryState, delivery_line, replayed
+from gateway.domain.deliveries import DeliveryKind, DeliveryState, backfill_tallies, delivery_line, replayed
 from gateway.domain.delivery_filters import DeliveryFilter
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.pages import Page
@@ -108,6 +108,8 @@ class ReplayService:
             for row in rows
         ]
         await store.changes.write(lines, session)
+        changed = [{**row, **changes[row["_id"]]} for row in rows]
+        await store.backfills.settle(backfill_tallies(changed, {row["_id"]: row["state"] for row in rows}), session)
         return len(rows)
 
 

@@ -54,6 +54,7 @@ class Parts(Repository):
         # A subject belongs to one workspace; its id comes first so that a lookup by subject can use this on every server.
         IndexModel([("subject_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="subject"),
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
+        IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="order"),
     )
 
     async def insert(self, parts: Sequence[Document], session: Session) -> None:

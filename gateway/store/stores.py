@@ -6,6 +6,7 @@ from datetime import datetime
 from gateway.domain.access import Principal
 from gateway.domain.acts import Subject
 from gateway.domain.contacts import ContactRef, Document, identity
+from gateway.store.backfills import Backfills
 from gateway.store.changes import Changes
 from gateway.store.contacts import Contacts
 from gateway.store.conversations import ConversationParts, Conversations
@@ -60,6 +61,7 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Syncs,
     DeliveryMetrics,
     Quotas,
+    Backfills,
 )
 
 
@@ -91,6 +93,7 @@ class WorkspaceStore:
         self.syncs = Syncs(database, workspace_id, token)
         self.delivery_metrics = DeliveryMetrics(database, workspace_id, token)
         self.quotas = Quotas(database, workspace_id, token)
+        self.backfills = Backfills(database, workspace_id, token)
         self.conversations = Conversations(database, workspace_id, token)
         self.conversation_parts = ConversationParts(database, workspace_id, token)
         self.tickets = Tickets(database, workspace_id, token)

@@ -8,6 +8,8 @@ import pytest
 from graphql import ObjectTypeDefinitionNode, parse
 
 from gateway.domain.access import Scope
+from gateway.domain.backfills import Stage, new_backfill
+from gateway.domain.ids import Minter, Prefix
 from schema.root import build_schema
 
 ROOTS = ("Query", "Mutation")
@@ -45,6 +47,7 @@ class Ids:
     segment: str
     rule: str
     klaviyo: str
+    backfill: str
 
     @property
     def all(self) -> list[str]:
@@ -65,6 +68,7 @@ class Ids:
             self.segment,
             self.rule,
             self.klaviyo,
+            self.backfill,
         ]
 
 
@@ -370,6 +374,23 @@ CASES = {
         lambda found, _: [problem["code"] for problem in found["userErrors"]] == ["ILLEGAL_TRANSITION"],
         works=False,
     ),
+    "Mutation.startKlaviyoBackfill": Case(
+        "mutation { startKlaviyoBackfill(input: {}) { backfill { id } userErrors { code } } }",
+        KLAVIYO,
+        lambda _: {},
+        lambda found, _: [problem["code"] for problem in found["userErrors"]] == ["ILLEGAL_TRANSITION"],
+        works=False,
+    ),
+    **{
+        f"Mutation.{name}KlaviyoBackfill": Case(
+            f"mutation($i: ID!) {{ {name}KlaviyoBackfill(input: {{id: $i}}) {{ backfill {{ id }} userErrors {{ code }} }} }}",
+            KLAVIYO,
+            lambda ids: {"i": ids.backfill},
+            lambda found, _: found["userErrors"][0]["code"] in ("NOT_FOUND", "ILLEGAL_TRANSITION"),
+            works=name != "resume",  # nothing is connected
+        )
+        for name in ("pause", "resume", "cancel")
+    },
     "Mutation.saveSegment": Case(
         'mutation($s: ID!) { saveSegment(input: {id: $s, name: "Changed", filter: {}}) { segment { id } userErrors { code } } }',
         ADMIN,
@@ -483,7 +504,17 @@ async def ids(workspace: Any) -> Ids:
         segment_id,
         rule["saveMessageRule"]["messageRule"]["id"],
         found["klaviyo"]["id"],
+        await _backfill(workspace),
     )
+
+
+async def _backfill(workspace: Any) -> str:
+    """The id of a backfill of the workspace, which was connected when it began."""
+    services = workspace.gateway.runtime.services
+    now = services.clock()
+    backfill = new_backfill(Minter().mint(Prefix.BACKFILL, now), workspace.id, {}, list(Stage), now)
+    await services.store.open(workspace.id).backfills.insert(backfill, None)
+    return str(backfill["_id"])
 
 
 def test_every_root_field_states_its_access_and_stands_in_this_table() -> None:
@@ -568,6 +599,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
         "Segment",
         "MessageRule",
         "KlaviyoSync",
+        "KlaviyoBackfill",
     ]
     for id_, type_ in zip(ids.all, types, strict=True):
         assert await workspace.data(node, {"id": id_}) == {"node": {"__typename": type_, "id": id_}}

@@ -87,6 +87,16 @@ REFUSED = {
     "deleteMessageRule": "mutation($id: ID!) { deleteMessageRule(input: {id: $id}) { deletedId } }",
     "previewMessageRule": 'mutation($id: ID!) { previewMessageRule(input: {contactId: $id, body: "x"}) { body } }',
     "sendMessage": 'mutation($id: ID!) { sendMessage(input: {segmentId: $id, body: "x"}) { recipients } }',
+    "klaviyo": "{ klaviyo { id } }",
+    "connectKlaviyo": 'mutation { connectKlaviyo(input: {apiKey: "pk_1234567890"}) { klaviyo { id } } }',
+    "disconnectKlaviyo": "mutation { disconnectKlaviyo { klaviyo { id } } }",
+    "pauseKlaviyo": 'mutation { pauseKlaviyo(input: {reason: "holiday"}) { klaviyo { id } } }',
+    "resumeKlaviyo": "mutation { resumeKlaviyo { klaviyo { id } } }",
+    "replayDeliveries": "mutation($id: ID!) { replayDeliveries(input: {ids: [$id]}) { replayed } }",
+    "syncContact": "mutation($id: ID!) { syncContact(input: {id: $id}) { klaviyo { state } } }",
+    "startKlaviyoBackfill": "mutation { startKlaviyoBackfill(input: {}) { backfill { id } } }",
+    "cancelKlaviyoBackfill": "mutation($id: ID!) { cancelKlaviyoBackfill(input: {id: $id}) { backfill { id } } }",
+    "resumeKlaviyoBackfill": "mutation($id: ID!) { resumeKlaviyoBackfill(input: {id: $id}) { backfill { id } } }",
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
 # Every field that a contact's token reaches. A field that is added to one of these types must be decided about: either it

@@ -17,11 +17,13 @@ import httpx
 import orjson
 import pytest
 from graphql import parse, validate
+from klaviyo_stand_in import KEY as KLAVIYO_KEY
+from klaviyo_stand_in import Klaviyo, listening
 
 from schema.root import build_schema
 
 ROOT = Path(__file__).parents[2]
-README, FRONT_ENDS, SERVICES, FILES, HELP_DESK, MESSAGES = (
+README, FRONT_ENDS, SERVICES, FILES, HELP_DESK, MESSAGES, KLAVIYO = (
     (ROOT / path).read_text()
     for path in (
         "README.md",
@@ -30,6 +32,7 @@ README, FRONT_ENDS, SERVICES, FILES, HELP_DESK, MESSAGES = (
         "docs/files.md",
         "docs/help-desk.md",
         "docs/messages.md",
+        "docs/klaviyo.md",
     )
 )
 KEY = "local-dev-key"
@@ -253,6 +256,22 @@ async def test_every_query_of_the_help_desk_runs(open_gateway: Any) -> None:
                 found = await workspace.data(query, used, key=key)
                 assert all(not one.get("userErrors") for one in found.values()), found
         assert tried == 11
+
+
+async def test_every_query_of_the_guide_of_klaviyo_runs(open_gateway: Any) -> None:
+    account = Klaviyo()
+    async with listening(account) as url, open_gateway(rolls_up=False, klaviyo_base_url=url) as gateway:
+        workspace = await gateway.workspace()
+        made = await workspace.data('mutation { upsertContact(input: {email: "ada@shop.example"}) { contact { id } } }')
+        variables = {"contact": made["upsertContact"]["contact"]["id"], "key": KLAVIYO_KEY}
+        schema, queries = build_schema().core, blocks("graphql", KLAVIYO)
+        for query in queries:
+            assert validate(schema, parse(query)) == []
+            if not query.startswith("subscription"):
+                used = {name: value for name, value in variables.items() if f"${name}:" in query}
+                found = await workspace.data(query, used)
+                assert all(not one.get("userErrors") for one in found.values()), found
+        assert len(queries) == 11
 
 
 @pytest.mark.parametrize(("language", "file"), [("js", "token.js"), ("jsx", "timeline.jsx")])

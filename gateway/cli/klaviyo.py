@@ -1,0 +1,82 @@
+"""Commands on the sync with Klaviyo."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say, with_runtime, workspace_id
+from gateway.domain.backfills import ACTIVE, BackfillState
+from gateway.klaviyo.client import REVISION
+from gateway.progress import FileBar
+from gateway.runtime import Runtime, under_way
+from gateway.services.imports import Progress
+
+_LOOKED_AT_SECONDS = 0.5
+_TIME = typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In UTC.")
+klaviyo_cli = typer.Typer(no_args_is_help=True, help="Klaviyo: whether its key is right, and history told to it.")
+
+
+@klaviyo_cli.command()
+def check(workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA) -> None:
+    """Ask Klaviyo by one call, which writes nothing, whether key, scope and revision are right, and say what is not."""
+
+    async def run(runtime: Runtime) -> None:
+        sync, problem = await runtime.services.klaviyo.problem(await workspace_id(runtime, workspace))
+        if problem is not None:
+            say(problem)
+            raise typer.Exit(1)
+        state = sync.state(runtime.clock())
+        reason = f" ({sync.paused_reason})" if sync.paused_reason else ""
+        say(f"Klaviyo knows the key, and takes events of revision {REVISION}. The sync is {state}{reason}.")
+
+    with_runtime(run, data)
+
+
+@klaviyo_cli.command()
+def backfill(
+    workspace: THE_WORKSPACE = None,
+    since: Annotated[datetime | None, _TIME] = None,
+    until: Annotated[datetime | None, _TIME] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Of the nine metrics, by name; may be repeated. Left out: all of them.")
+    ] = None,
+    profiles: Annotated[bool, typer.Option(help="Send profiles too.")] = True,
+    data: DATA = DEFAULT_DATA,
+) -> None:
+    """Tell Klaviyo history, and wait for the end of it; one that is under way already, or was broken off, goes on."""
+    times = {name: at.replace(tzinfo=UTC) for name, at in (("since", since), ("until", until)) if at is not None}
+    asked: dict[str, Any] = {**times, "include_profiles": profiles, **({"metrics": metric} if metric else {})}
+
+    async def run(runtime: Runtime) -> None:
+        id_ = await workspace_id(runtime, workspace)
+        services = runtime.services
+        found = await services.store.open(id_).backfills.active()
+        if found is None:
+            found = await services.backfills.start(id_, asked)
+        elif found["state"] == BackfillState.PAUSED:
+            found = await services.backfills.resume(id_, found["_id"])
+        async with AsyncExitStack() as stack:
+            for work in (services.backfills.run(), services.deliveries.run()):
+                await stack.enter_async_context(under_way(work))
+            found = await _followed(runtime, found)
+        say(f"{found['_id']} is {found['state']}: {found['done']} done, {found['failed']} failed.")
+        if found["state"] != BackfillState.DONE:
+            raise typer.Exit(1)
+
+    with_runtime(run, data)
+
+
+async def _followed(runtime: Runtime, found: dict[str, Any]) -> dict[str, Any]:
+    """The backfill at its end, or paused by somebody; a bar shows how far it is."""
+    backfills = runtime.services.store.open(found["workspace_id"]).backfills
+    with FileBar() as bar:
+        while found["state"] in ACTIVE and found["state"] != BackfillState.PAUSED:
+            await asyncio.sleep(_LOOKED_AT_SECONDS)
+            found = (await backfills.by_ids([found["_id"]]))[found["_id"]]
+            settled = found["done"] + found["failed"]
+            total = max(found["total"], settled) if found.get("counted") else None
+            bar.show(Progress("telling history", settled, total, added=found["done"], rejected=found["failed"]))
+    return found

@@ -1,0 +1,364 @@
+"""Backfills under way: a few rows of history a transaction, with the place from which it goes on, and never more of them
+waiting than a window holds. Any number of processes take part: of two at the same place one begins anew."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+
+from gateway.domain.backfills import (
+    ACTIVE,
+    WINDOW,
+    BackfillState,
+    Stage,
+    backfill_line,
+    bounds_of,
+    finished,
+    moved,
+    new_backfill,
+    resumed,
+)
+from gateway.domain.clocks import Clock
+from gateway.domain.contacts import Document
+from gateway.domain.deliveries import DeliveryState, Queue, Wanted, lane_id_of
+from gateway.domain.events import check_idempotency_key
+from gateway.domain.idempotency import claim
+from gateway.domain.ids import Minter, Prefix, id_time
+from gateway.domain.times import EARLIEST
+from gateway.errors import ErrorCode, UnavailableError, UserProblem
+from gateway.klaviyo.histories import KINDS, METRICS, past_of
+from gateway.klaviyo.mapping import Metric, Subject
+from gateway.services.attempts import until_stored
+from gateway.services.klaviyo import KlaviyoService
+from gateway.services.outboxes import Outbox, supported, whole_profile
+from gateway.services.syncs import SyncService
+from gateway.store.backfills import running
+from gateway.store.driver import DuplicateError, Session, TransientError
+from gateway.store.repositories import Repository
+from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.stretches import pages
+
+_ROWS_AT_ONCE = 200
+_AGAIN_SECONDS = 0.5
+_FOR_EVER = timedelta(days=36_500)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Rows of history, what is to be delivered of them, and behind which row the next step begins (None: none is left)."""
+
+    rows: int
+    wanted: Sequence[Wanted]
+    idle: int
+    last_id: str | None
+
+
+class BackfillService:
+    """What can be done to backfills; `run` in every process that delivers."""
+
+    def __init__(
+        self, store: Store, clock: Clock, minter: Minter, klaviyo: KlaviyoService, syncs: SyncService, outbox: Outbox
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._minter = minter
+        self._klaviyo = klaviyo
+        self._syncs = syncs
+        self._outbox = outbox
+        self._log = structlog.get_logger("gateway.backfills")
+
+    async def start(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
+        """A new backfill; CONFLICT where another one is under way."""
+        compared = {name: value for name, value in sent.items() if name != "idempotency_key"}
+        kept = claim("startKlaviyoBackfill", check_idempotency_key(sent.get("idempotency_key")), _plain(compared))
+        store, now = self._store.open(workspace_id), self._clock()
+        id_ = self._minter.mint(Prefix.BACKFILL, now)
+        backfill = new_backfill(id_, workspace_id, sent, _check(sent), now)
+
+        async def write(session: Session) -> None:
+            await store.backfills.insert(backfill, session)
+            if kept is not None:
+                await store.idempotency_keys.keep(kept, {"backfill_id": id_}, now, session)
+            await self._tell(store, backfill, session)
+
+        async def attempt(number: int) -> Document:
+            if kept and (first := await store.idempotency_keys.result_of(kept)) is not None:
+                return (await store.backfills.by_ids([first["backfill_id"]]))[first["backfill_id"]]
+            if number > 1 and (found := (await store.backfills.by_ids([id_])).get(id_)) is not None:
+                return found
+            await self._klaviyo.check_on(workspace_id)
+            if (other := await store.backfills.active()) is not None:
+                raise _conflict(other["_id"])
+            try:
+                await store.database.transaction(write)
+            except DuplicateError:
+                raise TransientError("another one began meanwhile") from None
+            return backfill
+
+        return await until_stored(attempt)
+
+    async def pause(self, workspace_id: str, id_: str) -> Document:
+        """Let it queue nothing more until it is resumed; what waits already goes out."""
+        return await self._turn(workspace_id, id_, BackfillState.PAUSED)
+
+    async def resume(self, workspace_id: str, id_: str) -> Document:
+        """Go on where it was."""
+        await self._klaviyo.check_on(workspace_id)
+        return await self._turn(workspace_id, id_, BackfillState.RUNNING)
+
+    async def cancel(self, workspace_id: str, id_: str) -> Document:
+        """Let it queue nothing more, for ever; what waits already goes out."""
+        return await self._turn(workspace_id, id_, BackfillState.CANCELLED)
+
+    async def run(self) -> None:
+        """Walk through the history of every backfill that is under way, until cancelled."""
+        while True:
+            moved_on = False
+            try:
+                for backfill in await running(self._store.database):
+                    moved_on = await self._step_safely(backfill) or moved_on
+            except UnavailableError as error:
+                self._log.warning("backfills wait for the database", reason=str(error))
+            except Exception:
+                self._log.exception("backfills could not be read")
+            await asyncio.sleep(0 if moved_on else _AGAIN_SECONDS)
+
+    async def step(self, workspace_id: str, id_: str) -> bool:
+        """Go a step further; whether there was one to go."""
+        store = self._store.open(workspace_id)
+        found = (await store.backfills.by_ids([id_])).get(id_)
+        return found is not None and await self._step(store, found)
+
+    async def _step_safely(self, backfill: Document) -> bool:
+        try:
+            return await self._step(self._store.open(backfill["workspace_id"]), backfill)
+        except UnavailableError as error:
+            self._log.warning("a backfill waits for the database", reason=str(error))
+        except TransientError:
+            return True  # another process has made this step
+        except Exception:
+            self._log.exception("a backfill failed and is tried again", backfill=backfill["_id"])
+        return False
+
+    async def _step(self, store: WorkspaceStore, backfill: Document) -> bool:
+        if backfill["state"] != BackfillState.RUNNING:
+            return False
+        if not (await self._syncs.current(store.workspace_id)).on:
+            await self._change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
+            return False
+        if not backfill.get("counted"):
+            await self._change(store, backfill, {"counted": True}, {"total": await _count(store, backfill)})
+            return True
+        waits = await self._waits(store, backfill)
+        if backfill["stages"] and waits < WINDOW:
+            step = await self._read(store, backfill)
+            await store.database.transaction(partial(self._write, store, backfill, step))
+            return True
+        if not backfill["stages"] and not waits:
+            await self._change(store, backfill, finished(backfill, BackfillState.DONE, self._clock()))
+            return True
+        return False
+
+    async def _waits(self, store: WorkspaceStore, backfill: Document) -> int:
+        """How much of it waits; whatever was erased with its contact does not."""
+        due = await store.lanes.due(Queue.BACKFILL, self._clock() + _FOR_EVER, 1)
+        return max(1, backfill["queued"] - backfill["settled"]) if due else 0
+
+    async def _read(self, store: WorkspaceStore, backfill: Document) -> _Step:
+        """The next rows, and what is to be delivered of them."""
+        stage = Stage(backfill["stages"][0])
+        low, high = bounds_of(backfill, stage)
+        rows = await _next(store, stage, backfill["place"] or low, high)
+        last_id = rows[-1]["_id"] if len(rows) == _ROWS_AT_ONCE else None
+        if stage is Stage.CONTACTS:
+            return await self._profiles(store, rows, last_id)
+        pasts = {row["_id"]: [one for one in past_of(stage, row) if _is_asked(backfill, one)] for row in rows}
+        subjects = await _subjects(store, stage, [row for row in rows if pasts[row["_id"]]])
+        wanted: list[Wanted] = []
+        idle, now = 0, self._clock()
+        for row in rows:
+            subject = subjects.get(str(row.get("subject_id", row["_id"])))
+            found = [] if subject is None else [supported(one, subject, now, history=True) for one in pasts[row["_id"]]]
+            wanted += found
+            idle += not found
+        return _Step(len(rows), wanted, idle, last_id)
+
+    async def _profiles(self, store: WorkspaceStore, rows: Sequence[Document], last_id: str | None) -> _Step:
+        """The profiles of those contacts of whom Klaviyo was told nothing: of others it has the newest."""
+        ids = {row["_id"]: lane_id_of(store.workspace_id, row["_id"], Queue.LIVE) for row in rows}
+        lanes = await store.lanes.by_ids(list(ids.values()))
+        connected_at = (await store.syncs.find() or {}).get("connected_at", EARLIEST)
+        untold = [row for row in rows if not _was_told(lanes.get(ids[row["_id"]], {}), connected_at)]
+        wanted = [whole_profile(row) for row in untold]
+        return _Step(len(rows), wanted, len(rows) - len(wanted), last_id)
+
+    async def _write(self, store: WorkspaceStore, backfill: Document, step: _Step, session: Session) -> None:
+        """Queue what a step found, with the place from which the next one goes on."""
+        rows = await self._outbox.write(
+            store, step.wanted, self._clock(), session, Queue.BACKFILL, backfill_id=backfill["_id"]
+        )
+        rejected = sum(row["state"] == DeliveryState.REJECTED for row in rows)
+        left = len(step.wanted) - len(rows)  # the place of a profile that waits already
+        more = {
+            "queued": len(rows),
+            "settled": rejected,
+            "failed": rejected,
+            "done": step.idle + left,
+            "total": len(step.wanted) - (step.rows - step.idle),
+        }
+        await self._move(store, backfill, moved(backfill, step.last_id), more, session)
+
+    async def _turn(self, workspace_id: str, id_: str, state: BackfillState) -> Document:
+        store = self._store.open(workspace_id)
+
+        async def attempt(_: int) -> Document:
+            found, now = (await store.backfills.by_ids([id_])).get(id_), self._clock()
+            if found is None:
+                raise UserProblem(ErrorCode.NOT_FOUND, f"There is no backfill with the id '{id_}'.", ("id",))
+            if found["state"] == state:
+                return found
+            if found["state"] not in ACTIVE:
+                message = f"The backfill is {found['state']}, and only one that is RUNNING or PAUSED changes: start a new one."
+                raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("id",))
+            values: Document = {"state": state.value}
+            if state is BackfillState.RUNNING:
+                values = resumed(found, now)
+            elif state is BackfillState.CANCELLED:
+                values = finished(found, state, now)
+            await self._change(store, found, values)
+            return {**found, **values}
+
+        return await until_stored(attempt)
+
+    async def _change(
+        self, store: WorkspaceStore, backfill: Document, values: Document, more: Mapping[str, int] | None = None
+    ) -> None:
+        await store.database.transaction(partial(self._move, store, backfill, values, more or {}))
+
+    async def _move(
+        self,
+        store: WorkspaceStore,
+        backfill: Document,
+        values: Document,
+        more: Mapping[str, int],
+        session: Session,
+    ) -> None:
+        await store.backfills.change(backfill, values, session, more)
+        await self._tell(store, backfill, session)
+
+    async def _tell(self, store: WorkspaceStore, backfill: Document, session: Session) -> None:
+        now = self._clock()
+        line = backfill_line(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, backfill["_id"], now)
+        await store.changes.write([line], session)
+
+
+def _check(sent: Mapping[str, Any]) -> list[Stage]:
+    """What is to be walked through; UserProblem."""
+    metrics = sent.get("metrics")
+    for place, name in enumerate(metrics or ()):
+        if name not in set(Metric):
+            message = f"'{name}' is none of the nine metrics: {', '.join(Metric)}."
+            raise UserProblem(ErrorCode.INVALID, message, ("metrics", str(place)))
+    since, until = sent.get("since"), sent.get("until")
+    if since is not None and until is not None and since >= until:
+        raise UserProblem(ErrorCode.INVALID, "since must lie before until.", ("since",))
+    asked = set(Metric) if metrics is None else set(metrics)
+    stages = [Stage.CONTACTS] if sent.get("include_profiles", True) else []
+    stages += [stage for stage, told in METRICS.items() if asked.intersection(told)]
+    if not stages:
+        raise UserProblem(
+            ErrorCode.INVALID, "There is nothing to tell: name a metric, or include profiles.", ("metrics",)
+        )
+    return stages
+
+
+def _was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:
+    """Whether the account that is connected now was told the profile."""
+    id_ = lane.get("profile_delivery_id")
+    return id_ is not None and id_time(id_) >= connected_at
+
+
+def _is_asked(backfill: Mapping[str, Any], one: Any) -> bool:
+    asked = backfill["metrics"] is None or one.metric in backfill["metrics"]
+    return bool(asked and backfill["since"] <= one.at < backfill["until"])
+
+
+def _conflict(id_: str) -> UserProblem:
+    message = f"The backfill '{id_}' is under way, and a workspace has one at a time: cancel it, or wait for its end."
+    return UserProblem(ErrorCode.CONFLICT, message)
+
+
+def _plain(sent: Mapping[str, Any]) -> Document:
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in sent.items()}
+
+
+def _repository(store: WorkspaceStore, stage: Stage) -> Repository:
+    kept: dict[Stage, Repository] = {
+        Stage.CONTACTS: store.contacts,
+        Stage.CONVERSATIONS: store.conversations,
+        Stage.CONVERSATION_PARTS: store.conversation_parts,
+        Stage.TICKETS: store.tickets,
+        Stage.TICKET_PARTS: store.ticket_parts,
+    }
+    return kept[stage]
+
+
+_PLACES: Mapping[Stage, Document] = {Stage.CONVERSATIONS: {"lists": "*"}, Stage.TICKETS: {"lists": "any::"}}
+
+
+async def _next(store: WorkspaceStore, stage: Stage, low: str, high: str) -> list[Document]:
+    """The first rows of a stage from that id on."""
+    filters = (_PLACES.get(stage, {}),)
+    read = partial(_stretch, _repository(store, stage), filters)
+    rows: list[Document] = []
+    async for page in pages(read, Prefix(low[:4]), low, high, _ROWS_AT_ONCE):
+        rows += page
+        if len(rows) >= _ROWS_AT_ONCE:
+            break
+    return rows[:_ROWS_AT_ONCE]
+
+
+async def _stretch(
+    repository: Repository, filters: Sequence[Document], low: str, high: str, size: int
+) -> list[Document]:
+    return await repository.stretch(low, high, size, filters=filters)
+
+
+async def _count(store: WorkspaceStore, backfill: Document) -> int:
+    """How many rows of history there are to look at."""
+    total = 0
+    for name in backfill["stages"]:
+        stage = Stage(name)
+        low, high = bounds_of(backfill, stage)
+        filter_ = {"workspace_id": store.workspace_id, **_PLACES.get(stage, {}), "_id": {"$gte": low, "$lt": high}}
+        total += await store.database.count(_repository(store, stage).COLLECTION, filter_)
+    return total
+
+
+async def _subjects(store: WorkspaceStore, stage: Stage, rows: Sequence[Document]) -> dict[str, Subject]:
+    """The conversations or tickets that rows are of, by id, with all that their properties name; in five reads."""
+    subjects, _ = store.subjects(KINDS[stage])
+    ids = list(dict.fromkeys(row["subject_id"] for row in rows if "subject_id" in row))
+    documents = await subjects.by_ids(ids) if ids else {row["_id"]: row for row in rows}
+    named: Counter[str] = Counter()
+    for document in documents.values():
+        named.update(document[name] for name in ("assignee_id", "team_id", "type_id") if document.get(name))
+    people = await store.admins.by_ids(list(named)) | await store.teams.by_ids(list(named))
+    types = await store.ticket_types.by_ids(list(named))
+    contacts = await store.contacts.of_ids(list({document["contact_id"] for document in documents.values()}))
+    return {
+        id_: Subject(
+            document,
+            contacts[document["contact_id"]],
+            people.get(document.get("assignee_id", ""), {}),
+            people.get(document.get("team_id", ""), {}),
+            types.get(document.get("type_id", ""), {}),
+        )
+        for id_, document in documents.items()
+        if document["contact_id"] in contacts
+    }

@@ -1,0 +1,204 @@
+"""History told to Klaviyo: all of it, as it was, once, from wherever it was broken off, and never much of it at once."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from klaviyo_stand_in import KEY, Klaviyo, listening
+
+from gateway.klaviyo.mapping import Metric
+from gateway.services import backfills
+
+FIELDS = "id state total done failed ratePerSecond etaSeconds startedAt finishedAt"
+
+
+class Desk:
+    """A workspace with people, conversations and tickets, and a stand-in that it may be connected to."""
+
+    def __init__(self, workspace: Any, account: Klaviyo, url: str) -> None:
+        self.workspace, self.account, self.url = workspace, account, url
+        self.services = workspace.gateway.runtime.services
+
+    async def act(self, mutation: str, result: str, **sent: Any) -> Any:
+        kind = mutation[0].upper() + mutation[1:] + "Input"
+        query = f"mutation($i: {kind}!) {{ {mutation}(input: $i) {{ {result} userErrors {{ code message path }} }} }}"
+        return (await self.workspace.data(query, {"i": sent}))[mutation]
+
+    async def done(self, mutation: str, result: str, **sent: Any) -> Any:
+        payload = await self.act(mutation, result, **sent)
+        assert payload["userErrors"] == []
+        return payload
+
+    async def nine(self, email: str) -> None:
+        """Let all nine happen to a contact."""
+        eve = await self.done("saveAdmin", "admin { id }", name="Eve", email=f"eve-{email}")
+        actor = {"adminId": eve["admin"]["id"]}
+        made = await self.done(
+            "createConversation", "conversation { id contact { id } }", contact={"email": email}, body="?"
+        )
+        id_, contact = made["conversation"]["id"], made["conversation"]["contact"]["id"]
+        own = {"contactId": contact}
+        await self.done("replyToConversation", "part { id }", conversationId=id_, body="Ada?", actor=own)
+        await self.done("replyToConversation", "part { id }", conversationId=id_, body="Yes", actor=actor)
+        await self.done("markConversationRead", "conversation { id }", id=id_, actor=own)
+        await self.done("rateConversation", "part { id }", id=id_, score=5)
+        await self.done("assignConversation", "part { id }", id=id_, assigneeId=eve["admin"]["id"])
+        type_ = await self.done("saveTicketType", "ticketType { id }", name=f"Bug {email}", category="CUSTOMER")
+        opened = await self.done(
+            "createTicket",
+            "ticket { id }",
+            contact={"email": email},
+            typeId=type_["ticketType"]["id"],
+            title="T",
+            isShared=True,
+        )
+        ticket = opened["ticket"]["id"]
+        for state in ("IN_PROGRESS", "WAITING_ON_CUSTOMER", "SUBMITTED"):
+            await self.done("setTicketState", "part { id }", id=ticket, state=state, actor=actor)
+        await self.done("replyToTicket", "part { id }", ticketId=ticket, body="Now", actor=own)
+        await self.done("setTicketState", "part { id }", id=ticket, state="RESOLVED", actor=actor)
+
+    async def connect(self) -> None:
+        await self.services.syncs.connect(self.workspace.id, KEY, self.url)
+
+    async def start(self, **sent: Any) -> str:
+        return str((await self.done("startKlaviyoBackfill", "backfill { id }", **sent))["backfill"]["id"])
+
+    async def finish(self, id_: str) -> Any:
+        """The backfill once all of it is told."""
+        for _ in range(100):
+            while await self.services.backfills.step(self.workspace.id, id_):
+                pass
+            await self.services.deliveries.deliver_due(self.workspace.id)
+            found = await self.shown(id_)
+            if found["state"] != "RUNNING":
+                return found
+        raise AssertionError(found)
+
+    async def shown(self, id_: str) -> Any:
+        query = f"query($id: ID!) {{ node(id: $id) {{ ... on KlaviyoBackfill {{ {FIELDS} }} }} }}"
+        return (await self.workspace.data(query, {"id": id_}))["node"]
+
+    def told(self) -> Counter[str]:
+        return Counter(event.metric for event in self.account.events)
+
+
+@pytest.fixture
+async def desk(open_gateway: Any) -> AsyncIterator[Desk]:
+    account = Klaviyo()
+    async with listening(account) as url, open_gateway(rolls_up=False) as gateway:
+        yield Desk(await gateway.workspace(), account, url)
+
+
+async def test_history_is_told_as_it_was_and_sets_off_no_flow(desk: Desk) -> None:
+    for email in ("ada@shop.example", "eve@shop.example"):
+        await desk.nine(email)
+    await desk.workspace.track({"name": "looked", "contact": {"email": "ada@example.com"}})
+    await desk.connect()
+    found = await desk.finish(await desk.start())
+    assert desk.told() == Counter({metric.value: 2 for metric in Metric})
+    assert {event.backfill for event in desk.account.events} == {True}
+    assert len(desk.account.profiles) == 2
+    parts = await desk.workspace.data("{ conversations { nodes { parts { nodes { kind createdAt } } } } }")
+    rated = {
+        part["createdAt"]
+        for one in parts["conversations"]["nodes"]
+        for part in one["parts"]["nodes"]
+        if part["kind"] == "RATING"
+    }
+    times = {event.time.isoformat()[:19] for event in desk.account.events if event.metric == "Rated Conversation"}
+    assert times == {at[:19] for at in rated}
+    assert (found["state"], found["total"], found["failed"]) == (
+        "DONE",
+        found["done"] + 1,
+        1,
+    )  # Klaviyo drops example.com
+    assert (found["etaSeconds"], found["finishedAt"] is None) == (None, False)
+
+
+async def test_what_was_told_live_is_not_doubled(desk: Desk) -> None:
+    await desk.connect()
+    await desk.nine("ada@shop.example")
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert desk.told() == Counter({metric.value: 1 for metric in Metric})
+    live = {(event.metric, event.unique_id) for event in desk.account.events}
+    for _ in range(2):
+        assert (await desk.finish(await desk.start()))["state"] == "DONE"
+    assert {(event.metric, event.unique_id) for event in desk.account.events} == live
+    assert len(desk.account.events) == 9
+    assert [one.operation for one in desk.account.asked].count("create_or_update_profile") == 1
+
+
+async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfills, "WINDOW", 4)
+    monkeypatch.setattr(backfills, "_ROWS_AT_ONCE", 2)
+    for number in range(8):
+        await desk.done(
+            "createConversation", "conversation { id }", contact={"email": f"p{number}@shop.example"}, body="?"
+        )
+    await desk.connect()
+    id_ = await desk.start(metrics=["Created Conversation"], includeProfiles=False)
+    while await desk.services.backfills.step(desk.workspace.id, id_):
+        pass
+    waiting = await desk.workspace.data("{ klaviyo { counts { pending } oldestPendingAt } }")
+    assert waiting == {"klaviyo": {"counts": {"pending": 4}, "oldestPendingAt": None}}
+    assert (await desk.finish(id_))["done"] == 8
+    assert desk.told() == Counter({"Created Conversation": 8})
+    later = await desk.finish(await desk.start(since="2030-01-01T00:00:00Z", until="2031-01-01T00:00:00Z"))
+    assert (later["state"], len(desk.account.events)) == ("DONE", 8)
+
+
+async def test_a_backfill_is_paused_resumed_and_cancelled(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfills, "_ROWS_AT_ONCE", 1)
+    for number in range(3):
+        await desk.done(
+            "createConversation", "conversation { id }", contact={"email": f"p{number}@shop.example"}, body="?"
+        )
+    await desk.connect()
+    id_ = await desk.start(idempotencyKey="once", metrics=["Created Conversation"])
+    assert await desk.start(idempotencyKey="once", metrics=["Created Conversation"]) == id_
+    second = await desk.act("startKlaviyoBackfill", "backfill { id }")
+    assert (second["backfill"], second["userErrors"][0]["code"]) == (None, "CONFLICT")
+    for _ in range(2):
+        assert await desk.services.backfills.step(desk.workspace.id, id_)
+    assert (await desk.done("pauseKlaviyoBackfill", "backfill { state }", id=id_))["backfill"]["state"] == "PAUSED"
+    assert not await desk.services.backfills.step(desk.workspace.id, id_)
+    paused = await desk.shown(id_)
+    assert (paused["total"], paused["ratePerSecond"], paused["etaSeconds"]) == (6, 0.0, None)
+    await desk.done("resumeKlaviyoBackfill", "backfill { id }", id=id_)
+    await desk.done("cancelKlaviyoBackfill", "backfill { id }", id=id_)
+    again = await desk.act("resumeKlaviyoBackfill", "backfill { id }", id=id_)
+    assert [(one["code"], one["path"]) for one in again["userErrors"]] == [("ILLEGAL_TRANSITION", ["input", "id"])]
+    listed = await desk.workspace.data("{ klaviyo { backfills { nodes { id state } } } }")
+    assert listed["klaviyo"]["backfills"]["nodes"] == [{"id": id_, "state": "CANCELLED"}]
+
+
+@pytest.mark.parametrize(
+    ("sent", "path"),
+    [
+        ({"metrics": ["Created Conversation", "Opened"]}, ["metrics", "1"]),
+        ({"since": "2026-02-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, ["since"]),
+        ({"metrics": [], "includeProfiles": False}, ["metrics"]),
+    ],
+)
+async def test_a_backfill_that_cannot_be_says_why(desk: Desk, sent: dict[str, Any], path: list[str]) -> None:
+    await desk.connect()
+    payload = await desk.act("startKlaviyoBackfill", "backfill { id }", **sent)
+    (problem,) = payload["userErrors"]
+    assert (payload["backfill"], problem["code"], problem["path"]) == (None, "INVALID", ["input", *path])
+
+
+async def test_a_profile_of_history_gives_way_to_a_newer_one(desk: Desk) -> None:
+    await desk.done("upsertContact", "created", email="ada@shop.example", name="Ada")
+    await desk.connect()
+    id_ = await desk.start(metrics=[])
+    for _ in range(2):
+        assert await desk.services.backfills.step(desk.workspace.id, id_)
+    await desk.done("upsertContact", "created", email="ada@shop.example", name="Augusta")
+    found = await desk.finish(id_)
+    assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
+    assert [profile["first_name"] for profile in desk.account.profiles.values()] == ["Augusta"]
+    assert len(desk.account.asked) == 1
