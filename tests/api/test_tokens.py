@@ -96,6 +96,7 @@ REFUSED = {
     "syncContact": "mutation($id: ID!) { syncContact(input: {id: $id}) { klaviyo { state } } }",
     "startKlaviyoBackfill": "mutation { startKlaviyoBackfill(input: {}) { backfill { id } } }",
     "cancelKlaviyoBackfill": "mutation($id: ID!) { cancelKlaviyoBackfill(input: {id: $id}) { backfill { id } } }",
+    "pauseKlaviyoBackfill": "mutation($id: ID!) { pauseKlaviyoBackfill(input: {id: $id}) { backfill { id } } }",
     "resumeKlaviyoBackfill": "mutation($id: ID!) { resumeKlaviyoBackfill(input: {id: $id}) { backfill { id } } }",
     "createContactToken": "mutation($id: ID!) { createContactToken(input: {contact: {id: $id}}) { token } }",
 }
