@@ -51,7 +51,7 @@ from gateway.store.stores import Store, WorkspaceStore
 
 LEASE = timedelta(seconds=30)
 _SENDING_SECONDS = 12.0  # with one request's patience less than the lease
-_AGAIN_SECONDS = 0.25
+_AGAIN_SECONDS = 0.5
 _ROWS_AT_ONCE = 500
 _MOST_READ = 5000
 _FAILURES_ALLOWED = 3

@@ -1,9 +1,7 @@
 """Timers as MongoDB keeps them: set and cancelled in the transaction of a change, taken in that of what they set off."""
 
-import asyncio
-import itertools
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -23,7 +21,7 @@ class Timers(Repository):
 
     COLLECTION: ClassVar[str] = "timers"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
-        IndexModel([("kind", ASCENDING), ("next_at", ASCENDING)], name="due"),
+        IndexModel([("next_at", ASCENDING)], name="next"),
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
     )
 
@@ -52,12 +50,10 @@ class Timers(Repository):
             raise TimerTakenError
 
 
-async def timers_due(database: Database, kinds: Collection[str], now: datetime, limit: int) -> list[Document]:
-    """The timers of these kinds that are due in any workspace and nobody works at, the longest due first; of each kind
-    so many at most."""
-    filters = [{"kind": kind, "next_at": {"$lte": now}} for kind in kinds]  # an embedded server scans for $in
-    reads = [database.find(Timers.COLLECTION, filter_, sort={"next_at": 1}, limit=limit) for filter_ in filters]
-    return sorted(itertools.chain(*await asyncio.gather(*reads)), key=operator.itemgetter("due_at"))
+async def timers_due(database: Database, now: datetime, limit: int) -> list[Document]:
+    """The timers that are due in any workspace and nobody works at, the longest due first; so many at most."""
+    found = await database.find(Timers.COLLECTION, {"next_at": {"$lte": now}}, sort={"next_at": 1}, limit=limit)
+    return sorted(found, key=operator.itemgetter("due_at"))
 
 
 async def claim_timer(database: Database, timer: Mapping[str, Any], now: datetime) -> bool:

@@ -228,7 +228,7 @@ async def test_what_is_not_due_costs_nothing(still_gateway: Any) -> None:
         "explain", {"find": "timers", "filter": find["filter"], "sort": find["sort"], "limit": find["limit"]}
     )
     assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"])
-    assert "'due'" in str(plan["queryPlanner"]["winningPlan"])
+    assert "'next'" in str(plan["queryPlanner"]["winningPlan"])
 
 
 async def test_workspaces_keep_their_own(still_gateway: Any) -> None:
