@@ -415,7 +415,7 @@ async def complete(workspace: Any, name: str) -> Any:
 
 
 async def test_an_export_needs_the_memory_of_a_page_however_much_there_is(mongo: str, tmp_path: Path) -> None:
-    async with open_runtime(Settings(), mongo, f"test_{uuid.uuid4().hex[:12]}") as runtime:
+    async with open_runtime(Settings(mongo_timeout_seconds=20), mongo, f"test_{uuid.uuid4().hex[:12]}") as runtime:
         await migrate(runtime.database, runtime.clock, owner="tests")
         store = runtime.services.store.open((await runtime.workspaces.create("large"))["_id"])
         peaks = []

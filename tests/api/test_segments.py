@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import re
+import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 import websockets
 
 from gateway.domain.clocks import system_clock
@@ -280,6 +283,114 @@ async def test_subscribers_hear_of_moves_and_contacts_tokens_do_not(gateway: Any
         assert [(await told(socket))["kind"] for _ in range(3)] == ["UPDATED"] * 3
     async with listening(workspace, token, query, f={"segmentId": vips}) as socket:
         assert "may not hear of segments" in str(await told(socket))
+
+
+async def test_who_is_deleted_is_told_to_have_left_and_a_deleted_segment_tells_nothing(gateway: Any) -> None:
+    workspace = await gateway.workspace()
+    await workspace.track(did("ann", "bought"), did("ben", "bought"))
+    ben = (await stated(workspace, externalId="ben", tags=["vip"]))["id"]
+    buyers = await save(workspace, "Buyers", {"event": {"name": "bought"}})
+    vips = await save(workspace, "VIPs", {"tag": {"eq": "vip"}})
+    await save(workspace, "Others", {"not": {"segment": vips}})
+    cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
+    async with listening(workspace, workspace.key, SUBSCRIPTION, f={}) as live:
+        await live.send(orjson.dumps({"type": "ping"}).decode())  # answered once the subscription is there
+        assert orjson.loads(await live.recv())["type"] == "pong"
+        gone = await workspace.data(
+            "mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId userErrors { message } } }", {"id": ben}
+        )
+        assert gone == {"deleteContact": {"deletedId": ben, "userErrors": []}}
+        assert (await workspace.data(DELETE, {"id": buyers}))["deleteSegment"] == {
+            "deletedId": buyers,
+            "userErrors": [],
+        }
+
+        async def forgotten() -> bool:
+            return await workspace.store.members._find({"segment_id": buyers}) == []
+
+        await until(forgotten)
+        ann = (await stated(workspace, externalId="ann", name="Ann"))["id"]
+        heard = [[await told(live) for _ in range(4)]]
+    async with listening(workspace, workspace.key, SUBSCRIPTION, f={}, a=cursor) as late:
+        heard.append([await told(late) for _ in range(4)])
+    for lines in heard:
+        assert sorted((one["kind"], one["contactId"]) for one in lines[:2]) == [("LEFT_SEGMENT", ben)] * 2
+        assert [(one["kind"], one["contactId"]) for one in lines[2:]] == [("DELETED", ben), ("UPDATED", ann)]
+        assert {"id": vips} in [one["segment"] for one in lines[:2]]
+    assert await moves(workspace, buyers) == []
+
+
+async def test_a_workspace_has_a_hundred_segments_at_most(gateway: Any) -> None:
+    workspace, database = await gateway.workspace(), gateway.runtime.database
+    first = await save(workspace, "One", {"tag": {"eq": "a"}})
+    (row,) = await workspace.store.segments.all()
+    ids = [id_ for number in range(100) if (id_ := f"{first[:-2]}{number:02}") != first]
+    await database.insert("segments", [{**row, "_id": id_} for id_ in ids[:98]])
+
+    async def written() -> Any:
+        found = [await database.find(name, {"workspace_id": workspace.id}) for name in ("segments", "changes")]
+        return found, await database.find_one("workspaces", {"_id": workspace.id})
+
+    last = await asyncio.gather(
+        *(workspace.data(SAVE, {"i": {"name": f"Last {n}", "filter": {"tag": {"eq": "b"}}}}) for n in range(3))
+    )
+    errors = [one["saveSegment"]["userErrors"] for one in last]
+    message = "The workspace has 100 segments, and 100 are allowed: delete one first."
+    assert sorted(errors, key=len) == [[]] + [[{"code": "LIMIT_EXCEEDED", "message": message, "path": ["input"]}]] * 2
+
+    async def all_complete() -> bool:
+        return all(row["complete"] for row in await workspace.store.segments.all())
+
+    await until(all_complete)
+    before = await written()
+    assert await refused(workspace, "One more", {}) == {"code": "LIMIT_EXCEEDED", "message": message, "path": ["input"]}
+    assert await written() == before
+    assert len((await workspace.data("{ segments { id } }"))["segments"]) == 100
+    assert await save(workspace, "One", {"tag": {"eq": "c"}}, id=first) == first
+    assert (await workspace.data(DELETE, {"id": first}))["deleteSegment"] == {"deletedId": first, "userErrors": []}
+    await save(workspace, "In its place", {"tag": {"eq": "a"}})
+
+
+@pytest.mark.parametrize("server", ["secantusd-py", "secantusd-rs"])
+async def test_whoever_moved_is_told_though_the_history_is_lost(
+    open_gateway: Any, mongo: str, rust_mongo: str, server: str
+) -> None:
+    uri = mongo if server == "secantusd-py" else rust_mongo
+    if not uri:
+        pytest.skip("left out: the Rust server is not there")
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    async with open_gateway(uri=uri, database=name) as first:
+        workspace = await first.workspace()
+        await workspace.track(did("ann", "bought"), did("ben", "looked"), did("cleo", "bought"))
+        buyers = await save(workspace, "Buyers", {"event": {"name": "bought"}, "not": {"tag": {"eq": "left"}}})
+        doomed = await save(workspace, "Doomed", {"event": {"name": "looked"}})
+        inner = await save(workspace, "Inner", {"segment": buyers})
+    async with open_gateway(uri=uri, database=name, rolls_up=False) as still:
+        workspace = replace(workspace, gateway=still)
+        await workspace.track(did("ben", "bought"), did("dora", "looked"))
+        await stated(workspace, externalId="ann", tags=["left"])
+        saved = await workspace.data(SAVE, {"i": {"name": "New", "filter": {"event": {"name": "looked"}}}})
+        new = saved["saveSegment"]["segment"]["id"]
+        await workspace.data(DELETE, {"id": doomed})
+        lost = {"_id": "segments", "pending": []}
+        assert await still.runtime.database.update("roll_ups", lost, {"$set": {"token": "beyond"}}) == 1
+    async with open_gateway(uri=uri, database=name) as second:
+        workspace = replace(workspace, gateway=second)
+        await has_members(workspace, inner, "ben cleo")
+        await until(lambda: is_complete(workspace, new))
+        await workspace.track(did("dora", "bought"))
+        await has_members(workspace, inner, "ben cleo dora")
+        assert [await members(workspace, id_) for id_ in (buyers, new)] == ["ben cleo dora", "ben dora"]
+        for id_ in (buyers, inner):
+            told = await moves(workspace, id_)
+            assert (sorted(told[:2]), told[2:]) == (["ENTE ben", "LEFT ann"], ["ENTE dora"])
+        assert await moves(workspace, new) == []
+
+        async def emptied() -> bool:
+            return await workspace.store.segments.hidden() == []
+
+        await until(emptied)
+        assert await workspace.store.members._find({"segment_id": doomed}) == []
 
 
 async def test_every_query_of_the_page_on_segments_is_answered(gateway: Any) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 import httpx
 import orjson
 import websockets
+from pymongo import AsyncMongoClient
+
+from gateway.domain.access import Scope
 
 KEY = "a-key-for-segments"
 SAVE = 'mutation { saveSegment(input: {name: "Buyers", filter: {event: {name: "bought"}}}) { segment { id } } }'
@@ -88,3 +91,51 @@ async def test_each_entering_is_told_once_when_a_process_is_killed(
         told = await entered(second, cursor, segment_id, "last")
         everybody = [f"u{batch}-{number}" for batch in range(BATCHES) for number in range(SIZE)]
         assert sorted(told) == sorted([*everybody, "last"])
+
+
+RECENT = """mutation { saveSegment(input: {name: "Buyers", filter: {event: {name: "bought", within: {lessThanDaysAgo: 9}}}}) {
+  segment { id } } }"""
+PEOPLE = 1000
+
+
+async def test_the_search_for_members_goes_on_where_it_was_when_its_process_is_killed(
+    program: Any, mongo: str, free_port: Callable[[], int], started: Callable[..., Any], open_gateway: Any
+) -> None:
+    port, name = free_port(), f"test_{uuid.uuid4().hex[:12]}"
+    settings = {"GATEWAY_MONGO_URI": mongo, "GATEWAY_MONGO_DATABASE": name, "GATEWAY_DEV_KEY": KEY}
+    async with AsyncMongoClient(mongo) as client, asyncio.timeout(120):
+
+        async def place() -> str | None:
+            """How far the search is; None where there is none."""
+            row = await client[name]["roll_ups"].find_one({"_id": "segments"})
+            return next((job.get("after", "") for job in (row or {}).get("pending", ())), None)
+
+        async with started(program, port, "dev", "--no-demo", "--port", str(port), **settings) as doomed:
+            for start in range(0, PEOPLE, 500):
+                people = [{"externalId": f"u{number}"} for number in range(start, start + 500)]
+                events = [{"contact": one, "name": "bought"} for one in people]
+                assert (await ask(port, TRACK, e=events))["trackEvents"]["rejected"] == 0
+            segment_id = (await ask(port, RECENT))["saveSegment"]["segment"]["id"]
+            while not await place():
+                await asyncio.sleep(0.01)
+            doomed.kill()
+            await asyncio.to_thread(doomed.wait, 60)
+        reached = await place()
+        assert reached  # there is something left to do
+        async with open_gateway(uri=mongo, database=name) as gateway:
+            segment = await client[name]["segments"].find_one({"_id": segment_id})
+            assert segment is not None
+            assert segment["complete"] is False
+            _, key = await gateway.runtime.workspaces.create_key(segment["workspace_id"], list(Scope))
+            workspace = replace(await gateway.workspace(), id=segment["workspace_id"], key=key)
+            await workspace.track({"contact": {"externalId": "late"}, "name": "bought"})
+            while (where := await place()) is not None:
+                assert where >= reached
+                await asyncio.sleep(0.01)
+            while (await workspace.store.members.count(segment_id, PEOPLE + 2)) <= PEOPLE:
+                await asyncio.sleep(0.05)
+            found = await workspace.data(COUNT, {"id": segment_id})
+            assert found == {"segment": {"complete": True, "contacts": {"totalCount": PEOPLE + 1}}}
+            moves = await workspace.store.changes._find({"segment_id": segment_id, "subject": "contact"})
+            (late,) = await workspace.store.contacts._find({"external_id": "late"})
+            assert [(row["kind"], row["contact_id"]) for row in moves] == [("ENTERED_SEGMENT", late["_id"])]
