@@ -181,7 +181,7 @@ class ContactBatches:
     def _stated(self, directory: Directory, command: BringContact) -> Draft:
         directory.new_contact = lambda: dict(command.new)
         if command.ids:
-            draft = directory.brought(command.ids, command.keys)
+            draft = directory.brought(command.ids, command.keys, command.sent.get("role"))
         else:
             found = next((each for key in command.keys if (each := directory.find(*key)) is not None), None)
             kind, value = command.keys[0]

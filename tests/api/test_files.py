@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.contact_rows import ContactColumns, Others
@@ -170,7 +170,12 @@ async def imported(workspace: Any, what: str, path: Path, columns: Any = None) -
 
 
 @given(persons=people, events=happenings, suffix=st.sampled_from([".csv", ".ndjson", ".csv.gz", ".ndjson.gz"]))
-@settings(max_examples=15)
+@example(
+    persons=[{"email": "Person1@example.com", "external": True}, {"email": "Person1@example.com"}],
+    events=[],
+    suffix=".csv",
+)
+@settings(max_examples=10)
 async def test_a_workspace_imported_into_another_is_the_same(
     gateway: Any, tmp_path: Path, persons: Any, events: Any, suffix: str
 ) -> None:
