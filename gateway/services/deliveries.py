@@ -1,8 +1,8 @@
 """Deliveries on their way: any number of processes take lanes by lease, send what is in them, and write down what became
 of it in one transaction that only holds while the lease does.
 
-Whoever dies over a lane leaves it to others once its lease is over; what was sent twice then has the same unique id, and
-Klaviyo keeps the first.
+Whoever is told to end gives its lanes back. Whoever dies over a lane leaves it to others once its lease is over; what was
+sent twice then has the same unique id, and Klaviyo keeps the first.
 """
 
 import asyncio
@@ -151,6 +151,20 @@ class DeliveryService:
         return Answer(Verdict.DONE)
 
     async def _work(self, store: WorkspaceStore, sync: Sync, sender: Sender, due: Sequence[Document]) -> None:
+        """Look after these lanes. Who is told to end meanwhile sends no more of them, hears what is under way, and gives
+        them back; who is told so twice leaves them to the end of their lease."""
+        ending = asyncio.Event()
+        work = asyncio.create_task(self._look_after(store, sync, sender, due, ending))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            ending.set()
+            await asyncio.gather(work, return_exceptions=True)
+            raise
+
+    async def _look_after(
+        self, store: WorkspaceStore, sync: Sync, sender: Sender, due: Sequence[Document], ending: asyncio.Event
+    ) -> None:
         """Take these lanes, send what is in them, and write down what became of it."""
         ends = time.monotonic() + _SENDING_SECONDS
         lease = uuid.uuid4().hex
@@ -158,7 +172,7 @@ class DeliveryService:
         if not lanes:
             return
         batch = Batch.of(rows, Queue(lanes[0]["queue"]))
-        await sender.run(batch, lambda: time.monotonic() < ends)
+        await sender.run(batch, lambda: not ending.is_set() and time.monotonic() < ends)
         work = _Work(lease, {lane["_id"]: reached(lane) for lane in lanes}, rows, batch)
         await until_stored(lambda _: store.database.transaction(partial(self._write, store, sync, work)))
         await self._note(sync, batch)

@@ -165,6 +165,17 @@ async def join_segments(workspace: Any, contact_id: str) -> None:
     await until(joined)
 
 
+async def tell_history(workspace: Any, contact_id: str) -> str:
+    """A backfill of which some deliveries of that contact wait."""
+    backfills = workspace.gateway.runtime.services.backfills
+    id_ = str((await backfills.start(workspace.id, {"include_profiles": False}))["_id"])
+    while await backfills.step(workspace.id, id_):
+        pass
+    rows = await workspace.store.deliveries._find({"backfill_id": id_, "contact_id": contact_id})
+    assert {row["state"] for row in rows} == {"PENDING"}
+    return id_
+
+
 async def until(check: Any) -> None:
     async with asyncio.timeout(30):
         while not await check():
@@ -177,6 +188,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         await workspace.track({"contact": {"externalId": "bob"}, "name": "did", "metadata": {"page": "/home"}})
         ada = await leave_traces(workspace)
         await join_segments(workspace, ada)
+        history = await tell_history(workspace, ada)
         (contact,) = await workspace.store.contacts._find({"external_id": f"{MARK}-id"})
         marks = (MARK, *(id_.lower() for id_ in contact["contact_ids"]))
 
@@ -214,6 +226,10 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         assert fields_with(after, *marks) <= {f"{name}.{field}" for name, (_, stay) in table.items() for field in stay}
         assert {row["kind"] for row in after["changes"] if row.get("contact_id") == ada} == {"DELETED", "CHANGED"}
         assert [(row["kind"], row["state"]) for row in after["deliveries"]] == [("DELETION", "DELIVERED")]
+        assert after["delivery_lanes"] == []
+        while await gateway.runtime.services.backfills.step(workspace.id, history):
+            pass
+        assert (await workspace.store.backfills.by_ids([history]))[history]["state"] == "DONE"
         assert len(after["erasures"]) == 5  # externalId, e-mail, anonymous id, and two ids
         assert after["deletions"] == []
         assert (after["tickets"], after["ticket_parts"]) == ([], [])

@@ -386,3 +386,42 @@ async def test_deliveries_are_told_as_they_change_and_again_from_a_cursor(open_g
         async with opened(workspace, reader) as socket:
             await socket.subscribe("1", query)
             assert (await socket.next())["payload"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+async def test_a_backfill_is_told_as_it_goes_to_its_exact_end(shop: Shop) -> None:
+    for number in range(5):
+        sent = {"contact": {"email": f"p{number}@shop.example"}, "body": "Help"}
+        await shop.act("createConversation", "conversation { id }", sent)
+    await shop.act("createConversation", "conversation { id }", {"contact": {"email": "p@example.com"}, "body": "Help"})
+    made = await shop.act("startKlaviyoBackfill", "backfill { id }", {"metrics": ["Created Conversation"]})
+    query = (
+        "subscription($id: ID!, $a: String) { klaviyoBackfill(id: $id, after: $a) "
+        "{ cursor kind backfill { state total done failed finishedAt } } }"
+    )
+    id_, services = made["backfill"]["id"], shop.workspace.gateway.runtime.services
+    told: list[Any] = []
+    async with opened(shop.workspace, await shop.workspace.key_with(Scope.KLAVIYO)) as socket:
+        cursor = (await shop.workspace.data("{ streamCursor }"))["streamCursor"]
+        await socket.subscribe("1", query, id=id_, a=cursor)
+
+        async def hear() -> None:
+            told.append((await socket.next())["payload"]["data"]["klaviyoBackfill"])
+
+        assert await services.backfills.step(shop.workspace.id, id_)
+        await hear()
+        assert told[0]["backfill"] == {"state": "RUNNING", "total": 12, "done": 0, "failed": 0, "finishedAt": None}
+        while await services.backfills.step(shop.workspace.id, id_):
+            await hear()
+        assert (told[-1]["backfill"]["done"], told[-1]["backfill"]["failed"]) == (5, 2)
+        await shop.deliver()
+        assert await services.backfills.step(shop.workspace.id, id_)
+        while told[-1]["backfill"]["state"] == "RUNNING":
+            await hear()
+        assert [one["kind"] for one in told] == ["CHANGED"] * len(told)
+        counts = [(one["backfill"]["done"], one["backfill"]["failed"]) for one in told]
+        assert counts == sorted(counts)
+        assert told[-1]["backfill"].pop("finishedAt") is not None
+        assert told[-1]["backfill"] == {"state": "DONE", "total": 12, "done": 10, "failed": 2}
+        await socket.subscribe("2", query, id=id_, a=told[-2]["cursor"])
+        again = (await socket.next())["payload"]["data"]["klaviyoBackfill"]
+        assert (again["cursor"], again["backfill"]["state"]) == (told[-1]["cursor"], "DONE")
