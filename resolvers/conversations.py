@@ -6,25 +6,26 @@ from typing import Any
 import strawberry
 
 from gateway.domain.contacts import Document
-from gateway.domain.conversation_filters import check_conversation_filter
+from gateway.domain.conversation_filters import ConversationSortKey, check_conversation_filter, order_of
 from gateway.domain.ids import Prefix
+from gateway.domain.inboxes import InboxOrder
 from gateway.domain.merges import ids_of
-from gateway.domain.orders import ConversationOrder, ConversationSortKey, Direction
+from gateway.domain.orders import Direction
 from gateway.domain.pages import Page, PageArguments, connection, page
 from gateway.domain.times import TimeRange
 from gateway.errors import BadRequestError, ForbiddenError
-from gateway.store.conversation_searches import ConversationSearch, listed_walk, turned
+from gateway.store.inboxes import InboxSearch
 from gateway.store.repositories import id_bounds
 from gateway.store.searches import MAX_CANDIDATES
 from resolvers.choices import Channel, ConversationState, Priority
 from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
-from resolvers.events import contact_ids
 from resolvers.inputs import IntFilter, StringFilter, TimeFilter, sent
 from resolvers.parts import PartArguments, pages_of_parts
-from resolvers.totals import counted
+from resolvers.totals import Counter, counted
 
 _LEAST_LOOKED_AT = 500  # of each of many contacts, where their conversations are filtered or sorted
+_NEWEST = Page(1, False, None, None, "")
 
 strawberry.enum(ConversationSortKey, description="What conversations are sorted by.")
 
@@ -73,15 +74,16 @@ async def conversations(
     """A page of the workspace's conversations, the newest first unless another order is asked for."""
     wanted, order = sent(filter_) or {}, _order(sort)
     asked = page(arguments, "conversations", context.principal.workspace_id, wanted, order.key, order.descending)
-    search = ConversationSearch(
-        context.store.conversations,
-        check_conversation_filter(wanted),
-        order,
-        context.services.clock(),
-        await contact_ids(context, wanted.get("contact_id")),
-    )
-    found = await search.page(asked)
-    return counted(connection(found.rows, asked, order.position, found.reached), search.count)
+    list_ = _OfContacts(context, wanted, order, 1)
+    if (contact_id := wanted.get("contact_id")) is None:
+        search = InboxSearch(context.store.conversations, list_.filter, order, list_.now)
+        found = await search.page(asked)
+        return counted(connection(found.rows, asked, order.position, found.reached), search.count)
+    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    if contact is None:
+        return counted(connection([], asked, order.position), list_.counter(None))
+    rows = (await list_.read([contact["_id"]], asked)).get(contact["_id"], [])
+    return counted(list_.shown(contact, asked, rows), list_.counter(contact))
 
 
 async def of_contacts(
@@ -91,41 +93,16 @@ async def of_contacts(
 ) -> list[Any]:
     """Batch: a page of each contact's conversations, in one read."""
     page_asked, filter_, sort = arguments
-    wanted, order, now = sent(filter_) or {}, _order(sort), context.services.clock()
+    wanted, order = sent(filter_) or {}, _order(sort)
     _check_of_tokens(context, wanted)
-    filter_checked = check_conversation_filter(wanted)
-    public, looks = context.principal.contact_id is not None, bool(set(wanted) - {"contact_id"} or not order.by_id)
-    most = max(_LEAST_LOOKED_AT, MAX_CANDIDATES // len(parents))
+    list_ = _OfContacts(context, wanted, order, len(parents))
 
     def asked(parent: Document) -> Page:
         return page(page_asked, "Contact.conversations", parent["_id"], wanted, order.key, order.descending)
 
-    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        newest_first = of_all if order.descending else turned(of_all)
-        if not order.by_id:
-            newest_first = Page(1, False, None, None, "")
-        return await context.store.conversations.of_contacts(
-            ids,
-            id_bounds(Prefix.CONVERSATION, newest_first, TimeRange()),
-            most if looks else of_all.limit,
-            oldest_first=newest_first.backward,
-        )
-
-    def shown(parent: Document, of_parent: Page, rows: list[Document]) -> Document:
-        if wanted.get("contact_id") not in (None, *ids_of(parent)):
-            return connection([], of_parent, order.position)
-        kept = [row for row in rows if filter_checked.holds(row, now, public=public)]
-        if not order.by_id:
-            kept = list(listed_walk(kept, order, of_parent).rows)
-        stopped = looks and order.by_id and len(rows) >= most and len(kept) < of_parent.limit
-        return connection(kept, of_parent, order.position, rows[-1]["_id"] if stopped else None)
-
-    def search(parent: Document) -> ConversationSearch:
-        return ConversationSearch(context.store.conversations, filter_checked, order, now, ids_of(parent))
-
-    found = await pages_of_parents(parents, asked, read, order.position, shown)
+    found = await pages_of_parents(parents, asked, list_.read, order.position, list_.shown)
     return [
-        one if isinstance(one, BadRequestError) else counted(one, search(parent).count)
+        one if isinstance(one, BadRequestError) else counted(one, list_.counter(parent))
         for parent, one in zip(parents, found, strict=True)
     ]
 
@@ -153,11 +130,63 @@ async def parts(parents: Sequence[Document], arguments: PartArguments, context: 
     return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments)
 
 
-def _order(sort: ConversationSort | None) -> ConversationOrder:
-    sorted_by = sent(sort)
-    if not sorted_by:
-        return ConversationOrder()
-    return ConversationOrder(ConversationSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
+class _OfContacts:
+    """A list of the conversations of each of so many contacts. Where they are filtered or sorted, that is done with the
+    newest of each, up to a number."""
+
+    def __init__(self, context: Context, wanted: Document, order: InboxOrder, contacts: int) -> None:
+        self.filter, self.now = check_conversation_filter(wanted), context.services.clock()
+        self._conversations = context.store.conversations
+        self._public = context.principal.contact_id is not None
+        self._wanted, self._order = wanted, order
+        self._by_id = order.key == "_id"
+        self._filters = bool(set(wanted) - {"contact_id"})
+        self._most = max(_LEAST_LOOKED_AT, MAX_CANDIDATES // contacts)
+
+    async def read(self, ids: Sequence[str], asked: Page) -> dict[str, list[Document]]:
+        """What is looked at of each contact for a page."""
+        place = self._order.newest_first(asked) if self._by_id else _NEWEST
+        bounds = id_bounds(Prefix.CONVERSATION, place, TimeRange())
+        most = self._most if self._filters or not self._by_id else asked.limit
+        return await self._conversations.of_contacts(ids, bounds, most, oldest_first=place.backward)
+
+    def shown(self, parent: Document, asked: Page, rows: Sequence[Document]) -> Document:
+        """The page of a contact, of what was read for it."""
+        if not self._means(parent):
+            return connection([], asked, self._order.position)
+        kept = self._held(rows)
+        if not self._by_id:
+            kept = self._order.cut(kept, self._order.newest_first(asked))
+        stopped = self._by_id and self._filters and len(rows) >= self._most and len(kept) < asked.limit
+        return connection(kept, asked, self._order.position, rows[-1]["_id"] if stopped else None)
+
+    def counter(self, parent: Document | None) -> Counter:
+        """Counts what a contact has, up to a number."""
+
+        async def count(most: int) -> int | None:
+            if parent is None or not self._means(parent):
+                return 0
+            if not self._filters:
+                return await self._conversations.count_of_contacts(ids_of(parent), most)
+            bounds = id_bounds(Prefix.CONVERSATION, _NEWEST, TimeRange())
+            found = await self._conversations.of_contacts([parent["_id"]], bounds, self._most, oldest_first=False)
+            rows = found.get(parent["_id"], [])
+            held = len(self._held(rows))
+            return None if len(rows) >= self._most and held < most else min(held, most)
+
+        return count
+
+    def _means(self, parent: Document) -> bool:
+        return self._wanted.get("contact_id") in (None, *ids_of(parent))
+
+    def _held(self, rows: Sequence[Document]) -> list[Document]:
+        return [row for row in rows if self.filter.holds(row, self.now, public=self._public)]
+
+
+def _order(sort: ConversationSort | None) -> InboxOrder:
+    sorted_by = sent(sort) or {}
+    key = ConversationSortKey(sorted_by.get("key", ConversationSortKey.CREATED_AT))
+    return order_of(key, descending=sorted_by.get("direction", Direction.DESC) == Direction.DESC)
 
 
 def _check_of_tokens(context: Context, wanted: Document) -> None:

@@ -78,7 +78,7 @@ async def tickets(
 ) -> Document:
     """A page of the tickets of which the filter holds, the newest first unless another order is asked for."""
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
-    list_ = await _List.asked(context, wanted, sorted_by)
+    list_ = _List.asked(context, wanted, sorted_by)
     contact_id = wanted.get("contact_id") or context.principal.contact_id
     asked = page(arguments, "tickets", context.principal.workspace_id, wanted, sorted_by)
     if contact_id is None:
@@ -99,7 +99,7 @@ async def of_contacts(
     """Batch: a page of each contact's tickets, the newest first unless another order is asked for."""
     page_asked, filter_, sort = arguments
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
-    list_ = await _List.asked(context, wanted, sorted_by)
+    list_ = _List.asked(context, wanted, sorted_by)
 
     def asked(parent: Document) -> Page:
         return page(page_asked, "Contact.tickets", parent["_id"], wanted, sorted_by)
@@ -173,7 +173,7 @@ class _List:
     order: InboxOrder
 
     @classmethod
-    async def asked(cls, context: Context, wanted: Document, sorted_by: Document) -> "_List":
+    def asked(cls, context: Context, wanted: Document, sorted_by: Document) -> "_List":
         """The list that a filter and a sort mean."""
         by_contact = context.principal.contact_id is not None
         if by_contact and "team_id" in wanted:
@@ -182,12 +182,11 @@ class _List:
         words = [] if "text" not in wanted else check_words(wanted["text"], "filter.text")
         condition = TicketCondition(**rest, words=words, words_in="public_words" if by_contact else "words")
         key = TicketSortKey(sorted_by.get("key", TicketSortKey.CREATED_AT))
-        last = await context.services.store.open(context.principal.workspace_id).ticket_numbers.last()
         descending = sorted_by.get("direction", Direction.DESC) == Direction.DESC
-        return cls(context, condition, order_of(key, descending=descending, last_number=last))
+        return cls(context, condition, order_of(key, descending=descending))
 
     async def of_contacts(
-        self, contact_ids: Sequence[str], asked: Page, fields: Sequence[str] = ()
+        self, contact_ids: Sequence[str], asked: Page, fields: Sequence[str] | None = None
     ) -> dict[str, list[Document]]:
         """A page of each contact's tickets."""
         if not contact_ids:

@@ -3,12 +3,39 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from gateway.domain.comparisons import lowered, number_matches, texts_match, time_matches
 from gateway.domain.conversations import EVERYTHING, ConversationState, assigned_list, team_list
+from gateway.domain.inboxes import InboxOrder
 from gateway.domain.times import TimeRange, time_range
 from gateway.domain.words import check_words
+
+_TIMES = {"_id": "created_at", "updated_key": "updated_at"}
+
+
+class ConversationSortKey(StrEnum):
+    """What conversations are sorted by."""
+
+    UPDATED_AT = "UPDATED_AT"
+    CREATED_AT = "CREATED_AT"
+    WAITING_SINCE = "WAITING_SINCE"
+    SLA_DUE_AT = "SLA_DUE_AT"
+
+
+_KEYS = {
+    ConversationSortKey.UPDATED_AT: "updated_key",
+    ConversationSortKey.CREATED_AT: "_id",
+    ConversationSortKey.WAITING_SINCE: "waiting_key",
+    ConversationSortKey.SLA_DUE_AT: "due_key",
+}
+
+
+def order_of(key: ConversationSortKey, *, descending: bool) -> InboxOrder:
+    """That order of a list."""
+    nullable = key in (ConversationSortKey.WAITING_SINCE, ConversationSortKey.SLA_DUE_AT)
+    return InboxOrder(_KEYS[key], descending, nullable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +59,15 @@ class ConversationFilter:
         return states if whose is None else [f"{state} {whose}" for state in states]
 
     @property
-    def told_by_lists(self) -> bool:
-        """Whether those lists (within the time of creation) hold nothing else."""
-        whose = set(self.asked) - {"state", "created_at"}
-        return not whose or (
-            len(whose) == 1 and whose <= {"assignee_id", "unassigned", "team_id"} and self.asked.get("unassigned", True)
-        )
+    def judges(self) -> bool:
+        """Whether those lists hold others too."""
+        whose = set(self.asked) - {"state"}
+        told = len(whose) == 1 and whose <= {"assignee_id", "unassigned", "team_id"}
+        return bool(whose) and not (told and self.asked.get("unassigned", True))
 
-    def created(self, now: datetime) -> TimeRange:
-        """When they were begun."""
-        return time_range(self.asked.get("created_at"), now)
+    def times(self, key: str, now: datetime) -> TimeRange:
+        """The range of the time that a list is sorted by."""
+        return time_range(self.asked.get(_TIMES[key]), now) if key in _TIMES else TimeRange()
 
     def holds(self, row: Mapping[str, Any], now: datetime, *, public: bool = False) -> bool:
         """Whether a conversation is so; `public`: told by what its contact may know."""

@@ -14,6 +14,7 @@ from gateway.domain.actors import AUTOMATION, Actor, ActorKind
 from gateway.domain.acts import Act, PartKind, Subject
 from gateway.domain.contacts import Document, differ, distinct, merged_attributes
 from gateway.domain.ids import Minter, Prefix
+from gateway.domain.inboxes import key_at, with_sparse
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TAGS = 100
@@ -235,9 +236,12 @@ class ConversationAct(Act):
         self.tell("UPDATED", public=public)
 
     def settle_lists(self) -> None:
-        """Say in the document which lists it stands in now, and when its next reply is due."""
-        self.document["lists"] = lists_of(self.document)
-        self._set("sla_due_at", (self.document.get("sla") or {}).get("due_at"))
+        """The lists that it stands in, and where it lies in each order."""
+        document, id_ = self.document, self.document["_id"]
+        document["lists"] = lists_of(document)
+        document["updated_key"] = key_at(id_, document["updated_at"])
+        document["waiting_key"] = key_at(id_, document.get("waiting_since"))
+        document["due_key"] = key_at(id_, (document.get("sla") or {}).get("due_at"))
 
     def due_times(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
         """When it wakes, and when its SLA is missed."""
@@ -352,7 +356,7 @@ def lists_of(conversation: Mapping[str, Any]) -> list[str]:
     whose = [assigned_list(conversation.get("assignee_id"))]
     if (team_id := conversation.get("team_id")) is not None:
         whose.append(team_list(team_id))
-    return [EVERYTHING, state, *whose, *(f"{state} {list_}" for list_ in whose)]
+    return with_sparse(conversation["_id"], [EVERYTHING, state, *whose, *(f"{state} {list_}" for list_ in whose)])
 
 
 def assigned_list(admin_id: str | None) -> str:

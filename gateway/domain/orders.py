@@ -27,15 +27,6 @@ class ContactSortKey(StrEnum):
     NAME = "NAME"
 
 
-class ConversationSortKey(StrEnum):
-    """What conversations are sorted by."""
-
-    UPDATED_AT = "UPDATED_AT"
-    CREATED_AT = "CREATED_AT"
-    WAITING_SINCE = "WAITING_SINCE"
-    SLA_DUE_AT = "SLA_DUE_AT"
-
-
 # An id encodes when its row was created.
 _FIELDS = {"CREATED_AT": "_id", "NAME": "name_lower"}
 
@@ -107,10 +98,3 @@ class ContactOrder(Order):
     """An order of contacts."""
 
     key: ContactSortKey = ContactSortKey.CREATED_AT
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationOrder(Order):
-    """An order of conversations."""
-
-    key: ConversationSortKey = ConversationSortKey.CREATED_AT

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.domain.comparisons import Asked, time_matches
 from gateway.domain.contacts import Document
-from gateway.domain.inboxes import InboxOrder, numbers_up_to
+from gateway.domain.inboxes import InboxOrder
 from gateway.domain.tickets import FACETS, list_
 from gateway.domain.times import TimeRange, time_range
 
@@ -30,10 +30,9 @@ _KEYS = {
 }
 
 
-def order_of(key: TicketSortKey, *, descending: bool, last_number: int) -> InboxOrder:
-    """That order of a list; `last_number`: the highest there is."""
-    within = numbers_up_to(last_number) if key is TicketSortKey.NUMBER else TimeRange()
-    return InboxOrder(_KEYS[key], descending, within)
+def order_of(key: TicketSortKey, *, descending: bool) -> InboxOrder:
+    """That order of a list."""
+    return InboxOrder(_KEYS[key], descending)
 
 
 @dataclass(frozen=True, slots=True)

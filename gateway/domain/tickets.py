@@ -9,7 +9,7 @@ from gateway.domain.actors import AUTOMATION, Actor, actor_of
 from gateway.domain.acts import Act, PartKind, Subject
 from gateway.domain.contacts import Document, distinct
 from gateway.domain.ids import Minter, Prefix
-from gateway.domain.inboxes import key_at, key_of_number
+from gateway.domain.inboxes import key_at, key_of_number, with_sparse
 from gateway.domain.ticket_types import TicketCategory, changed_values
 from gateway.errors import ErrorCode, UserProblem
 
@@ -230,7 +230,8 @@ def lists_of(ticket: Mapping[str, Any]) -> list[str]:
     found = {name: ticket.get(name) for name in ("assignee_id", "team_id", "type_id", "category")}
     facets = [(name, value) for name, value in found.items() if value is not None]
     facets += [("any", "")] + ([("unassigned", "")] if found["assignee_id"] is None else [])
-    return [list_(name, value, state) for name, value in facets for state in ("", ticket["state"])]
+    lists = [list_(name, value, state) for name, value in facets for state in ("", ticket["state"])]
+    return with_sparse(ticket["_id"], lists)
 
 
 def list_(facet: str, value: str, state: str) -> str:

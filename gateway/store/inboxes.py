@@ -1,6 +1,9 @@
 """Inboxes: lists of conversations or tickets, each page read from an index, and bounded where an index does not tell."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import itertools
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
@@ -8,7 +11,7 @@ from typing import ClassVar
 from pymongo import ASCENDING, IndexModel
 
 from gateway.domain.ids import Prefix
-from gateway.domain.inboxes import InboxFilter, InboxOrder
+from gateway.domain.inboxes import LEVELS, RATIO, InboxFilter, InboxOrder, beyond, sparse
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
 from gateway.store.driver import Document
@@ -29,15 +32,36 @@ def inbox_indexes(*keys: str) -> tuple[IndexModel, ...]:
 
 class Inbox(Repository):
     """Documents of which each names the `lists` that it stands in and the `words` by which it is found, and lies among
-    others by texts that are written like ids."""
+    others by texts that are written like ids.
+
+    On MongoDB an indexed sort with a limit reads just the page. The embedded servers read all that a filter finds before
+    they cut it off, so that the sparse lists first tell how far the page reaches, about."""
 
     PREFIX: ClassVar[Prefix]
 
     async def listed(
-        self, filters: Sequence[Mapping[str, str]], key: str, asked: Page, times: TimeRange, now: datetime
+        self, lists: Sequence[str], key: str, stretches: Sequence[tuple[str, str]], limit: int, *, highest_first: bool
     ) -> list[Document]:
-        """A page of those of one of these filters (each a list or a word; none is of two), the highest text first."""
-        return await self._page_by_id(filters, self.PREFIX, asked, times, now, key)
+        """The first rows of these lists (none is in two) by their texts of that key, which lie in these stretches."""
+        rows: list[Document] = []
+        for low, high in stretches if highest_first else stretches[::-1]:
+            if len(rows) < limit:
+                end = _End(self, key, limit - len(rows), highest_first)
+                found = await asyncio.gather(*(end.of(one, low, high) for one in lists))
+                rows += sorted(itertools.chain(*found), key=operator.itemgetter(key), reverse=highest_first)
+        return rows[:limit]
+
+    async def within(
+        self, list_: str, key: str, low: str, high: str, limit: int, *, highest_first: bool, keys_alone: bool = False
+    ) -> list[Document]:
+        """The first rows of one stretch of a list; `keys_alone`: of them their texts of that key."""
+        filter_ = {"lists": list_, key: {"$gte": low, "$lt": high}}
+        options = {"projection": [key]} if keys_alone else {}
+        return await self._find(filter_, sort={key: -1 if highest_first else 1}, limit=limit, **options)
+
+    async def page_with_word(self, word: str, asked: Page, times: TimeRange, now: datetime) -> list[Document]:
+        """A page of those with that word, the newest first."""
+        return await self._page_by_id([{"words": word}], self.PREFIX, asked, times, now)
 
     async def with_word(self, word: str, most: int) -> list[Document]:
         """Those with that word, up to so many."""
@@ -51,6 +75,38 @@ class Inbox(Repository):
                 filter_ = {"lists": one, "workspace_id": self._workspace_id}
                 total += await self._database.count(self.COLLECTION, filter_, most - total)
         return total
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One end of a list: its first rows, up to a limit."""
+
+    inbox: Inbox
+    key: str
+    limit: int
+    highest_first: bool
+
+    async def of(self, list_: str, low: str, high: str) -> list[Document]:
+        """The first rows from one text to before another: about as many are read as are wanted."""
+        rows: list[Document] = []
+        while len(rows) < self.limit and low < high:
+            wanted = self.limit - len(rows)
+            start, end = await self._reach(list_, low, high, wanted)
+            rows += await self.inbox.within(list_, self.key, start, end, wanted, highest_first=self.highest_first)
+            low, high = (low, start) if self.highest_first else (end, high)
+        return rows
+
+    async def _reach(self, list_: str, low: str, high: str, wanted: int) -> tuple[str, str]:
+        """How far about so many rows reach: as the sparse lists say, from the sparsest to the one that has most."""
+        for level in range(LEVELS, 0, -1):
+            marks = wanted // RATIO**level + (2 if level == 1 else 1)
+            found = await self.inbox.within(
+                sparse(list_, level), self.key, low, high, marks, highest_first=self.highest_first, keys_alone=True
+            )
+            if len(found) == marks:
+                last = found[-1][self.key]
+                low, high = (last, high) if self.highest_first else (low, beyond(last))
+        return low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +129,7 @@ class InboxSearch:
         if self.filter.words and self.order.key != "_id":
             found = await self.inbox.with_word(self._word, self.most + 1)
             if len(found) <= self.most:
-                return Found(self._sorted(found, place))
+                return Found(self.order.cut([row for row in found if self.filter.holds(row, self.now)], place))
         return await self._walk(asked, place)
 
     async def count(self, most: int) -> int | None:
@@ -97,26 +153,17 @@ class InboxSearch:
         return Found(rows, place.before if place.backward else place.after)
 
     async def _read(self, place: Page) -> list[Document]:
-        times = self.order.within.within(self.filter.times(self.order.key, self.now))
+        order, times = self.order, self.filter.times(self.order.key, self.now)
         if times.empty:
             return []
-        by_word = self.filter.words and self.order.key == "_id"
-        filters = [{"words": self._word}] if by_word else [{"lists": one} for one in self.filter.lists]
-        return await self.inbox.listed(filters, self.order.key, place, times, self.now)
+        if self.filter.words and order.key == "_id":
+            return await self.inbox.page_with_word(self._word, place, times, self.now)
+        stretches = order.stretches(self.inbox.PREFIX, place, times)
+        return await self.inbox.listed(
+            self.filter.lists, order.key, stretches, place.limit, highest_first=not place.backward
+        )
 
     @property
     def _word(self) -> str:
         """The word that is likely to be the rarest."""
         return max(self.filter.words, key=lambda word: (len(word), word))
-
-    def _sorted(self, found: Sequence[Document], place: Page) -> list[Document]:
-        """The rows of the page among those found."""
-        position = self.order.position
-        rows = [
-            row
-            for row in found
-            if self.filter.holds(row, self.now)
-            and (place.after is None or position(row) < place.after)
-            and (place.before is None or position(row) > place.before)
-        ]
-        return sorted(rows, key=position, reverse=not place.backward)[: place.limit]

@@ -12,6 +12,7 @@ from gateway.domain.inboxes import InboxOrder
 from gateway.domain.pages import Page
 from gateway.domain.ticket_filters import TicketCondition
 from gateway.domain.tickets import is_public
+from gateway.domain.times import TimeRange
 from gateway.store.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, Session
 from gateway.store.histories import Parts, Subjects
@@ -44,12 +45,12 @@ class Tickets(Subjects, Inbox):
         order: InboxOrder,
         asked: Page,
         now: datetime,
-        fields: Sequence[str] = (),
+        fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
         """A page of each contact's tickets (of them those fields, if any are named), in one read."""
         place, key = order.newest_first(asked), order.key
         shown = PUBLIC_TICKETS if self._token is not None else {}
-        match = {**condition.match(now), **shown, key: id_bounds(self.PREFIX, place, order.within)}
+        match = {**condition.match(now), **shown, key: id_bounds(self.PREFIX, place, TimeRange())}
         return await self._pages_of_children(
             contact_ids,
             match,
