@@ -260,11 +260,12 @@ class EventSummaries(Repository):
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
 
-    async def imported_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
-        """Those summaries of each contact of which a part was imported as a number, by name."""
-        filter_ = {"contact_id": {"$in": list(contact_ids)}, "imported": {"$exists": True}}
+    async def brought_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
+        """Those summaries of each contact of which a part was brought as a number, by name."""
+        brought = [{"imported": {"$exists": True}}, {"retained": {"$exists": True}}]
+        filter_ = {"contact_id": {"$in": list(contact_ids)}, "$or": brought}
         found: dict[str, list[Document]] = {}
-        for row in await self._find(filter_, projection=["contact_id", "name", "imported"]):
+        for row in await self._find(filter_, projection=["contact_id", "name", "imported", "retained"]):
             found.setdefault(row["contact_id"], []).append(row)
         return {id_: sorted(rows, key=operator.itemgetter("name")) for id_, rows in found.items()}
 
