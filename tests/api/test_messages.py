@@ -381,6 +381,23 @@ async def test_days_since_the_last_time(on_both: Any, clock: Any) -> None:
     assert await bodies(on_both) == ["last: 2", "last: 3"]
 
 
+async def test_a_message_changes_nothing_that_could_set_one_off(workspace: Any) -> None:
+    """So no rule loops: what filters, counts and segments read is the same after a message as before it."""
+    await save(workspace, event="did", body="x")
+    await workspace.track(did())
+    reads = ("contacts", "events", "event_summaries", "segment_members", "segment_reviews")
+
+    async def seen() -> Any:
+        found = [await workspace.gateway.runtime.database.find(name, {}) for name in reads]
+        return [[{name: value for name, value in row.items() if name != "version"} for row in rows] for rows in found]
+
+    before = await seen()
+    assert [len(rows) for rows in before[:3]] == [1, 1, 1]
+    assert await bodies(workspace) == ["x"]
+    assert await seen() == before
+    assert await workspace.store.timers._find({}) == []
+
+
 async def test_the_cart_that_was_left(workspace: Any, clock: Any) -> None:
     left = {"event": {"name": "filled cart", "notFollowedBy": "placed order"}}
     await save(workspace, event="filled cart", trigger={"minutesSinceLast": 60}, audience=left, body="Still there?")
