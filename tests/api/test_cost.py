@@ -180,3 +180,12 @@ async def test_only_what_is_selected_is_read(gateway: Any, query: str, contacts:
     await workspace.data(query)
     wanted = {"contacts": contacts, "events": events}
     assert read_of(gateway.commands.finds) == {name: fields for name, fields in wanted.items() if fields is not ...}
+
+
+async def test_whoever_is_asked_for_twice_is_read_once(gateway: Any) -> None:
+    workspace = await filled(gateway, 2, 1)
+    query = """query($one: String!) { a: contact(by: {externalId: "u00"}) { email } b: contact(by: {externalId: $one}) { externalId }
+      c: contact(by: {externalId: "u01"}) { externalId } d: contact(by: {externalId: "nobody"}) { id } }"""
+    found, data = await reads(workspace, query, {"one": "u00"})
+    assert data == {"a": {"email": None}, "b": {"externalId": "u00"}, "c": {"externalId": "u01"}, "d": None}
+    assert found == ["find"] * 3
