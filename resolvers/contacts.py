@@ -82,9 +82,10 @@ class UpsertContactInput:
 async def contact(context: Context, by: ContactKey) -> Document | None:
     """The contact with that key; of an e-mail the USER, or else the one lead who has it."""
     ((kind, value),) = sent(by).items()
-    found = list((await context.store.contacts.with_identities([identity(IdentityKind(kind), value)])).values())
+    contacts, fields = context.store.contacts, context.fields_of("Contact")
+    found = list((await contacts.with_identities([identity(IdentityKind(kind), value)], fields)).values())
     if not found and kind == IdentityKind.EMAIL:
-        found = await context.store.contacts.with_email(value)
+        found = await contacts.with_email(value)
         if len(found) > 1:
             raise BadRequestError(f"Several leads share the e-mail '{value}': ask by id, externalId or anonymousId.")
     return found[0] if found else None
@@ -102,7 +103,7 @@ async def contacts(
     condition, now = check_filter(wanted), context.services.clock()
     Retention(context.services.settings.event_retention_days).check_condition(condition, now)
     await check_named(context, condition)
-    search = ContactSearch(context.store, condition, order, now)
+    search = ContactSearch(context.store, condition, order, now, fields=context.fields_of("Contact"))
     found = await search.page(asked)
     return counted(connection(found.rows, asked, order.position, found.reached), search.count)
 
@@ -125,7 +126,7 @@ async def events(
     wanted = sent(filter_) or {}
     names = check_names(wanted.get("name"))
     metadata = check_metadata_filter(wanted.get("metadata"), "filter.metadata")
-    times = _timeline(wanted, context)
+    times, fields = _timeline(wanted, context), context.fields_of("Event")
 
     def asked(parent: Document) -> Page:
         return page(page_asked, "Contact.events", parent["_id"], wanted)
@@ -147,7 +148,7 @@ async def events(
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         ids = [id_ for id_ in ids if not searches[id_].times.empty]
-        return await context.store.events.pages_of_contacts(ids, of_all, times, names) if ids else {}
+        return await context.store.events.pages_of_contacts(ids, of_all, times, names, fields) if ids else {}
 
     if metadata or wanted.get("before_sign_up"):
         found: list[Any] = await asyncio.gather(

@@ -1,6 +1,6 @@
 """What a resolver knows of its operation, and how one level of it is read at once."""
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,7 @@ class Context:
     request_id: str
     bearer: Principal | None
     from_page: bool = False
+    _reads: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
     _store: WorkspaceStore | None = None
     _loaders: dict[Hashable, DataLoader[Any, Any]] = field(default_factory=dict)
 
@@ -124,6 +125,15 @@ class Context:
                 "This token was made from an anonymousId, and its contact is a USER now: it may track, and reads nothing. "
                 "Ask for a token made from the externalId."
             )
+
+    def read_only(self, keys: Mapping[str, frozenset[str] | None]) -> None:
+        """Be told which keys of each type's documents the operation reads; None: any of them."""
+        self._reads = keys
+
+    def fields_of(self, type_name: str) -> list[str] | None:
+        """What must be read of that type's documents, where nobody but the operation looks at them; None: all of it."""
+        keys = self._reads.get(type_name)
+        return None if keys is None else sorted(keys)
 
     def forget(self) -> None:
         """Give up the loaders: the next payload of a subscription has its own."""

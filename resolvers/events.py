@@ -118,7 +118,7 @@ class DescribeEventInput:
 
 async def event(context: Context, id_: str) -> Document | None:
     """The event with that id."""
-    return (await context.store.events.by_ids([id_])).get(id_)
+    return (await context.store.events.by_ids([id_], fields=context.fields_of("Event"))).get(id_)
 
 
 async def events(context: Context, filter_: EventFilter | None, arguments: PageArguments) -> Document:
@@ -136,6 +136,7 @@ async def events(context: Context, filter_: EventFilter | None, arguments: PageA
         contact_ids=await contact_ids(context, wanted.get("contact_id")),
         metadata=check_metadata_filter(wanted.get("metadata"), "filter.metadata"),
         before_sign_up=wanted.get("before_sign_up", False),
+        fields=context.fields_of("Event"),
     )
     found = await search.page(asked)
     return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.reached), search.count)
@@ -143,7 +144,8 @@ async def events(context: Context, filter_: EventFilter | None, arguments: PageA
 
 async def contact_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each event or summary."""
-    found = await context.store.contacts.of_ids(list(dict.fromkeys(parent["contact_id"] for parent in parents)))
+    ids = list(dict.fromkeys(parent["contact_id"] for parent in parents))
+    found = await context.store.contacts.of_ids(ids, context.fields_of("Contact"))
     return [found.get(parent["contact_id"]) for parent in parents]
 
 

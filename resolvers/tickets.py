@@ -186,7 +186,7 @@ class _List:
         return cls(context, condition, order_of(key, descending=descending))
 
     async def of_contacts(
-        self, contact_ids: Sequence[str], asked: Page, fields: Sequence[str] = ()
+        self, contact_ids: Sequence[str], asked: Page, fields: Sequence[str] | None = None
     ) -> dict[str, list[Document]]:
         """A page of each contact's tickets."""
         if not contact_ids:

@@ -21,7 +21,7 @@ from schema.connections import Connection, CountedConnection
 from schema.conversations import Conversation
 from schema.events import Event, EventSummary
 from schema.klaviyo import KlaviyoSubject
-from schema.levels import by_level
+from schema.levels import by_level, reads
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload
 
@@ -68,17 +68,20 @@ class Contact(Node, Author):
     opted_out_subscription_types_count: int
 
     @strawberry.field(description="The newest 100, the newest first.")
+    @reads("anonymous_ids")
     def anonymous_ids(parent: Parent[Any]) -> list[str]:  # noqa: N805
         """What an anonymous visitor's browser called this contact."""
         return parent["anonymous_ids"][: -SHOWN_ANONYMOUS_IDS - 1 : -1]
 
     @strawberry.field(description="The best of names, e-mail, externalId and role.")
+    @reads("name", "first_name", "last_name", "email", "external_id", "role")
     def display_name(parent: Parent[Any]) -> str:  # noqa: N805
         """What people call this contact."""
         return display_name(parent)
 
     @by_level(
         contacts.events,
+        reads=("_id", "contact_ids", "signed_up_at"),
         description="The timeline, newest first: the last 90 days (by setting), unless filter.occurredAt asks for other times.",
     )
     def events(
@@ -94,6 +97,7 @@ class Contact(Node, Author):
 
     @by_level(
         conversations.of_contacts,
+        reads=("_id", "contact_ids"),
         description="The newest first unless another order is asked for. Filtered or sorted, the newest 500 of each contact are "
         "looked at, of one contact 10,000.",
     )
@@ -110,7 +114,9 @@ class Contact(Node, Author):
         return (page_arguments(first, after, last, before), filter, sort)
 
     @by_level(
-        contacts.event_summaries, description="By name: all of them, or of those names (at most 100). Kept for ever."
+        contacts.event_summaries,
+        reads=("_id",),
+        description="By name: all of them, or of those names (at most 100). Kept for ever.",
     )
     def event_summaries(
         self,
@@ -128,6 +134,7 @@ class Contact(Node, Author):
 
     @by_level(
         tickets.of_contacts,
+        reads=("_id", "contact_ids"),
         description="Those of which the filter holds, the newest first unless another order is asked for; for a contact's token "
         "those that are shared with it.",
     )
@@ -143,12 +150,17 @@ class Contact(Node, Author):
         """The contact's tickets."""
         return (page_arguments(first, after, last, before), filter, sort)
 
-    @by_level(contacts.event_summary, description="Null if the contact never did it.")
+    @by_level(contacts.event_summary, reads=("_id", "workspace_id"), description="Null if the contact never did it.")
     def event_summary(self, name: str) -> EventSummary | None:
         """The contact's summary of one name."""
         return name
 
-    @by_level(segments.of_contacts, directives=[READ], description="The segments that it is in, the oldest first.")
+    @by_level(
+        segments.of_contacts,
+        reads=("_id",),
+        directives=[READ],
+        description="The segments that it is in, the oldest first.",
+    )
     def segments(self) -> Optional[list[LazySegment]]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """The contact's segments."""
 

@@ -209,16 +209,21 @@ class Event(Node):
     metadata: list[MetadataEntry] = strawberry.field(description="In the order sent.")
     metadata_json: JSONObject = strawberry.field(description="As sent.")
 
-    @by_level(events.contact_of, description="Who did it; null while the contact is being erased.")
+    @by_level(
+        events.contact_of, reads=("contact_id",), description="Who did it; null while the contact is being erased."
+    )
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Who did it."""
 
-    @by_level(events.definition_of, directives=[READ])
+    @by_level(events.definition_of, reads=("name",), directives=[READ])
     def definition(self) -> EventDefinition | None:
         """What its name means."""
 
     @by_level(
-        klaviyo.of_events, directives=[KLAVIYO], description="How Klaviyo hears of it; null where it is not forwarded."
+        klaviyo.of_events,
+        reads=("_id",),
+        directives=[KLAVIYO],
+        description="How Klaviyo hears of it; null where it is not forwarded.",
     )
     def klaviyo(self) -> Optional[LazyDelivery]:  # noqa: UP045 - see contact
         """How Klaviyo hears of it."""
@@ -242,11 +247,11 @@ class EventSummary(Node):
         """The most frequent values."""
         return first
 
-    @by_level(events.contact_of)
+    @by_level(events.contact_of, reads=("contact_id",))
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045
         """Who did it."""
 
-    @by_level(events.definition_of, directives=[READ])
+    @by_level(events.definition_of, reads=("name",), directives=[READ])
     def definition(self) -> EventDefinition | None:
         """What its name means."""
 

@@ -2,14 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import strawberry
 from strawberry import Info, Parent
 
-from gateway.execution.fields import BATCHED, Batched
+from gateway.execution.fields import BATCHED, READS, Batched
 from resolvers.contexts import Batch
 
+Resolver = TypeVar("Resolver", bound=Callable[..., Any])
 _POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _GIVEN = [
     inspect.Parameter("parent", _POSITIONAL, annotation=Parent[Any]),
@@ -18,11 +19,17 @@ _GIVEN = [
 
 
 def by_level(
-    batch: Batch, *, by: str | None = None, description: str | None = None, directives: Sequence[object] = ()
+    batch: Batch,
+    *,
+    by: str | None = None,
+    reads: Sequence[str] | None = None,
+    description: str | None = None,
+    directives: Sequence[object] = (),
 ) -> Callable[..., Any]:
     """A field that the batch function answers, once for all objects of the level.
 
     The batch function is given the objects, or what they have under the key `by` (where that is null, so is the field).
+    `reads`: all keys of the objects that it looks at; where it is not said they are read whole from the database.
     The method that is decorated makes its `arguments` of the field's own. A compiled plan calls the batch
     function itself; graphql-core calls a resolver for each object, whose loader does the same.
     """
@@ -43,7 +50,18 @@ def by_level(
         resolve.__annotations__ = {one.name: one.annotation for one in [*_GIVEN, *own]} | {
             "return": signature.return_annotation
         }
-        setattr(resolve, BATCHED, Batched(batch, lambda **sent: arguments(None, **sent), by))
+        keys = None if reads is None else frozenset(reads)
+        setattr(resolve, BATCHED, Batched(batch, lambda **sent: arguments(None, **sent), by, keys))
         return strawberry.field(resolver=resolve, description=description, directives=directives)
 
     return decorate
+
+
+def reads(*keys: str) -> Callable[[Resolver], Resolver]:
+    """Say all keys that a function of a document alone looks at: else the document is read whole where it is asked for."""
+
+    def declare(function: Resolver) -> Resolver:
+        setattr(function, READS, frozenset(keys))
+        return function
+
+    return declare

@@ -1,6 +1,6 @@
 """Rows of files as contacts, and contacts as rows: which column is which field, in the names of the API."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -18,6 +18,7 @@ from gateway.domain.cells import (
     written_time,
 )
 from gateway.domain.contacts import ContactRole, Document, IdentityKind, identity
+from gateway.domain.summaries import retained_of
 from gateway.errors import ErrorCode, StartupError, UserProblem
 
 ATTRIBUTE = "customAttributes."
@@ -78,8 +79,8 @@ class ContactColumns:
 
 def contact_of(row: Mapping[str, Any], columns: ContactColumns, *, text: bool) -> Document:
     """The row as the input of upsertContact, in snake_case, with what a file alone may say beside it: other_ids,
-    anonymous_ids, created_at, updated_at, imported_summaries. `text`: every value is a text, and an empty one is absent.
-    """
+    anonymous_ids, created_at, updated_at, imported_summaries, retained_summaries. `text`: every value is a text, and an
+    empty one is absent."""
     taken: dict[str, str] = {}
     sent: Document = {}
     for column, value in flat(row).items():
@@ -92,23 +93,27 @@ def contact_of(row: Mapping[str, Any], columns: ContactColumns, *, text: bool) -
     return sent
 
 
-def contact_row(contact: Mapping[str, Any], summaries: Iterable[Mapping[str, Any]]) -> Document:
-    """What is known of a contact as a row; `summaries`: those of which a part was imported as a number."""
+def contact_row(
+    contact: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]], swept: Sequence[Mapping[str, Any]]
+) -> Document:
+    """What is known of a contact as a row; `summaries`: those of which a part was brought as a number; `swept`: name,
+    count, first and last of its events that are kept no longer."""
     own = identity(IdentityKind.ID, contact["_id"])
     ids = [text for text in contact["identities"] if text.startswith(f"{IdentityKind.ID}:") and text != own]
     row = {"id": contact["_id"], "otherIds": [text.partition(":")[2] for text in ids]}
     for name, snake in _STORED.items():
         if (value := contact.get(snake)) is not None:
             row[name] = written_time(value) if READ.get(name) is read_time else value
-    row["importedSummaries"] = [summary_line(summary) for summary in summaries]
+    imported = [one for one in summaries if one.get("imported") is not None]
+    row["importedSummaries"] = [summary_line(one["name"], one["imported"]) for one in imported]
+    row["retainedSummaries"] = [summary_line(one["name"], one) for one in retained_of(summaries, swept)]
     return {name: value for name, value in row.items() if value != [] or name == "tags"}
 
 
-def summary_line(summary: Mapping[str, Any]) -> Document:
-    """What was imported of a summary as a number."""
-    imported = summary["imported"]
-    times = {"firstAt": written_time(imported["first_at"]), "lastAt": written_time(imported["last_at"])}
-    return {"name": summary["name"], "count": imported["count"], **times}
+def summary_line(name: str, counts: Mapping[str, Any]) -> Document:
+    """What a summary counts that no event tells of."""
+    times = {"firstAt": written_time(counts["first_at"]), "lastAt": written_time(counts["last_at"])}
+    return {"name": name, "count": counts["count"], **times}
 
 
 def flat(row: Mapping[str, Any]) -> Document:
@@ -211,6 +216,7 @@ READ: dict[str, Read] = {
     "markedEmailAsSpam": read_flag,
     "optedOutSubscriptionTypesCount": read_count,
     "importedSummaries": _read_summaries,
+    "retainedSummaries": _read_summaries,
 }
 EXPORTED = tuple(name for name in READ if name not in ("anonymousId", "location"))
 _LISTS = {"anonymousId": "anonymous_ids", "anonymousIds": "anonymous_ids", "otherIds": "other_ids"}
@@ -235,8 +241,9 @@ _SNAKE = {
     "markedEmailAsSpam": "marked_email_as_spam",
     "optedOutSubscriptionTypesCount": "opted_out_subscription_types_count",
     "importedSummaries": "imported_summaries",
+    "retainedSummaries": "retained_summaries",
 }
-_STORED = {name: snake for name, snake in _SNAKE.items() if name not in ("id", "importedSummaries")} | {
+_STORED = {name: snake for name, snake in _SNAKE.items() if name != "id" and READ[name] is not _read_summaries} | {
     "customAttributes": "custom_attributes",
     "anonymousIds": "anonymous_ids",
 }

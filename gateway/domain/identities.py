@@ -64,15 +64,20 @@ class Directory:
             )
         return leads[0] if leads else None
 
-    def brought(self, ids: Sequence[str], keys: Iterable[tuple[IdentityKind, str]]) -> Draft:
+    def brought(self, ids: Sequence[str], keys: Iterable[tuple[IdentityKind, str]], role: str | None) -> Draft:
         """The contact that a file tells of, which has ids of another workspace: whoever has one of them or, where nobody
-        does, a key; else a new one that is not filed yet. A lead whose e-mail it is counts where no other file brought
-        it: several leads may share one."""
+        does, a key; else a new one that is not filed yet. Several may share an e-mail, if one of them at most is a USER:
+        a lead whose e-mail it is counts where no other file brought it, and so does the USER for a row of somebody else."""
         by_id = [self.find(IdentityKind.ID, id_) for id_ in ids]
-        by_key = [self._by_identity.get(identity(*key)) or self._lead_without_other_ids(*key) for key in keys]
+        by_key = [self._with_key(*key, role) or self._lead_without_other_ids(*key) for key in keys]
         return next((draft for draft in (*by_id, *by_key) if draft is not None), None) or Draft(
             self.new_contact(), None
         )
+
+    def _with_key(self, kind: IdentityKind, value: str, role: str | None) -> Draft | None:
+        found = self._by_identity.get(identity(kind, value))
+        shared = kind is IdentityKind.EMAIL and role not in (None, ContactRole.USER)
+        return None if found is not None and shared and other_ids(found.document) else found
 
     def _lead_without_other_ids(self, kind: IdentityKind, value: str) -> Draft | None:
         leads = self._by_email.get(value.lower(), []) if kind is IdentityKind.EMAIL else []

@@ -143,10 +143,9 @@ def merged_summaries(gone: Iterable[Document], stored: Mapping[str, Document], s
 
 def _together(one: Document, other: Document) -> Document:
     counted = {**one, **_added(one, other, ""), **_added(one, other, "tracked_")}
-    imported = [row["imported"] for row in (one, other) if row.get("imported")]
-    if imported:
-        added = _added(imported[0], imported[1], "") if len(imported) > 1 else {}
-        counted["imported"] = {**imported[0], **added}
+    for part in ("imported", "retained"):
+        if both := [row[part] for row in (one, other) if row.get(part)]:
+            counted[part] = {**both[0], **(_added(both[0], both[1], "") if len(both) > 1 else {})}
     return counted
 
 

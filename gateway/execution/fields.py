@@ -28,6 +28,7 @@ Check = Callable[[Any, str, str], None]
 
 BATCHED = "__batched__"
 GUARDED = "gateway-guarded"
+READS = "__reads__"
 _STRAWBERRYS = "strawberry.schema.schema_converter"
 
 
@@ -35,11 +36,13 @@ _STRAWBERRYS = "strawberry.schema.schema_converter"
 class Batched:
     """How a field's values are read for a whole level at once: `arguments` makes the batch function's of the field's own.
 
-    `by`: the key of each object whose value the function is given, and null where there is none; None: the object itself."""
+    `by`: the key of each object whose value the function is given, and null where there is none; None: the object itself.
+    `reads`: the keys that it looks at then; None: it may look at any."""
 
     function: Batch
     arguments: Callable[..., Any]
     by: str | None = None
+    reads: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,14 @@ class PlannedField:
         """The field as strawberry knows it."""
         found = (self.definition.extensions or {}).get("strawberry-definition")
         return found if isinstance(found, StrawberryField) else None
+
+    def reads(self, key_of: Callable[[str], str]) -> frozenset[str] | None:
+        """The keys of a document that its value depends on; None: any of them."""
+        if self.reading is Reading.KEY and self.declared is not None:
+            return frozenset({key_of(self.declared.python_name)})
+        if self.batched is not None:
+            return self.batched.reads if self.batched.by is None else frozenset({self.batched.by})
+        return frozenset() if self.reading is Reading.TYPE_NAME else getattr(self.function, READS, None)
 
     def arguments(self, variables: VariableValues) -> dict[str, Any]:
         """The values of its arguments."""

@@ -1,7 +1,7 @@
 """Operations as they are executed, whatever they came over: by their compiled plan, or by graphql-core."""
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -26,6 +26,7 @@ from gateway.observability import Metrics
 
 Variables = dict[str, Any] | None
 Tell = Callable[[list[GraphQLError], Any], None]
+Reads = Mapping[str, frozenset[str] | None]
 
 
 @dataclass(slots=True)
@@ -54,7 +55,9 @@ class Operations:
     """Executes the operations of one schema, compiled where there is a planner.
 
     `tell` is told each answer's errors, with the operation's context, before anybody else sees them. `sharing` gives a
-    subscription's context and payload a key: where the operation is the same and the key too, so is the answer."""
+    subscription's context and payload a key: where the operation is the same and the key too, so is the answer. `reading` is told
+    with the context, before it is executed, which keys of each type's documents the operation reads (None: any), by a
+    mapping that grows as types are met."""
 
     def __init__(
         self,
@@ -63,12 +66,14 @@ class Operations:
         metrics: Metrics,
         planner: Planner | None = None,
         sharing: Callable[[Any, Any], Hashable] | None = None,
+        reading: Callable[[Any, Reads], None] | None = None,
     ) -> None:
         self._schema = schema
         self._tell = tell
         self._planner = planner
         self._documents = PreparedDocuments(schema, metrics)
         self._sharing = sharing
+        self._reading = reading
         self._shared = SharedAnswers()
 
     async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Answer:
@@ -131,6 +136,8 @@ class Operations:
 
     async def _run(self, plan: Plan, begun: _Begun, root: Any) -> Answer:
         """Each step of the plan to its end; the answer is null where something that may not be null is."""
+        if self._reading is not None:
+            self._reading(begun.context, plan.reads)
         run = Run(lambda: self._executor(begun, root), begun.context, begun.variables)
         answer: dict[str, Any] = {}
         for step in plan.steps:

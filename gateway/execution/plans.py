@@ -23,7 +23,7 @@ from graphql.execution.values import VariableValues
 from gateway.execution.documents import Prepared
 from gateway.execution.fields import PlannedField
 from gateway.execution.sources import selection
-from gateway.execution.values import Select, completer
+from gateway.execution.values import Select, completer, ignores
 
 _UNDERSTOOD = frozenset({"skip", "include"})
 _MOST_PLANS = 32
@@ -36,10 +36,18 @@ class NotCompilableError(Exception):
 
 @dataclass(slots=True)
 class Plan:
-    """A compiled operation: its functions run one after another, each to its end; their sources tell what it does."""
+    """A compiled operation: its functions run one after another, each to its end; their sources tell what it does.
+
+    `reads`: by type, the keys of its documents that are read anywhere in the operation; None: any of them."""
 
     steps: list[Select] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    reads: dict[str, frozenset[str] | None] = field(default_factory=dict)
+
+    def add_reads(self, type_name: str, keys: frozenset[str] | None) -> None:
+        """Note that documents of that type are read by those keys too."""
+        known = self.reads.get(type_name, frozenset())
+        self.reads[type_name] = None if known is None or keys is None else known | keys
 
 
 @dataclass(slots=True)
@@ -136,7 +144,9 @@ class _Compiler:
         return self._select(type_, f"{where}.{planned.key}", self._planned(type_, collected))
 
     def leave(self, type_: GraphQLAbstractType, expand: Callable[[GraphQLObjectType], object]) -> None:
-        """Leave the types that objects may have until they are met."""
+        """Leave the types that objects may have until they are met; what will be read of them is not known before."""
+        for one in self._schema.get_possible_types(type_):
+            self._plan.add_reads(one.name, None)
         self._unexpanded += [partial(expand, one) for one in self._schema.get_possible_types(type_)]
 
     def _planned(self, parent: GraphQLObjectType, collected: CollectedFields) -> list[PlannedField]:
@@ -155,6 +165,10 @@ class _Compiler:
         completers = [completer(one.definition.type, one, _Below(self, where, one)) for one in planned]
         for one, complete in zip(planned, completers, strict=True):
             one.complete = complete
+        looked_at = parent.is_type_of is not None and not ignores(parent.is_type_of, 0)
+        self._plan.add_reads(parent.name, None if looked_at else frozenset())
+        for one in planned:
+            self._plan.add_reads(parent.name, one.reads(self._key_of))
         title = where if where == parent.name else f"{where}: {parent.name}"
         text, function = selection(title, planned, completers, self._key_of).function(f"<plan of {where}>")
         self._plan.sources.append(text)

@@ -136,8 +136,8 @@ async def _collected(values: Any) -> Iterable[Any]:
 
 def _object(type_: GraphQLObjectType, planned: PlannedField, selects: Selects) -> Complete:
     select, is_type_of = selects(type_), type_.is_type_of
-    asks_info = is_type_of is not None and not _ignores(is_type_of, 1)
-    if is_type_of is not None and not asks_info and _ignores(is_type_of, 0) and is_type_of(None, None) is True:  # type: ignore[arg-type]
+    asks_info = is_type_of is not None and not ignores(is_type_of, 1)
+    if is_type_of is not None and not asks_info and ignores(is_type_of, 0) and is_type_of(None, None) is True:  # type: ignore[arg-type]
         is_type_of = None
 
     def complete(value: Any, run: Run, place: Place) -> Any:
@@ -154,7 +154,7 @@ def _object(type_: GraphQLObjectType, planned: PlannedField, selects: Selects) -
 
 def _abstract(type_: GraphQLAbstractType, planned: PlannedField, selects: Selects) -> Complete:
     known: dict[Any, Complete] = {}
-    asks_info = type_.resolve_type is None or not _ignores(type_.resolve_type, 1)
+    asks_info = type_.resolve_type is None or not ignores(type_.resolve_type, 1)
 
     def expand(runtime_type: GraphQLObjectType) -> Complete:
         found = known[runtime_type.name] = _object(runtime_type, planned, selects)
@@ -179,7 +179,7 @@ def _abstract(type_: GraphQLAbstractType, planned: PlannedField, selects: Select
     return complete
 
 
-def _ignores(function: Callable[..., Any], position: int) -> bool:
+def ignores(function: Callable[..., Any], position: int) -> bool:
     """Whether a function says, by the name that it gives the argument at that position, that it does not look at it."""
     names = list(inspect.signature(function).parameters)
     return len(names) > position and names[position].startswith("_")

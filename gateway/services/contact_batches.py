@@ -50,7 +50,7 @@ class Brought(StrEnum):
 @dataclass(frozen=True, slots=True)
 class BringContact:
     """A row, checked: `sent` as upsertContact has it, what of it is stored, the keys of which the first that somebody has
-    decides where nobody has an id of `ids`, and what the contact is if it is new."""
+    decides where nobody has an id of `ids`, and what the contact is if it is new, with what is counted of it then (`retained`)."""
 
     sent: Mapping[str, Any]
     values: Document
@@ -59,12 +59,17 @@ class BringContact:
     keys: Sequence[tuple[IdentityKind, str]]
     ref: ContactRef
     summaries: Sequence[Document]
+    retained: Sequence[Document]
     new: Document
 
     def refs(self) -> list[ContactRef]:
         """All that names it."""
         others = [ContactRef(id=id_) for id_ in self.ids]
         return [self.ref, *others, *(ContactRef(anonymous_id=value) for value in self.anonymous_ids)]
+
+    def lines_of(self, contact_id: str) -> list[Document]:
+        """The counts that it brings the contact which it means."""
+        return [*self.summaries, *(self.retained if contact_id == self.new["_id"] else ())]
 
 
 Outcome = Brought | UserProblem
@@ -76,7 +81,7 @@ class _Plan:
 
     outcomes: list[Draft | UserProblem] = field(default_factory=list)
     drafts: dict[str, Draft] = field(default_factory=dict)
-    summaries: dict[str, dict[str, Document]] = field(default_factory=dict)
+    summaries: dict[str, dict[tuple[str, bool], Document]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
 
 
@@ -113,7 +118,7 @@ class ContactBatches:
             store = self._store.open(workspace_id)
             refs = [ref for command in batch for ref in command.refs()]
             found, erased = await store.meant_by(refs, now, may_become_users=True)
-            names = await self._events.name_room(store, [row["name"] for command in batch for row in command.summaries])
+            names = await self._events.name_room(store, _names_of(batch))
             plan = self._plan(batch, Directory(found, dict, now, erased), names)
             summaries = await self._events.beside(
                 store,
@@ -157,7 +162,8 @@ class ContactBatches:
                     draft = self._stated(directory, command)
                     if given_up & set(draft.document["identities"]):
                         raise _LookAgain
-                    plan.names = added_names(command.summaries, names, plan.names)
+                    brought = command.lines_of(draft.id)
+                    plan.names = added_names(brought, names, plan.names)
             except _LookAgain:
                 break
             except UserProblem as problem:
@@ -167,15 +173,15 @@ class ContactBatches:
                 continue
             plan.outcomes.append(draft)
             plan.drafts[draft.id] = draft
-            if command.summaries:
+            if brought:
                 lines = plan.summaries.setdefault(draft.id, {})
-                lines |= {line["name"]: line for line in command.summaries}
+                lines |= {(line["name"], line.get("retained", False)): line for line in brought}
         return plan
 
     def _stated(self, directory: Directory, command: BringContact) -> Draft:
         directory.new_contact = lambda: dict(command.new)
         if command.ids:
-            draft = directory.brought(command.ids, command.keys)
+            draft = directory.brought(command.ids, command.keys, command.sent.get("role"))
         else:
             found = next((each for key in command.keys if (each := directory.find(*key)) is not None), None)
             kind, value = command.keys[0]
@@ -216,6 +222,7 @@ class ContactBatches:
         created = check_occurred_at(sent.get("created_at"), now, _YEARS, ("createdAt",)) or now
         updated = check_occurred_at(sent.get("updated_at"), now, _YEARS, ("updatedAt",)) or now
         contact = new_contact(self._minter.mint(Prefix.CONTACT, created), workspace_id, now)
+        retained = self._events.check_summaries(sent.get("retained_summaries") or [], now, "retainedSummaries")
         return BringContact(
             sent=sent,
             values=self._contacts.check_values(sent),
@@ -224,12 +231,18 @@ class ContactBatches:
             keys=strong[:1] or [(IdentityKind.ANONYMOUS, value) for value in anonymous],
             ref=ref,
             summaries=self._events.check_summaries(sent.get("imported_summaries") or [], now),
+            retained=[{**line, "retained": True} for line in retained],
             new={**contact, "created_at": created, "updated_at": updated},
         )
 
 
 class _LookAgain(Exception):  # noqa: N818 - no error: the row waits
     """A row needs a key that an earlier one of its batch gave up: once that is stored it is looked at again."""
+
+
+def _names_of(batch: Sequence[BringContact]) -> list[str]:
+    """The names of all that they count."""
+    return [line["name"] for command in batch for line in (*command.summaries, *command.retained)]
 
 
 def _outcome(draft: Draft, command: BringContact, counted: set[str]) -> Brought:

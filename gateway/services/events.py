@@ -27,6 +27,7 @@ from gateway.domain.events import (
 from gateway.domain.firings import Deeds
 from gateway.domain.identities import Directory
 from gateway.domain.ids import Minter, Prefix
+from gateway.domain.summaries import change_of_summary, changed, with_line
 from gateway.domain.texts import check_text
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.observability import Metrics
@@ -118,10 +119,13 @@ class EventService:
         async with self.turn(workspace_id):
             return await until_stored(attempt)
 
-    def check_summaries(self, summaries: Sequence[Mapping[str, Any]], now: datetime) -> list[Document]:
-        """The counts to be imported for one contact, checked."""
-        lines = [self._check_summary(line, place, now) for place, line in enumerate(summaries)]
-        _refuse_repeated_names(lines)
+    def check_summaries(
+        self, summaries: Sequence[Mapping[str, Any]], now: datetime, field: str = "summaries"
+    ) -> list[Document]:
+        """The counts to be imported for one contact, checked; `field`: where they were sent."""
+        with told_below(field):
+            lines = [self._check_summary(line, place, now) for place, line in enumerate(summaries)]
+            _refuse_repeated_names(lines)
         return lines
 
     async def beside(
@@ -139,9 +143,12 @@ class EventService:
         stored = await store.summaries.by_ids(ids)
         found = ImportedSummaries()
         for draft, lines in wanted:
-            rows = [_beside(stored, line, store.workspace_id, draft.id, now) for line in lines]
-            if changed_alone:
-                rows = [row for row in rows if row["imported"] != stored.get(row["_id"], {}).get("imported")]
+            after: dict[str, Document] = {}
+            for line in lines:
+                key = {"workspace_id": store.workspace_id, "contact_id": draft.id, "name": line["name"]}
+                id_ = summary_id_of(store.workspace_id, draft.id, line["name"])
+                after[id_] = with_line(after.get(id_, stored.get(id_, {})), {"_id": id_, **key}, line, now)
+            rows = [row for id_, row in after.items() if not changed_alone or changed(stored.get(id_, {}), row)]
             found.summaries += rows
             if rows:
                 found.journal.append(self._imported_line(draft, stored, rows, now))
@@ -264,7 +271,7 @@ class EventService:
             "subject": "summaries",
             "kind": "IMPORTED",
             "contact_id": contact.id,
-            "lines": [_change_of_summary(before.get(row["_id"], {}), row) for row in imported],
+            "lines": [change_of_summary(before.get(row["_id"], {}), row) for row in imported],
             "at": now,
         }
 
@@ -293,7 +300,7 @@ class EventService:
             self._known_names[workspace_id, name] = None
 
     def _check_summary(self, line: Mapping[str, Any], place: int, now: datetime) -> Document:
-        with told_below("summaries", str(place)):
+        with told_below(str(place)):
             check_event_name(line["name"], self._settings)
             return _checked_counts(line, now)
 
@@ -316,49 +323,9 @@ def _refuse_repeated_names(lines: Sequence[Document]) -> None:
             raise UserProblem(
                 ErrorCode.INVALID,
                 f"'{line['name']}' is there twice: give each name once.",
-                ("summaries", str(place), "name"),
+                (str(place), "name"),
             )
         seen.add(line["name"])
-
-
-def _beside(
-    stored: Mapping[str, Document], line: Document, workspace_id: str, contact_id: str, now: datetime
-) -> Document:
-    """The summary with that import in the place of an earlier one, beside what was tracked."""
-    summary_id = summary_id_of(workspace_id, contact_id, line["name"])
-    before = stored.get(summary_id, {})
-    counted = before.get("tracked_count", 0)
-    firsts = [line["first_at"], *([before["tracked_first_at"]] if counted else [])]
-    lasts = [line["last_at"], *([before["tracked_last_at"]] if counted else [])]
-    return {
-        **before,
-        "_id": summary_id,
-        "workspace_id": workspace_id,
-        "contact_id": contact_id,
-        "name": line["name"],
-        "count": counted + line["count"],
-        "first_at": min(firsts),
-        "last_at": max(lasts),
-        "imported": _imported(line, before.get("imported") or {}, now),
-    }
-
-
-def _imported(line: Document, before: Mapping[str, Any], now: datetime) -> Document:
-    """What an import says, and when it first did."""
-    said = {name: line[name] for name in ("count", "first_at", "last_at")}
-    return dict(before) if said.items() <= before.items() else {**said, "at": now}
-
-
-def _change_of_summary(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
-    """What a summary's import changes; `again`: it may have been what made a definition's first or last."""
-    reaches_less = bool(before) and (after["first_at"] > before["first_at"] or after["last_at"] < before["last_at"])
-    return {
-        "name": after["name"],
-        "count": after["count"] - before.get("count", 0),
-        "first_at": after["first_at"],
-        "last_at": after["last_at"],
-        "again": reaches_less,
-    }
 
 
 def added_names(lines: Sequence[Document], names: NameRoom, before: Collection[str] = ()) -> list[str]:

@@ -10,6 +10,7 @@ from gateway.domain import contact_rows, event_rows
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, lowest_id
+from gateway.domain.merges import ids_of
 from gateway.domain.times import TimeRange
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
 from gateway.services.imports import Progress
@@ -152,9 +153,13 @@ class EventSource:
 
 
 async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[Document]) -> list[Document]:
-    """Contacts as rows, with what was imported of their summaries as a number."""
-    summaries = await store.summaries.imported_of([contact["_id"] for contact in contacts])
-    return [contact_rows.contact_row(contact, summaries.get(contact["_id"], ())) for contact in contacts]
+    """Contacts as rows, with what their summaries count that no event tells of."""
+    summaries = await store.summaries.brought_of([contact["_id"] for contact in contacts])
+    swept = await store.tombstones.counts_of({id_: contact["_id"] for contact in contacts for id_ in ids_of(contact)})
+    return [
+        contact_rows.contact_row(contact, summaries.get(contact["_id"], ()), swept.get(contact["_id"], ()))
+        for contact in contacts
+    ]
 
 
 async def export(source: Source, output: Output, clock: Clock, report: Callable[[Progress], None]) -> Progress:

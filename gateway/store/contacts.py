@@ -26,6 +26,7 @@ class Contacts(Repository):
 
     COLLECTION: ClassVar[str] = "contacts"
     OWNER: ClassVar[str | None] = "_id"
+    SHOWN_BY: ClassVar[tuple[str, ...]] = ("role",)
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("identities", ASCENDING)], unique=True, name="identity"),
         IndexModel([("workspace_id", ASCENDING), ("email_lower", ASCENDING)], name="email"),
@@ -49,17 +50,19 @@ class Contacts(Repository):
             emails |= {row["email_lower"] for row in found.values() if row.get("email_lower") and row["role"] != "USER"}
         return list((found | await self._with_emails(sorted(emails))).values())
 
-    async def with_identities(self, identities: Sequence[str]) -> dict[str, Document]:
-        """The contacts with any of those identities, by id."""
+    async def with_identities(
+        self, identities: Sequence[str], fields: Iterable[str] | None = None
+    ) -> dict[str, Document]:
+        """The contacts with any of those identities, by id; of them those fields, if any are named."""
         if not identities:
             return {}
-        rows = await self._find({"identities": {"$in": list(identities)}})
+        rows = await self._find({"identities": {"$in": list(identities)}}, fields=fields)
         return {row["_id"]: row for row in rows}
 
-    async def of_ids(self, ids: Sequence[str]) -> dict[str, Document]:
+    async def of_ids(self, ids: Sequence[str], fields: Iterable[str] | None = None) -> dict[str, Document]:
         """The contacts of those ids, by id: of one that was merged the contact that took it over, of one of another
-        workspace the contact that a file brought from there."""
-        found = await self.by_ids(ids)
+        workspace the contact that a file brought from there. Those fields at least, if any are named."""
+        found = await self.by_ids(ids, fields=fields)
         missing = [identity(IdentityKind.ID, id_) for id_ in dict.fromkeys(ids) if id_ not in found]
         merged = await self.with_identities(missing)
         asked = set(ids)
@@ -72,9 +75,9 @@ class Contacts(Repository):
         own = (await self.by_ids([str(self._token.contact_id)])).values()
         return [row for row in own if row.get("email_lower") == email.lower()]
 
-    async def page(self, asked: Page, now: datetime) -> list[Document]:
-        """A page of all contacts, the newest first."""
-        return await self.created(asked, TimeRange(), now)
+    async def page(self, asked: Page, now: datetime, fields: Iterable[str] | None = None) -> list[Document]:
+        """A page of all contacts, the newest first; of them those fields, if any are named."""
+        return await self._page_by_id([{}], Prefix.CONTACT, asked, TimeRange(), now, fields=fields)
 
     async def created(self, asked: Page, times: TimeRange, now: datetime, term: str | None = None) -> list[Document]:
         """A page of the contacts that were created in that time, the newest first; of those with that term if one is given."""

@@ -18,7 +18,9 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class EventSearch:
-    """What is wanted; `contact` is the contact itself where the caller has it; `most`: how many events a page looks at."""
+    """What is wanted; `contact` is the contact itself where the caller has it; `most`: how many events a page looks at.
+
+    `fields`: what is wanted of each event at least; None: all."""
 
     store: Collections
     times: TimeRange
@@ -29,6 +31,7 @@ class EventSearch:
     metadata: Sequence[AttributeTest] = ()
     before_sign_up: bool = False
     most: int = MAX_CANDIDATES
+    fields: Sequence[str] | None = None
 
     @property
     def looks_at_events(self) -> bool:
@@ -55,7 +58,12 @@ class EventSearch:
 
     async def _read(self, asked: Page) -> list[Document]:
         return await self.store.events.page(
-            asked, self._times, self.now, names=self.names, contact_ids=self.contact_ids
+            asked,
+            self._times,
+            self.now,
+            names=self.names,
+            contact_ids=self.contact_ids,
+            fields=None if self.looks_at_events else self.fields,
         )
 
     async def _search(self, asked: Page) -> Found:

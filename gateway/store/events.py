@@ -97,22 +97,29 @@ class Events(Occurrences):
         *,
         names: Sequence[str] | None = None,
         contact_ids: Sequence[str] | None = None,
+        fields: Iterable[str] | None = None,
     ) -> list[Document]:
-        """A page of the workspace's events, or of one contact's, newest first; of those names if any are given.
+        """A page of the workspace's events, or of one contact's, newest first; of those names if any are given, and of
+        them those fields.
 
         `contact_ids`: the contact's own id, then those of the contacts that it took over.
         """
         if contact_ids is not None and len(contact_ids) > 1:
             own = contact_ids[0]
-            return (await self.pages_of_contacts([own], asked, times, names)).get(own, [])
+            return (await self.pages_of_contacts([own], asked, times, names, fields)).get(own, [])
         contact = {"contact_id": contact_ids[0]} if contact_ids is not None else {}
         filters = [contact] if names is None else [{**contact, "name": name} for name in dict.fromkeys(names)]
-        return await self._page_by_id(filters, Prefix.EVENT, asked, times, now)
+        return await self._page_by_id(filters, Prefix.EVENT, asked, times, now, fields=fields)
 
     async def pages_of_contacts(
-        self, contact_ids: Sequence[str], asked: Page, times: TimeRange, names: Sequence[str] | None
+        self,
+        contact_ids: Sequence[str],
+        asked: Page,
+        times: TimeRange,
+        names: Sequence[str] | None,
+        fields: Iterable[str] | None = None,
     ) -> dict[str, list[Document]]:
-        """A page of each contact's events, newest first, in one read."""
+        """A page of each contact's events, newest first, in one read; of them those fields, if any are named."""
         match: dict[str, Any] = {"_id": id_bounds(Prefix.EVENT, asked, times)}
         if names is not None:
             match["name"] = {"$in": list(names)}
@@ -125,6 +132,7 @@ class Events(Occurrences):
             foreign="contact_id",
             parent_collection=Contacts.COLLECTION,
             parent_ids=IDS_OF_CONTACT,
+            fields=fields,
         )
 
     async def of_contacts(
@@ -252,11 +260,12 @@ class EventSummaries(Repository):
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
 
-    async def imported_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
-        """Those summaries of each contact of which a part was imported as a number, by name."""
-        filter_ = {"contact_id": {"$in": list(contact_ids)}, "imported": {"$exists": True}}
+    async def brought_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
+        """Those summaries of each contact of which a part was brought as a number, by name."""
+        brought = [{"imported": {"$exists": True}}, {"retained": {"$exists": True}}]
+        filter_ = {"contact_id": {"$in": list(contact_ids)}, "$or": brought}
         found: dict[str, list[Document]] = {}
-        for row in await self._find(filter_, projection=["contact_id", "name", "imported"]):
+        for row in await self._find(filter_, projection=["contact_id", "name", "imported", "retained"]):
             found.setdefault(row["contact_id"], []).append(row)
         return {id_: sorted(rows, key=operator.itemgetter("name")) for id_, rows in found.items()}
 

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -29,17 +29,27 @@ class Repository:
     COLLECTION: ClassVar[str]
     INDEXES: ClassVar[tuple[IndexModel, ...]] = ()
     OWNER: ClassVar[str | None] = None  # the field that names the contact whose row it is; None: tokens find nothing
+    SHOWN_BY: ClassVar[tuple[str, ...]] = ()  # what else decides on whether a token finds a row
 
     def __init__(self, database: Database, workspace_id: str, token: Principal | None = None) -> None:
         self._database = database
         self._workspace_id = workspace_id
         self._token = token
 
-    async def by_ids(self, ids: Sequence[str], session: Session = None) -> dict[str, Document]:
-        """The documents with those ids, by id."""
-        return {row["_id"]: row for row in await self._find({"_id": _one_or_in(ids)}, session=session)} if ids else {}
+    async def by_ids(
+        self, ids: Sequence[str], session: Session = None, fields: Iterable[str] | None = None
+    ) -> dict[str, Document]:
+        """The documents with those ids, by id; of them those fields, if any are named."""
+        if not ids:
+            return {}
+        return {row["_id"]: row for row in await self._find({"_id": _one_or_in(ids)}, session=session, fields=fields)}
 
-    async def _find(self, filter_: Mapping[str, Any], **options: Any) -> list[Document]:
+    async def _find(
+        self, filter_: Mapping[str, Any], *, fields: Iterable[str] | None = None, **options: Any
+    ) -> list[Document]:
+        if fields is not None:
+            shown_by = () if self._token is None or self.OWNER is None else (self.OWNER, *self.SHOWN_BY)
+            options["projection"] = list({"_id", *fields, *shown_by})
         # The workspace comes last: the embedded server, where no index fits the whole filter, takes the first field's.
         rows = await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
         return rows if self._token is None else [row for row in rows if self._shows(row, self._token)]
@@ -59,10 +69,12 @@ class Repository:
         times: TimeRange,
         now: datetime,
         field: str = "_id",
+        fields: Iterable[str] | None = None,
     ) -> list[Document]:
         """The page's rows in its direction, of any of the filters: read in windows that widen until it is full.
 
-        Each filter is on equality, and with the ids' field behind it on an index; no row matches two of them.
+        Each filter is on equality, and with the ids' field behind it on an index; no row matches two of them. `fields`:
+        all that is read of them beside their ids; they are ordered by `field`, which is among them.
         """
         rows: list[Document] = []
         direction = 1 if asked.backward else -1
@@ -70,7 +82,7 @@ class Repository:
             if len(rows) >= asked.limit:
                 break
             bounds = {field: {"$gte": start, "$lt": end}}
-            options = {"sort": {field: direction}, "limit": asked.limit - len(rows)}
+            options: dict[str, Any] = {"sort": {field: direction}, "limit": asked.limit - len(rows), "fields": fields}
             found = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
             rows += sorted(itertools.chain(*found), key=operator.itemgetter(field), reverse=not asked.backward)
         return rows[: asked.limit]
@@ -88,7 +100,7 @@ class Repository:
         """The rows of any of the filters from one id to before another one, the lowest first, up to so many; of them
         those fields, if any are named. Each filter is on equality, as for a page."""
         bounds = {field: {"$gte": low, "$lt": high}}
-        options: dict[str, Any] = {"sort": {field: 1}, "limit": limit, "projection": fields}
+        options: dict[str, Any] = {"sort": {field: 1}, "limit": limit, "fields": fields}
         found = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
         return sorted(itertools.chain(*found), key=operator.itemgetter(field))[:limit]
 
@@ -101,7 +113,7 @@ class Repository:
         *,
         foreign: str,
         parent_collection: str,
-        fields: Sequence[str] = (),
+        fields: Iterable[str] | None = None,
         parent_ids: Any = "$_id",
     ) -> dict[str, list[Document]]:
         """The first rows of each parent (of them those fields, if any are named), in one read: an indexed, limited
@@ -115,7 +127,7 @@ class Repository:
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},
             {"$limit": limit},
-            *([{"$project": dict.fromkeys(fields, 1)}] if fields else []),
+            *([] if fields is None else [{"$project": dict.fromkeys(["_id", *fields], 1)}]),
         ]
         found = await self._database.aggregate(
             parent_collection,

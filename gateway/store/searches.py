@@ -1,6 +1,6 @@
 """Searches: contacts of whom a condition holds, found by walking candidates and looking at what each one did."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,7 +27,9 @@ class Found:
 
 
 class ContactSearch:
-    """One condition on the contacts of one workspace, at one moment; `most`: how many candidates a page looks at."""
+    """One condition on the contacts of one workspace, at one moment; `most`: how many candidates a page looks at.
+
+    `fields`: what is wanted of each one at least; None: all."""
 
     def __init__(
         self,
@@ -36,8 +38,10 @@ class ContactSearch:
         order: ContactOrder,
         now: datetime,
         most: int = MAX_CANDIDATES,
+        fields: Iterable[str] | None = None,
     ) -> None:
         self._store = store
+        self._fields = fields
         self._condition = condition
         self._order = order
         self._now = now
@@ -49,7 +53,7 @@ class ContactSearch:
     async def page(self, asked: Page) -> Found:
         """The contacts of a page, in its direction."""
         if self._everybody and self._order == ContactOrder():
-            return Found(await self._store.contacts.page(asked, self._now))
+            return Found(await self._store.contacts.page(asked, self._now, self._fields))
         return await self._search(await self._walk(asked), asked.limit)
 
     async def count(self, most: int) -> int | None:

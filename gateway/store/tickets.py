@@ -45,7 +45,7 @@ class Tickets(Subjects, Inbox):
         order: InboxOrder,
         asked: Page,
         now: datetime,
-        fields: Sequence[str] = (),
+        fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
         """A page of each contact's tickets (of them those fields, if any are named), in one read."""
         place, key = order.newest_first(asked), order.key

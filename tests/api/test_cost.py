@@ -123,3 +123,60 @@ async def test_tracking_many_costs_as_many_commands_as_tracking_one(gateway: Any
     names.clear()
     await workspace.track(*[event] * count)
     assert sorted(names) == ["commitTransaction", "find", "insert", "update", "update"]
+
+
+def read_of(commands: list[dict[str, Any]]) -> dict[str, set[str] | None]:
+    """Which fields were read of contacts and of events; None: whole documents."""
+    found: dict[str, set[str] | None] = {}
+    for command in commands:
+        pipeline = command.get("pipeline", [])
+        lookups = [stage["$lookup"] for stage in pipeline if "$lookup" in stage]
+        for name, projection in [
+            (command.get("find"), command.get("projection")),
+            *(
+                (one["from"], next((at["$project"] for at in one["pipeline"] if "$project" in at), None))
+                for one in lookups
+            ),
+        ]:
+            if name in ("contacts", "events"):
+                found[name] = None if projection is None else set(projection)
+    return found
+
+
+NAMED = {"name", "first_name", "last_name", "email", "external_id", "role"}
+
+
+@pytest.mark.parametrize(
+    ("query", "contacts", "events"),
+    [
+        ("{ contacts { nodes { id } totalCount } }", {"_id"}, ...),
+        ("{ contacts { edges { node { displayName } } } }", {"_id"} | NAMED, ...),
+        ("{ contacts { nodes { klaviyo { state } } } }", None, ...),
+        ("{ contacts(sort: {key: UPDATED_AT, direction: DESC}) { nodes { id } } }", None, ...),
+        (
+            "{ contacts { nodes { anonymousIds events { nodes { at: occurredAt } } } } }",
+            {"_id", "contact_ids", "signed_up_at", "anonymous_ids"},
+            {"_id", "occurred_at"},
+        ),
+        ('{ contact(by: {externalId: "u01"}) { ...on Contact { phone } } }', {"_id", "phone"}, ...),
+        (
+            '{ contact(by: {externalId: "u01"}) { phone eventSummary(name: "did 1") { contact { email } } } }',
+            {"_id", "workspace_id", "phone", "email"},
+            ...,
+        ),
+        ("{ events { nodes { metadataJson } } }", ..., {"_id", "metadata_json"}),
+        (
+            "{ events { nodes { metadata { key } contact { createdAt } } } }",
+            {"_id", "created_at"},
+            {"_id", "contact_id", "metadata"},
+        ),
+        ('{ events(filter: {metadata: [{key: "a", boolean: true}]}) { nodes { id } } }', ..., None),
+    ],
+)
+async def test_only_what_is_selected_is_read(gateway: Any, query: str, contacts: Any, events: Any) -> None:
+    workspace = await filled(gateway, 3, 3)
+    await workspace.data("{ viewer { id } }")
+    gateway.commands.finds.clear()
+    await workspace.data(query)
+    wanted = {"contacts": contacts, "events": events}
+    assert read_of(gateway.commands.finds) == {name: fields for name, fields in wanted.items() if fields is not ...}

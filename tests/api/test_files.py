@@ -4,13 +4,13 @@ import asyncio
 import gzip
 import tracemalloc
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.contact_rows import ContactColumns, Others
@@ -170,7 +170,12 @@ async def imported(workspace: Any, what: str, path: Path, columns: Any = None) -
 
 
 @given(persons=people, events=happenings, suffix=st.sampled_from([".csv", ".ndjson", ".csv.gz", ".ndjson.gz"]))
-@settings(max_examples=15)
+@example(
+    persons=[{"email": "Person1@example.com", "external": True}, {"email": "Person1@example.com"}],
+    events=[],
+    suffix=".csv",
+)
+@settings(max_examples=10)
 async def test_a_workspace_imported_into_another_is_the_same(
     gateway: Any, tmp_path: Path, persons: Any, events: Any, suffix: str
 ) -> None:
@@ -405,6 +410,107 @@ async def test_the_members_of_a_segment_go_out_and_come_in(every_gateway: Any, t
         await find_segment(workspace.store, segment_id)
 
 
+SUMMED = """{ contacts(first: 10) { nodes { externalId email eventSummaries(first: 100) { nodes { name count firstAt lastAt } } } }
+  eventDefinitions(first: 10) { nodes { name count contactCount firstAt lastAt } } }"""
+MERGE = (
+    "mutation ($from: ID!, $into: ID!) { mergeContacts(input: {from: $from, into: $into}) { userErrors { message } } }"
+)
+
+
+async def summed(workspace: Any) -> tuple[Any, Any]:
+    """What is counted of each contact and of each name, once all is counted."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await workspace.data(SUMMED)
+            people = {
+                node["externalId"] or node["email"]: node["eventSummaries"]["nodes"]
+                for node in found["contacts"]["nodes"]
+            }
+            totals: dict[str, list[int]] = {}
+            for row in [row for rows in people.values() for row in rows]:
+                before = totals.get(row["name"], [0, 0])
+                totals[row["name"]] = [before[0] + row["count"], before[1] + 1]
+            names = sorted(found["eventDefinitions"]["nodes"], key=lambda row: row["name"])
+            if {row["name"]: [row["count"], row["contactCount"]] for row in names} == totals:
+                return people, names
+            await asyncio.sleep(0.05)
+
+
+async def into_new(workspace: Any, suffix: str, tmp_path: Path) -> Any:
+    """A new workspace with all that this one exports."""
+    target = await workspace.gateway.workspace()
+    for what in ("contacts", "events"):
+        name = f"{what} of {workspace.id}{suffix}"
+        _, changed, _, rejected = await imported(target, what, await exported(workspace, what, tmp_path / name))
+        assert (changed, rejected) == (0, 0)
+    return target
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".ndjson.gz"])
+async def test_what_is_counted_of_events_that_are_kept_no_longer_comes_along(
+    open_gateway: Any, clock: Any, tmp_path: Path, suffix: str
+) -> None:
+    async with open_gateway(clock=clock, event_retention_days=30, timeline_days=365) as gateway:
+        source = await gateway.workspace()
+
+        def did(days: int, name: str, **contact: str) -> dict[str, Any]:
+            return {"contact": contact, "name": name, "occurredAt": (clock() - timedelta(days=days)).isoformat()}
+
+        early = [did(50, "came", anonymousId="a"), did(40, "came", externalId="ada"), did(45, "paid", externalId="ada")]
+        late = [
+            did(3, "came", externalId="ada"),
+            did(2, "left", externalId="ada"),
+            did(60, "came", email="ben@example.com"),
+        ]
+        await source.track(*early, *late)
+        times = {"firstAt": "2001-01-01T00:00:00Z", "lastAt": "2002-01-01T00:00:00Z"}
+        for name in ("paid", "old"):
+            counted = {"contact": {"externalId": "ada"}, "summaries": [{"name": name, "count": 7, **times}]}
+            await source.data(SUMMARIES, {"input": counted})
+        ada, ben, visitor = [
+            (await known(source, "id", **by))["id"]
+            for by in ({"externalId": "ada"}, {"email": "ben@example.com"}, {"anonymousId": "a"})
+        ]
+        await source.data(MERGE, {"from": visitor, "into": ada})
+        before = await summed(source)
+        clock.ahead += timedelta(days=2)
+        assert await gateway.runtime.retention.sweep() is True
+        assert len(await source.store.events._find({})) == 2
+
+        target = await into_new(source, suffix, tmp_path)
+        assert await summed(target) == before
+        assert [(row["name"], row["count"]) for row in before[0]["ada"]] == [
+            ("came", 3),
+            ("left", 1),
+            ("old", 7),
+            ("paid", 8),
+        ]
+        people_file = tmp_path / f"contacts of {source.id}{suffix}"
+        for workspace in (source, target):  # again, and into where it came from
+            assert await imported(workspace, "contacts", people_file) == (0, 0, 2, 0)
+            assert await summed(workspace) == before
+        third = await into_new(target, suffix, tmp_path)
+        assert await summed(third) == before
+        await imported(source, "contacts", tmp_path / f"contacts of {target.id}{suffix}")  # and back
+        assert await summed(source) == before
+
+        for workspace in (source, target):
+            merged = await workspace.data(MERGE, {"from": ben, "into": ada})
+            assert merged == {"mergeContacts": {"userErrors": []}}
+            counted["summaries"] = [{"name": "came", "count": 5, **times}]
+            await workspace.data(SUMMARIES, {"input": counted})
+        before = await summed(source)
+        assert [row["count"] for row in before[0]["ada"]] == [9, 1, 7, 8]
+        assert await summed(target) == before
+        clock.ahead += timedelta(days=40)
+        assert await gateway.runtime.retention.sweep() is True
+        assert await source.store.events._find({}) == []
+        for workspace in (source, target, third):
+            assert await summed(await into_new(workspace, suffix, tmp_path)) == await summed(workspace)
+        await imported(target, "contacts", people_file)  # written anew since: the contact is there, and counts already
+        assert await summed(target) == before
+
+
 async def complete(workspace: Any, name: str) -> Any:
     """The segment, once all of its members are known."""
     for _ in range(600):
@@ -474,3 +580,58 @@ async def test_an_export_goes_on_where_it_was_cut_off(workspace: Any, tmp_path: 
     assert gzip.decompress(path.read_bytes()) == gzip.decompress(whole)
     assert pages >= 4
     assert sorted(each.name for each in tmp_path.glob("cut*")) == ["cut.csv.gz"]
+
+
+async def test_whoever_was_erased_comes_by_no_file_for_thirty_days(
+    open_gateway: Any, clock: Any, tmp_path: Path
+) -> None:
+    async with open_gateway(clock=clock) as gateway:
+        workspace, elsewhere = await gateway.workspace(), await gateway.workspace()
+        sent = {"externalId": "ada", "email": "Ada@example.com", "anonymousId": "a"}
+        id_ = (await workspace.data(UPSERT, {"input": sent}))["upsertContact"]["contact"]["id"]
+        await workspace.track(
+            {"contact": {"externalId": "ada"}, "name": "came"}, {"contact": {"externalId": "ben"}, "name": "came"}
+        )
+        people_file = await exported(workspace, "contacts", tmp_path / "people.csv")
+        events_file = await exported(workspace, "events", tmp_path / "events.ndjson")
+        gone = "mutation ($id: ID!) { deleteContact(input: {id: $id}) { deletedId userErrors { message } } }"
+        assert (await workspace.data(gone, {"id": id_}))["deleteContact"] == {"deletedId": id_, "userErrors": []}
+        file = ndjson(
+            tmp_path / "crm.ndjson",
+            {"externalId": "ada", "name": "Ada"},
+            {"email": "ADA@example.com", "name": "Ada"},
+            {"anonymousId": "a", "name": "Ada"},
+            {"id": id_, "name": "Ada"},
+            {"id": id_, "externalId": "somebody else"},
+            {"externalId": "cleo", "email": "ada@example.com"},
+            {"externalId": "dora", "anonymousIds": ["d", "a"]},
+            {"externalId": "emil", "otherIds": [id_]},
+            {"externalId": "ben", "email": "ada@example.com"},
+            {"externalId": "fred"},
+        )
+        before = await state(workspace)
+        assert await imported(workspace, "contacts", file) == (1, 0, 0, 9)
+        told = [orjson.loads(line) for line in (tmp_path / "crm.ndjson.rejected.ndjson").read_bytes().splitlines()]
+        keys = ["externalId", "email", "anonymousId", "id", "id", "email", "anonymousId", "id", "email"]
+        assert [(row["line"], row["code"], row["path"]) for row in told] == [
+            (line, "FORBIDDEN", [key]) for line, key in enumerate(keys, 1)
+        ]
+        reason = "Whoever had this {} was erased (deleteContact), and is not brought back for 30 days."
+        assert [row["reason"] for row in told] == [reason.format(key) for key in keys]
+        assert await imported(workspace, "contacts", people_file) == (0, 0, 1, 1)
+        assert await imported(workspace, "events", events_file) == (0, 0, 1, 1)
+        told = [orjson.loads(line) for line in (tmp_path / "events.ndjson.rejected.ndjson").read_bytes().splitlines()]
+        assert [(row["code"], row["path"], row["reason"]) for row in told] == [
+            ("FORBIDDEN", ["contact", "externalId"], reason.format("externalId"))
+        ]
+        (fred,) = [row for row in await state(workspace) if row not in before]
+        assert fred["externalId"] == "fred"
+        assert await imported(elsewhere, "contacts", people_file) == (
+            2,
+            0,
+            0,
+            0,
+        )  # another workspace knows nothing of it
+        clock.ahead += timedelta(days=31)
+        assert await imported(workspace, "contacts", people_file) == (1, 0, 1, 0)
+        assert await imported(workspace, "events", events_file) == (1, 0, 1, 0)
