@@ -10,13 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import orjson
-import psutil
 from rich.progress import Progress
 
 from bench.data import DATABASE, KEY
 from bench.fan_out import subscription_openings
 from bench.load import ask, request
-from bench.processes import SERVERS, python, started
+from bench.processes import SERVERS, most_megabytes, python, started
 from bench.rounds import Line
 
 SOCKETS, PLANS = 1000, 500
@@ -90,13 +89,7 @@ async def _import(environment: Mapping[str, str], rows: int) -> float:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        most, seen = 0.0, psutil.Process(process.pid)
-        while process.returncode is None:
-            try:
-                most = max(most, seen.memory_full_info().uss / 2**20)
-            except psutil.Error:
-                break
-            await asyncio.sleep(0.2)
+        most = await most_megabytes(process)
         if await process.wait():
             raise SystemExit(f"The import of {rows} rows ended with {process.returncode}.")
         return most

@@ -66,6 +66,18 @@ async def started(name: str, command: Sequence[str], environment: Mapping[str, s
             await process.wait()
 
 
+async def most_megabytes(process: asyncio.subprocess.Process) -> float:
+    """The most that a program keeps in memory of its own until it ends."""
+    most, seen = 0.0, psutil.Process(process.pid)
+    while process.returncode is None:
+        try:
+            most = max(most, seen.memory_full_info().uss / 2**20)
+        except psutil.Error:
+            break
+        await asyncio.sleep(0.2)
+    return most
+
+
 def python(script: str, *arguments: str) -> list[str]:
     """The command that runs one of our servers."""
     return [sys.executable, str(SERVERS / script), *arguments]

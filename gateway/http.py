@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 JSON = "application/json"
 RESPONSE_JSON = "application/graphql-response+json"
 _LONGEST_INTEGER = 40
-_log = structlog.get_logger("gateway.http")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,7 @@ class OperationEndpoint:
         self._documents = documents
         self._services = services
         self._authenticator = authenticator
+        self._log = structlog.get_logger("gateway.http").bind()  # a logger that is not bound is bound anew at each line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,7 +91,7 @@ class OperationEndpoint:
         except GatewayError as error:
             refused = error
         except Exception:
-            _log.exception("unexpected error", request_id=request_id)
+            self._log.exception("unexpected error", request_id=request_id)
             text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
             refused = GatewayError(text)
         self._services.metrics.refused(refused.code)
@@ -118,7 +118,7 @@ class OperationEndpoint:
             told["outcome"] = "error" if answer.errors else "ok"
         if span is not None and answer.errors:
             span.failed(*code_and_status(answer.errors[0]))
-        _log.info(
+        self._log.info(
             "operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer and bearer.id
         )
         return _response(answer, checked.cost if operation.shows_cost else None, request, request_id)
@@ -129,7 +129,7 @@ def decode_json(data: str | bytes) -> Any:
 
     json.JSONDecodeError, whatever is wrong with the text."""
     try:
-        return json.loads(data, parse_int=_integer)
+        return _JSON.decode(data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise json.JSONDecodeError(f"not JSON ({type(error).__name__})", "", 0) from None
 
@@ -137,6 +137,9 @@ def decode_json(data: str | bytes) -> Any:
 def _integer(digits: str) -> int | float:
     """An integer, or infinity where it lies so far beyond 64 bits that reading it would be work."""
     return int(digits) if len(digits) <= _LONGEST_INTEGER else float("inf")
+
+
+_JSON = json.JSONDecoder(parse_int=_integer)
 
 
 async def _bounded_body(request: Request, most: int) -> bytes:

@@ -59,6 +59,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._names: set[str] = set()
+        self._counters: dict[tuple[str, str], Counter] = {}  # as many as there may be names and outcomes
+        self._timers: dict[str, Histogram] = {}
         registry = self.registry
         self._operations = Counter(
             "gateway_operations", "Operations, by name and outcome.", ["operation", "outcome"], registry=registry
@@ -121,8 +123,8 @@ class Metrics:
         try:
             yield told
         finally:
-            self._operations.labels(label, told["outcome"]).inc()
-            self._seconds.labels(label).observe(time.perf_counter() - began)
+            self._counter(label, told["outcome"]).inc()
+            self._timer(label).observe(time.perf_counter() - began)
 
     def subscribed(self, name: str | None) -> None:
         """Count one subscription that begins; how long it goes on says nothing."""
@@ -149,6 +151,18 @@ class Metrics:
         merged = CollectorRegistry()
         multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
         return generate_latest(merged)
+
+    def _counter(self, label: str, outcome: str) -> Counter:
+        found = self._counters.get((label, outcome))
+        if found is None:
+            found = self._counters[label, outcome] = self._operations.labels(label, outcome)
+        return found
+
+    def _timer(self, label: str) -> Histogram:
+        found = self._timers.get(label)
+        if found is None:
+            found = self._timers[label] = self._seconds.labels(label)
+        return found
 
     def _label(self, name: str | None) -> str:
         """The operation's name, as long as there are not too many: callers choose them."""

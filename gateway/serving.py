@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +19,8 @@ from gateway.store.migrations import pending_migrations
 from schema.limits import OperationLimits
 from schema.root import build_schema
 
+_log = structlog.get_logger("gateway.serving")
+
 
 def application() -> ASGIApp:
     """One worker's application, by the settings of its environment."""
@@ -29,6 +32,7 @@ def application() -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with _gateway(settings) as opened.app:
+            _log.info("open", loop=type(asyncio.get_running_loop()).__module__)
             yield
 
     return Starlette(routes=[Mount("/", opened)], lifespan=lifespan)

@@ -79,8 +79,8 @@ class UpsertContactInput:
     idempotency_key: str | None = strawberry.field(default=strawberry.UNSET, description="Holds for 7 days.")
 
 
-async def contact(context: Context, by: ContactKey) -> Document | None:
-    """The contact with that key; of an e-mail the USER, or else the one lead who has it."""
+async def contact(parents: Sequence[Any], by: ContactKey, context: Context) -> list[Document | None]:
+    """Batch: the contact with that key; of an e-mail the USER, or else the one lead who has it."""
     ((kind, value),) = sent(by).items()
     contacts, fields = context.store.contacts, context.fields_of("Contact")
     found = list((await contacts.with_identities([identity(IdentityKind(kind), value)], fields)).values())
@@ -88,7 +88,7 @@ async def contact(context: Context, by: ContactKey) -> Document | None:
         found = await contacts.with_email(value)
         if len(found) > 1:
             raise BadRequestError(f"Several leads share the e-mail '{value}': ask by id, externalId or anonymousId.")
-    return found[0] if found else None
+    return [found[0] if found else None] * len(parents)
 
 
 async def contacts(

@@ -169,10 +169,10 @@ class _OfContacts:
             if not self._filters:
                 return await self._conversations.count_of_contacts(ids_of(parent), most)
             bounds = id_bounds(Prefix.CONVERSATION, _NEWEST, TimeRange())
-            found = await self._conversations.of_contacts([parent["_id"]], bounds, self._most, oldest_first=False)
+            found = await self._conversations.of_contacts([parent["_id"]], bounds, MAX_CANDIDATES, oldest_first=False)
             rows = found.get(parent["_id"], [])
             held = len(self._held(rows))
-            return None if len(rows) >= self._most and held < most else min(held, most)
+            return None if len(rows) >= MAX_CANDIDATES and held < most else min(held, most)
 
         return count
 

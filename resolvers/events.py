@@ -151,7 +151,8 @@ async def contact_of(parents: Sequence[Document], _: None, context: Context) -> 
 
 async def definition_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the definition of each event's or summary's name."""
-    found = await context.store.definitions.by_names(list(dict.fromkeys(parent["name"] for parent in parents)))
+    names = list(dict.fromkeys(parent["name"] for parent in parents))
+    found = await context.store.definitions.by_names(names, fields=context.fields_of("EventDefinition"))
     return [found.get(parent["name"]) for parent in parents]
 
 
@@ -160,7 +161,7 @@ async def definitions(context: Context, search: str | None, arguments: PageArgum
     if search is not None and len(search) > MAX_SEARCH_LENGTH:
         raise BadRequestError(f"'search' has {len(search)} characters, and {MAX_SEARCH_LENGTH} are allowed.")
     asked = page(arguments, "eventDefinitions", context.principal.workspace_id, search)
-    rows = await context.store.definitions.page(asked, search)
+    rows = await context.store.definitions.page(asked, search, context.fields_of("EventDefinition"))
     return connection(rows, asked, lambda row: str(row["name"]))
 
 

@@ -122,11 +122,10 @@ async def sent_counts(parents: Sequence[Document], _: None, context: Context) ->
     return [found[parent["_id"]] for parent in parents]
 
 
-async def segments(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the segment whose entering sets each rule off."""
-    ids = sorted({parent["segment_id"] for parent in parents if parent["segment_id"] is not None})
-    found = await context.store.segments.by_ids(ids)
-    return [found.get(parent["segment_id"]) for parent in parents]
+async def segments(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+    """Batch: the segments with those ids."""
+    found = await context.store.segments.by_ids(sorted(set(ids)))
+    return [found.get(id_) for id_ in ids]
 
 
 def as_sent(value: Any) -> Any:

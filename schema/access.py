@@ -66,8 +66,8 @@ def _declared(field: Any) -> Access | None:
 
 def _guard(field: Any, declared: Access) -> None:
     resolve, field.resolve = field.resolve, _guarded(field.resolve, declared)
-    if not _shows_own(declared):
-        field.extensions[GUARDED] = Guarded(partial(_check, declared), resolve)
+    admit = _check_may_read if _shows_own(declared) else None
+    field.extensions[GUARDED] = Guarded(partial(_check, declared), resolve, admit)
 
 
 def _shows_own(declared: Access) -> bool:
@@ -80,7 +80,7 @@ def _guarded(resolve: Callable[..., Any], declared: Access) -> Callable[..., Any
     async def guarded_async(source: Any, info: Any, **arguments: Any) -> Any:
         _check(declared, info.context, info.field_name, info.parent_type.name)
         if shows_own:
-            await info.context.check_may_read()
+            await _check_may_read(info.context)
         found = resolve(source, info, **arguments)
         return await found if inspect.isawaitable(found) else found
 
@@ -89,6 +89,10 @@ def _guarded(resolve: Callable[..., Any], declared: Access) -> Callable[..., Any
         return resolve(source, info, **arguments)
 
     return guarded_async if shows_own or inspect.iscoroutinefunction(resolve) else guarded
+
+
+async def _check_may_read(context: Any) -> None:
+    await context.check_may_read()
 
 
 def _check(declared: Access, context: Any, name: str, type_name: str) -> None:

@@ -196,13 +196,14 @@ class UpsertContactPayload:
 class ContactQuery:
     """The root fields that read contacts."""
 
-    @strawberry.field(
+    @by_level(
+        contacts.contact,
         directives=[READ_OWN],
         description="The contact with that key; of an e-mail the USER, or else the one LEAD who has it.",
     )
-    async def contact(self, info: Info, by: ContactKey) -> Contact | None:
+    def contact(self, by: ContactKey) -> Contact | None:
         """One contact."""
-        return await contacts.contact(info.context, by)
+        return by
 
     @strawberry.field(
         directives=[READ],

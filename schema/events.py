@@ -19,7 +19,7 @@ from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
 from schema.access import KLAVIYO, READ, READ_OWN, TRACK, TRACK_OWN
 from schema.connections import Connection, CountedConnection
-from schema.levels import by_level
+from schema.levels import by_level, reads
 from schema.nodes import Node, Stored
 from schema.problems import UserError, payload, user_error
 
@@ -165,16 +165,19 @@ class EventDefinition(Node):
     archived: bool
 
     @strawberry.field(description="How many events there are, counts that were imported included.")
+    @reads("count")
     def count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
         """How many events there are."""
         return parent.get("count", 0)
 
     @strawberry.field(description="How many contacts did it.")
+    @reads("contact_count")
     def contact_count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
         """How many contacts did it."""
         return parent.get("contact_count", 0)
 
     @strawberry.field(description="The metadata keys seen, the first 500.")
+    @reads("metadata_keys")
     def metadata_keys(parent: Parent[Any]) -> list[MetadataKey]:  # noqa: N805
         """The metadata keys seen."""
         return parent.get("metadata_keys", [])

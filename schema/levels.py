@@ -37,7 +37,11 @@ def by_level(
     def decorate(arguments: Callable[..., Any]) -> Any:
         async def resolve(parent: Any, info: Any, **sent: Any) -> Any:
             given = parent if by is None else parent.get(by)
-            return None if given is None else await info.context.load(batch, given, arguments(None, **sent))
+            return (
+                None
+                if given is None and by is not None
+                else await info.context.load(batch, given, arguments(None, **sent))
+            )
 
         signature = inspect.signature(arguments)
         own = list(signature.parameters.values())[1:]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 from cachetools import LRUCache
@@ -35,6 +36,7 @@ from gateway.settings import Settings
 from schema.filter_sizes import count_conditions
 
 _REMEMBERED_DOCUMENTS = 1000
+_REMEMBERED_COSTS = 32
 _LONGEST_REMEMBERED = 20_000
 _INTROSPECTION = frozenset({"__schema", "__type"})
 
@@ -67,6 +69,7 @@ class Document:
     document: DocumentNode
     fragments: dict[str, FragmentDefinitionNode] = field(default_factory=dict)
     operations: list[OperationDefinitionNode] = field(default_factory=list)
+    costs: LRUCache[Any, int] = field(default_factory=lambda: LRUCache(_REMEMBERED_COSTS))
 
     def named(self, name: str | None) -> OperationDefinitionNode:
         """The operation with that name, or the only one; BadRequestError."""
@@ -167,6 +170,10 @@ class OperationLimits:
             )
             for definition in one.variable_definitions or ()
         }
+        key = _cost_key(one, values)
+        known = None if key is None else operation.costs.get(key)
+        if known is not None:
+            return known
         root = self._schema.get_root_type(one.operation)
         most = self._settings.max_cost
         cost = _Cost(self._schema, operation.fragments, values, most).of(one.selection_set, root, 1)
@@ -175,7 +182,20 @@ class OperationLimits:
                 f"The operation may show {cost if cost < 10**9 else 'over a billion'} rows, and {most} are allowed: "
                 "ask for smaller pages ('first'), or for fewer lists within lists."
             )
+        if key is not None:
+            operation.costs[key] = cost
         return cost
+
+
+def _cost_key(one: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
+    """What the operation's cost depends on; None where a variable is neither a number nor a text (of which none counts
+    for more than another), so that it must be counted anew."""
+    given: list[Any] = [id(one)]
+    for value in values.values():
+        if type(value) not in (int, str, bool, NoneType):
+            return None
+        given += (type(value), None if type(value) is str else value)
+    return tuple(given)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from resolvers.messages import (
 )
 from resolvers.scalars import JSON, JSONObject, SafeInt
 from schema.access import ADMIN, READ
+from schema.levels import by_level
 from schema.nodes import Node
 from schema.problems import UserError, payload
 from schema.segments import Segment
@@ -38,10 +39,9 @@ class MessageRule(Node):
     max_per_contact: int | None
     created_at: datetime
 
-    @strawberry.field(description="The segment whose entering sets it off.")
-    async def segment(parent: Parent[Any], info: Info) -> Segment | None:  # noqa: N805
+    @by_level(messages.segments, by="segment_id", description="The segment whose entering sets it off.")
+    def segment(self) -> Segment | None:
         """Which segment is entered."""
-        return await info.context.load(messages.segments, parent)
 
     @strawberry.field(description="As it was sent, a ContactFilter.")
     def audience(parent: Parent[Any]) -> JSONObject | None:  # noqa: N805
@@ -53,10 +53,9 @@ class MessageRule(Node):
         """Which events count."""
         return messages.as_sent(parent["metadata"])
 
-    @strawberry.field(description="How many messages it sent.")
-    async def sent_count(parent: Parent[Any], info: Info) -> SafeInt:  # noqa: N805
+    @by_level(messages.sent_counts, description="How many messages it sent.")
+    def sent_count(self) -> SafeInt:
         """How many were sent."""
-        return await info.context.load(messages.sent_counts, parent)
 
 
 @strawberry.type

@@ -54,6 +54,8 @@ def serve(
             host=host,
             port=port,
             workers=workers,
+            loop="uvloop",
+            http="httptools",
             log_config=None,
             access_log=False,
             ws=SocketProtocol,

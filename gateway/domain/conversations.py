@@ -237,11 +237,7 @@ class ConversationAct(Act):
 
     def settle_lists(self) -> None:
         """The lists that it stands in, and where it lies in each order."""
-        document, id_ = self.document, self.document["_id"]
-        document["lists"] = lists_of(document)
-        document["updated_key"] = key_at(id_, document["updated_at"])
-        document["waiting_key"] = key_at(id_, document.get("waiting_since"))
-        document["due_key"] = key_at(id_, (document.get("sla") or {}).get("due_at"))
+        self.document |= places_of(self.document)
 
     def due_times(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
         """When it wakes, and when its SLA is missed."""
@@ -348,6 +344,17 @@ class ConversationAct(Act):
 
 
 EVERYTHING = "*"
+
+
+def places_of(conversation: Mapping[str, Any]) -> Document:
+    """The fields that say in which lists a conversation stands, and where in each order."""
+    id_ = conversation["_id"]
+    return {
+        "lists": lists_of(conversation),
+        "updated_key": key_at(id_, conversation["updated_at"]),
+        "waiting_key": key_at(id_, conversation.get("waiting_since")),
+        "due_key": key_at(id_, (conversation.get("sla") or {}).get("due_at")),
+    }
 
 
 def lists_of(conversation: Mapping[str, Any]) -> list[str]:

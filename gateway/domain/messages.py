@@ -15,6 +15,7 @@ from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.settings import Settings
 
 MAX_RULES = 100
+MAILING = "mailing"  # the kind of timer that goes on with a message to a segment
 _MAX_NAME_LENGTH = 255
 _MAX_TIMES = 1_000_000
 _MAX_DAYS = 3650

@@ -130,9 +130,7 @@ class TicketAct(Act):
 
     def settle_lists(self) -> None:
         """The inboxes that it stands in, and where it lies in each order."""
-        id_ = self.document["_id"]
-        self.document["updated_key"] = key_at(id_, self.document["updated_at"])
-        self.document["lists"] = lists_of(self.document)
+        self.document |= places_of(self.document)
 
     def due_times(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
         """When it wakes."""
@@ -223,6 +221,11 @@ def new_ticket(
 def numbered(ticket: Document, number: int) -> None:
     """Give a ticket its number, and its place among others by it."""
     ticket |= {"number": number, "number_key": key_of_number(Prefix.TICKET, number)}
+
+
+def places_of(ticket: Mapping[str, Any]) -> Document:
+    """The fields that say in which lists a ticket stands, and where in the order of changes."""
+    return {"lists": lists_of(ticket), "updated_key": key_at(ticket["_id"], ticket["updated_at"])}
 
 
 def lists_of(ticket: Mapping[str, Any]) -> list[str]:

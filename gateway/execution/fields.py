@@ -25,6 +25,7 @@ from strawberry.types.field import StrawberryField
 Batch = Callable[[Sequence[Any], Any, Any], Awaitable[Sequence[Any]]]
 # Passes where the asker may see the field of that name and type, and raises where not.
 Check = Callable[[Any, str, str], None]
+Admit = Callable[[Any], Awaitable[None]]
 
 BATCHED = "__batched__"
 GUARDED = "gateway-guarded"
@@ -47,18 +48,22 @@ class Batched:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A resolver behind a check that depends on nothing but who asks, so that once per operation is enough."""
+    """A resolver behind a check that depends on nothing but who asks, so that once per operation is enough.
+
+    `admit`: what must pass besides, with the context, and takes time: once for each call of a batch function is enough."""
 
     check: Check
     resolve: Callable[..., Any]
+    admit: "Admit | None" = None
 
 
 class Call(NamedTuple):
-    """A batch function and its arguments; fields with equal ones, by `key`, share the call."""
+    """A batch function, its arguments and what must pass first; fields with equal ones, by `key`, share the call."""
 
     function: Batch
     arguments: Any
     key: str
+    admit: Admit | None
 
 
 class Reading(Enum):
@@ -82,6 +87,7 @@ class PlannedField:
     details: FieldDetailsList
     reading: Reading = Reading.RESOLVER
     check: Check | None = None
+    admit: Admit | None = None
     function: Callable[[Any], Any] | None = None
     batched: Batched | None = None
     nodes: list[FieldNode] = field(init=False)
@@ -100,6 +106,11 @@ class PlannedField:
     def name(self) -> str:
         """The field's name in the schema."""
         return self.nodes[0].name.value
+
+    @property
+    def asks_by_key(self) -> bool:
+        """Whether its batch function is given what objects have under a key, and not the objects."""
+        return self.batched is not None and self.batched.by is not None
 
     @property
     def declared(self) -> StrawberryField | None:
@@ -134,7 +145,7 @@ class PlannedField:
             config=strawberrys.config,
         )
         arguments = self.batched.arguments(**sent)
-        called = Call(self.batched.function, arguments, repr(arguments))
+        called = Call(self.batched.function, arguments, repr(arguments), self.admit)
         if self._constant:
             self._called = called
         return called
@@ -157,8 +168,10 @@ class PlannedField:
             self.reading, self.batched = Reading.BATCH, getattr(resolver.wrapped_func, BATCHED)
         elif _reads_parent_alone(resolver):
             self.reading, self.function = Reading.FUNCTION, cast("Any", resolver.wrapped_func)
+        if guarded is not None and guarded.admit is not None and self.reading is not Reading.BATCH:
+            self.reading, self.function = Reading.RESOLVER, None
         if self.reading is not Reading.RESOLVER and guarded is not None:
-            self.check = guarded.check
+            self.check, self.admit = guarded.check, guarded.admit
 
 
 def _reads_parent_alone(resolver: Any) -> bool:

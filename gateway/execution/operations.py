@@ -111,7 +111,9 @@ class Operations:
         if prepared.errors:
             return Answer(None, prepared.errors, refused=True)
         node = prepared.named(name)
-        values = get_variable_values(self._schema, node.variable_definitions or (), variables or {}, max_errors=50)
+        if not node.variable_definitions:
+            return _Begun(prepared, node, VariableValues({}, {}), context)
+        values = get_variable_values(self._schema, node.variable_definitions, variables or {}, max_errors=50)
         return Answer(None, values) if isinstance(values, list) else _Begun(prepared, node, values, context)
 
     async def _answer(self, begun: _Begun, payload: Any, asked: tuple[Hashable, ...]) -> Answer:

@@ -10,7 +10,7 @@ from graphql.execution.values import VariableValues
 from strawberry.exceptions import WrongNumberOfResultsReturned
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from gateway.execution.fields import Batch, PlannedField
+from gateway.execution.fields import Admit, Batch, PlannedField
 from gateway.execution.paths import Place, keys_of, nearest_nullable, path_of, put
 
 Executor = StrawberryGraphQLCoreExecutionContext
@@ -47,9 +47,12 @@ class _Group:
 
     function: Batch
     arguments: Any
+    admit: Admit | None
     rows: list[_Waiting] = field(default_factory=list)
 
     async def call(self, context: Any) -> Sequence[Any]:
+        if self.admit is not None:
+            await self.admit(context)
         found = await self.function([row.source for row in self.rows], self.arguments, context)
         if len(found) != len(self.rows):
             raise WrongNumberOfResultsReturned(expected=len(self.rows), received=len(found))
@@ -159,27 +162,29 @@ class Run:
     def _grouped(self, waiting: list[_Waiting]) -> list[_Group]:
         """One group for each batch function and arguments; what is refused or has wrong arguments fails at once."""
         groups: dict[PlannedField, _Group | Exception] = {}
-        shared: dict[tuple[Batch, str], _Group] = {}
+        shared: dict[tuple[Batch, str, Admit | None], _Group] = {}
         for row in waiting:
             group = groups.get(row.field)
             if group is None:
                 group = groups[row.field] = self._group_of(row.field, shared)
             if isinstance(group, Exception):
                 self._settle(row, group)
-            elif row.source is None or isinstance(row.source, Exception):
+            elif isinstance(row.source, Exception) or (row.source is None and row.field.asks_by_key):
                 self._settle(row, row.source)  # there is nothing to ask by
             else:
                 group.rows.append(row)
         return [group for group in shared.values() if group.rows]
 
-    def _group_of(self, planned: PlannedField, shared: dict[tuple[Batch, str], _Group]) -> _Group | Exception:
+    def _group_of(
+        self, planned: PlannedField, shared: dict[tuple[Batch, str, Admit | None], _Group]
+    ) -> _Group | Exception:
         if planned.check is not None and (refusal := self.refusal(planned)) is not None:
             return refusal
         try:
-            function, arguments, key = planned.call(self.variables)
+            function, arguments, key, admit = planned.call(self.variables)
         except Exception as error:
             return error
-        return shared.setdefault((function, key), _Group(function, arguments))
+        return shared.setdefault((function, key, admit), _Group(function, arguments, admit))
 
     def _settle(self, row: _Waiting, result: Any) -> None:
         planned, _, place, answer = row

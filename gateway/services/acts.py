@@ -59,6 +59,12 @@ class ActService:
         compared = {name: value for name, value in sent.items() if name != "idempotency_key"}
         return claim(mutation, check_idempotency_key(sent.get("idempotency_key")), compared, namespace)
 
+    async def first_result(self, workspace_id: str, subject: Subject, kept: Claim | None) -> Acted | None:
+        """What the first call with that key gave, whatever has changed since then; None where this is the first."""
+        store = self._store.open(workspace_id)
+        first = None if kept is None else await store.idempotency_keys.result_of(kept)
+        return None if first is None else await _first_result(store, subject, first)
+
     async def act(
         self,
         workspace_id: str,

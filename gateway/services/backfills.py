@@ -137,10 +137,10 @@ class BackfillService:
     async def _step_safely(self, backfill: Document) -> bool:
         try:
             return await self._step(self._store.open(backfill["workspace_id"]), backfill)
+        except TransientError:
+            return False  # another process has made this step, or deliveries of it were settled meanwhile
         except UnavailableError as error:
             self._log.warning("a backfill waits for the database", reason=str(error))
-        except TransientError:
-            return True  # another process has made this step
         except Exception:
             self._log.exception("a backfill failed and is tried again", backfill=backfill["_id"])
         return False

@@ -49,6 +49,9 @@ class ConversationService:
     async def create(self, speaker: Principal, sent: Mapping[str, Any]) -> Document:
         """A new conversation, of a contact who may be new too."""
         inputs.refuse_of_contacts(sent, speaker)
+        kept = self._acts.claim("createConversation", sent, speaker)
+        if (first := await self._acts.first_result(speaker.workspace_id, _SUBJECT, kept)) is not None:
+            return first.document
         values = inputs.check_conversation(sent, self._settings)
         dated = inputs.check_created_at(sent.get("created_at"), self._clock())
         named = await self._named_actor(speaker, sent, values["source"])
@@ -64,7 +67,6 @@ class ConversationService:
             document = new_conversation(new_id, contact, begun, author, dated or now)
             return ConversationAct.created(document, self._minter, assigned).change()
 
-        kept = self._acts.claim("createConversation", sent, speaker)
         acted = await self._acts.create(
             speaker.workspace_id, _SUBJECT, new_id, sent["contact"], speaker, begin, kept=kept
         )
@@ -73,6 +75,9 @@ class ConversationService:
     async def reply(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
         """A reply, or a note for those who answer."""
         inputs.refuse_of_contacts(sent, speaker)
+        kept = self._acts.claim("replyToConversation", sent, speaker)
+        if (first := await self._acts.first_result(speaker.workspace_id, _SUBJECT, kept)) is not None:
+            return first
         body, note = str(inputs.check_body(sent["body"])), bool(sent.get("note"))
         dated = inputs.check_created_at(sent.get("created_at"), self._clock())
         actor, id_ = await self._people.actor(speaker, sent.get("actor")), str(sent["conversation_id"])
@@ -86,7 +91,6 @@ class ConversationService:
             act = ConversationAct(stored, actor, dated or now, self._minter)
             return act.change(act.note(body) if note else act.comment(body))
 
-        kept = self._acts.claim("replyToConversation", sent, speaker)
         return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide, kept=kept, path=("conversationId",))
 
     async def assign(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:

@@ -10,7 +10,7 @@ from gateway.domain.contacts import Document, unknown_contact
 from gateway.domain.events import check_event_name, check_idempotency_key, summary_id_of
 from gateway.domain.idempotency import claim
 from gateway.domain.ids import Minter, Prefix
-from gateway.domain.messages import MAX_RULES, check_metadata, check_rule, segments_named
+from gateway.domain.messages import MAILING, MAX_RULES, check_metadata, check_rule, segments_named
 from gateway.domain.retention import Retention
 from gateway.domain.segments import kept_filter
 from gateway.domain.templates import TemplateError, Templates, template_data
@@ -25,7 +25,6 @@ from gateway.store.stores import Store, WorkspaceStore
 
 SEND = "sendMessage"
 _FORGOTTEN_AFTER = timedelta(minutes=1)  # messages under way are over by then
-MAILING = "mailing"  # the kind of timer that goes on with a message to a segment
 FORGETTING = "forgotten rule"  # the kind of timer that erases what was remembered of a rule
 
 

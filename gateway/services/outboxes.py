@@ -129,8 +129,8 @@ class Outbox:
             added, change = await self._added(store, lane, items, now, session, backfill_id)
             rows += added
             changes += [(lane, change)] if change else []
+        await store.lanes.save(changes, session)  # first: here those meet who write to the same lanes
         await store.deliveries.insert(rows, session)
-        await store.lanes.save(changes, session)
         told = [item for item in wanted if item.kind is DeliveryKind.PROFILE and item.refused is None]
         newer = {item.contact["_id"] for item in told} | {row["contact_id"] for row in rows if _is_profile(row)}
         await self._supersede(store, [lane for lane in passed if lane["contact_id"] in newer], now, session)

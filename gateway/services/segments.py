@@ -7,10 +7,11 @@ from gateway.domain.clocks import Clock
 from gateway.domain.conditions import check_filter
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Minter, Prefix
-from gateway.domain.messages import segments_named
+from gateway.domain.messages import MAILING, segments_named
 from gateway.domain.retention import Retention
 from gateway.domain.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, kept_filter, segment_line
 from gateway.domain.texts import check_text
+from gateway.domain.timers import timer_id_of
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.services.attempts import until_stored
 from gateway.store.driver import Session
@@ -74,6 +75,7 @@ class SegmentService:
                 raise _unknown(segment_id)
             _check_unnamed(SegmentSet(rows), row)
             _check_no_rule(await store.message_rules.all(), row)
+            await _check_no_mailing(store, row)
             line = segment_line(line_id, "DELETED", [row], now)
 
             async def write(session: Session) -> None:
@@ -127,6 +129,15 @@ def _check_no_rule(rules: list[Document], row: Document) -> None:
                 "change or delete the rule first.",
                 ("id",),
             )
+
+
+async def _check_no_mailing(store: WorkspaceStore, row: Document) -> None:
+    ids = [timer_id_of(store.workspace_id, MAILING, id_) for id_ in await store.mailings.of_segment(row["_id"])]
+    if await store.timers.by_ids(ids):
+        message = (
+            f"A message to the members of '{row['name']}' is on its way: delete the segment when all are written to."
+        )
+        raise UserProblem(ErrorCode.CONFLICT, message, ("id",))
 
 
 def _unknown(segment_id: str) -> UserProblem:

@@ -20,7 +20,7 @@ from gateway.domain.events import summary_id_of
 from gateway.domain.firings import MESSAGE, message_timer, sent_id_of, waiting_timer
 from gateway.domain.ids import Minter, Prefix, prefix_of
 from gateway.domain.merges import ids_of
-from gateway.domain.messages import RuleTrigger, pause_of, waits
+from gateway.domain.messages import MAILING, RuleTrigger, pause_of, waits
 from gateway.domain.pages import Page
 from gateway.domain.templates import TemplateError, Templates, template_data
 from gateway.domain.timers import timer_of
@@ -28,7 +28,7 @@ from gateway.domain.times import TimeRange
 from gateway.errors import UserProblem
 from gateway.services.acts import ActService, Within
 from gateway.services.attempts import until_stored
-from gateway.services.messages import FORGETTING, MAILING
+from gateway.services.messages import FORGETTING
 from gateway.services.timers import Handler
 from gateway.store.driver import Session
 from gateway.store.facts import holds_of

@@ -70,6 +70,9 @@ class TicketService:
     async def reply(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
         """A reply, or a note for those who answer."""
         refuse_of_contacts(sent, speaker)
+        kept = self._acts.claim("replyToTicket", sent, speaker)
+        if (first := await self._acts.first_result(speaker.workspace_id, _SUBJECT, kept)) is not None:
+            return first
         body, note = str(check_body(sent["body"])), bool(sent.get("note"))
         dated = check_created_at(sent.get("created_at"), self._clock())
         actor, id_ = await self._people.actor(speaker, sent.get("actor")), str(sent["ticket_id"])
@@ -84,7 +87,6 @@ class TicketService:
             act = TicketAct(stored, actor, dated or now, self._minter)
             return act.change(act.reply(body, note=note))
 
-        kept = self._acts.claim("replyToTicket", sent, speaker)
         return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide, kept=kept, path=("ticketId",))
 
     async def set_state(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
@@ -144,6 +146,9 @@ class TicketService:
         contact: Mapping[str, Any],
         conversation_id: str | None,
     ) -> Document:
+        kept = self._acts.claim(mutation, sent, speaker)
+        if (first := await self._acts.first_result(speaker.workspace_id, _SUBJECT, kept)) is not None:
+            return first.document
         values = inputs.check_ticket(sent)
         dated = check_created_at(sent.get("created_at"), self._clock())
         actor = await self._people.actor(speaker, sent.get("actor"))
@@ -162,7 +167,6 @@ class TicketService:
                 document["conversation_id"] = conversation_id
             return opening.of(TicketAct.created(document, self._minter, assigned).change(), found, actor, now)
 
-        kept = self._acts.claim(mutation, sent, speaker)
         acted = await self._acts.create(
             speaker.workspace_id, _SUBJECT, new_id, contact, speaker, begin, kept=kept, within=opening.store
         )

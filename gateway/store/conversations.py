@@ -19,7 +19,7 @@ class Conversations(Subjects, Inbox):
     PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="contact"),
-        *inbox_indexes("_id", "updated_key", "waiting_key", "due_key"),
+        *inbox_indexes("updated_key", "waiting_key", "due_key", by_id=""),
     )
 
     async def count_of_contacts(self, contact_ids: Sequence[str], most: int) -> int:

@@ -24,9 +24,12 @@ class EventDefinitions(Repository):
         IndexModel([("workspace_id", ASCENDING), ("archived", ASCENDING)], name="archived"),
     )
 
-    async def by_names(self, names: Sequence[str], session: Session = None) -> dict[str, Document]:
-        """The definitions of those names, by name."""
-        found = await self.by_ids([definition_id_of(self._workspace_id, name) for name in names], session)
+    async def by_names(
+        self, names: Sequence[str], session: Session = None, fields: Iterable[str] | None = None
+    ) -> dict[str, Document]:
+        """The definitions of those names, by name; of each its name, and those fields, if any are named."""
+        ids = [definition_id_of(self._workspace_id, name) for name in names]
+        found = await self.by_ids(ids, session, None if fields is None else ["name", *fields])
         return {row["name"]: row for row in found.values()}
 
     async def count_active(self) -> int:
@@ -51,8 +54,9 @@ class EventDefinitions(Repository):
         )
         await self._database.bulk(self.COLLECTION, [update], session)
 
-    async def page(self, asked: Page, search: str | None) -> list[Document]:
-        """A page of the definitions by name, of those that contain a text if one is given."""
+    async def page(self, asked: Page, search: str | None, fields: Iterable[str] | None = None) -> list[Document]:
+        """A page of the definitions by name, of those that contain a text if one is given; of each its name, and those
+        fields, if any are named."""
         conditions: Document = {}
         if search:
             conditions = {"$regex": re.escape(search), "$options": "i"}
@@ -61,7 +65,8 @@ class EventDefinitions(Repository):
         if asked.before is not None:
             conditions["$lt"] = asked.before
         match = {"name": conditions} if conditions else {}
-        return await self._find(match, sort={"name": -1 if asked.backward else 1}, limit=asked.limit)
+        order, wanted = {"name": -1 if asked.backward else 1}, None if fields is None else ["name", *fields]
+        return await self._find(match, sort=order, limit=asked.limit, fields=wanted)
 
     async def all(self, session: Session = None) -> list[Document]:
         """Every definition."""

@@ -35,6 +35,7 @@ Operation = Any
 Session = Any
 _COMMIT_ATTEMPTS = 3
 _LONG_SECONDS = 3600  # for what grows with all that is stored: building an index, deleting a workspace
+_MOST_OPERATIONS = 200  # of one call, so that a slow server does them within the time that a call has
 IDLE_MILLISECONDS = 500
 _ONE_BATCH = 100_000  # a page arrives in one answer (up to 16 MB), not in batches of 101 documents
 # FailedToParse, InvalidResumeToken, CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost, no valid token
@@ -172,11 +173,12 @@ class Database:
 
     async def bulk(self, collection: str, operations: Sequence[Operation], session: Session = None) -> int:
         """Apply pymongo's operations, in order; how many documents were matched."""
-        if not operations:
-            return 0
+        matched = 0
         async with translated():
-            result = await self._database[collection].bulk_write(operations, session=session)
-            return int(result.matched_count)
+            for start in range(0, len(operations), _MOST_OPERATIONS):
+                some = operations[start : start + _MOST_OPERATIONS]
+                matched += (await self._database[collection].bulk_write(some, session=session)).matched_count
+        return matched
 
     async def delete(self, collection: str, filter_: Filter, session: Session = None) -> int:
         """Delete every document that matches; how many there were. Outside of a transaction it may take its time."""

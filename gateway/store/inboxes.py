@@ -3,17 +3,17 @@
 import asyncio
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
 
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.domain.ids import Prefix
+from gateway.domain.ids import Prefix, lowest_id
 from gateway.domain.inboxes import LEVELS, RATIO, InboxFilter, InboxOrder, beyond, sparse
 from gateway.domain.pages import Page
-from gateway.domain.times import TimeRange
+from gateway.domain.times import EARLIEST, TimeRange
 from gateway.store.driver import Document
 from gateway.store.repositories import Repository
 from gateway.store.searches import MAX_CANDIDATES, Found
@@ -21,12 +21,14 @@ from gateway.store.searches import MAX_CANDIDATES, Found
 _BATCH = 1000
 
 
-def inbox_indexes(*keys: str) -> tuple[IndexModel, ...]:
-    """The index of words, and of lists one for each order, by these keys."""
-    pairs = [("words", "_id"), *(("lists", key) for key in keys)]
+def inbox_indexes(*keys: str, by_id: str) -> tuple[IndexModel, ...]:
+    """The indexes by ids, of words and of lists, whose names end so; and of lists one for each other order, by these
+    keys."""
+    names = {("words", "_id"): f"words{by_id}", ("lists", "_id"): f"lists{by_id}"}
+    names |= {("lists", key): f"lists_by_{key}" for key in keys}
     return tuple(
-        IndexModel([("workspace_id", ASCENDING), (what, ASCENDING), (key, ASCENDING)], name=f"{what}_by_{key}")
-        for what, key in pairs
+        IndexModel([("workspace_id", ASCENDING), (what, ASCENDING), (key, ASCENDING)], name=name)
+        for (what, key), name in names.items()
     )
 
 
@@ -38,6 +40,20 @@ class Inbox(Repository):
     they cut it off, so that the sparse lists first tell how far the page reaches, about."""
 
     PREFIX: ClassVar[Prefix]
+
+    async def set_places(self, everything: str, places_of: Callable[[Document], Document]) -> None:
+        """Give all in that list what lists find it by: what was stored before it was kept lacks it."""
+        after = lowest_id(self.PREFIX, EARLIEST)
+        while rows := await self.stretch(after, f"{self.PREFIX}~", _BATCH, filters=[{"lists": everything}]):
+            changes = [
+                UpdateOne(
+                    {"_id": row["_id"], "workspace_id": self._workspace_id, "version": row["version"]},
+                    {"$set": places_of(row)},
+                )
+                for row in rows
+            ]
+            await self._database.bulk(self.COLLECTION, changes)
+            after = beyond(rows[-1]["_id"])
 
     async def listed(
         self, lists: Sequence[str], key: str, stretches: Sequence[tuple[str, str]], limit: int, *, highest_first: bool

@@ -119,6 +119,10 @@ class Mailings(Repository):
         IndexModel([("segment_id", ASCENDING), ("workspace_id", ASCENDING)], name="segment"),
     )
 
+    async def of_segment(self, segment_id: str) -> list[str]:
+        """The ids of those to that segment."""
+        return [row["_id"] for row in await self._find({"segment_id": segment_id}, projection=["_id"])]
+
     async def insert(self, mailing: Document, session: Session) -> None:
         """Begin a mailing."""
         await self._database.insert(self.COLLECTION, [mailing], session)

@@ -12,13 +12,16 @@ from typing import Any
 import psutil
 import tenacity
 
+from gateway.domain import conversations, tickets
 from gateway.domain.clocks import Clock
 from gateway.errors import StartupError, UnavailableError
 from gateway.store.contacts import Contacts
+from gateway.store.conversations import Conversations
 from gateway.store.driver import Database, DuplicateError
 from gateway.store.events import EventSummaries
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.stores import REPOSITORIES
+from gateway.store.tickets import Tickets
 from gateway.store.workspaces import Keys, Workspaces
 
 COLLECTION = "migrations"
@@ -52,12 +55,22 @@ async def find_contacts_by_terms(database: Database) -> None:
     await database.drop_index(EventSummaries.COLLECTION, "name")
 
 
+async def list_in_every_order(database: Database) -> None:
+    """Give conversations and tickets their places in lists, and leave the indexes that others replace."""
+    for workspace in await Workspaces(database).all():
+        await Conversations(database, workspace["_id"]).set_places(conversations.EVERYTHING, conversations.places_of)
+        await Tickets(database, workspace["_id"]).set_places(tickets.list_("any", "", ""), tickets.places_of)
+    for field in ("updated_at", "waiting_since", "sla_due_at"):
+        await database.drop_index(Conversations.COLLECTION, f"lists_by_{field}")
+
+
 MIGRATIONS = (
     Migration(1, "collections and indexes", build_indexes),
     Migration(2, "values of events, totals by name", build_indexes),
     Migration(3, "contacts by terms, summaries by count", find_contacts_by_terms),
     Migration(4, "deliveries", build_indexes),
     Migration(5, "tombstones of events", build_indexes),
+    Migration(6, "lists in every order", list_in_every_order),
 )
 
 

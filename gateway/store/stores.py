@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from cachetools import LRUCache
+
 from gateway.domain.access import Principal
 from gateway.domain.acts import Subject
 from gateway.domain.contacts import ContactRef, Document, identity
@@ -63,6 +65,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Quotas,
     Backfills,
 )
+
+
+_REMEMBERED_WORKSPACES = 1000
 
 
 class WorkspaceStore:
@@ -136,15 +141,20 @@ class Store:
         self.keys = Keys(database)
         self.roll_ups = RollUps(database)
         self._salts = Salts(self.workspaces)
+        self._opened: LRUCache[str, WorkspaceStore] = LRUCache(_REMEMBERED_WORKSPACES)
 
     def open(self, workspace_id: str) -> WorkspaceStore:
         """The repositories of one workspace, which see nothing of any other."""
-        return WorkspaceStore(self.database, workspace_id, self._salts)
+        found = self._opened.get(workspace_id)
+        if found is None:
+            found = self._opened[workspace_id] = WorkspaceStore(self.database, workspace_id, self._salts)
+        return found
 
     def open_for(self, reader: Principal) -> WorkspaceStore:
         """The repositories as that reader may see them: of its workspace, and by a token what is its contact's alone."""
-        token = reader if reader.contact_id is not None else None
-        return WorkspaceStore(self.database, reader.workspace_id, self._salts, token)
+        if reader.contact_id is None:
+            return self.open(reader.workspace_id)
+        return WorkspaceStore(self.database, reader.workspace_id, self._salts, reader)
 
     async def empty_workspace(self, workspace_id: str) -> int:
         """Delete all that is in a workspace, its keys first; how many documents went."""

@@ -31,7 +31,7 @@ class Tickets(Subjects, Inbox):
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("number", ASCENDING)], unique=True, name="number"),
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="contact"),
-        *inbox_indexes("_id", "updated_key", "number_key"),
+        *inbox_indexes("updated_key", "number_key", by_id="_by__id"),
     )
 
     async def with_number(self, number: int) -> Document | None:

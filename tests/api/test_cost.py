@@ -126,7 +126,7 @@ async def test_tracking_many_costs_as_many_commands_as_tracking_one(gateway: Any
 
 
 def read_of(commands: list[dict[str, Any]]) -> dict[str, set[str] | None]:
-    """Which fields were read of contacts and of events; None: whole documents."""
+    """Which fields were read of contacts, events and definitions; None: whole documents."""
     found: dict[str, set[str] | None] = {}
     for command in commands:
         pipeline = command.get("pipeline", [])
@@ -138,7 +138,7 @@ def read_of(commands: list[dict[str, Any]]) -> dict[str, set[str] | None]:
                 for one in lookups
             ),
         ]:
-            if name in ("contacts", "events"):
+            if name in ("contacts", "events", "event_definitions"):
                 found[name] = None if projection is None else set(projection)
     return found
 
@@ -165,6 +165,7 @@ NAMED = {"name", "first_name", "last_name", "email", "external_id", "role"}
             ...,
         ),
         ("{ events { nodes { metadataJson } } }", ..., {"_id", "metadata_json"}),
+        ("{ events { nodes { definition { count } } } }", ..., {"_id", "name"}),
         (
             "{ events { nodes { metadata { key } contact { createdAt } } } }",
             {"_id", "created_at"},
@@ -179,4 +180,30 @@ async def test_only_what_is_selected_is_read(gateway: Any, query: str, contacts:
     gateway.commands.finds.clear()
     await workspace.data(query)
     wanted = {"contacts": contacts, "events": events}
-    assert read_of(gateway.commands.finds) == {name: fields for name, fields in wanted.items() if fields is not ...}
+    found = read_of(gateway.commands.finds)
+    found.pop("event_definitions", None)
+    assert found == {name: fields for name, fields in wanted.items() if fields is not ...}
+
+
+async def test_whoever_is_asked_for_twice_is_read_once(gateway: Any) -> None:
+    workspace = await filled(gateway, 2, 1)
+    query = """query($one: String!) { a: contact(by: {externalId: "u00"}) { email } b: contact(by: {externalId: $one}) { externalId }
+      c: contact(by: {externalId: "u01"}) { externalId } d: contact(by: {externalId: "nobody"}) { id } }"""
+    found, data = await reads(workspace, query, {"one": "u00"})
+    assert data == {"a": {"email": None}, "b": {"externalId": "u00"}, "c": {"externalId": "u01"}, "d": None}
+    assert found == ["find"] * 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ events { nodes { definition { count contactCount } } } }",
+        "{ eventDefinitions { nodes { count contactCount } } }",
+    ],
+)
+async def test_definitions_are_read_without_the_keys_that_nobody_asks_for(gateway: Any, query: str) -> None:
+    workspace = await filled(gateway, 1, 1)
+    await workspace.data("{ viewer { id } }")
+    gateway.commands.finds.clear()
+    await workspace.data(query)
+    assert read_of(gateway.commands.finds)["event_definitions"] == {"_id", "name", "count", "contact_count"}

@@ -425,3 +425,25 @@ async def test_a_backfill_is_told_as_it_goes_to_its_exact_end(shop: Shop) -> Non
         await socket.subscribe("2", query, id=id_, a=told[-2]["cursor"])
         again = (await socket.next())["payload"]["data"]["klaviyoBackfill"]
         assert (again["cursor"], again["backfill"]["state"]) == (told[-1]["cursor"], "DONE")
+
+
+async def test_the_erasure_of_a_contact_in_klaviyo_is_shown(shop: Shop) -> None:
+    await track(shop, "placed order")
+    await shop.deliver()
+    (contact,) = (await shop.workspace.data("{ contacts { nodes { id } } }"))["contacts"]["nodes"]
+    await shop.act("deleteContact", "deletedId", {"id": contact["id"]})
+    fields = (
+        "counts { pending delivered } deliveries { nodes { kind state payload contact { id } attempts { status } } }"
+    )
+    found = await shop.sync(fields)
+    (row,) = found["deliveries"]["nodes"]
+    profile = {"data": {"type": "profile", "attributes": {"email": "ada@shop.example"}}}
+    assert row.pop("payload")["data"]["attributes"] == {"profile": profile}
+    assert row == {"kind": "DELETION", "state": "PENDING", "contact": None, "attempts": []}
+    await shop.deliver()
+    found = await shop.sync(fields)
+    assert found["counts"] == {"pending": 0, "delivered": 1}
+    assert found["deliveries"]["nodes"] == [
+        {"kind": "DELETION", "state": "DELIVERED", "payload": None, "contact": None, "attempts": [{"status": 202}]}
+    ]
+    assert (shop.account.deletions, shop.account.profiles) == ([{"email": "ada@shop.example"}], {})

@@ -202,3 +202,17 @@ async def test_a_profile_of_history_gives_way_to_a_newer_one(desk: Desk) -> None
     assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
     assert [profile["first_name"] for profile in desk.account.profiles.values()] == ["Augusta"]
     assert len(desk.account.asked) == 1
+
+
+async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
+    for number in range(3):
+        contact = {"email": f"p{number}@shop.example"}
+        await desk.done("createConversation", "conversation { id }", contact=contact, body="?")
+    await desk.connect()
+    id_ = await desk.start(metrics=["Created Conversation"], includeProfiles=False)
+    while await desk.services.backfills.step(desk.workspace.id, id_):
+        pass
+    await desk.done("createConversation", "conversation { id }", contact={"email": "now@shop.example"}, body="!")
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert [event.backfill for event in desk.account.events] == [False, True, True, True]
+    assert desk.account.of("now@shop.example") == desk.account.events[:1]

@@ -6,6 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.settings import Settings
+from schema.limits import OperationLimits
+from schema.root import build_schema
+
 ASK = b'{"query": "{ viewer { id } }"}'
 
 
@@ -151,3 +155,15 @@ async def test_limits_are_settings(open_gateway: Any) -> None:
             (error,) = (await workspace.ask(query))["errors"]
             assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
             assert text in error["message"]
+
+
+def test_a_cost_is_remembered_for_equal_values_of_variables_alone() -> None:
+    limits = OperationLimits(build_schema().core, Settings())
+    page, nodes = (
+        "query($n: Int) { contacts(first: $n) { nodes { id } } }",
+        "query($i: [ID!]!) { nodes(ids: $i) { id } }",
+    )
+    values = [5, 50, None, "5", "50", True, 1, 1.0, 10**9]
+    for _ in range(2):
+        assert [limits.check(page, {"n": n}, None).cost for n in values] == [5, 50, 20, 100, 100, 1, 1, 100, 100]
+        assert [limits.check(nodes, {"i": ["a"] * count}, None).cost for count in (1, 2, 3)] == [1, 2, 3]

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import IndexModel
 from tickets import ASSIGN, REPLY, SET_STATE, admin, asked, team, ticket, type_id
+
+from gateway.store.migrations import migrate
 
 GUIDE = Path(__file__).parents[2] / "docs" / "tickets.md"
 LIST = """query($f: TicketFilter, $s: TicketSort, $n: Int, $a: String) {
@@ -155,6 +158,24 @@ async def test_each_list_of_an_inbox_reads_by_an_index(workspace: Any, filter_: 
         assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"]), command
         examined += plan["executionStats"]["totalDocsExamined"]
     assert len(page["nodes"]) <= examined <= 2 * len(page["nodes"]), (examined, page)
+
+
+async def test_what_was_stored_before_is_listed_in_every_order(open_gateway: Any) -> None:
+    async with open_gateway(rolls_up=False) as opened:
+        workspace, database = await opened.workspace(), opened.runtime.database
+        await ticket(workspace, await type_id(workspace))
+        begin = """mutation { createConversation(input: {contact: {externalId: "u"}, body: "Hello"}) { conversation { id } } }"""
+        await workspace.data(begin)
+        kept = {"conversations": ["*", "state:OPEN"], "tickets": ["any::", "any::SUBMITTED"]}
+        now = {name: await database.find(name, {}) for name in kept}
+        for name, lists in kept.items():
+            gone = dict.fromkeys(("updated_key", "waiting_key", "due_key"), "")
+            await database.update(name, {}, {"$set": {"lists": lists}, "$unset": gone})
+        await database.create_indexes("conversations", [IndexModel("updated_at", name="lists_by_updated_at")])
+        await database.delete("migrations", {"_id": 6})
+        assert [step.number for step in await migrate(database, opened.runtime.clock, owner="tests")] == [6]
+        assert {name: await database.find(name, {}) for name in kept} == now
+        assert "lists_by_updated_at" not in await database._database["conversations"].index_information()
 
 
 async def test_levels_cost_the_same_however_many_rows(workspace: Any) -> None:

@@ -156,6 +156,27 @@ async def test_the_same_key_is_the_same_ticket_and_another_input_a_mistake(every
     assert (await ticket(workspace, bug))["number"] == 3
 
 
+async def test_a_key_gives_the_first_result_whatever_has_changed_since(workspace: Any) -> None:
+    bug, eve = await type_id(workspace), await admin(workspace)
+    sent = {"assigneeId": eve, "actor": {"adminId": eve}, "idempotencyKey": "k"}
+    first = await ticket(workspace, bug, **sent)
+    reply = {"ticketId": first["id"], "body": "Yes", "actor": {"adminId": eve}, "idempotencyKey": "k"}
+    part = (await asked(workspace, REPLY, **reply))["part"]
+    begin = """mutation($i: CreateConversationInput!) { createConversation(input: $i) {
+      conversation { id } userErrors { message } } }"""
+    talk = {"contact": {"externalId": "u"}, "body": "Hello", "assigneeId": eve, "idempotencyKey": "k"}
+    begun = await asked(workspace, begin, **talk)
+    await type_id(workspace, id=bug, archived=True)
+    archive = "mutation($i: SaveAdminInput!) { saveAdmin(input: $i) { userErrors { message } } }"
+    gone = await asked(workspace, archive, id=eve, name="Eve", email="eve@acme.example", archived=True)
+    assert gone["userErrors"] == []
+    assert (await ticket(workspace, bug, **sent))["id"] == first["id"]
+    assert (await asked(workspace, REPLY, **reply))["part"] == part
+    assert await asked(workspace, begin, **talk) == begun
+    refused = await asked(workspace, CREATE, contact={"externalId": "u"}, typeId=bug, title="Another")
+    assert problems(refused) == [("INVALID", ["typeId"])]
+
+
 async def test_every_transition_of_the_table_and_no_other(workspace: Any) -> None:
     bug = await type_id(workspace)
     for before in TicketState:

@@ -26,6 +26,7 @@ WELCOME_END = "Stop it with Ctrl-C."
 SUMMARIES = """{ contacts(first: 100) { nodes { id displayName email externalId
   eventSummaries(first: 100) { nodes { name count firstAt lastAt } } } } }"""
 TRACK = 'mutation { trackEvent(input: {contact: {externalId: "me"}, name: "came"}) { summary { count } userErrors { message } } }'
+HEARD = "{ klaviyo { mode deliveries { nodes { kind state reason } } } }"
 COUNT = '{ contact(by: {externalId: "me"}) { eventSummary(name: "came") { count } } }'
 
 
@@ -237,8 +238,13 @@ def test_without_demo_there_is_none_also_on_a_second_start_with_it(start: Starte
 def test_data_survives_a_restart(start: Starter) -> None:
     first = start.ready("--no-demo")
     assert [first.ask(TRACK)["trackEvent"]["summary"]["count"] for _ in range(3)] == [1, 2, 3]
+    first.ask('mutation { upsertContact(input: {email: "me@shop.example"}) { created } }')
+    reason = "Written to the log and not sent: the mode is LOG."
+    told = {"mode": "LOG", "deliveries": {"nodes": [{"kind": "PROFILE", "state": "DELIVERED", "reason": reason}]}}
+    until(lambda: first.ask(HEARD) == {"klaviyo": told})
     first.end()
     second = start.ready("--no-demo")
+    assert second.ask(HEARD) == {"klaviyo": told}
     assert second.ask(COUNT) == {"contact": {"eventSummary": {"count": 3}}}
     assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 4
 

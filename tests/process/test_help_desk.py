@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -13,8 +13,19 @@ BEGIN = (
 )
 SNOOZE = """mutation($id: ID!, $until: DateTime!) {
   snoozeConversation(input: {id: $id, until: $until}) { userErrors { message } } }"""
+SLA = """mutation($id: ID!) { applySla(input: {id: $id, name: "Gold", firstReplyMinutes: 1}) {
+  conversation { sla { dueAt } } userErrors { message } } }"""
+SAVE_TYPE = (
+    """mutation { saveTicketType(input: {name: "Bug", category: CUSTOMER, attributes: []}) { ticketType { id } } }"""
+)
+TICKET = """mutation($type: ID!) { createTicket(input: {contact: {externalId: "ada"}, typeId: $type, title: "It stops"}) {
+  ticket { id } userErrors { message } } }"""
+SNOOZE_TICKET = """mutation($id: ID!, $until: DateTime!) {
+  updateTicket(input: {id: $id, snoozedUntil: $until}) { userErrors { message } } }"""
+SHOW_TICKET = """query($id: ID!) { ticket(by: {id: $id}) { snoozedUntil partCount parts(first: 20) { nodes { kind createdAt } } } }"""
+SHOW_SLA = """query($id: ID!) { conversation(id: $id) { sla { status } parts(first: 20) { nodes { kind body createdAt } } } }"""
 SHOW = """query($id: ID!) { conversation(id: $id) { state statistics { partCount } parts(first: 20) { nodes { kind body createdAt } } } }"""
-DESK = """{ admins(first: 10) { nodes { name } } teams { name admins { name } }
+DESK = """{ admins(first: 10) { nodes { name } } teams { name admins { name } } tickets(first: 50) { nodes { state } } messageRules { name enabled }
   conversations(first: 50, sort: {key: CREATED_AT, direction: ASC}) { totalCount nodes { id state title sla { name status dueAt } rating { score }
     contact { externalId } assignee { name } team { name } statistics { partCount firstReplySeconds } parts(first: 20) { nodes { id kind body } } } } }"""
 
@@ -41,6 +52,9 @@ async def test_the_demo_desk_is_plausible_and_stays(
     desk = seen[0]
     assert sorted(admin["name"] for admin in desk["admins"]["nodes"]) == ["Ines", "Marek", "Noor"]
     assert [team["name"] for team in desk["teams"]] == ["Billing", "Support"]
+    states = {row["state"] for row in desk["tickets"]["nodes"]}
+    assert states == {"SUBMITTED", "IN_PROGRESS", "WAITING_ON_CUSTOMER", "RESOLVED"}
+    assert desk["messageRules"] == [{"name": name, "enabled": True} for name in ("Teammates", "How was it?")]
     rows = desk["conversations"]["nodes"]
     assert desk["conversations"]["totalCount"] == len(rows) == 15
     assert {row["state"] for row in rows} == {"OPEN", "SNOOZED", "CLOSED"}
@@ -55,8 +69,13 @@ async def test_timers_of_a_killed_process_go_off_once_in_another(
     port = free_port()
     command = ("dev", "--no-demo", "--port", str(port))
     async with started(program, port, *command, GATEWAY_DEV_KEY=KEY) as process:
-        ids = [(await ask(port, BEGIN))["createConversation"]["conversation"]["id"] for _ in range(5)]
-        until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=15)
+        *ids, promised = [(await ask(port, BEGIN))["createConversation"]["conversation"]["id"] for _ in range(4)]
+        type_id = (await ask(port, SAVE_TYPE))["saveTicketType"]["ticketType"]["id"]
+        ticket_id = (await ask(port, TICKET, type=type_id))["createTicket"]["ticket"]["id"]
+        sla = (await ask(port, SLA, id=promised))["applySla"]["conversation"]["sla"]
+        until = datetime.fromisoformat(sla["dueAt"])  # a minute ahead: all is due at once
+        answer = await ask(port, SNOOZE_TICKET, id=ticket_id, until=until.isoformat())
+        assert answer["updateTicket"]["userErrors"] == []
         for id_ in ids:
             answer = await ask(port, SNOOZE, id=id_, until=until.isoformat())
             assert answer["snoozeConversation"]["userErrors"] == []
@@ -69,5 +88,14 @@ async def test_timers_of_a_killed_process_go_off_once_in_another(
             while (found := (await ask(port, SHOW, id=id_))["conversation"])["state"] == "SNOOZED":
                 await asyncio.sleep(0.2)
             woken = [(part["kind"], part["createdAt"]) for part in found["parts"]["nodes"]][1:]
-            assert woken == [("UNSNOOZE", until.isoformat(timespec="milliseconds").replace("+00:00", "Z"))]
+            assert woken == [("UNSNOOZE", sla["dueAt"])]
             assert found["statistics"]["partCount"] == 2
+        while (found := (await ask(port, SHOW_TICKET, id=ticket_id))["ticket"])["snoozedUntil"] is not None:
+            await asyncio.sleep(0.2)
+        woken = [(part["kind"], part["createdAt"]) for part in found["parts"]["nodes"]]
+        assert (found["partCount"], woken[1:]) == (2, [("UNSNOOZE", sla["dueAt"])])
+        while (found := (await ask(port, SHOW_SLA, id=promised))["conversation"])["sla"]["status"] == "ACTIVE":
+            await asyncio.sleep(0.2)
+        assert found["sla"]["status"] == "MISSED"
+        told = [(part["body"], part["createdAt"]) for part in found["parts"]["nodes"]]
+        assert told[1:] == [("Gold: MISSED", sla["dueAt"])]

@@ -1,8 +1,11 @@
-"""Two workers deliver what is queued, are killed at random, and meet a Klaviyo that misbehaves: all arrives, once, in order."""
+"""Workers and backfills that are killed, or told to end, and meet a Klaviyo that misbehaves: all arrives, once, in order."""
 
 import asyncio
+import csv
+import gzip
 import os
 import random
+import signal
 import subprocess
 import sys
 import uuid
@@ -10,8 +13,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, at_random, listening
 
+from gateway.domain.contact_rows import ContactColumns, Others
+from gateway.services.imports import ContactImport
+
+SHOP = Path(__file__).parents[3] / "shared" / "data" / "ecom.csv.gz"
+GATEWAY = str(Path(sys.executable).parent / "gateway")
 CONTACTS = 100
 EVENTS_EACH = 20
 SECRET = "a secret of the tests which is long enough"
@@ -27,10 +36,40 @@ FAULTS = (
 )
 
 
-def start(environment: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / "worker.log").open("ab") as log:
-        command = [str(Path(sys.executable).parent / "gateway"), "worker", "--data", str(folder / "data")]
+def environment_of(uri: str, database: str, **more: str) -> dict[str, str]:
+    """The environment of a process on that database."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return {**kept, "GATEWAY_MONGO_URI": uri, "GATEWAY_MONGO_DATABASE": database, "GATEWAY_SECRET_KEY": SECRET, **more}
+
+
+def start(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """A command of the program, which writes to a log of its name."""
+    with (folder / f"{arguments[-1]}.log").open("ab") as log:
+        command = [GATEWAY, *arguments, "--data", str(folder / "data")]
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+
+async def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of the program, at its end."""
+    command = [GATEWAY, *arguments]
+    return await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
+
+
+async def track(workspace: Any, events: list[dict[str, Any]]) -> None:
+    """Track events as a client does: what is not acknowledged is sent again, with the same keys."""
+    query = "mutation($e: [TrackEventInput!]!) { trackEvents(input: {events: $e}) { rejected } }"
+    keyed = [{**event, "idempotencyKey": uuid.uuid4().hex} for event in events]
+    for _ in range(10):
+        answer = await workspace.ask(query, {"e": keyed})
+        if [error["extensions"]["code"] for error in answer.get("errors", ())] != ["UNAVAILABLE"]:
+            break
+    assert answer == {"data": {"trackEvents": {"rejected": 0}}}
+
+
+async def held(workspace: Any) -> list[dict[str, Any]]:
+    """The lanes that some worker holds."""
+    lanes = await workspace.store.database.find("delivery_lanes", {"workspace_id": workspace.id})
+    return [lane for lane in lanes if lane.get("lease") is not None]
 
 
 async def states(workspace: Any) -> Counter[str]:
@@ -49,24 +88,20 @@ async def test_two_workers_that_are_killed_deliver_all_of_it_once_and_in_order(
     ):
         workspace = await gateway.workspace()
         await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        environment |= {"GATEWAY_MONGO_URI": uri, "GATEWAY_MONGO_DATABASE": database, "GATEWAY_SECRET_KEY": SECRET}
+        environment = environment_of(uri, database)
         account.misbehave = at_random(chance, 0.25, *FAULTS)
-        workers = [start(environment, tmp_path) for _ in range(2)]
+        workers = [start(environment, tmp_path, "worker") for _ in range(2)]
         try:
             for number in range(EVENTS_EACH):
-                await workspace.track(
-                    *(
-                        {"name": "step", "contact": {"email": f"p{who}@shop.example"}, "metadata": {"n": number + 1}}
-                        for who in range(CONTACTS)
-                    )
-                )
+                people = [{"email": f"p{who}@shop.example"} for who in range(CONTACTS)]
+                step = {"name": "step", "metadata": {"n": number + 1}}
+                await track(workspace, [{**step, "contact": contact} for contact in people])
             for _ in range(4):
                 await asyncio.sleep(chance.uniform(0.5, 3))
                 victim = chance.randrange(2)
                 workers[victim].kill()
                 workers[victim].wait()
-                workers[victim] = start(environment, tmp_path)
+                workers[victim] = start(environment, tmp_path, "worker")
             account.misbehave = at_random(chance, 0.1, *FAULTS)
             async with asyncio.timeout(240):
                 while (await states(workspace)).keys() != {"DELIVERED"}:
@@ -85,49 +120,86 @@ async def test_two_workers_that_are_killed_deliver_all_of_it_once_and_in_order(
     assert {one.fault for one in account.asked} >= {Kind.RATE_LIMIT, Kind.RESET_AFTER, Kind.HTML}
 
 
-def backfill(environment: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / "backfill.log").open("ab") as log:
-        command = [str(Path(sys.executable).parent / "gateway"), "klaviyo", "backfill", "--data", str(folder / "data")]
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-
-
-async def test_a_backfill_that_is_killed_half_way_goes_on_and_repeats_nothing(
+async def test_a_worker_that_is_told_to_end_gives_back_what_it_holds(
     open_gateway: Any, mongo: str, rust_mongo: str, tmp_path: Path
 ) -> None:
-    account, people = Klaviyo(), 250
+    account, people = Klaviyo(), 60
     uri, database = rust_mongo or mongo, f"test_{uuid.uuid4().hex[:12]}"
-    begin = 'mutation($c: ContactRef!) { createConversation(input: {contact: $c, body: "Help"}) { userErrors { message } } }'
     async with (
         listening(account) as url,
         open_gateway(uri=uri, database=database, rolls_up=False, secret_key=SECRET) as gateway,
     ):
         workspace = await gateway.workspace()
-        for number in range(people):
-            await workspace.data(begin, {"c": {"email": f"p{number}@shop.example"}})
-        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        environment |= {"GATEWAY_MONGO_URI": uri, "GATEWAY_MONGO_DATABASE": database, "GATEWAY_SECRET_KEY": SECRET}
-        checked = await asyncio.to_thread(
-            subprocess.run,
-            [str(Path(sys.executable).parent / "gateway"), "klaviyo", "check", "--data", str(tmp_path / "data")],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert (checked.returncode, checked.stdout) == (
-            0,
-            "Klaviyo knows the key, and takes events of revision 2026-10-15. The sync is RUNNING.\n",
-        ), checked.stderr
-        process = backfill(environment, tmp_path)
+        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
+        events = [{"name": "step", "contact": {"email": f"p{who}@shop.example"}} for who in range(people)]
+        await track(workspace, events)
+        account.misbehave = lambda _: Fault(Kind.SLOW, seconds=0.5)
+        worker = start(environment_of(uri, database), tmp_path, "worker")
         try:
             async with asyncio.timeout(120):
-                while len(account.profiles) < people // 2:
+                while not account.profiles:
                     await asyncio.sleep(0.01)
-            process.kill()
-            process.wait()
-            assert len(account.events) < people
-            process = backfill(environment, tmp_path)
-            assert await asyncio.to_thread(process.wait, 240) == 0, (tmp_path / "backfill.log").read_text()[-3000:]
+            worker.terminate()
+            assert await asyncio.to_thread(worker.wait, 60) == 128 + signal.SIGTERM
+        finally:
+            worker.kill()
+            worker.wait()
+        left = await states(workspace)
+        assert left == {"PENDING": 2 * people - len(account.profiles), "DELIVERED": len(account.profiles)}
+        assert len(account.profiles) < people
+        assert await held(workspace) == []
+        account.misbehave = lambda _: None
+        await gateway.runtime.services.deliveries.deliver_due(workspace.id)
+        assert await states(workspace) == {"DELIVERED": 2 * people}
+    assert len(account.profile_writes) == len(account.profiles) == len(account.events) == people
+
+
+def shoppers(file: Path, most: int) -> int:
+    """A file of the first people of the shop's file, as contacts; how many."""
+    with gzip.open(SHOP, "rt") as lines:
+        people = {row["user_id"]: row for row in reversed(list(csv.DictReader(lines)))}
+    chosen = [people[id_] for id_ in sorted(people)[:most]]
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(("externalId", "email", "platform", "user_cohort", "page"))
+        for row in chosen:
+            email = f"{row['user_id']}@shop.example"
+            writer.writerow((row["user_id"], email, row["platform"], row["user_cohort"], row["event"]))
+    return len(chosen)
+
+
+@pytest.mark.skipif(not SHOP.exists(), reason="left out: ../shared/data/ecom.csv.gz is not beside this checkout")
+async def test_a_backfill_of_a_real_shop_killed_and_interrupted_goes_on_and_repeats_nothing(
+    open_gateway: Any, mongo: str, rust_mongo: str, tmp_path: Path
+) -> None:
+    account, file = Klaviyo(), tmp_path / "contacts.csv"
+    uri, database = rust_mongo or mongo, f"test_{uuid.uuid4().hex[:12]}"
+    people, environment = shoppers(file, 200), environment_of(uri, database)
+    begin = "mutation($i: CreateConversationInput!) { createConversation(input: $i) { userErrors { message } } }"
+    async with (
+        listening(account) as url,
+        open_gateway(uri=uri, database=database, rolls_up=False, secret_key=SECRET) as gateway,
+    ):
+        workspace = await gateway.workspace()
+        columns = ContactColumns(others=Others.ATTRIBUTES)
+        imported = ContactImport(gateway.runtime.contact_batches, workspace.id, file, columns)
+        assert (await imported.run(lambda _: None)).added == people
+        with file.open() as lines:
+            for row in csv.DictReader(lines):
+                sent = {"contact": {"externalId": row["externalId"]}, "body": f"I was at {row['page']}."}
+                await workspace.data(begin, {"i": sent})
+        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url)
+        process = start(environment, tmp_path, "klaviyo", "backfill")
+        try:
+            for share, way, code in ((3, signal.SIGKILL, -signal.SIGKILL), (2, signal.SIGINT, 128 + signal.SIGINT)):
+                async with asyncio.timeout(180):
+                    while len(account.profiles) < people // share:
+                        await asyncio.sleep(0.01)
+                process.send_signal(way)
+                assert await asyncio.to_thread(process.wait, 60) == code, (tmp_path / "backfill.log").read_text()
+                assert len(account.events) < people
+                process = start(environment, tmp_path, "klaviyo", "backfill")
+            assert await asyncio.to_thread(process.wait, 180) == 0, (tmp_path / "backfill.log").read_text()[-3000:]
         finally:
             process.kill()
             process.wait()
@@ -139,4 +211,33 @@ async def test_a_backfill_that_is_killed_half_way_goes_on_and_repeats_nothing(
         ("EVENT", "DELIVERED"): people,
     }
     assert sorted(Counter(event.unique_id for event in account.events).values()) == [1] * people
+    assert {event.backfill for event in account.events} == {True}
     assert len(account.profiles) == people
+    shown = (tmp_path / "backfill.log").read_text()
+    assert "telling history" in shown
+    assert f"{found['_id']} is DONE: {2 * people} done, 0 failed.\n" in shown
+
+
+async def test_check_says_what_is_wrong_with_a_key(open_gateway: Any, mongo: str, tmp_path: Path) -> None:
+    account, database = Klaviyo(), f"test_{uuid.uuid4().hex[:12]}"
+    async with listening(account) as url:
+        live = {"klaviyo_mode": "live", "klaviyo_api_key": KEY, "klaviyo_base_url": url}
+        async with open_gateway(database=database, rolls_up=False, **live) as gateway:
+            workspace, klaviyo = await gateway.workspace(), gateway.runtime.services.klaviyo
+            assert (await klaviyo.problem(workspace.id))[1] is None
+            account.scopes_missing = frozenset({"create_event"})
+            assert (await klaviyo.problem(workspace.id))[1].startswith("The key lacks the scope events:write: ")
+            account.retired, account.scopes_missing = True, frozenset()
+            retired = "Klaviyo has retired the revision 2026-10-15 of its API: "
+            assert (await klaviyo.problem(workspace.id))[1].startswith(retired)
+            account.revoked = True
+            named = {f"GATEWAY_{name.upper()}": value for name, value in live.items()}
+            checked = await run(environment_of(mongo, database, **named), "klaviyo", "check")
+            assert checked.stdout.startswith("Klaviyo does not know this key: "), (checked.stdout, checked.stderr)
+            assert checked.returncode == 1
+            assert KEY not in checked.stdout + checked.stderr
+            assert [one.operation for one in account.asked] == ["create_event"] * 4
+    async with open_gateway(database=database, rolls_up=False, **live) as gateway:
+        problem = (await gateway.runtime.services.klaviyo.problem(workspace.id))[1]
+        assert problem == "Klaviyo could not be asked: Klaviyo gave no answer (ConnectError). Try again."
+    assert account.events == []

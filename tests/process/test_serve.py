@@ -68,6 +68,7 @@ async def test_what_is_tracked_through_one_worker_is_received_through_all(
     lines = [orjson.loads(line) for line in program.log.splitlines() if line.startswith("{")]
     tracked = [line for line in lines if line["event"] == "operation" and line["name"] == "Track"]
     assert len(tracked) == 10
+    assert [line["loop"] for line in lines if line["event"] == "open"] == ["uvloop", "uvloop"]
     for line in tracked:  # each worker has its spans sent, also at its end
         operation, commands = collector.trace(line["trace_id"])
         assert operation.name == "mutation"

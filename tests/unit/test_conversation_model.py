@@ -1,6 +1,5 @@
 """Any sequence of acts on a conversation, against a plain model: state, statistics, SLA, timers and history agree."""
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from models import ConversationModel
 
 from gateway.domain.actors import AUTOMATION, Actor, ActorKind
 from gateway.domain.acts import PUBLIC_PARTS, Change
@@ -25,93 +25,6 @@ WHO = st.sampled_from(sorted(ACTORS))
 MINUTES = st.integers(1, 30)
 
 
-@dataclass
-class Model:
-    """What people would write down who watch a conversation: everything happens at its time."""
-
-    now: datetime
-    state: str = "OPEN"
-    waiting: datetime | None = None
-    asked: datetime | None = None
-    first_reply: datetime | None = None
-    last: dict[str, datetime] = field(default_factory=dict)
-    closed: datetime | None = None
-    wakes: datetime | None = None
-    history: list[str] = field(default_factory=list)
-    assignee: str | None = None
-    score: int | None = None
-    read: dict[str, bool] = field(default_factory=lambda: {"admin": False, "contact": False})
-    tags: set[str] = field(default_factory=set)
-    sla: str | None = None
-    due: datetime | None = None
-    targets: tuple[int | None, int | None] = (None, None)
-
-    def pass_time(self, minutes: int) -> None:
-        """Time passes, and what is due happens when it is due: never in the second in which somebody acts."""
-        self.now += timedelta(minutes=minutes, seconds=7)
-        moments = [(self.wakes, "wakes")] + ([(self.due, "missed")] if self.sla == "ACTIVE" else [])
-        for _, what in sorted((at, what) for at, what in moments if at is not None and at <= self.now):
-            if what == "wakes":
-                self.state, self.wakes = "OPEN", None
-                self.history.append("UNSNOOZE")
-            else:
-                self.say("MISSED")
-
-    def say(self, status: str) -> None:
-        if self.sla != status:
-            self.sla = status
-            self.history.append(f"SLA {status}")
-
-    def speak(self, who: str, *, waits: bool = True) -> None:
-        """Somebody says something to the other side."""
-        if who == "automation":
-            self.read["contact"] = False
-            return
-        self.last[who] = self.now
-        self.read = {"admin": who == "admin", "contact": who == "contact"}
-        if who == "contact":
-            self.asked = self.asked or self.now
-            if waits and self.waiting is None:
-                self.waiting = self.now
-                minutes = self.targets[0 if self.first_reply is None else 1]
-                if self.sla in ("ACTIVE", "HIT") and self.due is None and minutes:
-                    self.due = self.now + timedelta(minutes=minutes)
-                    self.say("ACTIVE")
-            return
-        self.waiting = None
-        if self.asked is not None:
-            self.first_reply = self.first_reply or self.now
-        if self.due is not None and self.sla == "ACTIVE":
-            self.say("HIT")
-        self.due = None
-
-    def open(self) -> None:
-        self.state, self.wakes = "OPEN", None
-        self.history.append("OPEN")
-
-    def comment(self, who: str) -> None:
-        self.history.append("COMMENT")
-        if who == "contact" and self.state != "OPEN":
-            self.open()
-        self.speak(who)
-
-    def close(self, who: str, body: bool) -> None:
-        self.history.append("CLOSE")
-        if body:
-            self.speak(who, waits=False)
-        self.state, self.closed, self.wakes, self.waiting = "CLOSED", self.now, None, None
-        if self.due is not None and self.sla == "ACTIVE":
-            self.say("CANCELLED")
-        self.due = None
-
-    def promise(self, first: int | None, following: int | None) -> None:
-        self.targets, self.sla, self.due = (first, following), "ACTIVE", None
-        self.history.append("SLA ACTIVE")
-        minutes = first if self.first_reply is None else following
-        if self.waiting is not None and minutes:
-            self.due = self.now + timedelta(minutes=minutes)
-
-
 class Conversation(RuleBasedStateMachine):
     """The conversation as it is stored, beside the model."""
 
@@ -126,7 +39,7 @@ class Conversation(RuleBasedStateMachine):
     def begin(self, who: str) -> None:
         contact = {"_id": "con_ada", "workspace_id": "wsp_1"}
         document = new_conversation("cnv_1", contact, {"source": {"body": "Hello"}}, ACTORS[who], BEGIN)
-        self.model = Model(BEGIN, read={"admin": who == "admin", "contact": who == "contact"})
+        self.model = ConversationModel(BEGIN, read={"admin": who == "admin", "contact": who == "contact"})
         if who == "contact":
             self.model.waiting = self.model.asked = BEGIN
         self.store(ConversationAct.created(document, self.minter).change())

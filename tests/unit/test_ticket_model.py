@@ -7,10 +7,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from models import TicketModel
 
 from gateway.domain.actors import AUTOMATION, Actor, ActorKind
 from gateway.domain.ids import Minter
-from gateway.domain.tickets import TRANSITIONS, TicketAct, TicketState, lists_of, new_ticket, numbered
+from gateway.domain.tickets import TicketAct, TicketState, lists_of, new_ticket, numbered
 from gateway.errors import UserProblem
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,7 +25,7 @@ class TicketMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.now, self.minter = START, Minter()
+        self.minter = Minter()
         values: dict[str, Any] = {"title": "A", "is_shared": True, "attributes": {}, "tags": []}
         contact = {"_id": CONTACT.id, "workspace_id": "wsp_1"}
         document = new_ticket("tkt_01JZ0000000000000000000000", contact, TYPE, values, CONTACT, START)
@@ -32,76 +33,63 @@ class TicketMachine(RuleBasedStateMachine):
         self.ticket = change.after
         numbered(self.ticket, 1)
         self.parts: list[dict[str, Any]] = []
-        self.state, self.until = "SUBMITTED", None
-        self.kinds: list[str] = []
+        self.model = TicketModel(START)
 
-    def act(self, actor: Actor) -> TicketAct:
-        """An act a minute later: whose time was up has woken."""
-        self.now += timedelta(minutes=1)
-        if self.until is not None and self.until <= self.now:
-            self.until = None
-            self.kinds.append("UNSNOOZE")
-        return TicketAct(self.ticket, actor, self.now, self.minter)
+    def act(self, actor: Actor, minutes: int = 1) -> TicketAct:
+        """An act some time later."""
+        self.model.pass_time(minutes)
+        return TicketAct(self.ticket, actor, self.model.now, self.minter)
 
     def store(self, act: TicketAct) -> None:
         change = act.change()
         self.ticket = change.after
         self.parts += change.parts
         due = [timer["due_at"] for timer in change.timers]
-        assert due in ([], [self.until])
+        assert due in ([], [self.model.until])
 
     @rule(by_contact=st.booleans(), note=st.booleans())
     def reply(self, by_contact: bool, note: bool) -> None:
         act = self.act(CONTACT if by_contact else ADMIN)
         act.reply("Hello", note=note and not by_contact)
-        self.kinds.append("NOTE" if note and not by_contact else "COMMENT")
-        if by_contact:
-            self.state = {"RESOLVED": "IN_PROGRESS", "WAITING_ON_CUSTOMER": "IN_PROGRESS"}.get(self.state, self.state)
-            self.kinds += [] if self.until is None else ["UNSNOOZE"]
-            self.until = None
+        self.model.reply("contact" if by_contact else "admin", note=note and not by_contact)
         self.store(act)
 
     @rule(state=st.sampled_from(TicketState))
     def move(self, state: TicketState) -> None:
         act = self.act(ADMIN)
-        if state not in TRANSITIONS[TicketState(self.state)]:
+        if self.model.move(state):
+            act.set_state(state, None)
+        else:
             with pytest.raises(UserProblem):
                 act.set_state(state, None)
-            act = TicketAct(self.ticket, AUTOMATION, self.now, self.minter)
-        else:
-            act.set_state(state, None)
-            self.kinds.append("STATE")
-            self.state = state.value
-            self.until = None if state is TicketState.RESOLVED else self.until
+            act = TicketAct(self.ticket, AUTOMATION, self.model.now, self.minter)
         self.store(act)
 
     @rule(minutes=st.integers(2, 5))
     def snooze(self, minutes: int) -> None:
         act = self.act(ADMIN)
-        until = self.now + timedelta(minutes=minutes)
+        until = self.model.now + timedelta(minutes=minutes)
         sent = {"snoozed_until": until, "add_tags": [], "remove_tags": []}
-        if self.state == "RESOLVED":
+        if self.model.snooze(until):
+            act.update(TYPE, sent)
+        else:
             with pytest.raises(UserProblem):
                 act.update(TYPE, sent)
-            act = TicketAct(self.ticket, AUTOMATION, self.now, self.minter)
-        elif self.until != until:
-            act.update(TYPE, sent)
-            self.until = until
-            self.kinds.append("SNOOZE")
+            act = TicketAct(self.ticket, AUTOMATION, self.model.now, self.minter)
         self.store(act)
 
     @invariant()
     def agrees(self) -> None:
-        ticket = self.ticket
-        assert (ticket["state"], ticket.get("snoozed_until")) == (self.state, self.until)
-        assert [part["kind"] for part in self.parts] == self.kinds
+        ticket, model = self.ticket, self.model
+        assert (ticket["state"], ticket.get("snoozed_until")) == (model.state, model.until)
+        assert [part["kind"] for part in self.parts] == model.history
         assert [part["_id"] for part in self.parts] == sorted(part["_id"] for part in self.parts)
-        public = [kind for kind in self.kinds if kind in ("COMMENT", "STATE")]
-        assert ticket["statistics"] == {"part_count": len(self.kinds), "public_part_count": len(public)}
-        assert ("resolved_at" in ticket) == (self.state == "RESOLVED")
+        public = [kind for kind in model.history if kind in ("COMMENT", "STATE")]
+        assert ticket["statistics"] == {"part_count": len(model.history), "public_part_count": len(public)}
+        assert ("resolved_at" in ticket) == (model.state == "RESOLVED")
         assert ticket["lists"] == lists_of(ticket)
         told = [part["to_state"] for part in self.parts if "to_state" in part]
-        assert [self.state] == (told or ["SUBMITTED"])[-1:]
+        assert [model.state] == (told or ["SUBMITTED"])[-1:]
 
 
 TestTicket = TicketMachine.TestCase
