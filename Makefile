@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := install
 
 BIN := .venv/bin
-WORKERS ?= 3
+WORKERS ?= 2
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3.13 python3.11 python3 python)
 
 install: .venv/.installed ## .venv with the locked dependencies and the embedded database

@@ -145,10 +145,11 @@ async def events(
         )
 
     searches = {parent["_id"]: search(parent) for parent in parents}
+    all_ids = {parent["_id"]: ids_of(parent) for parent in parents}
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        ids = [id_ for id_ in ids if not searches[id_].times.empty]
-        return await context.store.events.pages_of_contacts(ids, of_all, times, names, fields) if ids else {}
+        contacts = {id_: all_ids[id_] for id_ in ids if not searches[id_].times.empty}
+        return await context.store.events.pages_of_contacts(contacts, of_all, times, names, fields) if contacts else {}
 
     if metadata or wanted.get("before_sign_up"):
         found: list[Any] = await asyncio.gather(

@@ -22,7 +22,7 @@ from gateway.services.stream_readers import StreamReader
 from gateway.store.changes import Changes
 from gateway.store.driver import Insert, Inserts, Session
 from gateway.store.events import Events
-from gateway.store.segments import any_segment, reviews_due
+from gateway.store.segments import any_segment, reviews_due, workspaces_with_segments
 from gateway.store.stores import Store, WorkspaceStore
 from gateway.store.walks import Candidate, CreatedWalk
 
@@ -30,6 +30,7 @@ _AT_ONCE = 1000
 _AT_ONCE_WITH_EVENTS = 200  # a step must not keep what happens meanwhile waiting
 _DUE_AT_ONCE = 500
 _SWEEP_SECONDS = 1.0
+_WORK_SECONDS = 0.25
 
 
 class MembershipKeeper(StreamReader):
@@ -44,9 +45,10 @@ class MembershipKeeper(StreamReader):
         self._metrics = metrics
         self._swept_at = 0.0
 
-    def _everything(self, workspaces: Sequence[Document], since: Sequence[Insert]) -> list[Document]:
-        """Every segment of every workspace is looked at anew; who moved meanwhile is told then."""
-        return [{"workspace_id": row["_id"], "segment_id": None} for row in workspaces] + _jobs_of(since)
+    async def _everything(self, since: Sequence[Insert]) -> list[Document]:
+        """Every segment there is is looked at anew; who moved meanwhile is told then."""
+        workspace_ids = await workspaces_with_segments(self._store.database)
+        return [{"workspace_id": id_, "segment_id": None} for id_ in workspace_ids] + _jobs_of(since)
 
     async def _is_needed(self) -> bool:
         """Whether there is a segment: an open stream costs the database something."""
@@ -57,7 +59,8 @@ class MembershipKeeper(StreamReader):
             await self._follow(read)
         if time.monotonic() >= self._swept_at + _SWEEP_SECONDS:
             await self._sweep()
-        if self._pending:
+        until = time.monotonic() + _WORK_SECONDS
+        while self._pending and time.monotonic() < until:  # reading on waits for a moment where nothing happens
             await self._work_off(self._pending[0])
 
     async def _follow(self, read: Sequence[Insert]) -> None:

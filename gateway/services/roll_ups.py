@@ -71,9 +71,9 @@ class DefinitionRollUp(StreamReader):
         await self._store.database.insert(Changes.COLLECTION, [line])
         return str(line["_id"])
 
-    def _everything(self, workspaces: Sequence[Document], since: Sequence[Insert]) -> list[Document]:
+    async def _everything(self, since: Sequence[Insert]) -> list[Document]:
         """Every workspace is counted anew."""
-        return [job(row["_id"]) for row in workspaces] + jobs_of(Batch([*since]))
+        return [job(row["_id"]) for row in await self._store.workspaces.all()] + jobs_of(Batch([*since]))
 
     async def _step(self, inserts: Inserts) -> None:
         if self._pending:

@@ -51,8 +51,8 @@ class StreamReader(ABC):
         """Do a little of what there is to do, and save it."""
 
     @abstractmethod
-    def _everything(self, workspaces: Sequence[Document], since: Sequence[Insert]) -> list[Document]:
-        """What is to be done where there is no position: for these workspaces, and for what was read by then."""
+    async def _everything(self, since: Sequence[Insert]) -> list[Document]:
+        """What is to be done where there is no position: for all that is stored, and for what was read by then."""
 
     async def _is_needed(self) -> bool:
         """Whether there is anything to read the stream for."""
@@ -101,7 +101,7 @@ class StreamReader(ABC):
             if self._token is None:
                 await inserts.next()  # only now the stream is open, with every driver
                 since = await self._until_mark(inserts)
-                await self._save(since[-1].token, self._everything(await self._store.workspaces.all(), since))
+                await self._save(since[-1].token, await self._everything(since))
             yield inserts
 
     async def _keep(self) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -106,32 +106,36 @@ class Events(Occurrences):
         """
         if contact_ids is not None and len(contact_ids) > 1:
             own = contact_ids[0]
-            return (await self.pages_of_contacts([own], asked, times, names, fields)).get(own, [])
+            return (await self.pages_of_contacts({own: contact_ids}, asked, times, names, fields)).get(own, [])
         contact = {"contact_id": contact_ids[0]} if contact_ids is not None else {}
         filters = [contact] if names is None else [{**contact, "name": name} for name in dict.fromkeys(names)]
         return await self._page_by_id(filters, Prefix.EVENT, asked, times, now, fields=fields)
 
     async def pages_of_contacts(
         self,
-        contact_ids: Sequence[str],
+        contacts: Mapping[str, Sequence[str]],
         asked: Page,
         times: TimeRange,
         names: Sequence[str] | None,
         fields: Iterable[str] | None = None,
     ) -> dict[str, list[Document]]:
-        """A page of each contact's events, newest first, in one read; of them those fields, if any are named."""
+        """A page of each contact's events, newest first, in one read; of them those fields, if any are named.
+
+        `contacts`: every id that events may name a contact by, by its own.
+        """
         match: dict[str, Any] = {"_id": id_bounds(Prefix.EVENT, asked, times)}
         if names is not None:
             match["name"] = {"$in": list(names)}
         sort = {"_id": 1 if asked.backward else -1}
         return await self._pages_of_children(
-            contact_ids,
+            list(contacts),
             match,
             sort,
             asked.limit,
             foreign="contact_id",
             parent_collection=Contacts.COLLECTION,
             parent_ids=IDS_OF_CONTACT,
+            known=contacts,
             fields=fields,
         )
 

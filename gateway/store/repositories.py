@@ -115,14 +115,22 @@ class Repository:
         parent_collection: str,
         fields: Iterable[str] | None = None,
         parent_ids: Any = "$_id",
+        known: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, list[Document]]:
         """The first rows of each parent (of them those fields, if any are named), in one read: an indexed, limited
-        lookup per parent inside the server.
+        lookup per parent inside the server; for a single parent a plain read, since the embedded servers look through
+        the whole collection for a lookup.
 
-        `parent_ids`: an expression for what rows may call their parent, one id or several.
+        `parent_ids`: an expression for what rows may call their parent, one id or several; `known`: the same as ids, by
+        parent, where they are known.
         """
         if self._token is not None:
             parents = self._parents_of_token(parents, self._token)
+        known = {id_: [id_] for id_ in parents} if known is None and parent_ids == "$_id" else known
+        if len(parents) == 1 and known is not None:
+            filter_ = {foreign: _one_or_in(known[parents[0]]), **match}
+            found = await self._find(filter_, sort=sort, limit=limit, fields=fields)
+            return {parents[0]: found} if found else {}
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},

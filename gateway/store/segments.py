@@ -177,6 +177,11 @@ async def any_segment(database: Database) -> bool:
     return await database.find_one(Segments.COLLECTION, {}) is not None
 
 
+async def workspaces_with_segments(database: Database) -> list[str]:
+    """The workspaces that have a segment, or members of one that was deleted."""
+    return sorted({row["workspace_id"] for row in await database.find(Segments.COLLECTION, {})})
+
+
 async def reviews_due(database: Database, now: datetime, most: int) -> list[Document]:
     """The contacts of every workspace that are to be looked at now, the longest due first."""
     return await database.find(SegmentReviews.COLLECTION, {"due_at": {"$lte": now}}, sort={"due_at": 1}, limit=most)

@@ -12,7 +12,7 @@ import pytest
 from gateway.domain.clocks import system_clock
 from gateway.domain.conditions import check_filter, check_metadata_filter
 from gateway.domain.orders import ContactOrder, ContactSortKey
-from gateway.domain.pages import PageArguments, connection, page
+from gateway.domain.pages import PageArguments, connection, page, page_info
 from gateway.domain.times import TimeRange
 from gateway.store.contacts import Contacts
 from gateway.store.event_searches import EventSearch
@@ -309,7 +309,7 @@ async def test_what_no_index_narrows_looks_at_so_many_a_page_and_goes_on(
         assert len(shown["nodes"]) <= 2
         found += [row["external_id"] for row in shown["nodes"]]
         looks += 1
-        info = shown["page_info"]
+        info = page_info(shown)
         if not info["has_previous_page" if backward else "has_next_page"]:
             break
         cursors = {"before": info["start_cursor"], "last": 2} if backward else {"after": info["end_cursor"], "first": 2}
@@ -335,8 +335,9 @@ async def test_events_that_are_looked_at_go_on_too(workspace: Any, now: datetime
         result = await search.page(asked)
         shown = connection(result.rows, asked, lambda row: str(row["_id"]), result.reached)
         found += [row["metadata_json"]["n"] for row in shown["nodes"]]
-        cursor = shown["page_info"]["end_cursor"]
-        if not shown["page_info"]["has_next_page"]:
+        info = page_info(shown)
+        cursor = info["end_cursor"]
+        if not info["has_next_page"]:
             break
     assert found == list(range(50, 60))
     assert await search.count(100) is None

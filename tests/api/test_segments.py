@@ -351,6 +351,17 @@ async def test_a_workspace_has_a_hundred_segments_at_most(gateway: Any) -> None:
     await save(workspace, "In its place", {"tag": {"eq": "a"}})
 
 
+async def test_the_first_segment_costs_nothing_for_workspaces_without_one(open_gateway: Any) -> None:
+    async with open_gateway() as gateway:
+        for _ in range(40):
+            workspace = await gateway.workspace()
+        await workspace.track(did("ann", "bought"))
+        gateway.commands.names.clear()
+        buyers = await save(workspace, "Buyers", {"event": {"name": "bought"}})
+        assert await members(workspace, buyers) == "ann"
+        assert gateway.commands.names.count("commitTransaction") < 10
+
+
 @pytest.mark.parametrize("server", ["secantusd-py", "secantusd-rs"])
 async def test_whoever_moved_is_told_though_the_history_is_lost(
     open_gateway: Any, mongo: str, rust_mongo: str, server: str

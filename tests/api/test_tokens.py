@@ -421,7 +421,7 @@ async def test_the_store_opened_for_a_token_finds_nothing_of_others(workspace: A
     store, now = services.store.open_for(token), services.clock()
     everything = page(PageArguments(first=10), "any")
     by_contact = await store.events.pages_of_contacts(
-        [people["ada"], people["bob"]], everything, TimeRange(), names=None
+        {people[one]: [people[one]] for one in ("ada", "bob")}, everything, TimeRange(), names=None
     )
     assert {contact: [row["_id"] for row in rows] for contact, rows in by_contact.items()} == {
         people["ada"]: [people["ada_event"]]
