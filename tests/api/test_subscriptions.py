@@ -52,6 +52,14 @@ async def opened(
         yield Socket(connection)
 
 
+async def listened_to(gateway: Any, subscribers: int) -> None:
+    """Pass once so many subscriptions are under way."""
+    registry = gateway.runtime.services.metrics.registry
+    async with asyncio.timeout(30):
+        while registry.get_sample_value("gateway_subscribers") != subscribers:
+            await asyncio.sleep(0.02)
+
+
 def event(number: int, name: str = "did it") -> dict[str, Any]:
     return {"contact": {"externalId": f"u{number % 3}"}, "name": name}
 
@@ -174,7 +182,7 @@ async def test_a_subscriber_that_does_not_keep_up_is_closed_and_others_are_not(o
             for socket in (slow, quick):
                 await socket.init(workspace.key)
                 await socket.subscribe("1", "subscription { eventTracked { cursor event { id metadataJson } } }")
-            await asyncio.sleep(0.3)
+            await listened_to(gateway, 2)
             big = {"text": "x" * 30_000}
             seen = 0
             for _ in range(150):
