@@ -74,12 +74,15 @@ async def conversations(
     """A page of the workspace's conversations, the newest first unless another order is asked for."""
     wanted, order = sent(filter_) or {}, _order(sort)
     asked = page(arguments, "conversations", context.principal.workspace_id, wanted, order.key, order.descending)
-    list_ = _OfContacts(context, wanted, order, 1)
     if (contact_id := wanted.get("contact_id")) is None:
-        search = InboxSearch(context.store.conversations, list_.filter, order, list_.now)
+        condition = check_conversation_filter(wanted)
+        search = InboxSearch(context.store.conversations, condition, order, context.services.clock())
         found = await search.page(asked)
         return counted(connection(found.rows, asked, order.position, found.reached), search.count)
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    # Whose they are is settled: the id that was asked for may be one that the contact had elsewhere.
+    rest = {name: value for name, value in wanted.items() if name != "contact_id"}
+    list_ = _OfContacts(context, rest, order, [] if contact is None else [contact])
     if contact is None:
         return counted(connection([], asked, order.position), list_.counter(None))
     rows = (await list_.read([contact["_id"]], asked)).get(contact["_id"], [])
@@ -95,7 +98,7 @@ async def of_contacts(
     page_asked, filter_, sort = arguments
     wanted, order = sent(filter_) or {}, _order(sort)
     _check_of_tokens(context, wanted)
-    list_ = _OfContacts(context, wanted, order, len(parents))
+    list_ = _OfContacts(context, wanted, order, parents)
 
     def asked(parent: Document) -> Page:
         return page(page_asked, "Contact.conversations", parent["_id"], wanted, order.key, order.descending)
@@ -134,21 +137,23 @@ class _OfContacts:
     """A list of the conversations of each of so many contacts. Where they are filtered or sorted, that is done with the
     newest of each, up to a number."""
 
-    def __init__(self, context: Context, wanted: Document, order: InboxOrder, contacts: int) -> None:
+    def __init__(self, context: Context, wanted: Document, order: InboxOrder, contacts: Sequence[Document]) -> None:
         self.filter, self.now = check_conversation_filter(wanted), context.services.clock()
         self._conversations = context.store.conversations
         self._public = context.principal.contact_id is not None
         self._wanted, self._order = wanted, order
         self._by_id = order.key == "_id"
         self._filters = bool(set(wanted) - {"contact_id"})
-        self._most = max(_LEAST_LOOKED_AT, MAX_CANDIDATES // contacts)
+        self._ids = {contact["_id"]: ids_of(contact) for contact in contacts}
+        self._most = max(_LEAST_LOOKED_AT, MAX_CANDIDATES // max(1, len(contacts)))
 
     async def read(self, ids: Sequence[str], asked: Page) -> dict[str, list[Document]]:
         """What is looked at of each contact for a page."""
         place = self._order.newest_first(asked) if self._by_id else _NEWEST
         bounds = id_bounds(Prefix.CONVERSATION, place, TimeRange())
         most = self._most if self._filters or not self._by_id else asked.limit
-        return await self._conversations.of_contacts(ids, bounds, most, oldest_first=place.backward)
+        contacts = {id_: self._ids[id_] for id_ in ids}
+        return await self._conversations.of_contacts(contacts, bounds, most, oldest_first=place.backward)
 
     def shown(self, parent: Document, asked: Page, rows: Sequence[Document]) -> Document:
         """The page of a contact, of what was read for it."""
@@ -169,7 +174,8 @@ class _OfContacts:
             if not self._filters:
                 return await self._conversations.count_of_contacts(ids_of(parent), most)
             bounds = id_bounds(Prefix.CONVERSATION, _NEWEST, TimeRange())
-            found = await self._conversations.of_contacts([parent["_id"]], bounds, MAX_CANDIDATES, oldest_first=False)
+            contacts = {parent["_id"]: ids_of(parent)}
+            found = await self._conversations.of_contacts(contacts, bounds, MAX_CANDIDATES, oldest_first=False)
             rows = found.get(parent["_id"], [])
             held = len(self._held(rows))
             return None if len(rows) >= MAX_CANDIDATES and held < most else min(held, most)

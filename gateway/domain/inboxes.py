@@ -63,7 +63,7 @@ class InboxOrder:
 
     def position(self, row: Mapping[str, Any]) -> str:
         """Where a row lies: by its text, but for what has no time and comes last."""
-        text = str(row[self.key])
+        text = str(row.get(self.key, row["_id"]))  # what an older version wrote has none until it is migrated
         if self._turned and text[_TIME_BEGINS] == _HIGHEST:
             return text[:_TIME_BEGINS] + _LOWEST + text[_TIME_BEGINS + 1 :]
         return text

@@ -47,9 +47,8 @@ class TimerService:
         """Fire all that is due now; how many timers this process fired. What fails is tried again later."""
         fired, now_fired, at_once = 0, 1, asyncio.Semaphore(_AT_ONCE)
         while now_fired:
-            due = await timers_due(self._store.database, self._clock(), _MOST_READ)
-            known = [timer for timer in due if timer["kind"] in self._handlers]
-            groups = [self._fire_in_order(timers, at_once) for timers in _by_subject(known)]
+            due = await timers_due(self._store.database, self._handlers.keys(), self._clock(), _MOST_READ)
+            groups = [self._fire_in_order(timers, at_once) for timers in _by_subject(due)]
             now_fired = sum(await asyncio.gather(*groups))
             fired += now_fired
         return fired

@@ -28,17 +28,18 @@ class Conversations(Subjects, Inbox):
         return await self._database.count(self.COLLECTION, filter_, most)
 
     async def of_contacts(
-        self, contact_ids: Sequence[str], bounds: Mapping[str, str], limit: int, *, oldest_first: bool
+        self, contacts: Mapping[str, Sequence[str]], bounds: Mapping[str, str], limit: int, *, oldest_first: bool
     ) -> dict[str, list[Document]]:
-        """The first ones of each contact, those of contacts that it took over included, in one read."""
+        """The first ones of each contact, in one read. `contacts`: every id that they may name it by, by its own."""
         return await self._pages_of_children(
-            contact_ids,
+            list(contacts),
             {"_id": bounds},
             {"_id": 1 if oldest_first else -1},
             limit,
             foreign="contact_id",
             parent_collection=Contacts.COLLECTION,
             parent_ids=IDS_OF_CONTACT,
+            known=contacts,
         )
 
 

@@ -128,9 +128,10 @@ class Repository:
             parents = self._parents_of_token(parents, self._token)
         known = {id_: [id_] for id_ in parents} if known is None and parent_ids == "$_id" else known
         if len(parents) == 1 and known is not None:
-            filter_ = {foreign: _one_or_in(known[parents[0]]), **match}
-            found = await self._find(filter_, sort=sort, limit=limit, fields=fields)
-            return {parents[0]: found} if found else {}
+            filter_ = {foreign: _one_or_in(known[parents[0]]), **match, "workspace_id": self._workspace_id}
+            options = {} if fields is None else {"projection": ["_id", *fields]}
+            only = await self._database.find(self.COLLECTION, filter_, sort=sort, limit=limit, **options)
+            return {parents[0]: only} if only else {}
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},

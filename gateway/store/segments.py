@@ -179,7 +179,9 @@ async def any_segment(database: Database) -> bool:
 
 async def workspaces_with_segments(database: Database) -> list[str]:
     """The workspaces that have a segment, or members of one that was deleted."""
-    return sorted({row["workspace_id"] for row in await database.find(Segments.COLLECTION, {})})
+    return sorted(
+        {row["workspace_id"] for row in await database.find(Segments.COLLECTION, {}, projection=["workspace_id"])}
+    )
 
 
 async def reviews_due(database: Database, now: datetime, most: int) -> list[Document]:

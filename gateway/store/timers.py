@@ -1,7 +1,7 @@
 """Timers as MongoDB keeps them: set and cancelled in the transaction of a change, taken in that of what they set off."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -50,9 +50,15 @@ class Timers(Repository):
             raise TimerTakenError
 
 
-async def timers_due(database: Database, now: datetime, limit: int) -> list[Document]:
-    """The timers that are due in any workspace and nobody works at, the longest due first; so many at most."""
-    found = await database.find(Timers.COLLECTION, {"next_at": {"$lte": now}}, sort={"next_at": 1}, limit=limit)
+async def timers_due(database: Database, kinds: Collection[str], now: datetime, limit: int) -> list[Document]:
+    """The timers of these kinds that are due in any workspace and nobody works at, the longest due first; so many at
+    most. Those of other kinds, which a newer process set, do not stand in their way."""
+    due = {"next_at": {"$lte": now}}
+    read = await database.find(Timers.COLLECTION, due, sort={"next_at": 1}, limit=limit)
+    found = [timer for timer in read if timer["kind"] in kinds]
+    if len(read) == limit and len(found) < limit:
+        known = {**due, "kind": {"$in": sorted(kinds)}}
+        found = await database.find(Timers.COLLECTION, known, sort={"next_at": 1}, limit=limit)
     return sorted(found, key=operator.itemgetter("due_at"))
 
 

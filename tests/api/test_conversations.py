@@ -347,6 +347,10 @@ async def test_the_lists_of_an_inbox_hold_what_they_say(desk: Any) -> None:
     assert await found(contactId=contact) == ["promised", "snoozed", "closed", "teams", "plain"]
     assert await found(("WAITING_SINCE", "ASC"), contactId=contact, state=["OPEN"]) == ["plain", "teams", "promised"]
     assert await found(contactId="con_01ARZ3NDEKTSV4RRFFQ69G5FAV") == []
+    elsewhere = "con_01ARZ3NDEKTSV4RRFFQ69G5FAW"  # the id that an export of another workspace brought
+    database = desk.gateway.runtime.database
+    await database.update("contacts", {"_id": contact}, {"$push": {"identities": f"id:{elsewhere}"}})
+    assert await found(contactId=elsewhere) == ["promised", "snoozed", "closed", "teams", "plain"]
     assert await found(tag={"eq": "vip"}) == await found(tag={"startsWith": "V"}) == ["mine"]
     assert await found(priority=["URGENT"]) == ["snoozed"]
     assert await found(channel=["EMAIL"]) == ["both"]
