@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.domain.contacts import Document
-from gateway.domain.ids import Prefix, derived_id
+from gateway.domain.ids import Prefix, derived_id, id_time
 
 GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
@@ -87,6 +87,12 @@ def new_lane(workspace_id: str, contact_id: str, queue: Queue, now: datetime) ->
 def is_leased(lane: Mapping[str, Any], now: datetime) -> bool:
     """Whether a worker may be sending what is in the lane."""
     return lane.get("lease") is not None and lane["due_at"] > now
+
+
+def was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:
+    """Whether the account that is connected now was told the profile of the contact whose live lane it is."""
+    id_ = lane.get("profile_delivery_id")
+    return id_ is not None and id_time(id_) >= connected_at
 
 
 def delivery_of(

@@ -5,7 +5,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -25,11 +25,10 @@ from gateway.domain.backfills import (
 )
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
-from gateway.domain.deliveries import DeliveryState, Queue, Wanted, lane_id_of
+from gateway.domain.deliveries import DeliveryState, Queue, Wanted, lane_id_of, was_told
 from gateway.domain.events import check_idempotency_key
 from gateway.domain.idempotency import claim
-from gateway.domain.ids import Minter, Prefix, id_time
-from gateway.domain.times import EARLIEST
+from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
 from gateway.klaviyo.histories import KINDS, METRICS, past_of
 from gateway.klaviyo.mapping import Metric, Subject
@@ -192,8 +191,8 @@ class BackfillService:
         """The profiles of those contacts of whom Klaviyo was told nothing: of others it has the newest."""
         ids = {row["_id"]: lane_id_of(store.workspace_id, row["_id"], Queue.LIVE) for row in rows}
         lanes = await store.lanes.by_ids(list(ids.values()))
-        connected_at = (await store.syncs.find() or {}).get("connected_at", EARLIEST)
-        untold = [row for row in rows if not _was_told(lanes.get(ids[row["_id"]], {}), connected_at)]
+        connected_at = await store.syncs.connected_at()
+        untold = [row for row in rows if not was_told(lanes.get(ids[row["_id"]], {}), connected_at)]
         wanted = [whole_profile(row) for row in untold]
         return _Step(len(rows), wanted, len(rows) - len(wanted), last_id)
 
@@ -275,12 +274,6 @@ def _check(sent: Mapping[str, Any]) -> list[Stage]:
             ErrorCode.INVALID, "There is nothing to tell: name a metric, or include profiles.", ("metrics",)
         )
     return stages
-
-
-def _was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:
-    """Whether the account that is connected now was told the profile."""
-    id_ = lane.get("profile_delivery_id")
-    return id_ is not None and id_time(id_) >= connected_at
 
 
 def _is_asked(backfill: Mapping[str, Any], one: Any) -> bool:

@@ -4,7 +4,7 @@ Payloads are frozen here. Each contact has a lane, in which its deliveries have 
 works at it changes its version, so that of two at once one tries again, and the order of numbers is that of commits.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,6 +20,7 @@ from gateway.domain.deliveries import (
     Wanted,
     delivery_line,
     delivery_of,
+    held,
     is_leased,
     lane_id_of,
     left_out,
@@ -143,17 +144,7 @@ class Outbox:
         ids = [lane.get("profile_delivery_id") for lane in passed]
         found = await store.deliveries.by_ids([id_ for id_ in ids if id_ is not None], session)
         waiting = [row for row in found.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
-        if not waiting:
-            return
-        after = [{**row, **left_out(SUPERSEDED, now)} for row in waiting]
-        await store.deliveries.change({row["_id"]: left_out(SUPERSEDED, now) for row in waiting}, session)
-        lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in after]
-        await store.changes.write(lines, session)
-        tallies = {row["backfill_id"]: {"settled": 0, "done": 0} for row in waiting}
-        for row in waiting:
-            tallies[row["backfill_id"]]["settled"] += 1
-            tallies[row["backfill_id"]]["done"] += 1
-        await store.backfills.settle(tallies, session)
+        await supersede(store, self._minter, waiting, now, session)
 
     async def _added(
         self,
@@ -200,6 +191,20 @@ class Outbox:
         state = waiting["state"] if waiting["state"] != DeliveryState.SENDING else DeliveryState.RETRYING.value
         await store.deliveries.change({waiting_id: {"payload": payload, "state": state, "reason": item.note}}, session)
         return True
+
+
+async def supersede(
+    store: WorkspaceStore, minter: Minter, rows: Sequence[Document], now: datetime, session: Session
+) -> None:
+    """Leave out these profiles of history: newer ones go in their place."""
+    if not rows:
+        return
+    out = left_out(SUPERSEDED, now)
+    await store.deliveries.change({row["_id"]: out for row in rows}, session)
+    lines = [delivery_line(minter.mint(Prefix.CHANGE, now), {**row, **out}, held(row)["state"], now) for row in rows]
+    await store.changes.write(lines, session)
+    counts = Counter(row["backfill_id"] for row in rows)
+    await store.backfills.settle({id_: {"settled": count, "done": count} for id_, count in counts.items()}, session)
 
 
 def changed_profile(draft: Draft) -> list[Wanted]:

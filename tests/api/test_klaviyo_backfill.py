@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from klaviyo_stand_in import KEY, Klaviyo, listening
 
+from gateway.domain.deliveries import Queue
 from gateway.klaviyo.mapping import Metric
 from gateway.services import backfills
 
@@ -85,9 +88,9 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(open_gateway: Any) -> AsyncIterator[Desk]:
+async def desk(open_gateway: Any, clock: Any) -> AsyncIterator[Desk]:
     account = Klaviyo()
-    async with listening(account) as url, open_gateway(rolls_up=False) as gateway:
+    async with listening(account) as url, open_gateway(rolls_up=False, clock=clock) as gateway:
         yield Desk(await gateway.workspace(), account, url)
 
 
@@ -200,6 +203,32 @@ async def test_a_profile_of_history_gives_way_to_a_newer_one(desk: Desk) -> None
     await desk.done("upsertContact", "created", email="ada@shop.example", name="Augusta")
     found = await desk.finish(id_)
     assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
+    assert [profile["first_name"] for profile in desk.account.profiles.values()] == ["Augusta"]
+    assert len(desk.account.asked) == 1
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+async def test_a_profile_of_history_that_was_under_way_does_not_overwrite_a_newer_one(
+    desk: Desk, clock: Any, claimed: bool
+) -> None:
+    await desk.done("upsertContact", "created", email="ada@shop.example", name="Ada")
+    await desk.connect()
+    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    assert await desk.services.backfills.step(desk.workspace.id, id_)
+    read = (await store.backfills.by_ids([id_]))[id_]
+    step = await desk.services.backfills._read(store, read)
+    write = partial(desk.services.backfills._write, store, read, step)
+    if claimed:
+        await store.database.transaction(write)
+        due = await store.lanes.due(Queue.BACKFILL, clock(), 10)
+        assert len((await desk.services.deliveries._claim(store, "of one that dies", due))[1]) == 1
+    await desk.done("upsertContact", "created", email="ada@shop.example", name="Augusta")
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    if not claimed:
+        await store.database.transaction(write)
+    clock.ahead += timedelta(seconds=31)
+    found = await desk.finish(id_)
+    assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 1, 1, 0)
     assert [profile["first_name"] for profile in desk.account.profiles.values()] == ["Augusta"]
     assert len(desk.account.asked) == 1
 
