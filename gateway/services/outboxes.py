@@ -99,9 +99,13 @@ class Outbox:
         lanes = await store.lanes.by_ids(ids, session)
         of_history = [lane for lane in lanes.values() if lane["queue"] == Queue.BACKFILL]
         await store.lanes.remove(of_history, session)  # the others go once Klaviyo has taken the deletion
+        await store.backfills.read_again(session)
         sync = await self._syncs.current(store.workspace_id)
         if sync.on and lanes and identifiers_of(contact).problem is None:
-            wanted = Wanted(DeliveryKind.DELETION, contact, mapping.deletion_payload(contact))
+            own = lane_id_of(store.workspace_id, contact["_id"])
+            sending = [lane["due_at"] for id_, lane in lanes.items() if id_ != own and is_leased(lane, now)]
+            payload = mapping.deletion_payload(contact)
+            wanted = Wanted(DeliveryKind.DELETION, contact, payload, not_before=max(sending, default=None))
             await self.write(store, [wanted], now, session)
 
     async def write(
@@ -174,8 +178,10 @@ class Outbox:
         if seq == lane["seq"]:
             # Nothing new is open; yet who coalesced must meet whoever claims the lane meanwhile.
             return rows, {"seq": seq} if lane["version"] and len(rows) < len(items) else {}
-        due = {"due_at": lane.get("due_at") or now}
-        return rows, {"seq": seq, **due, **({"profile_delivery_id": profile_id} if profile_id else {})}
+        change: Document = {"seq": seq, "due_at": lane.get("due_at") or now}
+        if later := [item.not_before for item in items if item.not_before is not None]:
+            change |= {"due_at": max(change["due_at"], *later), "not_before": max(later)}
+        return rows, {**change, **({"profile_delivery_id": profile_id} if profile_id else {})}
 
     @staticmethod
     async def _coalesce(store: WorkspaceStore, lane: Document, item: Wanted, now: datetime, session: Session) -> bool:

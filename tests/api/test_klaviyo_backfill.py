@@ -12,6 +12,7 @@ from klaviyo_stand_in import KEY, Klaviyo, listening
 from gateway.domain.deliveries import Queue
 from gateway.klaviyo.mapping import Metric
 from gateway.services import backfills
+from gateway.store.driver import TransientError
 
 FIELDS = "id state total done failed ratePerSecond etaSeconds startedAt finishedAt"
 
@@ -231,6 +232,39 @@ async def test_a_profile_of_history_that_was_under_way_does_not_overwrite_a_newe
     assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 1, 1, 0)
     assert [profile["first_name"] for profile in desk.account.profiles.values()] == ["Augusta"]
     assert len(desk.account.asked) == 1
+
+
+async def test_history_that_was_read_before_its_contact_was_erased_is_not_queued(desk: Desk) -> None:
+    made = await desk.done("upsertContact", "contact { id }", email="ada@shop.example")
+    await desk.connect()
+    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    assert await desk.services.backfills.step(desk.workspace.id, id_)
+    read = (await store.backfills.by_ids([id_]))[id_]
+    step = await desk.services.backfills._read(store, read)
+    assert len(step.wanted) == 1
+    await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
+    with pytest.raises(TransientError):
+        await store.database.transaction(partial(desk.services.backfills._write, store, read, step))
+    assert (await desk.finish(id_))["state"] == "DONE"
+    assert await store.database.find("deliveries", {}) == []
+    assert desk.account.asked == []
+
+
+async def test_who_is_erased_while_history_is_sent_is_erased_in_klaviyo_behind_it(desk: Desk, clock: Any) -> None:
+    made = await desk.done("upsertContact", "contact { id }", email="ada@shop.example")
+    await desk.connect()
+    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    for _ in range(2):
+        assert await desk.services.backfills.step(desk.workspace.id, id_)
+    due = await store.lanes.due(Queue.BACKFILL, clock(), 10)
+    assert len((await desk.services.deliveries._claim(store, "of one that still sends", due))[1]) == 1
+    await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert desk.account.asked == []
+    clock.ahead += timedelta(seconds=31)
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert desk.account.deletions == [{"email": "ada@shop.example"}]
+    assert [row["state"] for row in await store.database.find("deliveries", {})] == ["DELIVERED"]
 
 
 async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
