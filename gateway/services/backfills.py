@@ -30,6 +30,7 @@ from gateway.domain.events import check_idempotency_key
 from gateway.domain.idempotency import claim
 from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
+from gateway.klaviyo.happenings import Happening
 from gateway.klaviyo.histories import KINDS, METRICS, past_of
 from gateway.klaviyo.mapping import Metric, Subject
 from gateway.services.attempts import until_stored
@@ -155,7 +156,7 @@ class BackfillService:
             return True
         waits = await self._waits(store, backfill)
         if backfill["stages"] and waits < WINDOW:
-            step = await self._read(store, backfill)
+            step = await self._read(store, backfill, WINDOW - waits)
             await store.database.transaction(partial(self._write, store, backfill, step))
             return True
         if not backfill["stages"] and not waits:
@@ -168,15 +169,20 @@ class BackfillService:
         due = await store.lanes.due(Queue.BACKFILL, self._clock() + _FOR_EVER, 1)
         return max(1, backfill["queued"] - backfill["settled"]) if due else 0
 
-    async def _read(self, store: WorkspaceStore, backfill: Document) -> _Step:
-        """The next rows, and what is to be delivered of them."""
+    async def _read(self, store: WorkspaceStore, backfill: Document, room: int) -> _Step:
+        """The next rows, and what is to be delivered of them: up to the row with which that many are reached."""
         stage = Stage(backfill["stages"][0])
         low, high = bounds_of(backfill, stage)
         rows = await _next(store, stage, backfill["place"] or low, high)
-        last_id = rows[-1]["_id"] if len(rows) == _ROWS_AT_ONCE else None
         if stage is Stage.CONTACTS:
-            return await self._profiles(store, rows, last_id)
-        pasts = {row["_id"]: [one for one in past_of(stage, row) if _is_asked(backfill, one)] for row in rows}
+            return await self._profiles(store, rows[:room], _behind(rows, min(room, len(rows))))
+        pasts: dict[str, list[Happening]] = {}
+        for row in rows:
+            pasts[row["_id"]] = [one for one in past_of(stage, row) if _is_asked(backfill, one)]
+            room -= len(pasts[row["_id"]])
+            if room <= 0:
+                break
+        last_id, rows = _behind(rows, len(pasts)), rows[: len(pasts)]
         subjects = await _subjects(store, stage, [row for row in rows if pasts[row["_id"]]])
         wanted: list[Wanted] = []
         idle, now = 0, self._clock()
@@ -274,6 +280,11 @@ def _check(sent: Mapping[str, Any]) -> list[Stage]:
             ErrorCode.INVALID, "There is nothing to tell: name a metric, or include profiles.", ("metrics",)
         )
     return stages
+
+
+def _behind(rows: Sequence[Document], taken: int) -> str | None:
+    """Behind which row it goes on where so many of these were taken; None where no more are left."""
+    return rows[taken - 1]["_id"] if taken < len(rows) or taken == _ROWS_AT_ONCE else None
 
 
 def _is_asked(backfill: Mapping[str, Any], one: Any) -> bool:

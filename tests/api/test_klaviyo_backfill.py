@@ -155,6 +155,25 @@ async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
     assert (later["state"], len(desk.account.events)) == ("DONE", 8)
 
 
+async def test_a_step_goes_no_further_than_the_window(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfills, "WINDOW", 2)
+    for number in range(5):
+        contact = {"email": f"p{number}@shop.example"}
+        await desk.done("createConversation", "conversation { id }", contact=contact, body="?")
+    await desk.connect()
+    id_ = await desk.start(metrics=["Created Conversation"])
+    deliveries = []
+    while (await desk.shown(id_))["state"] == "RUNNING":
+        while await desk.services.backfills.step(desk.workspace.id, id_):
+            pass
+        deliveries.append(len(await desk.workspace.store.database.find("deliveries", {})))
+        await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert deliveries[:3] == [2, 4, 6]
+    found = await desk.shown(id_)
+    assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 10, 10, 0)
+    assert desk.told() == Counter({"Created Conversation": 5})
+
+
 async def test_a_backfill_is_paused_resumed_and_cancelled(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfills, "_ROWS_AT_ONCE", 1)
     for number in range(3):
@@ -217,7 +236,7 @@ async def test_a_profile_of_history_that_was_under_way_does_not_overwrite_a_newe
     id_, store = await desk.start(metrics=[]), desk.workspace.store
     assert await desk.services.backfills.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
-    step = await desk.services.backfills._read(store, read)
+    step = await desk.services.backfills._read(store, read, backfills.WINDOW)
     write = partial(desk.services.backfills._write, store, read, step)
     if claimed:
         await store.database.transaction(write)
@@ -240,7 +259,7 @@ async def test_history_that_was_read_before_its_contact_was_erased_is_not_queued
     id_, store = await desk.start(metrics=[]), desk.workspace.store
     assert await desk.services.backfills.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
-    step = await desk.services.backfills._read(store, read)
+    step = await desk.services.backfills._read(store, read, backfills.WINDOW)
     assert len(step.wanted) == 1
     await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
     with pytest.raises(TransientError):
