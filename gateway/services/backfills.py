@@ -137,8 +137,13 @@ class BackfillService:
     async def _step_safely(self, backfill: Document) -> bool:
         try:
             return await self._step(self._store.open(backfill["workspace_id"]), backfill)
-        except TransientError:
-            return False  # another process has made this step, or deliveries of it were settled meanwhile
+        except TransientError as error:
+            found = await self._store.open(backfill["workspace_id"]).backfills.by_ids([backfill["_id"]])
+            if found.get(backfill["_id"]) == backfill:  # else another made this step, or deliveries of it were settled
+                reason = str(error.__cause__ or error)
+                self._log.warning(
+                    "a step of a backfill failed and is tried again", backfill=backfill["_id"], reason=reason
+                )
         except UnavailableError as error:
             self._log.warning("a backfill waits for the database", reason=str(error))
         except Exception:
@@ -339,8 +344,8 @@ async def _count(store: WorkspaceStore, backfill: Document) -> int:
     for name in backfill["stages"]:
         stage = Stage(name)
         low, high = bounds_of(backfill, stage)
-        filter_ = {"workspace_id": store.workspace_id, **_PLACES.get(stage, {}), "_id": {"$gte": low, "$lt": high}}
-        total += await store.database.count(_repository(store, stage).COLLECTION, filter_)
+        filter_ = {**_PLACES.get(stage, {}), "_id": {"$gte": low, "$lt": high}, "workspace_id": store.workspace_id}
+        total += await store.database.count(_repository(store, stage).COLLECTION, filter_, long=True)
     return total
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from klaviyo_stand_in import KEY, Klaviyo, listening
+from structlog.testing import capture_logs
 
 from gateway.domain.deliveries import Queue
 from gateway.klaviyo.mapping import Metric
@@ -172,6 +173,28 @@ async def test_a_step_goes_no_further_than_the_window(desk: Desk, monkeypatch: p
     found = await desk.shown(id_)
     assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 10, 10, 0)
     assert desk.told() == Counter({"Created Conversation": 5})
+
+
+async def test_a_step_that_cannot_be_made_is_told_and_one_that_another_made_is_not(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.connect()
+    id_, service = await desk.start(), desk.services.backfills
+    read = (await desk.workspace.store.backfills.by_ids([id_]))[id_]
+    with capture_logs() as logs:
+        assert [await service._step_safely(read) for _ in range(2)] == [True, False]
+    assert logs == []
+
+    async def fail(*_: Any) -> None:
+        raise TransientError("it took too long")
+
+    monkeypatch.setattr(service, "_read", fail)
+    read = (await desk.workspace.store.backfills.by_ids([id_]))[id_]
+    with capture_logs() as logs:
+        assert not await service._step_safely(read)
+    assert [(log["log_level"], log["backfill"], log["reason"]) for log in logs] == [
+        ("warning", id_, "it took too long")
+    ]
 
 
 async def test_a_backfill_is_paused_resumed_and_cancelled(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
