@@ -92,9 +92,10 @@ def is_leased(lane: Mapping[str, Any], now: datetime) -> bool:
 
 
 def was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:
-    """Whether the account that is connected now was told the profile of the contact whose live lane it is."""
+    """Whether the account that is connected now was told the profile of the contact whose live lane it is: Klaviyo has
+    answered with the profile's id, which neither the log nor a refusal gives."""
     id_ = lane.get("profile_delivery_id")
-    return id_ is not None and id_time(id_) >= connected_at
+    return id_ is not None and id_time(id_) >= connected_at and lane.get("profile_id") is not None
 
 
 def delivery_of(

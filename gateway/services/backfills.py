@@ -32,6 +32,7 @@ from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
 from gateway.klaviyo.happenings import Happening
 from gateway.klaviyo.histories import KINDS, METRICS, past_of
+from gateway.klaviyo.identifiers import identifiers_of
 from gateway.klaviyo.mapping import Metric, Subject
 from gateway.services.attempts import until_stored
 from gateway.services.klaviyo import KlaviyoService
@@ -199,12 +200,13 @@ class BackfillService:
         return _Step(len(rows), wanted, idle, last_id)
 
     async def _profiles(self, store: WorkspaceStore, rows: Sequence[Document], last_id: str | None) -> _Step:
-        """The profiles of those contacts of whom Klaviyo was told nothing: of others it has the newest."""
+        """The profiles of those contacts of whom Klaviyo was told nothing, and whom it could know: of others it has the
+        newest."""
         ids = {row["_id"]: lane_id_of(store.workspace_id, row["_id"], Queue.LIVE) for row in rows}
         lanes = await store.lanes.by_ids(list(ids.values()))
         connected_at = await store.syncs.connected_at()
         untold = [row for row in rows if not was_told(lanes.get(ids[row["_id"]], {}), connected_at)]
-        wanted = [whole_profile(row) for row in untold]
+        wanted = [whole_profile(row) for row in untold if identifiers_of(row).any]
         return _Step(len(rows), wanted, len(rows) - len(wanted), last_id)
 
     async def _write(self, store: WorkspaceStore, backfill: Document, step: _Step, session: Session) -> None:

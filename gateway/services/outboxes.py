@@ -216,8 +216,7 @@ async def supersede(
 def changed_profile(draft: Draft) -> list[Wanted]:
     """The profile of a contact of which something changed that Klaviyo hears; nothing of one whom it could not know."""
     before, after = draft.stored or {}, draft.document
-    known = identifiers_of(after)
-    if known.email is None and known.phone is None:
+    if not identifiers_of(after).any:
         return []
     attributes = mapping.profile_attributes(after)
     if before and attributes == mapping.profile_attributes(before):

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from gateway.domain.deliveries import Queue
 from gateway.klaviyo.mapping import Metric
 from gateway.services import backfills
+from gateway.settings import KlaviyoMode
 from gateway.store.driver import TransientError
 
 FIELDS = "id state total done failed ratePerSecond etaSeconds startedAt finishedAt"
@@ -307,6 +308,20 @@ async def test_who_is_erased_while_history_is_sent_is_erased_in_klaviyo_behind_i
     await desk.services.deliveries.deliver_due(desk.workspace.id)
     assert desk.account.deletions == [{"email": "ada@shop.example"}]
     assert [row["state"] for row in await store.database.find("deliveries", {})] == ["DELIVERED"]
+
+
+async def test_who_was_told_to_the_log_alone_is_told_and_whom_klaviyo_cannot_know_is_passed_over(desk: Desk) -> None:
+    syncs = desk.workspace.store.syncs
+    await desk.connect()
+    for contact in ({"email": "ada@shop.example"}, {"externalId": "7"}):
+        await desk.done("upsertContact", "created", **contact)
+    await syncs.update({"mode": KlaviyoMode.LOG.value})
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    await syncs.update({"mode": KlaviyoMode.LIVE.value})
+    assert desk.account.profiles == {}
+    found = await desk.finish(await desk.start(metrics=[]))
+    assert [profile["email"] for profile in desk.account.profiles.values()] == ["ada@shop.example"]
+    assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 2, 2, 0)
 
 
 async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
