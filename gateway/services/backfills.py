@@ -2,6 +2,7 @@
 waiting than a window holds. Any number of processes take part: of two at the same place one begins anew."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from cachetools import TTLCache
 
 from gateway.domain.backfills import (
     ACTIVE,
@@ -38,6 +40,7 @@ from gateway.services.attempts import until_stored
 from gateway.services.klaviyo import KlaviyoService
 from gateway.services.outboxes import Outbox, supported, whole_profile
 from gateway.services.syncs import SyncService
+from gateway.settings import KlaviyoMode
 from gateway.store.backfills import running
 from gateway.store.driver import DuplicateError, Session, TransientError
 from gateway.store.repositories import Repository
@@ -46,6 +49,7 @@ from gateway.store.stretches import pages
 
 _ROWS_AT_ONCE = 200
 _AGAIN_SECONDS = 0.5
+_MOST_WARNED, _WARNED_SECONDS = 1000, 60.0
 _FOR_EVER = timedelta(days=36_500)
 
 
@@ -72,6 +76,7 @@ class BackfillService:
         self._syncs = syncs
         self._outbox = outbox
         self._log = structlog.get_logger("gateway.backfills")
+        self._warned: TTLCache[str, bool] = TTLCache(_MOST_WARNED, _WARNED_SECONDS, time.monotonic)
 
     async def start(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
         """A new backfill; CONFLICT where another one is under way."""
@@ -154,8 +159,8 @@ class BackfillService:
     async def _step(self, store: WorkspaceStore, backfill: Document) -> bool:
         if backfill["state"] != BackfillState.RUNNING:
             return False
-        if not (await self._syncs.current(store.workspace_id)).on:
-            await self._change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
+        if not (await self._syncs.read(store.workspace_id)).on:
+            await self._without_sync(store, backfill)
             return False
         if not backfill.get("counted"):
             await self._change(store, backfill, {"counted": True}, {"total": await _count(store, backfill)})
@@ -166,9 +171,19 @@ class BackfillService:
             await store.database.transaction(partial(self._write, store, backfill, step))
             return True
         if not backfill["stages"] and not waits:
-            await self._change(store, backfill, finished(backfill, BackfillState.DONE, self._clock()))
+            latest = (await store.backfills.by_ids([backfill["_id"]]))[backfill["_id"]]  # the last ones are settled
+            await self._change(store, backfill, finished(latest, BackfillState.DONE, self._clock()))
             return True
         return False
+
+    async def _without_sync(self, store: WorkspaceStore, backfill: Document) -> None:
+        """End it where the workspace was disconnected; wait where this process alone believes that nothing is connected."""
+        if (await store.syncs.find() or {}).get("mode") == KlaviyoMode.OFF:
+            await self._change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
+        elif backfill["_id"] not in self._warned:
+            self._warned[backfill["_id"]] = True
+            reason = "Klaviyo is off for this process: set GATEWAY_KLAVIYO_MODE as for the others, or connect it by connectKlaviyo."
+            self._log.warning("a backfill waits for the sync", backfill=backfill["_id"], reason=reason)
 
     async def _waits(self, store: WorkspaceStore, backfill: Document) -> int:
         """How much of it waits; whatever was erased with its contact does not."""
@@ -280,7 +295,7 @@ def _check(sent: Mapping[str, Any]) -> list[Stage]:
     if since is not None and until is not None and since >= until:
         raise UserProblem(ErrorCode.INVALID, "since must lie before until.", ("since",))
     asked = set(Metric) if metrics is None else set(metrics)
-    stages = [Stage.CONTACTS] if sent.get("include_profiles", True) else []
+    stages = [Stage.CONTACTS] if sent.get("include_profiles") is not False else []
     stages += [stage for stage, told in METRICS.items() if asked.intersection(told)]
     if not stages:
         raise UserProblem(

@@ -324,6 +324,20 @@ async def test_who_was_told_to_the_log_alone_is_told_and_whom_klaviyo_cannot_kno
     assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 2, 2, 0)
 
 
+async def test_a_backfill_fails_only_where_the_workspace_was_disconnected(desk: Desk) -> None:
+    await desk.done("upsertContact", "created", email="ada@shop.example")
+    await desk.connect()
+    id_, syncs = await desk.start(metrics=[], includeProfiles=None), desk.workspace.store.syncs
+    await syncs.update({"mode": None})
+    with capture_logs() as logs:
+        assert [await desk.services.backfills.step(desk.workspace.id, id_) for _ in range(2)] == [False, False]
+    assert [(log["log_level"], log["backfill"]) for log in logs] == [("warning", id_)]
+    assert (await desk.shown(id_))["state"] == "RUNNING"
+    await syncs.update({"mode": KlaviyoMode.OFF.value})
+    assert not await desk.services.backfills.step(desk.workspace.id, id_)
+    assert (await desk.shown(id_))["state"] == "FAILED"
+
+
 async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
     for number in range(3):
         contact = {"email": f"p{number}@shop.example"}
