@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 import pytest
+import typer
 from klaviyo_stand_in import KEY, Klaviyo, listening
 from structlog.testing import capture_logs
 
+from gateway.cli.klaviyo import tell_history
 from gateway.domain.deliveries import Queue
 from gateway.klaviyo.mapping import Metric
 from gateway.services import backfills
@@ -336,6 +338,28 @@ async def test_a_backfill_fails_only_where_the_workspace_was_disconnected(desk: 
     await syncs.update({"mode": KlaviyoMode.OFF.value})
     assert not await desk.services.backfills.step(desk.workspace.id, id_)
     assert (await desk.shown(id_))["state"] == "FAILED"
+
+
+async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await desk.connect()
+    id_ = await desk.start(metrics=["Resolved Ticket"], since="2026-01-01T00:00:00Z")
+    runtime = desk.workspace.gateway.runtime
+    await desk.services.syncs.pause(desk.workspace.id, "The key is revoked.")
+    capsys.readouterr()
+    with pytest.raises(typer.Exit) as ended:
+        await tell_history(runtime, desk.workspace.id, {"metrics": ["Created Ticket"]})
+    assert ended.value.exit_code == 1
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{id_} is under way and goes on: since 2026-01-01T00:00:00+00:00 until ")
+    assert first.endswith(", Resolved Ticket. The options of this call are not used.")
+    assert last == (
+        "The sync is paused: The key is revoked. Resume it by resumeKlaviyo, then call this again: it goes on where it is."
+    )
+    await desk.services.syncs.resume(desk.workspace.id)
+    await tell_history(runtime, desk.workspace.id, {})
+    assert (await desk.shown(id_))["state"] == "DONE"
 
 
 async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
