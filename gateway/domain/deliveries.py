@@ -203,7 +203,8 @@ def lane_after(
     """What a lane becomes that a worker gives back, having looked after it up to that number. `left`: the first of these
     deliveries that is still open."""
     if left is not None:
-        return {"lease": None, "head": left["seq"], "due_at": not_before or left["next_attempt_at"]}
+        at = not_before or left["next_attempt_at"]
+        return {"lease": None, "head": left["seq"], "due_at": max(at, lane.get("not_before", at))}
     more = lane["seq"] > done_to
     return {"lease": None, "head": done_to + 1, "due_at": max(now, lane.get("not_before", now)) if more else None}
 

@@ -129,9 +129,11 @@ class Outbox:
         rows: list[Document] = []
         changes: list[tuple[Document, Document]] = []
         passed = [lanes[id_] for id_ in others if id_ in lanes]
+        sending = await self._sending(store, passed, now, session)
         for contact_id, items in by_contact.items():
             lane = lanes.get(ids[contact_id]) or new_lane(store.workspace_id, contact_id, queue, now)
-            added, change = await self._added(store, lane, items, now, session, backfill_id)
+            held_back = _held_back(lane, items, sending.get(contact_id))
+            added, change = await self._added(store, lane, held_back, now, session, backfill_id)
             rows += added
             changes += [(lane, change)] if change else []
         await store.lanes.save(changes, session)  # first: here those meet who write to the same lanes
@@ -142,6 +144,16 @@ class Outbox:
         lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in rows]
         await store.changes.write(lines, session)
         return rows
+
+    @staticmethod
+    async def _sending(
+        store: WorkspaceStore, passed: list[Document], now: datetime, session: Session
+    ) -> dict[str, datetime]:
+        """Until when a worker may be sending an older profile from these lanes of a backfill, by contact."""
+        leased = {lane["profile_delivery_id"]: lane for lane in passed if _has_profile(lane) and is_leased(lane, now)}
+        rows = await store.deliveries.by_ids(list(leased), session)
+        under_way = [leased[id_] for id_, row in rows.items() if row["state"] == DeliveryState.SENDING]
+        return {lane["contact_id"]: lane["due_at"] for lane in under_way}
 
     async def _supersede(self, store: WorkspaceStore, passed: list[Document], now: datetime, session: Session) -> None:
         """Leave out the profiles that wait in these lanes of a backfill, while newer ones go before them."""
@@ -299,6 +311,17 @@ def _event(
 
 def _is_profile(row: Mapping[str, Any]) -> bool:
     return row["kind"] == DeliveryKind.PROFILE and "open" in row
+
+
+def _has_profile(lane: Mapping[str, Any]) -> bool:
+    return lane.get("profile_delivery_id") is not None
+
+
+def _held_back(lane: Mapping[str, Any], items: list[Wanted], until: datetime | None) -> list[Wanted]:
+    """These, not to be sent before that moment where a profile is among them, or goes before them."""
+    if until is None or (_has_profile(lane) and all(item.kind is not DeliveryKind.PROFILE for item in items)):
+        return items
+    return [replace(item, not_before=until) for item in items]
 
 
 def _unset(payload: Mapping[str, Any]) -> list[str]:

@@ -270,6 +270,7 @@ async def test_a_profile_of_history_that_was_under_way_does_not_overwrite_a_newe
         assert len((await desk.services.deliveries._claim(store, "of one that dies", due))[1]) == 1
     await desk.done("upsertContact", "created", email="ada@shop.example", name="Augusta")
     await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert len(desk.account.asked) == (0 if claimed else 1)
     if not claimed:
         await store.database.transaction(write)
     clock.ahead += timedelta(seconds=31)
