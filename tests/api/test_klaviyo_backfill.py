@@ -363,6 +363,19 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
     assert (await desk.shown(id_))["state"] == "DONE"
 
 
+async def test_what_is_settled_while_a_backfill_ends_is_counted(desk: Desk) -> None:
+    await desk.done("upsertContact", "created", email="ada@shop.example")
+    await desk.connect()
+    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    for _ in range(2):
+        assert await desk.services.backfills.step(desk.workspace.id, id_)
+    read = (await store.backfills.by_ids([id_]))[id_]
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert await desk.services.backfills._step(store, read)
+    found = await desk.shown(id_)
+    assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
+
+
 async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
     for number in range(3):
         contact = {"email": f"p{number}@shop.example"}
