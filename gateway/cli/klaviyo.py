@@ -1,6 +1,7 @@
 """Commands on the sync with Klaviyo."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ import typer
 
 from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say, with_runtime, workspace_id
 from gateway.domain.backfills import ACTIVE, BackfillState
+from gateway.domain.syncs import SyncState
 from gateway.klaviyo.client import REVISION
 from gateway.progress import FileBar
 from gateway.runtime import Runtime, under_way
@@ -51,29 +53,52 @@ def backfill(
     asked: dict[str, Any] = {**times, "include_profiles": profiles, **({"metrics": metric} if metric else {})}
 
     async def run(runtime: Runtime) -> None:
-        id_ = await workspace_id(runtime, workspace)
-        services = runtime.services
-        found = await services.store.open(id_).backfills.active()
-        if found is None:
-            found = await services.backfills.start(id_, asked)
-        elif found["state"] == BackfillState.PAUSED:
-            found = await services.backfills.resume(id_, found["_id"])
-        async with AsyncExitStack() as stack:
-            for work in (services.backfills.run(), services.deliveries.run()):
-                await stack.enter_async_context(under_way(work))
-            found = await _followed(runtime, found)
-        say(f"{found['_id']} is {found['state']}: {found['done']} done, {found['failed']} failed.")
-        if found["state"] != BackfillState.DONE:
-            raise typer.Exit(1)
+        await tell_history(runtime, await workspace_id(runtime, workspace), asked)
 
     with_runtime(run, data)
 
 
+async def tell_history(runtime: Runtime, workspace_id: str, asked: Mapping[str, Any]) -> None:
+    """Begin a backfill, or go on with the one that is under way, to its end; typer.Exit where it does not come to that."""
+    services = runtime.services
+    found = await services.store.open(workspace_id).backfills.active()
+    if found is None:
+        found = await services.backfills.start(workspace_id, asked)
+    else:
+        say(_goes_on(found))
+    if found["state"] == BackfillState.PAUSED:
+        found = await services.backfills.resume(workspace_id, found["_id"])
+    async with AsyncExitStack() as stack:
+        for work in (services.backfills.run(), services.deliveries.run()):
+            await stack.enter_async_context(under_way(work))
+        found = await _followed(runtime, found)
+    say(f"{found['_id']} is {found['state']}: {found['done']} done, {found['failed']} failed.")
+    if found["state"] in ACTIVE and (reason := await _paused(runtime, workspace_id)) is not None:
+        say(f"The sync is paused: {reason} Resume it by resumeKlaviyo, then call this again: it goes on where it is.")
+    if found["state"] != BackfillState.DONE:
+        raise typer.Exit(1)
+
+
+def _goes_on(found: Mapping[str, Any]) -> str:
+    """What is said where a backfill is under way already."""
+    metrics = "all metrics" if found["metrics"] is None else ", ".join(found["metrics"]) or "no metrics"
+    times = f"since {found['since'].isoformat()} until {found['until'].isoformat()}"
+    return f"{found['_id']} is under way and goes on: {times}, {metrics}. The options of this call are not used."
+
+
+async def _paused(runtime: Runtime, workspace_id: str) -> str | None:
+    """Why the sync is paused; None where it is not."""
+    sync = await runtime.services.syncs.read(workspace_id)
+    return sync.paused_reason if sync.state(runtime.clock()) is SyncState.PAUSED else None
+
+
 async def _followed(runtime: Runtime, found: dict[str, Any]) -> dict[str, Any]:
-    """The backfill at its end, or paused by somebody; a bar shows how far it is."""
+    """The backfill at its end, or paused by somebody, itself or the sync; a bar shows how far it is."""
     backfills = runtime.services.store.open(found["workspace_id"]).backfills
     with FileBar() as bar:
         while found["state"] in ACTIVE and found["state"] != BackfillState.PAUSED:
+            if await _paused(runtime, found["workspace_id"]) is not None:
+                break
             await asyncio.sleep(_LOOKED_AT_SECONDS)
             found = (await backfills.by_ids([found["_id"]]))[found["_id"]]
             settled = found["done"] + found["failed"]

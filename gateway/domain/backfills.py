@@ -1,7 +1,7 @@
 """Backfills: history told to Klaviyo a window at a time, from a place that is kept with what was queued."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -10,6 +10,7 @@ from gateway.domain.ids import Prefix, lowest_id
 from gateway.domain.times import EARLIEST
 
 WINDOW = 2000  # deliveries of history that wait at once
+_MINTED_BEFORE = timedelta(minutes=1)  # more than any id is older than what it is of
 
 
 class BackfillState(StrEnum):
@@ -72,10 +73,11 @@ def new_backfill(
 
 def bounds_of(backfill: Mapping[str, Any], stage: Stage) -> tuple[str, str]:
     """From which id to before which one its history of that stage lies. Contacts, and what may have been read since, are
-    looked at whenever they began."""
+    looked at whenever they began; the others from a little earlier on, as an id may be older than its row."""
     prefix = PREFIXES[stage]
     whole = stage in (Stage.CONTACTS, Stage.CONVERSATIONS)
-    return lowest_id(prefix, EARLIEST if whole else backfill["since"]), lowest_id(prefix, backfill["until"])
+    since = EARLIEST if whole else max(EARLIEST + _MINTED_BEFORE, backfill["since"]) - _MINTED_BEFORE
+    return lowest_id(prefix, since), lowest_id(prefix, backfill["until"])
 
 
 def moved(backfill: Mapping[str, Any], last_id: str | None) -> Document:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.domain.contacts import Document
-from gateway.domain.ids import Prefix, derived_id
+from gateway.domain.ids import Prefix, derived_id, id_time
 
 GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
@@ -51,7 +51,7 @@ OPEN = frozenset({DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.RE
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be delivered of a contact; `refused`: why it cannot be."""
+    """What is to be delivered of a contact; `refused`: why it cannot be; `not_before`: when it may be sent."""
 
     kind: DeliveryKind
     contact: Mapping[str, Any]
@@ -62,6 +62,7 @@ class Wanted:
     unique_id: str | None = None
     refused: str | None = None
     note: str | None = None
+    not_before: datetime | None = None
 
 
 def lane_id_of(workspace_id: str, contact_id: str, queue: Queue = Queue.LIVE) -> str:
@@ -71,7 +72,8 @@ def lane_id_of(workspace_id: str, contact_id: str, queue: Queue = Queue.LIVE) ->
 
 def new_lane(workspace_id: str, contact_id: str, queue: Queue, now: datetime) -> Document:
     """A lane in which nothing was delivered yet. `seq`: the number of its newest delivery; `head`: of the first that is
-    open; `due_at`: when somebody is to look at it, absent where nothing is open; `lease`: whose it is until `due_at`."""
+    open; `due_at`: when somebody is to look at it, absent where nothing is open; `lease`: whose it is until `due_at`;
+    `not_before`: until when nothing new of it is sent, whoever gives it back."""
     return {
         "_id": lane_id_of(workspace_id, contact_id, queue),
         "workspace_id": workspace_id,
@@ -87,6 +89,13 @@ def new_lane(workspace_id: str, contact_id: str, queue: Queue, now: datetime) ->
 def is_leased(lane: Mapping[str, Any], now: datetime) -> bool:
     """Whether a worker may be sending what is in the lane."""
     return lane.get("lease") is not None and lane["due_at"] > now
+
+
+def was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:
+    """Whether the account that is connected now was told the profile of the contact whose live lane it is: Klaviyo has
+    answered with the profile's id, which neither the log nor a refusal gives."""
+    id_ = lane.get("profile_delivery_id")
+    return id_ is not None and id_time(id_) >= connected_at and lane.get("profile_id") is not None
 
 
 def delivery_of(
@@ -117,7 +126,8 @@ def delivery_of(
     if wanted.refused is not None:
         rejected = {"state": DeliveryState.REJECTED.value, "reason": wanted.refused, "expires_at": now + KEPT}
         return {**row, "lane_id": lane["_id"], **rejected}
-    return {**row, **placed(lane["_id"], seq, now), "reason": wanted.note}
+    at = max(now, wanted.not_before or now)
+    return {**row, **placed(lane["_id"], seq, now), "next_attempt_at": at, "reason": wanted.note}
 
 
 def placed(lane_id: str, seq: int, now: datetime) -> Document:
@@ -193,9 +203,10 @@ def lane_after(
     """What a lane becomes that a worker gives back, having looked after it up to that number. `left`: the first of these
     deliveries that is still open."""
     if left is not None:
-        return {"lease": None, "head": left["seq"], "due_at": not_before or left["next_attempt_at"]}
+        at = not_before or left["next_attempt_at"]
+        return {"lease": None, "head": left["seq"], "due_at": max(at, lane.get("not_before", at))}
     more = lane["seq"] > done_to
-    return {"lease": None, "head": done_to + 1, "due_at": now if more else None}
+    return {"lease": None, "head": done_to + 1, "due_at": max(now, lane.get("not_before", now)) if more else None}
 
 
 def delivery_line(change_id: str, row: Mapping[str, Any], before: str | None, now: datetime) -> Document:

@@ -21,6 +21,11 @@ class Identifiers:
     note: str | None = None
     problem: str | None = None
 
+    @property
+    def any(self) -> bool:
+        """Whether Klaviyo could know the contact."""
+        return self.email is not None or self.phone is not None
+
 
 def identifiers_of(contact: Mapping[str, Any]) -> Identifiers:
     """The identifiers of a contact that Klaviyo takes."""

@@ -2,14 +2,16 @@
 waiting than a window holds. Any number of processes take part: of two at the same place one begins anew."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import structlog
+from cachetools import TTLCache
 
 from gateway.domain.backfills import (
     ACTIVE,
@@ -25,18 +27,20 @@ from gateway.domain.backfills import (
 )
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
-from gateway.domain.deliveries import DeliveryState, Queue, Wanted, lane_id_of
+from gateway.domain.deliveries import DeliveryState, Queue, Wanted, lane_id_of, was_told
 from gateway.domain.events import check_idempotency_key
 from gateway.domain.idempotency import claim
-from gateway.domain.ids import Minter, Prefix, id_time
-from gateway.domain.times import EARLIEST
+from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
+from gateway.klaviyo.happenings import Happening
 from gateway.klaviyo.histories import KINDS, METRICS, past_of
+from gateway.klaviyo.identifiers import identifiers_of
 from gateway.klaviyo.mapping import Metric, Subject
 from gateway.services.attempts import until_stored
 from gateway.services.klaviyo import KlaviyoService
 from gateway.services.outboxes import Outbox, supported, whole_profile
 from gateway.services.syncs import SyncService
+from gateway.settings import KlaviyoMode
 from gateway.store.backfills import running
 from gateway.store.driver import DuplicateError, Session, TransientError
 from gateway.store.repositories import Repository
@@ -45,6 +49,7 @@ from gateway.store.stretches import pages
 
 _ROWS_AT_ONCE = 200
 _AGAIN_SECONDS = 0.5
+_MOST_WARNED, _WARNED_SECONDS = 1000, 60.0
 _FOR_EVER = timedelta(days=36_500)
 
 
@@ -71,6 +76,7 @@ class BackfillService:
         self._syncs = syncs
         self._outbox = outbox
         self._log = structlog.get_logger("gateway.backfills")
+        self._warned: TTLCache[str, bool] = TTLCache(_MOST_WARNED, _WARNED_SECONDS, time.monotonic)
 
     async def start(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
         """A new backfill; CONFLICT where another one is under way."""
@@ -137,8 +143,13 @@ class BackfillService:
     async def _step_safely(self, backfill: Document) -> bool:
         try:
             return await self._step(self._store.open(backfill["workspace_id"]), backfill)
-        except TransientError:
-            return False  # another process has made this step, or deliveries of it were settled meanwhile
+        except TransientError as error:
+            found = await self._store.open(backfill["workspace_id"]).backfills.by_ids([backfill["_id"]])
+            if found.get(backfill["_id"]) == backfill:  # else another made this step, or deliveries of it were settled
+                reason = str(error.__cause__ or error)
+                self._log.warning(
+                    "a step of a backfill failed and is tried again", backfill=backfill["_id"], reason=reason
+                )
         except UnavailableError as error:
             self._log.warning("a backfill waits for the database", reason=str(error))
         except Exception:
@@ -148,36 +159,51 @@ class BackfillService:
     async def _step(self, store: WorkspaceStore, backfill: Document) -> bool:
         if backfill["state"] != BackfillState.RUNNING:
             return False
-        if not (await self._syncs.current(store.workspace_id)).on:
-            await self._change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
+        if not (await self._syncs.read(store.workspace_id)).on:
+            await self._without_sync(store, backfill)
             return False
         if not backfill.get("counted"):
             await self._change(store, backfill, {"counted": True}, {"total": await _count(store, backfill)})
             return True
         waits = await self._waits(store, backfill)
         if backfill["stages"] and waits < WINDOW:
-            step = await self._read(store, backfill)
+            step = await self._read(store, backfill, WINDOW - waits)
             await store.database.transaction(partial(self._write, store, backfill, step))
             return True
         if not backfill["stages"] and not waits:
-            await self._change(store, backfill, finished(backfill, BackfillState.DONE, self._clock()))
+            latest = (await store.backfills.by_ids([backfill["_id"]]))[backfill["_id"]]  # the last ones are settled
+            await self._change(store, backfill, finished(latest, BackfillState.DONE, self._clock()))
             return True
         return False
+
+    async def _without_sync(self, store: WorkspaceStore, backfill: Document) -> None:
+        """End it where the workspace was disconnected; wait where this process alone believes that nothing is connected."""
+        if (await store.syncs.find() or {}).get("mode") == KlaviyoMode.OFF:
+            await self._change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
+        elif backfill["_id"] not in self._warned:
+            self._warned[backfill["_id"]] = True
+            reason = "Klaviyo is off for this process: set GATEWAY_KLAVIYO_MODE as for the others, or connect it by connectKlaviyo."
+            self._log.warning("a backfill waits for the sync", backfill=backfill["_id"], reason=reason)
 
     async def _waits(self, store: WorkspaceStore, backfill: Document) -> int:
         """How much of it waits; whatever was erased with its contact does not."""
         due = await store.lanes.due(Queue.BACKFILL, self._clock() + _FOR_EVER, 1)
         return max(1, backfill["queued"] - backfill["settled"]) if due else 0
 
-    async def _read(self, store: WorkspaceStore, backfill: Document) -> _Step:
-        """The next rows, and what is to be delivered of them."""
+    async def _read(self, store: WorkspaceStore, backfill: Document, room: int) -> _Step:
+        """The next rows, and what is to be delivered of them: up to the row with which that many are reached."""
         stage = Stage(backfill["stages"][0])
         low, high = bounds_of(backfill, stage)
         rows = await _next(store, stage, backfill["place"] or low, high)
-        last_id = rows[-1]["_id"] if len(rows) == _ROWS_AT_ONCE else None
         if stage is Stage.CONTACTS:
-            return await self._profiles(store, rows, last_id)
-        pasts = {row["_id"]: [one for one in past_of(stage, row) if _is_asked(backfill, one)] for row in rows}
+            return await self._profiles(store, rows[:room], _behind(rows, min(room, len(rows))))
+        pasts: dict[str, list[Happening]] = {}
+        for row in rows:
+            pasts[row["_id"]] = [one for one in past_of(stage, row) if _is_asked(backfill, one)]
+            room -= len(pasts[row["_id"]])
+            if room <= 0:
+                break
+        last_id, rows = _behind(rows, len(pasts)), rows[: len(pasts)]
         subjects = await _subjects(store, stage, [row for row in rows if pasts[row["_id"]]])
         wanted: list[Wanted] = []
         idle, now = 0, self._clock()
@@ -189,12 +215,13 @@ class BackfillService:
         return _Step(len(rows), wanted, idle, last_id)
 
     async def _profiles(self, store: WorkspaceStore, rows: Sequence[Document], last_id: str | None) -> _Step:
-        """The profiles of those contacts of whom Klaviyo was told nothing: of others it has the newest."""
+        """The profiles of those contacts of whom Klaviyo was told nothing, and whom it could know: of others it has the
+        newest."""
         ids = {row["_id"]: lane_id_of(store.workspace_id, row["_id"], Queue.LIVE) for row in rows}
         lanes = await store.lanes.by_ids(list(ids.values()))
-        connected_at = (await store.syncs.find() or {}).get("connected_at", EARLIEST)
-        untold = [row for row in rows if not _was_told(lanes.get(ids[row["_id"]], {}), connected_at)]
-        wanted = [whole_profile(row) for row in untold]
+        connected_at = await store.syncs.connected_at()
+        untold = [row for row in rows if not was_told(lanes.get(ids[row["_id"]], {}), connected_at)]
+        wanted = [whole_profile(row) for row in untold if identifiers_of(row).any]
         return _Step(len(rows), wanted, len(rows) - len(wanted), last_id)
 
     async def _write(self, store: WorkspaceStore, backfill: Document, step: _Step, session: Session) -> None:
@@ -268,7 +295,7 @@ def _check(sent: Mapping[str, Any]) -> list[Stage]:
     if since is not None and until is not None and since >= until:
         raise UserProblem(ErrorCode.INVALID, "since must lie before until.", ("since",))
     asked = set(Metric) if metrics is None else set(metrics)
-    stages = [Stage.CONTACTS] if sent.get("include_profiles", True) else []
+    stages = [Stage.CONTACTS] if sent.get("include_profiles") is not False else []
     stages += [stage for stage, told in METRICS.items() if asked.intersection(told)]
     if not stages:
         raise UserProblem(
@@ -277,10 +304,9 @@ def _check(sent: Mapping[str, Any]) -> list[Stage]:
     return stages
 
 
-def _was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:
-    """Whether the account that is connected now was told the profile."""
-    id_ = lane.get("profile_delivery_id")
-    return id_ is not None and id_time(id_) >= connected_at
+def _behind(rows: Sequence[Document], taken: int) -> str | None:
+    """Behind which row it goes on where so many of these were taken; None where no more are left."""
+    return rows[taken - 1]["_id"] if taken < len(rows) or taken == _ROWS_AT_ONCE else None
 
 
 def _is_asked(backfill: Mapping[str, Any], one: Any) -> bool:
@@ -335,8 +361,8 @@ async def _count(store: WorkspaceStore, backfill: Document) -> int:
     for name in backfill["stages"]:
         stage = Stage(name)
         low, high = bounds_of(backfill, stage)
-        filter_ = {"workspace_id": store.workspace_id, **_PLACES.get(stage, {}), "_id": {"$gte": low, "$lt": high}}
-        total += await store.database.count(_repository(store, stage).COLLECTION, filter_)
+        filter_ = {**_PLACES.get(stage, {}), "_id": {"$gte": low, "$lt": high}, "workspace_id": store.workspace_id}
+        total += await store.database.count(_repository(store, stage).COLLECTION, filter_, long=True)
     return total
 
 

@@ -32,9 +32,11 @@ from gateway.domain.deliveries import (
     held,
     in_order,
     lane_after,
+    lane_id_of,
     pause_after,
     reached,
     retried,
+    was_told,
 )
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.syncs import Sync, SyncState
@@ -44,6 +46,7 @@ from gateway.klaviyo.client import Connections, KlaviyoClient, connections
 from gateway.klaviyo.limiter import Limiter
 from gateway.klaviyo.sending import Batch, Result, Sender
 from gateway.services.attempts import until_stored
+from gateway.services.outboxes import supersede
 from gateway.services.syncs import SyncService
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import Session, TransientError
@@ -188,6 +191,8 @@ class DeliveryService:
             nonlocal lanes, rows
             lanes = await store.lanes.claim(due, lease, self._clock() + LEASE, session)
             rows = await store.deliveries.open_in(lanes, session)
+            if due[0]["queue"] == Queue.BACKFILL:
+                rows = await self._without_older(store, rows, session)
             await store.deliveries.mark_sending([row["_id"] for row in rows], session)
 
         try:
@@ -195,6 +200,27 @@ class DeliveryService:
         except TransientError:
             return [], []  # where it was stored all the same, the lanes come back with the end of their lease
         return lanes, rows
+
+    async def _without_older(self, store: WorkspaceStore, rows: list[Document], session: Session) -> list[Document]:
+        """These rows of history but the profiles of contacts of whom Klaviyo was told a newer one meanwhile, or is about
+        to be: whoever queued that could not leave out what was under way, or not queued yet."""
+        profiles = [row for row in rows if row["kind"] == DeliveryKind.PROFILE]
+        if not profiles:
+            return rows
+        connected_at = await store.syncs.connected_at()
+        ids = {row["_id"]: lane_id_of(store.workspace_id, row["contact_id"], Queue.LIVE) for row in profiles}
+        live = await store.lanes.by_ids(list(ids.values()), session)
+        told = {lane["_id"]: lane["profile_delivery_id"] for lane in live.values() if "profile_delivery_id" in lane}
+        newest = await store.deliveries.by_ids(list(told.values()), session)
+        newer = {
+            id_
+            for id_, delivery_id in told.items()
+            if was_told(live[id_], connected_at) or newest.get(delivery_id, {}).get("open") is not None
+        }
+        older = [row for row in profiles if ids[row["_id"]] in newer]
+        await supersede(store, self._minter, older, self._clock(), session)
+        left = {row["_id"] for row in older}
+        return [row for row in rows if row["_id"] not in left]
 
     async def _write(self, store: WorkspaceStore, sync: Sync, work: _Work, session: Session) -> None:
         """Write down the results of the lanes that are still this lease's, and give those lanes back."""

@@ -4,7 +4,7 @@ Payloads are frozen here. Each contact has a lane, in which its deliveries have 
 works at it changes its version, so that of two at once one tries again, and the order of numbers is that of commits.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,6 +20,7 @@ from gateway.domain.deliveries import (
     Wanted,
     delivery_line,
     delivery_of,
+    held,
     is_leased,
     lane_id_of,
     left_out,
@@ -98,9 +99,13 @@ class Outbox:
         lanes = await store.lanes.by_ids(ids, session)
         of_history = [lane for lane in lanes.values() if lane["queue"] == Queue.BACKFILL]
         await store.lanes.remove(of_history, session)  # the others go once Klaviyo has taken the deletion
+        await store.backfills.read_again(session)
         sync = await self._syncs.current(store.workspace_id)
         if sync.on and lanes and identifiers_of(contact).problem is None:
-            wanted = Wanted(DeliveryKind.DELETION, contact, mapping.deletion_payload(contact))
+            own = lane_id_of(store.workspace_id, contact["_id"])
+            sending = [lane["due_at"] for id_, lane in lanes.items() if id_ != own and is_leased(lane, now)]
+            payload = mapping.deletion_payload(contact)
+            wanted = Wanted(DeliveryKind.DELETION, contact, payload, not_before=max(sending, default=None))
             await self.write(store, [wanted], now, session)
 
     async def write(
@@ -124,9 +129,11 @@ class Outbox:
         rows: list[Document] = []
         changes: list[tuple[Document, Document]] = []
         passed = [lanes[id_] for id_ in others if id_ in lanes]
+        sending = await self._sending(store, passed, now, session)
         for contact_id, items in by_contact.items():
             lane = lanes.get(ids[contact_id]) or new_lane(store.workspace_id, contact_id, queue, now)
-            added, change = await self._added(store, lane, items, now, session, backfill_id)
+            held_back = _held_back(lane, items, sending.get(contact_id))
+            added, change = await self._added(store, lane, held_back, now, session, backfill_id)
             rows += added
             changes += [(lane, change)] if change else []
         await store.lanes.save(changes, session)  # first: here those meet who write to the same lanes
@@ -138,22 +145,22 @@ class Outbox:
         await store.changes.write(lines, session)
         return rows
 
+    @staticmethod
+    async def _sending(
+        store: WorkspaceStore, passed: list[Document], now: datetime, session: Session
+    ) -> dict[str, datetime]:
+        """Until when a worker may be sending an older profile from these lanes of a backfill, by contact."""
+        leased = {lane["profile_delivery_id"]: lane for lane in passed if _has_profile(lane) and is_leased(lane, now)}
+        rows = await store.deliveries.by_ids(list(leased), session)
+        under_way = [leased[id_] for id_, row in rows.items() if row["state"] == DeliveryState.SENDING]
+        return {lane["contact_id"]: lane["due_at"] for lane in under_way}
+
     async def _supersede(self, store: WorkspaceStore, passed: list[Document], now: datetime, session: Session) -> None:
         """Leave out the profiles that wait in these lanes of a backfill, while newer ones go before them."""
         ids = [lane.get("profile_delivery_id") for lane in passed]
         found = await store.deliveries.by_ids([id_ for id_ in ids if id_ is not None], session)
         waiting = [row for row in found.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
-        if not waiting:
-            return
-        after = [{**row, **left_out(SUPERSEDED, now)} for row in waiting]
-        await store.deliveries.change({row["_id"]: left_out(SUPERSEDED, now) for row in waiting}, session)
-        lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in after]
-        await store.changes.write(lines, session)
-        tallies = {row["backfill_id"]: {"settled": 0, "done": 0} for row in waiting}
-        for row in waiting:
-            tallies[row["backfill_id"]]["settled"] += 1
-            tallies[row["backfill_id"]]["done"] += 1
-        await store.backfills.settle(tallies, session)
+        await supersede(store, self._minter, waiting, now, session)
 
     async def _added(
         self,
@@ -183,8 +190,10 @@ class Outbox:
         if seq == lane["seq"]:
             # Nothing new is open; yet who coalesced must meet whoever claims the lane meanwhile.
             return rows, {"seq": seq} if lane["version"] and len(rows) < len(items) else {}
-        due = {"due_at": lane.get("due_at") or now}
-        return rows, {"seq": seq, **due, **({"profile_delivery_id": profile_id} if profile_id else {})}
+        change: Document = {"seq": seq, "due_at": lane.get("due_at") or now}
+        if later := [item.not_before for item in items if item.not_before is not None]:
+            change |= {"due_at": max(change["due_at"], *later), "not_before": max(later)}
+        return rows, {**change, **({"profile_delivery_id": profile_id} if profile_id else {})}
 
     @staticmethod
     async def _coalesce(store: WorkspaceStore, lane: Document, item: Wanted, now: datetime, session: Session) -> bool:
@@ -202,11 +211,24 @@ class Outbox:
         return True
 
 
+async def supersede(
+    store: WorkspaceStore, minter: Minter, rows: Sequence[Document], now: datetime, session: Session
+) -> None:
+    """Leave out these profiles of history: newer ones go in their place."""
+    if not rows:
+        return
+    out = left_out(SUPERSEDED, now)
+    await store.deliveries.change({row["_id"]: out for row in rows}, session)
+    lines = [delivery_line(minter.mint(Prefix.CHANGE, now), {**row, **out}, held(row)["state"], now) for row in rows]
+    await store.changes.write(lines, session)
+    counts = Counter(row["backfill_id"] for row in rows)
+    await store.backfills.settle({id_: {"settled": count, "done": count} for id_, count in counts.items()}, session)
+
+
 def changed_profile(draft: Draft) -> list[Wanted]:
     """The profile of a contact of which something changed that Klaviyo hears; nothing of one whom it could not know."""
     before, after = draft.stored or {}, draft.document
-    known = identifiers_of(after)
-    if known.email is None and known.phone is None:
+    if not identifiers_of(after).any:
         return []
     attributes = mapping.profile_attributes(after)
     if before and attributes == mapping.profile_attributes(before):
@@ -289,6 +311,17 @@ def _event(
 
 def _is_profile(row: Mapping[str, Any]) -> bool:
     return row["kind"] == DeliveryKind.PROFILE and "open" in row
+
+
+def _has_profile(lane: Mapping[str, Any]) -> bool:
+    return lane.get("profile_delivery_id") is not None
+
+
+def _held_back(lane: Mapping[str, Any], items: list[Wanted], until: datetime | None) -> list[Wanted]:
+    """These, not to be sent before that moment where a profile is among them, or goes before them."""
+    if until is None or (_has_profile(lane) and all(item.kind is not DeliveryKind.PROFILE for item in items)):
+        return items
+    return [replace(item, not_before=until) for item in items]
 
 
 def _unset(payload: Mapping[str, Any]) -> list[str]:

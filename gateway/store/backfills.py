@@ -45,6 +45,11 @@ class Backfills(Repository):
         if await self._database.bulk(self.COLLECTION, [update], session) != 1:
             raise TransientError("the backfill moved meanwhile")
 
+    async def read_again(self, session: Session) -> None:
+        """Let whoever has read rows of history before this transaction read them again: a contact is erased in it."""
+        update = UpdateOne({"active": self._workspace_id}, {"$inc": {"version": 1}})
+        await self._database.bulk(self.COLLECTION, [update], session)
+
     async def settle(self, tallies: Mapping[str, Mapping[str, int]], session: Session) -> None:
         """Add to `done` and `failed` of backfills, by id; whoever walks through history is not kept from it."""
         operations = [

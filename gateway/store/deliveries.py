@@ -10,7 +10,7 @@ from gateway.domain.deliveries import OPEN, DeliveryState, Queue, reached
 from gateway.domain.ids import Prefix
 from gateway.domain.pages import Page
 from gateway.domain.syncs import metric_id_of, sync_id_of
-from gateway.domain.times import TimeRange
+from gateway.domain.times import EARLIEST, TimeRange
 from gateway.store.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, DuplicateError, Operation, Session, TransientError
 from gateway.store.repositories import Repository
@@ -154,6 +154,11 @@ class Syncs(Repository):
         """What is kept of the sync."""
         id_ = sync_id_of(self._workspace_id)
         return (await self.by_ids([id_])).get(id_)
+
+    async def connected_at(self) -> datetime:
+        """Since when the account that is connected now hears something."""
+        at: datetime = (await self.find() or {}).get("connected_at", EARLIEST)
+        return at
 
     async def update(self, values: Mapping[str, Any], **guard: Any) -> bool:
         """Set these fields, None clears; whether the guard held."""

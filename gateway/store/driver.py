@@ -36,6 +36,7 @@ Session = Any
 _COMMIT_ATTEMPTS = 3
 _LONG_SECONDS = 3600  # for what grows with all that is stored: building an index, deleting a workspace
 _MOST_OPERATIONS = 200  # of one call, so that a slow server does them within the time that a call has
+_MOST_INSERTED = 1000  # likewise: nothing is looked for
 IDLE_MILLISECONDS = 500
 _ONE_BATCH = 100_000  # a page arrives in one answer (up to 16 MB), not in batches of 101 documents
 # FailedToParse, InvalidResumeToken, CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost, no valid token
@@ -142,17 +143,18 @@ class Database:
                 found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
                 return found
 
-    async def count(self, collection: str, filter_: Filter, most: int | None = None) -> int:
-        """How many documents match, counted up to that many."""
+    async def count(self, collection: str, filter_: Filter, most: int | None = None, *, long: bool = False) -> int:
+        """How many documents match, counted up to that many; `long`: it reads much, and may take its time."""
         async with translated():
             options = {} if most is None else {"limit": most}
-            return int(await self._database[collection].count_documents(filter_, **options))
+            with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
+                return int(await self._database[collection].count_documents(filter_, **options))
 
     async def insert(self, collection: str, documents: Sequence[Document], session: Session = None) -> None:
         """Insert them, in order, all or (in a transaction) none; DuplicateError where one is there already."""
         async with translated():
-            if documents:
-                await self._database[collection].insert_many(documents, session=session)
+            for start in range(0, len(documents), _MOST_INSERTED):
+                await self._database[collection].insert_many(documents[start : start + _MOST_INSERTED], session=session)
 
     async def update(self, collection: str, filter_: Filter, change: Filter, *, upsert: bool = False) -> int:
         """Change the first document that matches; how many matched or were inserted."""

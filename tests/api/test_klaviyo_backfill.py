@@ -2,13 +2,21 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+import typer
 from klaviyo_stand_in import KEY, Klaviyo, listening
+from structlog.testing import capture_logs
 
+from gateway.cli.klaviyo import tell_history
+from gateway.domain.deliveries import Queue
 from gateway.klaviyo.mapping import Metric
 from gateway.services import backfills
+from gateway.settings import KlaviyoMode
+from gateway.store.driver import TransientError
 
 FIELDS = "id state total done failed ratePerSecond etaSeconds startedAt finishedAt"
 
@@ -85,9 +93,9 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(open_gateway: Any) -> AsyncIterator[Desk]:
+async def desk(open_gateway: Any, clock: Any) -> AsyncIterator[Desk]:
     account = Klaviyo()
-    async with listening(account) as url, open_gateway(rolls_up=False) as gateway:
+    async with listening(account) as url, open_gateway(rolls_up=False, clock=clock) as gateway:
         yield Desk(await gateway.workspace(), account, url)
 
 
@@ -151,6 +159,47 @@ async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
     assert (later["state"], len(desk.account.events)) == ("DONE", 8)
 
 
+async def test_a_step_goes_no_further_than_the_window(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfills, "WINDOW", 2)
+    for number in range(5):
+        contact = {"email": f"p{number}@shop.example"}
+        await desk.done("createConversation", "conversation { id }", contact=contact, body="?")
+    await desk.connect()
+    id_ = await desk.start(metrics=["Created Conversation"])
+    deliveries = []
+    while (await desk.shown(id_))["state"] == "RUNNING":
+        while await desk.services.backfills.step(desk.workspace.id, id_):
+            pass
+        deliveries.append(len(await desk.workspace.store.database.find("deliveries", {})))
+        await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert deliveries[:3] == [2, 4, 6]
+    found = await desk.shown(id_)
+    assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 10, 10, 0)
+    assert desk.told() == Counter({"Created Conversation": 5})
+
+
+async def test_a_step_that_cannot_be_made_is_told_and_one_that_another_made_is_not(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.connect()
+    id_, service = await desk.start(), desk.services.backfills
+    read = (await desk.workspace.store.backfills.by_ids([id_]))[id_]
+    with capture_logs() as logs:
+        assert [await service._step_safely(read) for _ in range(2)] == [True, False]
+    assert logs == []
+
+    async def fail(*_: Any) -> None:
+        raise TransientError("it took too long")
+
+    monkeypatch.setattr(service, "_read", fail)
+    read = (await desk.workspace.store.backfills.by_ids([id_]))[id_]
+    with capture_logs() as logs:
+        assert not await service._step_safely(read)
+    assert [(log["log_level"], log["backfill"], log["reason"]) for log in logs] == [
+        ("warning", id_, "it took too long")
+    ]
+
+
 async def test_a_backfill_is_paused_resumed_and_cancelled(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfills, "_ROWS_AT_ONCE", 1)
     for number in range(3):
@@ -202,6 +251,129 @@ async def test_a_profile_of_history_gives_way_to_a_newer_one(desk: Desk) -> None
     assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
     assert [profile["first_name"] for profile in desk.account.profiles.values()] == ["Augusta"]
     assert len(desk.account.asked) == 1
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+async def test_a_profile_of_history_that_was_under_way_does_not_overwrite_a_newer_one(
+    desk: Desk, clock: Any, claimed: bool
+) -> None:
+    await desk.done("upsertContact", "created", email="ada@shop.example", name="Ada")
+    await desk.connect()
+    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    assert await desk.services.backfills.step(desk.workspace.id, id_)
+    read = (await store.backfills.by_ids([id_]))[id_]
+    step = await desk.services.backfills._read(store, read, backfills.WINDOW)
+    write = partial(desk.services.backfills._write, store, read, step)
+    if claimed:
+        await store.database.transaction(write)
+        due = await store.lanes.due(Queue.BACKFILL, clock(), 10)
+        assert len((await desk.services.deliveries._claim(store, "of one that dies", due))[1]) == 1
+    await desk.done("upsertContact", "created", email="ada@shop.example", name="Augusta")
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert len(desk.account.asked) == (0 if claimed else 1)
+    if not claimed:
+        await store.database.transaction(write)
+    clock.ahead += timedelta(seconds=31)
+    found = await desk.finish(id_)
+    assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 1, 1, 0)
+    assert [profile["first_name"] for profile in desk.account.profiles.values()] == ["Augusta"]
+    assert len(desk.account.asked) == 1
+
+
+async def test_history_that_was_read_before_its_contact_was_erased_is_not_queued(desk: Desk) -> None:
+    made = await desk.done("upsertContact", "contact { id }", email="ada@shop.example")
+    await desk.connect()
+    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    assert await desk.services.backfills.step(desk.workspace.id, id_)
+    read = (await store.backfills.by_ids([id_]))[id_]
+    step = await desk.services.backfills._read(store, read, backfills.WINDOW)
+    assert len(step.wanted) == 1
+    await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
+    with pytest.raises(TransientError):
+        await store.database.transaction(partial(desk.services.backfills._write, store, read, step))
+    assert (await desk.finish(id_))["state"] == "DONE"
+    assert await store.database.find("deliveries", {}) == []
+    assert desk.account.asked == []
+
+
+async def test_who_is_erased_while_history_is_sent_is_erased_in_klaviyo_behind_it(desk: Desk, clock: Any) -> None:
+    made = await desk.done("upsertContact", "contact { id }", email="ada@shop.example")
+    await desk.connect()
+    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    for _ in range(2):
+        assert await desk.services.backfills.step(desk.workspace.id, id_)
+    due = await store.lanes.due(Queue.BACKFILL, clock(), 10)
+    assert len((await desk.services.deliveries._claim(store, "of one that still sends", due))[1]) == 1
+    await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert desk.account.asked == []
+    clock.ahead += timedelta(seconds=31)
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert desk.account.deletions == [{"email": "ada@shop.example"}]
+    assert [row["state"] for row in await store.database.find("deliveries", {})] == ["DELIVERED"]
+
+
+async def test_who_was_told_to_the_log_alone_is_told_and_whom_klaviyo_cannot_know_is_passed_over(desk: Desk) -> None:
+    syncs = desk.workspace.store.syncs
+    await desk.connect()
+    for contact in ({"email": "ada@shop.example"}, {"externalId": "7"}):
+        await desk.done("upsertContact", "created", **contact)
+    await syncs.update({"mode": KlaviyoMode.LOG.value})
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    await syncs.update({"mode": KlaviyoMode.LIVE.value})
+    assert desk.account.profiles == {}
+    found = await desk.finish(await desk.start(metrics=[]))
+    assert [profile["email"] for profile in desk.account.profiles.values()] == ["ada@shop.example"]
+    assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 2, 2, 0)
+
+
+async def test_a_backfill_fails_only_where_the_workspace_was_disconnected(desk: Desk) -> None:
+    await desk.done("upsertContact", "created", email="ada@shop.example")
+    await desk.connect()
+    id_, syncs = await desk.start(metrics=[], includeProfiles=None), desk.workspace.store.syncs
+    await syncs.update({"mode": None})
+    with capture_logs() as logs:
+        assert [await desk.services.backfills.step(desk.workspace.id, id_) for _ in range(2)] == [False, False]
+    assert [(log["log_level"], log["backfill"]) for log in logs] == [("warning", id_)]
+    assert (await desk.shown(id_))["state"] == "RUNNING"
+    await syncs.update({"mode": KlaviyoMode.OFF.value})
+    assert not await desk.services.backfills.step(desk.workspace.id, id_)
+    assert (await desk.shown(id_))["state"] == "FAILED"
+
+
+async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await desk.connect()
+    id_ = await desk.start(metrics=["Resolved Ticket"], since="2026-01-01T00:00:00Z")
+    runtime = desk.workspace.gateway.runtime
+    await desk.services.syncs.pause(desk.workspace.id, "The key is revoked.")
+    capsys.readouterr()
+    with pytest.raises(typer.Exit) as ended:
+        await tell_history(runtime, desk.workspace.id, {"metrics": ["Created Ticket"]})
+    assert ended.value.exit_code == 1
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{id_} is under way and goes on: since 2026-01-01T00:00:00+00:00 until ")
+    assert first.endswith(", Resolved Ticket. The options of this call are not used.")
+    assert last == (
+        "The sync is paused: The key is revoked. Resume it by resumeKlaviyo, then call this again: it goes on where it is."
+    )
+    await desk.services.syncs.resume(desk.workspace.id)
+    await tell_history(runtime, desk.workspace.id, {})
+    assert (await desk.shown(id_))["state"] == "DONE"
+
+
+async def test_what_is_settled_while_a_backfill_ends_is_counted(desk: Desk) -> None:
+    await desk.done("upsertContact", "created", email="ada@shop.example")
+    await desk.connect()
+    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    for _ in range(2):
+        assert await desk.services.backfills.step(desk.workspace.id, id_)
+    read = (await store.backfills.by_ids([id_]))[id_]
+    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    assert await desk.services.backfills._step(store, read)
+    found = await desk.shown(id_)
+    assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
 
 
 async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
