@@ -211,7 +211,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_a_program_waits_as_long_as_the_gateway_says(open_gateway: Any) -> None:
-    async with open_gateway(rate_limit="2/2second") as gateway:
+    async with open_gateway(rate_limit="1/6second") as gateway:  # of three calls, some share one of its windows
         workspace = await gateway.workspace()
         done = await asyncio.to_thread(
             subprocess.run,
@@ -223,7 +223,8 @@ async def test_a_program_waits_as_long_as_the_gateway_says(open_gateway: Any) ->
             check=False,
         )
         assert (done.stdout, done.returncode) == ("100 []\n100 []\n50 []\n", 0), done.stderr
-        assert 'gateway_rate_limited_total{limit="requests"} 1.0' in gateway.runtime.services.metrics.text().decode()
+        registry = gateway.runtime.services.metrics.registry
+        assert registry.get_sample_value("gateway_rate_limited_total", {"limit": "requests"}) in (1, 2)
 
 
 async def test_every_query_of_the_help_desk_runs(open_gateway: Any) -> None:
