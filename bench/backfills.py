@@ -5,8 +5,6 @@
 
 import argparse
 import asyncio
-import os
-import sys
 import tempfile
 import time
 from datetime import timedelta
@@ -56,24 +54,15 @@ def _reply(conversation: dict[str, object], id_: str) -> dict[str, object]:
 
 async def backfill(uri: str, database: str, url: str) -> float:
     """The most that `gateway klaviyo backfill` keeps in memory, in megabytes."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(Path(sys.executable).parent / "gateway"), "klaviyo", "backfill"),
-        *("--no-profiles", "--metric", "Replied to Conversation"),
-        env={
-            **os.environ,
-            "GATEWAY_MONGO_URI": uri,
-            "GATEWAY_MONGO_DATABASE": database,
-            "GATEWAY_KLAVIYO_MODE": "live",
-            "GATEWAY_KLAVIYO_API_KEY": "pk_of_the_benchmark",
-            "GATEWAY_KLAVIYO_BASE_URL": url,
-        },
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    most = await most_megabytes(process)
-    if await process.wait():
-        raise SystemExit(f"The backfill ended with {process.returncode}.")
-    return most
+    arguments = ["klaviyo", "backfill", "--no-profiles", "--metric", "Replied to Conversation"]
+    environment = {
+        "GATEWAY_MONGO_URI": uri,
+        "GATEWAY_MONGO_DATABASE": database,
+        "GATEWAY_KLAVIYO_MODE": "live",
+        "GATEWAY_KLAVIYO_API_KEY": "pk_of_the_benchmark",
+        "GATEWAY_KLAVIYO_BASE_URL": url,
+    }
+    return await most_megabytes(arguments, environment)
 
 
 async def main(sizes: list[int], server: str) -> None:

@@ -2,11 +2,10 @@
 
 import asyncio
 import csv
-import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
@@ -73,26 +72,13 @@ async def _listening(port: int) -> AsyncIterator[None]:
 
 async def _import(environment: Mapping[str, str], rows: int) -> float:
     """The most that `gateway import events` of a file with so many rows keeps in memory, in megabytes."""
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _write(folder / "events.csv", rows)
-        process = await asyncio.create_subprocess_exec(
-            *(str(Path(sys.executable).parent / "gateway"), "import", "events", str(folder / "events.csv")),
-            *("--contact-id", "user_id", "--name", "event", "--at", "timestamp", "--metadata", "page"),
-            *("--workspace", "benchmark"),
-            env={
-                **os.environ,
-                **environment,
-                "GATEWAY_MONGO_URI": environment["BENCH_URI"],
-                "GATEWAY_MONGO_DATABASE": DATABASE,
-            },
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        most = await most_megabytes(process)
-        if await process.wait():
-            raise SystemExit(f"The import of {rows} rows ended with {process.returncode}.")
-        return most
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "events.csv"
+        _write(file, rows)
+        columns = ["--contact-id", "user_id", "--name", "event", "--at", "timestamp", "--metadata", "page"]
+        at = {"GATEWAY_MONGO_URI": environment["BENCH_URI"], "GATEWAY_MONGO_DATABASE": DATABASE}
+        arguments = ["import", "events", str(file), *columns, "--workspace", "benchmark"]
+        return await most_megabytes(arguments, {**environment, **at})
 
 
 def _write(path: Path, rows: int) -> None:

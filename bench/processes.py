@@ -66,8 +66,14 @@ async def started(name: str, command: Sequence[str], environment: Mapping[str, s
             await process.wait()
 
 
-async def most_megabytes(process: asyncio.subprocess.Process) -> float:
-    """The most that a program keeps in memory of its own until it ends."""
+async def most_megabytes(arguments: Sequence[str], environment: Mapping[str, str]) -> float:
+    """The most that the program `gateway` keeps in memory of its own until it ends; SystemExit where it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).parent / "gateway"), *arguments),
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     most, seen = 0.0, psutil.Process(process.pid)
     while process.returncode is None:
         try:
@@ -75,6 +81,8 @@ async def most_megabytes(process: asyncio.subprocess.Process) -> float:
         except psutil.Error:
             break
         await asyncio.sleep(0.2)
+    if await process.wait():
+        raise SystemExit(f"'gateway {' '.join(arguments)}' ended with {process.returncode}.")
     return most
 
 

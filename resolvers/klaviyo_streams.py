@@ -12,7 +12,7 @@ from gateway.domain.deliveries import DeliveryState
 from gateway.store.changes import Changes
 from resolvers.contexts import Context
 from resolvers.inputs import sent
-from resolvers.streams import follow_merge, followed_contact, payloads_of
+from resolvers.streams import follow_merge, followed_contact, named, payloads_of
 
 
 @strawberry.enum
@@ -67,9 +67,7 @@ async def klaviyo_delivery(
 
 async def changed_delivery(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the delivery of each notification, as it is now."""
-    ids = [parent["delivery_id"] for parent in parents]
-    found = await context.store.deliveries.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
-    return [found.get(id_) for id_ in ids]
+    return await named(context.store.deliveries, [parent["delivery_id"] for parent in parents])
 
 
 async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Document]:
@@ -90,6 +88,4 @@ async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> Asy
 
 async def changed_backfill(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the backfill of each notification, as it is now."""
-    ids = [parent["backfill_id"] for parent in parents]
-    found = await context.store.backfills.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
-    return [found.get(id_) for id_ in ids]
+    return await named(context.store.backfills, [parent["backfill_id"] for parent in parents])

@@ -246,7 +246,7 @@ async def _acts(context: Context, subject: Subject, asked: Document, after: str 
 
 async def changed_ticket(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the ticket of each notification, as it is now."""
-    return await _named(context.store.tickets, [parent["ticket_id"] for parent in parents])
+    return await named(context.store.tickets, [parent["ticket_id"] for parent in parents])
 
 
 async def told_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
@@ -258,12 +258,12 @@ async def told_ticket_part(parents: Sequence[Document], _: None, context: Contex
 
 async def changed_conversation(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the conversation of each notification, as it is now."""
-    return await _named(context.store.conversations, [parent["conversation_id"] for parent in parents])
+    return await named(context.store.conversations, [parent["conversation_id"] for parent in parents])
 
 
 async def told_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the part of each notification."""
-    return await _named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
+    return await named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
 
 
 async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
@@ -273,7 +273,8 @@ async def changed_contact(parents: Sequence[Document], _: None, context: Context
     return [found.get(id_) for id_ in ids]
 
 
-async def _named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
+async def named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
+    """What each of these ids names, as it is now; nothing where there is no id."""
     found = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [None if id_ is None else found.get(id_) for id_ in ids]
 

@@ -1,6 +1,7 @@
 """Workers and backfills that are killed, or told to end, and meet a Klaviyo that misbehaves: all arrives, once, in order."""
 
 import asyncio
+import contextlib
 import csv
 import gzip
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,22 @@ async def track(workspace: Any, events: list[dict[str, Any]]) -> None:
     assert answer == {"data": {"trackEvents": {"rejected": 0}}}
 
 
+@pytest.fixture
+def shop(open_gateway: Any, mongo: str, rust_mongo: str) -> Callable[[Klaviyo], Any]:
+    """A workspace that no process works for, beside that Klaviyo: `async with shop(account) as (gateway, workspace, environment, url)`."""
+
+    @contextlib.asynccontextmanager
+    async def opened(account: Klaviyo) -> AsyncIterator[tuple[Any, Any, dict[str, str], str]]:
+        uri, database = rust_mongo or mongo, f"test_{uuid.uuid4().hex[:12]}"
+        async with (
+            listening(account) as url,
+            open_gateway(uri=uri, database=database, rolls_up=False, secret_key=SECRET) as gateway,
+        ):
+            yield gateway, await gateway.workspace(), environment_of(uri, database), url
+
+    return opened
+
+
 async def held(workspace: Any) -> list[dict[str, Any]]:
     """The lanes that some worker holds."""
     lanes = await workspace.store.database.find("delivery_lanes", {"workspace_id": workspace.id})
@@ -77,18 +95,10 @@ async def states(workspace: Any) -> Counter[str]:
     return Counter(row["state"] for row in rows)
 
 
-async def test_two_workers_that_are_killed_deliver_all_of_it_once_and_in_order(
-    open_gateway: Any, mongo: str, rust_mongo: str, tmp_path: Path
-) -> None:
+async def test_two_workers_that_are_killed_deliver_all_of_it_once_and_in_order(shop: Any, tmp_path: Path) -> None:
     chance, account = random.Random(11), Klaviyo()
-    uri, database = rust_mongo or mongo, f"test_{uuid.uuid4().hex[:12]}"
-    async with (
-        listening(account) as url,
-        open_gateway(uri=uri, database=database, rolls_up=False, secret_key=SECRET) as gateway,
-    ):
-        workspace = await gateway.workspace()
+    async with shop(account) as (gateway, workspace, environment, url):
         await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
-        environment = environment_of(uri, database)
         account.misbehave = at_random(chance, 0.25, *FAULTS)
         workers = [start(environment, tmp_path, "worker") for _ in range(2)]
         try:
@@ -120,21 +130,14 @@ async def test_two_workers_that_are_killed_deliver_all_of_it_once_and_in_order(
     assert {one.fault for one in account.asked} >= {Kind.RATE_LIMIT, Kind.RESET_AFTER, Kind.HTML}
 
 
-async def test_a_worker_that_is_told_to_end_gives_back_what_it_holds(
-    open_gateway: Any, mongo: str, rust_mongo: str, tmp_path: Path
-) -> None:
+async def test_a_worker_that_is_told_to_end_gives_back_what_it_holds(shop: Any, tmp_path: Path) -> None:
     account, people = Klaviyo(), 60
-    uri, database = rust_mongo or mongo, f"test_{uuid.uuid4().hex[:12]}"
-    async with (
-        listening(account) as url,
-        open_gateway(uri=uri, database=database, rolls_up=False, secret_key=SECRET) as gateway,
-    ):
-        workspace = await gateway.workspace()
+    async with shop(account) as (gateway, workspace, environment, url):
         await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
         events = [{"name": "step", "contact": {"email": f"p{who}@shop.example"}} for who in range(people)]
         await track(workspace, events)
         account.misbehave = lambda _: Fault(Kind.SLOW, seconds=0.5)
-        worker = start(environment_of(uri, database), tmp_path, "worker")
+        worker = start(environment, tmp_path, "worker")
         try:
             async with asyncio.timeout(120):
                 while not account.profiles:
@@ -170,17 +173,12 @@ def shoppers(file: Path, most: int) -> int:
 
 @pytest.mark.skipif(not SHOP.exists(), reason="left out: ../shared/data/ecom.csv.gz is not beside this checkout")
 async def test_a_backfill_of_a_real_shop_killed_and_interrupted_goes_on_and_repeats_nothing(
-    open_gateway: Any, mongo: str, rust_mongo: str, tmp_path: Path
+    shop: Any, tmp_path: Path
 ) -> None:
     account, file = Klaviyo(), tmp_path / "contacts.csv"
-    uri, database = rust_mongo or mongo, f"test_{uuid.uuid4().hex[:12]}"
-    people, environment = shoppers(file, 200), environment_of(uri, database)
+    people = shoppers(file, 200)
     begin = "mutation($i: CreateConversationInput!) { createConversation(input: $i) { userErrors { message } } }"
-    async with (
-        listening(account) as url,
-        open_gateway(uri=uri, database=database, rolls_up=False, secret_key=SECRET) as gateway,
-    ):
-        workspace = await gateway.workspace()
+    async with shop(account) as (gateway, workspace, environment, url):
         columns = ContactColumns(others=Others.ATTRIBUTES)
         imported = ContactImport(gateway.runtime.contact_batches, workspace.id, file, columns)
         assert (await imported.run(lambda _: None)).added == people
