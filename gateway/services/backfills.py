@@ -3,7 +3,6 @@ waiting than a window holds. Any number of processes take part: of two at the sa
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,27 +26,25 @@ from gateway.domain.backfills import (
 )
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
-from gateway.domain.deliveries import DeliveryState, Queue, Wanted, lane_id_of, was_told
+from gateway.domain.deliveries import DeliveryState, Queue, Wanted
 from gateway.domain.events import check_idempotency_key
 from gateway.domain.idempotency import claim
 from gateway.domain.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
 from gateway.klaviyo.happenings import Happening
-from gateway.klaviyo.histories import KINDS, METRICS, past_of
+from gateway.klaviyo.histories import METRICS, past_of
 from gateway.klaviyo.identifiers import identifiers_of
-from gateway.klaviyo.mapping import Metric, Subject
+from gateway.klaviyo.mapping import Metric
 from gateway.services.attempts import until_stored
 from gateway.services.klaviyo import KlaviyoService
-from gateway.services.outboxes import Outbox, supported, whole_profile
+from gateway.services.outboxes import Outbox, supported, told_live, whole_profile
+from gateway.services.pasts import behind, count_rows, next_rows, subjects_by_id
 from gateway.services.syncs import SyncService
 from gateway.settings import KlaviyoMode
 from gateway.store.backfills import running
 from gateway.store.driver import DuplicateError, Session, TransientError
-from gateway.store.repositories import Repository
 from gateway.store.stores import Store, WorkspaceStore
-from gateway.store.stretches import pages
 
-_ROWS_AT_ONCE = 200
 _AGAIN_SECONDS = 0.5
 _MOST_WARNED, _WARNED_SECONDS = 1000, 60.0
 _FOR_EVER = timedelta(days=36_500)
@@ -163,7 +160,7 @@ class BackfillService:
             await self._without_sync(store, backfill)
             return False
         if not backfill.get("counted"):
-            await self._change(store, backfill, {"counted": True}, {"total": await _count(store, backfill)})
+            await self._change(store, backfill, {"counted": True}, {"total": await count_rows(store, backfill)})
             return True
         waits = await self._waits(store, backfill)
         if backfill["stages"] and waits < WINDOW:
@@ -194,17 +191,17 @@ class BackfillService:
         """The next rows, and what is to be delivered of them: up to the row with which that many are reached."""
         stage = Stage(backfill["stages"][0])
         low, high = bounds_of(backfill, stage)
-        rows = await _next(store, stage, backfill["place"] or low, high)
+        rows = await next_rows(store, stage, backfill["place"] or low, high)
         if stage is Stage.CONTACTS:
-            return await self._profiles(store, rows[:room], _behind(rows, min(room, len(rows))))
+            return await self._profiles(store, rows[:room], behind(rows, min(room, len(rows))))
         pasts: dict[str, list[Happening]] = {}
         for row in rows:
             pasts[row["_id"]] = [one for one in past_of(stage, row) if _is_asked(backfill, one)]
             room -= len(pasts[row["_id"]])
             if room <= 0:
                 break
-        last_id, rows = _behind(rows, len(pasts)), rows[: len(pasts)]
-        subjects = await _subjects(store, stage, [row for row in rows if pasts[row["_id"]]])
+        last_id, rows = behind(rows, len(pasts)), rows[: len(pasts)]
+        subjects = await subjects_by_id(store, stage, [row for row in rows if pasts[row["_id"]]])
         wanted: list[Wanted] = []
         idle, now = 0, self._clock()
         for row in rows:
@@ -215,12 +212,10 @@ class BackfillService:
         return _Step(len(rows), wanted, idle, last_id)
 
     async def _profiles(self, store: WorkspaceStore, rows: Sequence[Document], last_id: str | None) -> _Step:
-        """The profiles of those contacts of whom Klaviyo was told nothing, and whom it could know: of others it has the
-        newest."""
-        ids = {row["_id"]: lane_id_of(store.workspace_id, row["_id"], Queue.LIVE) for row in rows}
-        lanes = await store.lanes.by_ids(list(ids.values()))
-        connected_at = await store.syncs.connected_at()
-        untold = [row for row in rows if not was_told(lanes.get(ids[row["_id"]], {}), connected_at)]
+        """The profiles of those contacts of whom Klaviyo was told nothing, nor is about to be, and whom it could know: of
+        others it has the newest."""
+        told = await told_live(store, [row["_id"] for row in rows])
+        untold = [row for row in rows if row["_id"] not in told]
         wanted = [whole_profile(row) for row in untold if identifiers_of(row).any]
         return _Step(len(rows), wanted, len(rows) - len(wanted), last_id)
 
@@ -304,11 +299,6 @@ def _check(sent: Mapping[str, Any]) -> list[Stage]:
     return stages
 
 
-def _behind(rows: Sequence[Document], taken: int) -> str | None:
-    """Behind which row it goes on where so many of these were taken; None where no more are left."""
-    return rows[taken - 1]["_id"] if taken < len(rows) or taken == _ROWS_AT_ONCE else None
-
-
 def _is_asked(backfill: Mapping[str, Any], one: Any) -> bool:
     asked = backfill["metrics"] is None or one.metric in backfill["metrics"]
     return bool(asked and backfill["since"] <= one.at < backfill["until"])
@@ -321,70 +311,3 @@ def _conflict(id_: str) -> UserProblem:
 
 def _plain(sent: Mapping[str, Any]) -> Document:
     return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in sent.items()}
-
-
-def _repository(store: WorkspaceStore, stage: Stage) -> Repository:
-    kept: dict[Stage, Repository] = {
-        Stage.CONTACTS: store.contacts,
-        Stage.CONVERSATIONS: store.conversations,
-        Stage.CONVERSATION_PARTS: store.conversation_parts,
-        Stage.TICKETS: store.tickets,
-        Stage.TICKET_PARTS: store.ticket_parts,
-    }
-    return kept[stage]
-
-
-_PLACES: Mapping[Stage, Document] = {Stage.CONVERSATIONS: {"lists": "*"}, Stage.TICKETS: {"lists": "any::"}}
-
-
-async def _next(store: WorkspaceStore, stage: Stage, low: str, high: str) -> list[Document]:
-    """The first rows of a stage from that id on."""
-    filters = (_PLACES.get(stage, {}),)
-    read = partial(_stretch, _repository(store, stage), filters)
-    rows: list[Document] = []
-    async for page in pages(read, Prefix(low[:4]), low, high, _ROWS_AT_ONCE):
-        rows += page
-        if len(rows) >= _ROWS_AT_ONCE:
-            break
-    return rows[:_ROWS_AT_ONCE]
-
-
-async def _stretch(
-    repository: Repository, filters: Sequence[Document], low: str, high: str, size: int
-) -> list[Document]:
-    return await repository.stretch(low, high, size, filters=filters)
-
-
-async def _count(store: WorkspaceStore, backfill: Document) -> int:
-    """How many rows of history there are to look at."""
-    total = 0
-    for name in backfill["stages"]:
-        stage = Stage(name)
-        low, high = bounds_of(backfill, stage)
-        filter_ = {**_PLACES.get(stage, {}), "_id": {"$gte": low, "$lt": high}, "workspace_id": store.workspace_id}
-        total += await store.database.count(_repository(store, stage).COLLECTION, filter_, long=True)
-    return total
-
-
-async def _subjects(store: WorkspaceStore, stage: Stage, rows: Sequence[Document]) -> dict[str, Subject]:
-    """The conversations or tickets that rows are of, by id, with all that their properties name; in five reads."""
-    subjects, _ = store.subjects(KINDS[stage])
-    ids = list(dict.fromkeys(row["subject_id"] for row in rows if "subject_id" in row))
-    documents = await subjects.by_ids(ids) if ids else {row["_id"]: row for row in rows}
-    named: Counter[str] = Counter()
-    for document in documents.values():
-        named.update(document[name] for name in ("assignee_id", "team_id", "type_id") if document.get(name))
-    people = await store.admins.by_ids(list(named)) | await store.teams.by_ids(list(named))
-    types = await store.ticket_types.by_ids(list(named))
-    contacts = await store.contacts.of_ids(list({document["contact_id"] for document in documents.values()}))
-    return {
-        id_: Subject(
-            document,
-            contacts[document["contact_id"]],
-            people.get(document.get("assignee_id", ""), {}),
-            people.get(document.get("team_id", ""), {}),
-            types.get(document.get("type_id", ""), {}),
-        )
-        for id_, document in documents.items()
-        if document["contact_id"] in contacts
-    }

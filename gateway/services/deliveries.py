@@ -32,11 +32,9 @@ from gateway.domain.deliveries import (
     held,
     in_order,
     lane_after,
-    lane_id_of,
     pause_after,
     reached,
     retried,
-    was_told,
 )
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.syncs import Sync, SyncState
@@ -46,7 +44,7 @@ from gateway.klaviyo.client import Connections, KlaviyoClient, connections
 from gateway.klaviyo.limiter import Limiter
 from gateway.klaviyo.sending import Batch, Result, Sender
 from gateway.services.attempts import until_stored
-from gateway.services.outboxes import supersede
+from gateway.services.outboxes import supersede, told_live
 from gateway.services.syncs import SyncService
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import Session, TransientError
@@ -207,17 +205,8 @@ class DeliveryService:
         profiles = [row for row in rows if row["kind"] == DeliveryKind.PROFILE]
         if not profiles:
             return rows
-        connected_at = await store.syncs.connected_at()
-        ids = {row["_id"]: lane_id_of(store.workspace_id, row["contact_id"], Queue.LIVE) for row in profiles}
-        live = await store.lanes.by_ids(list(ids.values()), session)
-        told = {lane["_id"]: lane["profile_delivery_id"] for lane in live.values() if "profile_delivery_id" in lane}
-        newest = await store.deliveries.by_ids(list(told.values()), session)
-        newer = {
-            id_
-            for id_, delivery_id in told.items()
-            if was_told(live[id_], connected_at) or newest.get(delivery_id, {}).get("open") is not None
-        }
-        older = [row for row in profiles if ids[row["_id"]] in newer]
+        told = await told_live(store, [row["contact_id"] for row in profiles], session)
+        older = [row for row in profiles if row["contact_id"] in told]
         await supersede(store, self._minter, older, self._clock(), session)
         left = {row["_id"] for row in older}
         return [row for row in rows if row["_id"] not in left]
@@ -238,14 +227,10 @@ class DeliveryService:
             for row in settled
             if row["state"] != before[row["_id"]]
         ]
-        await store.changes.write(lines, session)
         await store.delivery_metrics.add(_tallies(settled), session)
         tallies = backfill_tallies(settled, before)
         await store.backfills.settle(tallies, session)
-        told = [self._minter.mint(Prefix.CHANGE, now) for _ in tallies]
-        lines = [
-            backfill_line(line_id, store.workspace_id, id_, now) for line_id, id_ in zip(told, tallies, strict=True)
-        ]
+        lines += [backfill_line(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, id_, now) for id_ in tallies]
         await store.changes.write(lines, session)
         await _give_back(store, lanes, work, changes, now, session)
 

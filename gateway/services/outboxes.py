@@ -25,6 +25,7 @@ from gateway.domain.deliveries import (
     lane_id_of,
     left_out,
     new_lane,
+    was_told,
 )
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.merges import ids_of
@@ -33,6 +34,7 @@ from gateway.klaviyo import mapping
 from gateway.klaviyo.happenings import Happening, happenings_of
 from gateway.klaviyo.identifiers import identifiers_of
 from gateway.klaviyo.refusals import refusal_of_event, refusal_of_profile
+from gateway.services.subjects import subjects_of
 from gateway.services.syncs import SyncService
 from gateway.store.driver import Session
 from gateway.store.stores import WorkspaceStore
@@ -84,14 +86,9 @@ class Outbox:
     @staticmethod
     async def _subject(store: WorkspaceStore, document: Document, contact: Draft | None) -> mapping.Subject | None:
         """The conversation or ticket with all that its properties name; None where its contact is gone."""
-        names = [(store.admins, "assignee_id"), (store.teams, "team_id"), (store.ticket_types, "type_id")]
-        found: list[Document] = []
-        for repository, field in names:
-            id_ = document.get(field)
-            found.append({} if id_ is None else (await repository.by_ids([id_])).get(id_, {}))
         id_ = document["contact_id"]
-        owner = contact.document if contact is not None else (await store.contacts.of_ids([id_])).get(id_)
-        return None if owner is None else mapping.Subject(document, owner, *found)
+        contacts = await store.contacts.of_ids([id_]) if contact is None else {id_: contact.document}
+        return (await subjects_of(store, [document], contacts)).get(document["_id"])
 
     async def erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
         """Ask for the erasure of a contact of whom Klaviyo may know something, and queue nothing else of it."""
@@ -209,6 +206,20 @@ class Outbox:
         state = waiting["state"] if waiting["state"] != DeliveryState.SENDING else DeliveryState.RETRYING.value
         await store.deliveries.change({waiting_id: {"payload": payload, "state": state, "reason": item.note}}, session)
         return True
+
+
+async def told_live(store: WorkspaceStore, contact_ids: Sequence[str], session: Session = None) -> set[str]:
+    """Those of the contacts of whom the account that is connected now was told a profile as it changed, or is about to be:
+    history has nothing newer of them."""
+    ids = {lane_id_of(store.workspace_id, id_, Queue.LIVE): id_ for id_ in contact_ids}
+    connected_at = await store.syncs.connected_at()
+    lanes = [lane for lane in (await store.lanes.by_ids(list(ids), session)).values() if _has_profile(lane)]
+    newest = await store.deliveries.by_ids([lane["profile_delivery_id"] for lane in lanes], session)
+    return {
+        ids[lane["_id"]]
+        for lane in lanes
+        if was_told(lane, connected_at) or newest.get(lane["profile_delivery_id"], {}).get("open") is not None
+    }
 
 
 async def supersede(

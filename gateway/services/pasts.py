@@ -1,0 +1,64 @@
+"""The rows of history that a backfill walks through, stage by stage."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from gateway.domain.backfills import Stage, bounds_of
+from gateway.domain.contacts import Document
+from gateway.domain.ids import Prefix
+from gateway.klaviyo.histories import KINDS
+from gateway.klaviyo.mapping import Subject
+from gateway.services.subjects import subjects_of
+from gateway.store.repositories import Repository
+from gateway.store.stores import WorkspaceStore
+from gateway.store.stretches import pages
+
+ROWS_AT_ONCE = 200
+_PLACES: Mapping[Stage, Document] = {Stage.CONVERSATIONS: {"lists": "*"}, Stage.TICKETS: {"lists": "any::"}}
+
+
+async def next_rows(store: WorkspaceStore, stage: Stage, low: str, high: str) -> list[Document]:
+    """The first rows of a stage from that id on, up to ROWS_AT_ONCE."""
+    read = partial(_repository(store, stage).stretch, filters=(_PLACES.get(stage, {}),))
+    rows: list[Document] = []
+    async for page in pages(read, Prefix(low[:4]), low, high, ROWS_AT_ONCE):
+        rows += page
+        if len(rows) >= ROWS_AT_ONCE:
+            break
+    return rows[:ROWS_AT_ONCE]
+
+
+def behind(rows: Sequence[Document], taken: int) -> str | None:
+    """Behind which row it goes on where so many of the next rows were taken; None where no more are left."""
+    return rows[taken - 1]["_id"] if taken < len(rows) or taken == ROWS_AT_ONCE else None
+
+
+async def count_rows(store: WorkspaceStore, backfill: Document) -> int:
+    """How many rows of history there are to look at."""
+    total = 0
+    for name in backfill["stages"]:
+        stage = Stage(name)
+        low, high = bounds_of(backfill, stage)
+        filter_ = {**_PLACES.get(stage, {}), "_id": {"$gte": low, "$lt": high}, "workspace_id": store.workspace_id}
+        total += await store.database.count(_repository(store, stage).COLLECTION, filter_, long=True)
+    return total
+
+
+async def subjects_by_id(store: WorkspaceStore, stage: Stage, rows: Sequence[Document]) -> dict[str, Subject]:
+    """The conversations or tickets that rows are of, by id, with all that their properties name; in five reads."""
+    subjects, _ = store.subjects(KINDS[stage])
+    ids = list(dict.fromkeys(row["subject_id"] for row in rows if "subject_id" in row))
+    documents = list((await subjects.by_ids(ids)).values()) if ids else rows
+    contacts = await store.contacts.of_ids(list({document["contact_id"] for document in documents}))
+    return await subjects_of(store, documents, contacts)
+
+
+def _repository(store: WorkspaceStore, stage: Stage) -> Repository:
+    kept: dict[Stage, Repository] = {
+        Stage.CONTACTS: store.contacts,
+        Stage.CONVERSATIONS: store.conversations,
+        Stage.CONVERSATION_PARTS: store.conversation_parts,
+        Stage.TICKETS: store.tickets,
+        Stage.TICKET_PARTS: store.ticket_parts,
+    }
+    return kept[stage]

@@ -1,0 +1,35 @@
+"""Conversations and tickets with all that their properties name, as Klaviyo hears of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gateway.domain.contacts import Document
+from gateway.klaviyo.mapping import Subject
+from gateway.store.repositories import Repository
+from gateway.store.stores import WorkspaceStore
+
+
+async def subjects_of(
+    store: WorkspaceStore, documents: Sequence[Document], contacts: Mapping[str, Document]
+) -> dict[str, Subject]:
+    """These conversations or tickets, by id, in a read of each kind that they name; not those whose contact, by the id that
+    they have of it, is none of these."""
+    admins = await _named(store.admins, documents, "assignee_id")
+    teams = await _named(store.teams, documents, "team_id")
+    types = await _named(store.ticket_types, documents, "type_id")
+    return {
+        document["_id"]: Subject(
+            document,
+            contacts[document["contact_id"]],
+            admins.get(document.get("assignee_id"), {}),
+            teams.get(document.get("team_id"), {}),
+            types.get(document.get("type_id"), {}),
+        )
+        for document in documents
+        if document["contact_id"] in contacts
+    }
+
+
+async def _named(repository: Repository, documents: Iterable[Document], field: str) -> Mapping[Any, Document]:
+    ids = dict.fromkeys(document[field] for document in documents if document.get(field) is not None)
+    return await repository.by_ids(list(ids))
