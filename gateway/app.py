@@ -20,7 +20,8 @@ from gateway.documents import Documents
 from gateway.errors import UnavailableError
 from gateway.execution.operations import Operations
 from gateway.execution.plans import Planner
-from gateway.http import OperationEndpoint, decode_json
+from gateway.http import OperationEndpoint
+from gateway.jsons import decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
 from gateway.settings import Settings

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -27,6 +26,7 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.execution.operations import Answer, Operations
+from gateway.jsons import decode_json, encode_json
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
 from schema.problems import code_and_status, formatted
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 RESPONSE_JSON = "application/graphql-response+json"
-_LONGEST_INTEGER = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +121,6 @@ class OperationEndpoint:
             "operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer and bearer.id
         )
         return _response(answer, checked.cost if operation.shows_cost else None, request, request_id)
-
-
-def decode_json(data: str | bytes) -> Any:
-    """JSON as Python reads it: NaN and numbers that nothing can keep arrive as such, and are refused where they stand.
-
-    json.JSONDecodeError, whatever is wrong with the text."""
-    try:
-        return _JSON.decode(data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass"))
-    except (ValueError, RecursionError) as error:
-        raise json.JSONDecodeError(f"not JSON ({type(error).__name__})", "", 0) from None
-
-
-def _integer(digits: str) -> int | float:
-    """An integer, or infinity where it lies so far beyond 64 bits that reading it would be work."""
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float("inf")
-
-
-_JSON = json.JSONDecoder(parse_int=_integer)
 
 
 async def _bounded_body(request: Request, most: int) -> bytes:
@@ -235,7 +216,7 @@ def _refusal(error: GatewayError, request: Request, request_id: str) -> Response
 
 
 def _json(body: Mapping[str, Any], status: int, kind: str) -> Response:
-    return Response(orjson.dumps(body), status, media_type=f"{kind}; charset=utf-8")
+    return Response(encode_json(body), status, media_type=f"{kind}; charset=utf-8")
 
 
 def _accepted(headers: Headers) -> str:

@@ -83,7 +83,8 @@ class Settings(BaseSettings):
         description="The database's name. Unset: `gateway`, and `gateway_dev` for `gateway dev` on a server that is not its own.",
     )
     mongo_driver: MongoDriver = Field(
-        MongoDriver.MOTOR, description="`motor`, or `pymongo` for PyMongo's own asynchronous client."
+        MongoDriver.PYMONGO,
+        description="`pymongo` for PyMongo's own asynchronous client, or `motor` for its predecessor.",
     )
     mongo_timeout_seconds: float = Field(
         5.0, gt=0, le=60, description="How long one call waits for the database before it answers UNAVAILABLE."

@@ -21,6 +21,7 @@ from gateway.documents import Documents
 from gateway.domain.access import Principal
 from gateway.errors import SlowReaderError, UnauthenticatedError, UnavailableError
 from gateway.execution.operations import Answer, Operations
+from gateway.jsons import encode_json
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
@@ -69,7 +70,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         """Send one message; whoever is gone hears nothing."""
-        await self.send_text(orjson.dumps(message).decode())
+        await self.send_text(encode_json(message).decode())
 
     async def send_text(self, text: str) -> None:
         """Send a message that is written already; whoever is gone hears nothing."""
@@ -329,5 +330,5 @@ def _next(operation_id: str, answer: Answer, request_id: str) -> str:
         payload: dict[str, Any] = {"data": answer.data}
         if answer.errors:
             payload["errors"] = [formatted(error, request_id) for error in answer.errors]
-        answer.written = orjson.dumps(payload).decode()
+        answer.written = encode_json(payload).decode()
     return f'{{"id":{orjson.dumps(operation_id).decode()},"type":"next","payload":{answer.written}}}'

@@ -24,7 +24,7 @@ from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import sent
 from resolvers.scalars import JSONObject
 from resolvers.segments import check_named
-from resolvers.totals import counted
+from resolvers.totals import Counter, counted
 
 MAX_SUMMARY_NAMES = 100
 _AHEAD = timedelta(minutes=10)
@@ -144,21 +144,24 @@ async def events(
             most=max(_LEAST_EVENTS, MAX_CANDIDATES // len(parents)),
         )
 
-    searches = {parent["_id"]: search(parent) for parent in parents}
+    def counter(parent: Document) -> Counter:
+        return lambda most: search(parent).count(most)
+
     all_ids = {parent["_id"]: ids_of(parent) for parent in parents}
+    asked_of = wanted.get("contact_id")
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        contacts = {id_: all_ids[id_] for id_ in ids if not searches[id_].times.empty}
-        return await context.store.events.pages_of_contacts(contacts, of_all, times, names, fields) if contacts else {}
+        contacts = {id_: all_ids[id_] for id_ in ids if asked_of is None or asked_of in all_ids[id_]}
+        if times.empty or not contacts:
+            return {}
+        return await context.store.events.pages_of_contacts(contacts, of_all, times, names, fields)
 
     if metadata or wanted.get("before_sign_up"):
-        found: list[Any] = await asyncio.gather(
-            *(_searched(searches[parent["_id"]], asked, parent) for parent in parents)
-        )
+        found: list[Any] = await asyncio.gather(*(_searched(search(parent), asked, parent) for parent in parents))
     else:
         found = await pages_of_parents(parents, asked, read, _id)
     return [
-        one if isinstance(one, BadRequestError) else counted(one, searches[parent["_id"]].count)
+        one if isinstance(one, BadRequestError) else counted(one, counter(parent))
         for parent, one in zip(parents, found, strict=True)
     ]
 

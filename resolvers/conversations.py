@@ -25,7 +25,7 @@ from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.totals import Counter, counted
 
 _LEAST_LOOKED_AT = 500  # of each of many contacts, where their conversations are filtered or sorted
-_NEWEST = Page(1, False, None, None, "")
+_NEWEST = Page(1, False, None, None)
 
 strawberry.enum(ConversationSortKey, description="What conversations are sorted by.")
 

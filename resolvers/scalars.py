@@ -9,15 +9,25 @@ from graphql.utilities import value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
 from gateway.domain.metadata import SAFE_INTEGER, parse_rfc3339
-from gateway.execution.values import unchanged
+from gateway.execution.values import PLAIN_JSON, SentAsIs, unchanged
+from gateway.store.driver import DRIVERS_UTC
 
 SafeInt = NewType("SafeInt", int)
 JSON = NewType("JSON", object)
 JSONObject = NewType("JSONObject", dict[str, Any])
 
 
-def _write_time(at: dt.datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _write_time(at: dt.datetime) -> dt.datetime:
+    """The time in UTC, as which JSON's writer knows it."""
+    return at.astimezone(dt.UTC)
+
+
+# Times of documents are in the driver's UTC.
+_TIME = SentAsIs(
+    _write_time,
+    "type({0}) is datetime and {0}.tzinfo is DRIVERS_UTC",
+    {"datetime": dt.datetime, "DRIVERS_UTC": DRIVERS_UTC},
+)
 
 
 def _read_time(value: Any) -> dt.datetime:
@@ -63,27 +73,27 @@ SCALARS: dict[object, ScalarDefinition] = {
     SafeInt: strawberry.scalar(
         name="SafeInt",
         description="An integer within plus or minus 2^53 - 1.",
-        serialize=unchanged,
+        serialize=PLAIN_JSON,
         parse_value=_read_safe_int,
     ),
     JSON: strawberry.scalar(
         name="JSON",
         description="Any JSON value.",
-        serialize=unchanged,
+        serialize=PLAIN_JSON,
         parse_value=unchanged,
         parse_literal=_read_literal,
     ),
     JSONObject: strawberry.scalar(
         name="JSONObject",
         description="A JSON object.",
-        serialize=unchanged,
+        serialize=PLAIN_JSON,
         parse_value=_read_object,
         parse_literal=_read_object_literal,
     ),
     dt.datetime: strawberry.scalar(
         name="DateTime",
         description="RFC 3339 in UTC, kept to the millisecond.",
-        serialize=_write_time,
+        serialize=_TIME,
         parse_value=_read_time,
     ),
 }

@@ -199,7 +199,7 @@ class _List:
 
         async def count(most: int) -> int:
             ids = [] if contact is None else [contact["_id"]]
-            found = await self.of_contacts(ids, Page(most - 1, False, None, None, ""), ["_id"])
+            found = await self.of_contacts(ids, Page(most - 1, False, None, None), ["_id"])
             return sum(len(rows) for rows in found.values())
 
         return count

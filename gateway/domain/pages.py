@@ -26,6 +26,27 @@ class PageArguments:
     before: str | None = None
 
 
+class Scope:
+    """A list, its parent and its filter, as cursors are sealed with them; written once somebody asks for a cursor."""
+
+    __slots__ = ("_key", "_named")
+
+    def __init__(self, *named: object) -> None:
+        self._named = named
+        self._key: bytes | None = None
+
+    @property
+    def key(self) -> bytes:
+        """What tells it from every other one."""
+        if self._key is None:
+            text = json.dumps(self._named, default=str, sort_keys=True)
+            self._key = hashlib.blake2b(text.encode()).digest()
+        return self._key
+
+
+_NOWHERE = Scope()
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A page that was asked for: `size` rows, the last ones if `backward`, between two positions (both exclusive)."""
@@ -34,7 +55,7 @@ class Page:
     backward: bool
     after: str | None
     before: str | None
-    scope: str
+    scope: Scope = _NOWHERE
 
     @property
     def limit(self) -> int:
@@ -44,14 +65,13 @@ class Page:
 
 def page(arguments: PageArguments, *scope: object) -> Page:
     """The page meant; `scope` names the list, its parent and its filter, and a cursor of any other scope is refused."""
-    size = _size(arguments)
-    sealed_scope = json.dumps(scope, default=str, sort_keys=True)
+    size, of_list = _size(arguments), Scope(*scope)
     return Page(
         size=size,
         backward=arguments.last is not None,
-        after=_position(arguments.after, "after", sealed_scope),
-        before=_position(arguments.before, "before", sealed_scope),
-        scope=sealed_scope,
+        after=_position(arguments.after, "after", of_list),
+        before=_position(arguments.before, "before", of_list),
+        scope=of_list,
     )
 
 
@@ -105,13 +125,13 @@ def page_info(found: Row) -> Row:
     }
 
 
-def cursor(position: str, scope: str) -> str:
+def cursor(position: str, scope: Scope) -> str:
     """An opaque cursor to that position of that scope."""
     text = position.encode()
     return base64.urlsafe_b64encode(_seal(text, scope) + text).decode().rstrip("=")
 
 
-def _position(text: str | None, argument: str, scope: str) -> str | None:
+def _position(text: str | None, argument: str, scope: Scope) -> str | None:
     if text is None:
         return None
     try:
@@ -126,8 +146,8 @@ def _position(text: str | None, argument: str, scope: str) -> str | None:
     return found
 
 
-def _seal(text: bytes, scope: str) -> bytes:
-    return hashlib.blake2b(text, digest_size=_SEAL_BYTES, key=hashlib.blake2b(scope.encode()).digest()).digest()
+def _seal(text: bytes, scope: Scope) -> bytes:
+    return hashlib.blake2b(text, digest_size=_SEAL_BYTES, key=scope.key).digest()
 
 
 def _size(arguments: PageArguments) -> int:

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from graphql import GraphQLEnumType, get_nullable_type, is_leaf_type
 
 from gateway.execution.fields import PlannedField, Reading
 from gateway.execution.runs import LATER
-from gateway.execution.values import PLAIN, Complete, finisher, unchanged
+from gateway.execution.values import Complete, SentAsIs, finisher
 
 # What a value of a built-in scalar must be to be sent as it is; all else is left to graphql-core's own coercion.
 _AS_IT_IS = {
@@ -21,8 +18,6 @@ _AS_IT_IS = {
     "Int": "type({0}) is int and -2147483648 <= {0} <= 2147483647",
     "Float": "type({0}) is float and {0} - {0} == 0.0",
 }
-# What scalars of our own are asked to write; the rest goes the longer way, where exceptions and the like are looked for.
-WRITTEN = PLAIN | {datetime, date, Decimal, UUID}
 _INDENT = "    "
 
 
@@ -43,9 +38,7 @@ class Source:
     """The source of one function, and the values that it names."""
 
     lines: list[str] = field(default_factory=list)
-    names: dict[str, Any] = field(
-        default_factory=lambda: {"LATER": LATER, "PLAIN": PLAIN, "WRITTEN": WRITTEN, "reader": reader}
-    )
+    names: dict[str, Any] = field(default_factory=lambda: {"LATER": LATER, "reader": reader})
 
     def function(self, file: str) -> tuple[str, Any]:
         """The text, and what it compiles to."""
@@ -144,17 +137,11 @@ def _completed(one: PlannedField, names: dict[str, Any]) -> list[str]:
             f"if w is not None: {name} = w",
         ]
         return [*lines, f"elif {name} is not None: {finish}" if one.nullable else f"else: {finish}"]
-    if type_.coerce_output_value is unchanged:
-        return _unless(f"type({name}) in PLAIN", one, finish)
-    names[f"write_{one.key}"] = type_.coerce_output_value
-    return [
-        "try:",
-        f"{_INDENT}w = write_{one.key}({name}) if type({name}) in WRITTEN else None",
-        "except Exception:",
-        f"{_INDENT}w = None",
-        f"if w is not None: {name} = w",
-        f"elif {name} is not None: {finish}" if one.nullable else f"else: {finish}",
-    ]
+    serializer = type_.coerce_output_value
+    if not isinstance(serializer, SentAsIs):
+        return [finish]
+    names |= serializer.names
+    return _unless(serializer.condition.format(name), one, finish)
 
 
 def _unless(condition: str, one: PlannedField, finish: str) -> list[str]:

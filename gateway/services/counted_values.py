@@ -38,7 +38,7 @@ async def _ranges(store: WorkspaceStore, name: str, now: datetime, size: int) ->
     """Ranges of contacts' ids that hold every id together, each with about so many contacts who have that name."""
     high: str | None = None
     while True:
-        rows = await store.summaries.of_name(name, Page(size - 1, False, high, None, ""), TimeRange(), now)
+        rows = await store.summaries.of_name(name, Page(size - 1, False, high, None), TimeRange(), now)
         low = rows[-1]["contact_id"] if len(rows) == size else None
         yield low, high
         if low is None:

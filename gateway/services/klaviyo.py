@@ -132,7 +132,7 @@ class KlaviyoService:
 
     async def _waiting(self, store: WorkspaceStore) -> list[Document]:
         filters = [{"state": state.value} for state in (DeliveryState.PENDING, DeliveryState.RETRYING)]
-        oldest = Page(_ROWS_AT_ONCE - 1, True, None, None, "")
+        oldest = Page(_ROWS_AT_ONCE - 1, True, None, None)
         return await store.deliveries.page(filters, oldest, TimeRange(), self._clock())
 
     async def _leave_out(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> None:

@@ -50,7 +50,7 @@ class ReplayService:
         search = DeliverySearch(store.deliveries, replace(wanted, states=frozenset({DeliveryState.DEAD.value})), now)
         place: str | None = None
         while total < MOST_REPLAYED:
-            found = await search.page(Page(_AT_ONCE - 1, True, None, place, ""))
+            found = await search.page(Page(_AT_ONCE - 1, True, None, place))
             total += await self._in_parts(store, [row["_id"] for row in found.rows])
             place = found.reached or (found.rows[-1]["_id"] if len(found.rows) == _AT_ONCE else None)
             if place is None:

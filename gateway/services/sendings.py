@@ -91,7 +91,7 @@ class SendingService:
         mailing = (await store.mailings.by_ids([timer["subject_id"]])).get(timer["subject_id"])
         if mailing is None:
             return await self._end(store, timer)
-        asked = Page(_LETTERS_AT_ONCE, False, timer["after"], None, "")
+        asked = Page(_LETTERS_AT_ONCE, False, timer["after"], None)
         members = (await store.members.page(mailing["segment_id"], asked, TimeRange(), now))[:_LETTERS_AT_ONCE]
         letters = [
             message_timer(mailing, member["contact_id"], now)

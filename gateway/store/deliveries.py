@@ -76,7 +76,7 @@ class Deliveries(Repository):
     async def oldest_open(self, now: datetime) -> Document | None:
         """The oldest delivery of what happens now that did not arrive yet."""
         filters = [{"state": state.value, "backfill_id": None} for state in sorted(OPEN)]
-        oldest_first = Page(0, True, None, None, "")
+        oldest_first = Page(0, True, None, None)
         return next(iter(await self.page(filters, oldest_first, TimeRange(), now)), None)
 
     async def of_subjects(self, subject_ids: Sequence[str]) -> dict[str, Document]:

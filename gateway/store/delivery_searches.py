@@ -40,7 +40,7 @@ class DeliverySearch:
     async def count(self, most: int) -> int | None:
         """How many there are, counted up to that many; None where those to look at ran out before."""
         if not self.filter.exact:
-            found = await self.page(Page(most - 1, False, None, None, ""))
+            found = await self.page(Page(most - 1, False, None, None))
             return None if found.reached is not None else len(found.rows)
         total, times = 0, self.filter.times
         bounds = {"$gte": lowest_id(Prefix.DELIVERY, times.start), "$lt": lowest_id(Prefix.DELIVERY, times.end)}

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC
 from typing import Any
 
 import pymongo
 from bson.codec_options import CodecOptions
+from bson.tz_util import utc
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, IndexModel, ReturnDocument
 from pymongo.errors import (
@@ -30,6 +30,7 @@ from gateway.errors import BadRequestError, StartupError, UnavailableError
 from gateway.settings import MongoDriver, Settings
 
 Document = dict[str, Any]
+DRIVERS_UTC = utc  # of the times in documents
 Filter = Mapping[str, Any]
 Operation = Any
 Session = Any
@@ -78,7 +79,7 @@ class Database:
             raise StartupError(f"GATEWAY_MONGO_URI is not usable: {error}.") from None
         self._database: Any = self._client.get_database(
             name,
-            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
+            codec_options=CodecOptions(tz_aware=True),  # the driver's own UTC: another is converted to, time by time
             write_concern=WriteConcern("majority"),
             read_concern=ReadConcern("majority"),
         )

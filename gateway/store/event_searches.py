@@ -46,7 +46,7 @@ class EventSearch:
         """How many there are, counted up to that many; None where the events to look at ran out before."""
         if not self.looks_at_events:
             return await self.store.events.count(self._times, most, names=self.names, contact_ids=self.contact_ids)
-        found = await self._search(Page(most - 1, False, None, None, ""))
+        found = await self._search(Page(most - 1, False, None, None))
         return None if found.reached is not None else len(found.rows)
 
     @property

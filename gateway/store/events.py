@@ -81,7 +81,7 @@ class Events(Occurrences):
 
     async def oldest(self, end: datetime, after: str | None, limit: int, now: datetime) -> list[Document]:
         """The oldest events before that moment, behind that id."""
-        asked = Page(limit - 1, True, None, after, "")
+        asked = Page(limit - 1, True, None, after)
         return await self._page_by_id([{}], Prefix.EVENT, asked, TimeRange(end=end), now)
 
     async def remove(self, ids: Sequence[str], session: Session) -> int:
@@ -143,7 +143,7 @@ class Events(Occurrences):
         self, contact_ids: Sequence[str], name: str, times: TimeRange, *, metadata: bool
     ) -> dict[str, list[Document]]:
         """Each contact's events of that name in that time: their times, and what else is needed to look at their metadata."""
-        match = {"_id": id_bounds(Prefix.EVENT, Page(1, False, None, None, ""), times), "name": name}
+        match = {"_id": id_bounds(Prefix.EVENT, Page(1, False, None, None), times), "name": name}
         return await self._pages_of_children(
             contact_ids,
             match,
@@ -178,9 +178,7 @@ class Events(Occurrences):
 
     async def last_of(self, contact: Document, name: str, now: datetime) -> Document | None:
         """The last event of that name of a contact, and of those that it took over."""
-        rows = await self.page(
-            Page(1, False, None, None, ""), TimeRange(), now, names=[name], contact_ids=ids_of(contact)
-        )
+        rows = await self.page(Page(1, False, None, None), TimeRange(), now, names=[name], contact_ids=ids_of(contact))
         return next(iter(rows), None)
 
     async def count_received(self, contact_ids: Sequence[str], name: str, since: datetime) -> int:

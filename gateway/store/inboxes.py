@@ -152,7 +152,7 @@ class InboxSearch:
         """How many there are, counted up to that many; None where the rows to look at ran out before."""
         if not self.filter.judges and self.filter.times(self.order.key, self.now) == TimeRange():
             return await self.inbox.counted(self.filter.lists, most)
-        found = await self.page(Page(most - 1, False, None, None, ""))
+        found = await self.page(Page(most - 1, False, None, None))
         return None if found.reached is not None else len(found.rows)
 
     async def _walk(self, asked: Page, place: Page) -> Found:

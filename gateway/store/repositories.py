@@ -136,7 +136,7 @@ class Repository:
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},
             {"$limit": limit},
-            *([] if fields is None else [{"$project": dict.fromkeys(["_id", *fields], 1)}]),
+            *([] if fields is None else [{"$project": dict.fromkeys(["_id", foreign, *fields], 1)}]),
         ]
         found = await self._database.aggregate(
             parent_collection,
@@ -153,11 +153,18 @@ class Repository:
                     }
                 },
                 {"$unwind": "$children"},  # right behind the lookup no array is built, which could pass 16 MB
+                # Each row names its parent already, where it is known by which ids: the reply is half as long to read.
+                *([] if known is None else [{"$replaceRoot": {"newRoot": "$children"}}]),
             ],
         )
         rows: dict[str, list[Document]] = {}
+        if known is None:
+            for row in found:
+                rows.setdefault(row["_id"], []).append(row["children"])
+            return rows
+        named = {id_: parent for parent, ids in known.items() for id_ in ids}
         for row in found:
-            rows.setdefault(row["_id"], []).append(row["children"])
+            rows.setdefault(named[row[foreign]], []).append(row)
         return rows
 
 
@@ -181,7 +188,7 @@ def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datet
     """The range from `low` to `high`, cut into few windows that widen from the end that is wanted first."""
     if low >= high:
         return []
-    start, end = id_time(low), min(id_time(high), now + timedelta(minutes=10))
+    start, end = id_time(low), min(id_time(high), now)  # what lies ahead of now belongs to the newest window
     reached = [lowest_id(prefix, start + reach if oldest_first else end - reach) for reach in _WINDOWS]
     edges = sorted({low, high, *(edge for edge in reached if low < edge < high)})
     pairs = list(itertools.pairwise(edges))

@@ -60,7 +60,7 @@ class ContactSearch:
         """How many there are, counted up to that many; None where the candidates ran out before."""
         if self._everybody:
             return await self._store.contacts.count(most)
-        whole = Page(1, False, None, None, "")
+        whole = Page(1, False, None, None)
         found = await self._search(await self._of_few(whole) or self._created(whole), most)
         return None if found.reached is not None else len(found.rows)
 
@@ -101,7 +101,7 @@ class ContactSearch:
         if self._order.by_id:
             return self._created(asked)
         if self._narrowing is not None or self._times != TimeRange():
-            whole = self._created(Page(1, False, None, None, ""))
+            whole = self._created(Page(1, False, None, None))
             listed = await whole.next(self._most + 1)
             if whole.done:
                 return self._listed(listed, asked)

@@ -45,7 +45,7 @@ class CreatedWalk:
 
     async def next(self, size: int) -> list[Candidate]:
         """The next ones by id: of each place of the index as many, and of all together the first."""
-        asked = Page(size - 1, self.oldest_first, self.upper, self.lower, "")
+        asked = Page(size - 1, self.oldest_first, self.upper, self.lower)
         found: dict[str, Document | None] = {}
         for rows in await asyncio.gather(*self._streams(asked)):
             found |= rows

@@ -59,7 +59,7 @@ async def test_pages_are_those_of_the_sorted_list(
     start, end = sorted(data.draw(st.tuples(st.integers(0, count), st.integers(0, count))))
     after = order.position(rows[start - 1]) if start else None
     before = order.position(rows[end]) if end < count else None
-    place = order.newest_first(Page(size, backward, after, before, ""))
+    place = order.newest_first(Page(size, backward, after, before))
     found = await inbox.listed(
         ["a", "b"], "key", order.stretches(Rows.PREFIX, place, TimeRange()), size, highest_first=not place.backward
     )
@@ -74,7 +74,7 @@ async def test_a_page_of_a_long_list_looks_at_little() -> None:
     for descending, number in places:
         inbox.looked_at, order = 0, InboxOrder("key", descending, nullable=True)
         after = None if number is None else order.position(inbox.rows[number])
-        place = order.newest_first(Page(20, False, after, None, ""))
+        place = order.newest_first(Page(20, False, after, None))
         stretches = order.stretches(Rows.PREFIX, place, TimeRange())
         await inbox.listed(["a"], "key", stretches, 20, highest_first=not place.backward)
         assert inbox.looked_at < 500

@@ -22,7 +22,7 @@ from gateway.settings import (
 DEFAULTS: dict[str, Any] = {
     "mongo_uri": None,
     "mongo_database": None,
-    "mongo_driver": MongoDriver.MOTOR,
+    "mongo_driver": MongoDriver.PYMONGO,
     "mongo_timeout_seconds": 5.0,
     "embedded_server": "secantusd-py",
     "dev_key": None,
@@ -87,7 +87,7 @@ def test_settings_are_frozen() -> None:
     ("name", "text", "value"),
     [
         ("mongo_database", "my-db_1", "my-db_1"),
-        ("mongo_driver", "pymongo", MongoDriver.PYMONGO),
+        ("mongo_driver", "motor", MongoDriver.MOTOR),
         ("mongo_timeout_seconds", "0.25", 0.25),
         ("mongo_timeout_seconds", "60", 60.0),
         ("embedded_server", "/opt/server", "/opt/server"),
