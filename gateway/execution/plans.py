@@ -23,7 +23,7 @@ from graphql.execution.values import VariableValues
 from gateway.execution.documents import Prepared
 from gateway.execution.fields import PlannedField
 from gateway.execution.sources import selection
-from gateway.execution.values import Select, completer, ignores
+from gateway.execution.values import Select, SelectAll, completer, ignores
 
 _UNDERSTOOD = frozenset({"skip", "include"})
 _MOST_PLANS = 32
@@ -136,12 +136,13 @@ class _Compiler:
         while self._unexpanded and len(self._plan.sources) < most:
             self._unexpanded.pop()()
 
-    def select_of(self, type_: GraphQLObjectType, where: str, planned: PlannedField) -> Select:
-        """The function that answers for objects of that type, which the field leads to."""
+    def select_of(self, type_: GraphQLObjectType, where: str, planned: PlannedField, *, each: bool = False) -> Any:
+        """The function that answers for objects of that type, which the field leads to; or for `each` of its list."""
         collected = collect_subfields(
             self._schema, self._fragments, self._variables, self._node, type_, planned.details
         )
-        return self._select(type_, f"{where}.{planned.key}", self._planned(type_, collected))
+        fields = self._planned(type_, collected)
+        return self._select(type_, f"{where}.{planned.key}", fields, planned if each else None)
 
     def leave(self, type_: GraphQLAbstractType, expand: Callable[[GraphQLObjectType], object]) -> None:
         """Leave the types that objects may have until they are met; what will be read of them is not known before."""
@@ -161,7 +162,13 @@ class _Compiler:
             planned.append(PlannedField(self._schema, key, parent, definition, details))
         return planned
 
-    def _select(self, parent: GraphQLObjectType, where: str, planned: list[PlannedField]) -> Select:
+    def _select(
+        self,
+        parent: GraphQLObjectType,
+        where: str,
+        planned: list[PlannedField],
+        of_list: PlannedField | None = None,
+    ) -> Any:
         completers = [completer(one.definition.type, one, _Below(self, where, one)) for one in planned]
         for one, complete in zip(planned, completers, strict=True):
             one.complete = complete
@@ -170,9 +177,10 @@ class _Compiler:
         for one in planned:
             self._plan.add_reads(parent.name, one.reads(self._key_of))
         title = where if where == parent.name else f"{where}: {parent.name}"
-        text, function = selection(title, planned, completers, self._key_of).function(f"<plan of {where}>")
+        source = selection(title, planned, completers, self._key_of, of_list)
+        text, function = source.function(f"<plan of {where}>")
         self._plan.sources.append(text)
-        return cast("Select", function)
+        return function
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,10 @@ class _Below:
     planned: PlannedField
 
     def __call__(self, type_: GraphQLObjectType) -> Select:
-        return self.compiler.select_of(type_, self.where, self.planned)
+        return cast("Select", self.compiler.select_of(type_, self.where, self.planned))
+
+    def all_of(self, type_: GraphQLObjectType) -> SelectAll:
+        return cast("SelectAll", self.compiler.select_of(type_, self.where, self.planned, each=True))
 
     def may_be(self, type_: GraphQLAbstractType, expand: Callable[[GraphQLObjectType], object]) -> None:
         self.compiler.leave(type_, expand)

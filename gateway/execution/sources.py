@@ -48,9 +48,13 @@ class Source:
 
 
 def selection(
-    title: str, planned: list[PlannedField], completers: list[Complete], key_of: Callable[[str], str]
+    title: str,
+    planned: list[PlannedField],
+    completers: list[Complete],
+    key_of: Callable[[str], str],
+    of_list: PlannedField | None = None,
 ) -> Source:
-    """The function that answers for one object with those fields."""
+    """The function that answers with those fields for one object, or for all objects of the list that a field leads to."""
     source = Source()
     source.names |= {f"field_{one.key}": one for one in planned}
     source.names |= {
@@ -62,14 +66,39 @@ def selection(
     waits = [one for one in planned if one.reading is Reading.BATCH]
     answer = "{" + ", ".join(f"{one.key!r}: {_variable(one)}" for one in planned) + "}"
     if any(one.reading is Reading.KEY or (one.batched and one.batched.by) for one in planned):
-        body.insert(0, "get = source.get if type(source) is dict else reader(source)")
+        get = "source.get if type(source) is dict else reader(source)" if of_list is None else "source.get"
+        body.insert(0, f"get = {get}")
     if waits:
         body.append(f"answer = {answer}")
         body += [line for one in waits for line in _wait(one)]
         answer = "answer"
-    body.append(f"return {answer}")
-    source.lines = [f"def select(source, run, place):  # {title}", *(_INDENT + line for line in body)]
+    if of_list is None:
+        body.append(f"return {answer}")
+        source.lines = [f"def select(source, run, place):  # {title}", *(_INDENT + line for line in body)]
+    else:
+        body.append(f"add({answer})")
+        source.names["of_list"] = of_list
+        source.lines = _loop(title, body)
     return source
+
+
+def _loop(title: str, body: list[str]) -> list[str]:
+    """The function of a list: `item` is for what is no plain dictionary, and fails or waits by itself."""
+    return [
+        f"def select(sources, run, above, nullable, item):  # each of {title}",
+        f"{_INDENT}answers = []",
+        f"{_INDENT}add = answers.append",
+        f"{_INDENT}for index, source in enumerate(sources):",
+        f"{_INDENT * 2}place = (above, index, None, nullable)",
+        f"{_INDENT * 2}if type(source) is not dict:",
+        f"{_INDENT * 3}add(item(source, run, place))",
+        f"{_INDENT * 3}continue",
+        f"{_INDENT * 2}try:",
+        *(_INDENT * 3 + line for line in body),
+        f"{_INDENT * 2}except Exception as error:",
+        f"{_INDENT * 3}add(run.fail(error, of_list, place))",
+        f"{_INDENT}return answers",
+    ]
 
 
 def _variable(one: PlannedField) -> str:

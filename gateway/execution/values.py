@@ -12,6 +12,7 @@ from graphql import (
     GraphQLObjectType,
     GraphQLOutputType,
     Undefined,
+    get_nullable_type,
     is_leaf_type,
     is_list_type,
     is_non_null_type,
@@ -26,8 +27,10 @@ from gateway.execution.paths import Place
 from gateway.execution.runs import Run
 
 Complete: TypeAlias = Callable[[Any, Run, Place], Any]
-# A function that a plan compiled: the answer for one object, found at a place.
+# Functions that a plan compiled. The answer for one object, found at a place:
 Select: TypeAlias = Callable[[Any, Run, Place | None], dict[str, Any]]
+# The answers for a list at a place, whether its items may be null, and what completes an item that is no dictionary:
+SelectAll: TypeAlias = Callable[[list[Any], Run, Place, bool, Complete], list[Any]]
 
 
 class Selects(Protocol):
@@ -35,6 +38,9 @@ class Selects(Protocol):
 
     def __call__(self, type_: GraphQLObjectType) -> Select:
         """The function that answers for objects of that type."""
+
+    def all_of(self, type_: GraphQLObjectType) -> SelectAll:
+        """The function that answers for lists of objects of that type."""
 
     def may_be(self, type_: GraphQLAbstractType, expand: Callable[[GraphQLObjectType], object]) -> None:
         """Be told of a field whose objects are of any of several types, which are compiled when they are met."""
@@ -123,7 +129,9 @@ def _leaf(type_: GraphQLLeafType) -> Complete:
 
 
 def _list(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects) -> Complete:
-    inner, nullable = completer(item_type, planned, selects), not is_non_null_type(item_type)
+    inner, nullable = _completer_of_items(item_type, planned, selects), not is_non_null_type(item_type)
+    element = get_nullable_type(item_type)
+    select_all = selects.all_of(element) if is_object_type(element) and _asked_of(element) is None else None
     message = f"Expected Iterable, but did not find one for field '{planned.parent}.{planned.name}'."
 
     def item(value: Any, run: Run, place: Place) -> Any:
@@ -144,7 +152,24 @@ def _list(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects)
                 return run.wait_for(planned, _collected(value), place, complete)
             if not is_iterable(value):
                 raise GraphQLError(message)
+        if select_all is not None:
+            return select_all(value, run, place, nullable, item)
         return [item(one, run, (place, index, None, nullable)) for index, one in enumerate(value)]
+
+    return complete
+
+
+def _completer_of_items(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects) -> Complete:
+    """The completer of a list's items; of plain objects, which their list's function answers for, once one is met that is not."""
+    element = get_nullable_type(item_type)
+    if not (is_object_type(element) and _asked_of(element) is None):
+        return completer(item_type, planned, selects)
+    made: list[Complete] = []
+
+    def complete(value: Any, run: Run, place: Place) -> Any:
+        if not made:
+            made.append(completer(item_type, planned, selects))
+        return made[0](value, run, place)
 
     return complete
 
@@ -154,21 +179,27 @@ async def _collected(values: Any) -> Iterable[Any]:
 
 
 def _object(type_: GraphQLObjectType, planned: PlannedField, selects: Selects) -> Complete:
-    select, is_type_of = selects(type_), type_.is_type_of
+    select, is_type_of = selects(type_), _asked_of(type_)
     asks_info = is_type_of is not None and not ignores(is_type_of, 1)
-    if is_type_of is not None and not asks_info and ignores(is_type_of, 0) and is_type_of(None, None) is True:  # type: ignore[arg-type]
-        is_type_of = None
 
     def complete(value: Any, run: Run, place: Place) -> Any:
         if value is None or value is Undefined:
             return None
         if isinstance(value, Exception):
             raise value
-        if is_type_of is not None and not is_type_of(value, run.info(planned, place) if asks_info else None):  # type: ignore[arg-type]
+        if is_type_of is not None and not is_type_of(value, run.info(planned, place) if asks_info else None):
             raise invalid_return_type_error(type_, value, planned.details)
         return select(value, run, place)
 
     return complete
+
+
+def _asked_of(type_: GraphQLObjectType) -> Any:
+    """What objects of that type are asked by whether they are; None where whatever is asked passes."""
+    asked = type_.is_type_of
+    if asked is not None and ignores(asked, 0) and ignores(asked, 1) and asked(None, None) is True:  # type: ignore[arg-type]
+        return None
+    return asked
 
 
 def _abstract(type_: GraphQLAbstractType, planned: PlannedField, selects: Selects) -> Complete:
