@@ -114,9 +114,9 @@ class Authenticator:
 
 def from_allowed_page(headers: Mapping[str, str], allowed_origins: Sequence[str]) -> bool:
     """Whether a page asks that is of an allowed origin or of the gateway's own; who sends no Origin is no page."""
-    origin = headers.get("origin", "")
-    named = normalize_origin(origin)
-    if named is None:
+    origin = headers.get("origin")
+    named = normalize_origin(origin) if origin else None
+    if origin is None or named is None:
         return False
     return is_same_origin(origin, headers.get("host")) or not normalize_allowed_origins(allowed_origins).isdisjoint(
         {"*", named}

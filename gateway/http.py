@@ -4,14 +4,11 @@ import asyncio
 import json
 import secrets
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from gateway.admissions import admitted, limit_headers
@@ -20,11 +17,11 @@ from gateway.documents import Documents
 from gateway.errors import (
     BadRequestError,
     GatewayError,
-    LimitExceededError,
     MethodNotAllowedError,
     RateLimitedError,
     UnsupportedMediaTypeError,
 )
+from gateway.exchanges import Exchange, Reply
 from gateway.execution.operations import Answer, Operations
 from gateway.jsons import decode_json, encode_json
 from resolvers.contexts import Context, Services
@@ -68,23 +65,24 @@ class OperationEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request, request_id = Request(scope, receive), secrets.token_hex(8)
-        tracing, span = self._services.tracing, None
+        exchange, request_id = Exchange(scope, receive, send), secrets.token_hex(8)
+        tracing = self._services.tracing
         try:
-            with ExitStack() as traced:
-                if tracing is not None:
-                    traced.enter_context(tracing.continued(request.headers))
-                    span = traced.enter_context(tracing.operation(request_id))
-                response = await self._answer_or_refusal(request, request_id, span)
+            if tracing is None:
+                reply = await self._answer_or_refusal(exchange, request_id, None)
+            else:
+                with tracing.continued(exchange.headers), tracing.operation(request_id) as span:
+                    reply = await self._answer_or_refusal(exchange, request_id, span)
         except (ClientDisconnect, asyncio.CancelledError):
             return  # the client left, or the gateway does: nobody is there to answer
-        response.headers["x-request-id"] = request_id
-        response.headers.update(await limit_headers(request, self._services.clock()))
-        await response(scope, receive, send)
+        reply.headers["x-request-id"] = request_id
+        if exchange.allowance is not None:
+            reply.headers |= await limit_headers(exchange.allowance, self._services.clock())
+        await exchange.answer(reply)
 
-    async def _answer_or_refusal(self, request: Request, request_id: str, span: "OperationSpan | None") -> Response:
+    async def _answer_or_refusal(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
         try:
-            return await self._answer(request, request_id, span)
+            return await self._answer(exchange, request_id, span)
         except ClientDisconnect:
             raise
         except GatewayError as error:
@@ -96,23 +94,23 @@ class OperationEndpoint:
         self._services.metrics.refused(refused.code)
         if span is not None:
             span.failed(refused.code, refused.status)
-        return _refusal(refused, request, request_id)
+        return _refusal(refused, exchange, request_id)
 
-    async def _answer(self, request: Request, request_id: str, span: "OperationSpan | None") -> Response:
-        if request.method not in ("GET", "POST"):
+    async def _answer(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
+        if exchange.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
-        body = await _bounded_body(request, self._services.settings.max_body_bytes)
-        bearer = await admitted(request, self._authenticator, self._services.rate_limits)
-        operation = _operation(request, body, self._documents, register=bearer is not None)
-        from_page = from_allowed_page(request.headers, self._services.settings.allowed_origins)
+        body = await exchange.body(self._services.settings.max_body_bytes)
+        bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
+        operation = _operation(exchange, body, self._documents, register=bearer is not None)
+        from_page = from_allowed_page(exchange.headers, self._services.settings.allowed_origins)
         context = Context(self._services, request_id, bearer, from_page)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
-        await request.state.allowance.take_cost(checked.cost)
+        await allowance.take_cost(checked.cost)
         if span is not None:
             span.meant(checked.kind, checked.name)
         with self._services.metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
-            _check_kind(checked.kind, request.method)
+            _check_kind(checked.kind, exchange.method)
             answer = await self._operations.execute(operation.query, operation.variables, operation.name, context)
             told["outcome"] = "error" if answer.errors else "ok"
         if span is not None and answer.errors:
@@ -120,23 +118,12 @@ class OperationEndpoint:
         self._log.info(
             "operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer and bearer.id
         )
-        return _response(answer, checked.cost if operation.shows_cost else None, request, request_id)
+        return _reply(answer, checked.cost if operation.shows_cost else None, exchange, request_id)
 
 
-async def _bounded_body(request: Request, most: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise LimitExceededError(
-                f"The request body is larger than the {most} bytes that are allowed: send less at once."
-            )
-    return bytes(body)
-
-
-def _operation(request: Request, body: bytes, documents: Documents, *, register: bool) -> Operation:
-    sent = _posted(request, body) if request.method == "POST" else _queried(request)
-    variables, name, extensions = (sent.get(key) for key in ("variables", "operationName", "extensions"))
+def _operation(exchange: Exchange, body: bytes, documents: Documents, *, register: bool) -> Operation:
+    sent = _posted(exchange, body) if exchange.method == "POST" else _queried(exchange)
+    variables, name, extensions = sent.get("variables"), sent.get("operationName"), sent.get("extensions")
     if variables is not None and not isinstance(variables, dict):
         raise BadRequestError("'variables' must be an object.")
     if name is not None and not isinstance(name, str):
@@ -148,8 +135,8 @@ def _operation(request: Request, body: bytes, documents: Documents, *, register:
     )
 
 
-def _posted(request: Request, body: bytes) -> Mapping[str, Any]:
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+def _posted(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
+    kind, _, parameters = exchange.headers.get("content-type", "").partition(";")
     if kind.strip().lower() != JSON:
         raise UnsupportedMediaTypeError(f"Send the operation as JSON, with 'Content-Type: {JSON}'.")
     charset = parameters.lower().partition("charset=")[2].strip().strip('"')
@@ -158,8 +145,8 @@ def _posted(request: Request, body: bytes) -> Mapping[str, Any]:
     return _object(body, "The body")
 
 
-def _queried(request: Request) -> Mapping[str, Any]:
-    sent: dict[str, Any] = dict(request.query_params)
+def _queried(exchange: Exchange) -> Mapping[str, Any]:
+    sent: dict[str, Any] = dict(exchange.query)
     for name in ("variables", "extensions"):
         if sent.get(name):
             sent[name] = _object(sent[name].encode("utf-8", "surrogatepass"), f"'{name}'")
@@ -187,7 +174,7 @@ def _check_kind(kind: str | None, method: str) -> None:
         raise MethodNotAllowedError("Mutations are taken by POST alone.")
 
 
-def _response(answer: Answer, cost: int | None, request: Request, request_id: str) -> Response:
+def _reply(answer: Answer, cost: int | None, exchange: Exchange, request_id: str) -> Reply:
     body: dict[str, Any] = {}
     if answer.errors:
         body["errors"] = [formatted(error, request_id) for error in answer.errors]
@@ -195,32 +182,28 @@ def _response(answer: Answer, cost: int | None, request: Request, request_id: st
         body["data"] = answer.data
     if cost is not None:
         body["extensions"] = {"cost": cost}
-    kind = _accepted(request.headers)
-    return _json(body, 400 if answer.refused and kind == RESPONSE_JSON else 200, kind)
+    kind = _accepted(exchange.headers)
+    return Reply(encode_json(body), 400 if answer.refused and kind == RESPONSE_JSON else 200, kind)
 
 
-def _refusal(error: GatewayError, request: Request, request_id: str) -> Response:
+def _refusal(error: GatewayError, exchange: Exchange, request_id: str) -> Reply:
     extensions = {"code": error.code, "retryable": error.retryable, "requestId": request_id}
-    response = _json(
-        {"errors": [{"message": error.message, "extensions": extensions}]}, error.status, _accepted(request.headers)
-    )
+    body = {"errors": [{"message": error.message, "extensions": extensions}]}
+    reply = Reply(encode_json(body), error.status, _accepted(exchange.headers))
     if error.status == 200:
-        response.headers["cache-control"] = "no-store"  # it holds until the client's next request
+        reply.headers["cache-control"] = "no-store"  # it holds until the client's next request
     if isinstance(error, RateLimitedError):
-        response.headers["retry-after"] = str(error.retry_after)
+        reply.headers["retry-after"] = str(error.retry_after)
     if error.status == 401:
-        response.headers["www-authenticate"] = "Bearer"
+        reply.headers["www-authenticate"] = "Bearer"
     if error.status == 405:
-        response.headers["allow"] = "POST" if request.method == "GET" else "GET, POST"
-    return response
+        reply.headers["allow"] = "POST" if exchange.method == "GET" else "GET, POST"
+    return reply
 
 
-def _json(body: Mapping[str, Any], status: int, kind: str) -> Response:
-    return Response(encode_json(body), status, media_type=f"{kind}; charset=utf-8")
-
-
-def _accepted(headers: Headers) -> str:
+def _accepted(headers: Mapping[str, str]) -> str:
     """The content type of the answer: the newer one where it is asked for by name, before or instead of the older."""
     wanted = headers.get("accept", "").lower()
-    newer, older = wanted.find(RESPONSE_JSON), wanted.find(JSON)
+    newer = wanted.find(RESPONSE_JSON)
+    older = wanted.find(JSON)
     return RESPONSE_JSON if newer >= 0 and (older < 0 or newer < older) else JSON

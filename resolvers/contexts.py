@@ -11,6 +11,7 @@ from gateway.bus.buses import Bus
 from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
+from gateway.execution.fields import Reads
 from gateway.observability import Metrics
 from gateway.services.backfills import BackfillService
 from gateway.services.contacts import ContactService
@@ -33,6 +34,7 @@ from gateway.services.tickets import TicketService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
+from gateway.store.driver import Shown
 from gateway.store.stores import Store, WorkspaceStore
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class Context:
     request_id: str
     bearer: Principal | None
     from_page: bool = False
-    _reads: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    _reads: Mapping[str, Reads] = field(default_factory=dict)
     _store: WorkspaceStore | None = None
     _loaders: dict[Hashable, DataLoader[Any, Any]] = field(default_factory=dict)
 
@@ -126,14 +128,16 @@ class Context:
                 "Ask for a token made from the externalId."
             )
 
-    def read_only(self, keys: Mapping[str, frozenset[str] | None]) -> None:
-        """Be told which keys of each type's documents the operation reads; None: any of them."""
-        self._reads = keys
+    def read_only(self, reads: Mapping[str, Reads]) -> None:
+        """Be told what of each type's documents the operation reads."""
+        self._reads = reads
 
-    def fields_of(self, type_name: str) -> list[str] | None:
+    def fields_of(self, type_name: str) -> Sequence[str] | None:
         """What must be read of that type's documents, where nobody but the operation looks at them; None: all of it."""
-        keys = self._reads.get(type_name)
-        return None if keys is None else sorted(keys)
+        reads = self._reads.get(type_name)
+        if reads is None or reads.keys is None:
+            return None
+        return Shown(sorted(reads.keys)) if reads.shown else sorted(reads.keys)
 
     def forget(self) -> None:
         """Give up the loaders: the next payload of a subscription has its own."""

@@ -19,13 +19,13 @@ JSONObject = NewType("JSONObject", dict[str, Any])
 
 def _write_time(at: dt.datetime) -> dt.datetime:
     """The time in UTC, as which JSON's writer knows it."""
-    return at.astimezone(dt.UTC)
+    return at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC)
 
 
-# Times of documents are in the driver's UTC.
+# Times of documents are in UTC, said by the driver or not at all.
 _TIME = SentAsIs(
     _write_time,
-    "type({0}) is datetime and {0}.tzinfo is DRIVERS_UTC",
+    "type({0}) is datetime and ({0}.tzinfo is None or {0}.tzinfo is DRIVERS_UTC)",
     {"datetime": dt.datetime, "DRIVERS_UTC": DRIVERS_UTC},
 )
 

@@ -13,6 +13,8 @@ from graphql import (
     GraphQLSchema,
     VariableNode,
     Visitor,
+    get_named_type,
+    is_leaf_type,
     is_non_null_type,
     visit,
 )
@@ -55,6 +57,19 @@ class Guarded:
     check: Check
     resolve: Callable[..., Any]
     admit: "Admit | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What is read of documents: those keys (None: any), and whether their values are `shown` as they are and looked at by nobody."""
+
+    keys: frozenset[str] | None = frozenset()
+    shown: bool = True
+
+    def __or__(self, other: "Reads") -> "Reads":
+        """What is read by both."""
+        known = self.keys is not None and other.keys is not None
+        return Reads(self.keys | other.keys if known else None, self.shown and other.shown)  # type: ignore[operator]
 
 
 class Call(NamedTuple):
@@ -118,13 +133,17 @@ class PlannedField:
         found = (self.definition.extensions or {}).get("strawberry-definition")
         return found if isinstance(found, StrawberryField) else None
 
-    def reads(self, key_of: Callable[[str], str]) -> frozenset[str] | None:
-        """The keys of a document that its value depends on; None: any of them."""
+    def reads(self, key_of: Callable[[str], str]) -> Reads:
+        """What of a document its value depends on."""
+        if self.reading is Reading.TYPE_NAME:
+            return Reads()
         if self.reading is Reading.KEY and self.declared is not None:
-            return frozenset({key_of(self.declared.python_name)})
+            return Reads(
+                frozenset({key_of(self.declared.python_name)}), is_leaf_type(get_named_type(self.definition.type))
+            )
         if self.batched is not None:
-            return self.batched.reads if self.batched.by is None else frozenset({self.batched.by})
-        return frozenset() if self.reading is Reading.TYPE_NAME else getattr(self.function, READS, None)
+            return Reads(self.batched.reads if self.batched.by is None else frozenset({self.batched.by}), shown=False)
+        return Reads(getattr(self.function, READS, None), shown=False)
 
     def arguments(self, variables: VariableValues) -> dict[str, Any]:
         """The values of its arguments."""

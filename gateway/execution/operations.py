@@ -19,6 +19,7 @@ from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
 from gateway.execution.documents import Prepared, PreparedDocuments
+from gateway.execution.fields import Reads
 from gateway.execution.plans import Plan, Planner
 from gateway.execution.runs import Executor, Run
 from gateway.execution.shared import SharedAnswers
@@ -26,7 +27,6 @@ from gateway.observability import Metrics
 
 Variables = dict[str, Any] | None
 Tell = Callable[[list[GraphQLError], Any], None]
-Reads = Mapping[str, frozenset[str] | None]
 
 
 @dataclass(slots=True)
@@ -56,8 +56,8 @@ class Operations:
 
     `tell` is told each answer's errors, with the operation's context, before anybody else sees them. `sharing` gives a
     subscription's context and payload a key: where the operation is the same and the key too, so is the answer. `reading` is told
-    with the context, before it is executed, which keys of each type's documents the operation reads (None: any), by a
-    mapping that grows as types are met."""
+    with the context, before it is executed, what of each type's documents the operation reads, by a mapping that grows as
+    types are met."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Operations:
         metrics: Metrics,
         planner: Planner | None = None,
         sharing: Callable[[Any, Any], Hashable] | None = None,
-        reading: Callable[[Any, Reads], None] | None = None,
+        reading: Callable[[Any, Mapping[str, Reads]], None] | None = None,
     ) -> None:
         self._schema = schema
         self._tell = tell

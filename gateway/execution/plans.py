@@ -21,11 +21,12 @@ from graphql.execution.collect_fields import CollectedFields, FragmentDetails, c
 from graphql.execution.values import VariableValues
 
 from gateway.execution.documents import Prepared
-from gateway.execution.fields import PlannedField
+from gateway.execution.fields import PlannedField, Reads
 from gateway.execution.sources import selection
 from gateway.execution.values import Select, SelectAll, completer, ignores
 
 _UNDERSTOOD = frozenset({"skip", "include"})
+_ANYTHING = Reads(None, shown=False)
 _MOST_PLANS = 32
 _MOST_EXPLAINED = 200
 
@@ -38,16 +39,15 @@ class NotCompilableError(Exception):
 class Plan:
     """A compiled operation: its functions run one after another, each to its end; their sources tell what it does.
 
-    `reads`: by type, the keys of its documents that are read anywhere in the operation; None: any of them."""
+    `reads`: by type, what of its documents is read anywhere in the operation."""
 
     steps: list[Select] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
-    reads: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    reads: dict[str, Reads] = field(default_factory=dict)
 
-    def add_reads(self, type_name: str, keys: frozenset[str] | None) -> None:
-        """Note that documents of that type are read by those keys too."""
-        known = self.reads.get(type_name, frozenset())
-        self.reads[type_name] = None if known is None or keys is None else known | keys
+    def add_reads(self, type_name: str, reads: Reads) -> None:
+        """Note that of documents of that type this is read too."""
+        self.reads[type_name] = self.reads.get(type_name, Reads()) | reads
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ class _Compiler:
     def leave(self, type_: GraphQLAbstractType, expand: Callable[[GraphQLObjectType], object]) -> None:
         """Leave the types that objects may have until they are met; what will be read of them is not known before."""
         for one in self._schema.get_possible_types(type_):
-            self._plan.add_reads(one.name, None)
+            self._plan.add_reads(one.name, _ANYTHING)
         self._unexpanded += [partial(expand, one) for one in self._schema.get_possible_types(type_)]
 
     def _planned(self, parent: GraphQLObjectType, collected: CollectedFields) -> list[PlannedField]:
@@ -173,7 +173,7 @@ class _Compiler:
         for one, complete in zip(planned, completers, strict=True):
             one.complete = complete
         looked_at = parent.is_type_of is not None and not ignores(parent.is_type_of, 0)
-        self._plan.add_reads(parent.name, None if looked_at else frozenset())
+        self._plan.add_reads(parent.name, _ANYTHING if looked_at else Reads())
         for one in planned:
             self._plan.add_reads(parent.name, one.reads(self._key_of))
         title = where if where == parent.name else f"{where}: {parent.name}"

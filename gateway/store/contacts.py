@@ -51,7 +51,7 @@ class Contacts(Repository):
         return list((found | await self._with_emails(sorted(emails))).values())
 
     async def with_identities(
-        self, identities: Sequence[str], fields: Iterable[str] | None = None
+        self, identities: Sequence[str], fields: Sequence[str] | None = None
     ) -> dict[str, Document]:
         """The contacts with any of those identities, by id; of them those fields, if any are named."""
         if not identities:
@@ -59,7 +59,7 @@ class Contacts(Repository):
         rows = await self._find({"identities": {"$in": list(identities)}}, fields=fields)
         return {row["_id"]: row for row in rows}
 
-    async def of_ids(self, ids: Sequence[str], fields: Iterable[str] | None = None) -> dict[str, Document]:
+    async def of_ids(self, ids: Sequence[str], fields: Sequence[str] | None = None) -> dict[str, Document]:
         """The contacts of those ids, by id: of one that was merged the contact that took it over, of one of another
         workspace the contact that a file brought from there. Those fields at least, if any are named."""
         found = await self.by_ids(ids, fields=fields)
@@ -75,7 +75,7 @@ class Contacts(Repository):
         own = (await self.by_ids([str(self._token.contact_id)])).values()
         return [row for row in own if row.get("email_lower") == email.lower()]
 
-    async def page(self, asked: Page, now: datetime, fields: Iterable[str] | None = None) -> list[Document]:
+    async def page(self, asked: Page, now: datetime, fields: Sequence[str] | None = None) -> list[Document]:
         """A page of all contacts, the newest first; of them those fields, if any are named."""
         return await self._page_by_id([{}], Prefix.CONTACT, asked, TimeRange(), now, fields=fields)
 

@@ -44,6 +44,13 @@ _ONE_BATCH = 100_000  # a page arrives in one answer (up to 16 MB), not in batch
 _HISTORY_LOST = frozenset({9, 260, 136, 280, 286, 40647})
 
 
+class Shown(tuple[str, ...]):
+    """Fields of documents that are shown as they are stored, and looked at by nobody: their times are UTC without saying so,
+    which spares the driver most of its work."""
+
+    __slots__ = ()
+
+
 class TransientError(UnavailableError):
     """The database did not answer as it should; whether it did what was asked is unknown. Try again in a few seconds."""
 
@@ -83,6 +90,7 @@ class Database:
             write_concern=WriteConcern("majority"),
             read_concern=ReadConcern("majority"),
         )
+        self._shown: Any = self._database.with_options(codec_options=CodecOptions(tz_aware=False))
 
     async def close(self) -> None:
         """Give back every connection."""
@@ -127,20 +135,29 @@ class Database:
     ) -> list[Document]:
         """The documents that match, in one list."""
         order = list(sort.items()) if sort else None
+        database = self._shown if isinstance(projection, Shown) else self._database
         async with translated():
-            cursor = self._database[collection].find(
+            cursor = database[collection].find(
                 filter_, projection, limit=limit, sort=order, batch_size=_ONE_BATCH, session=session
             )
             found: list[Document] = await cursor.to_list(None)
             return found
 
     async def aggregate(
-        self, collection: str, pipeline: Sequence[Filter], session: Session = None, *, long: bool = False
+        self,
+        collection: str,
+        pipeline: Sequence[Filter],
+        session: Session = None,
+        *,
+        long: bool = False,
+        fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """The documents that the pipeline gives, in one list; `long`: it reads much, and may take its time."""
+        """The documents that the pipeline gives, in one list; `long`: it reads much, and may take its time; `fields`: those
+        that it gives, where they are known."""
+        database = self._shown if isinstance(fields, Shown) else self._database
         async with translated():
             with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
-                cursor = self._database[collection].aggregate(list(pipeline), batchSize=_ONE_BATCH, session=session)
+                cursor = database[collection].aggregate(list(pipeline), batchSize=_ONE_BATCH, session=session)
                 found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
                 return found
 
@@ -289,26 +306,37 @@ class Inserts:
         return Insert(change["ns"]["coll"], change["fullDocument"], change["_id"]["_data"], (time.time, time.inc))
 
 
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
+class translated:  # noqa: N801 - it is used as the context managers of the standard library are
     """Errors of either driver, told in the words of this room; and a cancellation that the driver forgot, told again."""
-    try:
-        yield
-        _heed_cancellation()
-    except (ServerSelectionTimeoutError, WaitQueueTimeoutError) as error:
-        raise UnavailableError from error
-    except DuplicateKeyError as error:
-        raise DuplicateError from error
-    except (AutoReconnect, NetworkTimeout) as error:
-        raise TransientError from error
-    except UnicodeEncodeError as error:  # what is stored was checked; this is a text that something is looked up by
-        raise BadRequestError(
-            "A text contains a lone surrogate, which is no character: send whole characters."
-        ) from error
-    except PyMongoError as error:
-        if _is_transient(error):
-            raise (DuplicateError if _is_duplicate(error) else TransientError) from error
-        raise
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        """Begin."""
+
+    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
+        """Raise what the driver's error means."""
+        if error is None:
+            _heed_cancellation()
+        elif isinstance(error, Exception) and (meant := _meant(error)) is not None:
+            raise meant from error
+
+
+def _meant(error: Exception) -> Exception | None:
+    """What an error of the driver's means; None where it means itself."""
+    if isinstance(error, ServerSelectionTimeoutError | WaitQueueTimeoutError):
+        return UnavailableError()
+    if isinstance(error, DuplicateKeyError):
+        return DuplicateError()
+    if isinstance(error, AutoReconnect | NetworkTimeout):
+        return TransientError()
+    if isinstance(
+        error, UnicodeEncodeError
+    ):  # what is stored was checked; this is a text that something is looked up by
+        return BadRequestError("A text contains a lone surrogate, which is no character: send whole characters.")
+    if isinstance(error, PyMongoError) and _is_transient(error):
+        return DuplicateError() if _is_duplicate(error) else TransientError()
+    return None
 
 
 def _heed_cancellation() -> None:

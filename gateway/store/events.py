@@ -97,7 +97,7 @@ class Events(Occurrences):
         *,
         names: Sequence[str] | None = None,
         contact_ids: Sequence[str] | None = None,
-        fields: Iterable[str] | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[Document]:
         """A page of the workspace's events, or of one contact's, newest first; of those names if any are given, and of
         them those fields.
@@ -117,7 +117,7 @@ class Events(Occurrences):
         asked: Page,
         times: TimeRange,
         names: Sequence[str] | None,
-        fields: Iterable[str] | None = None,
+        fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
         """A page of each contact's events, newest first, in one read; of them those fields, if any are named.
 

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from gateway.domain.access import Principal
 from gateway.domain.ids import Prefix, id_time, lowest_id
 from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
-from gateway.store.driver import Database, Document, Session
+from gateway.store.driver import Database, Document, Session, Shown
 
 # On MongoDB an indexed sort with a limit reads just the page, and the first window could be the only one. The embedded
 # servers read all that a filter finds before they cut it off, so there a page looks at newest (or oldest) rows first.
@@ -37,7 +37,7 @@ class Repository:
         self._token = token
 
     async def by_ids(
-        self, ids: Sequence[str], session: Session = None, fields: Iterable[str] | None = None
+        self, ids: Sequence[str], session: Session = None, fields: Sequence[str] | None = None
     ) -> dict[str, Document]:
         """The documents with those ids, by id; of them those fields, if any are named."""
         if not ids:
@@ -45,11 +45,11 @@ class Repository:
         return {row["_id"]: row for row in await self._find({"_id": _one_or_in(ids)}, session=session, fields=fields)}
 
     async def _find(
-        self, filter_: Mapping[str, Any], *, fields: Iterable[str] | None = None, **options: Any
+        self, filter_: Mapping[str, Any], *, fields: Sequence[str] | None = None, **options: Any
     ) -> list[Document]:
         if fields is not None:
             shown_by = () if self._token is None or self.OWNER is None else (self.OWNER, *self.SHOWN_BY)
-            options["projection"] = list({"_id", *fields, *shown_by})
+            options["projection"] = _with(fields, "_id", *shown_by)
         # The workspace comes last: the embedded server, where no index fits the whole filter, takes the first field's.
         rows = await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
         return rows if self._token is None else [row for row in rows if self._shows(row, self._token)]
@@ -69,7 +69,7 @@ class Repository:
         times: TimeRange,
         now: datetime,
         field: str = "_id",
-        fields: Iterable[str] | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[Document]:
         """The page's rows in its direction, of any of the filters: read in windows that widen until it is full.
 
@@ -113,7 +113,7 @@ class Repository:
         *,
         foreign: str,
         parent_collection: str,
-        fields: Iterable[str] | None = None,
+        fields: Sequence[str] | None = None,
         parent_ids: Any = "$_id",
         known: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, list[Document]]:
@@ -129,7 +129,7 @@ class Repository:
         known = {id_: [id_] for id_ in parents} if known is None and parent_ids == "$_id" else known
         if len(parents) == 1 and known is not None:
             filter_ = {foreign: _one_or_in(known[parents[0]]), **match, "workspace_id": self._workspace_id}
-            options = {} if fields is None else {"projection": ["_id", *fields]}
+            options = {} if fields is None else {"projection": _with(fields, "_id")}
             only = await self._database.find(self.COLLECTION, filter_, sort=sort, limit=limit, **options)
             return {parents[0]: only} if only else {}
         pipeline: list[Document] = [
@@ -156,6 +156,7 @@ class Repository:
                 # Each row names its parent already, where it is known by which ids: the reply is half as long to read.
                 *([] if known is None else [{"$replaceRoot": {"newRoot": "$children"}}]),
             ],
+            fields=fields,
         )
         rows: dict[str, list[Document]] = {}
         if known is None:
@@ -193,6 +194,12 @@ def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datet
     edges = sorted({low, high, *(edge for edge in reached if low < edge < high)})
     pairs = list(itertools.pairwise(edges))
     return pairs if oldest_first else pairs[::-1]
+
+
+def _with(fields: Sequence[str], *more: str) -> Sequence[str]:
+    """Those fields and more, each of them once."""
+    every = dict.fromkeys([*more, *fields])
+    return Shown(every) if isinstance(fields, Shown) else list(every)
 
 
 def _one_or_in(values: Sequence[str]) -> Any:

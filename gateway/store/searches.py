@@ -1,6 +1,6 @@
 """Searches: contacts of whom a condition holds, found by walking candidates and looking at what each one did."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -38,7 +38,7 @@ class ContactSearch:
         order: ContactOrder,
         now: datetime,
         most: int = MAX_CANDIDATES,
-        fields: Iterable[str] | None = None,
+        fields: Sequence[str] | None = None,
     ) -> None:
         self._store = store
         self._fields = fields

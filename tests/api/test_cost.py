@@ -156,7 +156,7 @@ NAMED = {"name", "first_name", "last_name", "email", "external_id", "role"}
         (
             "{ contacts { nodes { anonymousIds events { nodes { at: occurredAt } } } } }",
             {"_id", "contact_ids", "signed_up_at", "anonymous_ids"},
-            {"_id", "occurred_at"},
+            {"_id", "contact_id", "occurred_at"},
         ),
         ('{ contact(by: {externalId: "u01"}) { ...on Contact { phone } } }', {"_id", "phone"}, ...),
         (

@@ -1,0 +1,78 @@
+"""One HTTP request and its answer over ASGI, thin enough to cost less than the operation that it brings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from gateway.errors import LimitExceededError
+from gateway.services.rate_limits import Allowance
+
+
+@dataclass(slots=True)
+class Reply:
+    """What is answered."""
+
+    content: bytes
+    status: int
+    kind: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Exchange:
+    """A request that is read once and answered once; `allowance` is what counts for it, once that is known."""
+
+    __slots__ = ("_receive", "_scope", "_send", "allowance", "headers")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self.allowance: Allowance | None = None
+        # By their names in small letters; of those that were sent twice the first.
+        self.headers: Mapping[str, str] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])
+        }
+
+    @property
+    def method(self) -> str:
+        """GET, POST ..."""
+        return str(self._scope["method"])
+
+    @property
+    def address(self) -> str:
+        """Where it comes from, as far as is known."""
+        client = self._scope.get("client")
+        return str(client[0]) if client else ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of its URL."""
+        return dict(QueryParams(self._scope["query_string"]))
+
+    async def body(self, most: int) -> bytes:
+        """Its body; LimitExceededError where that is longer than so many bytes, ClientDisconnect where it does not come."""
+        body, more = b"", True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            if len(body) > most:
+                raise LimitExceededError(
+                    f"The request body is larger than the {most} bytes that are allowed: send less at once."
+                )
+            more = message.get("more_body", False)
+        return body
+
+    async def answer(self, reply: Reply) -> None:
+        """Send the answer."""
+        headers = [
+            (b"content-length", b"%d" % len(reply.content)),
+            (b"content-type", f"{reply.kind}; charset=utf-8".encode()),
+            *((name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
+        ]
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": reply.content})
