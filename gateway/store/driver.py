@@ -316,9 +316,9 @@ class translated:  # noqa: N801 - it is used as the context managers of the stan
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         """Raise what the driver's error means."""
-        if error is None:
+        if error is None or isinstance(error, PyMongoError):
             _heed_cancellation()
-        elif isinstance(error, Exception) and (meant := _meant(error)) is not None:
+        if isinstance(error, Exception) and (meant := _meant(error)) is not None:
             raise meant from error
 
 
@@ -341,7 +341,8 @@ def _meant(error: Exception) -> Exception | None:
 
 def _heed_cancellation() -> None:
     """End here where the task was cancelled meanwhile: PyMongo Async writes within `asyncio.wait_for`, which on Python 3.11
-    forgets a cancellation that comes together with the end of what it waits for, and the task would go on for ever."""
+    forgets a cancellation that comes together with the end, or the failure, of what it waits for; the task would go on
+    for ever."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
