@@ -92,11 +92,14 @@ async def contact(parents: Sequence[Any], by: ContactKey, context: Context) -> l
 
 
 async def contacts(
-    context: Context, filter_: ContactFilter | None, sort: ContactSort | None, arguments: PageArguments
-) -> Document:
-    """A page of the contacts of whom the filter holds, the newest first unless another order is asked for."""
+    parents: Sequence[Any],
+    arguments: tuple[PageArguments, ContactFilter | None, ContactSort | None],
+    context: Context,
+) -> list[Document]:
+    """Batch: a page of the contacts of whom the filter holds, the newest first unless another order is asked for."""
+    page_asked, filter_, sort = arguments
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
-    asked = page(arguments, "contacts", context.principal.workspace_id, wanted, sorted_by)
+    asked = page(page_asked, "contacts", context.principal.workspace_id, wanted, sorted_by)
     order = ContactOrder()
     if sorted_by:
         order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
@@ -105,7 +108,7 @@ async def contacts(
     await check_named(context, condition)
     search = ContactSearch(context.store, condition, order, now, fields=context.fields_of("Contact"))
     found = await search.page(asked)
-    return counted(connection(found.rows, asked, order.position, found.reached), search.count)
+    return [counted(connection(found.rows, asked, order.position, found.reached), search.count)] * len(parents)
 
 
 async def top_contacts(context: Context, event: str, first: int | None) -> list[Document]:

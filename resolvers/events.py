@@ -121,10 +121,13 @@ async def event(context: Context, id_: str) -> Document | None:
     return (await context.store.events.by_ids([id_], fields=context.fields_of("Event"))).get(id_)
 
 
-async def events(context: Context, filter_: EventFilter | None, arguments: PageArguments) -> Document:
-    """A page of the workspace's events, newest first."""
+async def events(
+    parents: Sequence[Any], arguments: tuple[PageArguments, EventFilter | None], context: Context
+) -> list[Document]:
+    """Batch: a page of the workspace's events, newest first."""
+    page_asked, filter_ = arguments
     wanted = sent(filter_) or {}
-    asked = page(arguments, "events", context.principal.workspace_id, wanted)
+    asked = page(page_asked, "events", context.principal.workspace_id, wanted)
     now = context.services.clock()
     times = kept_times(context, wanted.get("occurred_at"), now)
     names = check_names(wanted.get("name"))
@@ -139,7 +142,8 @@ async def events(context: Context, filter_: EventFilter | None, arguments: PageA
         fields=context.fields_of("Event"),
     )
     found = await search.page(asked)
-    return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.reached), search.count)
+    shown = connection(found.rows, asked, lambda row: str(row["_id"]), found.reached)
+    return [counted(shown, search.count)] * len(parents)
 
 
 async def contact_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:

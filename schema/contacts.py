@@ -205,13 +205,13 @@ class ContactQuery:
         """One contact."""
         return by
 
-    @strawberry.field(
+    @by_level(
+        contacts.contacts,
         directives=[READ],
         description="The contacts of whom the filter holds, the newest first unless another order is asked for.",
     )
-    async def contacts(
+    def contacts(
         self,
-        info: Info,
         filter: ContactFilter | None = strawberry.UNSET,
         sort: ContactSort | None = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
@@ -220,7 +220,7 @@ class ContactQuery:
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Contact] | None:
         """A page of contacts."""
-        return await contacts.contacts(info.context, filter, sort, page_arguments(first, after, last, before))
+        return (page_arguments(first, after, last, before), filter, sort)
 
     @strawberry.field(
         directives=[READ],

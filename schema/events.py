@@ -328,10 +328,9 @@ class EventQuery:
         """The event with that id."""
         return await events.event(info.context, id)
 
-    @strawberry.field(directives=[READ], description="The whole workspace's events, newest first.")
-    async def events(
+    @by_level(events.events, directives=[READ], description="The whole workspace's events, newest first.")
+    def events(
         self,
-        info: Info,
         filter: EventFilter | None = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
@@ -339,7 +338,7 @@ class EventQuery:
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Event] | None:
         """A page of events."""
-        return await events.events(info.context, filter, page_arguments(first, after, last, before))
+        return (page_arguments(first, after, last, before), filter)
 
 
 @strawberry.type
