@@ -692,9 +692,9 @@ async def test_a_history_from_before_is_written_in_its_order(workspace: Any) -> 
     )
     assert problems(payload) == [("INVALID", ["createdAt"])]
     found = await shown(workspace, id_)
-    assert (found["createdAt"], found["updatedAt"]) == ("2024-05-01T10:00:00.000Z", "2024-05-01T10:30:00.000Z")
+    assert (found["createdAt"], found["updatedAt"]) == ("2024-05-01T10:00:00Z", "2024-05-01T10:30:00Z")
     assert found["statistics"]["firstReplySeconds"] == 1800
-    assert found["parts"]["nodes"][0]["createdAt"] == "2024-05-01T10:30:00.000Z"
+    assert found["parts"]["nodes"][0]["createdAt"] == "2024-05-01T10:30:00Z"
 
 
 async def test_parts_are_paged_both_ways_without_an_end(workspace: Any) -> None:

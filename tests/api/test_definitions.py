@@ -24,7 +24,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 def ago(**units: int) -> str:
-    return (NOW - timedelta(**units)).isoformat().replace("+00:00", ".000Z")
+    return (NOW - timedelta(**units)).isoformat().replace("+00:00", "Z")
 
 
 def event(contact: str, name: str, at: str, **metadata: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ FIND = "query($f: ContactFilter!) { contacts(filter: $f) { nodes { externalId } 
 
 
 def ago(**units: int) -> str:
-    return (NOW - timedelta(**units)).isoformat().replace("+00:00", ".000Z")
+    return (NOW - timedelta(**units)).isoformat().replace("+00:00", "Z")
 
 
 def did(contact: str, at: str, page: str, key: str | None = None, **more: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def day(text: str) -> pandas.Timestamp:
 
 
 def told(at: pandas.Timestamp) -> str:
-    return f"{at.isoformat()}.000Z"
+    return f"{at.isoformat()}Z"
 
 
 class Shop:
@@ -85,7 +85,7 @@ class Shop:
         searches = mine[mine.event == "search"].timestamp
         summary = {"count": len(searches), "firstAt": told(searches.min()), "lastAt": told(searches.max())}
         return [
-            {"upsertContact": {"contact": {"signedUpAt": "2024-04-01T00:00:00.000Z"}, "userErrors": []}},
+            {"upsertContact": {"contact": {"signedUpAt": "2024-04-01T00:00:00Z"}, "userErrors": []}},
             {"contact": {"events": {"totalCount": len(before), "nodes": nodes}}},
             {"contact": {"eventSummary": summary}},
         ]
