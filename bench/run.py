@@ -26,7 +26,7 @@ from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
 
 SECTIONS = ("queries", "tracking", "fan-out", "growth", "memory")
-_QUIET = {"GATEWAY_LOG_LEVEL": "WARNING", "GATEWAY_RATE_LIMIT": "0", "GATEWAY_MAX_SOCKETS_PER_KEY": "10000"}
+QUIET = {"GATEWAY_LOG_LEVEL": "WARNING", "GATEWAY_RATE_LIMIT": "0", "GATEWAY_MAX_SOCKETS_PER_KEY": "10000"}
 
 
 def main(
@@ -53,12 +53,9 @@ def main(
 async def _measure(server: str, uri: str, rounds: int, seconds: float, chosen: list[str], largest: int) -> list[Line]:
     told: list[Line] = []
     with Progress(console=Console(stderr=True)) as progress:
-        async with _database(server, uri) as at:
-            environment = {"BENCH_URI": at, **_QUIET}
-            clock = Clock()
-            async with open_runtime(Settings(), at, DATABASE, clock=clock) as runtime:
-                await migrate(runtime.database, clock, owner="bench")
-                workspace_id, contact_id = await fill(runtime, clock)
+        async with database(server, uri) as at:
+            environment = {"BENCH_URI": at, **QUIET}
+            workspace_id, contact_id = await filled(at)
             if "queries" in chosen:
                 told += await pages.measure(environment, workspace_id, contact_id, rounds, seconds, progress)
             if "tracking" in chosen:
@@ -72,8 +69,17 @@ async def _measure(server: str, uri: str, rounds: int, seconds: float, chosen: l
     return told
 
 
+async def filled(uri: str) -> tuple[str, str]:
+    """The ids of a workspace that the questions are asked of, and of one of its contacts."""
+    clock = Clock()
+    async with open_runtime(Settings(), uri, DATABASE, clock=clock) as runtime:
+        await migrate(runtime.database, clock, owner="bench")
+        return await fill(runtime, clock)
+
+
 @asynccontextmanager
-async def _database(server: str, uri: str) -> AsyncIterator[str]:
+async def database(server: str, uri: str) -> AsyncIterator[str]:
+    """The URI of the database to measure on, which is one of its own unless a URI is given."""
     if uri:
         yield uri
         return

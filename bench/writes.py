@@ -82,13 +82,15 @@ def _taker(server: Server, path: str | None, size: int, clients: int, seconds: f
 
 
 def _request(path: str | None, size: int, numbers: Iterator[int]) -> bytes:
+    return request(f"/{path}" if path else "/graphql", tracked(size, numbers), KEY)
+
+
+def tracked(size: int, numbers: Iterator[int]) -> dict[str, Any]:
+    """The body of a request that tracks so many new events."""
     sent = [_event(next(numbers)) for _ in range(size)]
-    body = (
-        {"query": TRACK, "variables": {"input": sent[0]}}
-        if size == 1
-        else {"query": TRACK_MANY, "variables": {"events": sent}}
-    )
-    return request(f"/{path}" if path else "/graphql", body, KEY)
+    if size == 1:
+        return {"query": TRACK, "variables": {"input": sent[0]}}
+    return {"query": TRACK_MANY, "variables": {"events": sent}}
 
 
 def _event(number: int) -> dict[str, Any]:

@@ -51,6 +51,7 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
                 ws=SocketProtocol,
                 ws_max_size=settings.max_body_bytes,
                 ws_per_message_deflate=False,  # it costs each socket more memory than it saves the network
+                server_header=False,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
             )
         )

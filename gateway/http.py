@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -65,7 +65,7 @@ class OperationEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange, request_id = Exchange(scope, receive, send), secrets.token_hex(8)
+        exchange, request_id = Exchange(scope, receive, send), f"{getrandbits(64):016x}"
         tracing = self._services.tracing
         try:
             if tracing is None:

@@ -4,7 +4,9 @@ gateway_server.py WORKSPACE database|memory|alone still|moving PORT
 """
 
 import asyncio
+import cProfile
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -71,6 +73,7 @@ async def serve(workspace_id: str, documents: str, time: str, port: int) -> None
                 access_log=False,
                 ws=SocketProtocol,
                 ws_per_message_deflate=False,
+                server_header=False,
                 http="httptools",
             )
             await uvicorn.Server(config).serve()
@@ -78,4 +81,11 @@ async def serve(workspace_id: str, documents: str, time: str, port: int) -> None
 
 if __name__ == "__main__":
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(serve(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
+    profiler = cProfile.Profile() if "BENCH_PROFILE" in os.environ else None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it anew when it has ended
+    try:
+        with profiler or nullcontext():
+            asyncio.run(serve(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
+    finally:
+        if profiler is not None:
+            profiler.dump_stats(os.environ["BENCH_PROFILE"])

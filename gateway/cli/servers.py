@@ -61,6 +61,7 @@ def serve(
             ws=SocketProtocol,
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,
+            server_header=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
 

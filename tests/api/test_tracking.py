@@ -283,9 +283,7 @@ async def test_occurred_at_may_lie_ten_years_back_and_five_minutes_ahead(open_ga
         assert await stored(workspace) == before
 
 
-@pytest.mark.parametrize(
-    ("fraction", "kept"), [("", ""), (".123", ".123000"), (".123999", ".123000"), (".000000", "")]
-)
+@pytest.mark.parametrize(("fraction", "kept"), [("", ""), (".123", ".123000"), (".123999", ".123000"), (".000000", "")])
 async def test_milliseconds_are_kept_and_offsets_become_utc(workspace: Any, fraction: str, kept: str) -> None:
     day = (system_clock() - timedelta(days=2)).date().isoformat()
     event = (await track(workspace, occurredAt=f"{day}T13:30:07{fraction}+01:30"))["event"]
