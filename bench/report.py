@@ -46,12 +46,27 @@ def show(lines: Sequence[Line], about: About) -> None:
 
 
 def write(lines: Sequence[Line], about: About, folder: Path) -> None:
-    """Write `results.json` and `chart.svg`."""
+    """Write `results.json`, `results.md` and `chart.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.md").write_text(_markdown(lines, about))
     told = orjson.dumps({**about, "lines": [line.document for line in lines]}, option=orjson.OPT_INDENT_2)
     (folder / "results.json").write_bytes(told + b"\n")
     _draw(lines, about, folder / "chart.svg")
-    Console(stderr=True).print(f"Written: {folder}/results.json and {folder}/chart.svg")
+    Console(stderr=True).print(f"Written: {folder}/results.json, results.md and chart.svg")
+
+
+def _markdown(lines: Sequence[Line], about: About) -> str:
+    """The table as documents have it."""
+    rows = ["| what | way | cost | ratio (spread) | to | a second | should be |", "|---|---|---|---|---|---|---|"]
+    before = ""
+    for line in lines:
+        way, cost, ratio, spread, beside, rate, judged = _cells(line)
+        shown = f"{ratio} ({spread})" if line.way != line.beside else "1"
+        rows.append(
+            f"| {'' if line.what == before else line.what} | {way} | {cost} | {shown} | {beside} | {rate} | {judged} |"
+        )
+        before = line.what
+    return "\n".join([*rows, "", ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in about.items()), ""])
 
 
 def _cells(line: Line) -> list[str]:
