@@ -66,8 +66,9 @@ class Draft:
     def changed(self) -> Document:
         """The fields that differ from what is stored, cleared ones as None."""
         before = self.stored or {}
-        names = [*self.document, *(name for name in before if name not in self.document)]
-        return {name: self.document.get(name) for name in names if differ(self.document.get(name), before.get(name))}
+        found = {name: value for name, value in self.document.items() if differ(value, before.get(name))}
+        gone = [name for name, value in before.items() if value is not None and name not in self.document]
+        return found | dict.fromkeys(gone)
 
 
 def identity(kind: IdentityKind, value: str) -> str:
