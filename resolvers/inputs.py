@@ -3,12 +3,15 @@
 import enum
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import strawberry
 
 from gateway.domain.pages import PageArguments
 from resolvers.contexts import Document
+
+_PLAIN = frozenset({str, int, float, bool, dict, datetime})  # told as they are
 
 
 def sent(value: Any, *, nulls: bool = False) -> Any:
@@ -32,12 +35,18 @@ def _given(value: Any) -> Any:
 
 
 def _fields(value: Any, nulls: bool) -> Document:
-    found = {field.name.rstrip("_"): getattr(value, field.name) for field in fields(value)}
-    return {
-        name: sent(inner, nulls=nulls)
-        for name, inner in found.items()
-        if inner is not strawberry.UNSET and (nulls or inner is not None)
-    }
+    found = {}
+    for name, attribute in _names(value.__class__):
+        inner = getattr(value, attribute)
+        if inner is not strawberry.UNSET and (nulls or inner is not None):
+            found[name] = inner if type(inner) in _PLAIN else sent(inner, nulls=nulls)
+    return found
+
+
+@cache
+def _names(input_: type) -> list[tuple[str, str]]:
+    """The fields of an input, as they are told and as they are kept."""
+    return [(field.name.rstrip("_"), field.name) for field in fields(input_)]
 
 
 @strawberry.input(

@@ -8,6 +8,7 @@ from graphql import GraphQLError, GraphQLSchema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 
+from gateway.execution.inputs import compile_inputs
 from resolvers.scalars import SCALARS
 from schema.access import enforce
 from schema.authors import Automation
@@ -102,4 +103,5 @@ def build_schema(*, suggestions: bool = False) -> Schema:
         ),
     )
     enforce(schema._schema)
+    compile_inputs(schema._schema)
     return schema

@@ -33,6 +33,9 @@ class IdentityKind(StrEnum):
     ANONYMOUS = "anonymous_id"
 
 
+_KINDS = tuple(IdentityKind)  # an enumeration is slow to walk through
+
+
 @dataclass(frozen=True, slots=True)
 class ContactRef:
     """Who is meant: at least one key; the strongest one given decides."""
@@ -44,7 +47,8 @@ class ContactRef:
 
     def keys(self) -> list[tuple[IdentityKind, str]]:
         """The keys given, the strongest first."""
-        return [(kind, value) for kind in IdentityKind if (value := getattr(self, kind.value)) is not None]
+        given = zip(_KINDS, (self.id, self.external_id, self.email, self.anonymous_id), strict=True)
+        return [(kind, value) for kind, value in given if value is not None]
 
 
 @dataclass(slots=True)
@@ -62,8 +66,9 @@ class Draft:
     def changed(self) -> Document:
         """The fields that differ from what is stored, cleared ones as None."""
         before = self.stored or {}
-        names = [*self.document, *(name for name in before if name not in self.document)]
-        return {name: self.document.get(name) for name in names if differ(self.document.get(name), before.get(name))}
+        found = {name: value for name, value in self.document.items() if differ(value, before.get(name))}
+        gone = [name for name, value in before.items() if value is not None and name not in self.document]
+        return found | dict.fromkeys(gone)
 
 
 def identity(kind: IdentityKind, value: str) -> str:
@@ -74,9 +79,9 @@ def identity(kind: IdentityKind, value: str) -> str:
 def check_ref(sent: Mapping[str, Any]) -> ContactRef:
     """The reference sent; UserProblem names the key that cannot be one."""
     found: dict[str, str] = {}
-    for kind in IdentityKind:
-        if (value := sent.get(kind.value)) is not None:
-            found[kind.value] = check_key(kind, value)
+    for kind in _KINDS:
+        if (value := sent.get(kind)) is not None:
+            found[str(kind)] = check_key(kind, value)
     if not found:
         raise UserProblem(ErrorCode.INVALID, "Say which contact is meant: give id, externalId, email or anonymousId.")
     return ContactRef(**found)

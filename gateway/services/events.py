@@ -1,5 +1,6 @@
 """Tracking: events, their contacts, their summaries and new names, committed together and counted once."""
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -224,11 +225,11 @@ class EventService:
         self, store: WorkspaceStore, attempted: Sequence[Attempted], now: datetime, tried: bool
     ) -> list[Outcome]:
         looked_for = [item.identity for item in attempted if tried or item.command.claim]
-        stored = await store.events.by_identity(looked_for)
-        stored |= await store.tombstones.by_identity([one for one in looked_for if one not in stored])
-        fresh = [item for item in attempted if item.identity not in stored]
-        directory = await self._directory(store, [item.command.contact for item in fresh], now)
-        names = await self.name_room(store, [item.command.name for item in fresh])
+        stored, directory, names = await asyncio.gather(
+            self._stored(store, looked_for),
+            self._directory(store, [item.command.contact for item in attempted], now),
+            self.name_room(store, [item.command.name for item in attempted]),
+        )
         group = plan_group(attempted, stored, directory, names)
         if group.events:
             live = (await self._firings.rules(store)).live(group.events)
@@ -236,6 +237,12 @@ class EventService:
             self._metrics.group_size.observe(len(group.events))
             self._remember(store.workspace_id, group.new_names)
         return group.outcomes
+
+    @staticmethod
+    async def _stored(store: WorkspaceStore, identities: Sequence[str]) -> dict[str, Document]:
+        """What is stored under these identities: tombstones behind events, since one may become the other meanwhile."""
+        stored = await store.events.by_identity(identities)
+        return stored | await store.tombstones.by_identity([one for one in identities if one not in stored])
 
     async def _write(
         self, store: WorkspaceStore, group: Group, live: Sequence[Deeds], now: datetime, session: Session

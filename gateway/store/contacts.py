@@ -1,10 +1,11 @@
 """Contacts as MongoDB keeps them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from pymongo import ASCENDING, IndexModel, UpdateOne
+from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
 
 from gateway.domain.access import Principal
 from gateway.domain.contacts import ContactRef, ContactRole, Draft, IdentityKind, all_ids, identity
@@ -17,6 +18,8 @@ from gateway.store.driver import Document, Operation, Session, TransientError
 from gateway.store.repositories import Repository
 
 _ROWS_AT_ONCE = 1000
+_VISITS_AT_ONCE = 200
+_MANY = 20
 # What events may name a contact by: its id, or also those of the contacts that it took over.
 IDS_OF_CONTACT = {"$ifNull": ["$contact_ids", "$_id"]}
 
@@ -56,7 +59,9 @@ class Contacts(Repository):
         """The contacts with any of those identities, by id; of them those fields, if any are named."""
         if not identities:
             return {}
-        rows = await self._find({"identities": {"$in": list(identities)}}, fields=fields)
+        # Nobody needs them sorted: it is how a server that would look through a small collection is told which index to use.
+        sort = {"workspace_id": 1, "identities": 1}
+        rows = await self._find({"identities": {"$in": list(identities)}}, sort=sort, fields=fields)
         return {row["_id"]: row for row in rows}
 
     async def of_ids(self, ids: Sequence[str], fields: Sequence[str] | None = None) -> dict[str, Document]:
@@ -116,18 +121,30 @@ class Contacts(Repository):
         Every save writes the document, so that two transactions on one contact never pass each other unseen; with
         `unchanged_since_read` no other may have been stored since the contact was read.
         """
-        seen, new, operations = seen or {}, [], []
+        seen, new, operations, visits = seen or {}, [], [], defaultdict[datetime | None, list[str]](list)
         for draft in drafts:
+            at = seen.get(draft.id)
+            if draft.stored is not None and not unchanged_since_read and not draft.changed():
+                visits[at].append(draft.id)
+                continue
             draft.document.pop("name_lower", None)
             draft.document.update(_found_by(draft.document))
             if draft.stored is None:
-                new.append(
-                    {**draft.document, "version": 1} | ({"last_seen_at": seen[draft.id]} if draft.id in seen else {})
-                )
+                new.append({**draft.document, "version": 1} | ({} if at is None else {"last_seen_at": at}))
             else:
-                operations.append(self._update(draft, seen.get(draft.id), guarded=unchanged_since_read))
+                operations.append(self._update(draft, draft.stored["version"], at))
+        expected = len(operations) + sum(map(len, visits.values()))
         await self._database.insert(self.COLLECTION, new, session)
-        if await self._database.bulk(self.COLLECTION, operations, session) != len(operations):
+        matched = 0
+        for at, ids in visits.items():
+            if len(ids) < _MANY:
+                operations += [self._visit(id_, at) for id_ in ids]
+                continue
+            for start in range(0, len(ids), _VISITS_AT_ONCE):
+                some = self._visit({"$in": ids[start : start + _VISITS_AT_ONCE]}, at)
+                matched += await self._database.bulk(self.COLLECTION, [some], session)
+        matched += await self._database.bulk(self.COLLECTION, operations, session)
+        if matched != expected:
             raise TransientError("a contact was deleted or merged meanwhile")
 
     async def remove(self, contact: Document, session: Session) -> None:
@@ -145,24 +162,27 @@ class Contacts(Repository):
         hidden = token.anonymous and row["role"] == ContactRole.USER
         return super()._shows(row, token) and not hidden
 
-    def _update(self, draft: Draft, seen: datetime | None, *, guarded: bool) -> Operation:
-        changed = draft.changed()
-        update: Document = {"$inc": {"version": 1}}
-        if seen is not None:
-            update["$max"] = {"last_seen_at": seen}
+    def _update(self, draft: Draft, version: int, seen: datetime | None) -> Operation:
+        changed, update = draft.changed(), _visited(seen)
         if kept := {name: value for name, value in changed.items() if value is not None}:
             update["$set"] = kept
         if cleared := [name for name, value in changed.items() if value is None]:
             update["$unset"] = dict.fromkeys(cleared, "")
-        guard = {"_id": draft.id, "workspace_id": self._workspace_id}
-        if (changed or guarded) and draft.stored is not None:
-            guard["version"] = draft.stored["version"]
-        return UpdateOne(guard, update)
+        return UpdateOne({"_id": draft.id, "workspace_id": self._workspace_id, "version": version}, update)
+
+    def _visit(self, id_: Any, seen: datetime | None) -> Operation:
+        """Changes nothing of the contacts with that id but when they were seen last."""
+        one_or_many = UpdateMany if isinstance(id_, dict) else UpdateOne
+        return one_or_many({"_id": id_, "workspace_id": self._workspace_id}, _visited(seen))
 
     async def _with_emails(self, emails: Sequence[str]) -> dict[str, Document]:
         if not emails:
             return {}
         return {row["_id"]: row for row in await self._find({"email_lower": {"$in": list(emails)}})}
+
+
+def _visited(seen: datetime | None) -> Document:
+    return {"$inc": {"version": 1}} | ({} if seen is None else {"$max": {"last_seen_at": seen}})
 
 
 def _found_by(contact: Mapping[str, Any]) -> Document:
