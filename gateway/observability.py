@@ -4,8 +4,6 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -115,16 +113,14 @@ class Metrics:
             "gateway_rate_limited", "What was refused because of a rate limit.", ["limit"], registry=registry
         )
 
-    @contextmanager
-    def operation(self, name: str | None) -> Iterator[dict[str, str]]:
+    def operation(self, name: str | None) -> "Operation":
         """Count and time one operation; the caller puts its `outcome` into the mapping."""
-        label, began = self._label(name), time.perf_counter()
-        told = {"outcome": "cancelled"}
-        try:
-            yield told
-        finally:
-            self._counter(label, told["outcome"]).inc()
-            self._timer(label).observe(time.perf_counter() - began)
+        return Operation(self, self._label(name))
+
+    def ended(self, label: str, outcome: str, seconds: float) -> None:
+        """Count an operation that ended."""
+        self._counter(label, outcome).inc()
+        self._timer(label).observe(seconds)
 
     def subscribed(self, name: str | None) -> None:
         """Count one subscription that begins; how long it goes on says nothing."""
@@ -173,3 +169,21 @@ class Metrics:
                 return "other"
             self._names.add(name)
         return name
+
+
+class Operation(dict[str, str]):
+    """An operation under way, with its `outcome` so far; it is counted when the context ends."""
+
+    __slots__ = ("_began", "_label", "_metrics")
+
+    def __init__(self, metrics: Metrics, label: str) -> None:
+        super().__init__(outcome="cancelled")
+        self._metrics = metrics
+        self._label = label
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> "Operation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.ended(self._label, self["outcome"], time.perf_counter() - self._began)
