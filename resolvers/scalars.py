@@ -92,7 +92,7 @@ SCALARS: dict[object, ScalarDefinition] = {
     ),
     dt.datetime: strawberry.scalar(
         name="DateTime",
-        description="RFC 3339 in UTC, kept to the millisecond.",
+        description="RFC 3339 in UTC, kept to the millisecond. The fraction has no digits or six: compare times, not texts.",
         serialize=_TIME,
         parse_value=_read_time,
     ),

@@ -180,7 +180,7 @@ async def test_a_conversation_is_begun_answered_closed_reopened_and_rated(every_
         "ratedAt": rated["parts"]["nodes"][5]["createdAt"],
         "admin": {"id": eve},
     }
-    times = [part["createdAt"] for part in rated["parts"]["nodes"]]
+    times = [datetime.fromisoformat(part["createdAt"]) for part in rated["parts"]["nodes"]]
     assert times == sorted(set(times))
 
 

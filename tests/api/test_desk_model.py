@@ -160,7 +160,7 @@ class Walk:
         assert found["partCount"] == len(self.ticket.history)
         assert (found["resolvedAt"] is not None) == (self.ticket.state == "RESOLVED")
         for parts in (shown["parts"]["nodes"], found["parts"]["nodes"]):
-            times = [part["createdAt"] for part in parts]
+            times = [_at(part["createdAt"]) for part in parts]
             assert times == sorted(set(times))
 
 
