@@ -17,7 +17,7 @@ from rich.console import Console
 from gateway.app import create_app
 from gateway.domain.access import Principal, Scope
 from gateway.protocols import SocketProtocol
-from gateway.runtime import Runtime, live, mongo_uri, open_runtime
+from gateway.runtime import Runtime, live, mongo_uri, open_runtime, spare_collector
 from gateway.services.demo import keep_happening, seed_demo
 from gateway.services.demo_desk import seed_desk
 from gateway.services.demo_messages import seed_messages
@@ -55,6 +55,7 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
             )
         )
         server.welcome = _welcome(port, key, settings)
+        spare_collector()
         async with live(runtime, delivers=True), _demo(runtime, workspace):
             await server.serve()
 

@@ -1,6 +1,7 @@
 """What the gateway is made of, opened in order and closed in reverse."""
 
 import asyncio
+import gc
 import importlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -146,6 +147,14 @@ async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = Fals
         for work in works:
             await stack.enter_async_context(under_way(work))
         yield
+
+
+def spare_collector() -> None:
+    """Have the garbage collector leave alone what a server consists of, and look at the rest less often: what is long-lived in
+    a gateway are its sockets, and to walk thousands of them holds everybody up."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.documents import Documents
 from gateway.errors import StartupError
 from gateway.observability import configure_logs, forget_dead_workers
-from gateway.runtime import live, open_runtime
+from gateway.runtime import live, open_runtime, spare_collector
 from gateway.settings import Settings, database_name, load_settings
 from gateway.store.migrations import pending_migrations
 from schema.limits import OperationLimits
@@ -50,7 +50,9 @@ class _Opened:
 @asynccontextmanager
 async def _gateway(settings: Settings) -> AsyncIterator[ASGIApp]:
     async with open_runtime(settings, str(settings.mongo_uri), database_name(settings)) as runtime, live(runtime):
-        yield create_app(runtime, runtime.authenticator())
+        app = create_app(runtime, runtime.authenticator())
+        spare_collector()
+        yield app
 
 
 def check_ready(settings: Settings) -> None:

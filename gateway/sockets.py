@@ -92,7 +92,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     principal: Principal | None = None
     _credential: str | None = None
-    _watch: asyncio.Task[None] | None = None
+    _next_check: asyncio.TimerHandle | None = None
+    _check: asyncio.Task[None] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -132,7 +133,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if refused is not None:
             await self.websocket.close(*refused)
             return
-        self._watch = asyncio.create_task(self._keep_checking())
+        self._check_later()
         await self.send_message({"type": "connection_ack"})
         self.connection_acknowledged = True
 
@@ -148,8 +149,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def shutdown(self) -> None:
         """End what the socket began."""
-        if self._watch is not None:
-            self._watch.cancel()
+        for check in (self._next_check, self._check):
+            if check is not None:
+                check.cancel()
         if self.principal is not None:
             self.registry.open[self.principal.id] -= 1
             self.registry.open += Counter()  # forget who has none left
@@ -313,17 +315,22 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self.principal = principal
         return None
 
-    async def _keep_checking(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds_until_check())
-            try:
-                refused = await self._refused()
-            except Exception:
-                _log.exception("a socket's credential could not be checked")
-                continue
-            if refused is not None:
-                await self.websocket.close(*refused)
-                return
+    def _check_later(self) -> None:
+        self._next_check = asyncio.get_running_loop().call_later(self._seconds_until_check(), self._begin_check)
+
+    def _begin_check(self) -> None:
+        self._check = asyncio.create_task(self._check_again())
+
+    async def _check_again(self) -> None:
+        refused = None
+        try:
+            refused = await self._refused()
+        except Exception:
+            _log.exception("a socket's credential could not be checked")
+        if refused is not None:
+            await self.websocket.close(*refused)
+        else:
+            self._check_later()
 
     def _seconds_until_check(self) -> float:
         """Not long, and no longer than a token lives."""

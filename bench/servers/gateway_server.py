@@ -18,7 +18,7 @@ from gateway.app import create_app
 from gateway.domain.clocks import system_clock
 from gateway.observability import configure_logs
 from gateway.protocols import SocketProtocol
-from gateway.runtime import live, open_runtime
+from gateway.runtime import live, open_runtime, spare_collector
 from gateway.services.events import EventService
 from gateway.settings import load_settings
 from gateway.store.driver import Database
@@ -63,6 +63,7 @@ async def serve(workspace_id: str, documents: str, time: str, port: int) -> None
             commit_alone(runtime.services.events)
         async with live(runtime) if time == "moving" else nullcontext():
             app = create_app(runtime, runtime.authenticator(bearer(workspace_id)))
+            spare_collector()
             config = uvicorn.Config(
                 app,
                 port=port,
