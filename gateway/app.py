@@ -52,7 +52,7 @@ def create_app(
     limits = OperationLimits(schema.core, settings)
     documents = Documents(settings, schema.core, limits)
     planner = Planner(schema.core, document_key) if settings.compiled_execution else None
-    operations = Operations(schema.core, schema.tell, services.metrics, planner, sharing, Context.read_only)
+    operations = Operations(schema.core, schema.tell, services.metrics, planner, sharing, Context.read_only, "after")
     endpoint = OperationEndpoint(operations, limits, documents, services, authenticator)
     registry = SocketRegistry(authenticator, services, operations, limits, documents, check_seconds)
     return Starlette(

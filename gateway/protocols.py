@@ -4,6 +4,7 @@ import asyncio
 from typing import ClassVar
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -11,6 +12,18 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     stalled_seconds: ClassVar[float] = 30.0
     _look: asyncio.TimerHandle | None = None
+
+    async def run_asgi(self) -> None:
+        """Serve the socket; its scope says how frames that are written already are sent."""
+        self.scope["gateway.push"] = self.push  # type: ignore[typeddict-unknown-key]
+        await super().run_asgi()
+
+    def push(self, frame: bytes) -> bool:
+        """Send an uncompressed frame now; whether that could be: nothing waits before it, and nothing is compressed."""
+        if not self.writable.is_set() or self.conn.state is not State.OPEN or self.conn.extensions or self.disconnected:
+            return False
+        self.transport.write(frame)
+        return True
 
     def pause_writing(self) -> None:
         """The peer does not keep up: look again and again whether it takes anything."""

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 # Of the time that other calls wait for the database: a limit is worth less than the time of those within it.
 _RATE_LIMIT_PATIENCE = 0.1
 # How many objects more than were let go begin a look for cycles, and how many looks at the newest begin one at older ones.
-_THRESHOLDS = (20_000, 10, 20)
+_THRESHOLDS = (10_000, 10, 10)
 
 
 @dataclass(frozen=True, slots=True)

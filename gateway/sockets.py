@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
 from gateway.auth import Authenticator, from_allowed_page
+from gateway.broadcasts import Alike, Broadcast, Receiver
 from gateway.documents import Documents
 from gateway.domain.access import Principal
 from gateway.errors import SlowReaderError, UnauthenticatedError, UnavailableError
@@ -58,6 +59,7 @@ class SocketRegistry:
         self.documents = documents
         self.services = services
         self.open: Counter[str] = Counter()
+        self.broadcasts: Alike = {}
 
     @property
     def settings(self) -> Settings:
@@ -90,11 +92,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     principal: Principal | None = None
     _credential: str | None = None
-    _watch: asyncio.Task[None] | None = None
+    _next_check: asyncio.TimerHandle | None = None
+    _check: asyncio.Task[None] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sent: dict[str, Mapping[str, Any]] = {}
+        self._receivers: dict[str, Receiver] = {}
 
     @property
     def registry(self) -> SocketRegistry:
@@ -129,7 +133,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if refused is not None:
             await self.websocket.close(*refused)
             return
-        self._watch = asyncio.create_task(self._keep_checking())
+        self._check_later()
         await self.send_message({"type": "connection_ack"})
         self.connection_acknowledged = True
 
@@ -145,13 +149,31 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def shutdown(self) -> None:
         """End what the socket began."""
-        if self._watch is not None:
-            self._watch.cancel()
+        for check in (self._next_check, self._check):
+            if check is not None:
+                check.cancel()
         if self.principal is not None:
             self.registry.open[self.principal.id] -= 1
             self.registry.open += Counter()  # forget who has none left
             self.principal = None
+        for id_, receiver in self._receivers.items():
+            if receiver.broadcast.receivers != {receiver}:
+                self.operations[id_].task = None  # it goes on for others
         await super().shutdown()
+
+    def forget_id(self, id: str) -> None:
+        """Forget an operation that is over."""
+        self._receivers.pop(id, None)
+        super().forget_id(id)
+
+    async def cleanup_operation(self, operation_id: str) -> None:
+        """End an operation; what is broadcast goes on for the others."""
+        receiver = self._receivers.pop(operation_id, None)
+        if receiver is None:
+            await super().cleanup_operation(operation_id)
+            return
+        self.operations.pop(operation_id).completed = True
+        receiver.leave()
 
     def _continued(self, payload: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Within the trace that the `extensions` of a subscribe message name, or else the handshake."""
@@ -173,10 +195,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 await self._deliver(operation, context, span, traced)
             except WebSocketDisconnected:
                 return
-            except GraphQLError as error:
-                await self._end(operation, error, context, span)
             except Exception as error:
-                await self._end(operation, GraphQLError(str(error), original_error=error), context, span)
+                await self._end(operation, _as_graphql_error(error), context, span)
 
     async def _deliver(
         self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None", traced: ExitStack
@@ -191,24 +211,49 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         metrics = context.services.metrics
         if checked.kind == "subscription":
             metrics.subscribed(checked.name)
-            await self._send_results(operation, context, span, traced)
+            traced.close()  # its start is what is traced: it may go on for days
+            await self._subscribe(operation, context)
             return
         with metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
             told["outcome"] = await self._send_results(operation, context, span)
 
+    async def _subscribe(self, operation: Operation[Context, None], context: Context) -> None:
+        """Broadcast the results, to this operation at first."""
+
+        async def ended(error: Exception | None) -> None:
+            with suppress(WebSocketDisconnected):
+                if error is None:
+                    await operation.send_operation_message({"id": operation.id, "type": "complete"})
+                else:
+                    await self._end(operation, _as_graphql_error(error), context, None)
+
+        def key() -> Hashable:
+            asked = self.registry.operations.asked(
+                operation.query or "", operation.variables, operation.operation_name, context
+            )
+            return asked, context.rights
+
+        receiver = Receiver(
+            operation.id,
+            self.registry.settings.stream_queue,
+            self._socket.scope.get("gateway.push"),
+            cast("SocketAdapter", self.websocket).send_text,
+            ended,
+        )
+        self._receivers[operation.id] = receiver
+        broadcast = Broadcast(self.registry.broadcasts, receiver, key, context.services.metrics)
+        context.resting = broadcast.rests
+        await broadcast.run(
+            self._results(operation, context), lambda id_, answer: _next(id_, answer, context.request_id)
+        )
+
     async def _send_results(
-        self,
-        operation: Operation[Context, None],
-        context: Context,
-        span: "OperationSpan | None",
-        traced: ExitStack | None = None,
+        self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None"
     ) -> str:
-        """Send each result, then that there are no more; the outcome. `traced` ends once a subscription has begun."""
+        """Send each result, then that there are no more; the outcome."""
         outcome = "ok"
         async with aclosing(self._results(operation, context)) as results:
-            if traced is not None:
-                traced.close()  # its start is what is traced: it may go on for days
             async for result in results:
                 if result.errors and (result.refused or result.errors[0].path is None):
                     raise result.errors[0]
@@ -270,17 +315,22 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self.principal = principal
         return None
 
-    async def _keep_checking(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds_until_check())
-            try:
-                refused = await self._refused()
-            except Exception:
-                _log.exception("a socket's credential could not be checked")
-                continue
-            if refused is not None:
-                await self.websocket.close(*refused)
-                return
+    def _check_later(self) -> None:
+        self._next_check = asyncio.get_running_loop().call_later(self._seconds_until_check(), self._begin_check)
+
+    def _begin_check(self) -> None:
+        self._check = asyncio.create_task(self._check_again())
+
+    async def _check_again(self) -> None:
+        refused = None
+        try:
+            refused = await self._refused()
+        except Exception:
+            _log.exception("a socket's credential could not be checked")
+        if refused is not None:
+            await self.websocket.close(*refused)
+        else:
+            self._check_later()
 
     def _seconds_until_check(self) -> float:
         """Not long, and no longer than a token lives."""
@@ -289,6 +339,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return self.registry.check_seconds
         left = (expires_at - self.registry.services.clock()).total_seconds()
         return min(self.registry.check_seconds, max(_SHORTEST_WAIT, left))
+
+
+def _as_graphql_error(error: Exception) -> GraphQLError:
+    return error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)
 
 
 def _malformed(message: Any) -> str | None:

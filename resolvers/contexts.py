@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from strawberry.dataloader import DataLoader
 
-from gateway.bus.buses import Bus
+from gateway.bus.buses import Bus, Resting
 from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
 from gateway.errors import ForbiddenError, UnauthenticatedError
@@ -82,12 +82,15 @@ Batch = Callable[[Sequence[Any], Any, "Context"], Awaitable[Sequence[Any]]]
 
 @dataclass(slots=True)
 class Context:
-    """One operation: who asks, whether from a page that may, and the loaders that live as long as it does."""
+    """One operation: who asks, whether from a page that may, and the loaders that live as long as it does.
+
+    `resting` is told whenever a subscription was given everything up to now."""
 
     services: Services
     request_id: str
     bearer: Principal | None
     from_page: bool = False
+    resting: Resting | None = None
     _reads: Mapping[str, Reads] = field(default_factory=dict)
     _store: WorkspaceStore | None = None
     _loaders: dict[Hashable, DataLoader[Any, Any]] = field(default_factory=dict)

@@ -319,7 +319,7 @@ async def payloads_of(
     def seen(notice: Notice) -> bool:
         return (own is None or context.principal.owns(notice.document.get("contact_id"))) and wanted(notice)
 
-    notices = context.services.bus.subscribe(context.principal.workspace_id, seen, asked)
+    notices = context.services.bus.subscribe(context.principal.workspace_id, seen, asked, context.resting)
     async with aclosing(notices) as found:  # type: ignore[type-var]
         async for item in found:
             context.forget()

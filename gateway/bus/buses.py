@@ -19,6 +19,7 @@ from gateway.store.events import Events
 
 WATCHED = (Events.COLLECTION, Changes.COLLECTION)
 Wanted = Callable[[Notice], bool]
+Resting = Callable[["Subscriber"], None]
 _AGAIN_SECONDS = 0.5
 _PATIENCE_SECONDS = 5.0
 _PATIENCE_TURNS = 250
@@ -36,7 +37,7 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Subscriber:
-    """A bounded queue of what one subscription asked for. It ends with `failure`."""
+    """A bounded queue of what one subscription asked for, or several that ask alike. It ends with `failure`."""
 
     workspace_id: str
     wanted: Wanted
@@ -46,6 +47,9 @@ class Subscriber:
     failure: GatewayError | None = None
     cursor: Position | None = None
     barren_turns: int = 0
+    listeners: int = 1
+    waits: bool = False
+    over: bool = False
 
     def offer(self, notice: Notice) -> None:
         """Queue a notice that is wanted; where the queue is full the subscriber has failed, and keeps nothing."""
@@ -66,6 +70,18 @@ class Subscriber:
     def full(self) -> bool:
         """Whether the queue takes no more."""
         return self.failure is None and len(self.queue) >= self.limit
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it was given everything up to now, and nothing of that is under way."""
+        return self.waits and not self.queue and self.cursor is None and self.failure is None and not self.over
+
+    def join(self, other: "Subscriber") -> None:
+        """End here, as its listeners go on with another that wants the same: both are at rest, so at one place."""
+        other.listeners += self.listeners
+        self.listeners = 0
+        self.over = True
+        self.ready.set()
 
 
 class Bus:
@@ -101,15 +117,17 @@ class Bus:
         """Where the stream is now: what is committed later comes after it, and nothing that came before is missed."""
         return (await self._now()).cursor
 
-    async def subscribe(self, workspace_id: str, wanted: Wanted, after: str | None) -> AsyncIterator[Notice | Position]:
+    async def subscribe(
+        self, workspace_id: str, wanted: Wanted, after: str | None, resting: Resting | None = None
+    ) -> AsyncIterator[Notice | Position]:
         """What is wanted of that workspace, in order, once each, from `after` (or now) on; a Position where nothing
-        came for a while. CursorExpiredError, SlowReaderError."""
+        came for a while. `resting` is told whenever all was given. CursorExpiredError, SlowReaderError."""
         subscriber = Subscriber(workspace_id, wanted, self._limits.queue)
         position = position_of(after) if after is not None else None
         loop = asyncio.get_running_loop()
         async with self._attached(subscriber, position):
             checkpoint_at = loop.time() + self._limits.checkpoint_seconds
-            while subscriber.failure is None:
+            while subscriber.failure is None and not subscriber.over:
                 while subscriber.queue:
                     yield subscriber.queue.popleft()
                 if loop.time() >= checkpoint_at:
@@ -118,8 +136,13 @@ class Bus:
                         yield here
                 elif subscriber.failure is None:
                     subscriber.ready.clear()
+                    subscriber.waits = True
+                    if resting is not None and subscriber.at_rest:
+                        resting(subscriber)
                     await _set_within(subscriber.ready, checkpoint_at - loop.time())
-            raise subscriber.failure
+                    subscriber.waits = False
+            if subscriber.failure is not None:
+                raise subscriber.failure
 
     def _passed_by(self, subscriber: Subscriber) -> Position | None:
         """Up to where a subscriber that has nothing queued was given everything; None while it catches up, or failed."""
@@ -142,9 +165,10 @@ class Bus:
         try:
             yield
         finally:
-            self._metrics.subscribers.dec()
+            self._metrics.subscribers.dec(subscriber.listeners)
             if isinstance(subscriber.failure, SlowReaderError):
-                self._metrics.queue_drops.inc()
+                self._metrics.queue_drops.inc(subscriber.listeners)
+            subscriber.listeners = 0
             subscriber.fail(subscriber.failure or SlowReaderError())
             others = self._live[subscriber.workspace_id]
             others.discard(subscriber)

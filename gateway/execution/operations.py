@@ -1,12 +1,13 @@
 """Operations as they are executed, whatever they came over: by their compiled plan, or by graphql-core."""
 
 import inspect
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
-from graphql import GraphQLError, GraphQLSchema, OperationDefinitionNode, OperationType
+from graphql import FieldNode, GraphQLError, GraphQLSchema, OperationDefinitionNode, OperationType, VariableNode
 from graphql.execution import (
     ExecutionResult,
     create_source_event_stream,
@@ -57,7 +58,8 @@ class Operations:
     `tell` is told each answer's errors, with the operation's context, before anybody else sees them. `sharing` gives a
     subscription's context and payload a key: where the operation is the same and the key too, so is the answer. `reading` is told
     with the context, before it is executed, what of each type's documents the operation reads, by a mapping that grows as
-    types are met."""
+    types are met. `place` is the argument of a subscription that says where it begins, and nothing of what it tells from
+    there on."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Operations:
         planner: Planner | None = None,
         sharing: Callable[[Any, Any], Hashable] | None = None,
         reading: Callable[[Any, Mapping[str, Reads]], None] | None = None,
+        place: str | None = None,
     ) -> None:
         self._schema = schema
         self._tell = tell
@@ -74,6 +77,7 @@ class Operations:
         self._documents = PreparedDocuments(schema, metrics)
         self._sharing = sharing
         self._reading = reading
+        self._place = place
         self._shared = SharedAnswers()
 
     async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Answer:
@@ -99,11 +103,33 @@ class Operations:
                 yield self._told(Answer(None, source.errors, refused=True), context)
                 return
             async with aclosing(cast("AsyncGenerator[Any, None]", source)) as payloads:
-                asked = (text, name, repr(begun.variables.coerced))
+                asked = self._asked(text, name, begun)
                 async for payload in payloads:
                     yield await self._answer(begun, payload, asked)
         except Exception as error:
             yield self._told(Answer(None, [_as_graphql_error(error)]), context)
+
+    def asked(self, text: str, variables: Variables, name: str | None, context: Any) -> Hashable:
+        """What a subscription that is valid asks for: where two ask alike, they differ at most in where they begin."""
+        begun = self._begin(text, variables, name, context)
+        return None if isinstance(begun, Answer) else self._asked(text, name, begun)
+
+    def _asked(self, text: str, name: str | None, begun: _Begun) -> tuple[Hashable, ...]:
+        places = self._places(text, begun.node)
+        values = {name: value for name, value in begun.variables.coerced.items() if name not in places}
+        return (text, name, repr(values))
+
+    def _places(self, text: str, node: OperationDefinitionNode) -> set[str]:
+        """The variables that say where a subscription begins, and nothing else: they stand where they are declared and there."""
+        arguments = [
+            argument
+            for field in node.selection_set.selections
+            if isinstance(field, FieldNode)
+            for argument in field.arguments or ()
+            if argument.name.value == self._place
+        ]
+        names = {argument.value.name.value for argument in arguments if isinstance(argument.value, VariableNode)}
+        return {name for name in names if len(re.findall(rf"\${name}\b", text)) == 2}
 
     def _begin(self, text: str, variables: Variables, name: str | None, context: Any) -> "_Begun | Answer":
         """The operation of that name with its variables; an answer where something is wrong with them."""

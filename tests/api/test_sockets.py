@@ -152,3 +152,47 @@ async def test_a_revoked_key_ends_its_sockets_and_no_others(open_gateway: Any) -
 
 def tracked(message: Any) -> Any:
     return message["payload"]["data"]["eventTracked"]
+
+
+async def test_who_asks_alike_is_told_the_same_whoever_began_and_however_it_is_sent(open_gateway: Any) -> None:
+    async with open_gateway() as gateway:
+        workspace = await gateway.workspace()
+        app = create_app(gateway.runtime, gateway.runtime.authenticator())
+        cursors = [(await workspace.data("{ streamCursor }"))["streamCursor"]]
+        await workspace.track({"contact": {"externalId": "u"}, "name": "before"})
+        async with contextlib.AsyncExitStack() as stack:
+            url = await stack.enter_async_context(serving(app, ws=SocketProtocol))
+            first, *others = [await stack.enter_async_context(connected(url, workspace.key)) for _ in range(3)]
+            squeezed = await stack.enter_async_context(
+                websockets.connect(url, subprotocols=["graphql-transport-ws"])  # type: ignore[list-item]
+            )
+            await send(squeezed, type="connection_init", payload={"authorization": f"Bearer {workspace.key}"})
+            assert await told(squeezed) == {"type": "connection_ack"}
+            assert squeezed.protocol.extensions
+            await send(first, type="subscribe", id="1", payload={"query": TEXTS, "variables": {"after": cursors[0]}})
+            cursors.append(tracked(await told(first))["cursor"])
+            for connection, after in zip((*others, squeezed), (*cursors, cursors[1]), strict=True):
+                await send(
+                    connection, type="subscribe", id="1", payload={"query": TEXTS, "variables": {"after": after}}
+                )
+            await send(others[1], type="subscribe", id="ü", payload={"query": TEXTS})
+            await until(lambda: subscribers(gateway) == 5)
+            assert tracked(await told(others[0]))["cursor"] == cursors[1]
+            for leaves, listening in ((first, 5), (None, 4)):
+                text = "x" * 30_000 if leaves is None else "short"
+                (result,) = (
+                    await workspace.track({"contact": {"externalId": "u"}, "name": "now", "metadata": {"text": text}})
+                )["results"]
+                heard = [await told(one) for one in (*([leaves] if leaves else []), others[0], squeezed)]
+                twice = [await told(others[1]) for _ in range(2)]
+                assert {one["id"] for one in twice} == {"1", "ü"}
+                assert {tracked(one)["event"]["id"] for one in (*heard, *twice)} == {result["eventId"]}
+                assert subscribers(gateway) == listening
+                if leaves is not None:
+                    await leaves.close()
+                    await until(lambda: subscribers(gateway) == 4)
+            await send(others[1], type="complete", id="1")
+            await until(lambda: subscribers(gateway) == 3)
+            for connection in (*others, squeezed):
+                await connection.close()
+            await until(lambda: subscribers(gateway) == 0)

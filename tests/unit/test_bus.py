@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from gateway.broadcasts import Alike, Broadcast, Receiver
 from gateway.bus.buses import Bus, Limits
 from gateway.bus.notices import Notice, Position, position_of
 from gateway.domain.ids import Minter
 from gateway.errors import BadRequestError, CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
+from gateway.execution.operations import Answer
 from gateway.observability import Metrics
 from gateway.store.driver import HistoryLostError, Insert
 
@@ -129,6 +131,8 @@ class Client:
     ended: GatewayError | None = None
     dropped: int = 0
     task: asyncio.Task[None] | None = None
+    alike: Alike = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
 
     def start(self) -> None:
         self.task = asyncio.create_task(self._run())
@@ -165,10 +169,74 @@ class Client:
             self.seen.append(item.position.id)
 
 
+class Listener(Client):
+    """A client at a socket: what it is told is broadcast to all who want the same."""
+
+    execution_seconds = 0.0
+
+    async def _run(self) -> None:
+        while self.ended is None:
+            if self.cursor is None:
+                self.began = len(self.history.rows)
+            over: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+            async def ended(error: Exception | None, over: asyncio.Future[Exception | None] = over) -> None:
+                over.set_result(error)
+
+            receiver = Receiver("1", QUEUE, self._push, self._send, ended)
+            begun = asyncio.create_task(self._broadcast(receiver))
+            try:
+                error = await over
+                if isinstance(error, SlowReaderError | UnavailableError):
+                    self.dropped += 1
+                elif isinstance(error, GatewayError):
+                    self.ended = error
+            finally:
+                receiver.leave() if hasattr(receiver, "broadcast") else begun.cancel()
+
+    async def _broadcast(self, receiver: Receiver) -> None:
+        broadcast = Broadcast(self.alike, receiver, lambda: self.name, self.metrics)
+
+        async def answers() -> AsyncGenerator[Answer, None]:
+            items = self.bus.subscribe(MINE, self._wants, self.cursor, broadcast.rests)
+            async with contextlib.aclosing(items) as found:  # type: ignore[type-var]
+                async for item in found:
+                    await asyncio.sleep(self.execution_seconds)
+                    yield Answer(item)
+
+        def write(_: str, answer: Answer) -> str:
+            known = isinstance(answer.data, Notice)
+            return f"{answer.data.position.cursor if known else answer.data.cursor} {answer.data.position.id if known else ''}"
+
+        await broadcast.run(answers(), write)
+
+    def _push(self, frame: bytes) -> bool:
+        if not self.reads.is_set():
+            return False
+        self._told(frame[2 if frame[1] < 126 else 4 :].decode())
+        return True
+
+    async def _send(self, text: str) -> None:
+        await self.reads.wait()
+        self._told(text)
+
+    def _told(self, text: str) -> None:
+        self.cursor, id_ = text.split(" ")
+        self.seen += [id_] if id_ else []
+
+
+class SlowlyServed(Listener):
+    """A client whose operation takes a moment to execute."""
+
+    execution_seconds = 0.002
+
+
 class World:
     """A bus, what it reads, and who reads it."""
 
-    def __init__(self, delays: Sequence[float | None]) -> None:
+    def __init__(self, delays: Sequence[float | None], kind: type[Client] = Client) -> None:
+        self.kind = kind
+        self.alike: Alike = {}
         self.history = History(delays)
         self.metrics = Metrics()
         self.bus = Bus(
@@ -190,7 +258,8 @@ class World:
         """Somebody who comes with the cursor of that row, or with none, and reads."""
         cursor = None if after is None else self.history.position(after).cursor
         began = len(self.history.rows) if after is None else after + 1
-        client = Client(self.bus, self.history, name, cursor, after is not None, began)
+        client = self.kind(self.bus, self.history, name, cursor, after is not None, began)
+        client.alike, client.metrics = self.alike, self.metrics
         client.reads.set()
         self.clients.append(client)
         client.start()
@@ -219,6 +288,8 @@ class World:
             await client.stop()
         for client in self.clients:
             self._check(client)
+        await asyncio.sleep(0.1)
+        assert self.alike == {}
         assert self.metrics.registry.get_sample_value("gateway_subscribers") == 0
         assert self.history.most_open <= 2
         assert self.bus.running
@@ -234,11 +305,15 @@ class World:
         assert len(client.seen) == len(must) or (len(client.seen) > len(must) and not client.exact)
 
 
-def simulated(scenario: Callable[[World], Awaitable[None]], delays: Sequence[float | None] = (0.0,)) -> None:
+def simulated(
+    scenario: Callable[[World], Awaitable[None]],
+    delays: Sequence[float | None] = (0.0,),
+    kind: type[Client] = Client,
+) -> None:
     """Run a scenario in a world of its own, and then see that everybody got what they must."""
 
     async def all_of_it() -> None:
-        world = World(delays)
+        world = World(delays, kind)
         running = asyncio.create_task(world.bus.run())
         await world.bus.cursor()
         try:
@@ -267,16 +342,17 @@ steps = st.one_of(
 delays = st.lists(st.sampled_from([None, 0.0, 0.002, 0.3]), min_size=1, max_size=4)
 
 
+@pytest.mark.parametrize("kind", [Client, Listener, SlowlyServed])
 @settings(max_examples=200)
-@given(st.lists(steps, max_size=40), delays)
+@given(plan=st.lists(steps, max_size=40), delays=delays)
 def test_whatever_happens_each_subscriber_gets_what_it_wants_once_in_order(
-    plan: list[tuple[Any, ...]], delays: list[float | None]
+    kind: type[Client], plan: list[tuple[Any, ...]], delays: list[float | None]
 ) -> None:
     async def scenario(world: World) -> None:
         for step in plan:
             await happen(world, *step)
 
-    simulated(scenario, delays)
+    simulated(scenario, delays, kind)
 
 
 async def happen(world: World, what: str, *how: Any) -> None:
@@ -307,7 +383,8 @@ async def happen(world: World, what: str, *how: Any) -> None:
                 client.reads.set()
 
 
-def test_a_checkpoint_never_leads_past_what_was_dropped() -> None:
+@pytest.mark.parametrize("kind", [Client, Listener])
+def test_a_checkpoint_never_leads_past_what_was_dropped(kind: type[Client]) -> None:
     async def scenario(world: World) -> None:
         client = world.come(0)
         client.reads.clear()
@@ -319,7 +396,76 @@ def test_a_checkpoint_never_leads_past_what_was_dropped() -> None:
         await asyncio.sleep(1)
         assert client.dropped == 1
 
-    simulated(scenario)
+    simulated(scenario, kind=kind)
+
+
+def test_whoever_has_caught_up_is_told_with_the_others_and_the_first_may_leave() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(2)
+        await asyncio.sleep(1)
+        first, *others = [world.come(after, name) for name in "ab" for after in (None, 0, 1, 2)]
+        await asyncio.sleep(1)
+        assert sorted(len(one.receivers) for several in world.alike.values() for one in several) == [4, 4]
+        assert world.metrics.registry.get_sample_value("gateway_subscribers") == 8
+        others[0].reads.clear()
+        await first.stop()
+        await world.track(3)
+        await asyncio.sleep(1)
+        assert world.metrics.registry.get_sample_value("gateway_subscribers") == 7
+        assert [len(one.seen) for one in others[1:3]] == [4, 3]
+        assert len(others[0].seen) == 2
+        first.start()
+
+    simulated(scenario, kind=Listener)
+
+
+def test_whoever_comes_from_the_past_joins_the_others_once_it_was_told_of_it() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(3 * RING)
+        await asyncio.sleep(10)
+        others = [world.come(None) for _ in range(2)]
+        await asyncio.sleep(1)
+        late = world.come(0)
+        await asyncio.sleep(3)
+        await world.track(1)
+        await asyncio.sleep(2 * CHECKPOINT_SECONDS)
+        assert [len(one.seen) for one in others] == [1, 1]
+        assert late.seen == world.wanted(late, 1)[-len(late.seen) :]
+        assert [len(one.receivers) for several in world.alike.values() for one in several] == [3]
+
+    simulated(scenario, kind=Listener)
+
+
+def test_nobody_joins_others_who_are_still_being_told_of_what_it_knows() -> None:
+    async def scenario(world: World) -> None:
+        first = world.come(None)
+        await asyncio.sleep(1)
+        await world.track(1)
+        while int(position_of(await world.bus.cursor()).token) < 1:
+            await asyncio.sleep(0)
+        later = world.come(len(world.history.rows) - 1)
+        await world.track(1)
+        await asyncio.sleep(1)
+        assert (len(first.seen), len(later.seen)) == (2, 1)
+
+    simulated(scenario, kind=SlowlyServed)
+
+
+def test_whoever_does_not_keep_up_with_the_others_is_dropped_alone() -> None:
+    async def scenario(world: World) -> None:
+        slow, quick = world.come(0), world.come(0)
+        await asyncio.sleep(1)
+        slow.reads.clear()
+        for _ in range(QUEUE + 2):
+            await world.track(1)
+            await asyncio.sleep(0.1)
+        assert quick.seen == world.wanted(quick)
+        assert world.metrics.registry.get_sample_value("gateway_slow_subscribers_total") == 1
+        slow.reads.set()
+        await asyncio.sleep(1)
+        assert (slow.dropped, quick.dropped) == (1, 0)
+
+    simulated(scenario, kind=Listener)
 
 
 def test_a_burst_that_arrives_at_once_is_no_burden_for_who_reads() -> None:
@@ -333,8 +479,9 @@ def test_a_burst_that_arrives_at_once_is_no_burden_for_who_reads() -> None:
     simulated(scenario, [None])
 
 
+@pytest.mark.parametrize("kind", [Client, Listener])
 @pytest.mark.parametrize("turns", range(6))
-def test_who_is_cancelled_while_something_arrives_ends(turns: int) -> None:
+def test_who_is_cancelled_while_something_arrives_ends(turns: int, kind: type[Client]) -> None:
     async def scenario(world: World) -> None:
         client = world.come(0)
         await asyncio.sleep(0.01)
@@ -347,7 +494,7 @@ def test_who_is_cancelled_while_something_arrives_ends(turns: int) -> None:
         await client.stop()
         client.start()
 
-    simulated(scenario)
+    simulated(scenario, kind=kind)
 
 
 def test_a_cursor_that_is_ahead_of_this_process_holds_up_nobody_in_a_quiet_hour() -> None:
