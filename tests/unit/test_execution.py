@@ -514,6 +514,22 @@ async def test_subscribers_who_ask_alike_share_each_answer(schema: Any) -> None:
     assert [len(asker.calls) for asker in askers[2:]] == [2, 2]
 
 
+@pytest.mark.parametrize(
+    ("text", "alike"),
+    [
+        ("subscription($n: Int!, $f: Boolean) { made(first: $n, fails: $f) { id } }", True),
+        ("subscription($n: Int! = 3) { made(first: $n) { id } }", True),
+        ("subscription($n: Int!) { made(first: $n) { id } } # and $n again", False),
+        ("subscription($n: Int!) { ...m } fragment m on Subscription { made(first: $n) { id } }", False),
+    ],
+)
+def test_where_a_subscription_begins_is_no_part_of_what_it_asks_for(schema: Any, text: str, alike: bool) -> None:
+    operations = Operations(schema._schema, lambda errors, context: None, Metrics(), place="first")
+    one, other = (operations.asked(text, {"n": number}, None, Asker()) for number in (1, 2))
+    assert one is not None
+    assert (one == other) == alike
+
+
 async def test_who_leaves_does_not_spoil_the_answer_of_others() -> None:
     shared, begun, may_go_on = SharedAnswers(), asyncio.Event(), asyncio.Event()
 
