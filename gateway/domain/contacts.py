@@ -66,7 +66,11 @@ class Draft:
     def changed(self) -> Document:
         """The fields that differ from what is stored, cleared ones as None."""
         before = self.stored or {}
-        found = {name: value for name, value in self.document.items() if differ(value, before.get(name))}
+        found = {
+            name: value
+            for name, value in self.document.items()
+            if value is not (stored := before.get(name)) and differ(value, stored)
+        }
         gone = [name for name, value in before.items() if value is not None and name not in self.document]
         return found | dict.fromkeys(gone)
 

@@ -40,6 +40,11 @@ def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) 
             (*path, extra),
         )
     _check_value(dict(metadata), settings, path, depth=0)
+    if len(orjson.dumps(dict(metadata))) > settings.max_metadata_bytes:
+        _refuse_size(metadata, settings, path)
+
+
+def _refuse_size(metadata: Mapping[str, Any], settings: Settings, path: Path) -> None:
     size = 1
     for key, value in metadata.items():
         size += len(orjson.dumps({key: value})) - 1
@@ -77,7 +82,8 @@ def _check_value(value: Any, settings: Settings, path: Path, depth: int) -> None
         for place, inner in enumerate(value):
             _check_value(inner, settings, (*path, str(place)), depth + 1)
     elif isinstance(value, str):
-        check_unicode(value, path, named=f"'{_shown(path[-1])}'")
+        if not value.isascii():
+            check_unicode(value, path, named=f"'{_shown(path[-1])}'")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         _check_number(value, path)
 
@@ -92,6 +98,8 @@ def _check_depth(settings: Settings, path: Path, depth: int) -> None:
 
 
 def _check_key(key: str, settings: Settings, path: Path) -> None:
+    if key.isidentifier() and key.isascii() and len(key) <= settings.max_metadata_key_length:
+        return  # as nearly all are: there is nothing to say of it
     check_text(key, path, longest=settings.max_metadata_key_length, named=f"The key '{_shown(key)}'")
     for mark in "$.":
         if mark in key:
