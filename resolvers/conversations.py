@@ -130,7 +130,8 @@ def statistics(context: Context, parent: Document) -> Document:
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each conversation's parts."""
-    return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments)
+    fields = context.fields_of("ConversationPart")
+    return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments, fields)
 
 
 class _OfContacts:

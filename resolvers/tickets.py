@@ -146,7 +146,8 @@ async def attributes_of(parents: Sequence[Document], _: None, context: Context) 
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each ticket's parts."""
-    return await pages_of_parts(context.store.ticket_parts, "Ticket.parts", parents, arguments)
+    fields = context.fields_of("TicketPart")
+    return await pages_of_parts(context.store.ticket_parts, "Ticket.parts", parents, arguments, fields)
 
 
 async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tickets import ticket, type_id
 
 from gateway.domain.clocks import system_clock
 
@@ -125,7 +126,17 @@ async def test_tracking_many_costs_as_many_commands_as_tracking_one(gateway: Any
     assert sorted(names) == ["commitTransaction", "find", "insert", "update", "update"]
 
 
-SELECTED = ("contacts", "events", "event_definitions", "event_summaries")
+SELECTED = (
+    "contacts",
+    "events",
+    "event_definitions",
+    "event_summaries",
+    "conversations",
+    "conversation_parts",
+    "tickets",
+    "ticket_parts",
+    "deliveries",
+)
 
 
 def read_of(commands: list[dict[str, Any]]) -> dict[str, set[str] | None]:
@@ -203,6 +214,50 @@ async def test_only_what_is_selected_is_read(gateway: Any, query: str, wanted: d
     gateway.commands.finds.clear()
     await workspace.data(query)
     assert read_of(gateway.commands.finds) == wanted
+
+
+BEGIN = "mutation($i: CreateConversationInput!) { createConversation(input: $i) { conversation { id } } }"
+
+
+@pytest.fixture
+async def desk(gateway: Any) -> Any:
+    """A workspace of three contacts, each with a conversation and a ticket."""
+    workspace = await filled(gateway, 3, 1)
+    bug = await type_id(workspace)
+    for number in range(3):
+        contact = {"externalId": f"u{number:02}"}
+        await workspace.data(BEGIN, {"i": {"contact": contact, "body": "It is broken"}})
+        await ticket(workspace, bug, contact=contact)
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("query", "collection", "wanted"),
+    [
+        (
+            "{ conversations { nodes { parts { nodes { createdAt } } } } }",
+            "conversation_parts",
+            {"_id", "subject_id", "created_at"},
+        ),
+        (
+            "{ conversations(first: 1) { nodes { parts { edges { cursor node { kind author { displayName } } } } } } }",
+            "conversation_parts",
+            {"_id", "kind", "author"},
+        ),
+        (
+            "{ tickets { nodes { parts { nodes { toState snoozedUntil } } } } }",
+            "ticket_parts",
+            {"_id", "subject_id", "to_state", "snoozed_until"},
+        ),
+    ],
+)
+async def test_of_the_desk_only_what_is_selected_is_read(
+    gateway: Any, desk: Any, query: str, collection: str, wanted: Any
+) -> None:
+    await desk.data("{ viewer { id } }")
+    gateway.commands.finds.clear()
+    await desk.data(query)
+    assert read_of(gateway.commands.finds)[collection] == wanted
 
 
 async def test_whoever_is_asked_for_twice_is_read_once(gateway: Any) -> None:
