@@ -49,7 +49,7 @@ class Repository:
     ) -> list[Document]:
         if fields is not None:
             shown_by = () if self._token is None or self.OWNER is None else (self.OWNER, *self.SHOWN_BY)
-            options["projection"] = _with(fields, "_id", *shown_by)
+            options["projection"] = with_fields(fields, "_id", *shown_by)
         # The workspace comes last: the embedded server, where no index fits the whole filter, takes the first field's.
         rows = await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
         return rows if self._token is None else [row for row in rows if self._shows(row, self._token)]
@@ -76,7 +76,7 @@ class Repository:
         Each filter is on equality, and with the ids' field behind it on an index; no row matches two of them. `fields`:
         all that is read of them beside their ids and that by which they are ordered.
         """
-        fields = None if fields is None else _with(fields, field)
+        fields = None if fields is None else with_fields(fields, field)
         rows: list[Document] = []
         direction = 1 if asked.backward else -1
         for start, end in _windows(prefix, *_bounds(prefix, asked, times), asked.backward, now):
@@ -130,7 +130,7 @@ class Repository:
         known = {id_: [id_] for id_ in parents} if known is None and parent_ids == "$_id" else known
         if len(parents) == 1 and known is not None:
             filter_ = {foreign: _one_or_in(known[parents[0]]), **match, "workspace_id": self._workspace_id}
-            options = {} if fields is None else {"projection": _with(fields, "_id", *sort)}
+            options = {} if fields is None else {"projection": with_fields(fields, "_id", *sort)}
             only = await self._database.find(self.COLLECTION, filter_, sort=sort, limit=limit, **options)
             return {parents[0]: only} if only else {}
         pipeline: list[Document] = [
@@ -197,7 +197,7 @@ def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datet
     return pairs if oldest_first else pairs[::-1]
 
 
-def _with(fields: Sequence[str], *more: str) -> Sequence[str]:
+def with_fields(fields: Sequence[str], *more: str) -> Sequence[str]:
     """Those fields and more, each of them once."""
     every = dict.fromkeys([*more, *fields])
     return Shown(every) if isinstance(fields, Shown) else list(every)

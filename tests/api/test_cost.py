@@ -203,6 +203,31 @@ FOR_EVENTS = {"_id", "contact_ids", "signed_up_at"}
             {"contacts": {"_id"}, "event_summaries": {"_id", "name"}, "event_definitions": None},
         ),
         (
+            "{ contacts { nodes { klaviyo { state } } } }",
+            {"contacts": {"_id", "contact_ids"}, "deliveries": {"_id", "contact_id", "state"}},
+        ),
+        (
+            "{ contacts { nodes { klaviyo { deliveries { nodes { nextAttemptAt } } } } } }",
+            {
+                "contacts": {"_id", "contact_ids"},
+                "deliveries": {"_id", "contact_id", "state", "next_attempt_at"},
+            },
+        ),
+        (
+            '{ contact(by: {externalId: "u01"}) { klaviyo { deliveries { nodes { id } } lastSyncedAt } } }',
+            {"contacts": {"_id", "contact_ids"}, "deliveries": {"_id", "contact_id", "delivered_at"}},
+        ),
+        (
+            "{ events { nodes { klaviyo { attemptCount } } } }",
+            {"events": {"_id"}, "deliveries": {"_id", "subject_id", "attempt_count"}},
+        ),
+        ("{ klaviyo { deliveries { nodes { payload } } } }", {"deliveries": {"_id", "payload"}}),
+        (
+            "{ klaviyo { deliveries(filter: {state: DEAD}) { nodes { contact { email } } } } }",
+            {"deliveries": {"_id", "contact_id"}},
+        ),
+        ("{ klaviyo { deliveries(filter: {kind: EVENT}) { nodes { id } } } }", {"deliveries": None}),
+        (
             '{ topContacts(event: "did 1") { lastAt summary { firstAt } } }',
             {"event_summaries": {"_id", "contact_id", "count", "last_at", "first_at"}},
         ),
