@@ -274,6 +274,37 @@ async def desk(gateway: Any) -> Any:
             "ticket_parts",
             {"_id", "subject_id", "to_state", "snoozed_until"},
         ),
+        ("{ conversations { nodes { read } } }", "conversations", {"_id", "read", "read_by_contact"}),
+        ("{ conversations { nodes { tags klaviyo { state } } } }", "conversations", {"_id", "tags", "contact_id"}),
+        (
+            "{ conversations(sort: {key: UPDATED_AT, direction: ASC}) { nodes { statistics { partCount } } } }",
+            "conversations",
+            {"_id", "updated_key", "statistics"},
+        ),
+        ("{ conversations(filter: {priority: NONE}) { nodes { id } } }", "conversations", None),
+        (
+            "{ contacts { nodes { conversations { nodes { title parts { nodes { id } } } } } } }",
+            "conversations",
+            {"_id", "contact_id", "title"},
+        ),
+        (
+            "{ contacts { nodes { conversations(sort: {key: UPDATED_AT, direction: ASC}) { nodes { id } } } } }",
+            "conversations",
+            None,
+        ),
+        ("{ tickets { nodes { conversation { title } } } }", "tickets", {"_id", "conversation_id"}),
+        (
+            "{ tickets(sort: {key: NUMBER, direction: ASC}) { nodes { partCount } } }",
+            "tickets",
+            {"_id", "number_key", "statistics"},
+        ),
+        ("{ tickets(filter: {isShared: true}) { nodes { id } } }", "tickets", None),
+        ("{ ticket(by: {number: 1}) { type { name } attributes } }", "tickets", {"_id", "type_id", "attributes"}),
+        (
+            "{ contacts { nodes { tickets(sort: {key: NUMBER, direction: ASC}) { nodes { createdAt } } } } }",
+            "tickets",
+            {"_id", "contact_id", "number_key", "created_at"},
+        ),
     ],
 )
 async def test_of_the_desk_only_what_is_selected_is_read(
@@ -283,6 +314,23 @@ async def test_of_the_desk_only_what_is_selected_is_read(
     gateway.commands.finds.clear()
     await desk.data(query)
     assert read_of(gateway.commands.finds)[collection] == wanted
+
+
+async def test_of_what_a_token_sees_only_what_is_selected_is_read(gateway: Any, desk: Any) -> None:
+    begun = await desk.data("{ conversations { nodes { id contact { externalId } } } }")
+    (own,) = [row["id"] for row in begun["conversations"]["nodes"] if row["contact"]["externalId"] == "u01"]
+    (other,) = [row["id"] for row in begun["conversations"]["nodes"] if row["contact"]["externalId"] == "u02"]
+    token = await desk.token(externalId="u01")
+    query = (
+        "query($own: ID!, $other: ID!) { a: conversation(id: $own) { state } b: conversation(id: $other) { state } }"
+    )
+    gateway.commands.finds.clear()
+    assert await desk.data(query, {"own": own, "other": other}, key=token) == {"a": {"state": "OPEN"}, "b": None}
+    assert read_of(gateway.commands.finds)["conversations"] == {"_id", "contact_id", "state"}
+    gateway.commands.finds.clear()
+    seen = await desk.data("{ a: ticket(by: {number: 2}) { title } b: ticket(by: {number: 3}) { title } }", key=token)
+    assert seen == {"a": {"title": "It is broken"}, "b": None}
+    assert read_of(gateway.commands.finds)["tickets"] == {"_id", "contact_id", "category", "is_shared", "title"}
 
 
 async def test_whoever_is_asked_for_twice_is_read_once(gateway: Any) -> None:
