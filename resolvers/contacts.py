@@ -114,7 +114,7 @@ async def contacts(
 async def top_contacts(context: Context, event: str, first: int | None) -> list[Document]:
     """Those who did something most often: each contact's count and summary, the highest count first."""
     size = page(PageArguments(first=first), "topContacts").size
-    rows = await context.store.summaries.most_frequent(event, size)
+    rows = await context.store.summaries.most_frequent(event, size, context.fields_of("EventSummary"))
     return [
         {"contact_id": row["contact_id"], "summary": row, "count": row["count"], "last_at": row["last_at"]}
         for row in rows
@@ -191,7 +191,7 @@ async def event_summaries(
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         if names is None:
-            return await context.store.summaries.pages_of_contacts(ids, of_all)
+            return await context.store.summaries.pages_of_contacts(ids, of_all, context.fields_of("EventSummary"))
         return await _named_summaries(context, ids, sorted(set(names)), of_all)
 
     return await pages_of_parents(parents, asked, read, lambda row: str(row["name"]))
@@ -200,7 +200,7 @@ async def event_summaries(
 async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[Document | None]:
     """Batch: each contact's summary of that name."""
     ids = [summary_id_of(parent["workspace_id"], parent["_id"], name) for parent in parents]
-    found = await context.store.summaries.by_ids(ids)
+    found = await context.store.summaries.by_ids(ids, fields=context.fields_of("EventSummary"))
     return [found.get(id_) for id_ in ids]
 
 
@@ -256,7 +256,7 @@ async def _named_summaries(
         for contact_id in contact_ids
         for name in ordered
     }
-    found = await context.store.summaries.by_ids(list(ids.values()))
+    found = await context.store.summaries.by_ids(list(ids.values()), fields=context.fields_of("EventSummary"))
     return {
         contact_id: [found[ids[contact_id, name]] for name in ordered if ids[contact_id, name] in found][: asked.limit]
         for contact_id in contact_ids

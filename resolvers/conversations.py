@@ -76,7 +76,8 @@ async def conversations(
     asked = page(arguments, "conversations", context.principal.workspace_id, wanted, order.key, order.descending)
     if (contact_id := wanted.get("contact_id")) is None:
         condition = check_conversation_filter(wanted)
-        search = InboxSearch(context.store.conversations, condition, order, context.services.clock())
+        now, fields = context.services.clock(), context.fields_of("Conversation")
+        search = InboxSearch(context.store.conversations, condition, order, now, fields=fields)
         found = await search.page(asked)
         return counted(connection(found.rows, asked, order.position, found.reached), search.count)
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
@@ -112,7 +113,7 @@ async def of_contacts(
 
 async def conversation(context: Context, id_: str) -> Document | None:
     """The conversation with that id."""
-    return (await context.store.conversations.by_ids([id_])).get(id_)
+    return (await context.store.conversations.by_ids([id_], fields=context.fields_of("Conversation"))).get(id_)
 
 
 def read(context: Context, parent: Document) -> bool:
@@ -130,7 +131,8 @@ def statistics(context: Context, parent: Document) -> Document:
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each conversation's parts."""
-    return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments)
+    fields = context.fields_of("ConversationPart")
+    return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments, fields)
 
 
 class _OfContacts:
@@ -144,6 +146,8 @@ class _OfContacts:
         self._wanted, self._order = wanted, order
         self._by_id = order.key == "_id"
         self._filters = bool(set(wanted) - {"contact_id"})
+        self._looks_at_rows = self._filters or not self._by_id
+        self._fields = None if self._looks_at_rows else context.fields_of("Conversation")
         self._ids = {contact["_id"]: ids_of(contact) for contact in contacts}
         self._most = max(_LEAST_LOOKED_AT, MAX_CANDIDATES // max(1, len(contacts)))
 
@@ -151,15 +155,17 @@ class _OfContacts:
         """What is looked at of each contact for a page."""
         place = self._order.newest_first(asked) if self._by_id else _NEWEST
         bounds = id_bounds(Prefix.CONVERSATION, place, TimeRange())
-        most = self._most if self._filters or not self._by_id else asked.limit
+        most = self._most if self._looks_at_rows else asked.limit
         contacts = {id_: self._ids[id_] for id_ in ids}
-        return await self._conversations.of_contacts(contacts, bounds, most, oldest_first=place.backward)
+        return await self._conversations.of_contacts(
+            contacts, bounds, most, oldest_first=place.backward, fields=self._fields
+        )
 
     def shown(self, parent: Document, asked: Page, rows: Sequence[Document]) -> Document:
         """The page of a contact, of what was read for it."""
         if not self._means(parent):
             return connection([], asked, self._order.position)
-        kept = self._held(rows)
+        kept = self._held(rows) if self._filters else list(rows)
         if not self._by_id:
             kept = self._order.cut(kept, self._order.newest_first(asked))
         stopped = self._by_id and self._filters and len(rows) >= self._most and len(kept) < asked.limit

@@ -186,7 +186,8 @@ async def values_of(parents: Sequence[Document], first: int, context: Context) -
 async def summary_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the summary that each payload's event was counted in."""
     events = [parent["counted"] for parent in parents if parent["counted"] is not None]
-    found = await context.store.summaries.by_ids([*dict.fromkeys(map(_summary_id, events))])
+    fields = context.fields_of("EventSummary")
+    found = await context.store.summaries.by_ids([*dict.fromkeys(map(_summary_id, events))], fields=fields)
     merged = [event for event in events if _summary_id(event) not in found]
     if merged:
         found |= await _summaries_of_survivors(context, merged)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import strawberry
@@ -112,7 +113,7 @@ async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments
     """A page of the workspace's deliveries, the newest first."""
     wanted = sent(filter_) or {}
     asked = page(arguments, "klaviyo.deliveries", context.principal.workspace_id, wanted)
-    search = await search_of(context, wanted)
+    search = replace(await search_of(context, wanted), fields=context.fields_of("KlaviyoDelivery"))
     found = await search.page(asked)
     return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.reached), search.count)
 
@@ -138,7 +139,8 @@ async def subject_of(parents: Sequence[Document], _: None, context: Context) -> 
 
 async def of_events(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the delivery of each event that is forwarded."""
-    found = await context.store.deliveries.of_subjects([parent["_id"] for parent in parents])
+    ids = [parent["_id"] for parent in parents]
+    found = await context.store.deliveries.of_subjects(ids, context.fields_of("KlaviyoDelivery"))
     return [found.get(parent["_id"]) for parent in parents]
 
 
@@ -159,18 +161,18 @@ async def profile_ids(parents: Sequence[Document], _: None, context: Context) ->
 
 async def newest_state(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
     """Batch: what has become of each subject's newest delivery."""
-    return [row.get("state") for row in await _newest(parents, {}, context)]
+    return [row.get("state") for row in await _newest(parents, {}, "state", context)]
 
 
 async def last_synced_at(parents: Sequence[Document], _: None, context: Context) -> list[Any]:
     """Batch: when the newest delivery of each subject that arrived did."""
-    rows = await _newest(parents, {"state": DeliveryState.DELIVERED.value}, context)
+    rows = await _newest(parents, {"state": DeliveryState.DELIVERED.value}, "delivered_at", context)
     return [row.get("delivered_at") for row in rows]
 
 
 async def last_error(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
     """Batch: why the newest delivery of each subject that failed did not arrive."""
-    rows = await _newest(parents, {"state": {"$in": [state.value for state in _FAILED]}}, context)
+    rows = await _newest(parents, {"state": {"$in": [state.value for state in _FAILED]}}, "reason", context)
     return [row.get("reason") for row in rows]
 
 
@@ -182,7 +184,8 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         bounds = {"_id": id_bounds(Prefix.DELIVERY, of_all, TimeRange())}
-        return await _children(context, ids, bounds, of_all.limit, oldest_first=of_all.backward)
+        fields = context.fields_of("KlaviyoDelivery")
+        return await _children(context, ids, bounds, of_all.limit, oldest_first=of_all.backward, fields=fields)
 
     def search(parent: Document) -> DeliverySearch:
         by_contact = prefix_of(parent["_id"]) is Prefix.CONTACT
@@ -210,16 +213,23 @@ async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
     return found
 
 
-async def _newest(parents: Sequence[Document], match: Document, context: Context) -> list[Document]:
+async def _newest(parents: Sequence[Document], match: Document, field: str, context: Context) -> list[Document]:
+    """That field of each subject's newest delivery of those that match."""
     ids = [parent["_id"] for parent in parents]
-    found = await _children(context, ids, match, 1, oldest_first=False)
+    found = await _children(context, ids, match, 1, oldest_first=False, fields=[field])
     return [next(iter(found.get(id_, ())), {}) for id_ in ids]
 
 
 async def _children(
-    context: Context, ids: Sequence[str], match: Document, limit: int, *, oldest_first: bool
+    context: Context,
+    ids: Sequence[str],
+    match: Document,
+    limit: int,
+    *,
+    oldest_first: bool,
+    fields: Sequence[str] | None,
 ) -> dict[str, list[Document]]:
-    """The first deliveries of each subject, in one read for each type of subject."""
+    """The first deliveries of each subject, of them those fields, if any are named; one read for each type of subject."""
     found: dict[str, list[Document]] = {}
     for prefix, parents in (
         (Prefix.CONTACT, context.store.contacts),
@@ -228,7 +238,9 @@ async def _children(
     ):
         if asked := [id_ for id_ in ids if prefix_of(id_) is prefix]:
             deliveries = context.store.deliveries
-            found |= await deliveries.pages_of_parents(parents, asked, match, limit, oldest_first=oldest_first)
+            found |= await deliveries.pages_of_parents(
+                parents, asked, match, limit, oldest_first=oldest_first, fields=fields
+            )
     return found
 
 

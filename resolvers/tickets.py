@@ -68,9 +68,10 @@ class TicketFilter:
 async def ticket(context: Context, by: TicketKey) -> Document | None:
     """The ticket with that key."""
     ((kind, value),) = sent(by).items()
+    fields = context.fields_of("Ticket")
     if kind == "number":
-        return await context.store.tickets.with_number(value)
-    return (await context.store.tickets.by_ids([value])).get(value)
+        return await context.store.tickets.with_number(value, fields)
+    return (await context.store.tickets.by_ids([value], fields=fields)).get(value)
 
 
 async def tickets(
@@ -80,13 +81,17 @@ async def tickets(
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
     list_ = _List.asked(context, wanted, sorted_by)
     contact_id = wanted.get("contact_id") or context.principal.contact_id
-    asked = page(arguments, "tickets", context.principal.workspace_id, wanted, sorted_by)
+    asked, fields = (
+        page(arguments, "tickets", context.principal.workspace_id, wanted, sorted_by),
+        context.fields_of("Ticket"),
+    )
     if contact_id is None:
-        search = InboxSearch(context.store.tickets, list_.condition, list_.order, context.services.clock())
+        now = context.services.clock()
+        search = InboxSearch(context.store.tickets, list_.condition, list_.order, now, fields=fields)
         found = await search.page(asked)
         return counted(connection(found.rows, asked, list_.order.position, found.reached), search.count)
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
-    rows = {} if contact is None else await list_.of_contacts([contact["_id"]], asked)
+    rows = {} if contact is None else await list_.of_contacts([contact["_id"]], asked, fields)
     found_rows = [row for of_one in rows.values() for row in of_one]
     return counted(connection(found_rows, asked, list_.order.position), list_.counter(contact))
 
@@ -108,7 +113,7 @@ async def of_contacts(
     shown = {parent["_id"] for parent in meant}
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        return await list_.of_contacts([id_ for id_ in ids if id_ in shown], of_all)
+        return await list_.of_contacts([id_ for id_ in ids if id_ in shown], of_all, context.fields_of("Ticket"))
 
     found = await pages_of_parents(parents, asked, read, list_.order.position)
     return [
@@ -119,13 +124,14 @@ async def of_contacts(
 
 async def of_conversations(ticket_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the tickets with those ids, as far as whoever asks sees them."""
-    found = await context.store.tickets.by_ids(list(dict.fromkeys(ticket_ids)))
+    found = await context.store.tickets.by_ids(list(dict.fromkeys(ticket_ids)), fields=context.fields_of("Ticket"))
     return [found.get(id_) for id_ in ticket_ids]
 
 
 async def conversations_of(conversation_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the conversations with those ids, as far as whoever asks sees them."""
-    found = await context.store.conversations.by_ids(list(dict.fromkeys(conversation_ids)))
+    fields = context.fields_of("Conversation")
+    found = await context.store.conversations.by_ids(list(dict.fromkeys(conversation_ids)), fields=fields)
     return [found.get(id_) for id_ in conversation_ids]
 
 
@@ -146,7 +152,8 @@ async def attributes_of(parents: Sequence[Document], _: None, context: Context) 
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each ticket's parts."""
-    return await pages_of_parts(context.store.ticket_parts, "Ticket.parts", parents, arguments)
+    fields = context.fields_of("TicketPart")
+    return await pages_of_parts(context.store.ticket_parts, "Ticket.parts", parents, arguments, fields)
 
 
 async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:

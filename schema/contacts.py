@@ -165,6 +165,7 @@ class Contact(Node, Author):
         """The contact's segments."""
 
     @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    @reads("_id", "contact_ids")
     def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
         """What Klaviyo has heard of it."""
         return parent

@@ -17,7 +17,7 @@ from schema.access import KLAVIYO, READ, READ_OWN
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.klaviyo import KlaviyoSubject
-from schema.levels import by_level
+from schema.levels import by_level, reads
 from schema.nodes import Node, Stored
 from schema.parts import Part
 from schema.people import Admin, Team
@@ -108,11 +108,12 @@ class Conversation(Node):
     custom_attributes: JSONObject | None = strawberry.field(directives=[READ])
 
     @strawberry.field(description="Whether your side has read it: the contact by its token, else those who answer.")
+    @reads("read", "read_by_contact")
     def read(parent: Parent[Any], info: Info) -> bool:  # noqa: N805
         """Whether it was read."""
         return conversations.read(info.context, parent)
 
-    @by_level(contact_of, description="Whose it is; null while the contact is being erased.")
+    @by_level(contact_of, reads=("contact_id",), description="Whose it is; null while the contact is being erased.")
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Whose it is."""
 
@@ -125,11 +126,13 @@ class Conversation(Node):
         """Which team answers it."""
 
     @strawberry.field
+    @reads("statistics")
     def statistics(parent: Parent[Any], info: Info) -> ConversationStatistics | None:  # noqa: N805
         """What was counted."""
         return conversations.statistics(info.context, parent)
 
     @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    @reads("_id", "contact_id")
     def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
         """What Klaviyo has heard of it."""
         return parent
@@ -144,6 +147,7 @@ class Conversation(Node):
 
     @by_level(
         conversations.parts,
+        reads=("_id",),
         description="The whole history, the oldest first unless the other order is asked for.",
     )
     def parts(

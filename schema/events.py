@@ -243,6 +243,7 @@ class EventSummary(Node):
 
     @by_level(
         events.values_of,
+        reads=("_id", "name"),
         directives=[READ],
         description="How often each value of the definition's summarizeBy key was there, the most frequent first: up to 1000 values are told apart, for ever. At most a second late; null where nothing is summarized by.",
     )

@@ -18,7 +18,7 @@ from resolvers.klaviyo import DeliveryFilter
 from resolvers.scalars import JSON, SafeInt
 from schema.access import KLAVIYO, READ
 from schema.connections import Connection, CountedConnection
-from schema.levels import by_level
+from schema.levels import by_level, reads
 from schema.nodes import Node, Stored
 
 if TYPE_CHECKING:
@@ -56,19 +56,21 @@ class KlaviyoDelivery(Node):
     )
 
     @strawberry.field(description="While it waits: when it is tried.")
+    @reads("state", "next_attempt_at")
     def next_attempt_at(parent: Parent[Any]) -> datetime | None:  # noqa: N805
         """When it is tried."""
         return parent.get("next_attempt_at") if parent["state"] in OPEN else None
 
     @by_level(
         klaviyo.subject_of,
+        reads=("subject_id", "contact_id"),
         directives=[READ],
         description="The conversation, ticket or event that it tells of; of a PROFILE the contact.",
     )
     def subject(self) -> Node | None:
         """What it tells of."""
 
-    @by_level(contact_of, directives=[READ], description="Null once the contact is erased.")
+    @by_level(contact_of, reads=("contact_id",), directives=[READ], description="Null once the contact is erased.")
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Whose it is."""
 

@@ -62,7 +62,7 @@ def by_level(
 
 
 def reads(*keys: str) -> Callable[[Resolver], Resolver]:
-    """Say all keys that a function of a document alone looks at: else the document is read whole where it is asked for."""
+    """Say all keys of its document that a function or resolver looks at: else that is read whole where it is asked for."""
 
     def declare(function: Resolver) -> Resolver:
         setattr(function, READS, frozenset(keys))

@@ -16,7 +16,7 @@ from resolvers.tickets import TicketFilter, TicketKey, TicketSort
 from schema.access import KLAVIYO, READ, READ_OWN
 from schema.connections import Connection, CountedConnection
 from schema.klaviyo import KlaviyoSubject
-from schema.levels import by_level
+from schema.levels import by_level, reads
 from schema.nodes import Node
 from schema.parts import Part
 from schema.people import Admin, Team
@@ -58,11 +58,11 @@ class Ticket(Node):
     updated_at: datetime
     resolved_at: datetime | None = strawberry.field(description="While it is RESOLVED: since when.")
 
-    @by_level(tickets.types_of)
+    @by_level(tickets.types_of, reads=("type_id",))
     def type(self) -> TicketType:
         """Its type."""
 
-    @by_level(contact_of, description="Whose it is; null while the contact is being erased.")
+    @by_level(contact_of, reads=("contact_id",), description="Whose it is; null while the contact is being erased.")
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Whose it is."""
 
@@ -78,21 +78,31 @@ class Ticket(Node):
     def team(self) -> Team | None:
         """Which team works at it."""
 
-    @by_level(tickets.attributes_of, description="By name; for a contact's token those that are visible to contacts.")
+    @by_level(
+        tickets.attributes_of,
+        reads=("attributes", "type_id"),
+        description="By name; for a contact's token those that are visible to contacts.",
+    )
     def attributes(self) -> JSONObject | None:
         """What it says beside title and description."""
 
     @strawberry.field(description="How many parts it has; notes count for those who may read notes.")
+    @reads("statistics")
     def part_count(parent: Parent[Any], info: Info) -> int:  # noqa: N805
         """How many parts it has."""
         return tickets.part_count(info.context, parent)
 
     @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    @reads("_id", "contact_id")
     def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
         """What Klaviyo has heard of it."""
         return parent
 
-    @by_level(tickets.parts, description="The whole history, the oldest first unless the other order is asked for.")
+    @by_level(
+        tickets.parts,
+        reads=("_id",),
+        description="The whole history, the oldest first unless the other order is asked for.",
+    )
     def parts(
         self,
         order: Direction | None = Direction.ASC,

@@ -143,7 +143,8 @@ class PlannedField:
             )
         if self.batched is not None:
             return Reads(self.batched.reads if self.batched.by is None else frozenset({self.batched.by}), shown=False)
-        return Reads(getattr(self.function, READS, None), shown=False)
+        resolver = None if self.declared is None else self.declared.base_resolver
+        return Reads(None if resolver is None else getattr(resolver.wrapped_func, READS, None), shown=False)
 
     def arguments(self, variables: VariableValues) -> dict[str, Any]:
         """The values of its arguments."""

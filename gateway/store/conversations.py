@@ -28,9 +28,16 @@ class Conversations(Subjects, Inbox):
         return await self._database.count(self.COLLECTION, filter_, most)
 
     async def of_contacts(
-        self, contacts: Mapping[str, Sequence[str]], bounds: Mapping[str, str], limit: int, *, oldest_first: bool
+        self,
+        contacts: Mapping[str, Sequence[str]],
+        bounds: Mapping[str, str],
+        limit: int,
+        *,
+        oldest_first: bool,
+        fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
-        """The first ones of each contact, in one read. `contacts`: every id that they may name it by, by its own."""
+        """The first ones of each contact, in one read; of them those fields, if any are named. `contacts`: every id that
+        they may name it by, by its own."""
         return await self._pages_of_children(
             list(contacts),
             {"_id": bounds},
@@ -40,6 +47,7 @@ class Conversations(Subjects, Inbox):
             parent_collection=Contacts.COLLECTION,
             parent_ids=IDS_OF_CONTACT,
             known=contacts,
+            fields=fields,
         )
 
 

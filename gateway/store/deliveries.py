@@ -13,7 +13,7 @@ from gateway.domain.syncs import metric_id_of, sync_id_of
 from gateway.domain.times import EARLIEST, TimeRange
 from gateway.store.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, DuplicateError, Operation, Session, TransientError
-from gateway.store.repositories import Repository
+from gateway.store.repositories import Repository, with_fields
 
 
 class Deliveries(Repository):
@@ -64,31 +64,47 @@ class Deliveries(Repository):
         await self._database.bulk(self.COLLECTION, operations, session)
 
     async def page(
-        self, filters: Sequence[Mapping[str, Any]], asked: Page, times: TimeRange, now: datetime
+        self,
+        filters: Sequence[Mapping[str, Any]],
+        asked: Page,
+        times: TimeRange,
+        now: datetime,
+        fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """A page of those of any of the filters (each on equality, with an index), the newest first."""
-        return await self._page_by_id(filters, Prefix.DELIVERY, asked, times, now)
+        """A page of those of any of the filters (each on equality, with an index), the newest first; of them those
+        fields, if any are named."""
+        return await self._page_by_id(filters, Prefix.DELIVERY, asked, times, now, fields=fields)
 
     async def count(self, filter_: Mapping[str, Any], most: int) -> int:
         """How many a filter finds, counted up to that many."""
         return await self._database.count(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, most)
 
     async def oldest_open(self, now: datetime) -> Document | None:
-        """The oldest delivery of what happens now that did not arrive yet."""
+        """The oldest delivery of what happens now that did not arrive yet: its id, and since when it waits."""
         filters = [{"state": state.value, "backfill_id": None} for state in sorted(OPEN)]
         oldest_first = Page(0, True, None, None)
-        return next(iter(await self.page(filters, oldest_first, TimeRange(), now)), None)
+        return next(iter(await self.page(filters, oldest_first, TimeRange(), now, ["created_at"])), None)
 
-    async def of_subjects(self, subject_ids: Sequence[str]) -> dict[str, Document]:
-        """The newest delivery of each of those subjects that have few."""
-        rows = await self._find({"subject_id": {"$in": list(subject_ids)}}, sort={"_id": ASCENDING})
+    async def of_subjects(self, subject_ids: Sequence[str], fields: Sequence[str] | None = None) -> dict[str, Document]:
+        """The newest delivery of each of those subjects that have few; of it its subject, and those fields, if any are
+        named."""
+        filter_ = {"subject_id": {"$in": list(subject_ids)}}
+        wanted = None if fields is None else with_fields(fields, "subject_id")
+        rows = await self._find(filter_, sort={"_id": ASCENDING}, fields=wanted)
         return {row["subject_id"]: row for row in rows}
 
     async def pages_of_parents(
-        self, parents: Repository, ids: Sequence[str], bounds: Mapping[str, Any], limit: int, *, oldest_first: bool
+        self,
+        parents: Repository,
+        ids: Sequence[str],
+        bounds: Mapping[str, Any],
+        limit: int,
+        *,
+        oldest_first: bool,
+        fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
         """The newest (or oldest) deliveries within these bounds of each contact, those of contacts that it took over
-        included, or of each conversation or ticket, in one read."""
+        included, or of each conversation or ticket, in one read; of them those fields, if any are named."""
         by_contact = parents.COLLECTION == Contacts.COLLECTION
         return await self._pages_of_children(
             ids,
@@ -98,6 +114,7 @@ class Deliveries(Repository):
             foreign="contact_id" if by_contact else "subject_id",
             parent_collection=parents.COLLECTION,
             parent_ids=IDS_OF_CONTACT if by_contact else "$_id",
+            fields=fields,
         )
 
 

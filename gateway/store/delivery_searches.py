@@ -1,5 +1,6 @@
 """Searches for deliveries of a workspace: the newest first, each by one index."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,12 +16,15 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class DeliverySearch:
-    """What is wanted; `most`: how many deliveries a page looks at where no index tells."""
+    """What is wanted; `most`: how many deliveries a page looks at where no index tells.
+
+    `fields`: what is wanted of each delivery at least; None: all."""
 
     deliveries: Deliveries
     filter: DeliveryFilter
     now: datetime
     most: int = MAX_CANDIDATES
+    fields: Sequence[str] | None = None
 
     async def page(self, asked: Page) -> Found:
         """A page of them."""
@@ -29,7 +33,7 @@ class DeliverySearch:
         size = asked.limit if self.filter.exact else min(4 * asked.limit, _BATCH)
         while looked < self.most and not self.filter.times.empty:
             batch = await self._read(replace(place, size=size - 1))
-            rows += [row for row in batch if self.filter.holds(row)]
+            rows += batch if self.filter.exact else [row for row in batch if self.filter.holds(row)]
             if len(rows) >= asked.limit or len(batch) < size:
                 return Found(rows[: asked.limit])
             last = str(batch[-1]["_id"])
@@ -50,4 +54,5 @@ class DeliverySearch:
         return total
 
     async def _read(self, asked: Page) -> list[Document]:
-        return await self.deliveries.page(self.filter.places, asked, self.filter.times, self.now)
+        fields = self.fields if self.filter.exact else None
+        return await self.deliveries.page(self.filter.places, asked, self.filter.times, self.now, fields)

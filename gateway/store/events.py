@@ -242,9 +242,11 @@ class EventSummaries(Repository):
         rows = await self._find(filter_, sort={"count": -1, "contact_id": 1}, limit=limit)
         return [row["contact_id"] for row in rows]
 
-    async def most_frequent(self, name: str, limit: int) -> list[Document]:
-        """The summaries of that name with the highest counts, the highest first; of equal ones that of the oldest contact."""
-        return await self._find({"name": name}, sort={"count": -1, "contact_id": 1}, limit=limit)
+    async def most_frequent(self, name: str, limit: int, fields: Sequence[str] | None = None) -> list[Document]:
+        """The summaries of that name with the highest counts, the highest first; of equal ones that of the oldest contact.
+        Of each its contact, count and last time, and those fields, if any are named."""
+        wanted = None if fields is None else ["contact_id", "count", "last_at", *fields]
+        return await self._find({"name": name}, sort={"count": -1, "contact_id": 1}, limit=limit, fields=wanted)
 
     async def add(self, tallies: Iterable[Document], session: Session) -> None:
         """Add what was counted; a summary that is not there yet begins with it."""
@@ -281,13 +283,21 @@ class EventSummaries(Repository):
             self.COLLECTION, {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}, session
         )
 
-    async def pages_of_contacts(self, contact_ids: Sequence[str], asked: Page) -> dict[str, list[Document]]:
-        """A page of each contact's summaries by name, in one read."""
+    async def pages_of_contacts(
+        self, contact_ids: Sequence[str], asked: Page, fields: Sequence[str] | None = None
+    ) -> dict[str, list[Document]]:
+        """A page of each contact's summaries by name, in one read; of each its name, and those fields, if any are named."""
         bounds = {mark: value for mark, value in (("$gt", asked.after), ("$lt", asked.before)) if value is not None}
         match = {"name": bounds} if bounds else {}
         sort = {"name": -1 if asked.backward else 1}
         return await self._pages_of_children(
-            contact_ids, match, sort, asked.limit, foreign="contact_id", parent_collection=Contacts.COLLECTION
+            contact_ids,
+            match,
+            sort,
+            asked.limit,
+            foreign="contact_id",
+            parent_collection=Contacts.COLLECTION,
+            fields=fields,
         )
 
     async def totals(self, names: Sequence[str] | None = None, session: Session = None) -> dict[str, Document]:

@@ -49,6 +49,7 @@ class Parts(Repository):
     """The parts of the histories of one workspace's subjects: an id encodes when its part happened."""
 
     OWNER: ClassVar[str | None] = "contact_id"
+    SHOWN_BY: ClassVar[tuple[str, ...]] = ("kind",)
     SUBJECTS: ClassVar[type[Subjects]]
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         # A subject belongs to one workspace; its id comes first so that a lookup by subject can use this on every server.
@@ -62,9 +63,9 @@ class Parts(Repository):
         await self._database.insert(self.COLLECTION, parts, session)
 
     async def pages_of_subjects(
-        self, subject_ids: Sequence[str], asked: Page, *, oldest_first: bool
+        self, subject_ids: Sequence[str], asked: Page, *, oldest_first: bool, fields: Sequence[str] | None = None
     ) -> dict[str, list[Document]]:
-        """A page of each subject's parts, in one read."""
+        """A page of each subject's parts, in one read; of them those fields, if any are named."""
         lower, upper = (asked.after, asked.before) if oldest_first else (asked.before, asked.after)
         bounds = {"$gt": lower or "", **({} if upper is None else {"$lt": upper})}
         match: dict[str, Any] = {"_id": bounds}
@@ -72,7 +73,13 @@ class Parts(Repository):
             match |= {"kind": {"$in": sorted(PUBLIC_PARTS)}, "contact_id": {"$in": self._token.own_ids}}
         sort = {"_id": 1 if oldest_first != asked.backward else -1}
         return await self._pages_of_children(
-            subject_ids, match, sort, asked.limit, foreign="subject_id", parent_collection=self.SUBJECTS.COLLECTION
+            subject_ids,
+            match,
+            sort,
+            asked.limit,
+            foreign="subject_id",
+            parent_collection=self.SUBJECTS.COLLECTION,
+            fields=fields,
         )
 
     def _shows(self, row: Document, token: Principal) -> bool:

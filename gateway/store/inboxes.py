@@ -15,7 +15,7 @@ from gateway.domain.inboxes import LEVELS, RATIO, InboxFilter, InboxOrder, beyon
 from gateway.domain.pages import Page
 from gateway.domain.times import EARLIEST, TimeRange
 from gateway.store.driver import Document
-from gateway.store.repositories import Repository
+from gateway.store.repositories import Repository, with_fields
 from gateway.store.searches import MAX_CANDIDATES, Found
 
 _BATCH = 1000
@@ -56,24 +56,40 @@ class Inbox(Repository):
             after = beyond(rows[-1]["_id"])
 
     async def listed(
-        self, lists: Sequence[str], key: str, stretches: Sequence[tuple[str, str]], limit: int, *, highest_first: bool
+        self,
+        lists: Sequence[str],
+        key: str,
+        stretches: Sequence[tuple[str, str]],
+        limit: int,
+        *,
+        highest_first: bool,
+        fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """The first rows of these lists (none is in two) by their texts of that key, which lie in these stretches."""
+        """The first rows of these lists (none is in two) by their texts of that key, which lie in these stretches; of them
+        those texts and those fields, if any are named."""
         rows: list[Document] = []
         for low, high in stretches if highest_first else stretches[::-1]:
             if len(rows) < limit:
-                end = _End(self, key, limit - len(rows), highest_first)
+                end = _End(self, key, limit - len(rows), highest_first, fields)
                 found = await asyncio.gather(*(end.of(one, low, high) for one in lists))
                 rows += sorted(itertools.chain(*found), key=operator.itemgetter(key), reverse=highest_first)
         return rows[:limit]
 
     async def within(
-        self, list_: str, key: str, low: str, high: str, limit: int, *, highest_first: bool, keys_alone: bool = False
+        self,
+        list_: str,
+        key: str,
+        low: str,
+        high: str,
+        limit: int,
+        *,
+        highest_first: bool,
+        fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """The first rows of one stretch of a list; `keys_alone`: of them their texts of that key."""
+        """The first rows of one stretch of a list; of them their texts of that key and those fields, if any are named."""
         filter_ = {"lists": list_, key: {"$gte": low, "$lt": high}}
-        options = {"projection": [key]} if keys_alone else {}
-        return await self._find(filter_, sort={key: -1 if highest_first else 1}, limit=limit, **options)
+        wanted = None if fields is None else with_fields(fields, key)
+        return await self._find(filter_, sort={key: -1 if highest_first else 1}, limit=limit, fields=wanted)
 
     async def page_with_word(self, word: str, asked: Page, times: TimeRange, now: datetime) -> list[Document]:
         """A page of those with that word, the newest first."""
@@ -101,6 +117,7 @@ class _End:
     key: str
     limit: int
     highest_first: bool
+    fields: Sequence[str] | None
 
     async def of(self, list_: str, low: str, high: str) -> list[Document]:
         """The first rows from one text to before another: about as many are read as are wanted."""
@@ -108,7 +125,9 @@ class _End:
         while len(rows) < self.limit and low < high:
             wanted = self.limit - len(rows)
             start, end = await self._reach(list_, low, high, wanted)
-            rows += await self.inbox.within(list_, self.key, start, end, wanted, highest_first=self.highest_first)
+            rows += await self.inbox.within(
+                list_, self.key, start, end, wanted, highest_first=self.highest_first, fields=self.fields
+            )
             low, high = (low, start) if self.highest_first else (end, high)
         return rows
 
@@ -117,7 +136,7 @@ class _End:
         for level in range(LEVELS, 0, -1):
             marks = wanted // RATIO**level + (2 if level == 1 else 1)
             found = await self.inbox.within(
-                sparse(list_, level), self.key, low, high, marks, highest_first=self.highest_first, keys_alone=True
+                sparse(list_, level), self.key, low, high, marks, highest_first=self.highest_first, fields=[]
             )
             if len(found) == marks:
                 last = found[-1][self.key]
@@ -127,7 +146,8 @@ class _End:
 
 @dataclass(frozen=True, slots=True)
 class InboxSearch:
-    """One list of an inbox, at one moment; `most`: how many rows a page looks at.
+    """One list of an inbox, at one moment; `most`: how many rows a page looks at; `fields`: what is wanted of each row at
+    least; None: all.
 
     Words are in an index by ids alone: in another order all that have one are read, where they are not too many."""
 
@@ -136,6 +156,7 @@ class InboxSearch:
     order: InboxOrder
     now: datetime
     most: int = MAX_CANDIDATES
+    fields: Sequence[str] | None = None
 
     async def page(self, asked: Page) -> Found:
         """The rows of a page, in its direction."""
@@ -175,8 +196,9 @@ class InboxSearch:
         if self.filter.words and order.key == "_id":
             return await self.inbox.page_with_word(self._word, place, times, self.now)
         stretches = order.stretches(self.inbox.PREFIX, place, times)
+        fields = None if self.filter.judges else self.fields
         return await self.inbox.listed(
-            self.filter.lists, order.key, stretches, place.limit, highest_first=not place.backward
+            self.filter.lists, order.key, stretches, place.limit, highest_first=not place.backward, fields=fields
         )
 
     @property

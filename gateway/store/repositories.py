@@ -49,7 +49,7 @@ class Repository:
     ) -> list[Document]:
         if fields is not None:
             shown_by = () if self._token is None or self.OWNER is None else (self.OWNER, *self.SHOWN_BY)
-            options["projection"] = _with(fields, "_id", *shown_by)
+            options["projection"] = with_fields(fields, "_id", *shown_by)
         # The workspace comes last: the embedded server, where no index fits the whole filter, takes the first field's.
         rows = await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
         return rows if self._token is None else [row for row in rows if self._shows(row, self._token)]
@@ -74,8 +74,9 @@ class Repository:
         """The page's rows in its direction, of any of the filters: read in windows that widen until it is full.
 
         Each filter is on equality, and with the ids' field behind it on an index; no row matches two of them. `fields`:
-        all that is read of them beside their ids; they are ordered by `field`, which is among them.
+        all that is read of them beside their ids and that by which they are ordered.
         """
+        fields = None if fields is None else with_fields(fields, field)
         rows: list[Document] = []
         direction = 1 if asked.backward else -1
         for start, end in _windows(prefix, *_bounds(prefix, asked, times), asked.backward, now):
@@ -117,9 +118,9 @@ class Repository:
         parent_ids: Any = "$_id",
         known: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, list[Document]]:
-        """The first rows of each parent (of them those fields, if any are named), in one read: an indexed, limited
-        lookup per parent inside the server; for a single parent a plain read, since the embedded servers look through
-        the whole collection for a lookup.
+        """The first rows of each parent (of them those fields and what they are sorted by, if any are named), in one
+        read: an indexed, limited lookup per parent inside the server; for a single parent a plain read, since the embedded
+        servers look through the whole collection for a lookup.
 
         `parent_ids`: an expression for what rows may call their parent, one id or several; `known`: the same as ids, by
         parent, where they are known.
@@ -129,14 +130,14 @@ class Repository:
         known = {id_: [id_] for id_ in parents} if known is None and parent_ids == "$_id" else known
         if len(parents) == 1 and known is not None:
             filter_ = {foreign: _one_or_in(known[parents[0]]), **match, "workspace_id": self._workspace_id}
-            options = {} if fields is None else {"projection": _with(fields, "_id")}
+            options = {} if fields is None else {"projection": with_fields(fields, "_id", *sort)}
             only = await self._database.find(self.COLLECTION, filter_, sort=sort, limit=limit, **options)
             return {parents[0]: only} if only else {}
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},
             {"$limit": limit},
-            *([] if fields is None else [{"$project": dict.fromkeys(["_id", foreign, *fields], 1)}]),
+            *([] if fields is None else [{"$project": dict.fromkeys(["_id", foreign, *sort, *fields], 1)}]),
         ]
         found = await self._database.aggregate(
             parent_collection,
@@ -196,7 +197,7 @@ def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datet
     return pairs if oldest_first else pairs[::-1]
 
 
-def _with(fields: Sequence[str], *more: str) -> Sequence[str]:
+def with_fields(fields: Sequence[str], *more: str) -> Sequence[str]:
     """Those fields and more, each of them once."""
     every = dict.fromkeys([*more, *fields])
     return Shown(every) if isinstance(fields, Shown) else list(every)

@@ -27,6 +27,7 @@ class Tickets(Subjects, Inbox):
     """The tickets of one workspace; a contact's token finds its own that are shared with it."""
 
     COLLECTION: ClassVar[str] = "tickets"
+    SHOWN_BY: ClassVar[tuple[str, ...]] = ("category", "is_shared")
     PREFIX: ClassVar[Prefix] = Prefix.TICKET
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("number", ASCENDING)], unique=True, name="number"),
@@ -34,9 +35,9 @@ class Tickets(Subjects, Inbox):
         *inbox_indexes("updated_key", "number_key", by_id="_by__id"),
     )
 
-    async def with_number(self, number: int) -> Document | None:
-        """The ticket with that number."""
-        return next(iter(await self._find({"number": number})), None)
+    async def with_number(self, number: int, fields: Sequence[str] | None = None) -> Document | None:
+        """The ticket with that number; of it those fields, if any are named."""
+        return next(iter(await self._find({"number": number}, fields=fields)), None)
 
     async def of_contacts(
         self,

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tickets import ticket, type_id
 
 from gateway.domain.clocks import system_clock
 
@@ -125,8 +126,21 @@ async def test_tracking_many_costs_as_many_commands_as_tracking_one(gateway: Any
     assert sorted(names) == ["commitTransaction", "find", "insert", "update", "update"]
 
 
+SELECTED = (
+    "contacts",
+    "events",
+    "event_definitions",
+    "event_summaries",
+    "conversations",
+    "conversation_parts",
+    "tickets",
+    "ticket_parts",
+    "deliveries",
+)
+
+
 def read_of(commands: list[dict[str, Any]]) -> dict[str, set[str] | None]:
-    """Which fields were read of contacts, events and definitions; None: whole documents."""
+    """Which fields were read of documents that operations select from, by collection; None: whole documents."""
     found: dict[str, set[str] | None] = {}
     for command in commands:
         pipeline = command.get("pipeline", [])
@@ -138,51 +152,185 @@ def read_of(commands: list[dict[str, Any]]) -> dict[str, set[str] | None]:
                 for one in lookups
             ),
         ]:
-            if name in ("contacts", "events", "event_definitions"):
+            if name in SELECTED:
                 found[name] = None if projection is None else set(projection)
     return found
 
 
 NAMED = {"name", "first_name", "last_name", "email", "external_id", "role"}
+FOR_EVENTS = {"_id", "contact_ids", "signed_up_at"}
 
 
 @pytest.mark.parametrize(
-    ("query", "contacts", "events"),
+    ("query", "wanted"),
     [
-        ("{ contacts { nodes { id } totalCount } }", {"_id"}, ...),
-        ("{ contacts { edges { node { displayName } } } }", {"_id"} | NAMED, ...),
-        ("{ contacts { nodes { klaviyo { state } } } }", None, ...),
-        ("{ contacts(sort: {key: UPDATED_AT, direction: DESC}) { nodes { id } } }", None, ...),
+        ("{ contacts { nodes { id } totalCount } }", {"contacts": {"_id"}}),
+        ("{ contacts { edges { node { displayName } } } }", {"contacts": {"_id"} | NAMED}),
+        ("{ contacts { nodes { segments { id } } } }", {"contacts": {"_id"}}),
+        ("{ contacts(sort: {key: UPDATED_AT, direction: DESC}) { nodes { id } } }", {"contacts": None}),
         (
             "{ contacts { nodes { anonymousIds events { nodes { at: occurredAt } } } } }",
-            {"_id", "contact_ids", "signed_up_at", "anonymous_ids"},
-            {"_id", "contact_id", "occurred_at"},
+            {"contacts": FOR_EVENTS | {"anonymous_ids"}, "events": {"_id", "contact_id", "occurred_at"}},
         ),
-        ('{ contact(by: {externalId: "u01"}) { ...on Contact { phone } } }', {"_id", "phone"}, ...),
+        ('{ contact(by: {externalId: "u01"}) { ...on Contact { phone } } }', {"contacts": {"_id", "phone"}}),
         (
             '{ contact(by: {externalId: "u01"}) { phone eventSummary(name: "did 1") { contact { email } } } }',
-            {"_id", "workspace_id", "phone", "email"},
-            ...,
+            {
+                "contacts": {"_id", "workspace_id", "phone", "email"},
+                "event_summaries": {"_id", "contact_id"},
+            },
         ),
-        ("{ events { nodes { metadataJson } } }", ..., {"_id", "metadata_json"}),
-        ("{ events { nodes { definition { count } } } }", ..., {"_id", "name"}),
+        ("{ events { nodes { metadataJson } } }", {"events": {"_id", "metadata_json"}}),
+        (
+            "{ events { nodes { definition { count } } } }",
+            {"events": {"_id", "name"}, "event_definitions": {"_id", "name", "count"}},
+        ),
         (
             "{ events { nodes { metadata { key } contact { createdAt } } } }",
-            {"_id", "created_at"},
-            {"_id", "contact_id", "metadata"},
+            {"contacts": {"_id", "created_at"}, "events": {"_id", "contact_id", "metadata"}},
         ),
-        ('{ events(filter: {metadata: [{key: "a", boolean: true}]}) { nodes { id } } }', ..., None),
+        ('{ events(filter: {metadata: [{key: "a", boolean: true}]}) { nodes { id } } }', {"events": None}),
+        (
+            "{ contacts { nodes { eventSummaries { nodes { lastAt } } } } }",
+            {"contacts": {"_id"}, "event_summaries": {"_id", "contact_id", "name", "last_at"}},
+        ),
+        (
+            '{ contacts { nodes { eventSummaries(names: ["did 1"]) { nodes { lastAt } } } } }',
+            {"contacts": {"_id"}, "event_summaries": {"_id", "last_at"}},
+        ),
+        (
+            '{ contact(by: {externalId: "u01"}) { eventSummaries { nodes { values { count } } } } }',
+            {"contacts": {"_id"}, "event_summaries": {"_id", "name"}, "event_definitions": None},
+        ),
+        (
+            "{ contacts { nodes { klaviyo { state } } } }",
+            {"contacts": {"_id", "contact_ids"}, "deliveries": {"_id", "contact_id", "state"}},
+        ),
+        (
+            "{ contacts { nodes { klaviyo { deliveries { nodes { nextAttemptAt } } } } } }",
+            {
+                "contacts": {"_id", "contact_ids"},
+                "deliveries": {"_id", "contact_id", "state", "next_attempt_at"},
+            },
+        ),
+        (
+            '{ contact(by: {externalId: "u01"}) { klaviyo { deliveries { nodes { id } } lastSyncedAt } } }',
+            {"contacts": {"_id", "contact_ids"}, "deliveries": {"_id", "contact_id", "delivered_at"}},
+        ),
+        (
+            "{ events { nodes { klaviyo { attemptCount } } } }",
+            {"events": {"_id"}, "deliveries": {"_id", "subject_id", "attempt_count"}},
+        ),
+        ("{ klaviyo { deliveries { nodes { payload } } } }", {"deliveries": {"_id", "payload"}}),
+        (
+            "{ klaviyo { deliveries(filter: {state: DEAD}) { nodes { contact { email } } } } }",
+            {"deliveries": {"_id", "contact_id"}},
+        ),
+        ("{ klaviyo { deliveries(filter: {kind: EVENT}) { nodes { id } } } }", {"deliveries": None}),
+        (
+            '{ topContacts(event: "did 1") { lastAt summary { firstAt } } }',
+            {"event_summaries": {"_id", "contact_id", "count", "last_at", "first_at"}},
+        ),
     ],
 )
-async def test_only_what_is_selected_is_read(gateway: Any, query: str, contacts: Any, events: Any) -> None:
+async def test_only_what_is_selected_is_read(gateway: Any, query: str, wanted: dict[str, Any]) -> None:
     workspace = await filled(gateway, 3, 3)
     await workspace.data("{ viewer { id } }")
     gateway.commands.finds.clear()
     await workspace.data(query)
-    wanted = {"contacts": contacts, "events": events}
-    found = read_of(gateway.commands.finds)
-    found.pop("event_definitions", None)
-    assert found == {name: fields for name, fields in wanted.items() if fields is not ...}
+    assert read_of(gateway.commands.finds) == wanted
+
+
+BEGIN = "mutation($i: CreateConversationInput!) { createConversation(input: $i) { conversation { id } } }"
+
+
+@pytest.fixture
+async def desk(gateway: Any) -> Any:
+    """A workspace of three contacts, each with a conversation and a ticket."""
+    workspace = await filled(gateway, 3, 1)
+    bug = await type_id(workspace)
+    for number in range(3):
+        contact = {"externalId": f"u{number:02}"}
+        await workspace.data(BEGIN, {"i": {"contact": contact, "body": "It is broken"}})
+        await ticket(workspace, bug, contact=contact)
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("query", "collection", "wanted"),
+    [
+        (
+            "{ conversations { nodes { parts { nodes { createdAt } } } } }",
+            "conversation_parts",
+            {"_id", "subject_id", "created_at"},
+        ),
+        (
+            "{ conversations(first: 1) { nodes { parts { edges { cursor node { kind author { displayName } } } } } } }",
+            "conversation_parts",
+            {"_id", "kind", "author"},
+        ),
+        (
+            "{ tickets { nodes { parts { nodes { toState snoozedUntil } } } } }",
+            "ticket_parts",
+            {"_id", "subject_id", "to_state", "snoozed_until"},
+        ),
+        ("{ conversations { nodes { read } } }", "conversations", {"_id", "read", "read_by_contact"}),
+        ("{ conversations { nodes { tags klaviyo { state } } } }", "conversations", {"_id", "tags", "contact_id"}),
+        (
+            "{ conversations(sort: {key: UPDATED_AT, direction: ASC}) { nodes { statistics { partCount } } } }",
+            "conversations",
+            {"_id", "updated_key", "statistics"},
+        ),
+        ("{ conversations(filter: {priority: NONE}) { nodes { id } } }", "conversations", None),
+        (
+            "{ contacts { nodes { conversations { nodes { title parts { nodes { id } } } } } } }",
+            "conversations",
+            {"_id", "contact_id", "title"},
+        ),
+        (
+            "{ contacts { nodes { conversations(sort: {key: UPDATED_AT, direction: ASC}) { nodes { id } } } } }",
+            "conversations",
+            None,
+        ),
+        ("{ tickets { nodes { conversation { title } } } }", "tickets", {"_id", "conversation_id"}),
+        (
+            "{ tickets(sort: {key: NUMBER, direction: ASC}) { nodes { partCount } } }",
+            "tickets",
+            {"_id", "number_key", "statistics"},
+        ),
+        ("{ tickets(filter: {isShared: true}) { nodes { id } } }", "tickets", None),
+        ("{ ticket(by: {number: 1}) { type { name } attributes } }", "tickets", {"_id", "type_id", "attributes"}),
+        (
+            "{ contacts { nodes { tickets(sort: {key: NUMBER, direction: ASC}) { nodes { createdAt } } } } }",
+            "tickets",
+            {"_id", "contact_id", "number_key", "created_at"},
+        ),
+    ],
+)
+async def test_of_the_desk_only_what_is_selected_is_read(
+    gateway: Any, desk: Any, query: str, collection: str, wanted: Any
+) -> None:
+    await desk.data("{ viewer { id } }")
+    gateway.commands.finds.clear()
+    await desk.data(query)
+    assert read_of(gateway.commands.finds)[collection] == wanted
+
+
+async def test_of_what_a_token_sees_only_what_is_selected_is_read(gateway: Any, desk: Any) -> None:
+    begun = await desk.data("{ conversations { nodes { id contact { externalId } } } }")
+    (own,) = [row["id"] for row in begun["conversations"]["nodes"] if row["contact"]["externalId"] == "u01"]
+    (other,) = [row["id"] for row in begun["conversations"]["nodes"] if row["contact"]["externalId"] == "u02"]
+    token = await desk.token(externalId="u01")
+    query = (
+        "query($own: ID!, $other: ID!) { a: conversation(id: $own) { state } b: conversation(id: $other) { state } }"
+    )
+    gateway.commands.finds.clear()
+    assert await desk.data(query, {"own": own, "other": other}, key=token) == {"a": {"state": "OPEN"}, "b": None}
+    assert read_of(gateway.commands.finds)["conversations"] == {"_id", "contact_id", "state"}
+    gateway.commands.finds.clear()
+    seen = await desk.data("{ a: ticket(by: {number: 2}) { title } b: ticket(by: {number: 3}) { title } }", key=token)
+    assert seen == {"a": {"title": "It is broken"}, "b": None}
+    assert read_of(gateway.commands.finds)["tickets"] == {"_id", "contact_id", "category", "is_shared", "title"}
 
 
 async def test_whoever_is_asked_for_twice_is_read_once(gateway: Any) -> None:
