@@ -399,8 +399,8 @@ async def test_subscribers_to_the_old_id_follow_whoever_has_it(workspace: Any) -
     merged = {"kind": "MERGED", "contactId": user, "mergedId": visitor, "contact": None}
     deleted = {"kind": "DELETED", "contactId": user, "mergedId": None, "contact": None}
     for subscription, filter_, expected in (
-        (CHANGED, {"contactId": visitor}, [merged, deleted]),
-        (CHANGED, {"contactId": user}, [merged, deleted]),
+        (CHANGED, {"contactId": visitor, "kind": ["MERGED", "DELETED"]}, [merged, deleted]),
+        (CHANGED, {"contactId": user, "kind": ["MERGED", "DELETED"]}, [merged, deleted]),
         (CHANGED, {"kind": ["MERGED"]}, [merged]),
         (CHANGED, {"kind": ["DELETED"]}, [deleted]),
         (TRACKED, {"contactId": visitor}, [{"kind": "TRACKED", "event": {"name": "did", "contact": None}}]),
