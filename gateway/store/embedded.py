@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 # Change streams reach back as far as this history: a day, or a million changes, for cursors of subscriptions.
 _HISTORY = ("--oplog-retention-seconds", "86400", "--oplog-max-entries", "1000000")
 _START_SECONDS = 60.0
+_NUDGE_SECONDS = 0.1
 _STOP_SECONDS = 20.0
 _OWNER_PATIENCE_SECONDS = 30.0
 # Below what Linux and macOS give to outgoing connections, which would take a port between our look and its use.
@@ -99,13 +100,22 @@ class _Server:
             await asyncio.wait([self._spawning])
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
-            except TimeoutError:
+            if not await self._ends(self._process):
                 self._process.kill()
                 await self._process.wait()
         if self.port:
             _write_record(self._data, {"port": self.port})
+
+    async def _ends(self, process: asyncio.subprocess.Process) -> bool:
+        """Whether it ends in time. The Python server waits two seconds for the next connection first, so it gets one."""
+        ended = asyncio.ensure_future(process.wait())
+        for _ in range(round(_STOP_SECONDS / _NUDGE_SECONDS)):
+            if (await asyncio.wait([ended], timeout=_NUDGE_SECONDS))[0]:
+                return True
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(HOST, self.port)
+                writer.close()
+        return False
 
     async def keep_alive(self) -> None:
         """Start it again, on the same port, whenever it dies."""
