@@ -4,7 +4,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import cast
 
 from strawberry.http.exceptions import WebSocketDisconnected
@@ -18,44 +17,44 @@ from gateway.observability import Metrics
 Push = Callable[[bytes], bool]
 Send = Callable[[str], Awaitable[None]]
 Ended = Callable[[Exception | None], Coroutine[None, None, None]]
-Write = Callable[[str, Answer], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message of the protocol, as text and as the frame of a socket that does not compress."""
-
-    text: str
-    frame: bytes
+Write = Callable[[Answer], str]
+# Of one receiver, beyond the first answer that waits. The answers are shared, and so is what of them is written.
+_MOST_WAITING_CHARACTERS = 2_000_000
 
 
 class Receiver:
     """One operation of one socket: messages go out in order, and a limited number waits while the socket takes none.
 
-    `push` sends a frame at once where that can be; `ended` is told once there is no more, and why."""
+    `write` gives an answer's message as text; `push` sends a frame at once where that can be; `ended` is told once there is
+    no more, and why."""
 
     broadcast: "Broadcast"
 
-    def __init__(self, operation_id: str, limit: int, push: Push | None, send: Send, ended: Ended) -> None:
+    def __init__(
+        self, operation_id: str, limit: int, write: Write, push: Push | None, send: Send, ended: Ended
+    ) -> None:
         self.operation_id = operation_id
+        self.write = write
         self._limit = limit
         self._push = push
         self._send = send
         self._ended = ended
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[Answer] = deque()
+        self._characters = 0
         self._sending: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    def take(self, message: Message) -> None:
-        """Send it at once or in its turn; a receiver for which too many wait is ended as too slow."""
-        if self._sending is None and self._push is not None and self._push(message.frame):
+    def take(self, answer: Answer, frame: bytes) -> None:
+        """Send an answer, whose frame this is, at once or in its turn; a receiver for which too much waits is ended as too slow."""
+        if self._sending is None and self._pushed(frame):
             return
-        if len(self._waiting) >= self._limit:
+        if len(self._waiting) >= self._limit or self._characters > _MOST_WAITING_CHARACTERS:
             self.leave()
             self.broadcast.metrics.queue_drops.inc()
             self._ending = asyncio.create_task(self._ended(SlowReaderError()))
             return
-        self._waiting.append(message.text)
+        self._waiting.append(answer)
+        self._characters += len(answer.written or "")
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_waiting())
 
@@ -76,10 +75,18 @@ class Receiver:
             self._sending.cancel()
         self.broadcast.leave(self)
 
+    def _pushed(self, frame: bytes) -> bool:
+        try:
+            return self._push is not None and self._push(frame)
+        except Exception:
+            return False  # this socket's own trouble, which it meets when it sends
+
     async def _send_waiting(self) -> None:
         try:
             while self._waiting:
-                await self._send(self._waiting.popleft())
+                answer = self._waiting.popleft()
+                self._characters -= len(answer.written or "")
+                await self._send(self.write(answer))
         except WebSocketDisconnected:
             self._waiting.clear()
         finally:
@@ -100,7 +107,7 @@ class Broadcast:
         self._subscriber: Subscriber | None = None
         self._task = cast("asyncio.Task[None]", asyncio.current_task())
 
-    async def run(self, answers: AsyncGenerator[Answer, None], write: Write) -> None:
+    async def run(self, answers: AsyncGenerator[Answer, None]) -> None:
         """Tell each answer until there is none, or nobody to tell it."""
         error: Exception | None = None
         try:
@@ -109,7 +116,7 @@ class Broadcast:
                     if answer.errors and (answer.refused or answer.errors[0].path is None):
                         error = answer.errors[0]
                         break
-                    await self._tell(answer, write)
+                    await self._tell(answer)
         except Exception as failure:
             error = failure
         finally:
@@ -164,16 +171,15 @@ class Broadcast:
         if not alike:
             self._alike.pop(self._known_as, None)
 
-    async def _tell(self, answer: Answer, write: Write) -> None:
-        written: dict[str, Message] = {}
+    async def _tell(self, answer: Answer) -> None:
+        frames: dict[str, bytes] = {}
         told = [*self.receivers]
         for receiver in told:
-            message = written.get(receiver.operation_id)
-            if message is None:
-                text = write(receiver.operation_id, answer)
-                frame = Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
-                message = written[receiver.operation_id] = Message(text, frame)
-            receiver.take(message)
+            frame = frames.get(receiver.operation_id)
+            if frame is None:
+                text = receiver.write(answer).encode()
+                frame = frames[receiver.operation_id] = Frame(Opcode.TEXT, text).serialize(mask=False)
+            receiver.take(answer, frame)
         if len(told) == 1:
             await told[0].taken()
 

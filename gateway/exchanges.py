@@ -54,7 +54,7 @@ class Exchange:
 
     async def body(self, most: int) -> bytes:
         """Its body; LimitExceededError where that is longer than so many bytes, ClientDisconnect where it does not come."""
-        body, more = b"", True
+        body, more = bytearray(), True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -65,7 +65,7 @@ class Exchange:
                     f"The request body is larger than the {most} bytes that are allowed: send less at once."
                 )
             more = message.get("more_body", False)
-        return body
+        return bytes(body)
 
     async def answer(self, reply: Reply) -> None:
         """Send the answer."""

@@ -21,7 +21,7 @@ from gateway.broadcasts import Alike, Broadcast, Receiver
 from gateway.documents import Documents
 from gateway.domain.access import Principal
 from gateway.errors import SlowReaderError, UnauthenticatedError, UnavailableError
-from gateway.execution.operations import Answer, Operations
+from gateway.execution.operations import Answer, Operations, as_graphql_error
 from gateway.jsons import encode_json
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
@@ -196,7 +196,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             except WebSocketDisconnected:
                 return
             except Exception as error:
-                await self._end(operation, _as_graphql_error(error), context, span)
+                await self._end(operation, as_graphql_error(error), context, span)
 
     async def _deliver(
         self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None", traced: ExitStack
@@ -226,7 +226,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 if error is None:
                     await operation.send_operation_message({"id": operation.id, "type": "complete"})
                 else:
-                    await self._end(operation, _as_graphql_error(error), context, None)
+                    await self._end(operation, as_graphql_error(error), context, None)
 
         def key() -> Hashable:
             asked = self.registry.operations.asked(
@@ -237,6 +237,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         receiver = Receiver(
             operation.id,
             self.registry.settings.stream_queue,
+            lambda answer: _next(operation.id, answer, context.request_id),
             self._socket.scope.get("gateway.push"),
             cast("SocketAdapter", self.websocket).send_text,
             ended,
@@ -244,9 +245,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self._receivers[operation.id] = receiver
         broadcast = Broadcast(self.registry.broadcasts, receiver, key, context.services.metrics)
         context.resting = broadcast.rests
-        await broadcast.run(
-            self._results(operation, context), lambda id_, answer: _next(id_, answer, context.request_id)
-        )
+        await broadcast.run(self._results(operation, context))
 
     async def _send_results(
         self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None"
@@ -339,10 +338,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return self.registry.check_seconds
         left = (expires_at - self.registry.services.clock()).total_seconds()
         return min(self.registry.check_seconds, max(_SHORTEST_WAIT, left))
-
-
-def _as_graphql_error(error: Exception) -> GraphQLError:
-    return error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)
 
 
 def _malformed(message: Any) -> str | None:

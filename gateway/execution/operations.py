@@ -1,13 +1,22 @@
 """Operations as they are executed, whatever they came over: by their compiled plan, or by graphql-core."""
 
 import inspect
-import re
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
-from graphql import FieldNode, GraphQLError, GraphQLSchema, OperationDefinitionNode, OperationType, VariableNode
+from graphql import (
+    FieldNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    VariableNode,
+    Visitor,
+    visit,
+)
 from graphql.execution import (
     ExecutionResult,
     create_source_event_stream,
@@ -86,7 +95,7 @@ class Operations:
             begun = self._begin(text, variables, name, context)
             answer = begun if isinstance(begun, Answer) else await self._execute(begun, None)
         except Exception as error:
-            answer = Answer(None, [_as_graphql_error(error)], refused=True)
+            answer = Answer(None, [as_graphql_error(error)], refused=True)
         return self._told(answer, context)
 
     async def stream(
@@ -107,7 +116,7 @@ class Operations:
                 async for payload in payloads:
                     yield await self._answer(begun, payload, asked)
         except Exception as error:
-            yield self._told(Answer(None, [_as_graphql_error(error)]), context)
+            yield self._told(Answer(None, [as_graphql_error(error)]), context)
 
     def asked(self, text: str, variables: Variables, name: str | None, context: Any) -> Hashable:
         """What a subscription that is valid asks for: where two ask alike, they differ at most in where they begin."""
@@ -115,21 +124,26 @@ class Operations:
         return None if isinstance(begun, Answer) else self._asked(text, name, begun)
 
     def _asked(self, text: str, name: str | None, begun: _Begun) -> tuple[Hashable, ...]:
-        places = self._places(text, begun.node)
+        places = self._places(begun)
         values = {name: value for name, value in begun.variables.coerced.items() if name not in places}
         return (text, name, repr(values))
 
-    def _places(self, text: str, node: OperationDefinitionNode) -> set[str]:
-        """The variables that say where a subscription begins, and nothing else: they stand where they are declared and there."""
+    def _places(self, begun: _Begun) -> set[str]:
+        """The variables that say where a subscription begins, and nothing else: they are declared, and stand there alone."""
         arguments = [
             argument
-            for field in node.selection_set.selections
+            for field in begun.node.selection_set.selections
             if isinstance(field, FieldNode)
             for argument in field.arguments or ()
             if argument.name.value == self._place
         ]
         names = {argument.value.name.value for argument in arguments if isinstance(argument.value, VariableNode)}
-        return {name for name in names if len(re.findall(rf"\${name}\b", text)) == 2}
+        if not names:
+            return names
+        found = _Variables()
+        for part in (begun.node, *begun.prepared.fragments.values()):
+            visit(part, found)
+        return {name for name in names if found.uses[name] == 2}
 
     def _begin(self, text: str, variables: Variables, name: str | None, context: Any) -> "_Begun | Answer":
         """The operation of that name with its variables; an answer where something is wrong with them."""
@@ -208,5 +222,17 @@ class Operations:
         return answer
 
 
-def _as_graphql_error(error: Exception) -> GraphQLError:
+class _Variables(Visitor):
+    """Counts where variables stand, their declarations included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.uses: Counter[str] = Counter()
+
+    def enter_variable(self, node: VariableNode, *_: Any) -> None:
+        self.uses[node.name.value] += 1
+
+
+def as_graphql_error(error: Exception) -> GraphQLError:
+    """An error as GraphQL tells it."""
     return error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)

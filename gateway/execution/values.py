@@ -129,9 +129,9 @@ def _leaf(type_: GraphQLLeafType) -> Complete:
 
 
 def _list(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects) -> Complete:
-    inner, nullable = _completer_of_items(item_type, planned, selects), not is_non_null_type(item_type)
-    element = get_nullable_type(item_type)
+    nullable, element = not is_non_null_type(item_type), get_nullable_type(item_type)
     select_all = selects.all_of(element) if is_object_type(element) and _asked_of(element) is None else None
+    inner = completer(item_type, planned, selects) if select_all is None else _once_met(item_type, planned, selects)
     message = f"Expected Iterable, but did not find one for field '{planned.parent}.{planned.name}'."
 
     def item(value: Any, run: Run, place: Place) -> Any:
@@ -159,11 +159,8 @@ def _list(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects)
     return complete
 
 
-def _completer_of_items(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects) -> Complete:
-    """The completer of a list's items; of plain objects, which their list's function answers for, once one is met that is not."""
-    element = get_nullable_type(item_type)
-    if not (is_object_type(element) and _asked_of(element) is None):
-        return completer(item_type, planned, selects)
+def _once_met(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects) -> Complete:
+    """The completer of plain objects, which their list's function answers for, made once one is met that is not."""
     made: list[Complete] = []
 
     def complete(value: Any, run: Run, place: Place) -> Any:

@@ -17,6 +17,7 @@ from gateway.services.attempts import BUDGET_SECONDS
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 LARGEST_GROUP = 1000
+_MOST_TURNS = 8  # turns may be long, and those who wait want their answer
 _QUIET_TURNS = 2  # of the loop in which nobody arrived: so many a request takes from its socket to here
 
 
@@ -40,7 +41,9 @@ class _Lane(Generic[Item, Outcome]):
     async def gather(self) -> None:
         """Let those join who arrive at this moment: small groups cost nearly what large ones do."""
         quiet, before = 0, 0
-        while quiet < _QUIET_TURNS and len(self.waiting) < LARGEST_GROUP:
+        for _ in range(_MOST_TURNS):
+            if quiet == _QUIET_TURNS or sum(len(call.items) for call in self.waiting) >= LARGEST_GROUP:
+                return
             quiet, before = (0 if len(self.waiting) > before else quiet + 1), len(self.waiting)
             await asyncio.sleep(0)
 

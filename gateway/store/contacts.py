@@ -59,9 +59,7 @@ class Contacts(Repository):
         """The contacts with any of those identities, by id; of them those fields, if any are named."""
         if not identities:
             return {}
-        # Nobody needs them sorted: it is how a server that would look through a small collection is told which index to use.
-        sort = {"workspace_id": 1, "identities": 1}
-        rows = await self._find({"identities": {"$in": list(identities)}}, sort=sort, fields=fields)
+        rows = await self._find({"identities": {"$in": list(identities)}}, fields=fields)
         return {row["_id"]: row for row in rows}
 
     async def of_ids(self, ids: Sequence[str], fields: Sequence[str] | None = None) -> dict[str, Document]:

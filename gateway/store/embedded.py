@@ -112,8 +112,9 @@ class _Server:
         for _ in range(round(_STOP_SECONDS / _NUDGE_SECONDS)):
             if (await asyncio.wait([ended], timeout=_NUDGE_SECONDS))[0]:
                 return True
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(HOST, self.port)
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_NUDGE_SECONDS):
+                    _, writer = await asyncio.open_connection(HOST, self.port)
                 writer.close()
         return False
 

@@ -20,6 +20,9 @@ from gateway.store.driver import Database, Document, Session, Shown
 _WINDOWS = (timedelta(minutes=1), timedelta(minutes=30), timedelta(hours=12), timedelta(days=12))
 
 
+_PARENT = "_parent"  # of a row that a lookup found; no document has such a field
+
+
 class Repository:
     """One collection, opened for one workspace: every filter and every document names it.
 
@@ -137,7 +140,7 @@ class Repository:
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},
             {"$limit": limit},
-            *([] if fields is None else [{"$project": dict.fromkeys(["_id", foreign, *sort, *fields], 1)}]),
+            *([] if fields is None else [{"$project": dict.fromkeys(["_id", *sort, *fields], 1)}]),
         ]
         found = await self._database.aggregate(
             parent_collection,
@@ -154,19 +157,14 @@ class Repository:
                     }
                 },
                 {"$unwind": "$children"},  # right behind the lookup no array is built, which could pass 16 MB
-                # Each row names its parent already, where it is known by which ids: the reply is half as long to read.
-                *([] if known is None else [{"$replaceRoot": {"newRoot": "$children"}}]),
+                # Each row names its parent, and has no envelope around it: the reply is half as long to read.
+                {"$replaceRoot": {"newRoot": {"$mergeObjects": ["$children", {_PARENT: "$_id"}]}}},
             ],
             fields=fields,
         )
         rows: dict[str, list[Document]] = {}
-        if known is None:
-            for row in found:
-                rows.setdefault(row["_id"], []).append(row["children"])
-            return rows
-        named = {id_: parent for parent, ids in known.items() for id_ in ids}
         for row in found:
-            rows.setdefault(named[row[foreign]], []).append(row)
+            rows.setdefault(row.pop(_PARENT), []).append(row)
         return rows
 
 

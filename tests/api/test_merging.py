@@ -12,6 +12,9 @@ import websockets
 
 from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
+from gateway.domain.pages import PageArguments, page
+from gateway.domain.times import TimeRange
+from gateway.store.driver import Shown
 
 MERGE = """mutation($f: ID!, $i: ID!) { mergeContacts(input: {from: $f, into: $i}) {
   contact { ...whole } movedEvents userErrors { code message path } } }
@@ -190,6 +193,23 @@ async def test_an_email_that_a_user_has_is_not_taken_along(workspace: Any) -> No
     user = await upsert(workspace, externalId="u")
     assert (await merge(workspace, lead, user))["contact"]["email"] is None
     assert await id_of(workspace, email="same@example.com") == owner
+
+
+async def test_pages_of_contacts_that_are_merged_while_they_are_read_stay_apart(every_gateway: Any) -> None:
+    workspace = await every_gateway.workspace()
+    visitor, user, events = await two(workspace)
+    other = await upsert(workspace, externalId="other")
+    await workspace.track({"contact": {"externalId": "other"}, "name": "did"})
+    await merge(workspace, visitor, user)
+    known_before = {one: [one] for one in (visitor, user, other)}
+    for fields in (None, ["name"], Shown(["name", "occurred_at"])):
+        found = await workspace.store.events.pages_of_contacts(
+            known_before, page(PageArguments(first=100), "any"), TimeRange(), None, fields
+        )
+        assert [row["_id"] for row in found[user]] == events
+        assert set(found) == {user, other}
+        assert len(found[other]) == 1
+        assert not any("_parent" in row for rows in found.values() for row in rows)
 
 
 async def test_signing_in(every_gateway: Any) -> None:

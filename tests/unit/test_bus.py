@@ -183,7 +183,7 @@ class Listener(Client):
             async def ended(error: Exception | None, over: asyncio.Future[Exception | None] = over) -> None:
                 over.set_result(error)
 
-            receiver = Receiver("1", QUEUE, self._push, self._send, ended)
+            receiver = Receiver("1", QUEUE, _written, self._push, self._send, ended)
             begun = asyncio.create_task(self._broadcast(receiver))
             try:
                 error = await over
@@ -204,11 +204,7 @@ class Listener(Client):
                     await asyncio.sleep(self.execution_seconds)
                     yield Answer(item)
 
-        def write(_: str, answer: Answer) -> str:
-            known = isinstance(answer.data, Notice)
-            return f"{answer.data.position.cursor if known else answer.data.cursor} {answer.data.position.id if known else ''}"
-
-        await broadcast.run(answers(), write)
+        await broadcast.run(answers())
 
     def _push(self, frame: bytes) -> bool:
         if not self.reads.is_set():
@@ -223,6 +219,11 @@ class Listener(Client):
     def _told(self, text: str) -> None:
         self.cursor, id_ = text.split(" ")
         self.seen += [id_] if id_ else []
+
+
+def _written(answer: Answer) -> str:
+    known = isinstance(answer.data, Notice)
+    return f"{answer.data.position.cursor if known else answer.data.cursor} {answer.data.position.id if known else ''}"
 
 
 class SlowlyServed(Listener):
@@ -551,3 +552,58 @@ def test_a_cursor_that_the_server_cannot_read_is_refused_alone() -> None:
         assert late.seen == world.wanted(late)
 
     simulated(scenario)
+
+
+class _Group:
+    """What a broadcast of answers that come at once tells its receivers."""
+
+    def __init__(self, *stuck: bool, limit: int = QUEUE) -> None:
+        self.sent: list[list[str]] = [[] for _ in stuck]
+        self.ends: list[Exception | None] = [LookupError()] * len(stuck)
+        self.never = asyncio.Event()
+        self.receivers = [self._receiver(number, one, limit) for number, one in enumerate(stuck)]
+
+    def _receiver(self, number: int, stuck: bool, limit: int) -> Receiver:
+        def push(frame: bytes) -> bool:
+            if stuck:
+                raise RuntimeError("a transport that is gone")
+            self.sent[number].append(frame.decode("utf-8", "ignore")[-3:])
+            return True
+
+        async def send(text: str) -> None:
+            await self.never.wait()
+
+        async def ended(error: Exception | None) -> None:
+            self.ends[number] = error
+
+        return Receiver("1", limit, lambda answer: str(answer.written), push, send, ended)
+
+    async def tell(self, *texts: str) -> None:
+        async def answers() -> AsyncGenerator[Answer, None]:
+            for text in texts:
+                yield Answer(None, written=text)
+                await asyncio.sleep(0)
+
+        broadcast = Broadcast({}, self.receivers[0], lambda: None, Metrics())
+        for receiver in self.receivers[1:]:
+            receiver.broadcast = broadcast
+        broadcast.receivers |= set(self.receivers)
+        running = asyncio.create_task(broadcast.run(answers()))
+        for _ in range(len(texts) * 3):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_transport_that_fails_is_its_own_receivers_trouble() -> None:
+    group = _Group(True, False)
+    await group.tell("one", "two")
+    assert group.sent[1] == ["one", "two"]
+
+
+async def test_what_waits_for_a_stuck_receiver_is_bounded_by_its_length_too() -> None:
+    group = _Group(True, False, limit=1000)
+    await group.tell(*["x" * 900_000 + "end"] * 6)
+    assert group.sent[1] == ["end"] * 6
+    assert isinstance(group.ends[0], SlowReaderError)
+    assert group.ends[1] is None

@@ -519,7 +519,8 @@ async def test_subscribers_who_ask_alike_share_each_answer(schema: Any) -> None:
     [
         ("subscription($n: Int!, $f: Boolean) { made(first: $n, fails: $f) { id } }", True),
         ("subscription($n: Int! = 3) { made(first: $n) { id } }", True),
-        ("subscription($n: Int!) { made(first: $n) { id } } # and $n again", False),
+        ("subscription($n: Int!) { made(first: $n) { id } } # and $n again", True),
+        ("subscription($ n: Int!) { made(first: $n) { place(times: $n) } }", False),
         ("subscription($n: Int!) { ...m } fragment m on Subscription { made(first: $n) { id } }", False),
     ],
 )
