@@ -69,7 +69,7 @@ async def _keep_asking(
     for number in numbers:  # type: ignore[attr-defined] # shared: each connection takes the next one
         writer.write(requests[number % len(requests)])
         status, body = await _answer(reader)
-        if status != 200:
+        if status != 200 or body.startswith(b'{"errors"'):
             raise SystemExit(f"a request is answered by {status}: {body[:500]!r}")
 
 

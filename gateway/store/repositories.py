@@ -164,7 +164,7 @@ class Repository:
         )
         rows: dict[str, list[Document]] = {}
         for row in found:
-            rows.setdefault(row.pop(_PARENT), []).append(row)
+            rows.setdefault(row[_PARENT], []).append(row)
         return rows
 
 
