@@ -17,7 +17,7 @@ EVERYBODY = "{ contacts(first: 100) { nodes { id externalId } } }"
 BEACON = "beacon"  # somebody of whom the keeper hears last
 Pairs = set[tuple[str, str]]  # of a segment and an externalId
 
-shallow = filters.filter(lambda asked: depth(asked) <= 4)  # one level is kept for the segment that it is asked with
+shallow = filters.filter(lambda asked: depth(asked) <= 3)  # two levels are kept for what it is asked with
 stories = st.fixed_dictionaries(
     {
         "world": worlds,
