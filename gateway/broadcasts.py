@@ -113,8 +113,7 @@ class Broadcast:
         try:
             async with aclosing(answers):
                 async for answer in answers:
-                    if answer.errors and (answer.refused or answer.errors[0].path is None):
-                        error = answer.errors[0]
+                    if (error := answer.end) is not None:
                         break
                     await self._tell(answer)
         except Exception as failure:

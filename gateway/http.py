@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -24,6 +23,7 @@ from gateway.errors import (
 from gateway.exchanges import Exchange, Reply
 from gateway.execution.operations import Answer, Operations
 from gateway.jsons import decode_json, encode_json
+from gateway.observability import new_request_id
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
 from schema.problems import code_and_status, formatted
@@ -65,7 +65,7 @@ class OperationEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange, request_id = Exchange(scope, receive, send), f"{getrandbits(64):016x}"
+        exchange, request_id = Exchange(scope, receive, send), new_request_id()
         tracing = self._services.tracing
         try:
             if tracing is None:

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from random import getrandbits
 
 import psutil
 import structlog
@@ -49,6 +50,11 @@ def configure_logs(level: str, *, json: bool) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     # Whoever calls the driver tells what failed; its own tasks in the background would tell it again, with a traceback.
     logging.getLogger("pymongo").setLevel(logging.CRITICAL)
+
+
+def new_request_id() -> str:
+    """What tells one operation from others in log lines and answers; it is no secret."""
+    return f"{getrandbits(64):016x}"
 
 
 class Metrics:

@@ -1,7 +1,6 @@
 """GraphQL over websockets: the graphql-transport-ws protocol to the letter, with credentials that are looked at again."""
 
 import asyncio
-import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
@@ -23,6 +22,7 @@ from gateway.domain.access import Principal
 from gateway.errors import SlowReaderError, UnauthenticatedError, UnavailableError
 from gateway.execution.operations import Answer, Operations, as_graphql_error
 from gateway.jsons import encode_json
+from gateway.observability import new_request_id
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
@@ -187,7 +187,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def run_operation(self, operation: Operation[Context, None]) -> None:
         """Run one operation with loaders of its own; what is wrong with it is told in an `error`, and the others live on."""
         from_page = from_allowed_page(self._socket.headers, self.registry.settings.allowed_origins)
-        context = Context(self.registry.services, secrets.token_hex(8), self.principal, from_page)
+        context = Context(self.registry.services, new_request_id(), self.principal, from_page)
         tracing = self.registry.services.tracing
         with ExitStack() as traced:
             span = None if tracing is None else traced.enter_context(tracing.operation(context.request_id))
@@ -254,8 +254,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         outcome = "ok"
         async with aclosing(self._results(operation, context)) as results:
             async for result in results:
-                if result.errors and (result.refused or result.errors[0].path is None):
-                    raise result.errors[0]
+                if (error := result.end) is not None:
+                    raise error
                 if result.errors:
                     outcome = "error"
                     if span is not None:

@@ -134,10 +134,13 @@ async def events(
     def asked(parent: Document) -> Page:
         return page(page_asked, "Contact.events", parent["_id"], wanted)
 
+    def meant(contact_ids: Sequence[str]) -> bool:
+        return wanted.get("contact_id") in (None, *contact_ids)
+
     def search(parent: Document) -> EventSearch:
         return EventSearch(
             context.store,
-            times if wanted.get("contact_id") in (None, *ids_of(parent)) else TimeRange(end=EARLIEST),
+            times if meant(ids_of(parent)) else TimeRange(end=EARLIEST),
             context.services.clock(),
             names=names,
             contact_ids=ids_of(parent),
@@ -151,10 +154,9 @@ async def events(
         return lambda most: search(parent).count(most)
 
     all_ids = {parent["_id"]: ids_of(parent) for parent in parents}
-    asked_of = wanted.get("contact_id")
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        contacts = {id_: all_ids[id_] for id_ in ids if asked_of is None or asked_of in all_ids[id_]}
+        contacts = {id_: all_ids[id_] for id_ in ids if meant(all_ids[id_])}
         if times.empty or not contacts:
             return {}
         return await context.store.events.pages_of_contacts(contacts, of_all, times, names, fields)

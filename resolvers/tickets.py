@@ -81,10 +81,8 @@ async def tickets(
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
     list_ = _List.asked(context, wanted, sorted_by)
     contact_id = wanted.get("contact_id") or context.principal.contact_id
-    asked, fields = (
-        page(arguments, "tickets", context.principal.workspace_id, wanted, sorted_by),
-        context.fields_of("Ticket"),
-    )
+    asked = page(arguments, "tickets", context.principal.workspace_id, wanted, sorted_by)
+    fields = context.fields_of("Ticket")
     if contact_id is None:
         now = context.services.clock()
         search = InboxSearch(context.store.tickets, list_.condition, list_.order, now, fields=fields)

@@ -39,8 +39,9 @@ def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) 
             f"There are {len(metadata)} keys, and {settings.max_metadata_keys} are allowed: '{_shown(extra)}' is the first too many.",
             (*path, extra),
         )
-    _check_value(dict(metadata), settings, path, depth=0)
-    if len(orjson.dumps(dict(metadata))) > settings.max_metadata_bytes:
+    whole = dict(metadata)
+    _check_value(whole, settings, path, depth=0)
+    if len(orjson.dumps(whole)) > settings.max_metadata_bytes:
         _refuse_size(metadata, settings, path)
 
 

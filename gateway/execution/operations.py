@@ -50,6 +50,11 @@ class Answer:
     refused: bool = False
     written: str | None = None
 
+    @property
+    def end(self) -> GraphQLError | None:
+        """The error that the whole operation ends with; None where it goes on, whatever went wrong at single fields."""
+        return self.errors[0] if self.errors and (self.refused or self.errors[0].path is None) else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Begun:

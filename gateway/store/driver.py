@@ -330,9 +330,8 @@ def _meant(error: Exception) -> Exception | None:
         return DuplicateError()
     if isinstance(error, AutoReconnect | NetworkTimeout):
         return TransientError()
-    if isinstance(
-        error, UnicodeEncodeError
-    ):  # what is stored was checked; this is a text that something is looked up by
+    if isinstance(error, UnicodeEncodeError):
+        # What is stored was checked; this is a text that something is looked up by.
         return BadRequestError("A text contains a lone surrogate, which is no character: send whole characters.")
     if isinstance(error, PyMongoError) and _is_transient(error):
         return DuplicateError() if _is_duplicate(error) else TransientError()
