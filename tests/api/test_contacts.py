@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -131,7 +131,7 @@ async def test_what_is_omitted_is_left_alone(workspace: Any) -> None:
         "displayName": "Countess",
         "updatedAt": found["contact"]["updatedAt"],
     }
-    assert found["contact"]["updatedAt"] > before["updatedAt"]
+    assert datetime.fromisoformat(found["contact"]["updatedAt"]) > datetime.fromisoformat(before["updatedAt"])
 
 
 @pytest.mark.parametrize(
@@ -533,7 +533,7 @@ async def test_any_other_change_writes_exactly_one_line_and_moves_updated_at(
 ) -> None:
     before = await good(workspace, **FULL)
     after = await good(workspace, externalId="u", **change)
-    assert after["updatedAt"] > before["updatedAt"]
+    assert datetime.fromisoformat(after["updatedAt"]) > datetime.fromisoformat(before["updatedAt"])
     _, line = await lines(workspace)
     assert (line["kind"], line["contact_id"]) == ("UPDATED", before["id"])
     assert line["before"]["name"] == "Ada L."

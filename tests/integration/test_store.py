@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,10 +30,11 @@ async def agree(workspace: Any) -> Counter[tuple[str, str]]:
         expected = []
         for name in sorted({event["name"] for event in events}):
             times = [event["occurredAt"] for event in events if event["name"] == name]
-            expected.append({"name": name, "count": len(times), "firstAt": min(times), "lastAt": max(times)})
+            first, last = min(times, key=datetime.fromisoformat), max(times, key=datetime.fromisoformat)
+            expected.append({"name": name, "count": len(times), "firstAt": first, "lastAt": last})
             found[contact["externalId"], name] = len(times)
         assert contact["eventSummaries"]["nodes"] == expected
-        assert contact["lastSeenAt"] == max(event["occurredAt"] for event in events)
+        assert contact["lastSeenAt"] == max((event["occurredAt"] for event in events), key=datetime.fromisoformat)
     return found
 
 
