@@ -11,10 +11,10 @@ from graphql import (
     GraphQLSchema,
     OperationDefinitionNode,
     parse,
-    specified_rules,
 )
 from strawberry.schema.schema import validate_document
 
+from gateway.execution.rules import RULES, explained
 from gateway.observability import Metrics
 
 MOST_KEPT = 1000
@@ -62,7 +62,7 @@ def read(schema: GraphQLSchema, text: str) -> Prepared:
     """The document of that text, parsed and validated; what is wrong with it is in its `errors`."""
     try:
         document = parse(text)
-        errors = validate_document(schema, document, tuple(specified_rules))
+        errors = explained(validate_document(schema, document, RULES))
     except GraphQLError as error:
         return Prepared(errors=[error])
     except Exception as error:
