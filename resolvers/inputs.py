@@ -10,6 +10,7 @@ import strawberry
 
 from gateway.domain.pages import PageArguments
 from resolvers.contexts import Document
+from resolvers.costs import STREAM
 
 _PLAIN = frozenset({str, int, float, bool, dict, datetime})  # told as they are
 
@@ -19,7 +20,9 @@ def sent(value: Any, *, nulls: bool = False) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, list):
-        return [sent(item, nulls=nulls) for item in value]
+        items = [sent(item, nulls=nulls) for item in value]
+        # Of equal names one is enough: each row is compared with what is left.
+        return list(dict.fromkeys(items)) if value and isinstance(value[0], enum.Enum) else items
     if is_dataclass(value) and not isinstance(value, type):
         return _fields(value, nulls)
     return value
@@ -111,7 +114,8 @@ class MoneyFilter:
 
 
 @strawberry.input(
-    description="Conditions on the value of one key, ANDed; with none of them, the key is there. A value of another type does not match."
+    description="Conditions on the value of one key, ANDed; with none of them, the key is there. A value of another type does not match.",
+    directives=[STREAM],
 )
 class AttributeFilter:
     """Conditions on one key."""

@@ -23,6 +23,7 @@ from gateway.errors import BadRequestError
 
 MAX_CONDITIONS = 50
 MAX_DEPTH = 5
+MAX_OBJECTS = 1000  # of a filter, empty ones and wrappers among them
 MAX_TEXTS = 100
 TEXT_FIELDS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "email": lambda row: row.get("email"),
@@ -44,6 +45,13 @@ class Tally:
     first_at: datetime | None = None
     last_at: datetime | None = None
     until: datetime | None = None
+
+    def plus(self, other: "Tally") -> "Tally":
+        """The tally of the events of both."""
+        times = [at for at in (self.first_at, self.last_at, other.first_at, other.last_at) if at is not None]
+        ends = [at for at in (self.until, other.until) if at is not None]
+        bounds = (min(times, default=None), max(times, default=None), min(ends, default=None))
+        return Tally(self.count + other.count, *bounds)
 
 
 @dataclass(slots=True)
@@ -68,6 +76,11 @@ class Condition:
     def leaves(self) -> Iterator["Condition"]:
         """Every condition within that has no parts."""
         yield self
+
+    @property
+    def size(self) -> int:
+        """How many comparisons it takes to decide it, at most."""
+        return sum(leaf.size for leaf in self.leaves() if leaf is not self) + 1
 
     def events(self) -> Iterator["EventCondition"]:
         """Every condition on events within."""
@@ -108,6 +121,11 @@ class AnyOf(Condition):
         """Those of its parts."""
         for part in self.parts:
             yield from part.leaves()
+
+
+# What `{}` means, and what `not: {}` and `or: []` mean.
+EVERYBODY = AllOf(())
+NOBODY = AnyOf(())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,6 +210,11 @@ class EventCondition(Condition):
     before_sign_up: bool = False
     metadata: Sequence[AttributeTest] = ()
     path: str = ""  # where the filter has it, for messages
+
+    @property
+    def size(self) -> int:
+        """How many comparisons it takes to decide it, and of each event that it counts."""
+        return 1 + len(self.metadata)
 
     @property
     def counts_events(self) -> bool:
@@ -331,7 +354,7 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise BadRequestError(f"{path} lies deeper than the {MAX_DEPTH} levels that are allowed: flatten it.")
         parts = [self._member(name, value, f"{path}.{public_name(name)}", depth) for name, value in sent.items()]
-        return parts[0] if len(parts) == 1 else AllOf(parts)
+        return parts[0] if len(parts) == 1 else _all_of(parts)
 
     def attributes(self, sent: Sequence[Mapping[str, Any]], path: str) -> list[AttributeTest]:
         return [self._attribute(one, f"{path}.{place}") for place, one in enumerate(sent)]
@@ -339,10 +362,13 @@ class _Reader:
     def _member(self, name: str, value: Any, path: str, depth: int) -> Condition:
         match name:
             case "and" | "or":
-                parts = [self.condition(one, f"{path}.{place}", depth + 1) for place, one in enumerate(value)]
-                return AllOf(parts) if name == "and" else AnyOf(parts)
+                parts = [
+                    self.condition(one, f"{path}.{place}", depth + 1) if one else EVERYBODY
+                    for place, one in enumerate(value)
+                ]
+                return _all_of(parts) if name == "and" else _any_of(parts)
             case "not":
-                return Negation(self.condition(value, path, depth + 1))
+                return _negation(self.condition(value, path, depth + 1))
             case "event":
                 return self._event(value, path)
             case "custom_attribute":
@@ -395,6 +421,25 @@ def public_name(name: str) -> str:
     """The name in the API of a field that we call by that name in snake_case."""
     first, *others = name.split("_")
     return first + "".join(other.capitalize() for other in others)
+
+
+def _all_of(parts: Sequence[Condition]) -> Condition:
+    """Every part holds. What `{}` means is left out, and what `not: {}` means stands there once: its neighbours may name a
+    segment that is not there, which is to be told."""
+    others = [part for part in parts if part is not EVERYBODY and part is not NOBODY]
+    kept = [NOBODY, *others] if any(part is NOBODY for part in parts) else others
+    return EVERYBODY if not kept else NOBODY if kept == [NOBODY] else AllOf(kept)
+
+
+def _any_of(parts: Sequence[Condition]) -> Condition:
+    """A part holds; empty ones are left out as `_all_of` leaves them out."""
+    others = [part for part in parts if part is not EVERYBODY and part is not NOBODY]
+    kept = [EVERYBODY, *others] if any(part is EVERYBODY for part in parts) else others
+    return NOBODY if not kept else EVERYBODY if kept == [EVERYBODY] else AnyOf(kept)
+
+
+def _negation(part: Condition) -> Condition:
+    return NOBODY if part is EVERYBODY else EVERYBODY if part is NOBODY else Negation(part)
 
 
 def _all(parts: Iterator[bool | None]) -> bool | None:
