@@ -226,7 +226,7 @@ async def pages_of_parents(
 
     `shown(parent, page, rows)`: makes a connection, where all that was read is not shown."""
 
-    def connected(parent: Document, of_parent: Page, found: list[Document]) -> Document:
+    async def connected(parent: Document, of_parent: Page, found: list[Document]) -> Document:
         return connection(found, of_parent, position)
 
     pages: list[Page | BadRequestError] = []
@@ -239,7 +239,7 @@ async def pages_of_parents(
     rows = await read(list(good), next(iter(good.values()))) if good else {}
     make = shown or connected
     return [
-        make(parent, found, rows.get(parent["_id"], [])) if isinstance(found, Page) else found
+        await make(parent, found, rows.get(parent["_id"], [])) if isinstance(found, Page) else found
         for parent, found in zip(parents, pages, strict=True)
     ]
 

@@ -14,12 +14,14 @@ from gateway.domain.orders import Direction
 from gateway.domain.pages import Page, PageArguments, connection, page
 from gateway.domain.times import TimeRange
 from gateway.errors import BadRequestError, ForbiddenError
-from gateway.store.inboxes import InboxSearch
+from gateway.store.inboxes import INBOX_STEPS, InboxSearch
 from gateway.store.repositories import id_bounds
 from gateway.store.searches import MAX_CANDIDATES
+from gateway.store.yielding import filter_rows
 from resolvers.choices import Channel, ConversationState, Priority
 from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
+from resolvers.costs import LIST_SEARCH, SORT
 from resolvers.inputs import IntFilter, StringFilter, TimeFilter, sent
 from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.totals import Counter, counted
@@ -32,7 +34,8 @@ strawberry.enum(ConversationSortKey, description="What conversations are sorted 
 
 @strawberry.input(
     description="Conditions on a conversation, ANDed. What no list of the index tells looks at 10,000 conversations a page: "
-    "one may come short, with hasNextPage true and a cursor that goes on."
+    "one may come short, with hasNextPage true and a cursor that goes on.",
+    directives=[LIST_SEARCH],
 )
 class ConversationFilter:
     """Conditions on a conversation."""
@@ -60,7 +63,7 @@ class ConversationFilter:
     )
 
 
-@strawberry.input(description="The order of a list; nulls come last either way.")
+@strawberry.input(description="The order of a list; nulls come last either way.", directives=[SORT])
 class ConversationSort:
     """The order of a list of conversations."""
 
@@ -87,7 +90,7 @@ async def conversations(
     if contact is None:
         return counted(connection([], asked, order.position), list_.counter(None))
     rows = (await list_.read([contact["_id"]], asked)).get(contact["_id"], [])
-    return counted(list_.shown(contact, asked, rows), list_.counter(contact))
+    return counted(await list_.shown(contact, asked, rows), list_.counter(contact))
 
 
 async def of_contacts(
@@ -161,11 +164,11 @@ class _OfContacts:
             contacts, bounds, most, oldest_first=place.backward, fields=self._fields
         )
 
-    def shown(self, parent: Document, asked: Page, rows: Sequence[Document]) -> Document:
+    async def shown(self, parent: Document, asked: Page, rows: Sequence[Document]) -> Document:
         """The page of a contact, of what was read for it."""
         if not self._means(parent):
             return connection([], asked, self._order.position)
-        kept = self._held(rows) if self._filters else list(rows)
+        kept = await self._held(rows) if self._filters else list(rows)
         if not self._by_id:
             kept = self._order.cut(kept, self._order.newest_first(asked))
         stopped = self._by_id and self._filters and len(rows) >= self._most and len(kept) < asked.limit
@@ -183,7 +186,7 @@ class _OfContacts:
             contacts = {parent["_id"]: ids_of(parent)}
             found = await self._conversations.of_contacts(contacts, bounds, MAX_CANDIDATES, oldest_first=False)
             rows = found.get(parent["_id"], [])
-            held = len(self._held(rows))
+            held = len(await self._held(rows))
             return None if len(rows) >= MAX_CANDIDATES and held < most else min(held, most)
 
         return count
@@ -191,8 +194,8 @@ class _OfContacts:
     def _means(self, parent: Document) -> bool:
         return self._wanted.get("contact_id") in (None, *ids_of(parent))
 
-    def _held(self, rows: Sequence[Document]) -> list[Document]:
-        return [row for row in rows if self.filter.holds(row, self.now, public=self._public)]
+    async def _held(self, rows: Sequence[Document]) -> list[Document]:
+        return await filter_rows(rows, lambda row: self.filter.holds(row, self.now, public=self._public), INBOX_STEPS)
 
 
 def _order(sort: ConversationSort | None) -> InboxOrder:

@@ -1,5 +1,6 @@
 """Moves: contacts of one workspace judged at one moment, and what of it is new: who enters a segment and who leaves."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from gateway.store.driver import Session
 from gateway.store.facts import FactsReader
 from gateway.store.stores import WorkspaceStore
 from gateway.store.walks import Candidate
+from gateway.store.yielding import Yielder
 
 _GRAIN_SECONDS = 10  # what is due within it is looked at together
 Key = tuple[str, str]  # of a segment and a contact
@@ -46,7 +48,10 @@ class Moves:
         carried = await self._carried([id_ for id_ in wanted if id_ not in asked], contacts)
         facts = await self._facts([*{row["_id"]: row for row in contacts.values()}.values()], asked)
         kept = await self._kept(asked)
+        yielder = Yielder()
         for contact_id, known in facts.items():
+            if yielder.is_due(len(asked[contact_id])):
+                await asyncio.sleep(0)
             for segment_id in sorted(asked[contact_id]):
                 self._compare((segment_id, contact_id), known, kept, carried, imported=contact_id in imported)
         self.added += [member_of(self.store.workspace_id, *key, self.now) for key in sorted(carried - kept.keys())]
@@ -97,6 +102,7 @@ class Moves:
         for row in contacts:
             groups[asked[row["_id"]]].append((row["_id"], row))
         found: dict[str, Facts] = {}
+        yielder = Yielder()
         for ids, candidates in groups.items():
             judgement, left = self.segments.judgement(ids), candidates if ids else []
             while left:
@@ -104,6 +110,8 @@ class Moves:
                 known = {id_: facts async for (id_, _), facts in reader.of(left) if facts is not None}
                 for facts in known.values():
                     judgement.holds(facts)  # what was read last is reckoned with
+                    if yielder.is_due(reader.size):
+                        await asyncio.sleep(0)
                 found |= known
                 left = left[len(known) :]
         return found
@@ -120,7 +128,12 @@ class Moves:
 
     async def _set_due(self, asked: Mapping[str, frozenset[str]], facts: Mapping[str, Facts], *, review: bool) -> None:
         """Look at them again when time may move them. What is due earlier stays, unless its time has come."""
-        ends = {id_: self._end(asked[id_], known) for id_, known in facts.items()}
+        ends, yielder = dict[str, datetime | None](), Yielder()
+        sizes = {id_: self.segments.condition(id_).size for id_ in self.segments.ids}
+        for id_, known in facts.items():
+            ends[id_] = self._end(asked[id_], known)
+            if yielder.is_due(sum(sizes[segment_id] for segment_id in asked[id_])):
+                await asyncio.sleep(0)
         timely = {id_: end for id_, end in ends.items() if end is not None}
         stored = {} if review else await self.store.reviews.by_ids(list(timely))
         if review:

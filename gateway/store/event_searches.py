@@ -12,6 +12,7 @@ from gateway.domain.times import TimeRange
 from gateway.store.driver import Document
 from gateway.store.facts import Collections
 from gateway.store.searches import MAX_CANDIDATES, Found
+from gateway.store.yielding import filter_rows
 
 _BATCH = 1000
 
@@ -80,8 +81,11 @@ class EventSearch:
         return Found(rows, place.before if asked.backward else place.after)
 
     async def _wanted(self, batch: Sequence[Document]) -> list[Document]:
-        kept = [row for row in batch if has_metadata(row, self.metadata, self.now)]
+        kept = await filter_rows(batch, self._has_metadata, 1 + len(self.metadata))
         if not self.before_sign_up or self.contact is not None:
             return kept
         contacts = await self.store.contacts.of_ids(sorted({row["contact_id"] for row in kept}))
         return [row for row in kept if was_before_sign_up(row, contacts.get(row["contact_id"], {}))]
+
+    def _has_metadata(self, row: Document) -> bool:
+        return has_metadata(row, self.metadata, self.now)

@@ -1,16 +1,18 @@
 """Facts: what a condition must know of contacts, read for many of them at once, and no more than it takes to decide."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from gateway.domain.conditions import Condition, EventCondition, Facts
+from gateway.domain.conditions import Condition, EventCondition, Facts, Tally
 from gateway.domain.events import summary_id_of
 from gateway.store.contacts import Contacts
 from gateway.store.driver import Document
 from gateway.store.events import Events, EventSummaries
 from gateway.store.segments import SegmentMembers
 from gateway.store.walks import Candidate
+from gateway.store.yielding import STEPS_OF_A_TURN, Yielder
 
 MAX_EVENTS = 200_000  # of those looked at one by one for one page
 _EVENTS_AT_ONCE = 20_000
@@ -41,14 +43,16 @@ class FactsReader:
         self._names = sorted({name for event in self._events for name in event.names})
         self._segments = sorted(condition.segments())
         self._events_read = 0
+        self._yielder = Yielder()
+        self.size = condition.size
 
     async def of(self, batch: Sequence[Candidate]) -> AsyncIterator[tuple[Candidate, Facts | None]]:
         """Each candidate in order with the facts that decide the condition, None where its contact is no longer there;
         ends early where too many events would be read."""
         facts = {row["_id"]: Facts(row, self._now) for _, row in batch if row is not None}
-        await self._read_segments(self._undecided(facts.values()))
-        await self._read_summaries(self._undecided(facts.values()))
-        unread = self._undecided(facts.values())
+        await self._read_segments(await self._undecided(facts.values()))
+        await self._read_summaries(await self._undecided(facts.values()))
+        unread = await self._undecided(facts.values())
         for candidate in batch:
             known = facts[candidate[1]["_id"]] if candidate[1] is not None else None
             if unread and known is unread[0]:
@@ -56,9 +60,17 @@ class FactsReader:
                     return
                 unread = unread[await self._read_events(unread) :]
             yield candidate, known
+            if self._yielder.is_due(self.size):  # whoever reads this decides it once more
+                await asyncio.sleep(0)
 
-    def _undecided(self, of: Iterable[Facts]) -> list[Facts]:
-        return [one for one in of if self._condition.holds(one) is None]
+    async def _undecided(self, of: Iterable[Facts]) -> list[Facts]:
+        undecided = []
+        for one in of:
+            if self._condition.holds(one) is None:
+                undecided.append(one)
+            if self._yielder.is_due(self.size):
+                await asyncio.sleep(0)
+        return undecided
 
     async def _read_segments(self, unknown: Sequence[Facts]) -> None:
         if not (self._segments and unknown):
@@ -104,8 +116,17 @@ class FactsReader:
             rows = await self._store.events.of_contacts(ids, event.name, times, metadata=bool(event.metadata))
         self._events_read += _PER_CONTACT * len(did) + sum(map(len, rows.values()))
         for one in did:
-            found = rows.get(one.contact["_id"], [])
-            one.tallies[event] = event.tally_of(found, one.contact, self._now, ahead=self._ahead)
+            one.tallies[event] = await self._tally_of(event, one, rows.get(one.contact["_id"], []))
+
+    async def _tally_of(self, event: EventCondition, of: Facts, rows: Sequence[Document]) -> Tally:
+        """The tally of one contact's events, as many at once as fill a turn."""
+        tally, at_once = Tally(), 1 + STEPS_OF_A_TURN // event.size
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
+            tally = tally.plus(event.tally_of(some, of.contact, self._now, ahead=self._ahead))
+            if self._yielder.is_due(len(some) * event.size):
+                await asyncio.sleep(0)
+        return tally
 
     def _expected(self, one: Facts, event: EventCondition) -> int:
         summary = (one.summaries or {}).get(event.name)

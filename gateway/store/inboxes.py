@@ -17,7 +17,9 @@ from gateway.domain.times import EARLIEST, TimeRange
 from gateway.store.driver import Document
 from gateway.store.repositories import Repository, with_fields
 from gateway.store.searches import MAX_CANDIDATES, Found
+from gateway.store.yielding import filter_rows
 
+INBOX_STEPS = 10  # comparisons of one row with a filter
 _BATCH = 1000
 
 
@@ -166,7 +168,7 @@ class InboxSearch:
         if self.filter.words and self.order.key != "_id":
             found = await self.inbox.with_word(self._word, self.most + 1)
             if len(found) <= self.most:
-                return Found(self.order.cut([row for row in found if self.filter.holds(row, self.now)], place))
+                return Found(self.order.cut(await self._held(found), place))
         return await self._walk(asked, place)
 
     async def count(self, most: int) -> int | None:
@@ -181,13 +183,16 @@ class InboxSearch:
         looked, size = 0, min(2 * asked.limit, _BATCH, self.most)
         while looked < self.most:
             batch = await self._read(replace(place, size=size - 1))
-            rows += [row for row in batch if self.filter.holds(row, self.now)]
+            rows += await self._held(batch)
             if len(rows) >= asked.limit or len(batch) < size:
                 return Found(rows[: asked.limit])
             last = self.order.position(batch[-1])
             place = replace(place, before=last) if place.backward else replace(place, after=last)
             looked, size = looked + len(batch), max(1, min(4 * size, _BATCH, self.most - looked - len(batch)))
         return Found(rows, place.before if place.backward else place.after)
+
+    async def _held(self, rows: Sequence[Document]) -> list[Document]:
+        return await filter_rows(rows, lambda row: self.filter.holds(row, self.now), INBOX_STEPS)
 
     async def _read(self, place: Page) -> list[Document]:
         order, times = self.order, self.filter.times(self.order.key, self.now)
