@@ -183,7 +183,7 @@ class Settings(BaseSettings):
     )
     rate_limit_cost: Rate = Field(
         NO_LIMIT,
-        description="How many rows the operations of one key may show, counted as for `GATEWAY_MAX_COST`; `0`: any number.",
+        description="How much the operations of one key may cost, counted as for `GATEWAY_MAX_COST`; `0`: any number.",
     )
     rate_limit_anonymous: Rate = Field(
         "600/minute",
@@ -216,13 +216,13 @@ class Settings(BaseSettings):
         100, ge=0, le=100_000, description="How often fields may be repeated side by side in an operation."
     )
     max_fields: int = Field(
-        5000, ge=1, le=1_000_000, description="The most fields of an operation, with its fragments spelled out."
+        5000, ge=1, le=1_000_000, description="The most fields of a document, with its fragments spelled out."
     )
     max_cost: int = Field(
         50_000,
         ge=1,
         le=100_000_000,
-        description="The most rows that an operation may show: each list counts its page size, times the rows it hangs on.",
+        description="The most that an operation may cost, in rows: each list counts its size, times the rows it hangs on, and filters, totals and searches count what they look at (`@listSize` and `@cost` of the schema).",
     )
     max_body_bytes: int = Field(4_000_000, ge=1_000, le=100_000_000, description="The largest request body.")
     max_batch_events: int = Field(1000, ge=1, le=1000, description="The most events of one `trackEvents`.")

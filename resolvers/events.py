@@ -17,6 +17,7 @@ from gateway.domain.times import TimeRange, time_range
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.store.event_searches import EventSearch
 from resolvers.contexts import Context
+from resolvers.costs import SEARCH
 from resolvers.inputs import AttributeFilter, TimeFilter, sent
 from resolvers.scalars import JSONObject, SafeInt
 from resolvers.totals import counted
@@ -26,7 +27,7 @@ MAX_SUMMARIES = 1000
 MAX_SEARCH_LENGTH = 200
 
 
-@strawberry.input(description="Conditions on events, ANDed.")
+@strawberry.input(description="Conditions on events, ANDed.", directives=[SEARCH])
 class EventFilter:
     """Conditions on events."""
 

@@ -6,6 +6,7 @@ import strawberry
 
 from gateway.domain.contacts import ContactRole
 from gateway.domain.orders import ContactSortKey, Direction
+from resolvers.costs import SEARCH
 from resolvers.inputs import AttributeFilter, IntFilter, StringFilter, TimeFilter
 
 strawberry.enum(ContactRole, description="How well a contact is known.")
@@ -52,7 +53,8 @@ class EventCondition:
 
 @strawberry.input(
     description="Conditions on a contact, ANDed; at most 50 of them, 5 deep. Text compares without regard to case. "
-    "What no index narrows looks at 10,000 contacts a page: one may come short, with hasNextPage true and a cursor that goes on."
+    "What no index narrows looks at 10,000 contacts a page: one may come short, with hasNextPage true and a cursor that goes on.",
+    directives=[SEARCH],
 )
 class ContactFilter:
     """Conditions on a contact."""

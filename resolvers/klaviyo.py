@@ -24,6 +24,7 @@ from gateway.store.delivery_searches import DeliverySearch
 from gateway.store.repositories import id_bounds
 from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
+from resolvers.costs import LIST_SEARCH
 from resolvers.events import contact_ids
 from resolvers.inputs import TimeFilter, sent
 from resolvers.totals import counted
@@ -53,7 +54,8 @@ strawberry.enum(
 @strawberry.input(
     description="Conditions on a delivery, ANDed. One of them is asked of an index (subjectId, contactId, state, metric: the first "
     "of these that is given), beside createdAt; for the others 10,000 deliveries a page are looked at: one may come short, with "
-    "hasNextPage true and a cursor that goes on."
+    "hasNextPage true and a cursor that goes on.",
+    directives=[LIST_SEARCH],
 )
 class DeliveryFilter:
     """Conditions on a delivery."""

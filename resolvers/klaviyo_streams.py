@@ -11,6 +11,7 @@ from gateway.domain.contacts import Document
 from gateway.domain.deliveries import DeliveryState
 from gateway.store.changes import Changes
 from resolvers.contexts import Context
+from resolvers.costs import STREAM
 from resolvers.inputs import sent
 from resolvers.streams import follow_merge, followed_contact, named, payloads_of
 
@@ -23,7 +24,9 @@ class DeliveryChange(StrEnum):
     CHECKPOINT = "CHECKPOINT"
 
 
-@strawberry.input(description="Conditions on deliveries, ANDed; of a new state, or of the one before.")
+@strawberry.input(
+    description="Conditions on deliveries, ANDed; of a new state, or of the one before.", directives=[STREAM]
+)
 class DeliveryStreamFilter:
     """Conditions on deliveries."""
 

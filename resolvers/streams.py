@@ -19,6 +19,7 @@ from gateway.store.events import Events
 from gateway.store.repositories import Repository
 from resolvers.choices import ConversationState, TicketState
 from resolvers.contexts import Context
+from resolvers.costs import STREAM
 from resolvers.events import check_names
 from resolvers.inputs import AttributeFilter, sent
 from resolvers.tickets import parts_by_id
@@ -82,7 +83,7 @@ class TicketChange(StrEnum):
     CHECKPOINT = "CHECKPOINT"
 
 
-@strawberry.input(description="Conditions on tracked events, ANDed.")
+@strawberry.input(description="Conditions on tracked events, ANDed.", directives=[STREAM])
 class EventStreamFilter:
     """Conditions on tracked events."""
 
@@ -93,7 +94,7 @@ class EventStreamFilter:
     )
 
 
-@strawberry.input(description="Conditions on changes of contacts, ANDed.")
+@strawberry.input(description="Conditions on changes of contacts, ANDed.", directives=[STREAM])
 class ContactStreamFilter:
     """Conditions on changes of contacts."""
 
@@ -105,7 +106,9 @@ class ContactStreamFilter:
     kind: list[ContactChange] | None = strawberry.UNSET
 
 
-@strawberry.input(description="Conditions on conversations that change, ANDed: before the change, or after it.")
+@strawberry.input(
+    description="Conditions on conversations that change, ANDed: before the change, or after it.", directives=[STREAM]
+)
 class ConversationStreamFilter:
     """Conditions on conversations that change."""
 
@@ -117,7 +120,9 @@ class ConversationStreamFilter:
     kind: list[ConversationChange] | None = strawberry.UNSET
 
 
-@strawberry.input(description="Conditions on tickets that change, ANDed: before the change, or after it.")
+@strawberry.input(
+    description="Conditions on tickets that change, ANDed: before the change, or after it.", directives=[STREAM]
+)
 class TicketStreamFilter:
     """Conditions on tickets that change."""
 

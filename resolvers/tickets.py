@@ -19,12 +19,13 @@ from gateway.store.inboxes import InboxSearch
 from resolvers.choices import TicketCategory, TicketSortKey, TicketState
 from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
+from resolvers.costs import LIST_SEARCH, SORT
 from resolvers.inputs import TimeFilter, sent
 from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.totals import Counter, counted
 
 
-@strawberry.input
+@strawberry.input(directives=[SORT])
 class TicketSort:
     """The order of a list of tickets."""
 
@@ -43,7 +44,8 @@ class TicketKey:
 @strawberry.input(
     description="Conditions on a ticket, ANDed. Lists of an admin, a team, a type, a category or what is unassigned, each with "
     "states, are read from an index in every order; what else is asked looks at 10,000 tickets a page: one may come short, with "
-    "hasNextPage true and a cursor that goes on. A contact's tickets are read as a whole."
+    "hasNextPage true and a cursor that goes on. A contact's tickets are read as a whole.",
+    directives=[LIST_SEARCH],
 )
 class TicketFilter:
     """Conditions on a ticket."""

@@ -6,6 +6,7 @@ import strawberry
 from strawberry import Parent
 
 from gateway.domain import pages
+from resolvers.costs import TOTAL
 from resolvers.totals import LARGEST_TOTAL, total_count
 from schema.access import READ_LISTS
 from schema.levels import by_level
@@ -54,7 +55,7 @@ class CountedConnection(Connection[NodeType], Generic[NodeType]):
 
     @by_level(
         total_count,
-        directives=[READ_LISTS],
+        directives=[READ_LISTS, TOTAL],
         description="How many rows the whole list has, counted up to `upTo` (at most 10,000): that very number means at least so many. "
         "Null where no index tells, and 10,000 were looked at before the end.",
     )

@@ -7,9 +7,12 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.domain.contacts import ContactRole, display_name
+from gateway.domain.pages import DEFAULT_SIZE
+from gateway.domain.segments import MAX_SEGMENTS
 from resolvers import contacts, conversations, segments, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
 from resolvers.conversations import ConversationFilter, ConversationSort
+from resolvers.costs import ONE_ERROR, PAGED, PAGED_BY_NAMES, Cost, ListSize, list_of
 from resolvers.events import EventFilter, contact_of
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
@@ -83,6 +86,7 @@ class Contact(Node, Author):
         contacts.events,
         reads=("_id", "contact_ids", "signed_up_at"),
         description="The timeline, newest first: the last 90 days (by setting), unless filter.occurredAt asks for other times.",
+        directives=[PAGED],
     )
     def events(
         self,
@@ -100,6 +104,7 @@ class Contact(Node, Author):
         reads=("_id", "contact_ids"),
         description="The newest first unless another order is asked for. Filtered or sorted, the newest 500 of each contact are "
         "looked at, of one contact 10,000.",
+        directives=[PAGED],
     )
     def conversations(
         self,
@@ -117,6 +122,7 @@ class Contact(Node, Author):
         contacts.event_summaries,
         reads=("_id",),
         description="By name: all of them, or of those names (at most 100). Kept for ever.",
+        directives=[PAGED_BY_NAMES],
     )
     def event_summaries(
         self,
@@ -137,6 +143,7 @@ class Contact(Node, Author):
         reads=("_id", "contact_ids"),
         description="Those of which the filter holds, the newest first unless another order is asked for; for a contact's token "
         "those that are shared with it.",
+        directives=[PAGED],
     )
     def tickets(
         self,
@@ -158,7 +165,7 @@ class Contact(Node, Author):
     @by_level(
         segments.of_contacts,
         reads=("_id",),
-        directives=[READ],
+        directives=[READ, list_of(MAX_SEGMENTS)],
         description="The segments that it is in, the oldest first.",
     )
     def segments(self) -> Optional[list[LazySegment]]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
@@ -190,7 +197,7 @@ class UpsertContactPayload:
 
     contact: Contact | None = strawberry.field(description="Null for a key that may not READ.")
     created: bool
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -208,7 +215,7 @@ class ContactQuery:
 
     @by_level(
         contacts.contacts,
-        directives=[READ],
+        directives=[READ, PAGED],
         description="The contacts of whom the filter holds, the newest first unless another order is asked for.",
     )
     def contacts(
@@ -224,7 +231,7 @@ class ContactQuery:
         return (page_arguments(first, after, last, before), filter, sort)
 
     @strawberry.field(
-        directives=[READ],
+        directives=[READ, ListSize(assumed_size=DEFAULT_SIZE, slicing_arguments=["first"]), Cost(weight=100)],
         description="Those who did something most often, the highest count first: at most 100, of itself 20.",
     )
     async def top_contacts(

@@ -16,6 +16,7 @@ from resolvers.conversation_acts import (
     SnoozeConversationInput,
     UpdateConversationInput,
 )
+from resolvers.costs import ONE_ERROR
 from schema.access import SUPPORT, SUPPORT_OWN
 from schema.conversations import Conversation, ConversationPart
 from schema.problems import UserError, payload
@@ -29,7 +30,7 @@ class CreateConversationPayload:
     """The conversation as it is now."""
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -38,7 +39,7 @@ class ReplyToConversationPayload:
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -47,7 +48,7 @@ class AssignConversationPayload:
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -56,7 +57,7 @@ class SnoozeConversationPayload:
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -65,7 +66,7 @@ class CloseConversationPayload:
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -74,7 +75,7 @@ class ReopenConversationPayload:
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -82,7 +83,7 @@ class MarkConversationReadPayload:
     """The conversation as it is now."""
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -91,7 +92,7 @@ class RateConversationPayload:
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -102,7 +103,7 @@ class UpdateConversationPayload:
     part: ConversationPart | None = strawberry.field(
         description="The part that tells of changed tags; null where none changed."
     )
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -111,7 +112,7 @@ class ApplySlaPayload:
 
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type

@@ -10,6 +10,7 @@ from gateway.domain.orders import Direction
 from resolvers import conversations, people, tickets
 from resolvers.choices import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
 from resolvers.conversations import ConversationFilter, ConversationSort
+from resolvers.costs import PAGED
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
@@ -149,6 +150,7 @@ class Conversation(Node):
         conversations.parts,
         reads=("_id",),
         description="The whole history, the oldest first unless the other order is asked for.",
+        directives=[PAGED],
     )
     def parts(
         self,
@@ -172,7 +174,7 @@ class ConversationQuery:
         return await conversations.conversation(info.context, id)
 
     @strawberry.field(
-        directives=[READ],
+        directives=[READ, PAGED],
         description="The conversations of which the filter holds, the newest first unless another order is asked for.",
     )
     async def conversations(

@@ -8,6 +8,7 @@ import strawberry
 from strawberry import Info, Parent
 
 from resolvers import events, klaviyo
+from resolvers.costs import ONE_ERROR, PAGED, ListSize, Searched, list_of
 from resolvers.events import (
     DescribeEventInput,
     EventFilter,
@@ -176,7 +177,7 @@ class EventDefinition(Node):
         """How many contacts did it."""
         return parent.get("contact_count", 0)
 
-    @strawberry.field(description="The metadata keys seen, the first 500.")
+    @strawberry.field(description="The metadata keys seen, the first 500.", directives=[list_of(100)])
     @reads("metadata_keys")
     def metadata_keys(parent: Parent[Any]) -> list[MetadataKey]:  # noqa: N805
         """The metadata keys seen."""
@@ -209,7 +210,7 @@ class Event(Node):
     name: str
     occurred_at: datetime
     received_at: datetime
-    metadata: list[MetadataEntry] = strawberry.field(description="In the order sent.")
+    metadata: list[MetadataEntry] = strawberry.field(description="In the order sent.", directives=[list_of(10)])
     metadata_json: JSONObject = strawberry.field(description="As sent.")
 
     @by_level(
@@ -244,7 +245,7 @@ class EventSummary(Node):
     @by_level(
         events.values_of,
         reads=("_id", "name"),
-        directives=[READ],
+        directives=[READ, ListSize(assumed_size=20, slicing_arguments=["first"])],
         description="How often each value of the definition's summarizeBy key was there, the most frequent first: up to 1000 values are told apart, for ever. At most a second late; null where nothing is summarized by.",
     )
     def values(self, first: int = 20) -> list[EventValueCount] | None:
@@ -270,7 +271,7 @@ class TrackEventPayload:
     duplicate: bool = strawberry.field(
         description="Whether this idempotencyKey had been tracked before: the event is the first call's."
     )
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
     @by_level(events.summary_of, description="The contact's summary of that name, this event included.")
     def summary(self) -> EventSummary | None:
@@ -299,7 +300,7 @@ class TrackEventsPayload:
     duplicates: int = strawberry.field(description="How many had been stored before.")
     rejected: int = strawberry.field(description="How many have an error.")
     results: list[TrackEventResult] = strawberry.field(description="One per event, in order.")
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -309,7 +310,7 @@ class ImportEventSummariesPayload:
     summaries: list[EventSummary] | None = strawberry.field(
         description="In the order sent. Null for a key that may not READ."
     )
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -317,7 +318,7 @@ class DescribeEventPayload:
     """The definition as it is now."""
 
     definition: EventDefinition | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -329,7 +330,7 @@ class EventQuery:
         """The event with that id."""
         return await events.event(info.context, id)
 
-    @by_level(events.events, directives=[READ], description="The whole workspace's events, newest first.")
+    @by_level(events.events, directives=[READ, PAGED], description="The whole workspace's events, newest first.")
     def events(
         self,
         filter: EventFilter | None = strawberry.UNSET,
@@ -347,13 +348,13 @@ class DefinitionQuery:
     """The root fields that read definitions."""
 
     @strawberry.field(
-        directives=[READ],
+        directives=[READ, PAGED],
         description="Every event name seen or described, by name; with `search` those that contain it, whatever its case.",
     )
     async def event_definitions(
         self,
         info: Info,
-        search: str | None = strawberry.UNSET,
+        search: Searched = strawberry.UNSET,
         first: int | None = strawberry.UNSET,
         after: str | None = strawberry.UNSET,
         last: int | None = strawberry.UNSET,
@@ -377,7 +378,10 @@ class EventMutation:
         return await payload(events.track, info, input, **_TRACKED_NONE)
 
     @strawberry.mutation(
-        directives=[TRACK_OWN],
+        directives=[
+            TRACK_OWN,
+            ListSize(assumed_size=1000, slicing_arguments=["input.events"], sized_fields=["results"]),
+        ],
         description="Track up to 1000 events: one result each, in order; a bad one never spoils its neighbours.",
     )
     async def track_events(self, info: Info, input: TrackEventsInput) -> TrackEventsPayload | None:
@@ -385,7 +389,10 @@ class EventMutation:
         return await payload(events.track_many, info, input, accepted=0, duplicates=0, rejected=0, results=[])
 
     @strawberry.mutation(
-        directives=[TRACK],
+        directives=[
+            TRACK,
+            ListSize(assumed_size=1000, slicing_arguments=["input.summaries"], sized_fields=["summaries"]),
+        ],
         description="Counts from before: a summary keeps what is imported beside what is tracked; importing a name again replaces that part.",
     )
     async def import_event_summaries(

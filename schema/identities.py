@@ -4,6 +4,7 @@ import strawberry
 from strawberry import Info
 
 from resolvers import identities
+from resolvers.costs import ONE_ERROR
 from resolvers.identities import (
     DeleteContactInput,
     IdentifyContactInput,
@@ -24,7 +25,7 @@ class TagContactPayload:
     """The contact as it is now."""
 
     contact: Contact | None = strawberry.field(description=_HIDDEN)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -32,7 +33,7 @@ class UntagContactPayload:
     """The contact as it is now."""
 
     contact: Contact | None = strawberry.field(description=_HIDDEN)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -41,7 +42,7 @@ class IdentifyContactPayload:
 
     contact: Contact | None = strawberry.field(description=_HIDDEN)
     merged: bool = strawberry.field(description="Whether this call merged an anonymous contact into another one.")
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -52,7 +53,7 @@ class MergeContactsPayload:
     moved_events: SafeInt = strawberry.field(
         description="How many events came along by this call; 0 where these contacts had been merged before."
     )
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -60,7 +61,7 @@ class DeleteContactPayload:
     """Who is gone."""
 
     deleted_id: strawberry.ID | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type

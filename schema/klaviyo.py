@@ -12,6 +12,7 @@ from gateway.domain.syncs import SyncState
 from gateway.klaviyo.mapping import MetricSource
 from gateway.settings import KlaviyoMode
 from resolvers import klaviyo
+from resolvers.costs import PAGED, Cost, Searched, list_of
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.klaviyo import DeliveryFilter
@@ -46,7 +47,7 @@ class KlaviyoDelivery(Node):
     metric: str | None = strawberry.field(description="Of an EVENT.")
     state: DeliveryState
     unique_id: str = strawberry.field(description="By which Klaviyo knows an event that it has already.")
-    attempts: list[DeliveryAttempt] = strawberry.field(description="The newest 20.")
+    attempts: list[DeliveryAttempt] = strawberry.field(description="The newest 20.", directives=[list_of(20)])
     attempt_count: int
     payload: JSON | None = strawberry.field(description="What is sent; of a DELETION that was delivered null.")
     created_at: datetime
@@ -98,7 +99,7 @@ class KlaviyoSubject(Stored):
     def last_error(self) -> str | None:
         """Why something did not arrive."""
 
-    @by_level(klaviyo.of_subjects, description="The newest first.")
+    @by_level(klaviyo.of_subjects, description="The newest first.", directives=[PAGED])
     def deliveries(
         self,
         first: int | None = strawberry.UNSET,
@@ -171,7 +172,7 @@ class KlaviyoSync(Node):
     state: SyncState
     paused_reason: str | None = strawberry.field(description="While it is PAUSED: why, and what to do.")
 
-    @by_level(klaviyo.counts)
+    @by_level(klaviyo.counts, directives=[Cost(weight=4000)])
     def counts(self) -> DeliveryCounts:
         """How many deliveries there are."""
 
@@ -183,14 +184,17 @@ class KlaviyoSync(Node):
     def lag_seconds(self) -> float:
         """For how long something waits."""
 
-    @strawberry.field(description="By name, at most 1,000; `search`: what their names contain, whatever its case.")
+    @strawberry.field(
+        description="By name, at most 1,000; `search`: what their names contain, whatever its case.",
+        directives=[list_of(klaviyo.MOST_METRICS)],
+    )
     async def metrics(
-        self, info: Info, source: MetricSource | None = strawberry.UNSET, search: str | None = strawberry.UNSET
+        self, info: Info, source: MetricSource | None = strawberry.UNSET, search: Searched = strawberry.UNSET
     ) -> list[KlaviyoMetric]:
         """The metrics."""
         return await klaviyo.metrics(info.context, source or None, search or None)
 
-    @strawberry.field(description="The newest first.")
+    @strawberry.field(description="The newest first.", directives=[PAGED])
     async def deliveries(
         self,
         info: Info,
@@ -203,7 +207,7 @@ class KlaviyoSync(Node):
         """A page of deliveries."""
         return await klaviyo.deliveries(info.context, filter, page_arguments(first, after, last, before))
 
-    @strawberry.field(description="The newest first.")
+    @strawberry.field(description="The newest first.", directives=[PAGED])
     async def backfills(
         self,
         info: Info,

@@ -4,6 +4,7 @@ import strawberry
 from strawberry import Info
 
 from resolvers import klaviyo_acts
+from resolvers.costs import MANY, ONE_ERROR
 from resolvers.klaviyo_acts import (
     CancelKlaviyoBackfillInput,
     ConnectKlaviyoInput,
@@ -27,7 +28,7 @@ class ConnectKlaviyoPayload:
     """The sync as it is now."""
 
     klaviyo: KlaviyoSync | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -35,7 +36,7 @@ class DisconnectKlaviyoPayload:
     """The sync as it is now."""
 
     klaviyo: KlaviyoSync | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -43,7 +44,7 @@ class PauseKlaviyoPayload:
     """The sync as it is now."""
 
     klaviyo: KlaviyoSync | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -51,7 +52,7 @@ class ResumeKlaviyoPayload:
     """The sync as it is now."""
 
     klaviyo: KlaviyoSync | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -59,7 +60,7 @@ class ReplayDeliveriesPayload:
     """How many are sent again."""
 
     replayed: SafeInt
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -67,7 +68,7 @@ class SyncContactPayload:
     """What Klaviyo has heard of the contact."""
 
     klaviyo: KlaviyoSubject | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -75,7 +76,7 @@ class StartKlaviyoBackfillPayload:
     """The backfill as it is now."""
 
     backfill: KlaviyoBackfill | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -83,7 +84,7 @@ class PauseKlaviyoBackfillPayload:
     """The backfill as it is now."""
 
     backfill: KlaviyoBackfill | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -91,7 +92,7 @@ class ResumeKlaviyoBackfillPayload:
     """The backfill as it is now."""
 
     backfill: KlaviyoBackfill | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -99,7 +100,7 @@ class CancelKlaviyoBackfillPayload:
     """The backfill as it is now."""
 
     backfill: KlaviyoBackfill | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -139,7 +140,7 @@ class KlaviyoMutation:
         return await payload(klaviyo_acts.resume, info, input or None, klaviyo=None)
 
     @strawberry.mutation(
-        directives=[KLAVIYO],
+        directives=[KLAVIYO, MANY],
         description="Send what is DEAD again, by id, by filter, or all of it: at most 10,000 a call, the oldest first. A profile goes "
         "out as its contact is now.",
     )

@@ -1,7 +1,6 @@
 """What an operation may ask for, found out before it is validated: attackers meet this before anything that costs."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
@@ -9,57 +8,32 @@ from typing import Any
 from cachetools import LRUCache
 from graphql import (
     DocumentNode,
-    FieldNode,
     FragmentDefinitionNode,
-    FragmentSpreadNode,
     GraphQLError,
-    GraphQLInterfaceType,
-    GraphQLNamedType,
-    GraphQLObjectType,
     GraphQLSchema,
     GraphQLSyntaxError,
-    InlineFragmentNode,
     IntValueNode,
     ListValueNode,
-    NameNode,
+    ObjectValueNode,
     OperationDefinitionNode,
-    SelectionSetNode,
     ValueNode,
-    VariableNode,
-    get_named_type,
     parse,
 )
 
-from gateway.domain.pages import DEFAULT_SIZE, LARGEST_SIZE
+from gateway.domain.pages import LARGEST_SIZE
 from gateway.errors import BadRequestError, ForbiddenError, LimitExceededError
 from gateway.settings import Settings
-from schema.filter_sizes import count_conditions
+from schema.cost_analysis import CostAnalysis
+from schema.cost_tables import CostTable
+from schema.document_sizes import Size, count_written, measure_fragments, measure_operation
+from schema.fragments import sort_fragments
 
 _REMEMBERED_DOCUMENTS = 1000
 _REMEMBERED_COSTS = 32
 _LONGEST_REMEMBERED = 20_000
-_INTROSPECTION = frozenset({"__schema", "__type"})
-
-
-@dataclass(slots=True)
-class Size:
-    """How large a piece of an operation is with its fragments spelled out, and whether it asks for the schema."""
-
-    fields: int = 0
-    aliases: int = 0
-    directives: int = 0
-    duplicates: int = 0
-    depth: int = 0
-    introspects: bool = False
-
-    def add(self, inner: "Size", *, deeper: int = 0) -> None:
-        """Count a piece of this piece in."""
-        self.fields += inner.fields
-        self.aliases += inner.aliases
-        self.directives += inner.directives
-        self.duplicates += inner.duplicates
-        self.introspects = self.introspects or inner.introspects
-        self.depth = max(self.depth, inner.depth + deeper)
+_TOO_DEEP = "The document nests deeper than can be read: flatten it."
+_MOST_LEVELS = 150  # of selection sets, whose fragments and inline fragments nest too
+_MOST_TIMES_WRITTEN = 50  # the fields that are spelled out, of those that are written
 
 
 @dataclass(slots=True)
@@ -96,6 +70,7 @@ class OperationLimits:
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
         self._schema = schema
         self._settings = settings
+        self._costs = CostTable(schema)
         self._known: LRUCache[str, Document] = LRUCache(_REMEMBERED_DOCUMENTS)
 
     def check(self, query: str, variables: Mapping[str, Any] | None, name: str | None) -> Checked:
@@ -122,40 +97,57 @@ class OperationLimits:
             if "token" in error.message and str(most) in error.message:
                 raise LimitExceededError(f"The document has more than the {most} tokens that are allowed.") from None
             if "nested too deeply" in error.message:
-                raise LimitExceededError("The document nests deeper than can be read: flatten it.") from None
+                raise LimitExceededError(_TOO_DEEP) from None
             raise
         except (RecursionError, ValueError):
-            raise LimitExceededError("The document nests deeper than can be read: flatten it.") from None
+            raise LimitExceededError(_TOO_DEEP) from None
         for definition in found.document.definitions:
             if isinstance(definition, FragmentDefinitionNode):
-                found.fragments[definition.name.value] = definition
+                name = definition.name.value
+                if found.fragments.setdefault(name, definition) is not definition:
+                    raise BadRequestError(f"The document has two fragments named '{name[:100]}': rename one of them.")
             elif isinstance(definition, OperationDefinitionNode):
                 found.operations.append(definition)
         self._check_size(found)
         return found
 
     def _check_size(self, operation: Document) -> None:
-        measured: dict[str, Size] = {}
+        order = sort_fragments(operation.fragments, operation.operations)
         try:
-            for one in operation.operations:
-                size = _size(one.selection_set, operation.fragments, measured)
-                size.directives += len(one.directives or ())
-                self._refuse_large(size)
-                self._refuse_introspection(size)
+            measured = measure_fragments(operation.fragments, order)
+            sizes = [measure_operation(one, measured) for one in operation.operations]
         except RecursionError:
-            raise LimitExceededError("The document nests deeper than can be read: flatten it.") from None
+            raise LimitExceededError(_TOO_DEEP) from None
+        for size in sizes:
+            self._refuse_large(size)
+            self._refuse_introspection(size)
+        self._refuse_amplified(operation, sizes)
 
     def _refuse_large(self, size: Size) -> None:
         settings = self._settings
+        if size.levels > _MOST_LEVELS:
+            raise LimitExceededError(_TOO_DEEP)
         for what, found, most in (
             ("levels of fields", size.depth, settings.max_depth),
             ("aliases", size.aliases, settings.max_aliases),
             ("directives", size.directives, settings.max_directives),
             ("repeated fields", size.duplicates, settings.max_duplicate_fields),
-            ("fields, with its fragments spelled out,", size.fields, settings.max_fields),
         ):
             if found > most:
                 raise LimitExceededError(f"The operation has more {what} than the {most} that are allowed.")
+
+    def _refuse_amplified(self, operation: Document, sizes: Sequence[Size]) -> None:
+        """All operations together: whatever goes through a document goes through each of them, with its fragments."""
+        written = count_written(one.selection_set for one in (*operation.operations, *operation.fragments.values()))
+        settings = self._settings
+        for what, found, most in (
+            ("fields", sum(size.fields for size in sizes), min(settings.max_fields, written * _MOST_TIMES_WRITTEN)),
+            ("values of arguments", sum(size.values for size in sizes), settings.max_tokens),
+        ):
+            if found > most:
+                raise LimitExceededError(
+                    f"The document has more {what}, with its fragments spelled out, than the {most} that are allowed."
+                )
 
     def _refuse_introspection(self, size: Size) -> None:
         if size.introspects and not self._settings.introspection:
@@ -166,7 +158,7 @@ class OperationLimits:
     def _check_cost(self, operation: Document, one: OperationDefinitionNode, variables: Mapping[str, Any]) -> int:
         values = {
             definition.variable.name.value: variables.get(
-                definition.variable.name.value, _plain(definition.default_value)
+                definition.variable.name.value, _default(definition.default_value)
             )
             for definition in one.variable_definitions or ()
         }
@@ -176,11 +168,12 @@ class OperationLimits:
             return known
         root = self._schema.get_root_type(one.operation)
         most = self._settings.max_cost
-        cost = _Cost(self._schema, operation.fragments, values, most).of(one.selection_set, root, 1)
+        analysis = CostAnalysis(self._costs, operation.fragments, values, most)
+        cost = 0 if root is None else analysis.cost(one.selection_set, root.name)
         if cost > most:
             raise LimitExceededError(
                 f"The operation may show {cost if cost < 10**9 else 'over a billion'} rows, and {most} are allowed: "
-                "ask for smaller pages ('first'), or for fewer lists within lists."
+                "ask for smaller pages ('first'), or for fewer lists within lists, filters and totals."
             )
         if key is not None:
             operation.costs[key] = cost
@@ -198,110 +191,8 @@ def _cost_key(one: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
     return tuple(given)
 
 
-@dataclass(slots=True)
-class _Cost:
-    """How many rows an operation may show: each connection counts its page and its filter's conditions, times the rows it hangs on."""
-
-    schema: GraphQLSchema
-    fragments: Mapping[str, FragmentDefinitionNode]
-    values: Mapping[str, Any]
-    most: int
-    _spread: list[str] = field(default_factory=list)
-
-    def of(self, selections: SelectionSetNode | None, parent: GraphQLNamedType | None, times: int) -> int:
-        """The cost of a selection set that is shown that often."""
-        total = 0
-        for node in selections.selections if selections else ():
-            if isinstance(node, FieldNode):
-                total += self._of_field(node, parent, times)
-            elif isinstance(node, InlineFragmentNode):
-                named = node.type_condition
-                total += self.of(node.selection_set, self.schema.get_type(named.name.value) if named else parent, times)
-            elif isinstance(node, FragmentSpreadNode):
-                total += self._of_fragment(node.name.value, times)
-            if total > self.most:
-                break  # enough is known, and a fragment within fragments may go on for long
-        return total
-
-    def _of_fragment(self, name: str, times: int) -> int:
-        fragment = self.fragments.get(name)
-        if fragment is None or name in self._spread:  # a circle is left to validation, which refuses it
-            return 0
-        self._spread.append(name)
-        total = self.of(fragment.selection_set, self.schema.get_type(fragment.type_condition.name.value), times)
-        self._spread.pop()
-        return total
-
-    def _of_field(self, node: FieldNode, parent: GraphQLNamedType | None, times: int) -> int:
-        if not isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):
-            return 0
-        definition = parent.fields.get(node.name.value)
-        if definition is None:
-            return 0
-        type_ = get_named_type(definition.type)
-        rows = times * self._page(node) if type_.name.endswith("Connection") else times
-        if "ids" in definition.args:
-            rows = times * self._length(node)
-        if type_.name == "ContactEventCount":
-            rows = times * self._page(node)
-        own = rows if rows != times or parent is self.schema.query_type else 0
-        own += times * count_conditions(node, self.values)
-        return own + self.of(node.selection_set, type_, rows)
-
-    def _page(self, node: FieldNode) -> int:
-        sizes = [self._argument(node, name) for name in ("first", "last")]
-        given = [size for size in sizes if size is not None]
-        if not given:
-            return DEFAULT_SIZE
-        return max(1, min(LARGEST_SIZE, given[0])) if isinstance(given[0], int) else LARGEST_SIZE
-
-    def _length(self, node: FieldNode) -> int:
-        found = self._argument(node, "ids")
-        return max(1, len(found)) if isinstance(found, list) else 1
-
-    def _argument(self, node: FieldNode, name: str) -> Any:
-        for argument in node.arguments or ():
-            if argument.name.value == name:
-                value = argument.value
-                return self.values.get(value.name.value) if isinstance(value, VariableNode) else _plain(value)
-        return None
-
-
-def _plain(value: ValueNode | None) -> Any:
+def _default(value: ValueNode | None) -> Any:
+    """A variable's default: what may be large stays as it is written, and of the rest numbers alone matter."""
     if isinstance(value, IntValueNode):
         return int(value.value) if len(value.value) < 12 else LARGEST_SIZE
-    if isinstance(value, ListValueNode):
-        return list(value.values)
-    return None
-
-
-def _size(
-    selections: SelectionSetNode | None, fragments: Mapping[str, FragmentDefinitionNode], measured: dict[str, Size]
-) -> Size:
-    total, keys = Size(), Counter[str]()
-    for node in selections.selections if selections else ():
-        total.directives += len(node.directives or ())
-        if isinstance(node, FieldNode):
-            total.fields += 1
-            total.introspects = total.introspects or node.name.value in _INTROSPECTION
-            total.aliases += node.alias is not None
-            keys[(node.alias or node.name).value] += 1
-            total.add(_size(node.selection_set, fragments, measured), deeper=1)
-        elif isinstance(node, InlineFragmentNode):
-            total.add(_size(node.selection_set, fragments, measured))
-        elif isinstance(node, FragmentSpreadNode):
-            total.add(_size_of_fragment(node.name, fragments, measured))
-            keys["..." + node.name.value] += 1
-    total.duplicates += sum(count - 1 for count in keys.values())
-    return total
-
-
-def _size_of_fragment(
-    name: NameNode, fragments: Mapping[str, FragmentDefinitionNode], measured: dict[str, Size]
-) -> Size:
-    """Measured once, however often it is spread; a circle is left to validation, which refuses it."""
-    if name.value not in measured:
-        measured[name.value] = Size()
-        fragment = fragments.get(name.value)
-        measured[name.value] = _size(fragment.selection_set if fragment else None, fragments, measured)
-    return measured[name.value]
+    return value if isinstance(value, ListValueNode | ObjectValueNode) else None

@@ -8,6 +8,7 @@ from strawberry import Info, Parent
 
 from gateway.domain.messages import RuleTrigger
 from resolvers import messages
+from resolvers.costs import MANY, ONE_ERROR, list_of
 from resolvers.messages import (
     DeleteMessageRuleInput,
     PreviewMessageRuleInput,
@@ -63,7 +64,7 @@ class SaveMessageRulePayload:
     """The rule as it is now."""
 
     message_rule: MessageRule | None = strawberry.field(description="Null for a key that may not READ.")
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -71,7 +72,7 @@ class DeleteMessageRulePayload:
     """Which rule is gone."""
 
     deleted_id: strawberry.ID | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -83,7 +84,7 @@ class PreviewMessageRulePayload:
     would_send: bool = strawberry.field(
         description="Whether it would be sent: the contact is of the audience, its last such event has the metadata, and something is said."
     )
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -93,14 +94,16 @@ class SendMessagePayload:
     recipients: SafeInt = strawberry.field(
         description="The members at this moment; to those who leave the segment before their turn nothing is written."
     )
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class MessageQuery:
     """The root fields that read message rules."""
 
-    @strawberry.field(directives=[READ], description="All of them, the oldest first: a workspace has at most 100.")
+    @strawberry.field(
+        directives=[READ, list_of(100)], description="All of them, the oldest first: a workspace has at most 100."
+    )
     async def message_rules(self, info: Info) -> list[MessageRule] | None:
         """Every rule."""
         return await messages.rules(info.context)
@@ -132,7 +135,7 @@ class MessageMutation:
         return await payload(messages.preview, info, input, subject=None, body=None, would_send=False)
 
     @strawberry.mutation(
-        directives=[ADMIN],
+        directives=[ADMIN, MANY],
         description="Write once to everyone in a segment. It goes on in the background until all are written to, whatever is "
         "killed meanwhile; with an idempotencyKey the call may be repeated.",
     )

@@ -6,6 +6,7 @@ import strawberry
 from strawberry import Info, Parent
 
 from resolvers import people
+from resolvers.costs import ONE_ERROR, PAGED, list_of
 from resolvers.inputs import page_arguments
 from resolvers.people import SaveAdminInput, SaveTeamInput
 from schema.access import ADMIN, READ
@@ -41,7 +42,7 @@ class Team(Node):
     name: str
     archived: bool
 
-    @by_level(people.admins_of)
+    @by_level(people.admins_of, directives=[list_of(50)])
     def admins(self) -> list[Admin]:
         """Who is in it."""
 
@@ -51,7 +52,7 @@ class SaveAdminPayload:
     """The admin as it is now."""
 
     admin: Admin | None = strawberry.field(description="Null for a key that may not READ.")
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -59,14 +60,14 @@ class SaveTeamPayload:
     """The team as it is now."""
 
     team: Team | None = strawberry.field(description="Null for a key that may not READ.")
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class PeopleQuery:
     """The root fields that read admins and teams."""
 
-    @strawberry.field(directives=[READ], description="Everybody who answers or did, the newest first.")
+    @strawberry.field(directives=[READ, PAGED], description="Everybody who answers or did, the newest first.")
     async def admins(
         self,
         info: Info,
@@ -78,7 +79,7 @@ class PeopleQuery:
         """A page of admins."""
         return await people.admins(info.context, page_arguments(first, after, last, before))
 
-    @strawberry.field(directives=[READ], description="Every team by name, at most 100.")
+    @strawberry.field(directives=[READ, list_of(100)], description="Every team by name, at most 100.")
     async def teams(self, info: Info) -> list[Team] | None:
         """The teams."""
         return await people.teams(info.context)

@@ -6,7 +6,9 @@ from typing import Any
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.domain.segments import MAX_SEGMENTS
 from resolvers import segments
+from resolvers.costs import ONE_ERROR, PAGED, list_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from resolvers.segments import DeleteSegmentInput, SaveSegmentInput
@@ -36,7 +38,7 @@ class Segment(Node):
         """Who is in it."""
         return segments.filter_of(parent)
 
-    @by_level(segments.contacts, directives=[READ], description="The members, the newest contact first.")
+    @by_level(segments.contacts, directives=[READ, PAGED], description="The members, the newest contact first.")
     def contacts(
         self,
         first: int | None = strawberry.UNSET,
@@ -53,7 +55,7 @@ class SaveSegmentPayload:
     """The segment as it is now."""
 
     segment: Segment | None = strawberry.field(description="Null for a key that may not READ.")
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -61,14 +63,17 @@ class DeleteSegmentPayload:
     """Which segment is gone."""
 
     deleted_id: strawberry.ID | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class SegmentQuery:
     """The root fields that read segments."""
 
-    @strawberry.field(directives=[READ], description="All of them, the oldest first: a workspace has at most 100.")
+    @strawberry.field(
+        directives=[READ, list_of(MAX_SEGMENTS)],
+        description="All of them, the oldest first: a workspace has at most 100.",
+    )
     async def segments(self, info: Info) -> list[Segment] | None:
         """Every segment."""
         return await segments.segments(info.context)

@@ -4,6 +4,7 @@ import strawberry
 from strawberry import Info
 
 from resolvers import ticket_acts as acts
+from resolvers.costs import ONE_ERROR
 from resolvers.ticket_acts import (
     AssignTicketInput,
     ConvertToTicketInput,
@@ -26,7 +27,7 @@ class CreateTicketPayload:
     """The ticket as it is now."""
 
     ticket: Ticket | None = strawberry.field(description=_HIDDEN)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -35,7 +36,7 @@ class ConvertToTicketPayload:
 
     ticket: Ticket | None = strawberry.field(description=_HIDDEN)
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -44,7 +45,7 @@ class ReplyToTicketPayload:
 
     ticket: Ticket | None = strawberry.field(description=_HIDDEN)
     part: TicketPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -53,7 +54,7 @@ class SetTicketStatePayload:
 
     ticket: Ticket | None = strawberry.field(description=_HIDDEN)
     part: TicketPart | None = strawberry.field(description=_PART)
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -64,7 +65,7 @@ class AssignTicketPayload:
     part: TicketPart | None = strawberry.field(
         description="The last part that tells of it: of admin and team one each."
     )
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -75,7 +76,7 @@ class UpdateTicketPayload:
     part: TicketPart | None = strawberry.field(
         description="The last part that tells of it: of edits, tags and sleep one each. Null where all was so already."
     )
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type

@@ -5,6 +5,7 @@ from strawberry import Info
 
 from resolvers import ticket_types
 from resolvers.choices import TicketAttributeKind, TicketCategory
+from resolvers.costs import ONE_ERROR, list_of
 from resolvers.ticket_types import SaveTicketTypeInput
 from schema.access import ADMIN, READ_OWN
 from schema.levels import by_level
@@ -32,7 +33,11 @@ class TicketType(Node):
     description: str | None
     archived: bool = strawberry.field(description="Whether there are to be no new tickets of it.")
 
-    @by_level(ticket_types.attributes, description="For a contact's token those that are visible to contacts.")
+    @by_level(
+        ticket_types.attributes,
+        description="For a contact's token those that are visible to contacts.",
+        directives=[list_of(50)],
+    )
     def attributes(self) -> list[TicketAttribute]:
         """What its tickets say."""
 
@@ -42,7 +47,7 @@ class SaveTicketTypePayload:
     """The type as it is now."""
 
     ticket_type: TicketType | None = strawberry.field(description="Null for a key that may not READ.")
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -50,7 +55,7 @@ class TicketTypeQuery:
     """The root field that reads types of tickets."""
 
     @strawberry.field(
-        directives=[READ_OWN],
+        directives=[READ_OWN, list_of(100)],
         description="Every type by name, at most 100; for a contact's token those that it may open tickets of.",
     )
     async def ticket_types(self, info: Info) -> list[TicketType] | None:

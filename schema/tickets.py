@@ -9,6 +9,7 @@ from strawberry import Info, Parent
 from gateway.domain.orders import Direction
 from resolvers import people, tickets
 from resolvers.choices import TicketCategory, TicketState
+from resolvers.costs import PAGED
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
@@ -102,6 +103,7 @@ class Ticket(Node):
         tickets.parts,
         reads=("_id",),
         description="The whole history, the oldest first unless the other order is asked for.",
+        directives=[PAGED],
     )
     def parts(
         self,
@@ -125,7 +127,7 @@ class TicketQuery:
         return await tickets.ticket(info.context, by)
 
     @strawberry.field(
-        directives=[READ_OWN],
+        directives=[READ_OWN, PAGED],
         description="The tickets of which the filter holds, the newest first unless another order is asked for; for a contact's "
         "token those that are shared with it.",
     )

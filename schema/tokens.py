@@ -6,6 +6,7 @@ import strawberry
 from strawberry import Info
 
 from resolvers import tokens
+from resolvers.costs import ONE_ERROR
 from resolvers.tokens import CreateAdminTokenInput, CreateContactTokenInput
 from schema.access import ADMIN
 from schema.problems import UserError, payload
@@ -17,7 +18,7 @@ class CreateContactTokenPayload:
 
     token: str | None = strawberry.field(description="For 'Authorization: Bearer ...'; it is kept nowhere.")
     expires_at: datetime | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
@@ -26,7 +27,7 @@ class CreateAdminTokenPayload:
 
     token: str | None = strawberry.field(description="For 'Authorization: Bearer ...'; it is kept nowhere.")
     expires_at: datetime | None
-    user_errors: list[UserError]
+    user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type

@@ -7,6 +7,7 @@ from strawberry import Info
 
 from gateway.domain.access import Scope
 from resolvers import nodes, people
+from resolvers.costs import ListSize, list_of
 from schema.access import ANY, READ_OWN
 from schema.contacts import Contact
 from schema.nodes import Node
@@ -58,7 +59,9 @@ class Viewer(Node):
         """The admin that asks."""
         return await people.viewer(info.context)
 
-    @strawberry.field(description="What this key may still ask for. A limit that is not set is not there.")
+    @strawberry.field(
+        description="What this key may still ask for. A limit that is not set is not there.", directives=[list_of(3)]
+    )
     async def limits(self, info: Info) -> list[RateLimit]:
         """What this key may still ask for."""
         return await nodes.rate_limits(info.context)
@@ -73,7 +76,10 @@ class NodeQuery:
         """One thing."""
         return (await nodes.nodes(info.context, [id]))[0]
 
-    @strawberry.field(directives=[READ_OWN], description="Up to 100 at once, in the order of the ids.")
+    @strawberry.field(
+        directives=[READ_OWN, ListSize(slicing_arguments=["ids"])],
+        description="Up to 100 at once, in the order of the ids.",
+    )
     async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None] | None:
         """Many things."""
         return await nodes.nodes(info.context, ids)
