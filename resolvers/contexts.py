@@ -10,12 +10,14 @@ from strawberry.dataloader import DataLoader
 from gateway.bus.buses import Bus, Resting
 from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
+from gateway.domain.cursors import CursorCipher
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.execution.fields import Reads
 from gateway.observability import Metrics
 from gateway.services.backfills import BackfillService
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
+from gateway.services.cursors import CursorKeys
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
@@ -70,6 +72,7 @@ class Services:
     ticket_types: TicketTypeService
     segments: SegmentService
     tokens: TokenService
+    cursors: CursorKeys
     bus: Bus
     rate_limits: RateLimits
     metrics: Metrics
@@ -136,6 +139,10 @@ class Context:
         self._reads = reads
 
     def fields_of(self, type_name: str) -> Sequence[str] | None:
+    async def cursor_cipher(self) -> CursorCipher:
+        """What encrypts and decrypts the cursors of this deployment."""
+        return await self.services.cursors.cipher()
+
         """What must be read of that type's documents, where nobody but the operation looks at them; None: all of it."""
         reads = self._reads.get(type_name)
         if reads is None or reads.keys is None:

@@ -73,7 +73,8 @@ async def conversations(
 ) -> Document:
     """A page of the workspace's conversations, the newest first unless another order is asked for."""
     wanted, order = sent(filter_) or {}, _order(sort)
-    asked = page(arguments, "conversations", context.principal.workspace_id, wanted, order.key, order.descending)
+    cipher, scope = await context.cursor_cipher(), (context.principal.workspace_id, wanted, order.key, order.descending)
+    asked = page(arguments, cipher, "conversations", *scope)
     if (contact_id := wanted.get("contact_id")) is None:
         condition = check_conversation_filter(wanted)
         now, fields = context.services.clock(), context.fields_of("Conversation")
@@ -98,11 +99,10 @@ async def of_contacts(
     """Batch: a page of each contact's conversations, in one read."""
     page_asked, filter_, sort = arguments
     wanted, order = sent(filter_) or {}, _order(sort)
-    _check_of_tokens(context, wanted)
-    list_ = _OfContacts(context, wanted, order, parents)
+    list_, cipher = _OfContacts(context, wanted, order, parents), await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
-        return page(page_asked, "Contact.conversations", parent["_id"], wanted, order.key, order.descending)
+        return page(page_asked, cipher, "Contact.conversations", parent["_id"], wanted, order.key, order.descending)
 
     found = await pages_of_parents(parents, asked, list_.read, order.position, list_.shown)
     return [
@@ -132,7 +132,9 @@ def statistics(context: Context, parent: Document) -> Document:
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each conversation's parts."""
     fields = context.fields_of("ConversationPart")
-    return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments, fields)
+    return await pages_of_parts(
+        context, context.store.conversation_parts, "Conversation.parts", parents, arguments, fields
+    )
 
 
 class _OfContacts:

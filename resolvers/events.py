@@ -11,7 +11,7 @@ from gateway.domain.contacts import Document
 from gateway.domain.definitions import build_of
 from gateway.domain.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
 from gateway.domain.merges import ids_of
-from gateway.domain.pages import PageArguments, connection, page
+from gateway.domain.pages import PageArguments, connection, page, page_size
 from gateway.domain.retention import Retention, is_kept
 from gateway.domain.times import TimeRange, time_range
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
@@ -127,7 +127,7 @@ async def events(
     """Batch: a page of the workspace's events, newest first."""
     page_asked, filter_ = arguments
     wanted = sent(filter_) or {}
-    asked = page(page_asked, "events", context.principal.workspace_id, wanted)
+    asked = page(page_asked, await context.cursor_cipher(), "events", context.principal.workspace_id, wanted)
     now = context.services.clock()
     times = kept_times(context, wanted.get("occurred_at"), now)
     names = check_names(wanted.get("name"))
@@ -164,14 +164,15 @@ async def definitions(context: Context, search: str | None, arguments: PageArgum
     """A page of the workspace's definitions, by name."""
     if search is not None and len(search) > MAX_SEARCH_LENGTH:
         raise BadRequestError(f"'search' has {len(search)} characters, and {MAX_SEARCH_LENGTH} are allowed.")
-    asked = page(arguments, "eventDefinitions", context.principal.workspace_id, search)
+    cipher = await context.cursor_cipher()
+    asked = page(arguments, cipher, "eventDefinitions", context.principal.workspace_id, search)
     rows = await context.store.definitions.page(asked, search, context.fields_of("EventDefinition"))
     return connection(rows, asked, lambda row: str(row["name"]))
 
 
 async def values_of(parents: Sequence[Document], first: int, context: Context) -> list[list[Document] | None]:
     """Batch: each summary's most frequent values; None where its definition does not tell them apart."""
-    size = page(PageArguments(first=first), "values").size
+    size = page_size(PageArguments(first=first))
     names = list(dict.fromkeys(parent["name"] for parent in parents))
     builds = {
         name: build.id

@@ -7,7 +7,7 @@ from typing import Any
 
 import strawberry
 
-from gateway.bus.notices import Notice, Position
+from gateway.bus.notices import Notice, Position, cursor_to, position_of
 from gateway.domain.acts import Subject
 from gateway.domain.conditions import check_metadata_filter, has_metadata
 from gateway.domain.contacts import Document
@@ -131,7 +131,7 @@ class TicketStreamFilter:
 
 async def stream_cursor(context: Context) -> str:
     """Where the stream is now."""
-    return await context.services.bus.cursor()
+    return cursor_to(await context.services.bus.position(), await context.cursor_cipher())
 
 
 async def event_tracked(
@@ -313,7 +313,8 @@ async def payloads_of(
 
     A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it.
     """
-    asked = None if after is strawberry.UNSET else after
+    cipher = await context.cursor_cipher()
+    asked = None if after is strawberry.UNSET or after is None else position_of(after, cipher)
     own = context.principal.contact_id
 
     def seen(notice: Notice) -> bool:
@@ -324,8 +325,8 @@ async def payloads_of(
         async for item in found:
             context.forget()
             if isinstance(item, Position):
-                yield {"cursor": item.cursor, "kind": "CHECKPOINT", **nothing}
+                yield {"cursor": cursor_to(item, cipher), "kind": "CHECKPOINT", **nothing}
             else:
                 if own is not None:
                     await context.check_may_read()
-                yield {"cursor": item.position.cursor, **told(item)}
+                yield {"cursor": cursor_to(item.position, cipher), **told(item)}

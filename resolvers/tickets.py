@@ -81,7 +81,8 @@ async def tickets(
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
     list_ = _List.asked(context, wanted, sorted_by)
     contact_id = wanted.get("contact_id") or context.principal.contact_id
-    asked = page(arguments, "tickets", context.principal.workspace_id, wanted, sorted_by)
+    cipher = await context.cursor_cipher()
+    asked = page(arguments, cipher, "tickets", context.principal.workspace_id, wanted, sorted_by)
     fields = context.fields_of("Ticket")
     if contact_id is None:
         now = context.services.clock()
@@ -102,10 +103,10 @@ async def of_contacts(
     """Batch: a page of each contact's tickets, the newest first unless another order is asked for."""
     page_asked, filter_, sort = arguments
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
-    list_ = _List.asked(context, wanted, sorted_by)
+    list_, cipher = _List.asked(context, wanted, sorted_by), await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
-        return page(page_asked, "Contact.tickets", parent["_id"], wanted, sorted_by)
+        return page(page_asked, cipher, "Contact.tickets", parent["_id"], wanted, sorted_by)
 
     meant = [parent for parent in parents if wanted.get("contact_id") in (None, *ids_of(parent))]
     shown = {parent["_id"] for parent in meant}
@@ -151,7 +152,13 @@ async def attributes_of(parents: Sequence[Document], _: None, context: Context) 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each ticket's parts."""
     fields = context.fields_of("TicketPart")
-    return await pages_of_parts(context.store.ticket_parts, "Ticket.parts", parents, arguments, fields)
+    if context.principal.contact_id is not None:
+        seen = await context.store.tickets.by_ids([parent["_id"] for parent in parents], fields=[])
+        shown = [parent for parent in parents if parent["_id"] in seen]
+        pages = await pages_of_parts(context, context.store.ticket_parts, "Ticket.parts", shown, arguments, fields)
+        by_ticket = {parent["_id"]: one for parent, one in zip(shown, pages, strict=True)}
+        return [by_ticket.get(parent["_id"]) for parent in parents]
+    return await pages_of_parts(context, context.store.ticket_parts, "Ticket.parts", parents, arguments, fields)
 
 
 async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:

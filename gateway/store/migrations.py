@@ -16,8 +16,9 @@ from gateway.domain import conversations, tickets
 from gateway.domain.clocks import Clock
 from gateway.errors import StartupError, UnavailableError
 from gateway.store.contacts import Contacts
-from gateway.store.conversations import Conversations
-from gateway.store.driver import Database, DuplicateError
+from gateway.store.conversations import ConversationParts, Conversations
+from gateway.store.deployment import CURSORS, DeploymentSecrets
+from gateway.store.driver import Database, Document, DuplicateError
 from gateway.store.events import EventSummaries
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.stores import REPOSITORIES
@@ -70,6 +71,30 @@ MIGRATIONS = (
     Migration(3, "contacts by terms, summaries by count", find_contacts_by_terms),
     Migration(4, "deliveries", build_indexes),
     Migration(5, "tombstones of events", build_indexes),
+async def separate_words_of_parts(database: Database) -> None:
+    """Give conversations and tickets the words that their contacts see now, without those of earlier titles."""
+    for workspace in await Workspaces(database).all():
+        id_ = workspace["_id"]
+        for subjects, parts, everything, act in (
+            (Conversations(database, id_), ConversationParts(database, id_), conversations.EVERYTHING, ConversationAct),
+            (Tickets(database, id_), TicketParts(database, id_), tickets.list_("any", "", ""), TicketAct),
+        ):
+            await subjects.set_each(everything, partial(_words_of_parts, parts, act), _SUBJECTS_AT_ONCE)
+
+
+async def _words_of_parts(parts: Parts, act: type[Act], rows: Sequence[Document]) -> list[Document]:
+    said = await parts.said_words([row["_id"] for row in rows])
+    return [
+        {"said_words": said[row["_id"]], "public_words": public_words(act.shown_texts(row), said[row["_id"]])}
+        for row in rows
+    ]
+
+
+async def make_cursor_secret(database: Database) -> None:
+    """Make the secret under which cursors are encrypted where GATEWAY_SECRET_KEY is not set."""
+    await DeploymentSecrets(database).get(CURSORS)
+
+
     Migration(6, "lists in every order", list_in_every_order),
 )
 
@@ -77,6 +102,8 @@ MIGRATIONS = (
 async def migrate(database: Database, clock: Clock, *, owner: str, patience: float = 60) -> list[Migration]:
     """Bring the database to this version; which migrations ran now. Several processes may call it at once: they take turns."""
     await database.check_deployment()
+    Migration(7, "secret of cursors", make_cursor_secret),
+    Migration(8, "words that contacts see", separate_words_of_parts),
     async with _locked(database, clock, owner, patience):
         await build_indexes(database)
         done = {row["_id"] for row in await database.find(COLLECTION, {})}

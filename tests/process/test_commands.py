@@ -27,7 +27,8 @@ TRACK = (
 DEV_KEY = "a-key-for-commands"
 MIGRATED = (
     "0001 collections and indexes\n0002 values of events, totals by name\n0003 contacts by terms, summaries by count\n"
-    "0004 deliveries\n0005 tombstones of events\n0006 lists in every order"
+    "0004 deliveries\n0005 tombstones of events\n0006 lists in every order\n"
+    "0007 secret of cursors\n0008 words that contacts see"
 )
 UP_TO_DATE = "Nothing to migrate: the database is up to date."
 Done = subprocess.CompletedProcess[str]
@@ -149,7 +150,7 @@ def test_four_migrate_at_once_beside_a_running_gateway(program: Any, port: int) 
         assert [process.pid for process in program.databases()] == [running.pid]
         assert httpx.get(url.replace("/graphql", "/readyz"), timeout=30).status_code == 200
         with database(program) as found:
-            assert [row["_id"] for row in found["migrations"].find()] == [1, 2, 3, 4, 5, 6]
+            assert [row["_id"] for row in found["migrations"].find()] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_commands_that_follow_each_other_closely_never_meet_a_database_that_ends(program: Any) -> None:
