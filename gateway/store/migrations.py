@@ -3,31 +3,37 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psutil
 import tenacity
 
 from gateway.domain import conversations, tickets
+from gateway.domain.acts import Act, public_words
 from gateway.domain.clocks import Clock
+from gateway.domain.conversations import ConversationAct
+from gateway.domain.tickets import TicketAct
 from gateway.errors import StartupError, UnavailableError
 from gateway.store.contacts import Contacts
 from gateway.store.conversations import ConversationParts, Conversations
 from gateway.store.deployment import CURSORS, DeploymentSecrets
 from gateway.store.driver import Database, Document, DuplicateError
 from gateway.store.events import EventSummaries
+from gateway.store.histories import Parts
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.stores import REPOSITORIES
-from gateway.store.tickets import Tickets
+from gateway.store.tickets import TicketParts, Tickets
 from gateway.store.workspaces import Keys, Workspaces
 
 COLLECTION = "migrations"
 _LOCK = "lock"
 _LEASE = timedelta(seconds=30)
+_SUBJECTS_AT_ONCE = 100  # their parts are read together
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,6 @@ async def list_in_every_order(database: Database) -> None:
         await database.drop_index(Conversations.COLLECTION, f"lists_by_{field}")
 
 
-MIGRATIONS = (
-    Migration(1, "collections and indexes", build_indexes),
-    Migration(2, "values of events, totals by name", build_indexes),
-    Migration(3, "contacts by terms, summaries by count", find_contacts_by_terms),
-    Migration(4, "deliveries", build_indexes),
-    Migration(5, "tombstones of events", build_indexes),
 async def separate_words_of_parts(database: Database) -> None:
     """Give conversations and tickets the words that their contacts see now, without those of earlier titles."""
     for workspace in await Workspaces(database).all():
@@ -95,15 +95,21 @@ async def make_cursor_secret(database: Database) -> None:
     await DeploymentSecrets(database).get(CURSORS)
 
 
+MIGRATIONS = (
+    Migration(1, "collections and indexes", build_indexes),
+    Migration(2, "values of events, totals by name", build_indexes),
+    Migration(3, "contacts by terms, summaries by count", find_contacts_by_terms),
+    Migration(4, "deliveries", build_indexes),
+    Migration(5, "tombstones of events", build_indexes),
     Migration(6, "lists in every order", list_in_every_order),
+    Migration(7, "secret of cursors", make_cursor_secret),
+    Migration(8, "words that contacts see", separate_words_of_parts),
 )
 
 
 async def migrate(database: Database, clock: Clock, *, owner: str, patience: float = 60) -> list[Migration]:
     """Bring the database to this version; which migrations ran now. Several processes may call it at once: they take turns."""
     await database.check_deployment()
-    Migration(7, "secret of cursors", make_cursor_secret),
-    Migration(8, "words that contacts see", separate_words_of_parts),
     async with _locked(database, clock, owner, patience):
         await build_indexes(database)
         done = {row["_id"] for row in await database.find(COLLECTION, {})}
