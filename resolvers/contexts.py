@@ -119,6 +119,11 @@ class Context:
             self._store = self.services.store.open_for(self.principal)
         return self._store
 
+    @property
+    def shows_documents(self) -> bool:
+        """Whether payloads show documents to the bearer: to a key that may READ, and to a token as far as it sees each."""
+        return self.principal.contact_id is not None or self.principal.may(_READERS)
+
     async def may_read(self) -> bool:
         """Whether the bearer sees anything now: a token made from an anonymous id sees nothing once its contact is a USER."""
         principal = self.principal
@@ -134,15 +139,15 @@ class Context:
                 "Ask for a token made from the externalId."
             )
 
+    async def cursor_cipher(self) -> CursorCipher:
+        """What encrypts and decrypts the cursors of this deployment."""
+        return await self.services.cursors.cipher()
+
     def read_only(self, reads: Mapping[str, Reads]) -> None:
         """Be told what of each type's documents the operation reads."""
         self._reads = reads
 
     def fields_of(self, type_name: str) -> Sequence[str] | None:
-    async def cursor_cipher(self) -> CursorCipher:
-        """What encrypts and decrypts the cursors of this deployment."""
-        return await self.services.cursors.cipher()
-
         """What must be read of that type's documents, where nobody but the operation looks at them; None: all of it."""
         reads = self._reads.get(type_name)
         if reads is None or reads.keys is None:

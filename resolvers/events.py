@@ -200,7 +200,7 @@ async def track(context: Context, input_: TrackEventInput) -> Document:
     (outcome,) = await context.services.events.track(context.principal.workspace_id, [_command(context, input_)])
     if isinstance(outcome, UserProblem):
         raise outcome
-    counted = outcome.event if await context.may_read() else None
+    counted = outcome.event if context.shows_documents else None
     event = counted if counted is not None and is_kept(counted) else None
     return {"event": event, "counted": counted, "duplicate": outcome.duplicate}
 
