@@ -18,6 +18,7 @@ from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.store.event_searches import EventSearch
 from resolvers.contexts import Context
 from resolvers.inputs import AttributeFilter, TimeFilter, sent
+from resolvers.reveals import revealing
 from resolvers.scalars import JSONObject, SafeInt
 from resolvers.totals import counted
 
@@ -30,17 +31,18 @@ MAX_SEARCH_LENGTH = 200
 class EventFilter:
     """Conditions on events."""
 
-    name: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Any of these names, at most 50.")
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    occurred_at: TimeFilter | None = strawberry.field(
-        default=strawberry.UNSET, description="Refused where it reaches further back than events are kept."
+    name: list[str] | None = revealing("Event.name", description="Any of these names, at most 50.")
+    contact_id: strawberry.ID | None = revealing("Event.contact")
+    occurred_at: TimeFilter | None = revealing(
+        "Event.occurredAt", description="Refused where it reaches further back than events are kept."
     )
-    before_sign_up: bool | None = strawberry.field(
-        default=strawberry.UNSET,
+    before_sign_up: bool | None = revealing(
+        "Event.occurredAt",
+        "Contact.signedUpAt",
         description="true: only what happened before the contact signed up, everything where it never did.",
     )
-    metadata: list[AttributeFilter] | None = strawberry.field(
-        default=strawberry.UNSET,
+    metadata: list[AttributeFilter] | None = revealing(
+        "Event.metadata",
         description="All of them, at most 50. Looks at 10,000 events a page: one may come short, with hasNextPage true and a cursor that goes on.",
     )
 

@@ -26,6 +26,7 @@ from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
 from resolvers.events import contact_ids
 from resolvers.inputs import TimeFilter, sent
+from resolvers.reveals import revealing
 from resolvers.totals import counted
 
 LARGEST_COUNT = 100_000
@@ -58,14 +59,14 @@ strawberry.enum(
 class DeliveryFilter:
     """Conditions on a delivery."""
 
-    state: list[DeliveryState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    kind: DeliveryKind | None = strawberry.UNSET
-    metric: str | None = strawberry.UNSET
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    subject_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="Of the conversation, ticket or event that it tells of."
+    state: list[DeliveryState] | None = revealing("KlaviyoDelivery.state", description="Any of these.")
+    kind: DeliveryKind | None = revealing("KlaviyoDelivery.kind")
+    metric: str | None = revealing("KlaviyoDelivery.metric")
+    contact_id: strawberry.ID | None = revealing("KlaviyoDelivery.contact")
+    subject_id: strawberry.ID | None = revealing(
+        "KlaviyoDelivery.subject", description="Of the conversation, ticket or event that it tells of."
     )
-    created_at: TimeFilter | None = strawberry.UNSET
+    created_at: TimeFilter | None = revealing("KlaviyoDelivery.createdAt")
 
 
 async def klaviyo(context: Context) -> Document:
@@ -180,8 +181,8 @@ async def last_error(parents: Sequence[Document], _: None, context: Context) -> 
 
 async def of_subjects(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
     """Batch: a page of each subject's deliveries, the newest first."""
-
     cipher = await context.cursor_cipher()
+
     def asked(parent: Document) -> Page:
         return page(arguments, cipher, "KlaviyoSubject.deliveries", parent["_id"])
 

@@ -14,13 +14,13 @@ from gateway.domain.pages import Page, PageArguments, connection, page
 from gateway.domain.ticket_filters import TicketCondition, order_of
 from gateway.domain.ticket_types import shown_values
 from gateway.domain.words import check_words
-from gateway.errors import ForbiddenError
 from gateway.store.inboxes import InboxSearch
 from resolvers.choices import TicketCategory, TicketSortKey, TicketState
 from resolvers.contacts import pages_of_parents
 from resolvers.contexts import Context
 from resolvers.inputs import TimeFilter, sent
 from resolvers.parts import PartArguments, pages_of_parts
+from resolvers.reveals import revealing
 from resolvers.totals import Counter, counted
 
 
@@ -48,18 +48,20 @@ class TicketKey:
 class TicketFilter:
     """Conditions on a ticket."""
 
-    state: list[TicketState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    category: list[TicketCategory] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    type_id: strawberry.ID | None = strawberry.UNSET
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    assignee_id: strawberry.ID | None = strawberry.UNSET
-    team_id: strawberry.ID | None = strawberry.UNSET
-    unassigned: bool | None = strawberry.field(default=strawberry.UNSET, description="true: to no admin.")
-    is_shared: bool | None = strawberry.UNSET
-    created_at: TimeFilter | None = strawberry.UNSET
-    updated_at: TimeFilter | None = strawberry.UNSET
-    text: str | None = strawberry.field(
-        default=strawberry.UNSET,
+    state: list[TicketState] | None = revealing("Ticket.state", description="Any of these.")
+    category: list[TicketCategory] | None = revealing("Ticket.category", description="Any of these.")
+    type_id: strawberry.ID | None = revealing("Ticket.type")
+    contact_id: strawberry.ID | None = revealing("Ticket.contact")
+    assignee_id: strawberry.ID | None = revealing("Ticket.assignee")
+    team_id: strawberry.ID | None = revealing("Ticket.team")
+    unassigned: bool | None = revealing("Ticket.assignee", description="true: to no admin.")
+    is_shared: bool | None = revealing("Ticket.isShared")
+    created_at: TimeFilter | None = revealing("Ticket.createdAt")
+    updated_at: TimeFilter | None = revealing("Ticket.updatedAt")
+    text: str | None = revealing(
+        "Ticket.title",
+        "Ticket.description",
+        "Ticket.parts",
         description="Words, all of which stand in the title, the description or what was said; the first 1,000 different ones "
         "of a ticket are found.",
     )
@@ -150,7 +152,7 @@ async def attributes_of(parents: Sequence[Document], _: None, context: Context) 
 
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
-    """Batch: a page of each ticket's parts."""
+    """Batch: a page of each ticket's parts; None for a contact's token that sees the ticket no more."""
     fields = context.fields_of("TicketPart")
     if context.principal.contact_id is not None:
         seen = await context.store.tickets.by_ids([parent["_id"] for parent in parents], fields=[])
@@ -188,8 +190,6 @@ class _List:
     def asked(cls, context: Context, wanted: Document, sorted_by: Document) -> "_List":
         """The list that a filter and a sort mean."""
         by_contact = context.principal.contact_id is not None
-        if by_contact and "team_id" in wanted:
-            raise ForbiddenError("A contact's token may not filter by 'teamId'.")
         rest = {name: value for name, value in wanted.items() if name not in ("contact_id", "text")}
         words = [] if "text" not in wanted else check_words(wanted["text"], "filter.text")
         condition = TicketCondition(**rest, words=words, words_in="public_words" if by_contact else "words")
