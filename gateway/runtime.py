@@ -25,6 +25,7 @@ from gateway.services.backfills import BackfillService
 from gateway.services.contact_batches import ContactBatches
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
+from gateway.services.cursors import CursorKeys
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
@@ -51,6 +52,7 @@ from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import RateLimitStore, Settings
 from gateway.store.command_spans import CommandSpans
+from gateway.store.deployment import DeploymentSecrets
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server
 from gateway.store.rate_limits import RateLimitCounters
@@ -204,6 +206,7 @@ def assemble(
         replays=ReplayService(store, clock, minter),
         backfills=BackfillService(store, clock, minter, klaviyo, syncs, outbox),
         tokens=TokenService(contacts, people, signer, clock),
+        cursors=CursorKeys(settings.secret_key, DeploymentSecrets(database)),
         segments=SegmentService(store, clock, minter, retention),
         bus=Bus(database, clock, minter, limits, metrics),
         rate_limits=_rate_limits(settings, database, clock, metrics),

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     )
     secret_key: Annotated[tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], NoDecode] = Field(
         (),
-        description="What signs tokens of contacts and admins, and encrypts keys of other systems: a random text of at least 32 bytes, or several with commas between or as a JSON list. The first one signs and encrypts, all are accepted. Unset: no tokens; `gateway dev` keeps one in the data folder.",
+        description="What signs tokens of contacts and admins, and encrypts cursors and keys of other systems: a random text of at least 32 bytes, or several with commas between or as a JSON list. The first one signs and encrypts, all are accepted. Unset: no tokens, and cursors are encrypted under a secret that the database keeps; `gateway dev` keeps one in the data folder.",
     )
     klaviyo_mode: KlaviyoMode | None = Field(
         None,

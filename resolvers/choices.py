@@ -8,6 +8,7 @@ from gateway.domain.slas import SlaStatus
 from gateway.domain.ticket_filters import TicketSortKey
 from gateway.domain.ticket_types import TicketAttributeKind, TicketCategory
 from gateway.domain.tickets import TicketState
+from resolvers.reveals import sort_enum
 
 __all__ = [
     "Channel",
@@ -29,7 +30,15 @@ strawberry.enum(Priority, description="How urgent it is.")
 strawberry.enum(SlaStatus, description="ACTIVE: a reply is promised. Missed once is missed for ever.")
 strawberry.enum(PartKind, description="What a part of a history tells.")
 strawberry.enum(TicketState, description="How far a ticket is.")
-strawberry.enum(TicketSortKey, description="What tickets are sorted by.")
+sort_enum(
+    TicketSortKey,
+    {
+        TicketSortKey.UPDATED_AT: "Ticket.updatedAt",
+        TicketSortKey.CREATED_AT: "Ticket.createdAt",
+        TicketSortKey.NUMBER: "Ticket.number",
+    },
+    description="What tickets are sorted by.",
+)
 strawberry.enum(
     TicketCategory,
     description="CUSTOMER tickets may be shared with their contact, the others are for those who answer.",

@@ -12,7 +12,7 @@ from gateway.domain.contacts import ContactRole, Document, IdentityKind, identit
 from gateway.domain.events import summary_id_of
 from gateway.domain.merges import ids_of
 from gateway.domain.orders import ContactOrder, ContactSortKey, Direction
-from gateway.domain.pages import Page, PageArguments, connection, page
+from gateway.domain.pages import Page, PageArguments, connection, page, page_size
 from gateway.domain.retention import Retention
 from gateway.domain.times import EARLIEST, TimeRange
 from gateway.errors import BadRequestError
@@ -99,7 +99,8 @@ async def contacts(
     """Batch: a page of the contacts of whom the filter holds, the newest first unless another order is asked for."""
     page_asked, filter_, sort = arguments
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
-    asked = page(page_asked, "contacts", context.principal.workspace_id, wanted, sorted_by)
+    cipher = await context.cursor_cipher()
+    asked = page(page_asked, cipher, "contacts", context.principal.workspace_id, wanted, sorted_by)
     order = ContactOrder()
     if sorted_by:
         order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
@@ -113,7 +114,7 @@ async def contacts(
 
 async def top_contacts(context: Context, event: str, first: int | None) -> list[Document]:
     """Those who did something most often: each contact's count and summary, the highest count first."""
-    size = page(PageArguments(first=first), "topContacts").size
+    size = page_size(PageArguments(first=first))
     rows = await context.store.summaries.most_frequent(event, size, context.fields_of("EventSummary"))
     return [
         {"contact_id": row["contact_id"], "summary": row, "count": row["count"], "last_at": row["last_at"]}
@@ -130,9 +131,10 @@ async def events(
     names = check_names(wanted.get("name"))
     metadata = check_metadata_filter(wanted.get("metadata"), "filter.metadata")
     times, fields = _timeline(wanted, context), context.fields_of("Event")
+    cipher = await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
-        return page(page_asked, "Contact.events", parent["_id"], wanted)
+        return page(page_asked, cipher, "Contact.events", parent["_id"], wanted)
 
     def meant(contact_ids: Sequence[str]) -> bool:
         return wanted.get("contact_id") in (None, *contact_ids)
@@ -187,9 +189,10 @@ async def event_summaries(
     page_asked, names = arguments
     if names is not None and len(names) > MAX_SUMMARY_NAMES:
         raise BadRequestError(f"'names' has {len(names)} names, and {MAX_SUMMARY_NAMES} are allowed.")
+    cipher = await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
-        return page(page_asked, "Contact.eventSummaries", parent["_id"], names)
+        return page(page_asked, cipher, "Contact.eventSummaries", parent["_id"], names)
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         if names is None:

@@ -10,12 +10,14 @@ from strawberry.dataloader import DataLoader
 from gateway.bus.buses import Bus, Resting
 from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
+from gateway.domain.cursors import CursorCipher
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.execution.fields import Reads
 from gateway.observability import Metrics
 from gateway.services.backfills import BackfillService
 from gateway.services.contacts import ContactService
 from gateway.services.conversations import ConversationService
+from gateway.services.cursors import CursorKeys
 from gateway.services.deliveries import DeliveryService
 from gateway.services.erasures import ErasureService
 from gateway.services.events import EventService
@@ -70,6 +72,7 @@ class Services:
     ticket_types: TicketTypeService
     segments: SegmentService
     tokens: TokenService
+    cursors: CursorKeys
     bus: Bus
     rate_limits: RateLimits
     metrics: Metrics
@@ -116,6 +119,11 @@ class Context:
             self._store = self.services.store.open_for(self.principal)
         return self._store
 
+    @property
+    def shows_documents(self) -> bool:
+        """Whether payloads show documents to the bearer: to a key that may READ, and to a token as far as it sees each."""
+        return self.principal.contact_id is not None or self.principal.may(_READERS)
+
     async def may_read(self) -> bool:
         """Whether the bearer sees anything now: a token made from an anonymous id sees nothing once its contact is a USER."""
         principal = self.principal
@@ -130,6 +138,10 @@ class Context:
                 "This token was made from an anonymousId, and its contact is a USER now: it may track, and reads nothing. "
                 "Ask for a token made from the externalId."
             )
+
+    async def cursor_cipher(self) -> CursorCipher:
+        """What encrypts and decrypts the cursors of this deployment."""
+        return await self.services.cursors.cipher()
 
     def read_only(self, reads: Mapping[str, Reads]) -> None:
         """Be told what of each type's documents the operation reads."""

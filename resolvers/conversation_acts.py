@@ -150,7 +150,7 @@ async def create(context: Context, input_: CreateConversationInput) -> Document:
     """The payload of `createConversation`."""
     await check_token(context)
     made = await context.services.conversations.create(context.principal, sent(input_))
-    return {"conversation": made if await context.may_read() else None}
+    return {"conversation": made if context.shows_documents else None}
 
 
 async def reply(context: Context, input_: ReplyToConversationInput) -> Document:
@@ -203,7 +203,7 @@ async def _acted(
 ) -> Document:
     await check_token(context)
     acted = await act(context.principal, sent(input_, nulls=nulls))
-    shown = await context.may_read()
+    shown = context.shows_documents
     return {"conversation": acted.document if shown else None, "part": acted.part if shown else None}
 
 

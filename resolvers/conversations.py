@@ -13,7 +13,7 @@ from gateway.domain.merges import ids_of
 from gateway.domain.orders import Direction
 from gateway.domain.pages import Page, PageArguments, connection, page
 from gateway.domain.times import TimeRange
-from gateway.errors import BadRequestError, ForbiddenError
+from gateway.errors import BadRequestError
 from gateway.store.inboxes import INBOX_STEPS, InboxSearch
 from gateway.store.repositories import id_bounds
 from gateway.store.searches import MAX_CANDIDATES
@@ -24,12 +24,22 @@ from resolvers.contexts import Context
 from resolvers.costs import LIST_SEARCH, SORT
 from resolvers.inputs import IntFilter, StringFilter, TimeFilter, sent
 from resolvers.parts import PartArguments, pages_of_parts
+from resolvers.reveals import revealing, sort_enum
 from resolvers.totals import Counter, counted
 
 _LEAST_LOOKED_AT = 500  # of each of many contacts, where their conversations are filtered or sorted
 _NEWEST = Page(1, False, None, None)
 
-strawberry.enum(ConversationSortKey, description="What conversations are sorted by.")
+sort_enum(
+    ConversationSortKey,
+    {
+        ConversationSortKey.UPDATED_AT: "Conversation.updatedAt",
+        ConversationSortKey.CREATED_AT: "Conversation.createdAt",
+        ConversationSortKey.WAITING_SINCE: "Conversation.waitingSince",
+        ConversationSortKey.SLA_DUE_AT: "Conversation.sla",
+    },
+    description="What conversations are sorted by.",
+)
 
 
 @strawberry.input(
@@ -40,24 +50,26 @@ strawberry.enum(ConversationSortKey, description="What conversations are sorted 
 class ConversationFilter:
     """Conditions on a conversation."""
 
-    state: list[ConversationState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    assignee_id: strawberry.ID | None = strawberry.UNSET
-    team_id: strawberry.ID | None = strawberry.UNSET
-    unassigned: bool | None = strawberry.field(
-        default=strawberry.UNSET, description="true: assigned to no admin, perhaps to a team; false: to an admin."
+    state: list[ConversationState] | None = revealing("Conversation.state", description="Any of these.")
+    contact_id: strawberry.ID | None = revealing("Conversation.contact")
+    assignee_id: strawberry.ID | None = revealing("Conversation.assignee")
+    team_id: strawberry.ID | None = revealing("Conversation.team")
+    unassigned: bool | None = revealing(
+        "Conversation.assignee", description="true: assigned to no admin, perhaps to a team; false: to an admin."
     )
-    tag: StringFilter | None = strawberry.field(
-        default=strawberry.UNSET, description="One of its tags is so; ne: none of them is that."
+    tag: StringFilter | None = revealing(
+        "Conversation.tags", description="One of its tags is so; ne: none of them is that."
     )
-    priority: list[Priority] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    channel: list[Channel] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    rating: IntFilter | None = strawberry.UNSET
-    created_at: TimeFilter | None = strawberry.UNSET
-    updated_at: TimeFilter | None = strawberry.UNSET
-    waiting_since: TimeFilter | None = strawberry.UNSET
-    text: str | None = strawberry.field(
-        default=strawberry.UNSET,
+    priority: list[Priority] | None = revealing("Conversation.priority", description="Any of these.")
+    channel: list[Channel] | None = revealing("Conversation.source", description="Any of these.")
+    rating: IntFilter | None = revealing("Conversation.rating")
+    created_at: TimeFilter | None = revealing("Conversation.createdAt")
+    updated_at: TimeFilter | None = revealing("Conversation.updatedAt")
+    waiting_since: TimeFilter | None = revealing("Conversation.waitingSince")
+    text: str | None = revealing(
+        "Conversation.title",
+        "Conversation.source",
+        "Conversation.parts",
         description="All of these words (at most 20) stand in title, subject, body and parts, whole, whatever their case and "
         "accents. The first 1000 different words of a conversation are kept, of each the first 40 characters.",
     )
@@ -76,7 +88,8 @@ async def conversations(
 ) -> Document:
     """A page of the workspace's conversations, the newest first unless another order is asked for."""
     wanted, order = sent(filter_) or {}, _order(sort)
-    asked = page(arguments, "conversations", context.principal.workspace_id, wanted, order.key, order.descending)
+    cipher, scope = await context.cursor_cipher(), (context.principal.workspace_id, wanted, order.key, order.descending)
+    asked = page(arguments, cipher, "conversations", *scope)
     if (contact_id := wanted.get("contact_id")) is None:
         condition = check_conversation_filter(wanted)
         now, fields = context.services.clock(), context.fields_of("Conversation")
@@ -101,11 +114,10 @@ async def of_contacts(
     """Batch: a page of each contact's conversations, in one read."""
     page_asked, filter_, sort = arguments
     wanted, order = sent(filter_) or {}, _order(sort)
-    _check_of_tokens(context, wanted)
-    list_ = _OfContacts(context, wanted, order, parents)
+    list_, cipher = _OfContacts(context, wanted, order, parents), await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
-        return page(page_asked, "Contact.conversations", parent["_id"], wanted, order.key, order.descending)
+        return page(page_asked, cipher, "Contact.conversations", parent["_id"], wanted, order.key, order.descending)
 
     found = await pages_of_parents(parents, asked, list_.read, order.position, list_.shown)
     return [
@@ -135,7 +147,9 @@ def statistics(context: Context, parent: Document) -> Document:
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
     """Batch: a page of each conversation's parts."""
     fields = context.fields_of("ConversationPart")
-    return await pages_of_parts(context.store.conversation_parts, "Conversation.parts", parents, arguments, fields)
+    return await pages_of_parts(
+        context, context.store.conversation_parts, "Conversation.parts", parents, arguments, fields
+    )
 
 
 class _OfContacts:
@@ -202,10 +216,3 @@ def _order(sort: ConversationSort | None) -> InboxOrder:
     sorted_by = sent(sort) or {}
     key = ConversationSortKey(sorted_by.get("key", ConversationSortKey.CREATED_AT))
     return order_of(key, descending=sorted_by.get("direction", Direction.DESC) == Direction.DESC)
-
-
-def _check_of_tokens(context: Context, wanted: Document) -> None:
-    """What a contact's token may not see it may not ask for either."""
-    for name, public in (("tag", "tag"), ("team_id", "teamId")):
-        if context.principal.contact_id is not None and name in wanted:
-            raise ForbiddenError(f"A contact's token may not filter by '{public}'.")

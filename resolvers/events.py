@@ -11,7 +11,7 @@ from gateway.domain.contacts import Document
 from gateway.domain.definitions import build_of
 from gateway.domain.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
 from gateway.domain.merges import ids_of
-from gateway.domain.pages import PageArguments, connection, page
+from gateway.domain.pages import PageArguments, connection, page, page_size
 from gateway.domain.retention import Retention, is_kept
 from gateway.domain.times import TimeRange, time_range
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
@@ -19,6 +19,7 @@ from gateway.store.event_searches import EventSearch
 from resolvers.contexts import Context
 from resolvers.costs import SEARCH
 from resolvers.inputs import AttributeFilter, TimeFilter, sent
+from resolvers.reveals import revealing
 from resolvers.scalars import JSONObject, SafeInt
 from resolvers.totals import counted
 
@@ -31,17 +32,18 @@ MAX_SEARCH_LENGTH = 200
 class EventFilter:
     """Conditions on events."""
 
-    name: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Any of these names, at most 50.")
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    occurred_at: TimeFilter | None = strawberry.field(
-        default=strawberry.UNSET, description="Refused where it reaches further back than events are kept."
+    name: list[str] | None = revealing("Event.name", description="Any of these names, at most 50.")
+    contact_id: strawberry.ID | None = revealing("Event.contact")
+    occurred_at: TimeFilter | None = revealing(
+        "Event.occurredAt", description="Refused where it reaches further back than events are kept."
     )
-    before_sign_up: bool | None = strawberry.field(
-        default=strawberry.UNSET,
+    before_sign_up: bool | None = revealing(
+        "Event.occurredAt",
+        "Contact.signedUpAt",
         description="true: only what happened before the contact signed up, everything where it never did.",
     )
-    metadata: list[AttributeFilter] | None = strawberry.field(
-        default=strawberry.UNSET,
+    metadata: list[AttributeFilter] | None = revealing(
+        "Event.metadata",
         description="All of them, at most 50. Looks at 10,000 events a page: one may come short, with hasNextPage true and a cursor that goes on.",
     )
 
@@ -128,7 +130,7 @@ async def events(
     """Batch: a page of the workspace's events, newest first."""
     page_asked, filter_ = arguments
     wanted = sent(filter_) or {}
-    asked = page(page_asked, "events", context.principal.workspace_id, wanted)
+    asked = page(page_asked, await context.cursor_cipher(), "events", context.principal.workspace_id, wanted)
     now = context.services.clock()
     times = kept_times(context, wanted.get("occurred_at"), now)
     names = check_names(wanted.get("name"))
@@ -165,14 +167,15 @@ async def definitions(context: Context, search: str | None, arguments: PageArgum
     """A page of the workspace's definitions, by name."""
     if search is not None and len(search) > MAX_SEARCH_LENGTH:
         raise BadRequestError(f"'search' has {len(search)} characters, and {MAX_SEARCH_LENGTH} are allowed.")
-    asked = page(arguments, "eventDefinitions", context.principal.workspace_id, search)
+    cipher = await context.cursor_cipher()
+    asked = page(arguments, cipher, "eventDefinitions", context.principal.workspace_id, search)
     rows = await context.store.definitions.page(asked, search, context.fields_of("EventDefinition"))
     return connection(rows, asked, lambda row: str(row["name"]))
 
 
 async def values_of(parents: Sequence[Document], first: int, context: Context) -> list[list[Document] | None]:
     """Batch: each summary's most frequent values; None where its definition does not tell them apart."""
-    size = page(PageArguments(first=first), "values").size
+    size = page_size(PageArguments(first=first))
     names = list(dict.fromkeys(parent["name"] for parent in parents))
     builds = {
         name: build.id
@@ -200,7 +203,7 @@ async def track(context: Context, input_: TrackEventInput) -> Document:
     (outcome,) = await context.services.events.track(context.principal.workspace_id, [_command(context, input_)])
     if isinstance(outcome, UserProblem):
         raise outcome
-    counted = outcome.event if await context.may_read() else None
+    counted = outcome.event if context.shows_documents else None
     event = counted if counted is not None and is_kept(counted) else None
     return {"event": event, "counted": counted, "duplicate": outcome.duplicate}
 

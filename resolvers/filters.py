@@ -8,10 +8,20 @@ from gateway.domain.contacts import ContactRole
 from gateway.domain.orders import ContactSortKey, Direction
 from resolvers.costs import SEARCH
 from resolvers.inputs import AttributeFilter, IntFilter, StringFilter, TimeFilter
+from resolvers.reveals import Reveals, revealing, sort_enum
 
 strawberry.enum(ContactRole, description="How well a contact is known.")
 strawberry.enum(Direction, description="Which end comes first.")
-strawberry.enum(ContactSortKey, description="What contacts are sorted by.")
+sort_enum(
+    ContactSortKey,
+    {
+        ContactSortKey.CREATED_AT: "Contact.createdAt",
+        ContactSortKey.UPDATED_AT: "Contact.updatedAt",
+        ContactSortKey.LAST_SEEN_AT: "Contact.lastSeenAt",
+        ContactSortKey.NAME: "Contact.name",
+    },
+    description="What contacts are sorted by.",
+)
 
 
 @strawberry.input(description="The order of a list; nulls come last either way.")
@@ -30,24 +40,22 @@ class ContactSort:
 class EventCondition:
     """What a contact did."""
 
-    name: str
-    count: IntFilter | None = strawberry.UNSET
-    first: TimeFilter | None = strawberry.UNSET
-    last: TimeFilter | None = strawberry.UNSET
-    never: bool | None = strawberry.field(default=strawberry.UNSET, description="true: there is no such event at all.")
-    not_followed_by: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="None of that event since the last of this one: a cart without a purchase.",
+    name: str = strawberry.field(directives=[Reveals(fields=["Contact.eventSummary"])])
+    count: IntFilter | None = revealing("EventSummary.count")
+    first: TimeFilter | None = revealing("EventSummary.firstAt")
+    last: TimeFilter | None = revealing("EventSummary.lastAt")
+    never: bool | None = revealing("Contact.eventSummary", description="true: there is no such event at all.")
+    not_followed_by: str | None = revealing(
+        "EventSummary.lastAt", description="None of that event since the last of this one: a cart without a purchase."
     )
-    within: TimeFilter | None = strawberry.field(
-        default=strawberry.UNSET, description="Count only events in this time."
-    )
-    before_sign_up: bool | None = strawberry.field(
-        default=strawberry.UNSET,
+    within: TimeFilter | None = revealing("Event.occurredAt", description="Count only events in this time.")
+    before_sign_up: bool | None = revealing(
+        "Event.occurredAt",
+        "Contact.signedUpAt",
         description="true: count only events before the contact signed up, all of them where it never did.",
     )
-    metadata: list[AttributeFilter] | None = strawberry.field(
-        default=strawberry.UNSET, description="Count only events with this metadata, all of it."
+    metadata: list[AttributeFilter] | None = revealing(
+        "Event.metadata", description="Count only events with this metadata, all of it."
     )
 
 
@@ -62,23 +70,21 @@ class ContactFilter:
     and_: list["ContactFilter"] | None = strawberry.field(name="and", default=strawberry.UNSET)
     or_: list["ContactFilter"] | None = strawberry.field(name="or", default=strawberry.UNSET)
     not_: Optional["ContactFilter"] = strawberry.field(name="not", default=strawberry.UNSET)
-    role: list[ContactRole] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    email: StringFilter | None = strawberry.UNSET
-    external_id: StringFilter | None = strawberry.UNSET
-    name: StringFilter | None = strawberry.UNSET
-    phone: StringFilter | None = strawberry.UNSET
-    tag: StringFilter | None = strawberry.field(
-        default=strawberry.UNSET, description="One of the contact's tags is so; ne: none of them is that."
+    role: list[ContactRole] | None = revealing("Contact.role", description="Any of these.")
+    email: StringFilter | None = revealing("Contact.email")
+    external_id: StringFilter | None = revealing("Contact.externalId")
+    name: StringFilter | None = revealing("Contact.name", "Contact.firstName", "Contact.lastName")
+    phone: StringFilter | None = revealing("Contact.phone")
+    tag: StringFilter | None = revealing(
+        "Contact.tags", description="One of the contact's tags is so; ne: none of them is that."
     )
-    country: StringFilter | None = strawberry.UNSET
-    city: StringFilter | None = strawberry.UNSET
-    created_at: TimeFilter | None = strawberry.UNSET
-    signed_up_at: TimeFilter | None = strawberry.UNSET
-    last_seen_at: TimeFilter | None = strawberry.UNSET
-    custom_attribute: AttributeFilter | None = strawberry.field(
-        default=strawberry.UNSET, description="For several of them use `and`."
+    country: StringFilter | None = revealing("Contact.location")
+    city: StringFilter | None = revealing("Contact.location")
+    created_at: TimeFilter | None = revealing("Contact.createdAt")
+    signed_up_at: TimeFilter | None = revealing("Contact.signedUpAt")
+    last_seen_at: TimeFilter | None = revealing("Contact.lastSeenAt")
+    custom_attribute: AttributeFilter | None = revealing(
+        "Contact.customAttributes", description="For several of them use `and`."
     )
     event: EventCondition | None = strawberry.UNSET
-    segment: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="It is a member of that segment."
-    )
+    segment: strawberry.ID | None = revealing("Contact.segments", description="It is a member of that segment.")

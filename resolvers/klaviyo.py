@@ -27,6 +27,7 @@ from resolvers.contexts import Context
 from resolvers.costs import LIST_SEARCH
 from resolvers.events import contact_ids
 from resolvers.inputs import TimeFilter, sent
+from resolvers.reveals import revealing
 from resolvers.totals import counted
 
 LARGEST_COUNT = 100_000
@@ -60,14 +61,14 @@ strawberry.enum(
 class DeliveryFilter:
     """Conditions on a delivery."""
 
-    state: list[DeliveryState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    kind: DeliveryKind | None = strawberry.UNSET
-    metric: str | None = strawberry.UNSET
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    subject_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="Of the conversation, ticket or event that it tells of."
+    state: list[DeliveryState] | None = revealing("KlaviyoDelivery.state", description="Any of these.")
+    kind: DeliveryKind | None = revealing("KlaviyoDelivery.kind")
+    metric: str | None = revealing("KlaviyoDelivery.metric")
+    contact_id: strawberry.ID | None = revealing("KlaviyoDelivery.contact")
+    subject_id: strawberry.ID | None = revealing(
+        "KlaviyoDelivery.subject", description="Of the conversation, ticket or event that it tells of."
     )
-    created_at: TimeFilter | None = strawberry.UNSET
+    created_at: TimeFilter | None = revealing("KlaviyoDelivery.createdAt")
 
 
 async def klaviyo(context: Context) -> Document:
@@ -114,7 +115,8 @@ async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Docum
 async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments: PageArguments) -> Document:
     """A page of the workspace's deliveries, the newest first."""
     wanted = sent(filter_) or {}
-    asked = page(arguments, "klaviyo.deliveries", context.principal.workspace_id, wanted)
+    cipher = await context.cursor_cipher()
+    asked = page(arguments, cipher, "klaviyo.deliveries", context.principal.workspace_id, wanted)
     search = replace(await search_of(context, wanted), fields=context.fields_of("KlaviyoDelivery"))
     found = await search.page(asked)
     return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.reached), search.count)
@@ -122,7 +124,8 @@ async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments
 
 async def backfills(context: Context, arguments: PageArguments) -> Document:
     """A page of the workspace's backfills, the newest first."""
-    asked = page(arguments, "klaviyo.backfills", context.principal.workspace_id)
+    cipher = await context.cursor_cipher()
+    asked = page(arguments, cipher, "klaviyo.backfills", context.principal.workspace_id)
     rows = await context.store.backfills.page(asked, context.services.clock())
     return connection(rows, asked, lambda row: str(row["_id"]))
 
@@ -180,9 +183,10 @@ async def last_error(parents: Sequence[Document], _: None, context: Context) -> 
 
 async def of_subjects(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
     """Batch: a page of each subject's deliveries, the newest first."""
+    cipher = await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
-        return page(arguments, "KlaviyoSubject.deliveries", parent["_id"])
+        return page(arguments, cipher, "KlaviyoSubject.deliveries", parent["_id"])
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         bounds = {"_id": id_bounds(Prefix.DELIVERY, of_all, TimeRange())}

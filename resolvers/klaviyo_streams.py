@@ -13,6 +13,7 @@ from gateway.store.changes import Changes
 from resolvers.contexts import Context
 from resolvers.costs import STREAM
 from resolvers.inputs import sent
+from resolvers.reveals import revealing
 from resolvers.streams import follow_merge, followed_contact, named, payloads_of
 
 
@@ -30,10 +31,10 @@ class DeliveryChange(StrEnum):
 class DeliveryStreamFilter:
     """Conditions on deliveries."""
 
-    state: list[DeliveryState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    metric: str | None = strawberry.UNSET
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    subject_id: strawberry.ID | None = strawberry.UNSET
+    state: list[DeliveryState] | None = revealing("KlaviyoDelivery.state", description="Any of these.")
+    metric: str | None = revealing("KlaviyoDelivery.metric")
+    contact_id: strawberry.ID | None = revealing("KlaviyoDelivery.contact")
+    subject_id: strawberry.ID | None = revealing("KlaviyoDelivery.subject")
 
 
 async def klaviyo_delivery(

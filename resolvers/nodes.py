@@ -1,7 +1,8 @@
 """How anything with an id is found, and who is asking."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, prefix_of
@@ -42,6 +43,36 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
     if context.principal.workspace_id in ids and (mine := await workspace(context)) is not None:
         found[context.principal.workspace_id] = mine
     return [found.get(id_) for id_ in ids]
+
+
+async def visible(payload: Document, context: Context) -> Document:
+    """A mutation's payload as the bearer may see it now: to a contact's token null in the place of each document that it
+    does not see, whatever the mutation gives."""
+    if context.principal.contact_id is None:
+        return payload
+    documents = [row for value in payload.values() for row in _documents(value)]
+    seen = await _seen(documents, context) if documents and await context.may_read() else {}
+    return {name: _shown(value, seen) for name, value in payload.items()}
+
+
+async def _seen(documents: Sequence[Document], context: Context) -> dict[str, Document]:
+    """Those of the documents that a token sees, by id, as they are now. An event stays as it is: only its owner counts."""
+    events = [row for row in documents if prefix_of(row["_id"]) is Prefix.EVENT]
+    seen = {row["_id"]: row for row in events if context.principal.owns(row["contact_id"])}
+    others = [row["_id"] for row in documents if prefix_of(row["_id"]) is not Prefix.EVENT]
+    rows = await nodes(context, others) if others else []
+    return seen | {row["_id"]: row for row in rows if row is not None}
+
+
+def _documents(value: Any) -> list[Document]:
+    rows = value if isinstance(value, list) else [value]
+    return [row for row in rows if isinstance(row, dict) and "_id" in row]
+
+
+def _shown(value: Any, seen: Mapping[str, Document]) -> Any:
+    if isinstance(value, list):
+        return [_shown(row, seen) for row in value]
+    return seen.get(value["_id"]) if isinstance(value, dict) and "_id" in value else value
 
 
 def viewer(context: Context) -> Document:

@@ -16,13 +16,19 @@ PartArguments = tuple[PageArguments, Direction]
 
 
 async def pages_of_parts(
-    parts: Parts, list_: str, parents: Sequence[Document], arguments: PartArguments, fields: Sequence[str] | None
+    context: Context,
+    parts: Parts,
+    list_: str,
+    parents: Sequence[Document],
+    arguments: PartArguments,
+    fields: Sequence[str] | None,
 ) -> list[Any]:
     """A page of each parent's parts, of them those fields, if any are named; `list_`: what cursors belong to."""
     page_asked, order = arguments
+    cipher = await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
-        return page(page_asked, list_, parent["_id"], order.value)
+        return page(page_asked, cipher, list_, parent["_id"], order.value)
 
     async def found(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         return await parts.pages_of_subjects(ids, of_all, oldest_first=order is Direction.ASC, fields=fields)

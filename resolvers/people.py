@@ -59,7 +59,7 @@ async def save_team(context: Context, input_: SaveTeamInput) -> Document:
 
 async def admins(context: Context, arguments: PageArguments) -> Document:
     """A page of the admins, the newest first."""
-    asked = page(arguments, "admins", context.principal.workspace_id)
+    asked = page(arguments, await context.cursor_cipher(), "admins", context.principal.workspace_id)
     rows = await context.store.admins.page(asked, context.services.clock())
     return connection(rows, asked, lambda row: str(row["_id"]))
 

@@ -66,10 +66,11 @@ def filter_of(segment_: Document) -> Document:
 
 async def contacts(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
     """Batch: a page of each segment's members, the newest contact first."""
+    cipher = await context.cursor_cipher()
     pages: dict[str, Page | BadRequestError] = {}
     for parent in parents:
         try:
-            pages[parent["_id"]] = page(arguments, "Segment.contacts", parent["_id"])
+            pages[parent["_id"]] = page(arguments, cipher, "Segment.contacts", parent["_id"])
         except BadRequestError as error:
             pages[parent["_id"]] = error
     good = {id_: asked for id_, asked in pages.items() if isinstance(asked, Page)}

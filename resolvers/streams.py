@@ -7,13 +7,12 @@ from typing import Any
 
 import strawberry
 
-from gateway.bus.notices import Notice, Position
+from gateway.bus.notices import Notice, Position, cursor_to, position_of
 from gateway.domain.acts import Subject
 from gateway.domain.conditions import check_metadata_filter, has_metadata
 from gateway.domain.contacts import Document
 from gateway.domain.merges import ids_of
 from gateway.domain.segments import ENTERED, LEFT
-from gateway.errors import ForbiddenError
 from gateway.store.changes import Changes
 from gateway.store.events import Events
 from gateway.store.repositories import Repository
@@ -22,6 +21,7 @@ from resolvers.contexts import Context
 from resolvers.costs import STREAM
 from resolvers.events import check_names
 from resolvers.inputs import AttributeFilter, sent
+from resolvers.reveals import revealing
 from resolvers.tickets import parts_by_id
 
 
@@ -87,23 +87,21 @@ class TicketChange(StrEnum):
 class EventStreamFilter:
     """Conditions on tracked events."""
 
-    name: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Any of these names, at most 50.")
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    metadata: list[AttributeFilter] | None = strawberry.field(
-        default=strawberry.UNSET, description="All of them, at most 50."
-    )
+    name: list[str] | None = revealing("Event.name", description="Any of these names, at most 50.")
+    contact_id: strawberry.ID | None = revealing("Event.contact")
+    metadata: list[AttributeFilter] | None = revealing("Event.metadata", description="All of them, at most 50.")
 
 
 @strawberry.input(description="Conditions on changes of contacts, ANDed.", directives=[STREAM])
 class ContactStreamFilter:
     """Conditions on changes of contacts."""
 
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    segment_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET,
+    contact_id: strawberry.ID | None = revealing("ContactNotification.contactId")
+    segment_id: strawberry.ID | None = revealing(
+        "ContactNotification.segment",
         description="Who enters or leaves that segment, and members whom another contact takes over (MERGED).",
     )
-    kind: list[ContactChange] | None = strawberry.UNSET
+    kind: list[ContactChange] | None = revealing("ContactNotification.kind")
 
 
 @strawberry.input(
@@ -112,12 +110,12 @@ class ContactStreamFilter:
 class ConversationStreamFilter:
     """Conditions on conversations that change."""
 
-    conversation_id: strawberry.ID | None = strawberry.UNSET
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    assignee_id: strawberry.ID | None = strawberry.UNSET
-    team_id: strawberry.ID | None = strawberry.UNSET
-    state: list[ConversationState] | None = strawberry.UNSET
-    kind: list[ConversationChange] | None = strawberry.UNSET
+    conversation_id: strawberry.ID | None = revealing("ConversationNotification.conversationId")
+    contact_id: strawberry.ID | None = revealing("Conversation.contact")
+    assignee_id: strawberry.ID | None = revealing("Conversation.assignee")
+    team_id: strawberry.ID | None = revealing("Conversation.team")
+    state: list[ConversationState] | None = revealing("Conversation.state")
+    kind: list[ConversationChange] | None = revealing("ConversationNotification.kind")
 
 
 @strawberry.input(
@@ -126,17 +124,17 @@ class ConversationStreamFilter:
 class TicketStreamFilter:
     """Conditions on tickets that change."""
 
-    ticket_id: strawberry.ID | None = strawberry.UNSET
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    assignee_id: strawberry.ID | None = strawberry.UNSET
-    team_id: strawberry.ID | None = strawberry.UNSET
-    state: list[TicketState] | None = strawberry.UNSET
-    kind: list[TicketChange] | None = strawberry.UNSET
+    ticket_id: strawberry.ID | None = revealing("TicketNotification.ticketId")
+    contact_id: strawberry.ID | None = revealing("Ticket.contact")
+    assignee_id: strawberry.ID | None = revealing("Ticket.assignee")
+    team_id: strawberry.ID | None = revealing("Ticket.team")
+    state: list[TicketState] | None = revealing("Ticket.state")
+    kind: list[TicketChange] | None = revealing("TicketNotification.kind")
 
 
 async def stream_cursor(context: Context) -> str:
     """Where the stream is now."""
-    return await context.services.bus.cursor()
+    return cursor_to(await context.services.bus.position(), await context.cursor_cipher())
 
 
 async def event_tracked(
@@ -174,8 +172,6 @@ async def contact_changed(
     kinds = None if asked.get("kind") is None else frozenset(asked["kind"])
     followed, segment_id = await followed_contact(context, asked.get("contact_id")), asked.get("segment_id")
     own = context.principal.contact_id is not None
-    if own and segment_id is not None:
-        raise ForbiddenError("A contact's token may not hear of segments: leave out 'segmentId'.")
 
     def wanted(notice: Notice) -> bool:
         row = notice.document
@@ -221,8 +217,6 @@ async def ticket_changed(
 async def _acts(context: Context, subject: Subject, asked: Document, after: str | None) -> Any:
     """A notification per line of the journal that tells of an act on such a subject, as far as that is wanted."""
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
-    if own is not None and "team_id" in asked:
-        raise ForbiddenError("A contact's token may not filter by 'teamId'.")
     followed = await followed_contact(context, asked.get("contact_id"))
 
     def wanted(notice: Notice) -> bool:
@@ -318,7 +312,8 @@ async def payloads_of(
 
     A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it.
     """
-    asked = None if after is strawberry.UNSET else after
+    cipher = await context.cursor_cipher()
+    asked = None if after is strawberry.UNSET or after is None else position_of(after, cipher)
     own = context.principal.contact_id
 
     def seen(notice: Notice) -> bool:
@@ -329,8 +324,8 @@ async def payloads_of(
         async for item in found:
             context.forget()
             if isinstance(item, Position):
-                yield {"cursor": item.cursor, "kind": "CHECKPOINT", **nothing}
+                yield {"cursor": cursor_to(item, cipher), "kind": "CHECKPOINT", **nothing}
             else:
                 if own is not None:
                     await context.check_may_read()
-                yield {"cursor": item.position.cursor, **told(item)}
+                yield {"cursor": cursor_to(item.position, cipher), **told(item)}

@@ -128,7 +128,7 @@ async def create(context: Context, input_: CreateTicketInput) -> Document:
     """The payload of `createTicket`."""
     await check_token(context)
     made = await context.services.tickets.create(context.principal, sent(input_))
-    return {"ticket": made if await context.may_read() else None}
+    return {"ticket": made if context.shows_documents else None}
 
 
 async def convert(context: Context, input_: ConvertToTicketInput) -> Document:
@@ -165,5 +165,5 @@ async def _acted(
 ) -> Document:
     await check_token(context)
     acted = await act(context.principal, sent(input_, nulls=nulls))
-    shown = await context.may_read()
+    shown = context.shows_documents
     return {"ticket": acted.document if shown else None, "part": acted.part if shown else None}

@@ -14,7 +14,6 @@ from gateway.domain.pages import Page, PageArguments, connection, page
 from gateway.domain.ticket_filters import TicketCondition, order_of
 from gateway.domain.ticket_types import shown_values
 from gateway.domain.words import check_words
-from gateway.errors import ForbiddenError
 from gateway.store.inboxes import InboxSearch
 from resolvers.choices import TicketCategory, TicketSortKey, TicketState
 from resolvers.contacts import pages_of_parents
@@ -22,6 +21,7 @@ from resolvers.contexts import Context
 from resolvers.costs import LIST_SEARCH, SORT
 from resolvers.inputs import TimeFilter, sent
 from resolvers.parts import PartArguments, pages_of_parts
+from resolvers.reveals import revealing
 from resolvers.totals import Counter, counted
 
 
@@ -50,18 +50,20 @@ class TicketKey:
 class TicketFilter:
     """Conditions on a ticket."""
 
-    state: list[TicketState] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    category: list[TicketCategory] | None = strawberry.field(default=strawberry.UNSET, description="Any of these.")
-    type_id: strawberry.ID | None = strawberry.UNSET
-    contact_id: strawberry.ID | None = strawberry.UNSET
-    assignee_id: strawberry.ID | None = strawberry.UNSET
-    team_id: strawberry.ID | None = strawberry.UNSET
-    unassigned: bool | None = strawberry.field(default=strawberry.UNSET, description="true: to no admin.")
-    is_shared: bool | None = strawberry.UNSET
-    created_at: TimeFilter | None = strawberry.UNSET
-    updated_at: TimeFilter | None = strawberry.UNSET
-    text: str | None = strawberry.field(
-        default=strawberry.UNSET,
+    state: list[TicketState] | None = revealing("Ticket.state", description="Any of these.")
+    category: list[TicketCategory] | None = revealing("Ticket.category", description="Any of these.")
+    type_id: strawberry.ID | None = revealing("Ticket.type")
+    contact_id: strawberry.ID | None = revealing("Ticket.contact")
+    assignee_id: strawberry.ID | None = revealing("Ticket.assignee")
+    team_id: strawberry.ID | None = revealing("Ticket.team")
+    unassigned: bool | None = revealing("Ticket.assignee", description="true: to no admin.")
+    is_shared: bool | None = revealing("Ticket.isShared")
+    created_at: TimeFilter | None = revealing("Ticket.createdAt")
+    updated_at: TimeFilter | None = revealing("Ticket.updatedAt")
+    text: str | None = revealing(
+        "Ticket.title",
+        "Ticket.description",
+        "Ticket.parts",
         description="Words, all of which stand in the title, the description or what was said; the first 1,000 different ones "
         "of a ticket are found.",
     )
@@ -83,7 +85,8 @@ async def tickets(
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
     list_ = _List.asked(context, wanted, sorted_by)
     contact_id = wanted.get("contact_id") or context.principal.contact_id
-    asked = page(arguments, "tickets", context.principal.workspace_id, wanted, sorted_by)
+    cipher = await context.cursor_cipher()
+    asked = page(arguments, cipher, "tickets", context.principal.workspace_id, wanted, sorted_by)
     fields = context.fields_of("Ticket")
     if contact_id is None:
         now = context.services.clock()
@@ -104,10 +107,10 @@ async def of_contacts(
     """Batch: a page of each contact's tickets, the newest first unless another order is asked for."""
     page_asked, filter_, sort = arguments
     wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
-    list_ = _List.asked(context, wanted, sorted_by)
+    list_, cipher = _List.asked(context, wanted, sorted_by), await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
-        return page(page_asked, "Contact.tickets", parent["_id"], wanted, sorted_by)
+        return page(page_asked, cipher, "Contact.tickets", parent["_id"], wanted, sorted_by)
 
     meant = [parent for parent in parents if wanted.get("contact_id") in (None, *ids_of(parent))]
     shown = {parent["_id"] for parent in meant}
@@ -151,9 +154,15 @@ async def attributes_of(parents: Sequence[Document], _: None, context: Context) 
 
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
-    """Batch: a page of each ticket's parts."""
+    """Batch: a page of each ticket's parts; None for a contact's token that sees the ticket no more."""
     fields = context.fields_of("TicketPart")
-    return await pages_of_parts(context.store.ticket_parts, "Ticket.parts", parents, arguments, fields)
+    if context.principal.contact_id is not None:
+        seen = await context.store.tickets.by_ids([parent["_id"] for parent in parents], fields=[])
+        shown = [parent for parent in parents if parent["_id"] in seen]
+        pages = await pages_of_parts(context, context.store.ticket_parts, "Ticket.parts", shown, arguments, fields)
+        by_ticket = {parent["_id"]: one for parent, one in zip(shown, pages, strict=True)}
+        return [by_ticket.get(parent["_id"]) for parent in parents]
+    return await pages_of_parts(context, context.store.ticket_parts, "Ticket.parts", parents, arguments, fields)
 
 
 async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
@@ -183,8 +192,6 @@ class _List:
     def asked(cls, context: Context, wanted: Document, sorted_by: Document) -> "_List":
         """The list that a filter and a sort mean."""
         by_contact = context.principal.contact_id is not None
-        if by_contact and "team_id" in wanted:
-            raise ForbiddenError("A contact's token may not filter by 'teamId'.")
         rest = {name: value for name, value in wanted.items() if name not in ("contact_id", "text")}
         words = [] if "text" not in wanted else check_words(wanted["text"], "filter.text")
         condition = TicketCondition(**rest, words=words, words_in="public_words" if by_contact else "words")

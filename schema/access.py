@@ -1,7 +1,7 @@
 """Who may see a field: declared at the field, enforced by wrapping its resolver, denied by default at the root."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,11 @@ from strawberry.schema_directive import Location
 from gateway.domain.access import Scope
 from gateway.errors import ForbiddenError
 from gateway.execution.fields import GUARDED, Guarded
+from schema.reveals import Checks, RevealedFields
 
 strawberry.enum(Scope, description="A right of a key; none implies another.")
 ROOTS = ("Query", "Mutation", "Subscription")
+ChecksOf = Callable[[Mapping[str, Any]], Checks]
 
 
 @strawberry.schema_directive(
@@ -46,17 +48,21 @@ ANY = Access(scopes=list(Scope), contact_token=True)
 
 
 def enforce(schema: GraphQLSchema) -> None:
-    """Wrap the resolver of every field that declares its access; every root field must."""
+    """Wrap the resolver of every field that declares its access, or has arguments that reveal restricted fields; every root
+    field must declare it."""
+    revealed = RevealedFields(schema, _declared)
     for type_ in schema.type_map.values():
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
             for name, field in type_.fields.items():
                 declared = _declared(field)
-                if declared is not None and type_.name == "Subscription":
-                    field.subscribe = _guarded(field.subscribe, declared)
-                elif declared is not None:
-                    _guard(field, declared)
-                elif type_.name in ROOTS:
+                # A mutation acts on what its filter holds, and shows none of it: its own access decides.
+                checks_of = None if type_.name == "Mutation" else revealed.checks_of(field)
+                if declared is None and type_.name in ROOTS:
                     raise TypeError(f"{type_.name}.{name} does not declare its @access")
+                if declared is not None and type_.name == "Subscription":
+                    field.subscribe = _guarded(field.subscribe, declared, checks_of)
+                elif declared is not None or checks_of is not None:
+                    _guard(field, declared, checks_of)
 
 
 def _declared(field: Any) -> Access | None:
@@ -64,28 +70,37 @@ def _declared(field: Any) -> Access | None:
     return next((item for item in definition.directives if isinstance(item, Access)), None) if definition else None
 
 
-def _guard(field: Any, declared: Access) -> None:
-    resolve, field.resolve = field.resolve, _guarded(field.resolve, declared)
-    admit = _check_may_read if _shows_own(declared) else None
-    field.extensions[GUARDED] = Guarded(partial(_check, declared), resolve, admit)
+def _guard(field: Any, declared: Access | None, checks_of: ChecksOf | None) -> None:
+    resolve, field.resolve = field.resolve, _guarded(field.resolve, declared, checks_of)
+    admit = _check_may_read if declared is not None and _shows_own(declared) else None
+    check = None if declared is None else partial(_check, declared)
+    field.extensions[GUARDED] = Guarded(check, resolve, admit, checks_of)
 
 
 def _shows_own(declared: Access) -> bool:
     return declared.contact_token and set(declared.scopes) == {Scope.READ}
 
 
-def _guarded(resolve: Callable[..., Any], declared: Access) -> Callable[..., Any]:
-    shows_own = _shows_own(declared)
+def _guarded(
+    resolve: Callable[..., Any], declared: Access | None, checks_of: ChecksOf | None = None
+) -> Callable[..., Any]:
+    shows_own = declared is not None and _shows_own(declared)
+
+    def check(info: Any, arguments: dict[str, Any]) -> None:
+        if declared is not None:
+            _check(declared, info.context, info.field_name, info.parent_type.name)
+        for check_argument in checks_of(arguments) if checks_of else ():
+            check_argument(info.context)
 
     async def guarded_async(source: Any, info: Any, **arguments: Any) -> Any:
-        _check(declared, info.context, info.field_name, info.parent_type.name)
+        check(info, arguments)
         if shows_own:
             await _check_may_read(info.context)
         found = resolve(source, info, **arguments)
         return await found if inspect.isawaitable(found) else found
 
     def guarded(source: Any, info: Any, **arguments: Any) -> Any:
-        _check(declared, info.context, info.field_name, info.parent_type.name)
+        check(info, arguments)
         return resolve(source, info, **arguments)
 
     return guarded_async if shows_own or inspect.iscoroutinefunction(resolve) else guarded

@@ -8,6 +8,7 @@ import structlog
 from graphql import GraphQLError, GraphQLFormattedError
 
 from gateway.errors import BadRequestError, ErrorCode, GatewayError, UserProblem
+from resolvers.nodes import visible
 
 strawberry.enum(ErrorCode, description="What the caller of a mutation can fix.")
 _log = structlog.get_logger("gateway.errors")
@@ -25,9 +26,10 @@ class UserError:
 async def payload(
     resolve: Callable[[Any, Any], Awaitable[dict[str, Any]]], info: strawberry.Info, input_: Any, **otherwise: Any
 ) -> Any:
-    """The mutation's payload; what the caller can fix becomes its userErrors, beside the values of `otherwise`."""
+    """The mutation's payload as its caller may see it; what the caller can fix becomes its userErrors, beside the values
+    of `otherwise`."""
     try:
-        return {**await resolve(info.context, input_), "user_errors": []}
+        return {**await visible(await resolve(info.context, input_), info.context), "user_errors": []}
     except UserProblem as problem:
         return {**otherwise, "user_errors": [user_error(problem.below("input"))]}
 

@@ -40,7 +40,7 @@ let number = 0
 const server = createServer((_, response) => {
   number += 1
   pubSub.publish('tracked', {
-    cursor: 'x'.repeat(160),
+    cursor: 'x'.repeat(75),
     kind: 'TRACKED',
     event: {
       id: `evt_${String(number).padStart(26, '0')}`,

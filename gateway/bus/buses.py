@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gateway.bus.notices import Notice, Position, Ring, notice_of, position_of
+from gateway.bus.notices import Notice, Position, Ring, notice_of
 from gateway.domain.clocks import Clock
 from gateway.domain.ids import Minter, Prefix
 from gateway.errors import BadRequestError, CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
@@ -113,19 +113,18 @@ class Bus:
         finally:
             self.running = False
 
-    async def cursor(self) -> str:
+    async def position(self) -> Position:
         """Where the stream is now: what is committed later comes after it, and nothing that came before is missed."""
-        return (await self._now()).cursor
+        return await self._now()
 
     async def subscribe(
-        self, workspace_id: str, wanted: Wanted, after: str | None, resting: Resting | None = None
+        self, workspace_id: str, wanted: Wanted, after: Position | None, resting: Resting | None = None
     ) -> AsyncIterator[Notice | Position]:
         """What is wanted of that workspace, in order, once each, from `after` (or now) on; a Position where nothing
         came for a while. `resting` is told whenever all was given. CursorExpiredError, SlowReaderError."""
         subscriber = Subscriber(workspace_id, wanted, self._limits.queue)
-        position = position_of(after) if after is not None else None
         loop = asyncio.get_running_loop()
-        async with self._attached(subscriber, position):
+        async with self._attached(subscriber, after):
             checkpoint_at = loop.time() + self._limits.checkpoint_seconds
             while subscriber.failure is None and not subscriber.over:
                 while subscriber.queue:
@@ -282,7 +281,7 @@ class Bus:
         here = oldest.cursor
         assert here is not None  # noqa: S101 - who returns has a cursor
         under_way = {one for one in group if one.cursor == here}
-        async with self._database.watch(WATCHED, here.token) as inserts:
+        async with self._database.watch(WATCHED, here) as inserts:
             while any(one.failure is None for one in group):
                 insert = await inserts.next()
                 if insert is not None:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,22 +11,14 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import BadRequestError
-from gateway.store.driver import Insert
+from gateway.domain.cursors import Bound, CursorCipher, InvalidCursorError, UnknownKeyError
+from gateway.errors import BadRequestError, CursorExpiredError
+from gateway.store.driver import Insert, Position
 
+__all__ = ["Notice", "Position", "Ring", "cursor_to", "notice_of", "position_of"]
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in the stream: just after the document with that id."""
-
-    id: str
-    token: str
-    at: tuple[int, int]
-
-    @property
-    def cursor(self) -> str:
-        """The place as an opaque text."""
-        return base64.urlsafe_b64encode(orjson.dumps([self.id, self.token, *self.at])).decode().rstrip("=")
+_SCOPE: Bound = [b"change stream"]
+_TIME = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,16 +40,35 @@ def notice_of(insert: Insert) -> Notice:
     return Notice(insert.collection, insert.document, Position(str(insert.document["_id"]), insert.token, insert.at))
 
 
-def position_of(cursor: str) -> Position:
-    """The place that a cursor leads to; BadRequestError where it is none."""
+def cursor_to(position: Position, cipher: CursorCipher) -> str:
+    """The cursor that leads to a position: at most 100 characters."""
+    return cipher.encrypt(_TIME.pack(*position.at) + position.id.encode(), _SCOPE)
+
+
+def position_of(cursor: str, cipher: CursorCipher) -> Position:
+    """The position that a cursor leads to. BadRequestError where it is no cursor of a stream; CursorExpiredError where it
+    was encrypted with a key that is no longer in use, or not at all."""
+    try:
+        raw = cipher.decrypt(cursor, _SCOPE)
+    except InvalidCursorError as error:
+        if isinstance(error, UnknownKeyError) or _is_unencrypted(cursor):
+            raise CursorExpiredError from None
+        raise BadRequestError(
+            "'after' is not a cursor of a subscription: pass one that a payload or streamCursor gave."
+        ) from None
+    return Position(raw[_TIME.size :].decode(), None, _TIME.unpack_from(raw))
+
+
+def _is_unencrypted(cursor: str) -> bool:
+    """Whether it is a cursor as it was before cursors were encrypted: an id, a resume token and a time as JSON."""
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         match orjson.loads(raw):
-            case [str(id_), str(token), int(seconds), int(number)]:
-                return Position(id_, token, (seconds, number))
+            case [str(), str(), int(), int()]:
+                return True
     except (binascii.Error, ValueError):
         pass
-    raise BadRequestError("'after' is not a cursor of a subscription: pass one that a payload or streamCursor gave.")
+    return False
 
 
 class Ring:

@@ -1,6 +1,6 @@
 """Acts: what somebody does to a conversation or a ticket becomes one change: its document, new parts, what is told."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -10,7 +10,7 @@ from gateway.domain.actors import Actor
 from gateway.domain.contacts import Document, differ
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.timers import timer_id_of, timer_of
-from gateway.domain.words import with_words
+from gateway.domain.words import with_words, words_of
 from gateway.errors import ErrorCode, UserProblem
 
 MATCHED = ("state", "assignee_id", "team_id")  # what filters of streams match
@@ -134,6 +134,8 @@ class Act:
         statistics["part_count"] += 1
         statistics["public_part_count"] += public
         self.learn(body, public=public)
+        if public:
+            self.document["said_words"] = with_words(said_words(self.document), [body])
         return str(part["_id"])
 
     def learn(self, *texts: str | None, public: bool = True) -> None:
@@ -141,6 +143,17 @@ class Act:
         self.document["words"] = with_words(self.document["words"], texts)
         if public:
             self.document["public_words"] = with_words(self.document["public_words"], texts)
+
+    def learn_edited(self, *texts: str | None) -> None:
+        """Index these texts in place of earlier ones, by which the contact no longer finds the subject."""
+        self.learn(*texts, public=False)
+        self.document["said_words"] = said_words(self.document)
+        self.document["public_words"] = public_words(self.shown_texts(self.document), self.document["said_words"])
+
+    @staticmethod
+    def shown_texts(document: Mapping[str, Any]) -> Sequence[str | None]:
+        """The texts of the subject itself that its contact sees, beside those of its parts."""
+        raise NotImplementedError
 
     def tell(self, kind: str, part_id: str | None = None, *, public: bool = False) -> None:
         """Let the journal say so."""
@@ -191,6 +204,17 @@ def journal_lines(change: Change, mint: Callable[[], str], now: datetime) -> lis
         }
         for told in change.told
     ]
+
+
+def public_words(shown_texts: Sequence[str | None], said: Sequence[str]) -> list[str]:
+    """The words by which a contact finds its subject: those of its shown texts, and those of its public parts."""
+    return with_words([*words_of(*shown_texts), *said], ())
+
+
+def said_words(document: Mapping[str, Any]) -> list[str]:
+    """The words of the parts that a contact sees; of a document that is not migrated also those of earlier titles."""
+    words: list[str] = document.get("said_words", document["public_words"])
+    return words
 
 
 def timers_of(subject: Subject, workspace_id: str, id_: str) -> list[str]:

@@ -89,6 +89,7 @@ def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], aut
         "statistics": statistics,
         "words": [],
         "public_words": [],
+        "said_words": [],
         **{name: value for name, value in values.items() if value is not None},
         "source": {**values["source"], "author": author.stored},
     }
@@ -113,11 +114,16 @@ class ConversationAct(Act):
         """The act of beginning it, and of assigning it to those admins or teams."""
         author = Actor(ActorKind(document["source"]["author"]["kind"]), document["source"]["author"].get("id"))
         act = cls(document, author, document["created_at"], minter, new=True)
-        act.learn(document.get("title"), document["source"].get("subject"), document["source"]["body"])
+        act.learn(*cls.shown_texts(document))
         act.tell("CREATED", public=True)
         if assigned:
             act.assign(assigned)
         return act
+
+    @staticmethod
+    def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
+        """The title, and how it began."""
+        return [document.get("title"), document["source"].get("subject"), document["source"]["body"]]
 
     def comment(self, body: str) -> str:
         """A reply that the contact sees; the contact's own reopens what is closed or snoozed. The part's id."""
@@ -214,7 +220,7 @@ class ConversationAct(Act):
             part_id = self.add(PartKind.TAG, " ".join(marks))
         retitled = self.document.get("title") != before.get("title")
         if retitled:
-            self.learn(self.document.get("title"))
+            self.learn_edited(self.document.get("title"))
         names = ("title", "priority", "custom_attributes")
         if part_id is not None or any(differ(self.document.get(name), before.get(name)) for name in names):
             self.tell("UPDATED", part_id, public=retitled)

@@ -128,6 +128,11 @@ class TicketAct(Act):
         self.tell("UPDATED", part_ids[-1], public=bool(edited) and (shared or self._public))
         return part_ids[-1]
 
+    @staticmethod
+    def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
+        """Title and description, as they are and as they came in."""
+        return [document.get(f"{prefix}{name}") for prefix in ("", "submitted_") for name in ("title", "description")]
+
     def settle_lists(self) -> None:
         """The inboxes that it stands in, and where it lies in each order."""
         self.document |= places_of(self.document)
@@ -158,7 +163,8 @@ class TicketAct(Act):
             )
         if "is_shared" in sent:
             self.document["is_shared"] = check_shared(self.document["category"], shared=sent["is_shared"])
-        self.learn(*(self.document.get(name) for name in ("title", "description") if name in sent))
+        if edited := [self.document.get(name) for name in ("title", "description") if name in sent]:
+            self.learn_edited(*edited)
 
     def _retag(self, added: Sequence[str], removed: Sequence[str]) -> list[str]:
         """Which tags came and which went, each with its sign."""
@@ -214,6 +220,7 @@ def new_ticket(
         "statistics": {"part_count": 0, "public_part_count": 0},
         "words": [],
         "public_words": [],
+        "said_words": [],
         **given,
     }
 

@@ -1,6 +1,6 @@
 """Fields as plans know them: how each is declared, and what one of a selection set asks for."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from inspect import Parameter
@@ -28,6 +28,8 @@ Batch = Callable[[Sequence[Any], Any, Any], Awaitable[Sequence[Any]]]
 # Passes where the asker may see the field of that name and type, and raises where not.
 Check = Callable[[Any, str, str], None]
 Admit = Callable[[Any], Awaitable[None]]
+# Of a field's arguments, by their names in the schema: what is called with the context, and raises where the asker may not.
+ChecksOf = Callable[[Mapping[str, Any]], Sequence[Callable[[Any], None]]]
 
 BATCHED = "__batched__"
 GUARDED = "gateway-guarded"
@@ -52,11 +54,13 @@ class Batched:
 class Guarded:
     """A resolver behind a check that depends on nothing but who asks, so that once per operation is enough.
 
-    `admit`: what must pass besides, with the context, and takes time: once for each call of a batch function is enough."""
+    `check`: None where everybody may see it. `admit`: what must pass besides, with the context, and takes time: once for each
+    call of a batch function is enough. `checks_of`: what must pass by the arguments of the field."""
 
-    check: Check
+    check: Check | None
     resolve: Callable[..., Any]
     admit: "Admit | None" = None
+    checks_of: "ChecksOf | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Call(NamedTuple):
     arguments: Any
     key: str
     admit: Admit | None
+    checks: Sequence[Callable[[Any], None]]
 
 
 class Reading(Enum):
@@ -103,6 +108,7 @@ class PlannedField:
     reading: Reading = Reading.RESOLVER
     check: Check | None = None
     admit: Admit | None = None
+    checks_of: ChecksOf | None = None
     function: Callable[[Any], Any] | None = None
     batched: Batched | None = None
     nodes: list[FieldNode] = field(init=False)
@@ -158,14 +164,16 @@ class PlannedField:
             return self._called
         assert self.batched is not None and self.declared is not None  # noqa: S101, PT018 - only batched fields are called
         strawberrys: Any = self.schema._strawberry_schema  # type: ignore[attr-defined] # strawberry leaves it there
+        given = self.arguments(variables)
         sent = convert_arguments(
-            self.arguments(variables),
+            given,
             self.declared.arguments,
             scalar_registry=strawberrys.schema_converter.scalar_registry,
             config=strawberrys.config,
         )
         arguments = self.batched.arguments(**sent)
-        called = Call(self.batched.function, arguments, repr(arguments), self.admit)
+        checks = () if self.checks_of is None else self.checks_of(given)
+        called = Call(self.batched.function, arguments, repr(arguments), self.admit, checks)
         if self._constant:
             self._called = called
         return called
@@ -191,7 +199,7 @@ class PlannedField:
         if guarded is not None and guarded.admit is not None and self.reading is not Reading.BATCH:
             self.reading, self.function = Reading.RESOLVER, None
         if self.reading is not Reading.RESOLVER and guarded is not None:
-            self.check, self.admit = guarded.check, guarded.admit
+            self.check, self.admit, self.checks_of = guarded.check, guarded.admit, guarded.checks_of
 
 
 def _reads_parent_alone(resolver: Any) -> bool:

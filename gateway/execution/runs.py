@@ -181,7 +181,9 @@ class Run:
         if planned.check is not None and (refusal := self.refusal(planned)) is not None:
             return refusal
         try:
-            function, arguments, key, admit = planned.call(self.variables)
+            function, arguments, key, admit, checks = planned.call(self.variables)
+            for check in checks:
+                check(self.context)
         except Exception as error:
             return error
         return shared.setdefault((function, key, admit), _Group(function, arguments, admit))

@@ -59,11 +59,13 @@ class ActService:
         compared = {name: value for name, value in sent.items() if name != "idempotency_key"}
         return claim(mutation, check_idempotency_key(sent.get("idempotency_key")), compared, namespace)
 
-    async def first_result(self, workspace_id: str, subject: Subject, kept: Claim | None) -> Acted | None:
-        """What the first call with that key gave, whatever has changed since then; None where this is the first."""
-        store = self._store.open(workspace_id)
-        first = None if kept is None else await store.idempotency_keys.result_of(kept)
-        return None if first is None else await _first_result(store, subject, first)
+    async def first_result(self, speaker: Principal, subject: Subject, kept: Claim | None) -> Acted | None:
+        """What the first call with that key gave, as the speaker may see it now; None where this is the first."""
+        if kept is None:
+            return None
+        first = await self._store.open(speaker.workspace_id).idempotency_keys.result_of(kept)
+        seen = self._seen_by(speaker.workspace_id, speaker)
+        return None if first is None else await _first_result(seen, subject, first)
 
     async def act(
         self,
@@ -72,20 +74,23 @@ class ActService:
         id_: str,
         decide: Decide,
         *,
+        speaker: Principal | None = None,
         kept: Claim | None = None,
         within: Within | None = None,
         path: tuple[str, ...] = ("id",),
     ) -> Acted:
         """What became of that subject. `decide`: from the subject as it is and the time, perhaps more than once;
-        `within`: what else is to be stored in the transaction."""
+        `within`: what else is to be stored in the transaction. What an earlier call or attempt stored is given as the
+        speaker may see it now (None: the gateway itself, which sees everything)."""
         line_id = self._line_id()
 
         async def attempt(number: int) -> Acted:
             store, now = self._store.open(workspace_id), self._clock()
             if kept and (first := await store.idempotency_keys.result_of(kept)) is not None:
-                return await _first_result(store, subject, first)
+                return await _first_result(self._seen_by(workspace_id, speaker), subject, first)
             if number > 1 and (line := (await store.changes.by_ids([line_id])).get(line_id)) is not None:
-                if (found := await _acted(store, subject, id_, line["act_part_id"])) is None:
+                seen = self._seen_by(workspace_id, speaker)
+                if (found := await _acted(seen, subject, id_, line["act_part_id"])) is None:
                     raise unknown_subject(subject, id_, path)
                 return found
             stored = (await store.subjects(subject)[0].by_ids([id_])).get(id_)
@@ -120,9 +125,10 @@ class ActService:
         async def attempt(number: int) -> Acted:
             store, now = self._store.open(workspace_id), self._clock()
             if kept and (first := await store.idempotency_keys.result_of(kept)) is not None:
-                return await _first_result(store, subject, first)
-            if number > 1 and (stored := (await store.subjects(subject)[0].by_ids([new_id])).get(new_id)):
-                return Acted(stored)
+                return await _first_result(self._seen_by(workspace_id, speaker), subject, first)
+            if number > 1 and await store.subjects(subject)[0].by_ids([new_id]):
+                seen = self._seen_by(workspace_id, speaker)
+                return await _first_result(seen, subject, {f"{subject.value}_id": new_id}, path=())
             found, erased = await store.meant_by([ref], now)
             with told_below("contact"):
                 draft = Directory(found, lambda: new_contact(contact_id, workspace_id, now), now, erased).meant(ref)
@@ -219,12 +225,16 @@ class ActService:
         finally:
             lane.release()
 
+    def _seen_by(self, workspace_id: str, speaker: Principal | None) -> WorkspaceStore:
+        """What the speaker sees of that workspace; without one, all of it."""
+        return self._store.open(workspace_id) if speaker is None else self._store.open_for(speaker)
+
     def _line_id(self) -> str:
         return self._minter.mint(Prefix.CHANGE, self._clock())
 
 
 async def _acted(store: WorkspaceStore, subject: Subject, id_: str, part_id: str | None) -> Acted | None:
-    """The outcome of an act that was stored before; None where its subject is gone."""
+    """The outcome of an act that was stored before; None where its subject is gone, or not to be seen in this store."""
     subjects, parts = store.subjects(subject)
     document = (await subjects.by_ids([id_])).get(id_)
     if document is None:
@@ -232,9 +242,11 @@ async def _acted(store: WorkspaceStore, subject: Subject, id_: str, part_id: str
     return Acted(document, None if part_id is None else (await parts.by_ids([part_id])).get(part_id))
 
 
-async def _first_result(store: WorkspaceStore, subject: Subject, first: Document) -> Acted:
+async def _first_result(
+    store: WorkspaceStore, subject: Subject, first: Document, path: tuple[str, ...] = ("idempotencyKey",)
+) -> Acted:
     found = await _acted(store, subject, first[f"{subject.value}_id"], first.get("part_id"))
     if found is None:
         message = f"The {subject.value} that the first call with this idempotencyKey gave is gone: use a new key."
-        raise UserProblem(ErrorCode.NOT_FOUND, message, ("idempotencyKey",))
+        raise UserProblem(ErrorCode.NOT_FOUND, message if path else f"The new {subject.value} is gone again.", path)
     return found

@@ -50,7 +50,7 @@ class ConversationService:
         """A new conversation, of a contact who may be new too."""
         inputs.refuse_of_contacts(sent, speaker)
         kept = self._acts.claim("createConversation", sent, speaker)
-        if (first := await self._acts.first_result(speaker.workspace_id, _SUBJECT, kept)) is not None:
+        if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
             return first.document
         values = inputs.check_conversation(sent, self._settings)
         dated = inputs.check_created_at(sent.get("created_at"), self._clock())
@@ -76,7 +76,7 @@ class ConversationService:
         """A reply, or a note for those who answer."""
         inputs.refuse_of_contacts(sent, speaker)
         kept = self._acts.claim("replyToConversation", sent, speaker)
-        if (first := await self._acts.first_result(speaker.workspace_id, _SUBJECT, kept)) is not None:
+        if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
             return first
         body, note = str(inputs.check_body(sent["body"])), bool(sent.get("note"))
         dated = inputs.check_created_at(sent.get("created_at"), self._clock())
@@ -91,7 +91,9 @@ class ConversationService:
             act = ConversationAct(stored, actor, dated or now, self._minter)
             return act.change(act.note(body) if note else act.comment(body))
 
-        return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide, kept=kept, path=("conversationId",))
+        return await self._acts.act(
+            speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker, kept=kept, path=("conversationId",)
+        )
 
     async def assign(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
         """Hand it to an admin, a team or both, or to nobody any more."""
@@ -135,7 +137,7 @@ class ConversationService:
             act = ConversationAct(stored, rater, now, self._minter)
             return act.change(act.rate(sent["score"], remark))
 
-        return await self._acts.act(speaker.workspace_id, _SUBJECT, str(sent["id"]), decide)
+        return await self._acts.act(speaker.workspace_id, _SUBJECT, str(sent["id"]), decide, speaker=speaker)
 
     async def update(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
         """Set title, priority, tags and custom attributes."""
@@ -176,7 +178,7 @@ class ConversationService:
             act = ConversationAct(stored, actor, now, self._minter)
             return act.change(do(act))
 
-        return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide)
+        return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker)
 
     async def _named_actor(
         self, speaker: Principal, sent: Mapping[str, Any], source: Mapping[str, Any]

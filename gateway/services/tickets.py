@@ -71,7 +71,7 @@ class TicketService:
         """A reply, or a note for those who answer."""
         refuse_of_contacts(sent, speaker)
         kept = self._acts.claim("replyToTicket", sent, speaker)
-        if (first := await self._acts.first_result(speaker.workspace_id, _SUBJECT, kept)) is not None:
+        if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
             return first
         body, note = str(check_body(sent["body"])), bool(sent.get("note"))
         dated = check_created_at(sent.get("created_at"), self._clock())
@@ -87,7 +87,9 @@ class TicketService:
             act = TicketAct(stored, actor, dated or now, self._minter)
             return act.change(act.reply(body, note=note))
 
-        return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide, kept=kept, path=("ticketId",))
+        return await self._acts.act(
+            speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker, kept=kept, path=("ticketId",)
+        )
 
     async def set_state(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
         """Move it to another state, with a word if there is one."""
@@ -136,7 +138,7 @@ class TicketService:
             act = TicketAct(stored, actor, now, self._minter)
             return act.change(do(act))
 
-        return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide)
+        return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker)
 
     async def _create(
         self,
@@ -147,7 +149,7 @@ class TicketService:
         conversation_id: str | None,
     ) -> Document:
         kept = self._acts.claim(mutation, sent, speaker)
-        if (first := await self._acts.first_result(speaker.workspace_id, _SUBJECT, kept)) is not None:
+        if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
             return first.document
         values = inputs.check_ticket(sent)
         dated = check_created_at(sent.get("created_at"), self._clock())

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pymongo
 from bson.codec_options import CodecOptions
+from bson.timestamp import Timestamp
 from bson.tz_util import utc
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, IndexModel, ReturnDocument
@@ -40,8 +41,9 @@ _MOST_OPERATIONS = 200  # of one call, so that a slow server does them within th
 _MOST_INSERTED = 1000  # likewise: nothing is looked for
 IDLE_MILLISECONDS = 500
 _ONE_BATCH = 100_000  # a page arrives in one answer (up to 16 MB), not in batches of 101 documents
-# FailedToParse, InvalidResumeToken, CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost, no valid token
-_HISTORY_LOST = frozenset({9, 260, 136, 280, 286, 40647})
+# FailedToParse, InvalidResumeToken, CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost,
+# OplogQueryMinTsMissing, no valid token
+_HISTORY_LOST = frozenset({9, 260, 136, 280, 286, 326, 40647})
 
 
 class Shown(tuple[str, ...]):
@@ -254,18 +256,24 @@ class Database:
     async def watch(
         self,
         collections: Sequence[str],
-        resume_after: str | None = None,
+        resume_after: "str | Position | None" = None,
         *,
         idle_milliseconds: int = IDLE_MILLISECONDS,
     ) -> AsyncIterator["Inserts"]:
-        """The inserts into those collections from now on, or after that token. HistoryLostError where it is too old or no token."""
+        """The inserts into those collections from now on, or after that token or position. HistoryLostError where it is
+        too old, or none of this stream."""
         pipeline = [{"$match": {"ns.coll": {"$in": list(collections)}, "operationType": "insert"}}]
-        token = None if resume_after is None else {"_data": resume_after}
+        position = resume_after if isinstance(resume_after, Position) else None
+        start: dict[str, Any] = {"max_await_time_ms": idle_milliseconds}
+        if position is not None:
+            start["start_at_operation_time"] = Timestamp(*position.at)
+        elif resume_after is not None:
+            start["resume_after"] = {"_data": resume_after}
         async with translated():
             try:
-                opened = self._database.watch(pipeline, resume_after=token, max_await_time_ms=idle_milliseconds)
+                opened = self._database.watch(pipeline, **start)
                 async with opened if self._motor else await opened as stream:
-                    yield Inserts(stream)
+                    yield Inserts(stream, position)
             except OperationFailure as error:
                 if error.code in _HISTORY_LOST:
                     raise HistoryLostError(str(error)) from error
@@ -281,6 +289,17 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the stream: just after the document with that id, which was inserted at that time of the cluster.
+
+    A token leads there too, but MongoDB's may have hundreds of bytes: what callers keep has none."""
+
+    id: str
+    token: str | None = field(compare=False)
+    at: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Insert:
     """One document that was inserted, as it was then, and the token that leads to what comes after it."""
 
@@ -291,13 +310,26 @@ class Insert:
 
 
 class Inserts:
-    """An open stream of inserts, in the order of their commits."""
+    """An open stream of inserts, in the order of their commits; of one that was opened at a position's time those after it."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, position: Position | None = None) -> None:
         self._stream = stream
+        self._position = position
 
     async def next(self) -> Insert | None:
-        """The next one; None where none came for a while."""
+        """The next one; None where none came for a while. HistoryLostError where the position is not in the stream."""
+        while (insert := await self._read()) is not None and self._position is not None:
+            self._pass(insert, self._position)
+        return insert
+
+    def _pass(self, insert: Insert, position: Position) -> None:
+        """Leave out what comes up to the position: all of it was inserted at the position's time."""
+        if insert.at != position.at:
+            raise HistoryLostError("the stream does not reach back to this position")
+        if insert.document["_id"] == position.id:
+            self._position = None
+
+    async def _read(self) -> Insert | None:
         change = await self._stream.try_next()
         _heed_cancellation()
         if change is None:

@@ -8,6 +8,7 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 from gateway.domain.access import Principal
 from gateway.domain.acts import MATCHED, PUBLIC_PARTS, Change
 from gateway.domain.pages import Page
+from gateway.domain.words import with_words
 from gateway.store.driver import Document, Session, TransientError
 from gateway.store.repositories import Repository
 
@@ -81,6 +82,15 @@ class Parts(Repository):
             parent_collection=self.SUBJECTS.COLLECTION,
             fields=fields,
         )
+
+    async def said_words(self, subject_ids: Sequence[str]) -> dict[str, list[str]]:
+        """The words of each subject's public parts."""
+        filter_ = {"subject_id": {"$in": list(subject_ids)}, "kind": {"$in": sorted(PUBLIC_PARTS)}}
+        rows = await self._find(filter_, projection=["subject_id", "body"])
+        words: dict[str, list[str]] = {id_: [] for id_ in subject_ids}
+        for row in sorted(rows, key=lambda row: str(row["_id"])):
+            words[row["subject_id"]] = with_words(words[row["subject_id"]], [row.get("body")])
+        return words
 
     def _shows(self, row: Document, token: Principal) -> bool:
         return super()._shows(row, token) and row["kind"] in PUBLIC_PARTS

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
@@ -45,16 +45,26 @@ class Inbox(Repository):
 
     async def set_places(self, everything: str, places_of: Callable[[Document], Document]) -> None:
         """Give all in that list what lists find it by: what was stored before it was kept lacks it."""
+
+        async def places(rows: Sequence[Document]) -> list[Document]:
+            return [places_of(row) for row in rows]
+
+        await self.set_each(everything, places)
+
+    async def set_each(
+        self,
+        everything: str,
+        values_of: Callable[[Sequence[Document]], Awaitable[Sequence[Document]]],
+        at_once: int = _BATCH,
+    ) -> None:
+        """Set the fields that the function gives for all in that list, unless somebody changes a row meanwhile."""
         after = lowest_id(self.PREFIX, EARLIEST)
-        while rows := await self.stretch(after, f"{self.PREFIX}~", _BATCH, filters=[{"lists": everything}]):
-            changes = [
-                UpdateOne(
-                    {"_id": row["_id"], "workspace_id": self._workspace_id, "version": row["version"]},
-                    {"$set": places_of(row)},
-                )
-                for row in rows
+        while rows := await self.stretch(after, f"{self.PREFIX}~", at_once, filters=[{"lists": everything}]):
+            guards = [
+                {"_id": row["_id"], "workspace_id": self._workspace_id, "version": row["version"]} for row in rows
             ]
-            await self._database.bulk(self.COLLECTION, changes)
+            pairs = zip(guards, await values_of(rows), strict=True)
+            await self._database.bulk(self.COLLECTION, [UpdateOne(guard, {"$set": values}) for guard, values in pairs])
             after = beyond(rows[-1]["_id"])
 
     async def listed(

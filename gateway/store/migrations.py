@@ -3,30 +3,37 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psutil
 import tenacity
 
 from gateway.domain import conversations, tickets
+from gateway.domain.acts import Act, public_words
 from gateway.domain.clocks import Clock
+from gateway.domain.conversations import ConversationAct
+from gateway.domain.tickets import TicketAct
 from gateway.errors import StartupError, UnavailableError
 from gateway.store.contacts import Contacts
-from gateway.store.conversations import Conversations
-from gateway.store.driver import Database, DuplicateError
+from gateway.store.conversations import ConversationParts, Conversations
+from gateway.store.deployment import CURSORS, DeploymentSecrets
+from gateway.store.driver import Database, Document, DuplicateError
 from gateway.store.events import EventSummaries
+from gateway.store.histories import Parts
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.stores import REPOSITORIES
-from gateway.store.tickets import Tickets
+from gateway.store.tickets import TicketParts, Tickets
 from gateway.store.workspaces import Keys, Workspaces
 
 COLLECTION = "migrations"
 _LOCK = "lock"
 _LEASE = timedelta(seconds=30)
+_SUBJECTS_AT_ONCE = 100  # their parts are read together
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,30 @@ async def list_in_every_order(database: Database) -> None:
         await database.drop_index(Conversations.COLLECTION, f"lists_by_{field}")
 
 
+async def separate_words_of_parts(database: Database) -> None:
+    """Give conversations and tickets the words that their contacts see now, without those of earlier titles."""
+    for workspace in await Workspaces(database).all():
+        id_ = workspace["_id"]
+        for subjects, parts, everything, act in (
+            (Conversations(database, id_), ConversationParts(database, id_), conversations.EVERYTHING, ConversationAct),
+            (Tickets(database, id_), TicketParts(database, id_), tickets.list_("any", "", ""), TicketAct),
+        ):
+            await subjects.set_each(everything, partial(_words_of_parts, parts, act), _SUBJECTS_AT_ONCE)
+
+
+async def _words_of_parts(parts: Parts, act: type[Act], rows: Sequence[Document]) -> list[Document]:
+    said = await parts.said_words([row["_id"] for row in rows])
+    return [
+        {"said_words": said[row["_id"]], "public_words": public_words(act.shown_texts(row), said[row["_id"]])}
+        for row in rows
+    ]
+
+
+async def make_cursor_secret(database: Database) -> None:
+    """Make the secret under which cursors are encrypted where GATEWAY_SECRET_KEY is not set."""
+    await DeploymentSecrets(database).get(CURSORS)
+
+
 MIGRATIONS = (
     Migration(1, "collections and indexes", build_indexes),
     Migration(2, "values of events, totals by name", build_indexes),
@@ -71,6 +102,8 @@ MIGRATIONS = (
     Migration(4, "deliveries", build_indexes),
     Migration(5, "tombstones of events", build_indexes),
     Migration(6, "lists in every order", list_in_every_order),
+    Migration(7, "secret of cursors", make_cursor_secret),
+    Migration(8, "words that contacts see", separate_words_of_parts),
 )
 
 

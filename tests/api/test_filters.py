@@ -11,6 +11,7 @@ import pytest
 
 from gateway.domain.clocks import system_clock
 from gateway.domain.conditions import check_filter, check_metadata_filter
+from gateway.domain.cursors import CursorCipher
 from gateway.domain.orders import ContactOrder, ContactSortKey
 from gateway.domain.pages import PageArguments, connection, page, page_info
 from gateway.domain.times import TimeRange
@@ -18,6 +19,7 @@ from gateway.store.contacts import Contacts
 from gateway.store.event_searches import EventSearch
 from gateway.store.searches import ContactSearch
 
+CIPHER = CursorCipher([b"a secret of this test"])
 CONTACTS = """query($f: ContactFilter, $s: ContactSort, $first: Int, $after: String, $last: Int, $before: String) {
   contacts(filter: $f, sort: $s, first: $first, after: $after, last: $last, before: $before) {
     nodes { externalId } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } totalCount } }"""
@@ -306,7 +308,7 @@ async def test_what_no_index_narrows_looks_at_so_many_a_page_and_goes_on(
     search = ContactSearch(workspace.store, rare, order, system_clock(), most=7)
     arguments, found, looks = PageArguments(last=2) if backward else PageArguments(first=2), [], 0
     while True:
-        asked = page(arguments, "list")
+        asked = page(arguments, CIPHER, "list")
         result = await search.page(asked)
         shown = connection(result.rows, asked, order.position, result.reached)
         assert len(shown["nodes"]) <= 2
@@ -334,7 +336,7 @@ async def test_events_that_are_looked_at_go_on_too(workspace: Any, now: datetime
     search = EventSearch(workspace.store, TimeRange(), system_clock(), metadata=tests, most=9)
     found, cursor = [], None
     while True:
-        asked = page(PageArguments(first=3, after=cursor), "list")
+        asked = page(PageArguments(first=3, after=cursor), CIPHER, "list")
         result = await search.page(asked)
         shown = connection(result.rows, asked, lambda row: str(row["_id"]), result.reached)
         found += [row["metadata_json"]["n"] for row in shown["nodes"]]

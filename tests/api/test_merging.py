@@ -12,7 +12,7 @@ import websockets
 
 from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
-from gateway.domain.pages import PageArguments, page
+from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
 from gateway.store.driver import Shown
 
@@ -204,7 +204,7 @@ async def test_pages_of_contacts_that_are_merged_while_they_are_read_stay_apart(
     known_before = {one: [one] for one in (visitor, user, other)}
     for fields in (None, ["name"], Shown(["name", "occurred_at"])):
         found = await workspace.store.events.pages_of_contacts(
-            known_before, page(PageArguments(first=100), "any"), TimeRange(), None, fields
+            known_before, Page(100, False, None, None), TimeRange(), None, fields
         )
         assert [row["_id"] for row in found[user]] == events
         assert set(found) == {user, other}

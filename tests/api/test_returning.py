@@ -9,7 +9,7 @@ import orjson
 import websockets
 from pymongo.monitoring import CommandListener
 
-from gateway.bus.notices import Notice
+from gateway.bus.notices import Notice, cursor_to, position_of
 
 RING, PLACES, MORE = 100, 100, 150
 RETURNING, SOCKETS, MEANWHILE = 1000, 30, 20
@@ -51,12 +51,13 @@ class Follower:
         self.cursors: list[str] = []
 
     async def at_the_bus(self, gateway: Any, workspace_id: str, after: str, last: str) -> None:
-        notices = gateway.runtime.services.bus.subscribe(workspace_id, is_event, after)
+        cipher = await gateway.runtime.services.cursors.cipher()
+        notices = gateway.runtime.services.bus.subscribe(workspace_id, is_event, position_of(after, cipher))
         async with contextlib.aclosing(notices) as items:
             async for item in items:
                 if isinstance(item, Notice):
                     self.seen.append(item.position.id)
-                    self.cursors.append(item.position.cursor)
+                    self.cursors.append(cursor_to(item.position, cipher))
                     if item.document["name"] == last:
                         return
 

@@ -13,7 +13,7 @@ import websockets
 from graphql import GraphQLInterfaceType, GraphQLNonNull, GraphQLObjectType, get_named_type
 
 from gateway.domain.access import Principal, Scope
-from gateway.domain.pages import PageArguments, page
+from gateway.domain.pages import Page
 from gateway.domain.times import TimeRange
 from gateway.domain.tokens import LEEWAY, Grant, MadeFrom
 from schema.access import Access
@@ -282,10 +282,8 @@ async def leave_email(workspace: Any, anonymous_id: str, email: str) -> None:
 
 
 async def merge(workspace: Any, gone: str, into: str) -> None:
-    """What merging will do to identities: the old id leads to the survivor."""
-    database = workspace.gateway.runtime.database
-    await database.delete("contacts", {"_id": gone})
-    await database.update("contacts", {"_id": into}, {"$push": {"identities": f"id:{gone}"}})
+    query = "mutation($f: ID!, $i: ID!) { mergeContacts(input: {from: $f, into: $i}) { userErrors { code } } }"
+    assert await workspace.data(query, {"f": gone, "i": into}) == {"mergeContacts": {"userErrors": []}}
 
 
 @pytest.fixture
@@ -419,7 +417,7 @@ async def test_what_a_token_may_not_do(workspace: Any, people: Any, field: str) 
 async def test_the_store_opened_for_a_token_finds_nothing_of_others(workspace: Any, people: Any) -> None:
     services, token = workspace.gateway.runtime.services, Principal("tok_", workspace.id, contact_id=people["ada"])
     store, now = services.store.open_for(token), services.clock()
-    everything = page(PageArguments(first=10), "any")
+    everything = Page(10, False, None, None)
     by_contact = await store.events.pages_of_contacts(
         {people[one]: [people[one]] for one in ("ada", "bob")}, everything, TimeRange(), names=None
     )

@@ -27,7 +27,8 @@ TRACK = (
 DEV_KEY = "a-key-for-commands"
 MIGRATED = (
     "0001 collections and indexes\n0002 values of events, totals by name\n0003 contacts by terms, summaries by count\n"
-    "0004 deliveries\n0005 tombstones of events\n0006 lists in every order"
+    "0004 deliveries\n0005 tombstones of events\n0006 lists in every order\n"
+    "0007 secret of cursors\n0008 words that contacts see"
 )
 UP_TO_DATE = "Nothing to migrate: the database is up to date."
 Done = subprocess.CompletedProcess[str]

@@ -22,8 +22,9 @@ import pytest
 import websockets
 
 from gateway.bus.buses import WATCHED
-from gateway.bus.notices import position_of
+from gateway.bus.notices import Position, position_of
 from gateway.domain.access import Scope
+from gateway.domain.cursors import CursorCipher
 from gateway.runtime import open_runtime
 from gateway.settings import Settings
 from gateway.store.driver import Insert
@@ -87,6 +88,7 @@ class Cluster:
     nodes: Sequence[Node]
     key: str
     http: httpx.AsyncClient
+    cipher: CursorCipher
 
     async def ask(self, node: Node, query: str, **variables: Any) -> Any:
         """The data of an answer without errors; AwayError where another try is due."""
@@ -165,7 +167,7 @@ class Follower:
     async def run(self) -> None:
         await asyncio.sleep(self.chance.choice([0, 0, 1, 3]))
         self.cursor = (await self.cluster.insist(self.chance, "{ streamCursor }"))["streamCursor"]
-        self.began = position_of(self.cursor).id
+        self.began = position_of(self.cursor, self.cluster.cipher).id
         while True:
             try:
                 async with connected(self.chance.choice(self.cluster.nodes).port, self.cluster.key) as connection:
@@ -256,10 +258,10 @@ async def listed(cluster: Cluster, chance: random.Random) -> dict[str, Any]:
             return found
 
 
-async def committed(database: Any, token: str, last: str) -> list[Insert]:
-    """What was inserted after that token, in the order of the commits, up to the event with that id."""
+async def committed(database: Any, after: Position, last: str) -> list[Insert]:
+    """What was inserted after that position, in the order of the commits, up to the event with that id."""
     found = []
-    async with asyncio.timeout(60), database.watch(WATCHED, token) as inserts:
+    async with asyncio.timeout(60), database.watch(WATCHED, after) as inserts:
         while not found or found[-1].document["_id"] != last:
             if (insert := await inserts.next()) is not None:
                 found.append(insert)
@@ -282,7 +284,7 @@ async def clustered(
                 node.start()
             for node in nodes:
                 await node.ready(http)
-            yield Cluster(nodes, key, http), runtime.database
+            yield Cluster(nodes, key, http, await runtime.services.cursors.cipher()), runtime.database
         finally:
             await asyncio.gather(*(node.end() for node in nodes))
 
@@ -300,7 +302,7 @@ async def test_each_follower_sees_each_event_once_in_order_whatever_is_killed(
     ):
         cluster, database = opened
         cursors = [(await cluster.ask(node, "{ streamCursor }"))["streamCursor"] for node in cluster.nodes]
-        start = min((position_of(cursor) for cursor in cursors), key=lambda position: position.at)
+        start = min((position_of(cursor, cluster.cipher) for cursor in cursors), key=lambda position: position.at)
         people = [
             (await cluster.insist(chance, UPSERT, id=person))["upsertContact"]["contact"]["id"] for person in PEOPLE
         ]
@@ -321,7 +323,7 @@ async def test_each_follower_sees_each_event_once_in_order_whatever_is_killed(
             await until(lambda: all(follower.began for follower in followers))
             for person in PEOPLE:
                 await traffic.track(chance, [traffic.event(person, name) for name in NAMES])
-            rows = await committed(database, start.token, traffic.tracked[-1])
+            rows = await committed(database, start, traffic.tracked[-1])
             events = await listed(cluster, chance)
             assert sorted(events) == sorted(traffic.tracked)
             assert sorted(row.document["_id"] for row in rows if row.collection == "events") == sorted(events)

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway.broadcasts import Alike, Broadcast, Receiver
 from gateway.bus.buses import Bus, Limits
-from gateway.bus.notices import Notice, Position, position_of
+from gateway.bus.notices import Notice, Position
 from gateway.domain.ids import Minter
 from gateway.errors import BadRequestError, CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
 from gateway.execution.operations import Answer
@@ -69,8 +69,9 @@ class History:
         self.grown = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def watch(self, _: Any, token: str | None = None) -> AsyncIterator["Stream"]:
+    async def watch(self, _: Any, resume_after: str | Position | None = None) -> AsyncIterator["Stream"]:
         await asyncio.sleep(0.001)
+        token = resume_after.token if isinstance(resume_after, Position) else resume_after
         if self.refusals:
             self.refusals -= 1
             raise UnavailableError
@@ -123,7 +124,7 @@ class Client:
     bus: Bus
     history: History
     name: str | None
-    cursor: str | None
+    cursor: Position | None
     exact: bool
     began: int
     seen: list[str] = field(default_factory=list)
@@ -163,9 +164,9 @@ class Client:
 
     def _take(self, item: Notice | Position) -> None:
         if isinstance(item, Position):
-            self.cursor = item.cursor
+            self.cursor = item
         else:
-            self.cursor = item.position.cursor
+            self.cursor = item.position
             self.seen.append(item.position.id)
 
 
@@ -217,13 +218,15 @@ class Listener(Client):
         self._told(text)
 
     def _told(self, text: str) -> None:
-        self.cursor, id_ = text.split(" ")
+        number, id_ = text.split(" ")
+        self.cursor = self.history.position(int(number))
         self.seen += [id_] if id_ else []
 
 
 def _written(answer: Answer) -> str:
     known = isinstance(answer.data, Notice)
-    return f"{answer.data.position.cursor if known else answer.data.cursor} {answer.data.position.id if known else ''}"
+    position = answer.data.position if known else answer.data
+    return f"{position.token} {position.id if known else ''}"
 
 
 class SlowlyServed(Listener):
@@ -257,7 +260,7 @@ class World:
 
     def come(self, after: int | None, name: str | None = None) -> Client:
         """Somebody who comes with the cursor of that row, or with none, and reads."""
-        cursor = None if after is None else self.history.position(after).cursor
+        cursor = None if after is None else self.history.position(after)
         began = len(self.history.rows) if after is None else after + 1
         client = self.kind(self.bus, self.history, name, cursor, after is not None, began)
         client.alike, client.metrics = self.alike, self.metrics
@@ -268,7 +271,7 @@ class World:
 
     def forge(self, token: str) -> Client:
         """Somebody with a cursor that nobody gave, older than all by its own account."""
-        client = Client(self.bus, self.history, None, Position("nobody", token, (0, 0)).cursor, True, 0)
+        client = Client(self.bus, self.history, None, Position("nobody", token, (0, 0)), True, 0)
         client.reads.set()
         self.strangers.append(client)
         client.start()
@@ -299,7 +302,7 @@ class World:
         if client.ended is not None:
             assert isinstance(client.ended, CursorExpiredError)
             assert client.cursor is not None
-            assert int(position_of(client.cursor).token) < self.history.kept_from
+            assert int(str(client.cursor.token)) < self.history.kept_from
             return
         must, may = self.wanted(client, client.began), self.wanted(client)
         assert client.seen == may[len(may) - len(client.seen) :]
@@ -316,7 +319,7 @@ def simulated(
     async def all_of_it() -> None:
         world = World(delays, kind)
         running = asyncio.create_task(world.bus.run())
-        await world.bus.cursor()
+        await world.bus.position()
         try:
             await scenario(world)
             await world.settle()
@@ -369,7 +372,7 @@ async def happen(world: World, what: str, *how: Any) -> None:
             world.history.broken += 1
             world.history.refusals = refusals
         case "prune", (part,):
-            known = int(position_of(await world.bus.cursor()).token)
+            known = int(str((await world.bus.position()).token))
             world.history.kept_from = max(world.history.kept_from, int(part * known))
         case "forge", (token,):
             world.forge(token)
@@ -442,7 +445,7 @@ def test_nobody_joins_others_who_are_still_being_told_of_what_it_knows() -> None
         first = world.come(None)
         await asyncio.sleep(1)
         await world.track(1)
-        while int(position_of(await world.bus.cursor()).token) < 1:
+        while int(str((await world.bus.position()).token)) < 1:
             await asyncio.sleep(0)
         later = world.come(len(world.history.rows) - 1)
         await world.track(1)

@@ -9,30 +9,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.cursors import CursorCipher
 from gateway.domain.pages import (
     DEFAULT_SIZE,
     LARGEST_SIZE,
     Page,
     PageArguments,
     connection,
-    cursor,
     edges,
     page,
     page_info,
 )
 from gateway.errors import BadRequestError
 
+CIPHER = CursorCipher([b"a secret of this test"])
 SCOPE = ("events", "wsp_1", {"name": ["a"], "contact_id": "con_1"})
 URL_SAFE = string.ascii_letters + string.digits + "-_"
 positions = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
 def asked_for(*scope: object, **arguments: Any) -> Page:
-    return page(PageArguments(**arguments), *(scope or SCOPE))
+    return page(PageArguments(**arguments), CIPHER, *(scope or SCOPE))
 
 
 def sealed(position: str, *scope: object) -> str:
-    return cursor(position, asked_for(*scope).scope)
+    in_list = asked_for(*scope).scope
+    assert in_list is not None
+    return in_list.cursor(position)
 
 
 def read(rows: list[str], asked: Page) -> list[dict[str, Any]]:
@@ -127,8 +130,10 @@ def test_a_scope_is_the_same_whatever_the_order_of_its_filter() -> None:
 )
 @pytest.mark.parametrize("argument", ["after", "before"])
 def test_a_cursor_of_another_list_parent_or_filter_is_refused(scope: tuple[object, ...], argument: str) -> None:
-    other = cursor("p", page(PageArguments(), *scope).scope)
-    with pytest.raises(BadRequestError, match=f"^'{argument}' is a cursor of another list"):
+    in_list = page(PageArguments(), CIPHER, *scope).scope
+    assert in_list is not None
+    other = in_list.cursor("p")
+    with pytest.raises(BadRequestError, match=f"^'{argument}' is not a cursor of this list"):
         asked_for(**{argument: other})
 
 

@@ -1,0 +1,119 @@
+"""Rights of filters and sorts: each needs the rights of the fields that it reveals, in every list."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from graphql import (
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    get_named_type,
+)
+
+from gateway.errors import ForbiddenError
+from resolvers.reveals import Reveals
+
+_DEFINITION = "strawberry-definition"
+# Each is called with the context, and raises where its bearer may not.
+Checks = Sequence[Callable[[Any], None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Revealed:
+    """A field that a condition or sort key of that name reveals, with the rights that it needs."""
+
+    name: str
+    field: str
+    access: Any
+
+    def check(self, context: Any) -> None:
+        """Pass where the bearer may read the field; ForbiddenError."""
+        if context.principal.contact_id is not None:
+            if not self.access.contact_token:
+                raise ForbiddenError(
+                    f"A contact's token may not filter or sort by '{self.name}', which reveals '{self.field}': leave it out."
+                )
+        elif not context.principal.may(frozenset(self.access.scopes)):
+            needed = " or ".join(sorted(scope.value for scope in self.access.scopes))
+            raise ForbiddenError(
+                f"This key may not filter or sort by '{self.name}', which reveals '{self.field}': it needs the scope {needed}."
+            )
+
+
+class RevealedFields:
+    """Which rights the arguments of a schema's fields need. `access_of`: the rights that a field declares, if any."""
+
+    def __init__(self, schema: GraphQLSchema, access_of: Callable[[GraphQLField], Any]) -> None:
+        self._schema = schema
+        self._access_of = access_of
+        self._by_input: dict[str, dict[str, list[Revealed]]] = {}
+        for type_ in schema.type_map.values():
+            if isinstance(type_, GraphQLInputObjectType | GraphQLEnumType):
+                self._by_input[type_.name] = self._declared(type_)
+
+    def checks_of(self, field: GraphQLField) -> Callable[[Mapping[str, Any]], Checks] | None:
+        """The checks of a field by its arguments; None where no argument needs rights."""
+        inputs = {name: get_named_type(argument.type) for name, argument in field.args.items()}
+        restricted = {name: type_ for name, type_ in inputs.items() if self._needs_rights(type_, set())}
+        return partial(self._checks, restricted) if restricted else None
+
+    def _checks(self, inputs: Mapping[str, GraphQLNamedType], arguments: Mapping[str, Any]) -> Checks:
+        return [
+            revealed.check
+            for name, type_ in inputs.items()
+            if arguments.get(name) is not None
+            for revealed in self._revealed(type_, arguments[name])
+        ]
+
+    def _revealed(self, type_: GraphQLNamedType, value: Any) -> Iterator[Revealed]:
+        """The fields that a value reveals and that need rights."""
+        declared = self._by_input.get(type_.name, {})
+        if isinstance(value, list):
+            for item in value:
+                yield from self._revealed(type_, item)
+        elif isinstance(type_, GraphQLEnumType):
+            yield from declared.get(value.name if isinstance(value, Enum) else str(value), ())
+        elif isinstance(type_, GraphQLInputObjectType) and value is not None:
+            for name, inner in value.items():
+                if inner is not None and name in declared:
+                    yield from declared[name]
+                elif inner is not None:
+                    yield from self._revealed(get_named_type(type_.fields[name].type), inner)
+
+    def _needs_rights(self, type_: GraphQLNamedType, seen: set[str]) -> bool:
+        """Whether some value of that type needs rights."""
+        if type_.name in seen:
+            return False
+        seen.add(type_.name)
+        if any(self._by_input.get(type_.name, {}).values()):
+            return True
+        inner = type_.fields.values() if isinstance(type_, GraphQLInputObjectType) else ()
+        return any(self._needs_rights(get_named_type(field.type), seen) for field in inner)
+
+    def _declared(self, type_: GraphQLInputObjectType | GraphQLEnumType) -> dict[str, list[Revealed]]:
+        """By the names of the members that declare what they reveal: those fields of it that need rights."""
+        members: Mapping[str, Any] = type_.fields if isinstance(type_, GraphQLInputObjectType) else type_.values
+        return {
+            name: [one for field in reveals.fields if (one := self._restricted(name, field)) is not None]
+            for name, member in members.items()
+            if (reveals := _reveals(member)) is not None
+        }
+
+    def _restricted(self, name: str, field: str) -> Revealed | None:
+        type_name, _, field_name = field.partition(".")
+        type_ = self._schema.type_map.get(type_name)
+        if not isinstance(type_, GraphQLObjectType) or field_name not in type_.fields:
+            raise TypeError(f"'{name}' reveals {field}, and there is no such field")
+        access = self._access_of(type_.fields[field_name])
+        return None if access is None else Revealed(name, field, access)
+
+
+def _reveals(member: Any) -> Reveals | None:
+    definition = member.extensions.get(_DEFINITION)
+    return next((one for one in definition.directives if isinstance(one, Reveals)), None) if definition else None
