@@ -4,7 +4,7 @@ from datetime import datetime
 
 from gateway.auth import Authenticator
 from gateway.domain.access import Principal
-from gateway.errors import UnauthenticatedError
+from gateway.errors import RateLimitedError, UnauthenticatedError
 from gateway.exchanges import Exchange
 from gateway.services.rate_limits import Allowance, RateLimits, seconds_until
 
@@ -15,13 +15,20 @@ async def admitted(
     """Who asks, once the request is counted: for the bearer, or for the address where there is no valid credential.
 
     RateLimitedError where that one has none left; the allowance is what counts for this exchange."""
-    try:
-        bearer = await authenticator.principal(exchange.headers.get("authorization"))
-    except UnauthenticatedError:
-        exchange.allowance = limits.of_address(exchange.address)
-        await exchange.allowance.take_request()
-        raise
-    allowance = exchange.allowance = limits.of_address(exchange.address) if bearer is None else limits.of(bearer.id)
+    authorization = exchange.headers.get("authorization")
+    bearer = authenticator.remembered(authorization)
+    if bearer is None:
+        address = limits.of_address(exchange.address)
+        if authorization is None:
+            exchange.allowance = address
+            await address.take_request()
+            return None, address
+        try:
+            bearer = await authenticator.admit(authorization, address)
+        except (UnauthenticatedError, RateLimitedError):
+            exchange.allowance = address
+            raise
+    allowance = exchange.allowance = limits.of(bearer.id)
     await allowance.take_request()
     return bearer, allowance
 

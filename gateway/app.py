@@ -29,6 +29,7 @@ from gateway.sockets import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketR
 from gateway.store.migrations import pending_migrations, probe
 from gateway.web.pages import graphiql_routes
 from resolvers.contexts import Context
+from schema.introspection import Introspection
 from schema.limits import OperationLimits
 from schema.nodes import document_key
 from schema.root import Schema, build_schema
@@ -48,12 +49,24 @@ def create_app(
     """The gateway as an ASGI application over an open runtime; `page_key` is the key that GraphiQL has in place, and the
     credentials of open sockets are checked that often."""
     services, settings = runtime.services, runtime.services.settings
-    schema = build_schema(suggestions=bool(settings.introspection))
-    limits = OperationLimits(schema.core, settings)
-    documents = Documents(settings, schema.core, limits)
-    planner = Planner(schema.core, document_key) if settings.compiled_execution else None
-    operations = Operations(schema.core, schema.tell, services.metrics, planner, sharing, Context.read_only, "after")
-    endpoint = OperationEndpoint(operations, limits, documents, services, authenticator)
+    suggestions, caches = bool(settings.introspection), runtime.caches
+    schema = build_schema(suggestions=suggestions)
+    planner = Planner(schema.core, document_key, suggestions=suggestions) if settings.compiled_execution else None
+    operations = Operations(
+        schema.core,
+        schema.tell,
+        services.metrics,
+        planner,
+        sharing,
+        Context.read_only,
+        "after",
+        caches,
+        suggestions=suggestions,
+    )
+    limits = OperationLimits(schema.core, settings, caches, operations.documents)
+    documents = Documents(settings, schema.core, limits, caches, operations.documents.is_valid)
+    introspection = Introspection(schema.core, settings)
+    endpoint = OperationEndpoint(operations, limits, documents, services, authenticator, introspection)
     registry = SocketRegistry(authenticator, services, operations, limits, documents, check_seconds)
     return Starlette(
         routes=[

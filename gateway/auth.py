@@ -1,12 +1,13 @@
 """Who is asking: a bearer's key or token, and whether a page that may asks with it."""
 
 import hmac
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from cachetools import TTLCache
 from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 
+from gateway.caches import Cache, CacheBudget
 from gateway.domain.access import Principal, Scope
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import IdentityKind, identity
@@ -14,12 +15,30 @@ from gateway.domain.ids import Prefix, prefix_of
 from gateway.domain.merges import ids_of
 from gateway.domain.tokens import LEEWAY, Grant, MadeFrom, TokenKind, TokenSigner, bearer_id, is_token
 from gateway.errors import UnauthenticatedError
+from gateway.services.rate_limits import Allowance
 from gateway.services.workspaces import REMEMBERED_SECONDS, secret_hash
 from gateway.store.stores import Store
 
 _REMEMBERED_KEYS = 10_000
+_REFUSED_SECONDS = 5.0
+_KEY_BYTES, _REFUSED_BYTES = 1500, 400  # of a bearer; of the hash of a credential, and why it was refused
 _LONGEST_CREDENTIAL = 4000
 _SCOPES_OF_ADMINS = frozenset({Scope.READ, Scope.SUPPORT})
+
+
+class _Credential(NamedTuple):
+    """What a header holds; `grant` where it is a token that is signed."""
+
+    text: str
+    digest: str
+    grant: Grant | None
+
+
+class _Remembered(NamedTuple):
+    """Whose key it is, and until when that is not looked up again; what is older tells a valid key from others still."""
+
+    principal: Principal
+    fresh_until: float
 
 
 class Authenticator:
@@ -32,40 +51,91 @@ class Authenticator:
         signer: TokenSigner,
         known: Mapping[str, Principal] | None = None,
         remembered_seconds: float = REMEMBERED_SECONDS,
+        caches: CacheBudget | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._signer = signer
         self._known = {secret_hash(text): principal for text, principal in (known or {}).items()}
-        self._remembered: TTLCache[str, Principal] = TTLCache(_REMEMBERED_KEYS, remembered_seconds)
-        self._open_workspaces: TTLCache[str, bool] = TTLCache(_REMEMBERED_KEYS, remembered_seconds)
+        self._remembered_seconds = remembered_seconds
+        caches = caches or CacheBudget()
+        self._remembered: Cache[str, _Remembered] = Cache(caches, lambda *_: _KEY_BYTES, _REMEMBERED_KEYS)
+        self._refused: Cache[str, str] = Cache(caches, lambda *_: _REFUSED_BYTES, _REMEMBERED_KEYS, _REFUSED_SECONDS)
+        self._open_workspaces: Cache[str, bool] = Cache(
+            caches, lambda *_: _REFUSED_BYTES, _REMEMBERED_KEYS, remembered_seconds
+        )
+
+    def remembered(self, authorization: str | None) -> Principal | None:
+        """The bearer of that header, where its key was looked up just now."""
+        text = None if authorization is None else _bearer_text(authorization)
+        remembered = None if text is None else self._remembered.get(secret_hash(text))
+        return remembered.principal if remembered is not None and time.monotonic() < remembered.fresh_until else None
+
+    async def admit(self, authorization: str, address: Allowance) -> Principal:
+        """The bearer of that header, counted for the address unless it is valid; RateLimitedError, UnauthenticatedError.
+
+        A credential that nobody here knows is counted before it is looked up, and given back once it turns out to be valid.
+        One that was valid lately, or that is signed, is looked up whatever the others at that address have asked for."""
+        try:
+            credential = self._credential(authorization)
+            if credential.grant is not None or self._was_valid(credential.digest):
+                return await self._bearer(credential)
+        except UnauthenticatedError:
+            await address.take_request()
+            raise
+        await address.take_request()
+        try:
+            bearer = await self._bearer(credential)
+        except UnauthenticatedError:
+            raise
+        except BaseException:
+            await address.give_back_request()
+            raise
+        await address.give_back_request()
+        return bearer
 
     async def principal(self, authorization: str | None) -> Principal | None:
         """The bearer of that header; None without one, UnauthenticatedError where it is worth nothing."""
         if authorization is None:
             return None
-        scheme, _, text = authorization.partition(" ")
-        text = text.strip()
-        if scheme.lower() != "bearer" or not text:
+        return self.remembered(authorization) or await self._bearer(self._credential(authorization))
+
+    def _credential(self, authorization: str) -> "_Credential":
+        """What the header holds; UnauthenticatedError where it can be nothing, or was refused just now."""
+        text = _bearer_text(authorization)
+        if text is None:
             raise UnauthenticatedError("The Authorization header must be 'Bearer <key>'.")
         if len(text) > _LONGEST_CREDENTIAL:
             raise UnauthenticatedError("No key and no token is as long as what follows 'Bearer'.")
         digest = secret_hash(text)
-        if is_token(text) and digest not in self._known:
-            return await self._bearer_of_token(text)
-        found = self._remembered.get(digest)
-        if found is None:
-            found = self._known.get(digest) or await self._look_up(text)
-            await self._check_workspace(found.workspace_id)
-            self._remembered[digest] = found
-        return found
+        refused = self._refused.get(digest)
+        if refused is not None:
+            raise UnauthenticatedError(refused)
+        signed = is_token(text) and digest not in self._known
+        return _Credential(text, digest, self._signer.read(text, self._clock()) if signed else None)
 
-    async def _bearer_of_token(self, token: str) -> Principal:
+    def _was_valid(self, digest: str) -> bool:
+        return digest in self._remembered or digest in self._known
+
+    async def _bearer(self, credential: "_Credential") -> Principal:
+        try:
+            if credential.grant is not None:
+                return await self._bearer_of_token(credential.grant)
+            bearer = self._known.get(credential.digest) or await self._look_up(credential.text)
+            await self._check_workspace(bearer.workspace_id)
+        except UnauthenticatedError as error:
+            self._remembered.pop(credential.digest)
+            self._refused.put(credential.digest, error.message)
+            raise
+        fresh_until = time.monotonic() + self._remembered_seconds
+        self._remembered.put(credential.digest, _Remembered(bearer, fresh_until))
+        return bearer
+
+    async def _bearer_of_token(self, grant: Grant) -> Principal:
         """Whoever speaks by a token, as it is now."""
-        grant = self._signer.read(token, self._clock())
         if grant.workspace_id not in self._open_workspaces:
             await self._check_workspace(grant.workspace_id)
-            self._open_workspaces[grant.workspace_id] = True
+            self._open_workspaces.put(grant.workspace_id, True)
         return await (self._admin(grant) if grant.kind is TokenKind.ADMIN else self._contact(grant))
 
     async def _admin(self, grant: Grant) -> Principal:
@@ -121,6 +191,12 @@ def from_allowed_page(headers: Mapping[str, str], allowed_origins: Sequence[str]
     return is_same_origin(origin, headers.get("host")) or not normalize_allowed_origins(allowed_origins).isdisjoint(
         {"*", named}
     )
+
+
+def _bearer_text(authorization: str) -> str | None:
+    """What follows the scheme; None where it is another one, or nothing."""
+    scheme, _, text = authorization.partition(" ")
+    return (text.strip() or None) if scheme.lower() == "bearer" else None
 
 
 def _valid(key: Mapping[str, Any] | None, secret: str) -> bool:

@@ -35,7 +35,7 @@ class GatewayError(Exception):
 
 
 class UnauthenticatedError(GatewayError):
-    """No valid key was sent: use the header 'Authorization: Bearer <key>'."""
+    """No valid key or token was sent: send one as 'Authorization: Bearer <key>' ('gateway keys create' makes a key)."""
 
     code = "UNAUTHENTICATED"
     status = 401

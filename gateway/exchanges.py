@@ -24,12 +24,13 @@ class Reply:
 class Exchange:
     """A request that is read once and answered once; `allowance` is what counts for it, once that is known."""
 
-    __slots__ = ("_receive", "_scope", "_send", "allowance", "headers")
+    __slots__ = ("_is_read", "_receive", "_scope", "_send", "allowance", "headers")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._is_read = False
         self.allowance: Allowance | None = None
         # By their names in small letters; of those that were sent twice the first.
         self.headers: Mapping[str, str] = {
@@ -65,6 +66,7 @@ class Exchange:
                     f"The request body is larger than the {most} bytes that are allowed: send less at once."
                 )
             more = message.get("more_body", False)
+        self._is_read = True
         return bytes(body)
 
     async def answer(self, reply: Reply) -> None:
@@ -74,5 +76,7 @@ class Exchange:
             (b"content-type", f"{reply.kind}; charset=utf-8".encode()),
             *((name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
         ]
+        if not self._is_read and "expect" in self.headers:
+            headers.append((b"connection", b"close"))  # the client may leave its body out, as nobody told it to go on
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.content})

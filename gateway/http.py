@@ -16,8 +16,10 @@ from gateway.documents import Documents
 from gateway.errors import (
     BadRequestError,
     GatewayError,
+    LimitExceededError,
     MethodNotAllowedError,
     RateLimitedError,
+    UnauthenticatedError,
     UnsupportedMediaTypeError,
 )
 from gateway.exchanges import Exchange, Reply
@@ -25,6 +27,7 @@ from gateway.execution.operations import Answer, Operations
 from gateway.jsons import decode_json, encode_json
 from gateway.observability import new_request_id
 from resolvers.contexts import Context, Services
+from schema.introspection import MOST_BYTES, Introspection
 from schema.limits import OperationLimits
 from schema.problems import code_and_status, formatted
 
@@ -43,6 +46,7 @@ class Operation:
     variables: dict[str, Any] | None
     name: str | None
     shows_cost: bool
+    sent: Mapping[str, Any]
 
 
 class OperationEndpoint:
@@ -55,8 +59,10 @@ class OperationEndpoint:
         documents: Documents,
         services: Services,
         authenticator: Authenticator,
+        introspection: Introspection,
     ) -> None:
         self._operations = operations
+        self._introspection = introspection
         self._limits = limits
         self._documents = documents
         self._services = services
@@ -99,9 +105,12 @@ class OperationEndpoint:
     async def _answer(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
         if exchange.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
-        body = await exchange.body(self._services.settings.max_body_bytes)
         bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
-        operation = _operation(exchange, body, self._documents, register=bearer is not None)
+        if bearer is None:
+            return await self._answer_stranger(exchange, request_id)
+        operation = _operation(
+            _sent(exchange, await exchange.body(self._services.settings.max_body_bytes)), self._documents
+        )
         from_page = from_allowed_page(exchange.headers, self._services.settings.allowed_origins)
         context = Context(self._services, request_id, bearer, from_page)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
@@ -111,18 +120,42 @@ class OperationEndpoint:
         with self._services.metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
             _check_kind(checked.kind, exchange.method)
+            self._documents.register(operation.sent)
             answer = await self._operations.execute(operation.query, operation.variables, operation.name, context)
             told["outcome"] = "error" if answer.errors else "ok"
         if span is not None and answer.errors:
             span.failed(*code_and_status(answer.errors[0]))
-        self._log.info(
-            "operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer and bearer.id
-        )
+        self._log.info("operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer.id)
         return _reply(answer, checked.cost if operation.shows_cost else None, exchange, request_id)
 
+    async def _answer_stranger(self, exchange: Exchange, request_id: str) -> Reply:
+        """The schema, where it is told to those who send no credential; whatever else they send is not looked at."""
+        if not self._introspection.is_on:
+            raise UnauthenticatedError
+        try:
+            sent = _sent(exchange, await exchange.body(MOST_BYTES))
+            variables, name, _ = _checked(sent)
+        except (BadRequestError, LimitExceededError):
+            sent, variables, name = {}, None, None
+        with self._services.metrics.operation(None) as told:
+            told["outcome"] = "refused"
+            answer = self._introspection.answer(sent.get("query"), variables, name)
+            told["outcome"] = "error" if answer.errors else "ok"
+        self._log.info("operation", request_id=request_id, name=None, outcome=told["outcome"], key=None)
+        return _reply(answer, None, exchange, request_id)
 
-def _operation(exchange: Exchange, body: bytes, documents: Documents, *, register: bool) -> Operation:
-    sent = _posted(exchange, body) if exchange.method == "POST" else _queried(exchange)
+
+def _operation(sent: Mapping[str, Any], documents: Documents) -> Operation:
+    variables, name, extensions = _checked(sent)
+    return Operation(documents.text(sent), variables, name, extensions.get("cost") is True, sent)
+
+
+def _sent(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
+    return _posted(exchange, body) if exchange.method == "POST" else _queried(exchange)
+
+
+def _checked(sent: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None, Mapping[str, Any]]:
+    """The variables, the operation's name and the extensions."""
     variables, name, extensions = sent.get("variables"), sent.get("operationName"), sent.get("extensions")
     if variables is not None and not isinstance(variables, dict):
         raise BadRequestError("'variables' must be an object.")
@@ -130,9 +163,7 @@ def _operation(exchange: Exchange, body: bytes, documents: Documents, *, registe
         raise BadRequestError("'operationName' must be a text.")
     if extensions is not None and not isinstance(extensions, dict):
         raise BadRequestError("'extensions' must be an object.")
-    return Operation(
-        documents.text(sent, register=register), variables, name or None, (extensions or {}).get("cost") is True
-    )
+    return variables, name or None, extensions or {}
 
 
 def _posted(exchange: Exchange, body: bytes) -> Mapping[str, Any]:

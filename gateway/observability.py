@@ -19,6 +19,7 @@ MULTIPROCESS_FOLDER = (
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 _MOST_NAMES = 200
+_LONGEST_NAME = 100  # each of its metrics repeats it about twenty times
 
 
 def forget_dead_workers() -> None:
@@ -170,6 +171,8 @@ class Metrics:
         """The operation's name, as long as there are not too many: callers choose them."""
         if name is None:
             return "anonymous"
+        if len(name) > _LONGEST_NAME:
+            return "other"
         if name not in self._names:
             if len(self._names) >= _MOST_NAMES:
                 return "other"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.auth import Authenticator
 from gateway.bus.buses import Bus, Limits
+from gateway.caches import CacheBudget
 from gateway.domain.access import Principal
 from gateway.domain.clocks import Clock, system_clock
 from gateway.domain.ids import Minter
@@ -81,10 +82,11 @@ class Runtime:
     contact_batches: ContactBatches
     signer: TokenSigner
     clock: Clock
+    caches: CacheBudget
 
     def authenticator(self, known: Mapping[str, Principal] | None = None) -> Authenticator:
         """Who turns this gateway's credentials into principals; `known` are keys that live in this process alone."""
-        return Authenticator(self.services.store, self.clock, self.signer, known)
+        return Authenticator(self.services.store, self.clock, self.signer, known, caches=self.caches)
 
 
 @asynccontextmanager
@@ -168,16 +170,17 @@ def assemble(
     settings: Settings, database: Database, clock: Clock, minter: Minter, tracing: "Tracing | None" = None
 ) -> Runtime:
     """The services over an open database."""
-    store = Store(database)
+    caches = CacheBudget(settings.cache_bytes)
+    store = Store(database, caches)
     metrics = Metrics()
     limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
     signer = TokenSigner(settings.secret_key)
-    firings, templates = FiringService(clock), Templates()
+    firings, templates = FiringService(clock, caches), Templates(caches=caches)
     retention = Retention(settings.event_retention_days)
-    syncs = SyncService(store, settings, clock, Vault(settings.secret_key))
+    syncs = SyncService(store, settings, clock, Vault(settings.secret_key), caches)
     outbox = Outbox(syncs, minter)
     klaviyo = KlaviyoService(store, settings, clock, minter, syncs, outbox)
-    events = EventService(store, settings, clock, minter, metrics, outbox, firings)
+    events = EventService(store, settings, clock, minter, metrics, outbox, firings, caches)
     contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
     people = PeopleService(store, clock, minter)
     acts = ActService(store, clock, minter, events.turn, outbox)
@@ -204,12 +207,12 @@ def assemble(
         deliveries=DeliveryService(store, syncs, clock, minter),
         klaviyo=klaviyo,
         replays=ReplayService(store, clock, minter),
-        backfills=BackfillService(store, clock, minter, klaviyo, syncs, outbox),
+        backfills=BackfillService(store, clock, minter, klaviyo, syncs, outbox, caches),
         tokens=TokenService(contacts, people, signer, clock),
         cursors=CursorKeys(settings.secret_key, DeploymentSecrets(database)),
         segments=SegmentService(store, clock, minter, retention),
         bus=Bus(database, clock, minter, limits, metrics),
-        rate_limits=_rate_limits(settings, database, clock, metrics),
+        rate_limits=_rate_limits(settings, database, clock, metrics, caches),
         metrics=metrics,
         tracing=tracing,
     )
@@ -218,13 +221,16 @@ def assemble(
     batches = ContactBatches(store, clock, minter, contacts, events, outbox)
     keeper = MembershipKeeper(store, clock, minter, metrics, firings)
     workspaces = WorkspaceService(store, clock, minter)
-    return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, signer, clock)
+    return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, signer, clock, caches)
 
 
-def _rate_limits(settings: Settings, database: Database, clock: Clock, metrics: Metrics) -> RateLimits:
+def _rate_limits(
+    settings: Settings, database: Database, clock: Clock, metrics: Metrics, caches: CacheBudget
+) -> RateLimits:
     shared = settings.rate_limit_store is RateLimitStore.MONGODB
     counters = RateLimitCounters(database, settings.mongo_timeout_seconds * _RATE_LIMIT_PATIENCE)
-    return RateLimits(settings, SharedStorage(clock, counters) if shared else LocalStorage(clock), clock, metrics)
+    storage = SharedStorage(clock, counters, caches) if shared else LocalStorage(clock, caches)
+    return RateLimits(settings, storage, clock, metrics)
 
 
 def settle() -> None:

@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     )
     rate_limit_anonymous: Rate = Field(
         "600/minute",
-        description="How many requests may come from one address without a valid key; `0`: any number.",
+        description="How many requests may come from one address without a valid key; `0`: any number. A socket counts until it says who it is, and a key that is new to the process until it was looked up.",
     )
     rate_limit_store: RateLimitStore = Field(
         RateLimitStore.MEMORY,
@@ -205,6 +205,12 @@ class Settings(BaseSettings):
         description="How many documents that clients register by their hash each process keeps, of up to 16,000 characters (a longer one counts as several); 0: none.",
     )
     max_tokens: int = Field(5000, ge=100, le=1_000_000, description="The most tokens of a GraphQL document.")
+    max_document_bytes: int = Field(
+        100_000,
+        ge=1_000,
+        le=100_000_000,
+        description="The longest GraphQL document, over HTTP, on sockets and where clients register it by its hash.",
+    )
     max_depth: int = Field(20, ge=1, le=100, description="How deep the fields of an operation may nest.")
     max_aliases: int = Field(
         200, ge=0, le=100_000, description="The most aliases of an operation, with its fragments spelled out."
@@ -223,6 +229,12 @@ class Settings(BaseSettings):
         ge=1,
         le=100_000_000,
         description="The most that an operation may cost, in rows: each list counts its size, times the rows it hangs on, and filters, totals and searches count what they look at (`@listSize` and `@cost` of the schema).",
+    )
+    cache_bytes: int = Field(
+        128_000_000,
+        ge=1_000_000,
+        le=100_000_000_000,
+        description="About how much memory one process keeps documents with their plans, keys, counters of rate limits, templates and whatever else it remembers in, all together: what was used least recently goes first.",
     )
     max_body_bytes: int = Field(4_000_000, ge=1_000, le=100_000_000, description="The largest request body.")
     max_batch_events: int = Field(1000, ge=1, le=1000, description="The most events of one `trackEvents`.")

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -19,10 +20,11 @@ from gateway.auth import Authenticator, from_allowed_page
 from gateway.broadcasts import Alike, Broadcast, Receiver
 from gateway.documents import Documents
 from gateway.domain.access import Principal
-from gateway.errors import SlowReaderError, UnauthenticatedError, UnavailableError
+from gateway.errors import RateLimitedError, SlowReaderError, UnauthenticatedError, UnavailableError
 from gateway.execution.operations import Answer, Operations, as_graphql_error
 from gateway.jsons import encode_json
 from gateway.observability import new_request_id
+from gateway.services.rate_limits import Allowance
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 20.0
 _SHORTEST_WAIT = 0.5
+_WAIT_WHEN_LIMITED = timedelta(seconds=2)  # of a socket whose address has no requests left: enough for a valid key
 _MALFORMED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 4400, 4401, 4403, 4429
 _TRY_AGAIN_LATER = 1013
 _LONGEST_ID = 1000  # every message of the operation repeats it
@@ -92,6 +95,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     principal: Principal | None = None
     _credential: str | None = None
+    _is_counted = False
     _next_check: asyncio.TimerHandle | None = None
     _check: asyncio.Task[None] | None = None
 
@@ -110,6 +114,20 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     def _socket(self) -> WebSocket:
         return cast("SocketAdapter", self.websocket).ws
 
+    @property
+    def _address(self) -> Allowance:
+        client = self._socket.client
+        return self.registry.services.rate_limits.of_address(client.host if client else "")
+
+    async def handle(self) -> None:
+        """Serve the socket, which counts for its address until it says who it is; where too many did, it has little time."""
+        try:
+            await self._address.take_request()
+            self._is_counted = True
+        except RateLimitedError:
+            self.connection_init_wait_timeout = min(self.connection_init_wait_timeout, _WAIT_WHEN_LIMITED)
+        await super().handle()
+
     async def handle_message(self, message: Message) -> None:
         """Handle a message that is one; anything else closes the socket with 4400."""
         problem = _malformed(message)
@@ -127,6 +145,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if self.connection_init_timeout_task:
             self.connection_init_timeout_task.cancel()
         payload = message.get("payload") or {}
+        if self._is_counted:
+            await self._address.give_back_request()
         named = {str(name).lower(): value for name, value in payload.items()}
         self._credential = named.get("authorization") or self._socket.headers.get("authorization")
         refused = await self._refused()
@@ -203,9 +223,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     ) -> None:
         allowance = context.services.rate_limits.of(context.principal.id)
         await allowance.take_request()
-        operation.query = self.registry.documents.text(self._sent.pop(operation.id), register=True)
+        sent = self._sent.pop(operation.id)
+        operation.query = self.registry.documents.text(sent)
         checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
         await allowance.take_cost(checked.cost)
+        self.registry.documents.register(sent)
         if span is not None:
             span.meant(checked.kind, checked.name)
         metrics = context.services.metrics
@@ -289,13 +311,22 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             operation.query or "", operation.variables, operation.operation_name, context
         )
 
+    async def _bearer(self, credential: Any) -> Principal | None:
+        """Whose credential it is; until the socket is open, one that is worth nothing is counted for its address."""
+        if self.connection_acknowledged:
+            return await self.registry.authenticator.principal(credential)
+        if _is_text(credential):
+            return await self.registry.authenticator.admit(credential, self._address)
+        await self._address.take_request()
+        raise UnauthenticatedError
+
     async def _refused(self) -> tuple[int, str] | None:
         """The code and the reason to close with; None where the socket may stay."""
         credential = self._credential
         try:
-            if not _is_text(credential):
-                raise UnauthenticatedError
-            principal = await self.registry.authenticator.principal(credential)
+            principal = await self._bearer(credential)
+        except RateLimitedError as error:
+            return _TRY_AGAIN_LATER, error.message
         except UnauthenticatedError as error:
             return (_UNAUTHORIZED if self.connection_acknowledged else _FORBIDDEN), error.message
         except UnavailableError:

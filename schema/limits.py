@@ -1,6 +1,6 @@
 """What an operation may ask for, found out before it is validated: attackers meet this before anything that costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
@@ -17,21 +17,22 @@ from graphql import (
     ObjectValueNode,
     OperationDefinitionNode,
     ValueNode,
-    parse,
 )
 
+from gateway.caches import Cache, CacheBudget, text_bytes
 from gateway.domain.pages import LARGEST_SIZE
 from gateway.errors import BadRequestError, ForbiddenError, LimitExceededError
+from gateway.execution.documents import TOO_DEEP, parse_document
+from gateway.execution.syntax_tree import node_bytes
 from gateway.settings import Settings
 from schema.cost_analysis import CostAnalysis
 from schema.cost_tables import CostTable
 from schema.document_sizes import Size, count_written, measure_fragments, measure_operation
 from schema.fragments import sort_fragments
 
-_REMEMBERED_DOCUMENTS = 1000
 _REMEMBERED_COSTS = 32
-_LONGEST_REMEMBERED = 20_000
-_TOO_DEEP = "The document nests deeper than can be read: flatten it."
+_COST_BYTES, _VALUE_BYTES = 300, 16  # of a remembered cost, and of each value of a variable that it depends on
+_LARGEST_REMEMBERED = 2**31
 _MOST_LEVELS = 150  # of selection sets, whose fragments and inline fragments nest too
 _MOST_TIMES_WRITTEN = 50  # the fields that are spelled out, of those that are written
 
@@ -65,13 +66,20 @@ class Checked:
 
 
 class OperationLimits:
-    """The limits of this schema, by settings."""
+    """The limits of this schema, by settings; what they find out of the texts that are `valid` is kept."""
 
-    def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        settings: Settings,
+        caches: CacheBudget | None = None,
+        valid: Container[str] = frozenset(),
+    ) -> None:
         self._schema = schema
         self._settings = settings
         self._costs = CostTable(schema)
-        self._known: LRUCache[str, Document] = LRUCache(_REMEMBERED_DOCUMENTS)
+        self._valid = valid
+        self._known: Cache[str, Document] = Cache(caches or CacheBudget(), _weigh)
 
     def check(self, query: str, variables: Mapping[str, Any] | None, name: str | None) -> Checked:
         """The operation, where it is within every limit; LimitExceededError, BadRequestError or ForbiddenError.
@@ -83,8 +91,8 @@ class OperationLimits:
                 found = self._read(query)
             except GraphQLSyntaxError:
                 return Checked()
-            if len(query) <= _LONGEST_REMEMBERED:
-                self._known[query] = found
+            if query in self._valid:
+                self._known.put(query, found)
         meant = found.named(name)
         cost = self._check_cost(found, meant, variables or {})
         return Checked(cost, meant.name.value if meant.name else None, meant.operation.value)
@@ -92,15 +100,15 @@ class OperationLimits:
     def _read(self, query: str) -> Document:
         most = self._settings.max_tokens
         try:
-            found = Document(parse(query, no_location=True, max_tokens=most))
+            found = Document(parse_document(query, located=False, max_tokens=most))
         except GraphQLError as error:
             if "token" in error.message and str(most) in error.message:
                 raise LimitExceededError(f"The document has more than the {most} tokens that are allowed.") from None
-            if "nested too deeply" in error.message:
-                raise LimitExceededError(_TOO_DEEP) from None
+            if error.message == TOO_DEEP:
+                raise LimitExceededError(TOO_DEEP) from None
             raise
-        except (RecursionError, ValueError):
-            raise LimitExceededError(_TOO_DEEP) from None
+        except ValueError:
+            raise LimitExceededError(TOO_DEEP) from None
         for definition in found.document.definitions:
             if isinstance(definition, FragmentDefinitionNode):
                 name = definition.name.value
@@ -117,7 +125,7 @@ class OperationLimits:
             measured = measure_fragments(operation.fragments, order)
             sizes = [measure_operation(one, measured) for one in operation.operations]
         except RecursionError:
-            raise LimitExceededError(_TOO_DEEP) from None
+            raise LimitExceededError(TOO_DEEP) from None
         for size in sizes:
             self._refuse_large(size)
             self._refuse_introspection(size)
@@ -126,7 +134,7 @@ class OperationLimits:
     def _refuse_large(self, size: Size) -> None:
         settings = self._settings
         if size.levels > _MOST_LEVELS:
-            raise LimitExceededError(_TOO_DEEP)
+            raise LimitExceededError(TOO_DEEP)
         for what, found, most in (
             ("levels of fields", size.depth, settings.max_depth),
             ("aliases", size.aliases, settings.max_aliases),
@@ -180,6 +188,12 @@ class OperationLimits:
         return cost
 
 
+def _weigh(query: str, document: Document) -> int:
+    variables = sum(len(one.variable_definitions or ()) for one in document.operations)
+    costs = _REMEMBERED_COSTS * (_COST_BYTES + _VALUE_BYTES * variables)
+    return text_bytes(query) + node_bytes(*document.document.definitions) + costs
+
+
 def _cost_key(one: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
     """What the operation's cost depends on; None where a variable is neither a number nor a text (of which none counts
     for more than another), so that it must be counted anew."""
@@ -187,6 +201,8 @@ def _cost_key(one: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
     for value in values.values():
         if type(value) not in (int, str, bool, NoneType):
             return None
+        if type(value) is int and abs(value) >= _LARGEST_REMEMBERED:
+            return None  # it may have thousands of digits
         given += (type(value), None if type(value) is str else value)
     return tuple(given)
 

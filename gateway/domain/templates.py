@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from cachetools import LRUCache
 from liquid import BoundTemplate, RenderContext
 from liquid.ast import Node
 from liquid.builtin.expressions import FilteredExpression
@@ -20,6 +19,7 @@ from liquid.builtin.expressions.primitive import RangeLiteral
 from liquid.exceptions import LiquidError
 from liquid.expression import Expression
 
+from gateway.caches import Cache, CacheBudget
 from gateway.domain.contacts import Document, display_name
 from gateway.domain.metadata import typed_metadata
 from gateway.domain.sandboxes import SECONDS, Sandbox
@@ -29,6 +29,7 @@ from gateway.errors import ErrorCode, UserProblem
 MAX_TEMPLATE_LENGTH = 10_000
 _MAX_MARK_LENGTH = 500
 _PARSED = 500
+_TEMPLATE_BYTES, _CHARACTER_BYTES = 2000, 120  # of a parsed template, and at most of each character of it
 _CONTACT: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "id": lambda row: row["_id"],
     "displayName": display_name,
@@ -56,11 +57,13 @@ class TemplateError(Exception):
 class Templates:
     """Parses, checks and renders templates; what was parsed is remembered."""
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    def __init__(self, seconds: float = SECONDS, caches: CacheBudget | None = None) -> None:
         """`seconds`: how much of a processor's time one template may take."""
         self._environment = Sandbox()
         self._environment.seconds = seconds
-        self._parsed: LRUCache[str, BoundTemplate] = LRUCache(_PARSED)
+        self._parsed: Cache[str, BoundTemplate] = Cache(
+            caches or CacheBudget(), lambda text, _: _TEMPLATE_BYTES + _CHARACTER_BYTES * len(text), _PARSED
+        )
 
     def check(self, text: str, path: tuple[str, ...], *, event: bool) -> str:
         """The text itself, where it can be a template; UserProblem with the line and the reason. `event`: there is one."""
@@ -85,7 +88,8 @@ class Templates:
         try:
             parsed = self._parsed.get(text)
             if parsed is None:
-                parsed = self._parsed[text] = self._environment.from_string(text)
+                parsed = self._environment.from_string(text)
+                self._parsed.put(text, parsed)
             return parsed.render(data).strip()
         except LiquidError as error:
             raise TemplateError(str(error.message)) from error

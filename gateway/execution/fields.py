@@ -12,16 +12,16 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     VariableNode,
-    Visitor,
     get_named_type,
     is_leaf_type,
     is_non_null_type,
-    visit,
 )
 from graphql.execution.collect_fields import FieldDetailsList
 from graphql.execution.values import VariableValues, get_argument_values
 from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
+
+from gateway.execution.syntax_tree import nodes_below
 
 # One result (or exception) per parent, in their order; the last one is the operation's context.
 Batch = Callable[[Sequence[Any], Any, Any], Awaitable[Sequence[Any]]]
@@ -97,86 +97,40 @@ class Reading(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class PlannedField:
-    """A field of a selection set."""
+class SchemaField:
+    """A field of the schema: how its values are found, wherever it is selected. `reads`: what of a document they depend on."""
 
-    schema: GraphQLSchema
-    key: str
     parent: GraphQLObjectType
+    name: str
     definition: GraphQLField
-    details: FieldDetailsList
+    key_of: Callable[[str], str]
+    nullable: bool = field(init=False)
+    declared: StrawberryField | None = field(init=False)  # the field as strawberry knows it
     reading: Reading = Reading.RESOLVER
     check: Check | None = None
     admit: Admit | None = None
     checks_of: ChecksOf | None = None
     function: Callable[[Any], Any] | None = None
     batched: Batched | None = None
-    nodes: list[FieldNode] = field(init=False)
-    nullable: bool = field(init=False)
-    complete: Callable[[Any, Any, Any], Any] = field(init=False)  # set once the fields below it are compiled
-    _constant: bool = field(init=False)
-    _called: "Call | None" = None
+    reads: Reads = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nodes = [one.node for one in self.details]
-        self.nullable = not is_non_null_type(self.definition.type)
-        self._constant = not any(_names_variable(argument) for argument in self.nodes[0].arguments or ())
-        self._choose_reading()
-
-    @property
-    def name(self) -> str:
-        """The field's name in the schema."""
-        return self.nodes[0].name.value
-
-    @property
-    def asks_by_key(self) -> bool:
-        """Whether its batch function is given what objects have under a key, and not the objects."""
-        return self.batched is not None and self.batched.by is not None
-
-    @property
-    def declared(self) -> StrawberryField | None:
-        """The field as strawberry knows it."""
         found = (self.definition.extensions or {}).get("strawberry-definition")
-        return found if isinstance(found, StrawberryField) else None
+        self.declared = found if isinstance(found, StrawberryField) else None
+        self.nullable = not is_non_null_type(self.definition.type)
+        self._choose_reading()
+        self.reads = self._reads()
 
-    def reads(self, key_of: Callable[[str], str]) -> Reads:
-        """What of a document its value depends on."""
+    def _reads(self) -> Reads:
         if self.reading is Reading.TYPE_NAME:
             return Reads()
         if self.reading is Reading.KEY and self.declared is not None:
-            return Reads(
-                frozenset({key_of(self.declared.python_name)}), is_leaf_type(get_named_type(self.definition.type))
-            )
+            key = self.key_of(self.declared.python_name)
+            return Reads(frozenset({key}), is_leaf_type(get_named_type(self.definition.type)))
         if self.batched is not None:
             return Reads(self.batched.reads if self.batched.by is None else frozenset({self.batched.by}), shown=False)
         resolver = None if self.declared is None else self.declared.base_resolver
         return Reads(None if resolver is None else getattr(resolver.wrapped_func, READS, None), shown=False)
-
-    def arguments(self, variables: VariableValues) -> dict[str, Any]:
-        """The values of its arguments."""
-        if not self.definition.args and not self.nodes[0].arguments:
-            return {}
-        return get_argument_values(self.definition, self.nodes[0], variables)
-
-    def call(self, variables: VariableValues) -> Call:
-        """What its batch function is called with; whatever is wrong with its arguments is raised."""
-        if self._called is not None:
-            return self._called
-        assert self.batched is not None and self.declared is not None  # noqa: S101, PT018 - only batched fields are called
-        strawberrys: Any = self.schema._strawberry_schema  # type: ignore[attr-defined] # strawberry leaves it there
-        given = self.arguments(variables)
-        sent = convert_arguments(
-            given,
-            self.declared.arguments,
-            scalar_registry=strawberrys.schema_converter.scalar_registry,
-            config=strawberrys.config,
-        )
-        arguments = self.batched.arguments(**sent)
-        checks = () if self.checks_of is None else self.checks_of(given)
-        called = Call(self.batched.function, arguments, repr(arguments), self.admit, checks)
-        if self._constant:
-            self._called = called
-        return called
 
     def _choose_reading(self) -> None:
         if self.name == "__typename":
@@ -202,6 +156,68 @@ class PlannedField:
             self.check, self.admit, self.checks_of = guarded.check, guarded.admit, guarded.checks_of
 
 
+@dataclass(slots=True, eq=False)
+class PlannedField:
+    """A field of a selection set."""
+
+    schema: GraphQLSchema
+    key: str
+    of: SchemaField
+    details: FieldDetailsList
+    suggestions: bool = True
+    parent: GraphQLObjectType = field(init=False)
+    definition: GraphQLField = field(init=False)
+    nullable: bool = field(init=False)
+    check: Check | None = field(init=False)
+    batched: Batched | None = field(init=False)
+    nodes: list[FieldNode] = field(init=False)
+    _constant: bool = field(init=False)
+    _called: "Call | None" = None
+
+    def __post_init__(self) -> None:
+        self.parent, self.definition, self.nullable = self.of.parent, self.of.definition, self.of.nullable
+        self.check, self.batched = self.of.check, self.of.batched
+        self.nodes = [one.node for one in self.details]
+        self._constant = not any(isinstance(node, VariableNode) for node in nodes_below(*self.nodes[0].arguments or ()))
+
+    @property
+    def name(self) -> str:
+        """The field's name in the schema."""
+        return self.of.name
+
+    @property
+    def asks_by_key(self) -> bool:
+        """Whether its batch function is given what objects have under a key, and not the objects."""
+        return self.batched is not None and self.batched.by is not None
+
+    def arguments(self, variables: VariableValues) -> dict[str, Any]:
+        """The values of its arguments."""
+        if not self.definition.args and not self.nodes[0].arguments:
+            return {}
+        return get_argument_values(self.definition, self.nodes[0], variables, hide_suggestions=not self.suggestions)
+
+    def call(self, variables: VariableValues) -> Call:
+        """What its batch function is called with; whatever is wrong with its arguments is raised."""
+        if self._called is not None:
+            return self._called
+        declared = self.of.declared
+        assert self.batched is not None and declared is not None  # noqa: S101, PT018 - only batched fields are called
+        strawberrys: Any = self.schema._strawberry_schema  # type: ignore[attr-defined] # strawberry leaves it there
+        given = self.arguments(variables)
+        sent = convert_arguments(
+            given,
+            declared.arguments,
+            scalar_registry=strawberrys.schema_converter.scalar_registry,
+            config=strawberrys.config,
+        )
+        arguments = self.batched.arguments(**sent)
+        checks = () if self.of.checks_of is None else self.of.checks_of(given)
+        called = Call(self.batched.function, arguments, repr(arguments), self.of.admit, checks)
+        if self._constant:
+            self._called = called
+        return called
+
+
 def _reads_parent_alone(resolver: Any) -> bool:
     parameters = list(resolver.signature.parameters.values())
     return (
@@ -209,15 +225,3 @@ def _reads_parent_alone(resolver: Any) -> bool:
         and parameters[0].kind is Parameter.POSITIONAL_OR_KEYWORD
         and not resolver.is_async
     )
-
-
-def _names_variable(node: Any) -> bool:
-    class Finder(Visitor):
-        found = False
-
-        def enter_variable(self, _node: VariableNode, *_: Any) -> None:
-            self.found = True
-
-    finder = Finder()
-    visit(node, finder)
-    return finder.found

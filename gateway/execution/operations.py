@@ -28,7 +28,8 @@ from graphql.execution.collect_fields import FragmentDetails
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 
-from gateway.execution.documents import Prepared, PreparedDocuments
+from gateway.caches import CacheBudget
+from gateway.execution.documents import MAX_ERRORS, Prepared, PreparedDocuments
 from gateway.execution.fields import Reads
 from gateway.execution.plans import Plan, Planner
 from gateway.execution.runs import Executor, Run
@@ -73,7 +74,7 @@ class Operations:
     subscription's context and payload a key: where the operation is the same and the key too, so is the answer. `reading` is told
     with the context, before it is executed, what of each type's documents the operation reads, by a mapping that grows as
     types are met. `place` is the argument of a subscription that says where it begins, and nothing of what it tells from
-    there on."""
+    there on. `suggestions`: whether errors name what may have been meant."""
 
     def __init__(
         self,
@@ -84,15 +85,20 @@ class Operations:
         sharing: Callable[[Any, Any], Hashable] | None = None,
         reading: Callable[[Any, Mapping[str, Reads]], None] | None = None,
         place: str | None = None,
+        caches: CacheBudget | None = None,
+        *,
+        suggestions: bool = True,
     ) -> None:
         self._schema = schema
         self._tell = tell
         self._planner = planner
-        self._documents = PreparedDocuments(schema, metrics)
+        self._suggestions = suggestions
+        caches = caches or CacheBudget()
+        self.documents = PreparedDocuments(schema, metrics, caches, suggestions=suggestions)
         self._sharing = sharing
         self._reading = reading
         self._place = place
-        self._shared = SharedAnswers()
+        self._shared = SharedAnswers(caches)
 
     async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Answer:
         """The answer to a query or mutation."""
@@ -152,13 +158,15 @@ class Operations:
 
     def _begin(self, text: str, variables: Variables, name: str | None, context: Any) -> "_Begun | Answer":
         """The operation of that name with its variables; an answer where something is wrong with them."""
-        prepared = self._documents.prepare(text)
+        prepared = self.documents.prepare(text)
         if prepared.errors:
             return Answer(None, prepared.errors, refused=True)
         node = prepared.named(name)
         if not node.variable_definitions:
             return _Begun(prepared, node, VariableValues({}, {}), context)
-        values = get_variable_values(self._schema, node.variable_definitions, variables or {}, max_errors=50)
+        values = get_variable_values(
+            self._schema, node.variable_definitions, variables or {}, MAX_ERRORS, not self._suggestions
+        )
         return Answer(None, values) if isinstance(values, list) else _Begun(prepared, node, values, context)
 
     async def _answer(self, begun: _Begun, payload: Any, asked: tuple[Hashable, ...]) -> Answer:
@@ -218,6 +226,7 @@ class Operations:
             default_type_resolver,
             default_field_resolver,
             is_awaitable=optimized_is_awaitable,
+            hide_suggestions=not self._suggestions,
             operation_extensions=None,
         )
 

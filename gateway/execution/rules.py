@@ -1,9 +1,13 @@
 """The rules that documents are validated by: graphql-core's, none of which does more than so much for each token."""
 
-from graphql import DocumentNode, GraphQLError, OverlappingFieldsCanBeMergedRule, specified_rules
+from graphql import GraphQLError, OverlappingFieldsCanBeMergedRule, specified_rules
 from graphql.validation import ValidationContext
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-_COMPARISONS_OF_A_TOKEN = 50
+from gateway.execution.syntax_tree import nodes_below
+
+_COMPARISONS_OF_A_NODE = 25
 _MOST_COMPARISONS = 100_000  # a microsecond or two each
 _ABORTED = "Validation aborted."
 _TOO_MANY = (
@@ -13,25 +17,19 @@ _TOO_MANY = (
 
 
 class BoundedOverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):
-    """Compares every two fields of one name, of which there are many in a long document: so many for each of its tokens."""
+    """Compares every two fields of one name, of which there are many in a long document: so many for each of its nodes."""
 
     def __init__(self, context: ValidationContext) -> None:
         super().__init__(context)
-        of_tokens = _COMPARISONS_OF_A_TOKEN * count_tokens(context.document)
-        self.rule_context.remaining_complexity_budget = min(of_tokens, _MOST_COMPARISONS)
+        of_nodes = _COMPARISONS_OF_A_NODE * sum(1 for _ in nodes_below(context.document))
+        self.rule_context.remaining_complexity_budget = min(of_nodes, _MOST_COMPARISONS)
 
 
-RULES = tuple(
-    BoundedOverlappingFieldsRule if rule is OverlappingFieldsCanBeMergedRule else rule for rule in specified_rules
+RULES = (
+    *(BoundedOverlappingFieldsRule if rule is OverlappingFieldsCanBeMergedRule else rule for rule in specified_rules),
+    MaybeNullValidationRule,
+    OneOfInputValidationRule,
 )
-
-
-def count_tokens(document: DocumentNode) -> int:
-    """How many tokens a document has that was parsed with its locations."""
-    count, token = 0, document.loc.start_token if document.loc else None
-    while token is not None:
-        count, token = count + 1, token.next
-    return count
 
 
 def explained(errors: list[GraphQLError]) -> list[GraphQLError]:

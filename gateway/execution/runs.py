@@ -27,6 +27,7 @@ class _Waiting(NamedTuple):
     """A field of one object whose value the next call of a batch function brings."""
 
     field: PlannedField
+    complete: Callable[[Any, "Run", Place], Any]
     source: Any
     place: Place
     answer: dict[str, Any]
@@ -99,10 +100,17 @@ class Run:
         """Whether something of the answer is still to come."""
         return bool(self._waiting or self._awaited)
 
-    def wait(self, planned: PlannedField, source: Any, place: Place | None, answer: dict[str, Any]) -> None:
-        """Have the field's batch function called for this object too, at the end of the level."""
+    def wait(
+        self,
+        planned: PlannedField,
+        complete: Callable[[Any, "Run", Place], Any],
+        source: Any,
+        place: Place | None,
+        answer: dict[str, Any],
+    ) -> None:
+        """Have the field's batch function called for this object too, at the end of the level, and complete the value then."""
         here = (place, planned.key, planned.parent.name, planned.nullable)
-        self._waiting.append(_Waiting(planned, source, here, answer))
+        self._waiting.append(_Waiting(planned, complete, source, here, answer))
 
     def wait_for(
         self, planned: PlannedField, awaitable: Any, place: Place, complete: Callable[[Any, "Run", Place], Any]
@@ -189,9 +197,9 @@ class Run:
         return shared.setdefault((function, key, admit), _Group(function, arguments, admit))
 
     def _settle(self, row: _Waiting, result: Any) -> None:
-        planned, _, place, answer = row
+        planned, complete, _, place, answer = row
         try:
-            answer[planned.key] = planned.complete(result, self, place)
+            answer[planned.key] = complete(result, self, place)
         except Exception as error:
             answer[planned.key] = None
             self._nullify(error, planned, place)

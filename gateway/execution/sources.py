@@ -44,7 +44,7 @@ class Source:
         """The text, and what it compiles to."""
         text = "\n".join(self.lines) + "\n"
         exec(compile(text, file, "exec"), self.names)  # noqa: S102 - of names that the schema and GraphQL's grammar allow alone
-        return text, self.names["select"]
+        return text, self.names.pop("select")  # its names would hold it, and it holds them
 
 
 def selection(
@@ -52,9 +52,10 @@ def selection(
     planned: list[PlannedField],
     completers: list[Complete],
     key_of: Callable[[str], str],
-    of_list: PlannedField | None = None,
+    *,
+    each: bool = False,
 ) -> Source:
-    """The function that answers with those fields for one object, or for all objects of the list that a field leads to."""
+    """The function that answers with those fields for one object, or for `each` object of a list."""
     source = Source()
     source.names |= {f"field_{one.key}": one for one in planned}
     source.names |= {
@@ -62,22 +63,26 @@ def selection(
     }
     body: list[str] = []
     for one in planned:
-        body += _READERS[one.reading](one, source.names, key_of)
-    waits = [one for one in planned if one.reading is Reading.BATCH]
+        body += _READERS[one.of.reading](one, source.names, key_of)
+    waits = [one for one in planned if one.of.reading is Reading.BATCH]
+    source.names |= {
+        f"complete_{one.key}": complete
+        for one, complete in zip(planned, completers, strict=True)
+        if one.of.reading is Reading.BATCH
+    }
     answer = "{" + ", ".join(f"{one.key!r}: {_variable(one)}" for one in planned) + "}"
-    if any(one.reading is Reading.KEY or (one.batched and one.batched.by) for one in planned):
-        get = "source.get if type(source) is dict else reader(source)" if of_list is None else "source.get"
+    if any(one.of.reading is Reading.KEY or (one.batched and one.batched.by) for one in planned):
+        get = "source.get" if each else "source.get if type(source) is dict else reader(source)"
         body.insert(0, f"get = {get}")
     if waits:
         body.append(f"answer = {answer}")
         body += [line for one in waits for line in _wait(one)]
         answer = "answer"
-    if of_list is None:
+    if not each:
         body.append(f"return {answer}")
         source.lines = [f"def select(source, run, place):  # {title}", *(_INDENT + line for line in body)]
     else:
         body.append(f"add({answer})")
-        source.names["of_list"] = of_list
         source.lines = _loop(title, body)
     return source
 
@@ -85,7 +90,7 @@ def selection(
 def _loop(title: str, body: list[str]) -> list[str]:
     """The function of a list: `item` is for what is no plain dictionary, and fails or waits by itself."""
     return [
-        f"def select(sources, run, above, nullable, item):  # each of {title}",
+        f"def select(sources, run, above, nullable, item, of_list):  # each of {title}",
         f"{_INDENT}answers = []",
         f"{_INDENT}add = answers.append",
         f"{_INDENT}for index, source in enumerate(sources):",
@@ -102,13 +107,13 @@ def _loop(title: str, body: list[str]) -> list[str]:
 
 
 def _variable(one: PlannedField) -> str:
-    if one.reading is Reading.TYPE_NAME:
+    if one.of.reading is Reading.TYPE_NAME:
         return repr(one.parent.name)
-    return "LATER" if one.reading is Reading.BATCH else f"v_{one.key}"
+    return "LATER" if one.of.reading is Reading.BATCH else f"v_{one.key}"
 
 
 def _key(one: PlannedField, names: dict[str, Any], key_of: Callable[[str], str]) -> list[str]:
-    declared = one.declared
+    declared = one.of.declared
     assert declared is not None  # noqa: S101 - only declared fields are read by their key
     read = f"get({key_of(declared.python_name)!r})"
     if one.check is not None:
@@ -117,7 +122,7 @@ def _key(one: PlannedField, names: dict[str, Any], key_of: Callable[[str], str])
 
 
 def _function(one: PlannedField, names: dict[str, Any], _key_of: Callable[[str], str]) -> list[str]:
-    names[f"call_{one.key}"] = one.function
+    names[f"call_{one.key}"] = one.of.function
     refused = [] if one.check is None else [f"v_{one.key} = run.refusal(field_{one.key})", f"if v_{one.key} is None:"]
     call = [
         "try:",
@@ -148,7 +153,7 @@ _READERS = {
 def _wait(one: PlannedField) -> list[str]:
     by = one.batched.by if one.batched else None
     given = "source" if by is None else f"get({by!r})"
-    return [f"run.wait(field_{one.key}, {given}, place, answer)"]
+    return [f"run.wait(field_{one.key}, complete_{one.key}, {given}, place, answer)"]
 
 
 def _completed(one: PlannedField, names: dict[str, Any]) -> list[str]:

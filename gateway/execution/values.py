@@ -29,21 +29,19 @@ from gateway.execution.runs import Run
 Complete: TypeAlias = Callable[[Any, Run, Place], Any]
 # Functions that a plan compiled. The answer for one object, found at a place:
 Select: TypeAlias = Callable[[Any, Run, Place | None], dict[str, Any]]
-# The answers for a list at a place, whether its items may be null, and what completes an item that is no dictionary:
-SelectAll: TypeAlias = Callable[[list[Any], Run, Place, bool, Complete], list[Any]]
+# The answers for a list at a place, whether its items may be null, what completes an item that is no dictionary, and the
+# field that leads to them:
+SelectAll: TypeAlias = Callable[[list[Any], Run, Place, bool, Complete, PlannedField], list[Any]]
 
 
 class Selects(Protocol):
-    """What gives a field the functions that answer for the objects it leads to."""
+    """Compiles the functions that answer for the objects a field leads to."""
 
     def __call__(self, type_: GraphQLObjectType) -> Select:
         """The function that answers for objects of that type."""
 
     def all_of(self, type_: GraphQLObjectType) -> SelectAll:
         """The function that answers for lists of objects of that type."""
-
-    def may_be(self, type_: GraphQLAbstractType, expand: Callable[[GraphQLObjectType], object]) -> None:
-        """Be told of a field whose objects are of any of several types, which are compiled when they are met."""
 
 
 # Values of these types are neither exceptions nor awaitable: nothing needs to be asked of them.
@@ -130,8 +128,9 @@ def _leaf(type_: GraphQLLeafType) -> Complete:
 
 def _list(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects) -> Complete:
     nullable, element = not is_non_null_type(item_type), get_nullable_type(item_type)
-    select_all = selects.all_of(element) if is_object_type(element) and _asked_of(element) is None else None
-    inner = completer(item_type, planned, selects) if select_all is None else _once_met(item_type, planned, selects)
+    inner = completer(item_type, planned, selects)
+    plain = element if is_object_type(element) and _asked_of(element) is None else None
+    select_all: SelectAll | None = None
     message = f"Expected Iterable, but did not find one for field '{planned.parent}.{planned.name}'."
 
     def item(value: Any, run: Run, place: Place) -> Any:
@@ -142,31 +141,25 @@ def _list(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects)
         except Exception as error:
             return run.fail(error, planned, place)
 
+    def complete_items(value: Any, run: Run, place: Place) -> Any:
+        nonlocal select_all
+        if isinstance(value, Exception):
+            raise value
+        if plain is None or not value:
+            return [item(one, run, (place, index, None, nullable)) for index, one in enumerate(value)]
+        if select_all is None:
+            select_all = selects.all_of(plain)  # now, as the first object is met
+        return select_all(value, run, place, nullable, item, planned)
+
     def complete(value: Any, run: Run, place: Place) -> Any:
         if value is None or value is Undefined:
             return None
-        if type(value) is not list:
-            if isinstance(value, Exception):
-                raise value
+        if type(value) is not list and not isinstance(value, Exception):
             if is_async_iterable(value):
-                return run.wait_for(planned, _collected(value), place, complete)
+                return run.wait_for(planned, _collected(value), place, complete_items)
             if not is_iterable(value):
                 raise GraphQLError(message)
-        if select_all is not None:
-            return select_all(value, run, place, nullable, item)
-        return [item(one, run, (place, index, None, nullable)) for index, one in enumerate(value)]
-
-    return complete
-
-
-def _once_met(item_type: GraphQLOutputType, planned: PlannedField, selects: Selects) -> Complete:
-    """The completer of plain objects, which their list's function answers for, made once one is met that is not."""
-    made: list[Complete] = []
-
-    def complete(value: Any, run: Run, place: Place) -> Any:
-        if not made:
-            made.append(completer(item_type, planned, selects))
-        return made[0](value, run, place)
+        return complete_items(value, run, place)
 
     return complete
 
@@ -176,16 +169,20 @@ async def _collected(values: Any) -> Iterable[Any]:
 
 
 def _object(type_: GraphQLObjectType, planned: PlannedField, selects: Selects) -> Complete:
-    select, is_type_of = selects(type_), _asked_of(type_)
+    select: Select | None = None
+    is_type_of = _asked_of(type_)
     asks_info = is_type_of is not None and not ignores(is_type_of, 1)
 
     def complete(value: Any, run: Run, place: Place) -> Any:
+        nonlocal select
         if value is None or value is Undefined:
             return None
         if isinstance(value, Exception):
             raise value
         if is_type_of is not None and not is_type_of(value, run.info(planned, place) if asks_info else None):
             raise invalid_return_type_error(type_, value, planned.details)
+        if select is None:
+            select = selects(type_)  # now, as the first object is met
         return select(value, run, place)
 
     return complete
@@ -210,8 +207,6 @@ def _abstract(type_: GraphQLAbstractType, planned: PlannedField, selects: Select
     def complete_as(name: Any, value: Any, run: Run, place: Place) -> Any:
         valid, info = run.executor.ensure_valid_runtime_type, run.info(planned, place)
         return expand(valid(name, type_, planned.details, info, value))(value, run, place)
-
-    selects.may_be(type_, expand)
 
     def complete(value: Any, run: Run, place: Place) -> Any:
         if value is None or value is Undefined:

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 import structlog
-from cachetools import TTLCache
 
+from gateway.caches import Cache, CacheBudget
 from gateway.domain.backfills import (
     ACTIVE,
     WINDOW,
@@ -46,7 +46,7 @@ from gateway.store.driver import DuplicateError, Session, TransientError
 from gateway.store.stores import Store, WorkspaceStore
 
 _AGAIN_SECONDS = 0.5
-_MOST_WARNED, _WARNED_SECONDS = 1000, 60.0
+_MOST_WARNED, _WARNED_SECONDS, _WARNED_BYTES = 1000, 60.0, 100
 _FOR_EVER = timedelta(days=36_500)
 
 
@@ -64,7 +64,14 @@ class BackfillService:
     """What can be done to backfills; `run` in every process that delivers."""
 
     def __init__(
-        self, store: Store, clock: Clock, minter: Minter, klaviyo: KlaviyoService, syncs: SyncService, outbox: Outbox
+        self,
+        store: Store,
+        clock: Clock,
+        minter: Minter,
+        klaviyo: KlaviyoService,
+        syncs: SyncService,
+        outbox: Outbox,
+        caches: CacheBudget | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -73,7 +80,9 @@ class BackfillService:
         self._syncs = syncs
         self._outbox = outbox
         self._log = structlog.get_logger("gateway.backfills")
-        self._warned: TTLCache[str, bool] = TTLCache(_MOST_WARNED, _WARNED_SECONDS, time.monotonic)
+        self._warned: Cache[str, bool] = Cache(
+            caches or CacheBudget(), lambda *_: _WARNED_BYTES, _MOST_WARNED, _WARNED_SECONDS, time.monotonic
+        )
 
     async def start(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
         """A new backfill; CONFLICT where another one is under way."""
@@ -178,7 +187,7 @@ class BackfillService:
         if (await store.syncs.find() or {}).get("mode") == KlaviyoMode.OFF:
             await self._change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
         elif backfill["_id"] not in self._warned:
-            self._warned[backfill["_id"]] = True
+            self._warned.put(backfill["_id"], True)
             reason = "Klaviyo is off for this process: set GATEWAY_KLAVIYO_MODE as for the others, or connect it by connectKlaviyo."
             self._log.warning("a backfill waits for the sync", backfill=backfill["_id"], reason=reason)
 

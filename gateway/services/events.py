@@ -8,8 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from cachetools import LRUCache
-
+from gateway.caches import Cache, CacheBudget, text_bytes
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document, Draft, check_ref, journal_entry, new_contact, worth_telling
 from gateway.domain.events import (
@@ -43,6 +42,7 @@ from gateway.store.stores import Store, WorkspaceStore
 from gateway.store.workspaces import Workspaces
 
 _NAMES_REMEMBERED = 100_000
+_NAME_BYTES = 200
 MAX_DESCRIPTION_LENGTH = 1000
 MAX_IMPORTED_COUNT = 10**12  # so that the total of many contacts stays within 64 bits
 
@@ -67,6 +67,7 @@ class EventService:
         metrics: Metrics,
         outbox: Outbox,
         firings: FiringService,
+        caches: CacheBudget | None = None,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -75,7 +76,9 @@ class EventService:
         self._settings = settings
         self._clock = clock
         self._minter = minter
-        self._known_names: LRUCache[tuple[str, str], None] = LRUCache(_NAMES_REMEMBERED)
+        self._known_names: Cache[tuple[str, str], bool] = Cache(
+            caches or CacheBudget(), lambda key, _: _NAME_BYTES + text_bytes(key[1]), _NAMES_REMEMBERED
+        )
         self._groups: GroupCommits[Attempted, Outcome] = GroupCommits(self._store_group)
 
     async def track(self, workspace_id: str, commands: Sequence[TrackEvent | UserProblem]) -> list[Outcome]:
@@ -284,7 +287,7 @@ class EventService:
 
     async def name_room(self, store: WorkspaceStore, names: Iterable[str]) -> NameRoom:
         """Which of these names nobody used before, and how many may be added."""
-        unknown = [name for name in dict.fromkeys(names) if (store.workspace_id, name) not in self._known_names]
+        unknown = [name for name in dict.fromkeys(names) if not self._known_names.get((store.workspace_id, name))]
         if not unknown:
             return NameRoom()
         defined = await store.definitions.by_names(unknown)
@@ -304,7 +307,7 @@ class EventService:
 
     def _remember(self, workspace_id: str, names: Iterable[str]) -> None:
         for name in names:
-            self._known_names[workspace_id, name] = None
+            self._known_names.put((workspace_id, name), True)
 
     def _check_summary(self, line: Mapping[str, Any], place: int, now: datetime) -> Document:
         with told_below(str(place)):

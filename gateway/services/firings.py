@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from cachetools import TTLCache
-
+from gateway.caches import Cache, CacheBudget, data_bytes
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.domain.firings import Deeds, Firings, LiveRules, message_timer
@@ -13,25 +12,30 @@ from gateway.store.stores import WorkspaceStore
 
 _WORKSPACES_REMEMBERED = 10_000
 _REMEMBERED_SECONDS = 1.0
+_READ_TWICE = 2  # a rule is kept as it is stored, and what it tests of an event besides
 
 
 class FiringService:
     """Writes the timers that become messages; it remembers the rules of a workspace for a second."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, caches: CacheBudget | None = None) -> None:
         self._clock = clock
-        self._rules: TTLCache[str, LiveRules] = TTLCache(_WORKSPACES_REMEMBERED, _REMEMBERED_SECONDS)
+        self._rules: Cache[str, LiveRules] = Cache(
+            caches or CacheBudget(), lambda *_: 0, _WORKSPACES_REMEMBERED, _REMEMBERED_SECONDS
+        )
 
     async def rules(self, store: WorkspaceStore) -> LiveRules:
         """The enabled rules of a workspace, as they were a second ago at most."""
         found = self._rules.get(store.workspace_id)
         if found is None:
-            found = self._rules[store.workspace_id] = LiveRules(await store.message_rules.in_force())
+            rows = await store.message_rules.in_force()
+            found = LiveRules(rows)
+            self._rules.put(store.workspace_id, found).add(_READ_TWICE * data_bytes(rows))
         return found
 
     def forget(self, workspace_id: str) -> None:
         """Read the rules of that workspace anew, for one was saved or deleted here."""
-        self._rules.pop(workspace_id, None)
+        self._rules.pop(workspace_id)
 
     async def write(self, store: WorkspaceStore, live: Sequence[Deeds], session: Session) -> None:
         """Write what these deeds set off, once their summaries are written in this transaction."""

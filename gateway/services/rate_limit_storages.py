@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from cachetools import TLRUCache
 from limits.aio.storage import Storage
 
+from gateway.caches import Cache, CacheBudget, text_bytes
 from gateway.domain.clocks import Clock
 from gateway.errors import UnavailableError
 from gateway.store.rate_limits import RateLimitCounters
 
 _MOST_WINDOWS = 100_000
+_WINDOW_BYTES = 150
 _AWAY_SECONDS = 5
 _log = structlog.get_logger("gateway.rate_limits")
 
@@ -32,12 +33,20 @@ class LocalStorage(Storage):
 
     STORAGE_SCHEME = None
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, caches: CacheBudget | None = None) -> None:
         super().__init__()
         self._clock = clock
-        self._windows: TLRUCache[str, Window] = TLRUCache(
-            _MOST_WINDOWS, ttu=lambda _key, window, _now: window.ends_at, timer=self._now
+        self._windows: Cache[str, Window] = Cache(
+            caches or CacheBudget(), lambda key, _: _WINDOW_BYTES + text_bytes(key), _MOST_WINDOWS
         )
+
+    def _window(self, key: str) -> Window | None:
+        """The window that is under way."""
+        window = self._windows.get(key)
+        if window is not None and window.ends_at <= self._now():
+            self._windows.pop(key)
+            return None
+        return window
 
     def _now(self) -> float:
         return self._clock().timestamp()
@@ -49,20 +58,21 @@ class LocalStorage(Storage):
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count up in the window that is under way, or in one of `expiry` seconds that begins now; the count."""
-        window = self._windows.get(key)
+        window = self._window(key)
         if window is None:
-            window = self._windows[key] = Window(0, self._now() + expiry)
+            window = Window(0, self._now() + expiry)
+            self._windows.put(key, window)
         window.count += amount
         return window.count
 
     async def get(self, key: str) -> int:
         """The count of the window that is under way."""
-        window = self._windows.get(key)
+        window = self._window(key)
         return window.count if window else 0
 
     async def get_expiry(self, key: str) -> float:
         """When the window that is under way ends; now where there is none."""
-        window = self._windows.get(key)
+        window = self._window(key)
         return window.ends_at if window else self._now()
 
     async def check(self) -> bool:
@@ -77,14 +87,14 @@ class LocalStorage(Storage):
 
     async def clear(self, key: str) -> None:
         """Forget one window."""
-        self._windows.pop(key, None)
+        self._windows.pop(key)
 
 
 class SharedStorage(LocalStorage):
     """Windows that all processes share; while the database does not answer, each goes on with what it knows."""
 
-    def __init__(self, clock: Clock, counters: RateLimitCounters) -> None:
-        super().__init__(clock)
+    def __init__(self, clock: Clock, counters: RateLimitCounters, caches: CacheBudget | None = None) -> None:
+        super().__init__(clock, caches)
         self._counters = counters
         self._away_until: float | None = None
 
@@ -103,7 +113,7 @@ class SharedStorage(LocalStorage):
             return await super().incr(key, expiry, amount)
         if away is not None:
             self._found()
-        self._windows[key] = Window(count, ends_at.timestamp())
+        self._windows.put(key, Window(count, ends_at.timestamp()))
         return count
 
     def _lost(self, now: datetime, error: UnavailableError) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits import RateLimitItem, parse
 from limits.aio.storage import Storage
@@ -14,6 +15,8 @@ from gateway.errors import LimitExceededError, RateLimitedError
 from gateway.observability import Metrics
 from gateway.settings import NO_LIMIT, Settings
 
+_OWN_NETWORK = 64  # bits that tell one caller from others
+_LONGEST_ADDRESS = 100
 REQUESTS, COST, ANONYMOUS = "requests", "cost", "anonymous"
 
 
@@ -45,7 +48,7 @@ class RateLimits:
 
     def of_address(self, address: str) -> "Allowance":
         """What may come from an address without a valid credential."""
-        return Allowance(self, address, self._anonymous)
+        return Allowance(self, _network(address), self._anonymous)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,12 @@ class Allowance:
         """Count one request; RateLimitedError where none is left."""
         if REQUESTS in self.items:
             await self._take(self.items[REQUESTS], 1)
+
+    async def give_back_request(self) -> None:
+        """Count one request less, as it turned out to be another's."""
+        if REQUESTS in self.items:
+            item = self.items[REQUESTS]
+            await self.limits.limiter.storage.incr(item.key_for(self.identity), item.get_expiry(), -1)
 
     async def take_cost(self, rows: int) -> None:
         """Count the rows of an operation; RateLimitedError where fewer are left, and then none is taken."""
@@ -96,6 +105,19 @@ class Allowance:
 def seconds_until(moment: datetime, now: datetime) -> int:
     """Whole seconds until then, rounded up."""
     return max(0, math.ceil((moment - now).total_seconds()))
+
+
+def _network(address: str) -> str:
+    """The address; of IPv6 the network that one caller has whole, which holds more addresses than can be counted."""
+    if ":" not in address:
+        return address
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address[:_LONGEST_ADDRESS]
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return str(ip_network((found, _OWN_NETWORK), strict=False))
+    return str(found)
 
 
 def _item(name: str, rate: str) -> RateLimitItem:

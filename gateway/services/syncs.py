@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from cachetools import TTLCache
-
+from gateway.caches import Cache, CacheBudget, data_bytes
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.domain.syncs import Sync, sync_of
@@ -18,24 +17,34 @@ from gateway.store.stores import Store
 
 REMEMBERED_SECONDS = 1.0  # how long a process goes by what it has read: who switches a sync on waits for as long
 _MOST_REMEMBERED = 10_000
+_SYNC_BYTES = 2000
 
 
 class SyncService:
     """What is known of syncs, and what can be done to them."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock, vault: Vault) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, vault: Vault, caches: CacheBudget | None = None
+    ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
         self._vault = vault
         self._default: str | None = None
-        self._remembered: TTLCache[str, Sync] = TTLCache(_MOST_REMEMBERED, REMEMBERED_SECONDS, time.monotonic)
+        self._remembered: Cache[str, Sync] = Cache(
+            caches or CacheBudget(),
+            lambda _, sync: _SYNC_BYTES + data_bytes(list(sync.forwarded)),
+            _MOST_REMEMBERED,
+            REMEMBERED_SECONDS,
+            time.monotonic,
+        )
 
     async def current(self, workspace_id: str) -> Sync:
         """The sync of a workspace, as it was a second ago at most."""
         found = self._remembered.get(workspace_id)
         if found is None:
-            found = self._remembered[workspace_id] = await self.read(workspace_id)
+            found = await self.read(workspace_id)
+            self._remembered.put(workspace_id, found)
         return found
 
     async def read(self, workspace_id: str) -> Sync:
@@ -106,7 +115,7 @@ class SyncService:
 
     async def _update(self, workspace_id: str, values: Mapping[str, Any]) -> None:
         await self._store.open(workspace_id).syncs.update(values)
-        self._remembered.pop(workspace_id, None)
+        self._remembered.pop(workspace_id)
 
     async def _told(self, workspace_id: str, stored: Document | None) -> Sync:
         default = self._settings.klaviyo_mode not in (None, KlaviyoMode.OFF) and (

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import ClassVar
 
-from cachetools import LRUCache
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
+from gateway.caches import Cache, CacheBudget
 from gateway.domain.access import Principal
 from gateway.domain.contacts import Document
 from gateway.domain.erasures import REFUSED_FOR, identity_hash
@@ -26,21 +26,23 @@ from gateway.store.workspaces import Workspaces
 
 _BATCH = 1000
 _REMEMBERED_SALTS = 10_000
+_SALT_BYTES = 250
 
 
 class Salts:
     """The secret salt of each workspace, made when it is first needed and the same ever after."""
 
-    def __init__(self, workspaces: Workspaces) -> None:
+    def __init__(self, workspaces: Workspaces, caches: CacheBudget | None = None) -> None:
         self._workspaces = workspaces
-        self._remembered: LRUCache[str, str] = LRUCache(_REMEMBERED_SALTS)
+        self._remembered: Cache[str, str] = Cache(caches or CacheBudget(), lambda *_: _SALT_BYTES, _REMEMBERED_SALTS)
 
     async def of(self, workspace_id: str) -> str:
         """The salt."""
-        if workspace_id not in self._remembered:
+        salt = self._remembered.get(workspace_id)
+        if salt is None:
             salt = await self._workspaces.salt(workspace_id, secrets.token_hex(32))
-            self._remembered[workspace_id] = salt
-        return self._remembered[workspace_id]
+            self._remembered.put(workspace_id, salt)
+        return salt
 
 
 class Erasures(Repository):

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from cachetools import LRUCache
-
+from gateway.caches import Cache, CacheBudget
 from gateway.domain.access import Principal
 from gateway.domain.acts import Subject
 from gateway.domain.contacts import ContactRef, Document, identity
@@ -68,6 +67,7 @@ REPOSITORIES: tuple[type[Repository], ...] = (
 
 
 _REMEMBERED_WORKSPACES = 1000
+_STORE_BYTES = 6000
 
 
 class WorkspaceStore:
@@ -135,19 +135,21 @@ class WorkspaceStore:
 class Store:
     """The database of this deployment."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, caches: CacheBudget | None = None) -> None:
         self.database = database
+        caches = caches or CacheBudget()
         self.workspaces = Workspaces(database)
         self.keys = Keys(database)
         self.roll_ups = RollUps(database)
-        self._salts = Salts(self.workspaces)
-        self._opened: LRUCache[str, WorkspaceStore] = LRUCache(_REMEMBERED_WORKSPACES)
+        self._salts = Salts(self.workspaces, caches)
+        self._opened: Cache[str, WorkspaceStore] = Cache(caches, lambda *_: _STORE_BYTES, _REMEMBERED_WORKSPACES)
 
     def open(self, workspace_id: str) -> WorkspaceStore:
         """The repositories of one workspace, which see nothing of any other."""
         found = self._opened.get(workspace_id)
         if found is None:
-            found = self._opened[workspace_id] = WorkspaceStore(self.database, workspace_id, self._salts)
+            found = WorkspaceStore(self.database, workspace_id, self._salts)
+            self._opened.put(workspace_id, found)
         return found
 
     def open_for(self, reader: Principal) -> WorkspaceStore:

@@ -210,12 +210,14 @@ def test_what_is_kept_is_bounded_in_number_and_in_length() -> None:
 
     def known(text: str) -> bool:
         try:
-            return documents.text({"extensions": persisted(sha(text))}, register=True) == text
+            return documents.text({"extensions": persisted(sha(text))}) == text
         except PersistedQueryNotFoundError:
             return False
 
     def register(text: str) -> None:
-        assert documents.text({"query": text, "extensions": persisted(sha(text))}, register=True) == text
+        sent = {"query": text, "extensions": persisted(sha(text))}
+        assert documents.text(sent) == text
+        documents.register(sent)
 
     for number in range(3):
         register(f"text {number}")
@@ -240,7 +242,7 @@ def test_apollos_manifest(tmp_path: Path) -> None:
     operation = {"id": sha(OTHER), "name": "Other", "type": "query", "body": OTHER}
     path.write_bytes(orjson.dumps(apollo(operation, {"id": "b", "body": ASK})))
     documents = opened(path, only_trusted_documents=True)
-    assert [documents.text({"documentId": id_}, register=False) for id_ in (sha(OTHER), "b")] == [OTHER, ASK]
+    assert [documents.text({"documentId": id_}) for id_ in (sha(OTHER), "b")] == [OTHER, ASK]
 
 
 @pytest.mark.parametrize(

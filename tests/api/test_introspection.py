@@ -23,8 +23,8 @@ MISTAKEN: dict[str, tuple[str, dict[str, Any], str]] = {
     "an argument of a directive": ("{ viewer { id @skip(iff: true, if: false) } }", {}, "Unknown argument 'iff' on directive '@skip'."),
     "a type": ("query($x: Strin) { viewer { id @skip(if: $x) } }", {}, "Unknown type 'Strin'."),
     "a type of a fragment": ("{ viewer { ... on Viewr { id } } }", {}, "Unknown type 'Viewr'."),
-    "an input field": ('{ contact(by: {emial: "a"}) { id } }', {}, "'ContactKey' not to include unknown field 'emial'. Found: {"),
-    "an input field in a variable": (CONTACT, {"by": {"emial": "a"}}, "'ContactKey' not to include unknown field 'emial'. Found: {"),
+    "an input field": ('{ contact(by: {emial: "a"}) { id } }', {}, "'ContactKey' not to include unknown field 'emial', found: {"),
+    "an input field in a variable": (CONTACT, {"by": {"emial": "a"}}, "'ContactKey' not to include unknown field 'emial', found: {"),
     "a value": ('mutation { upsertContact(input: {externalId: "u", role: USR}) { created } }', {}, "Value 'USR' does not exist in 'ContactRole' enum."),
     "a value in a variable": (UPSERT, {"i": {"externalId": "u", "role": "USR"}}, "Value 'USR' does not exist in 'ContactRole' enum."),
 }  # fmt: skip
@@ -81,7 +81,7 @@ async def test_a_mistake_is_named_and_what_was_meant_is_not(workspace: Any, tell
 async def test_the_filter_of_a_subscription_is_no_exception(workspace: Any) -> None:
     watch = "subscription($filter: EventStreamFilter) { eventTracked(filter: $filter) { kind } }"
     (error,) = await by_socket(workspace, watch, {"filter": {"nam": ["x"]}})
-    assert "not to include unknown field 'nam'. Found: {" in error["message"]
+    assert "not to include unknown field 'nam', found: {" in error["message"]
     assert "Did you mean" not in error["message"]
 
 

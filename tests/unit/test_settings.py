@@ -54,6 +54,8 @@ DEFAULTS: dict[str, Any] = {
     "only_trusted_documents": False,
     "persisted_queries": 1000,
     "max_tokens": 5000,
+    "max_document_bytes": 100_000,
+    "cache_bytes": 128_000_000,
     "max_depth": 20,
     "max_aliases": 200,
     "max_directives": 100,

@@ -1,0 +1,176 @@
+"""Caches that share one budget of memory: each entry has a weight, and what was used least recently goes first."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+DEFAULT_BYTES = 128_000_000
+ENTRY_BYTES = 600  # what an entry takes besides its key and its value
+_LARGEST_SHARE = 8  # no entry takes more than that part of the budget, so that one caller's document leaves room
+_SAMPLED = 20  # how many items of a long list say how large all of them are
+_DEEPEST = 20
+_OBJECT_BYTES = 100  # of a value that is no text, list or object, with its place in what holds it
+
+
+class CacheBudget:
+    """What all caches of a process may weigh together, in bytes; each operation takes the same time however much is kept."""
+
+    def __init__(self, most: int = DEFAULT_BYTES) -> None:
+        self.most = most
+        self.weight = 0
+        self._entries: OrderedDict[Entry[Any, Any], None] = OrderedDict()
+
+    @property
+    def largest(self) -> int:
+        """The most that one entry may weigh."""
+        return self.most // _LARGEST_SHARE
+
+    def use(self, entry: "Entry[Any, Any]") -> None:
+        """Note that an entry was used just now."""
+        self._entries.move_to_end(entry)
+
+    def add(self, entry: "Entry[Any, Any]", weight: int) -> None:
+        """Let an entry weigh that much more; it goes where it is too large, and others where all weigh too much."""
+        if entry.removed:
+            return
+        self._entries.setdefault(entry, None)
+        entry.weight += weight
+        self.weight += weight
+        if entry.weight > self.largest:
+            entry.cache.remove(entry)
+        while self.weight > self.most:
+            oldest = next(iter(self._entries))
+            oldest.cache.remove(oldest)
+
+    def remove(self, entry: "Entry[Any, Any]") -> None:
+        """Give back what an entry weighs."""
+        entry.removed = True
+        self.weight -= entry.weight
+        self._entries.pop(entry, None)
+
+
+class Entry(Generic[Key, Value]):
+    """What a cache keeps under a key."""
+
+    __slots__ = ("cache", "expires_at", "key", "places", "removed", "value", "weight")
+
+    def __init__(self, cache: "Cache[Key, Value]", key: Key, value: Value, places: int) -> None:
+        self.cache = cache
+        self.key = key
+        self.value = value
+        self.places = places
+        self.weight = 0
+        self.expires_at = 0.0
+        self.removed = False
+
+    def add(self, weight: int) -> None:
+        """Let it weigh that much more, as what it holds has grown."""
+        self.cache.budget.add(self, weight)
+
+
+class Cache(Generic[Key, Value]):
+    """What was used last, as far as the budget reaches.
+
+    `weigh` estimates the bytes of a key and its value. `most` entries are kept; where `places_of` is given, an entry counts
+    as several of them. An entry that is `seconds` old is gone, and then `most` leaves out the oldest first."""
+
+    def __init__(
+        self,
+        budget: CacheBudget,
+        weigh: Callable[[Key, Value], int],
+        most: int | None = None,
+        seconds: float | None = None,
+        timer: Callable[[], float] = time.monotonic,
+        places_of: Callable[[Value], int] | None = None,
+    ) -> None:
+        self.budget = budget
+        self.most = most
+        self._weigh = weigh
+        self._seconds = seconds
+        self._timer = timer
+        self._places_of = places_of
+        self._places = 0
+        self._entries: OrderedDict[Key, Entry[Key, Value]] = OrderedDict()
+
+    def get(self, key: Key) -> Value | None:
+        """What is kept under that key, which is used by that."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if self._seconds is None:
+            self._entries.move_to_end(key)
+        elif entry.expires_at <= self._timer():
+            self.remove(entry)
+            return None
+        self.budget.use(entry)
+        return entry.value
+
+    def put(self, key: Key, value: Value) -> Entry[Key, Value]:
+        """Keep a value in place of what was there; its entry, which is not kept where it is too large."""
+        self.pop(key)
+        entry = Entry(self, key, value, 1 if self._places_of is None else self._places_of(value))
+        self._entries[key] = entry
+        self._places += entry.places
+        if self._seconds is not None:
+            self._expire(entry, self._seconds)
+        self.budget.add(entry, ENTRY_BYTES + self._weigh(key, value))
+        while self.most is not None and self._places > self.most:
+            self.remove(next(iter(self._entries.values())))
+        return entry
+
+    def pop(self, key: Key) -> None:
+        """Forget what is kept under that key."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self.remove(entry)
+
+    def remove(self, entry: Entry[Key, Value]) -> None:
+        """Forget an entry of this cache."""
+        if not entry.removed:
+            del self._entries[entry.key]
+            self._places -= entry.places
+            self.budget.remove(entry)
+            del entry.value  # what it holds may hold the entry, and goes at once where no circle is left
+
+    def clear(self) -> None:
+        """Forget all."""
+        for entry in list(self._entries.values()):
+            self.remove(entry)
+
+    def _expire(self, entry: Entry[Key, Value], seconds: float) -> None:
+        now = self._timer()
+        entry.expires_at = now + seconds
+        while (oldest := next(iter(self._entries.values()))).expires_at <= now:
+            self.remove(oldest)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def text_bytes(text: str) -> int:
+    """About how many bytes a text takes."""
+    return 60 + len(text) * (1 if text.isascii() else 4)
+
+
+def data_bytes(data: Any) -> int:
+    """About how many bytes a value of JSON or of a document takes; of a long list some items are looked at."""
+    return _data_bytes(data, _DEEPEST)
+
+
+def _data_bytes(data: Any, deepest: int) -> int:
+    if type(data) is str:
+        return text_bytes(data)
+    if not isinstance(data, dict | list | tuple) or not data or deepest == 0:
+        return _OBJECT_BYTES
+    if isinstance(data, dict):
+        return _OBJECT_BYTES + sum(_OBJECT_BYTES + _data_bytes(value, deepest - 1) for value in data.values())
+    sample = data[:: 1 + len(data) // _SAMPLED]
+    inner = sum(_data_bytes(item, deepest - 1) for item in sample)
+    return _OBJECT_BYTES + len(data) * inner // len(sample)

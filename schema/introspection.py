@@ -1,0 +1,119 @@
+"""The schema for callers without a credential: small documents that ask for it and nothing else. None of them is kept."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from graphql import (
+    DirectiveNode,
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLSchema,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    OperationType,
+    execute_sync,
+)
+
+from gateway.errors import BadRequestError, UnauthenticatedError
+from gateway.execution.documents import parse_document, read
+from gateway.execution.operations import Answer
+from gateway.execution.syntax_tree import nodes_below
+from gateway.settings import Settings
+
+# Several times what the largest known introspection query takes: that of GraphiQL with all its options.
+MOST_BYTES = 16_000
+_MOST_CHARACTERS = 8000
+_MOST_TOKENS = 1000
+_ROOTS = frozenset({"__schema", "__type", "__typename"})
+_LISTS = frozenset({"fields", "inputFields", "interfaces", "possibleTypes"})
+
+
+class _Place(Enum):
+    ROOT = "a field of Query"
+    BELOW = "a field of the schema"
+    LISTED = "a field within a list that each type has: another one there would multiply with it"
+
+
+class Introspection:
+    """Answers what asks for the schema alone, where that is on and any document may be sent."""
+
+    def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
+        self._schema = schema
+        self.is_on = bool(settings.introspection) and not settings.only_trusted_documents
+
+    def answer(self, query: Any, variables: Mapping[str, Any] | None, name: str | None) -> Answer:
+        """The answer; UnauthenticatedError where the document is not small or asks for anything else."""
+        if not isinstance(query, str) or not self._is_allowed(query):
+            raise UnauthenticatedError(
+                "Send a key or a token as 'Authorization: Bearer <key>': without one only the schema can be asked for, "
+                "in a small document whose root fields are __schema, __type and __typename."
+            )
+        prepared = read(self._schema, query)
+        if prepared.errors or prepared.document is None:
+            return Answer(None, prepared.errors, refused=True)
+        try:
+            prepared.named(name)
+        except LookupError:
+            raise BadRequestError("Say with 'operationName' which operation of the document is meant.") from None
+        result = execute_sync(
+            self._schema, prepared.document, variable_values=dict(variables or {}), operation_name=name
+        )
+        return Answer(result.data, result.errors)
+
+    def _is_allowed(self, query: str) -> bool:
+        if not self.is_on or len(query) > _MOST_CHARACTERS:
+            return False
+        try:
+            return _asks_for_schema_alone(parse_document(query, located=False, max_tokens=_MOST_TOKENS))
+        except GraphQLError:
+            return False
+
+
+def _asks_for_schema_alone(document: DocumentNode) -> bool:
+    """Whether its operations are queries of the schema, without aliases, directives and repetitions, which cost much."""
+    definitions = document.definitions
+    fragments = {one.name.value: one for one in definitions if isinstance(one, FragmentDefinitionNode)}
+    operations = [one for one in definitions if isinstance(one, OperationDefinitionNode)]
+    if not operations or len(fragments) + len(operations) < len(definitions):
+        return False
+    if any(isinstance(node, DirectiveNode) or getattr(node, "alias", None) for node in nodes_below(document)):
+        return False
+    return all(one.operation is OperationType.QUERY and _selects_schema_alone(one, fragments) for one in operations)
+
+
+def _selects_schema_alone(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> bool:
+    waiting, spread = [(operation.selection_set, _Place.ROOT)], set[tuple[str, _Place]]()
+    while waiting:
+        selections, place = waiting.pop()
+        names = [node.name.value for node in selections.selections if isinstance(node, FieldNode | FragmentSpreadNode)]
+        if len(set(names)) < len(names):
+            return False
+        for node in selections.selections:
+            if isinstance(node, InlineFragmentNode):
+                waiting.append((node.selection_set, place))
+            elif isinstance(node, FragmentSpreadNode):
+                if node.name.value not in fragments:
+                    return False
+                if (node.name.value, place) not in spread:
+                    spread.add((node.name.value, place))
+                    waiting.append((fragments[node.name.value].selection_set, place))
+            elif isinstance(node, FieldNode):
+                below = _below(node.name.value, place)
+                if below is None:
+                    return False
+                if node.selection_set is not None:
+                    waiting.append((node.selection_set, below))
+    return True
+
+
+def _below(name: str, place: _Place) -> _Place | None:
+    """Where the fields of that field stand; None where it is not allowed."""
+    if place is _Place.ROOT:
+        return _Place.BELOW if name in _ROOTS else None
+    if name not in _LISTS:
+        return place
+    return _Place.LISTED if place is _Place.BELOW else None
