@@ -100,11 +100,11 @@ class Subscribers:
 
     def offer(self, notice: Notice) -> list[Subscriber]:
         """Offer a notice to those whom it may concern; those who want it and are full."""
-        concerned: set[Subscriber] = set()
-        for id_ in ("", *notice.contact_ids):
-            concerned |= self._by_key.get((notice.workspace_id, id_), set())
+        keys = ((notice.workspace_id, id_) for id_ in ("", *notice.contact_ids))
+        groups = [self._by_key[key] for key in keys if key in self._by_key]
+        concerned = groups[0] if len(groups) == 1 else set().union(*groups)
         full = [subscriber for subscriber in concerned if not subscriber.offer(notice)]
-        for subscriber in concerned if notice.is_merge else ():
+        for subscriber in [*concerned] if notice.is_merge else ():
             self.add(subscriber)  # it follows the contact that took over, too
         return full
 
