@@ -1,5 +1,7 @@
 """The HTTP table of contents: /graphql, by HTTP and by websocket, /healthz, /readyz, /metrics; / where GraphiQL is on."""
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +26,7 @@ from gateway.http import OperationEndpoint
 from gateway.jsons import decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
+from gateway.services.projection_monitor import ProjectionMonitor
 from gateway.settings import Settings
 from gateway.sockets import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketRegistry
 from gateway.store.migrations import pending_migrations, probe
@@ -36,6 +39,7 @@ from schema.root import Schema, build_schema
 from schema.streams import sharing
 
 _CORS_SECONDS = 600
+_CHECK_SECONDS = 1.0
 _EXPOSED_HEADERS = ("x-request-id", "retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
 _log = structlog.get_logger("gateway.app")
 
@@ -74,7 +78,7 @@ def create_app(
             WebSocketRoute("/graphql", _Sockets(schema, registry, settings)),
             Route("/healthz", _healthy),
             Route("/readyz", _Readiness(runtime)),
-            Route("/metrics", _Metrics(services.metrics)),
+            Route("/metrics", _Metrics(services.metrics, runtime.projections)),
             *(graphiql_routes(page_key) if settings.graphiql else ()),
         ]
     )
@@ -134,16 +138,29 @@ class _Readiness:
             return 503, "the database cannot be written: is its disk full?"
         if pending:
             return 503, "the database is not migrated: run 'gateway migrate'"
-        return (200, "ok") if self._runtime.services.bus.running else (503, "the live stream is down")
+        if not self._runtime.services.bus.running:
+            return 503, "the live stream is down"
+        stalled = await _stalled_projection(self._runtime.projections)
+        return (200, "ok") if stalled is None else (503, stalled)
+
+
+async def _stalled_projection(projections: ProjectionMonitor) -> str | None:
+    """Which projection stands still, as far as that can be known in a moment."""
+    with suppress(UnavailableError, TimeoutError):
+        async with asyncio.timeout(_CHECK_SECONDS):
+            await projections.check()
+    return projections.problem()
 
 
 class _Metrics:
     """What Prometheus reads."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, projections: ProjectionMonitor) -> None:
         self._metrics = metrics
+        self._projections = projections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _stalled_projection(self._projections)  # its metrics are those of this moment then
         await Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
 
 

@@ -9,7 +9,7 @@ from typing import cast
 from strawberry.http.exceptions import WebSocketDisconnected
 from websockets.frames import Frame, Opcode
 
-from gateway.bus.buses import Subscriber
+from gateway.bus.subscribers import Subscriber
 from gateway.errors import SlowReaderError
 from gateway.execution.operations import Answer
 from gateway.observability import Metrics

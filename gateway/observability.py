@@ -103,15 +103,28 @@ class Metrics:
         )
         self.roll_up_lag = Gauge(
             "gateway_roll_up_lag_seconds",
-            "How late the newest change reached the totals of definitions.",
+            "How long the oldest change has waited that is not in the totals of definitions yet.",
             registry=registry,
             multiprocess_mode="livemax",
         )
         self.segment_lag = Gauge(
             "gateway_segment_lag_seconds",
-            "How late the newest change reached the segments.",
+            "How long the oldest change has waited that the segments do not reflect yet.",
             registry=registry,
             multiprocess_mode="livemax",
+        )
+        self.projection_stalled = Gauge(
+            "gateway_projection_stalled_seconds",
+            "For how long a projection has not moved while changes wait for it; 0 where it moves, or nothing waits.",
+            ["projection"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.clock_ahead = Gauge(
+            "gateway_clock_ahead_seconds",
+            "How far this machine's clock is ahead of the database's; below 0 it is behind.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.queue_drops = Counter(
             "gateway_slow_subscribers", "Subscribers that were closed as too slow.", registry=registry

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import importlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from gateway.domain.retention import Retention
 from gateway.domain.templates import Templates
 from gateway.domain.tokens import TokenSigner
 from gateway.domain.vaults import Vault
-from gateway.errors import StartupError
+from gateway.errors import StartupError, UnavailableError
 from gateway.observability import Metrics
 from gateway.services.acts import ActService
 from gateway.services.backfills import BackfillService
@@ -37,6 +37,7 @@ from gateway.services.merges import MergeService
 from gateway.services.messages import MessageService
 from gateway.services.outboxes import Outbox
 from gateway.services.people import PeopleService
+from gateway.services.projection_monitor import ProjectionMonitor
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.replays import ReplayService
@@ -80,6 +81,7 @@ class Runtime:
     retention: RetentionService
     memberships: MembershipKeeper
     contact_batches: ContactBatches
+    projections: ProjectionMonitor
     signer: TokenSigner
     clock: Clock
     caches: CacheBudget
@@ -114,7 +116,7 @@ async def open_runtime(
         told = listeners if tracing is None else [*listeners, CommandSpans(tracing)]
         database = Database(uri, database_name, settings, told)
         try:
-            yield assemble(settings, database, clock, minter or Minter(), tracing)
+            yield assemble(settings, database, database.server_clock.corrected(clock), minter or Minter(), tracing)
         finally:
             await database.close()
 
@@ -145,8 +147,10 @@ async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = Fals
     services = runtime.services
     works = [services.bus.run()]
     if rolls_up:
+        with suppress(UnavailableError):
+            await runtime.database.now()  # from here on a wrong clock of this machine does no harm
         works += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
-        works.append(runtime.retention.run())
+        works += [runtime.retention.run(), runtime.projections.run()]
     if delivers:
         works += [services.deliveries.run(), services.backfills.run()]
     async with AsyncExitStack() as stack:
@@ -216,12 +220,13 @@ def assemble(
         metrics=metrics,
         tracing=tracing,
     )
-    roll_up = DefinitionRollUp(store, clock, minter, metrics)
+    roll_up = DefinitionRollUp(store, clock, minter)
     sweep = RetentionService(store, retention, clock)
     batches = ContactBatches(store, clock, minter, contacts, events, outbox)
-    keeper = MembershipKeeper(store, clock, minter, metrics, firings)
+    keeper = MembershipKeeper(store, clock, minter, firings)
     workspaces = WorkspaceService(store, clock, minter)
-    return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, signer, clock, caches)
+    projections = ProjectionMonitor(store, services.bus, metrics, settings.projection_stall_seconds)
+    return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, projections, signer, clock, caches)
 
 
 def _rate_limits(

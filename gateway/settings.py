@@ -127,6 +127,12 @@ class Settings(BaseSettings):
     log_level: str = Field(
         "INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="The least severe log line that is written."
     )
+    projection_stall_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="For how long the totals of definitions or the segments may stand still while changes wait, before `/readyz` answers 503 and the log has an error; ten times as long while they are rebuilt. 0: never.",
+    )
     tracing: str | None = Field(
         None,
         pattern=r"^https?://[^\s/]\S*$",
@@ -161,6 +167,18 @@ class Settings(BaseSettings):
     )
     max_sockets_per_key: int = Field(
         1000, ge=1, le=1_000_000, description="The most open sockets of one key in one process."
+    )
+    max_sockets_per_token: int = Field(
+        20, ge=1, le=1_000_000, description="The most open sockets of one contact, by its tokens, in one process."
+    )
+    max_operations_per_token_socket: int = Field(
+        20, ge=1, le=10_000, description="The most operations under way on one socket of a contact's token."
+    )
+    max_resumes_per_token: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description="The most subscriptions of one contact, by its tokens, that catch up from old cursors at once in one process.",
     )
     socket_init_seconds: float = Field(
         10.0, gt=0, le=600, description="How long a socket may wait before it says who it is."

@@ -20,7 +20,13 @@ from gateway.auth import Authenticator, from_allowed_page
 from gateway.broadcasts import Alike, Broadcast, Receiver
 from gateway.documents import Documents
 from gateway.domain.access import Principal
-from gateway.errors import RateLimitedError, SlowReaderError, UnauthenticatedError, UnavailableError
+from gateway.errors import (
+    LimitExceededError,
+    RateLimitedError,
+    SlowReaderError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from gateway.execution.operations import Answer, Operations, as_graphql_error
 from gateway.jsons import encode_json
 from gateway.observability import new_request_id
@@ -160,12 +166,27 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_subscribe(self, message: Any) -> None:
         """Begin an operation. Strawberry forgets how else a document may be named, so what was sent waits for its task."""
         id_, payload = message["id"], message["payload"]
+        if id_ not in self.operations and await self._refused_operation(id_):
+            return
         self._sent[id_] = payload
         message["payload"] = {**payload, "query": payload.get("query") or ""}
         with self._continued(payload):
             await super().handle_subscribe(message)
         if id_ not in self.operations:
             self._sent.pop(id_, None)
+
+    async def _refused_operation(self, id_: str) -> bool:
+        """Whether as many operations are under way as may be; then the client was answered so."""
+        settings, principal = self.registry.settings, self.principal
+        most = settings.max_operations_per_socket
+        if principal is not None and principal.contact_id is not None:
+            most = min(most, settings.max_operations_per_token_socket)
+        if principal is None or len(self.operations) < most:
+            return False
+        message = f"This socket has {most} operations under way, and it may have no more: complete one first."
+        error = formatted(as_graphql_error(LimitExceededError(message)), new_request_id())
+        await self.send_message({"id": id_, "type": "error", "payload": [error]})
+        return True
 
     async def shutdown(self) -> None:
         """End what the socket began."""
@@ -339,8 +360,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if self.principal is not None and self.principal.contact_id != principal.contact_id:
             return _TRY_AGAIN_LATER, "The contact of this token was merged into another: connect again."
         if self.principal is None:
-            if self.registry.open[principal.id] >= self.registry.settings.max_sockets_per_key:
-                return _FORBIDDEN, "This key has as many open sockets as one key may."
+            settings, holder = self.registry.settings, "key" if principal.contact_id is None else "contact"
+            most = settings.max_sockets_per_key if holder == "key" else settings.max_sockets_per_token
+            if self.registry.open[principal.id] >= most:
+                return _FORBIDDEN, f"This {holder} has {most} open sockets: close one first."
             self.registry.open[principal.id] += 1
         self.principal = principal
         return None

@@ -64,7 +64,7 @@ async def klaviyo_delivery(
     def told(notice: Notice) -> Document:
         return {"kind": DeliveryChange.CHANGED.value, "delivery_id": notice.document["delivery_id"]}
 
-    async with aclosing(payloads_of(context, wanted, told, after, {"delivery_id": None})) as payloads:
+    async with aclosing(payloads_of(context, wanted, told, after, {"delivery_id": None}, followed)) as payloads:
         async for payload in payloads:
             yield payload
 

@@ -159,7 +159,9 @@ async def event_tracked(
     def told(notice: Notice) -> Document:
         return {"kind": EventChange.TRACKED.value, "event": notice.document, "counted": notice.document}
 
-    async with aclosing(payloads_of(context, wanted, told, after, {"event": None, "counted": None})) as payloads:
+    async with aclosing(
+        payloads_of(context, wanted, told, after, {"event": None, "counted": None}, followed)
+    ) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -191,7 +193,7 @@ async def contact_changed(
         return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **told}
 
     nothing = {"matches": False, "contact_id": None, "merged_id": None, "segment_id": None}
-    async with aclosing(payloads_of(context, wanted, told, after, nothing)) as payloads:
+    async with aclosing(payloads_of(context, wanted, told, after, nothing, followed)) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -238,7 +240,7 @@ async def _acts(context: Context, subject: Subject, asked: Document, after: str 
         return {"kind": row["kind"], "matches": _is_so(asked, row["after"]), **ids}
 
     nothing = {"matches": False, id_name: None, "part_id": None}
-    async with aclosing(payloads_of(context, wanted, told, after, nothing)) as payloads:
+    async with aclosing(payloads_of(context, wanted, told, after, nothing, followed)) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -307,10 +309,12 @@ async def payloads_of(
     told: Callable[[Notice], Document],
     after: str | None,
     nothing: Document,
+    followed: set[str] | None = None,
 ) -> Any:
     """What the bus gives as notifications, each with its cursor; checkpoints have no object.
 
-    A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it.
+    A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it. `followed`:
+    nothing is wanted but what names one of these contacts; `wanted` adds who takes them over.
     """
     cipher = await context.cursor_cipher()
     asked = None if after is strawberry.UNSET or after is None else position_of(after, cipher)
@@ -319,7 +323,15 @@ async def payloads_of(
     def seen(notice: Notice) -> bool:
         return (own is None or context.principal.owns(notice.document.get("contact_id"))) and wanted(notice)
 
-    notices = context.services.bus.subscribe(context.principal.workspace_id, seen, asked, context.resting)
+    notices = context.services.bus.subscribe(
+        context.principal.workspace_id,
+        seen,
+        asked,
+        context.resting,
+        contact_ids=followed if own is None else set(context.principal.own_ids),
+        owner=own or "",
+        most_resumes=None if own is None else context.services.settings.max_resumes_per_token,
+    )
     async with aclosing(notices) as found:  # type: ignore[type-var]
         async for item in found:
             context.forget()

@@ -10,7 +10,9 @@ from typing import Any
 
 from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, derived_id, id_time
+from gateway.domain.leases import is_held
 
+LEASE = timedelta(seconds=30)  # how long a worker has for the lanes that it took
 GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
 MOST_ATTEMPTS_KEPT = 20
@@ -88,7 +90,7 @@ def new_lane(workspace_id: str, contact_id: str, queue: Queue, now: datetime) ->
 
 def is_leased(lane: Mapping[str, Any], now: datetime) -> bool:
     """Whether a worker may be sending what is in the lane."""
-    return lane.get("lease") is not None and lane["due_at"] > now
+    return lane.get("lease") is not None and is_held(lane["due_at"], now, LEASE)
 
 
 def was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:

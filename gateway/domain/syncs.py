@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from gateway.domain.ids import Prefix, derived_id
+from gateway.domain.leases import is_held
 from gateway.settings import KlaviyoMode, Settings
+
+LONGEST_BACK_OFF = timedelta(minutes=1)
 
 
 class SyncState(StrEnum):
@@ -50,7 +53,7 @@ class Sync:
             return SyncState.OFF
         if self.paused_reason is not None:
             return SyncState.PAUSED
-        waits = self.backing_off_until is not None and self.backing_off_until > now
+        waits = self.backing_off_until is not None and is_held(self.backing_off_until, now, LONGEST_BACK_OFF)
         return SyncState.BACKING_OFF if waits else SyncState.RUNNING
 
 

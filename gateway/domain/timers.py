@@ -7,7 +7,7 @@ from gateway.domain.contacts import Document
 from gateway.domain.ids import Prefix, derived_id
 
 _FIRST_PAUSE = timedelta(seconds=5)
-_LONGEST_PAUSE = timedelta(minutes=10)
+LONGEST_PAUSE = timedelta(minutes=10)
 
 
 def timer_id_of(workspace_id: str, kind: str, subject_id: str, discriminator: str = "") -> str:
@@ -33,4 +33,4 @@ def timer_of(
 
 def pause_after(attempts: int) -> timedelta:
     """How long after it began an attempt is left alone before somebody else begins the next one: ever longer."""
-    return min(_FIRST_PAUSE * (1 << min(attempts, 10)), _LONGEST_PAUSE)
+    return min(_FIRST_PAUSE * (1 << min(attempts, 10)), LONGEST_PAUSE)

@@ -40,9 +40,9 @@ class Limiter:
         now = self._clock()
         if answer.status == 429 or answer.retry_after is not None:
             seconds = answer.retry_after or _UNTOLD_SECONDS
-            await self._quotas.close(operation.name, now + timedelta(seconds=seconds), now)
+            await self._quotas.close(operation.name, now + timedelta(seconds=seconds))
         quota, heard_at = answer.quota, self._heard_at.get(operation.name)
-        if quota is not None and (heard_at is None or now - heard_at > _HEARD_AGAIN):
+        if quota is not None and (heard_at is None or abs(now - heard_at) > _HEARD_AGAIN):
             self._heard_at[operation.name] = now
             self._steady[operation.name] = quota.limit
             until = now + timedelta(seconds=min(60, max(1, quota.reset_seconds)))

@@ -21,6 +21,7 @@ from gateway.domain.backfills import backfill_line
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.domain.deliveries import (
+    LEASE,
     DeliveryKind,
     DeliveryState,
     Queue,
@@ -37,7 +38,7 @@ from gateway.domain.deliveries import (
     retried,
 )
 from gateway.domain.ids import Minter, Prefix
-from gateway.domain.syncs import Sync, SyncState
+from gateway.domain.syncs import LONGEST_BACK_OFF, Sync, SyncState
 from gateway.errors import UnavailableError
 from gateway.klaviyo.answers import Answer, Verdict
 from gateway.klaviyo.client import Connections, KlaviyoClient, connections
@@ -50,13 +51,11 @@ from gateway.settings import KlaviyoMode
 from gateway.store.driver import Session, TransientError
 from gateway.store.stores import Store, WorkspaceStore
 
-LEASE = timedelta(seconds=30)
 _SENDING_SECONDS = 12.0  # with one request's patience less than the lease
 _AGAIN_SECONDS = 0.5
 _ROWS_AT_ONCE = 500
 _MOST_READ = 5000
 _FAILURES_ALLOWED = 3
-_LONGEST_BACK_OFF = timedelta(minutes=1)
 _LOGGED = "Written to the log and not sent: the mode is LOG."
 
 
@@ -257,7 +256,7 @@ class DeliveryService:
         elif batch.all_failed:
             failures = sync.failures + 1
             pause = pause_after(min(failures, 10), self._chance) if failures >= _FAILURES_ALLOWED else timedelta(0)
-            await self._syncs.back_off(sync.workspace_id, failures, self._clock() + min(pause, _LONGEST_BACK_OFF))
+            await self._syncs.back_off(sync.workspace_id, failures, self._clock() + min(pause, LONGEST_BACK_OFF))
         elif sync.failures and batch.results:
             await self._syncs.back_off(sync.workspace_id, 0, None)
 

@@ -54,7 +54,7 @@ class ErasureService:
             if contact is None:
                 return await self._begun(store, contact_id, line_id if number > 1 else None)
             now = self._clock()
-            deletion = deletion_of(contact, now, now + _LEASE)
+            deletion = deletion_of(contact, now, await store.database.now() + _LEASE)
             await store.database.transaction(lambda session: self._begin(store, contact, deletion, line_id, session))
             return deletion
 
@@ -69,7 +69,7 @@ class ErasureService:
         while True:
             self._left.clear()
             try:
-                for deletion in await deletions_due(self._store.database, self._clock()):
+                for deletion in await deletions_due(self._store.database, _LEASE):
                     await self._erase(deletion)
             except UnavailableError as error:
                 self._log.warning("an erasure broke off and goes on later", reason=str(error))
@@ -116,9 +116,9 @@ class ErasureService:
             more = True
             while more:
                 if time.monotonic() >= ends:
-                    await store.deletions.hold(deletion, self._clock())
+                    await store.deletions.hold(deletion, timedelta(0))
                     return False
-                if not await store.deletions.hold(deletion, self._clock() + _LEASE):
+                if not await store.deletions.hold(deletion, _LEASE):
                     return True  # somebody else works at it
                 more = await self._erase_subjects(store, contact_id) or await store.deletions.erase_some(contact_id)
         await store.deletions.end(deletion)

@@ -15,7 +15,6 @@ from gateway.domain.ids import Minter, Prefix, lowest_id
 from gateway.domain.narrowing import narrowing
 from gateway.domain.segments import SegmentSet, Touch, touch_event, touch_line
 from gateway.domain.times import TimeRange
-from gateway.observability import Metrics
 from gateway.services.firings import FiringService
 from gateway.services.moves import Moves
 from gateway.services.stream_readers import StreamReader
@@ -39,10 +38,9 @@ class MembershipKeeper(StreamReader):
     NAME = "segments"
     WATCHED = (Events.COLLECTION, Changes.COLLECTION)
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, metrics: Metrics, firings: FiringService) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, firings: FiringService) -> None:
         super().__init__(store, clock, minter)
         self._firings = firings
-        self._metrics = metrics
         self._swept_at = 0.0
 
     async def _everything(self, since: Sequence[Insert]) -> list[Document]:
@@ -74,7 +72,6 @@ class MembershipKeeper(StreamReader):
                 await moves.judge(wanted, imported=imported)
                 found.append(moves)
         await self._write(read[-1].token, self._pending + _jobs_of(read), found)
-        self._metrics.segment_lag.set(self._lag(read[-1]))
 
     async def _sweep(self) -> None:
         """Judge those whom time alone may have moved."""

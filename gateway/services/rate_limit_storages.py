@@ -11,6 +11,7 @@ from limits.aio.storage import Storage
 
 from gateway.caches import Cache, CacheBudget, text_bytes
 from gateway.domain.clocks import Clock
+from gateway.domain.leases import CLOCK_TOLERANCE
 from gateway.errors import UnavailableError
 from gateway.store.rate_limits import RateLimitCounters
 
@@ -22,10 +23,11 @@ _log = structlog.get_logger("gateway.rate_limits")
 
 @dataclass(slots=True)
 class Window:
-    """What was counted since the window began, and when it ends (in unix seconds)."""
+    """What was counted since the window began, when it ends (in unix seconds), and how long it is."""
 
     count: int
     ends_at: float
+    seconds: float
 
 
 class LocalStorage(Storage):
@@ -40,16 +42,16 @@ class LocalStorage(Storage):
             caches or CacheBudget(), lambda key, _: _WINDOW_BYTES + text_bytes(key), _MOST_WINDOWS
         )
 
-    def _window(self, key: str) -> Window | None:
-        """The window that is under way."""
-        window = self._windows.get(key)
-        if window is not None and window.ends_at <= self._now():
-            self._windows.pop(key)
-            return None
-        return window
-
     def _now(self) -> float:
         return self._clock().timestamp()
+
+    def _current(self, key: str) -> Window | None:
+        """The window that is under way: not one that began later than now, before the clock was put right."""
+        window, now = self._windows.get(key), self._now()
+        if window is None or now < window.ends_at <= now + window.seconds + CLOCK_TOLERANCE.total_seconds():
+            return window
+        self._windows.pop(key)
+        return None
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -58,21 +60,21 @@ class LocalStorage(Storage):
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count up in the window that is under way, or in one of `expiry` seconds that begins now; the count."""
-        window = self._window(key)
+        window = self._current(key)
         if window is None:
-            window = Window(0, self._now() + expiry)
+            window = Window(0, self._now() + expiry, expiry)
             self._windows.put(key, window)
         window.count += amount
         return window.count
 
     async def get(self, key: str) -> int:
         """The count of the window that is under way."""
-        window = self._window(key)
+        window = self._current(key)
         return window.count if window else 0
 
     async def get_expiry(self, key: str) -> float:
         """When the window that is under way ends; now where there is none."""
-        window = self._window(key)
+        window = self._current(key)
         return window.ends_at if window else self._now()
 
     async def check(self) -> bool:
@@ -102,7 +104,7 @@ class SharedStorage(LocalStorage):
         """Count up for all processes, in one call to the database, or for this one alone."""
         now = self._clock()
         away = self._away_until
-        if away is not None and now.timestamp() < away:
+        if away is not None and now.timestamp() < away <= now.timestamp() + _AWAY_SECONDS:
             return await super().incr(key, expiry, amount)
         if away is not None:
             self._away_until = now.timestamp() + _AWAY_SECONDS  # this call alone tries again
@@ -113,7 +115,7 @@ class SharedStorage(LocalStorage):
             return await super().incr(key, expiry, amount)
         if away is not None:
             self._found()
-        self._windows.put(key, Window(count, ends_at.timestamp()))
+        self._windows.put(key, Window(count, ends_at.timestamp(), expiry))
         return count
 
     def _lost(self, now: datetime, error: UnavailableError) -> None:

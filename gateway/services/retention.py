@@ -50,20 +50,19 @@ class RetentionService:
 
     async def sweep(self) -> bool:
         """Whether this process swept every workspace; another one does, or did within ten minutes, where it did not."""
-        now = self._clock()
-        if await self._store.roll_ups.take(NAME, self._owner, now, now + _LEASE) is None:
+        if await self._store.roll_ups.take(NAME, self._owner, _LEASE, _ROUND) is None:
             return False
         for workspace in await self._store.workspaces.all():
             if not await self._sweep_workspace(self._store.open(workspace["_id"])):
                 return False
-        return await self._store.roll_ups.renew(NAME, self._owner, self._clock() + _ROUND)
+        return await self._store.roll_ups.renew(NAME, self._owner, _ROUND)
 
     async def _sweep_workspace(self, store: WorkspaceStore) -> bool:
         """Whether all of it was swept: the lease may be lost on the way."""
         after: str | None = None
         began, swept, now = time.monotonic(), 0, self._clock()
         while True:
-            if not await self._store.roll_ups.renew(NAME, self._owner, self._clock() + _LEASE):
+            if not await self._store.roll_ups.renew(NAME, self._owner, _LEASE):
                 return False
             rows = await store.events.oldest(self._retention.since(now), after, _BATCH, now)
             ripe = [row["_id"] for row in rows if row["received_at"] < now - AT_LEAST]

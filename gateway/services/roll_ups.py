@@ -15,7 +15,6 @@ from gateway.domain.contacts import Document
 from gateway.domain.definitions import Build, build_of, with_types
 from gateway.domain.ids import Minter, Prefix
 from gateway.errors import UnavailableError
-from gateway.observability import Metrics
 from gateway.services.counted_values import counted_anew
 from gateway.services.stream_readers import RENEW_SECONDS, StreamReader
 from gateway.services.tallies import (
@@ -44,9 +43,8 @@ class DefinitionRollUp(StreamReader):
     NAME = "definitions"
     WATCHED = (Events.COLLECTION, EventSummaries.COLLECTION, Changes.COLLECTION)
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, metrics: Metrics) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
         super().__init__(store, clock, minter)
-        self._metrics = metrics
         self._failures: Counter[tuple[str, str | None]] = Counter()
 
     async def count_anew(self, workspace_ids: Sequence[str]) -> AsyncIterator[str]:
@@ -154,7 +152,6 @@ class DefinitionRollUp(StreamReader):
                 await self._store.database.bulk(collection, several, session)
 
         await self._save(batch.position, pending + jobs_of(batch), write)
-        self._metrics.roll_up_lag.set(self._lag(batch.inserts[-1]))
 
 
 async def _added(store: WorkspaceStore, batch: Batch, builds: dict[str, Build | None]) -> Operations:

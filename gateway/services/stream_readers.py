@@ -43,6 +43,8 @@ class StreamReader(ABC):
         self._owner = uuid.uuid4().hex
         self._token: str | None = None
         self._pending: list[Document] = []
+        self._newest: Insert | None = None  # of what was read
+        self._position_at: tuple[int, int] | None = None
         self._writing = asyncio.Lock()  # a renewal within a transaction on the same document would make it fail
         self._log = structlog.get_logger("gateway.roll_ups", reader=self.NAME)
 
@@ -71,16 +73,16 @@ class StreamReader(ABC):
                 await asyncio.sleep(_AGAIN_SECONDS)
         finally:
             with suppress(Exception):
-                await asyncio.shield(self._store.roll_ups.renew(self.NAME, self._owner, self._clock()))
+                await asyncio.shield(self._store.roll_ups.release(self.NAME, self._owner))
 
     async def _work(self) -> None:
         if not await self._is_needed():
             return
-        now = self._clock()
-        state = await self._store.roll_ups.take(self.NAME, self._owner, now, now + _LEASE)
+        state = await self._store.roll_ups.take(self.NAME, self._owner, _LEASE)
         if state is None:
             return
         self._token, self._pending = state["token"], state["pending"]
+        self._position_at, self._newest = state.get("position_at"), None
         keeping = asyncio.create_task(self._keep())
         try:
             async with self._opened() as inserts:
@@ -111,7 +113,7 @@ class StreamReader(ABC):
             while held:
                 await asyncio.sleep(RENEW_SECONDS)
                 async with self._writing:
-                    held = await self._store.roll_ups.renew(self.NAME, self._owner, self._clock() + _LEASE)
+                    held = await self._store.roll_ups.renew(self.NAME, self._owner, _LEASE)
 
     async def _next(self, inserts: Inserts) -> list[Insert]:
         """What comes next, for a moment."""
@@ -122,6 +124,7 @@ class StreamReader(ABC):
             if insert is None:
                 break
             batch.append(insert)
+            self._newest = insert
         return batch
 
     async def _until_mark(self, inserts: Inserts) -> list[Insert]:
@@ -135,21 +138,27 @@ class StreamReader(ABC):
                 raise UnavailableError("the stream does not show what was written")
             if (insert := await inserts.next()) is not None:
                 batch.append(insert)
+                self._newest = insert
         return batch
-
-    def _lag(self, newest: Insert) -> float:
-        return max(0.0, self._clock().timestamp() - newest.at[0] - 1)
 
     async def _save(self, token: str | None, pending: list[Document], body: Body | None = None) -> None:
         """Write the position, and what the body writes, together; TransientError where somebody else moved."""
+
+        at = self._newest.at if self._newest is not None and self._newest.token == token else self._position_at
 
         async def write(session: Session) -> None:
             if body is not None:
                 await body(session)
             await self._store.roll_ups.save(
-                self.NAME, self._owner, self._token, new_token=token, pending=pending, session=session
+                self.NAME,
+                self._owner,
+                self._token,
+                new_token=token,
+                pending=pending,
+                position_at=at,
+                session=session,
             )
 
         async with self._writing:
             await self._store.database.transaction(write)
-        self._token, self._pending = token, pending
+        self._token, self._pending, self._position_at = token, pending, at

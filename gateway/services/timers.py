@@ -5,6 +5,7 @@ that it is taken, and nothing of what it did is stored.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
@@ -13,13 +14,14 @@ from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.errors import UnavailableError
 from gateway.store.stores import Store
-from gateway.store.timers import TimerTakenError, claim_timer, timers_due
+from gateway.store.timers import TimerTakenError, bring_forward, claim_timer, timers_due
 
 Handler = Callable[[Document], Awaitable[None]]
 _AGAIN_SECONDS = 0.5
 _PATIENCE_SECONDS = 20.0
 _AT_ONCE = 8
 _MOST_READ = 5000
+_LOOK_SECONDS = 30.0
 
 
 class TimerService:
@@ -30,18 +32,27 @@ class TimerService:
         self._store = store
         self._clock = clock
         self._handlers = handlers
+        self._looked_at = float("-inf")
         self._log = structlog.get_logger("gateway.timers")
 
     async def run(self) -> None:
         """Fire what is due, until cancelled."""
         while True:
             try:
+                await self._bring_forward()
                 await self.fire_due()
             except UnavailableError as error:
                 self._log.warning("timers wait for the database", reason=str(error))
             except Exception:
                 self._log.exception("timers could not be read")
             await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _bring_forward(self) -> None:
+        """Now and then look for timers that a wrong clock put off."""
+        if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            if count := await bring_forward(self._store.database, self._clock()):
+                self._log.warning("timers that a wrong clock put off are tried now", count=count)
 
     async def fire_due(self) -> int:
         """Fire all that is due now; how many timers this process fired. What fails is tried again later."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pymongo
@@ -29,6 +30,7 @@ from pymongo.write_concern import WriteConcern
 
 from gateway.errors import BadRequestError, StartupError, UnavailableError
 from gateway.settings import MongoDriver, Settings
+from gateway.store.server_clock import ServerClock
 
 Document = dict[str, Any]
 DRIVERS_UTC = utc  # of the times in documents
@@ -71,6 +73,7 @@ class Database:
 
     def __init__(self, uri: str, name: str, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
         self._motor = settings.mongo_driver is MongoDriver.MOTOR
+        self.server_clock = ServerClock()
         milliseconds = int(settings.mongo_timeout_seconds * 1000)
         factory: Any = AsyncIOMotorClient if self._motor else AsyncMongoClient
         try:
@@ -118,6 +121,13 @@ class Database:
         """Pass if the server answers."""
         async with translated():
             await self._database.command("ping")
+
+    async def now(self) -> datetime:
+        """The time of the database's server. Leases go by it, so that no process's clock matters to another."""
+        began = self.server_clock.machine_now()
+        async with translated():
+            hello = await self._database.command("hello")
+        return self.server_clock.measure(hello["localTime"], began)
 
     async def find_one(self, collection: str, filter_: Filter) -> Document | None:
         """The first document that matches."""

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
@@ -11,6 +11,7 @@ from gateway.caches import Cache, CacheBudget
 from gateway.domain.access import Principal
 from gateway.domain.contacts import Document
 from gateway.domain.erasures import REFUSED_FOR, identity_hash
+from gateway.domain.leases import latest_end
 from gateway.store.changes import Changes
 from gateway.store.conversations import ConversationParts
 from gateway.store.deliveries import Deliveries
@@ -90,8 +91,10 @@ class Deletions(Repository):
         """Begin a deletion."""
         await self._database.insert(self.COLLECTION, [deletion], session)
 
-    async def hold(self, deletion: Document, until: datetime) -> bool:
-        """Whether this process may go on with it until that moment; the document is changed accordingly."""
+    async def hold(self, deletion: Document, length: timedelta) -> bool:
+        """Whether this process may go on with it for that long; the document is changed accordingly. As all leases it goes
+        by the time of the database's server."""
+        until = await self._database.now() + length
         guard = {"_id": deletion["_id"], "until": deletion["until"]}
         held = await self._database.update(self.COLLECTION, guard, {"$set": {"until": until}}) == 1
         deletion["until"] = until
@@ -122,6 +125,8 @@ class Deletions(Repository):
         await self._database.delete(self.COLLECTION, {"_id": deletion["_id"], "workspace_id": self._workspace_id})
 
 
-async def deletions_due(database: Database, now: datetime) -> list[Document]:
-    """The deletions of every workspace that nobody works at."""
-    return await database.find(Deletions.COLLECTION, {"until": {"$lte": now}})
+async def deletions_due(database: Database, length: timedelta) -> list[Document]:
+    """The deletions of every workspace that nobody works at, who would hold them for that long."""
+    now = await database.now()
+    rows = await database.find(Deletions.COLLECTION, {"until": {"$lte": now}})
+    return rows + await database.find(Deletions.COLLECTION, {"until": {"$gt": latest_end(now, length)}})

@@ -17,6 +17,7 @@ from gateway.domain import conversations, tickets
 from gateway.domain.acts import Act, public_words
 from gateway.domain.clocks import Clock
 from gateway.domain.conversations import ConversationAct
+from gateway.domain.leases import is_held
 from gateway.domain.tickets import TicketAct
 from gateway.errors import StartupError, UnavailableError
 from gateway.store.contacts import Contacts
@@ -110,7 +111,7 @@ MIGRATIONS = (
 async def migrate(database: Database, clock: Clock, *, owner: str, patience: float = 60) -> list[Migration]:
     """Bring the database to this version; which migrations ran now. Several processes may call it at once: they take turns."""
     await database.check_deployment()
-    async with _locked(database, clock, owner, patience):
+    async with _locked(database, owner, patience):
         await build_indexes(database)
         done = {row["_id"] for row in await database.find(COLLECTION, {})}
         pending = [step for step in MIGRATIONS if step.number not in done]
@@ -138,7 +139,7 @@ class _LockedError(Exception):
 
 
 @asynccontextmanager
-async def _locked(database: Database, clock: Clock, owner: str, patience: float) -> AsyncIterator[None]:
+async def _locked(database: Database, owner: str, patience: float) -> AsyncIterator[None]:
     turns = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(_LockedError),
         wait=tenacity.wait_random(0.05, 0.2),
@@ -146,12 +147,12 @@ async def _locked(database: Database, clock: Clock, owner: str, patience: float)
         reraise=True,
     )
     try:
-        await turns(_take, database, clock, owner)
+        await turns(_take, database, owner)
     except _LockedError:
         raise StartupError(
             f"Another process has been migrating the database for more than {patience:g} seconds: wait for it, then try again."
         ) from None
-    renewing = asyncio.create_task(_keep(database, clock, owner))
+    renewing = asyncio.create_task(_keep(database, owner))
     try:
         yield
     finally:
@@ -160,24 +161,25 @@ async def _locked(database: Database, clock: Clock, owner: str, patience: float)
         await database.delete(COLLECTION, {"_id": _LOCK, "owner": owner})
 
 
-async def _take(database: Database, clock: Clock, owner: str) -> None:
-    now = clock()
+async def _take(database: Database, owner: str) -> None:
+    now = await database.now()
     held: dict[str, Any] = {"owner": owner, "until": now + _LEASE}
     try:
         await database.insert(COLLECTION, [{"_id": _LOCK, **held}])
     except DuplicateError:
         lock = await database.find_one(COLLECTION, {"_id": _LOCK}) or held
-        if lock["until"] >= now and not _is_dead(lock["owner"]):
+        if is_held(lock["until"], now, _LEASE) and not _is_dead(lock["owner"]):
             raise _LockedError from None
         if not await database.update(COLLECTION, {"_id": _LOCK, "until": lock["until"]}, {"$set": held}):
             raise _LockedError from None
 
 
-async def _keep(database: Database, clock: Clock, owner: str) -> None:
+async def _keep(database: Database, owner: str) -> None:
     while True:
         await asyncio.sleep(_LEASE.total_seconds() / 3)
         with contextlib.suppress(UnavailableError):
-            await database.update(COLLECTION, {"_id": _LOCK, "owner": owner}, {"$set": {"until": clock() + _LEASE}})
+            until = await database.now() + _LEASE
+            await database.update(COLLECTION, {"_id": _LOCK, "owner": owner}, {"$set": {"until": until}})
 
 
 def _is_dead(owner: str) -> bool:

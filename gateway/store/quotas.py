@@ -5,6 +5,8 @@ from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel
 
+from gateway.domain.leases import latest_end
+from gateway.domain.times import EARLIEST
 from gateway.store.driver import Document, DuplicateError
 from gateway.store.repositories import Repository
 
@@ -29,41 +31,42 @@ class Quotas(Repository):
             {"$set": {"granted": granted}},
             {"$set": {name: {"$add": [f"${name}", "$granted"]} for name in ("burst", "steady")}},
         ]
-        return await self._changed(operation, change, now)
+        return await self._changed(operation, change)
 
-    async def close(self, operation: str, until: datetime, now: datetime) -> None:
+    async def close(self, operation: str, until: datetime) -> None:
         """Let nobody ask before that moment."""
         later = {"$cond": [{"$gt": ["$closed_until", until]}, "$closed_until", until]}
-        await self._changed(operation, [{"$set": {"closed_until": later}}], now)
+        await self._changed(operation, [{"$set": {"closed_until": later}}])
 
     async def correct(self, operation: str, used: int, limit: int, until: datetime, now: datetime) -> None:
         """Believe Klaviyo: so much of its steady window is used, and it ends at that moment."""
         more = {"$cond": [{"$gt": ["$steady", used]}, "$steady", used]}
         same = {"$cond": [{"$gt": ["$steady_until", now]}, more, used]}
         change: list[Document] = [{"$set": {"steady": same}}, {"$set": {"steady_until": until, "limit": limit}}]
-        await self._changed(operation, change, now)
+        await self._changed(operation, change)
 
-    async def _changed(self, operation: str, change: list[Document], now: datetime) -> Document:
+    async def _changed(self, operation: str, change: list[Document]) -> Document:
         id_ = f"{self._workspace_id} {operation}"
         for _ in range(_TRIES):  # not by an upsert: on the embedded server some of those that race find nothing
             found = await self._database.find_and_update(self.COLLECTION, {"_id": id_}, change)
             if found is not None:
                 return found
             try:
-                await self._database.insert(self.COLLECTION, [{"_id": id_, **_unused(self._workspace_id, now)}])
+                await self._database.insert(self.COLLECTION, [{"_id": id_, **_unused(self._workspace_id)}])
             except DuplicateError:
                 continue
         raise DuplicateError
 
 
-def _unused(workspace_id: str, now: datetime) -> Document:
-    until = {"burst_until": now, "steady_until": now, "closed_until": now}
+def _unused(workspace_id: str) -> Document:
+    until = {"burst_until": EARLIEST, "steady_until": EARLIEST, "closed_until": EARLIEST}
     return {"workspace_id": workspace_id, "burst": 0, "steady": 0, "granted": 0, **until}
 
 
 def _rolled(window: str, now: datetime, length: timedelta) -> Document:
-    """A window that is over begins anew."""
-    over = {"$lte": [f"${window}_until", now]}
+    """A window that is over begins anew; one that ends too late was written by a wrong clock, and is over."""
+    ends = f"${window}_until"
+    over = {"$or": [{"$lte": [ends, now]}, {"$gt": [ends, latest_end(now, length)]}]}
     return {
         window: {"$cond": [over, 0, f"${window}"]},
         f"{window}_until": {"$cond": [over, now + length, f"${window}_until"]},

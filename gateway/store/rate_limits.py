@@ -9,6 +9,7 @@ import pymongo
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import PyMongoError
 
+from gateway.domain.leases import latest_end
 from gateway.errors import UnavailableError
 from gateway.store.driver import Database, DuplicateError
 
@@ -40,7 +41,8 @@ class RateLimitCounters:
             raise UnavailableError from error
 
     async def _add(self, key: str, amount: int, now: datetime, window: timedelta) -> tuple[int, datetime]:
-        over = {"$lte": ["$expires_at", now]}
+        # A window that ends later than one that began now was written by a wrong clock.
+        over = {"$or": [{"$lte": ["$expires_at", now]}, {"$gt": ["$expires_at", latest_end(now, window)]}]}
         change = {
             "count": {"$cond": [over, amount, {"$add": ["$count", amount]}]},
             "expires_at": {"$cond": [over, now + window, "$expires_at"]},

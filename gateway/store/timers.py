@@ -7,9 +7,12 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.domain.timers import pause_after
+from gateway.domain.leases import latest_end
+from gateway.domain.timers import LONGEST_PAUSE, pause_after
 from gateway.store.driver import Database, Document, Session
 from gateway.store.repositories import Repository
+
+_MOST_BROUGHT = 1000
 
 
 class TimerTakenError(Exception):
@@ -22,6 +25,11 @@ class Timers(Repository):
     COLLECTION: ClassVar[str] = "timers"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("next_at", ASCENDING)], name="next"),
+        IndexModel(
+            [("attempts", ASCENDING), ("next_at", ASCENDING)],
+            name="tried",
+            partialFilterExpression={"attempts": {"$gt": 0}},
+        ),
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
     )
 
@@ -60,6 +68,14 @@ async def timers_due(database: Database, kinds: Collection[str], now: datetime, 
         known = {**due, "kind": {"$in": sorted(kinds)}}
         found = await database.find(Timers.COLLECTION, known, sort={"next_at": 1}, limit=limit)
     return sorted(found, key=operator.itemgetter("due_at"))
+
+
+async def bring_forward(database: Database, now: datetime) -> int:
+    """Let timers be tried now whose next try lies further ahead than any pause: a wrong clock put them off. How many."""
+    put_off = {"attempts": {"$gt": 0}, "next_at": {"$gt": latest_end(now, LONGEST_PAUSE)}}
+    rows = await database.find(Timers.COLLECTION, put_off, limit=_MOST_BROUGHT)
+    guards = [{name: row[name] for name in ("_id", "next_at")} for row in rows]
+    return await database.bulk(Timers.COLLECTION, [UpdateOne(guard, {"$set": {"next_at": now}}) for guard in guards])
 
 
 async def claim_timer(database: Database, timer: Mapping[str, Any], now: datetime) -> bool:

@@ -17,7 +17,14 @@ from gateway.broadcasts import Alike, Broadcast, Receiver
 from gateway.bus.buses import Bus, Limits
 from gateway.bus.notices import Notice, Position
 from gateway.domain.ids import Minter
-from gateway.errors import BadRequestError, CursorExpiredError, GatewayError, SlowReaderError, UnavailableError
+from gateway.errors import (
+    BadRequestError,
+    CursorExpiredError,
+    GatewayError,
+    RateLimitedError,
+    SlowReaderError,
+    UnavailableError,
+)
 from gateway.execution.operations import Answer
 from gateway.observability import Metrics
 from gateway.store.driver import HistoryLostError, Insert
@@ -58,6 +65,7 @@ class History:
     opened: int = 0
     broken: int = 0
     refusals: int = 0
+    read: int = 0
     grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def insert(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
@@ -114,6 +122,7 @@ class Stream:
         if self.place >= len(rows):
             return None
         self.place += 1
+        self.history.read += 1
         return rows[self.place - 1]
 
 
@@ -553,6 +562,185 @@ def test_a_cursor_that_the_server_cannot_read_is_refused_alone() -> None:
         await asyncio.sleep(5)
         assert isinstance(forged.ended, BadRequestError)
         assert late.seen == world.wanted(late)
+
+    simulated(scenario)
+
+
+def stalled(world: World, *after: int) -> list[Client]:
+    """Clients with these old cursors that never read."""
+    clients = [world.come(place) for place in after]
+    for client in clients:
+        client.reads.clear()
+    return clients
+
+
+@pytest.mark.parametrize("kind", [Client, Listener])
+@pytest.mark.parametrize("places", [range(20), [0] * 20])
+def test_those_who_never_read_hold_up_nobody_who_returns(kind: type[Client], places: Sequence[int]) -> None:
+    async def scenario(world: World) -> None:
+        await world.track(20 * RING)
+        await asyncio.sleep(1)
+        stuck = stalled(world, *places)
+        await asyncio.sleep(0.5)
+        readers = [world.come(after) for after in range(40, 60)]
+        await asyncio.sleep(2)
+        assert [reader.seen for reader in readers] == [world.wanted(reader, reader.began) for reader in readers]
+        assert [client.dropped for client in stuck] == [0] * 20
+        assert world.history.opened < 10 * 40
+
+    simulated(scenario, kind=kind)
+
+
+def test_who_takes_nothing_for_long_is_ended_and_who_takes_a_little_is_not() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(5 * RING)
+        await asyncio.sleep(1)
+        stuck, slow = stalled(world, 1, 2)
+        for _ in range(10):
+            await asyncio.sleep(10)
+            slow.reads.set()
+            await asyncio.sleep(0)
+            slow.reads.clear()
+        stuck.reads.set()
+        await asyncio.sleep(0.1)
+        assert (stuck.dropped, slow.dropped) == (1, 0)
+
+    simulated(scenario)
+
+
+def test_many_who_want_nothing_of_a_long_past_let_others_go_first() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(3000, name="b")
+        await world.track(2 * RING)
+        await asyncio.sleep(10)
+        read_before = world.history.read
+        idlers = [world.come(place, "nobody") for place in range(0, 2000, 100)]
+        reader = world.come(len(world.history.rows) - 2 * RING)
+        while reader.seen != world.wanted(reader, reader.began):
+            await asyncio.sleep(0.001)
+        # What all idlers have to look at is 3,000 rows; until the reader had its few, they may have seen some of them.
+        assert world.history.read - read_before < 1500
+        await asyncio.sleep(30)
+        assert all(idler.seen == [] for idler in idlers)
+
+    simulated(scenario)
+
+
+def test_who_stalls_while_it_joins_the_present_keeps_no_more_than_its_queue() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(RING)
+        await asyncio.sleep(1)
+        (client,) = stalled(world, 1)
+        await asyncio.sleep(1)
+        (subscriber,) = {one for several in world.bus._catch_up._by_key.values() for one in several}
+        assert len(subscriber.queue) == QUEUE - 1 or len(subscriber.queue) == QUEUE
+        client.reads.set()
+        await asyncio.sleep(1)
+        assert client.seen == world.wanted(client, 2)
+        assert client.dropped == 0
+
+    simulated(scenario)
+
+
+def test_no_more_of_one_owner_catch_up_than_may() -> None:
+    async def scenario(world: World) -> None:
+        await world.track(5 * RING)
+        await asyncio.sleep(1)
+        cursor = world.history.position(1).cursor
+
+        async def one(owner: str, most: int | None) -> Any:
+            items = world.bus.subscribe(MINE, lambda _: True, cursor, owner=owner, most_resumes=most)
+            async with contextlib.aclosing(items) as found:  # type: ignore[type-var]
+                async for _ in found:
+                    await asyncio.sleep(5)
+
+        tasks = [asyncio.create_task(one("o", 2)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(RateLimitedError) as refused:
+            await one("o", 2)
+        assert refused.value.retry_after == 5
+        tasks += [asyncio.create_task(one("other", 2)), asyncio.create_task(one("", None))]
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert world.bus._catch_up._by_key == {}
+
+    simulated(scenario)
+
+
+def of_contact(
+    world: World, ids: set[str], after: int | None, calls: list[str]
+) -> tuple[list[str], asyncio.Task[None]]:
+    """Follows these contacts and who takes them over; what it saw, and every look that was taken for it."""
+    seen: list[str] = []
+
+    def wanted(notice: Notice) -> bool:
+        calls.append(notice.position.id)
+        if notice.document.get("merged_id") in ids:
+            ids.add(notice.document["contact_id"])
+        return notice.document.get("contact_id") in ids
+
+    async def follow() -> None:
+        cursor = None if after is None else world.history.position(after).cursor
+        items = world.bus.subscribe(MINE, wanted, cursor, contact_ids=ids)
+        async with contextlib.aclosing(items) as found:  # type: ignore[type-var]
+            async for item in found:
+                seen.append(item.position.id if isinstance(item, Notice) else "")  # noqa: PERF401 - each as it comes
+
+    return seen, asyncio.create_task(follow())
+
+
+async def happened(world: World, *rows: tuple[str, str, str | None]) -> None:
+    """Rows of these ids and contacts, and which contact each took over."""
+    merged = [{} if gone is None else {"merged_id": gone} for _, _, gone in rows]
+    documents = [
+        {"_id": id_, "workspace_id": MINE, "name": "a", "contact_id": contact, **more}
+        for (id_, contact, _), more in zip(rows, merged, strict=True)
+    ]
+    await world.history.insert("events", documents)
+
+
+def test_a_notice_is_offered_to_those_alone_who_follow_its_contact() -> None:
+    async def scenario(world: World) -> None:
+        calls: list[list[str]] = [[] for _ in range(50)]
+        followers = [of_contact(world, {f"c{number}"}, None, calls[number]) for number in range(50)]
+        await asyncio.sleep(0.1)
+        await happened(world, ("one", "c7", None), ("two", "c8", None), ("three", "c7", None))
+        await asyncio.sleep(0.1)
+        assert [len(looks) for looks in calls] == [0] * 7 + [2, 1] + [0] * 41
+        assert followers[7][0] == ["one", "three"]
+        for _, task in followers:
+            task.cancel()
+        await asyncio.wait([task for _, task in followers])
+        assert len(world.bus._live) == 0
+
+    simulated(scenario)
+
+
+@pytest.mark.parametrize("where", ["live", "ring", "past"])
+def test_who_follows_a_contact_follows_whoever_takes_it_over(where: str) -> None:
+    rows = [("0", "c", None), ("1", "d", None), ("2", "d", "c"), ("3", "d", None), ("4", "e", "d"), ("5", "d", None), ("6", "e", None)]  # fmt: skip
+
+    async def scenario(world: World) -> None:
+        await happened(world, ("before", "x", None))
+        await asyncio.sleep(0.1)
+        place, calls = len(world.history.rows) - 1, list[str]()
+        if where != "live":
+            await happened(world, *rows)
+        if where == "past":
+            await happened(world, *((f"later{number}", "x", None) for number in range(2 * RING)))
+        await asyncio.sleep(0.1)
+        seen, task = of_contact(world, {"c"}, None if where == "live" else place, calls)
+        await asyncio.sleep(0.1)
+        if where == "live":
+            await happened(world, *rows)
+            await asyncio.sleep(0.1)
+        assert seen == ["0", "2", "3", "4", "5", "6"]
+        assert not {"1", "later0"} & set(calls)
+        task.cancel()
+        await asyncio.wait([task])
 
     simulated(scenario)
 

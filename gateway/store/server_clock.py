@@ -1,0 +1,57 @@
+"""The database's time, by which all processes go, whatever their machines' clocks say."""
+
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from gateway.domain.clocks import Clock, system_clock
+
+_LONGEST_ANSWER = timedelta(seconds=1)  # what took longer says too little
+_ALLOWED = timedelta(seconds=5)  # as far as tokens of contacts allow, too
+_log = structlog.get_logger("gateway.clock")
+
+
+class ServerClock:
+    """How far this machine's clock is from that of the database's server."""
+
+    def __init__(self, machine: Clock = system_clock) -> None:
+        self._machine = machine
+        self.offset = timedelta(0)
+
+    def machine_now(self) -> datetime:
+        """The time by this machine's clock."""
+        return self._machine()
+
+    def measure(self, server_time: datetime, began: datetime) -> datetime:
+        """Learn from an answer that tells the server's time, to what was asked when the machine's clock said `began`; the
+        server's time as UTC."""
+        at = server_time.replace(tzinfo=UTC) if server_time.tzinfo is None else server_time
+        ended = self._machine()
+        if timedelta(0) <= ended - began <= _LONGEST_ANSWER:
+            self._learn(at - ended)
+        return at
+
+    def corrected(self, clock: Clock) -> Clock:
+        """That clock, less what this machine's is wrong by; a difference of a few seconds stays."""
+
+        def now() -> datetime:
+            return clock() + self.correction
+
+        return now
+
+    @property
+    def correction(self) -> timedelta:
+        """What is added to the time of this machine."""
+        return self.offset if abs(self.offset) > _ALLOWED else timedelta(0)
+
+    def _learn(self, offset: timedelta) -> None:
+        was_wrong, self.offset = self.correction != timedelta(0), offset
+        if self.correction and not was_wrong:
+            _log.warning("this machine's clock is wrong: the database's time is used", seconds=self.seconds_ahead)
+        elif was_wrong and not self.correction:
+            _log.info("this machine's clock is right again")
+
+    @property
+    def seconds_ahead(self) -> float:
+        """How many seconds this machine's clock is ahead of the database's; below 0 it is behind."""
+        return -self.offset.total_seconds()
