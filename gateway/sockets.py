@@ -134,6 +134,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await self.websocket.close(*refused)
             return
         self._check_later()
+        if (accept_large_messages := self._socket.scope.get("gateway.accept_large_messages")) is not None:
+            accept_large_messages()
         await self.send_message({"type": "connection_ack"})
         self.connection_acknowledged = True
 
