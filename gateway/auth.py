@@ -35,7 +35,7 @@ class _Credential(NamedTuple):
 
 
 class _Remembered(NamedTuple):
-    """Whose key it is, and until when that is not looked up again; what is older tells a valid key from others still."""
+    """The bearer of a key, and until when it is not looked up again; an older entry still says that the key was valid."""
 
     principal: Principal
     fresh_until: float

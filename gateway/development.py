@@ -16,8 +16,8 @@ from rich.console import Console
 
 from gateway.app import create_app
 from gateway.domain.access import Principal, Scope
-from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, mongo_uri, open_runtime, settle
+from gateway.server_options import server_options
 from gateway.services.demo import keep_happening, seed_demo
 from gateway.services.demo_desk import seed_desk
 from gateway.services.demo_messages import seed_messages
@@ -27,7 +27,6 @@ from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
 
 DEV_WORKSPACE = "dev"
-DRAIN_SECONDS = 5
 
 
 async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: str) -> None:
@@ -46,13 +45,8 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
                 create_app(runtime, runtime.authenticator({key: principal}), page_key=key),
                 host=HOST,
                 port=port,
-                log_config=None,
                 lifespan="off",
-                ws=SocketProtocol,
-                ws_max_size=settings.max_body_bytes,
-                ws_per_message_deflate=False,  # it costs each socket more memory than it saves the network
-                server_header=False,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
+                **server_options(settings),
             )
         )
         server.welcome = _welcome(port, key, settings)

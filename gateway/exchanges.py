@@ -77,6 +77,6 @@ class Exchange:
             *((name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
         ]
         if not self._is_read and "expect" in self.headers:
-            headers.append((b"connection", b"close"))  # the client may leave its body out, as nobody told it to go on
+            headers.append((b"connection", b"close"))  # the client waits for a 100 and may leave its body out
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.content})

@@ -107,7 +107,7 @@ class OperationEndpoint:
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
         if bearer is None:
-            return await self._answer_stranger(exchange, request_id)
+            return await self._answer_unauthenticated(exchange, request_id)
         operation = _operation(
             _sent(exchange, await exchange.body(self._services.settings.max_body_bytes)), self._documents
         )
@@ -128,8 +128,8 @@ class OperationEndpoint:
         self._log.info("operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer.id)
         return _reply(answer, checked.cost if operation.shows_cost else None, exchange, request_id)
 
-    async def _answer_stranger(self, exchange: Exchange, request_id: str) -> Reply:
-        """The schema, where it is told to those who send no credential; whatever else they send is not looked at."""
+    async def _answer_unauthenticated(self, exchange: Exchange, request_id: str) -> Reply:
+        """The schema, for a caller without a credential, where introspection is on; anything else is refused unread."""
         if not self._introspection.is_on:
             raise UnauthenticatedError
         try:
@@ -137,11 +137,11 @@ class OperationEndpoint:
             variables, name, _ = _checked(sent)
         except (BadRequestError, LimitExceededError):
             sent, variables, name = {}, None, None
-        with self._services.metrics.operation(None) as told:
-            told["outcome"] = "refused"
+        with self._services.metrics.operation(None) as measured:
+            measured["outcome"] = "refused"
             answer = self._introspection.answer(sent.get("query"), variables, name)
-            told["outcome"] = "error" if answer.errors else "ok"
-        self._log.info("operation", request_id=request_id, name=None, outcome=told["outcome"], key=None)
+            measured["outcome"] = "error" if answer.errors else "ok"
+        self._log.info("operation", request_id=request_id, name=None, outcome=measured["outcome"], key=None)
         return _reply(answer, None, exchange, request_id)
 
 

@@ -255,6 +255,55 @@ class Settings(BaseSettings):
         description="About how much memory one process keeps documents with their plans, keys, counters of rate limits, templates and whatever else it remembers in, all together: what was used least recently goes first.",
     )
     max_body_bytes: int = Field(4_000_000, ge=1_000, le=100_000_000, description="The largest request body.")
+    max_header_bytes: int = Field(
+        65_536,
+        ge=1_024,
+        le=1_048_576,
+        description="The most bytes of a request's URL and headers; a websocket's handshake may have lines of 8192 bytes.",
+    )
+    max_headers: int = Field(100, ge=10, le=10_000, description="The most headers of a request.")
+    header_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=600,
+        description="How long the headers of a request may take to arrive, and a new connection to send its first request; `0`: any time.",
+    )
+    body_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="How long the body of a request may take to arrive, beside what `GATEWAY_MIN_BYTES_PER_SECOND` adds; `0`: any time.",
+    )
+    min_bytes_per_second: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000_000,
+        description="The least rate of a slow peer: each so many bytes of a body give it one second more, and what is sent to a peer must be taken as fast; `0`: a body has no more time, and a peer may take one byte at a time.",
+    )
+    stalled_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="How long a peer may take less than the least rate of what is sent to it, over HTTP or a socket, before its connection is cut off.",
+    )
+    keep_alive_seconds: float = Field(
+        75.0,
+        gt=0,
+        le=3600,
+        description="How long a connection may be idle after an answer; longer than a proxy keeps it.",
+    )
+    max_connections: int = Field(
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="The most connections of one process, sockets among them; those beyond are answered with 503. Fewer where the process may not open so many files; `0`: any number.",
+    )
+    max_connections_per_address: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="The most connections of one process from one address (of IPv6: from one /64); `0`: any number. Leave it so behind a proxy, whose address all connections have.",
+    )
     max_batch_events: int = Field(1000, ge=1, le=1000, description="The most events of one `trackEvents`.")
     max_event_name_length: int = Field(200, ge=1, le=1000, description="The most characters of an event's name.")
     max_event_names: int = Field(

@@ -160,6 +160,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await self.websocket.close(*refused)
             return
         self._check_later()
+        if (accept_large_messages := self._socket.scope.get("gateway.accept_large_messages")) is not None:
+            accept_large_messages()
         await self.send_message({"type": "connection_ack"})
         self.connection_acknowledged = True
 
@@ -333,7 +335,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         )
 
     async def _bearer(self, credential: Any) -> Principal | None:
-        """Whose credential it is; until the socket is open, one that is worth nothing is counted for its address."""
+        """The bearer of a credential; until the socket is open, a wrong one is counted for its address."""
         if self.connection_acknowledged:
             return await self.registry.authenticator.principal(credential)
         if _is_text(credential):

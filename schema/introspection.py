@@ -58,7 +58,9 @@ class Introspection:
         try:
             prepared.named(name)
         except LookupError:
-            raise BadRequestError("Say with 'operationName' which operation of the document is meant.") from None
+            raise BadRequestError(
+                "The document has no such operation, or several: name one with 'operationName'."
+            ) from None
         result = execute_sync(
             self._schema, prepared.document, variable_values=dict(variables or {}), operation_name=name
         )

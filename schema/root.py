@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import strawberry
-from graphql import GraphQLError, GraphQLSchema
+from graphql import GraphQLEnumType, GraphQLError, GraphQLSchema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 
@@ -60,6 +60,16 @@ class Schema(strawberry.Schema):
         log_unexpected(errors, getattr(context, "request_id", "-"))
 
 
+def _suggest_when_asked(type_: GraphQLEnumType) -> None:
+    """Have a wrong value compared with the others only by who says so: graphql-core does it for an error that it drops."""
+    coerce = type_.coerce_input_value
+
+    def quietly(input_value: str, hide_suggestions: bool = True) -> Any:
+        return coerce(input_value, hide_suggestions)
+
+    type_.coerce_input_value = quietly  # type: ignore[method-assign]
+
+
 def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema; with `suggestions` its errors name what may have been meant."""
     schema = Schema(
@@ -102,6 +112,9 @@ def build_schema(*, suggestions: bool = False) -> Schema:
             default_resolver=read_field, scalar_map=SCALARS, disable_field_suggestions=not suggestions
         ),
     )
+    for type_ in schema._schema.type_map.values():
+        if isinstance(type_, GraphQLEnumType):
+            _suggest_when_asked(type_)
     enforce(schema._schema)
     compile_inputs(schema._schema)
     return schema

@@ -31,8 +31,8 @@ from pymongo.monitoring import CommandListener
 from gateway.app import create_app
 from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
-from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live, open_runtime
+from gateway.server_options import server_options
 from gateway.settings import MongoDriver, Settings
 from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
@@ -275,9 +275,8 @@ async def _serving(runtime: Runtime) -> AsyncIterator[str]:
             create_app(runtime, runtime.authenticator()),
             host="127.0.0.1",
             port=0,
-            ws=SocketProtocol,
-            log_config=None,
             lifespan="off",
+            **server_options(runtime.services.settings),
         )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

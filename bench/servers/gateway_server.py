@@ -19,8 +19,8 @@ from bench.data import DATABASE, Clock, bearer
 from gateway.app import create_app
 from gateway.domain.clocks import system_clock
 from gateway.observability import configure_logs
-from gateway.protocols import SocketProtocol
 from gateway.runtime import live, open_runtime, settle
+from gateway.server_options import server_options
 from gateway.services.events import EventService
 from gateway.settings import load_settings
 from gateway.store.driver import Database
@@ -69,12 +69,8 @@ async def serve(workspace_id: str, documents: str, time: str, port: int) -> None
             config = uvicorn.Config(
                 app,
                 port=port,
-                log_config=None,
                 access_log=False,
-                ws=SocketProtocol,
-                ws_per_message_deflate=False,
-                server_header=False,
-                http="httptools",
+                **server_options(settings),
             )
             await uvicorn.Server(config).serve()
 

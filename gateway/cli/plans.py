@@ -24,7 +24,7 @@ def explain_plan(
 ) -> None:
     """Print the Python that an operation is compiled to, innermost functions first."""
     schema = build_schema(suggestions=True).core
-    prepared = read(schema, sys.stdin.read() if query == "-" else query)
+    prepared = read(schema, sys.stdin.read() if query == "-" else query, suggestions=True)
     if prepared.errors:
         raise StartupError("\n".join(error.message for error in prepared.errors))
     try:

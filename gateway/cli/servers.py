@@ -10,15 +10,17 @@ import typer
 import uvicorn
 
 from gateway.cli.commands import DATA, DEFAULT_DATA, loaded_settings, owner, run_to_the_end, say, with_runtime
-from gateway.development import DRAIN_SECONDS, develop
+from gateway.development import develop
 from gateway.errors import StartupError
 from gateway.observability import MULTIPROCESS_FOLDER, configure_logs
-from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live
+from gateway.server_options import server_options
 from gateway.serving import check_ready
 from gateway.settings import data_folder
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
+
+WORKER_START_SECONDS = 60  # a worker that says nothing for so long is killed; on a busy machine its start takes a while
 
 servers_cli = typer.Typer()
 
@@ -55,14 +57,9 @@ def serve(
             port=port,
             workers=workers,
             loop="uvloop",
-            http="httptools",
-            log_config=None,
             access_log=False,
-            ws=SocketProtocol,
-            ws_max_size=settings.max_body_bytes,
-            ws_per_message_deflate=False,
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_worker_healthcheck=WORKER_START_SECONDS,
+            **server_options(settings),
         )
 
 

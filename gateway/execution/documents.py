@@ -29,7 +29,7 @@ _NO_TOKEN = Token(TokenKind.SOF, 0, 0, 0, 0)
 
 @dataclass(slots=True, eq=False)
 class Prepared:
-    """A document that can be executed, or what is wrong with it; `plans` are kept with it by whoever compiles them.
+    """A document that can be executed, or what is wrong with it; `plans` are kept with it by the planner.
 
     `entry`: where it is kept, so that its plans are weighed with it."""
 

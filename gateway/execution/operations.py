@@ -74,7 +74,7 @@ class Operations:
     subscription's context and payload a key: where the operation is the same and the key too, so is the answer. `reading` is told
     with the context, before it is executed, what of each type's documents the operation reads, by a mapping that grows as
     types are met. `place` is the argument of a subscription that says where it begins, and nothing of what it tells from
-    there on. `suggestions`: whether errors name what may have been meant."""
+    there on. `suggestions`: whether errors suggest names."""
 
     def __init__(
         self,

@@ -36,7 +36,8 @@ _MOST_PLANS = 32
 _MOST_EXPLAINED = 200
 # What a plan takes besides its fields, a field with what completes it, a function, and a field's part of a function.
 _PLAN_BYTES, _FIELD_BYTES, _FUNCTION_BYTES, _LINE_BYTES = 6000, 1600, 1600, 1400
-_ARGUMENTS = 2  # how often arguments are kept besides the document: as values, and as the text that tells calls apart
+_PART_BYTES = 200  # of a fragment, and of a selection set that was looked at
+_ARGUMENTS = 2  # how often arguments are kept besides the document: as values, and as the text that equal calls share
 
 
 class _Compiled(NamedTuple):
@@ -115,7 +116,7 @@ class Plan:
     def _begin(self) -> None:
         root = self._root
         self._keys.add(root, self._node.selection_set)
-        self._add_weight(_PLAN_BYTES)
+        self._add_weight(_PLAN_BYTES + _PART_BYTES * (len(self._fragments) + self._keys.size))
         collected = collect_fields(self._schema, self._fragments, self._variables, root, self._node)
         fields = collected.grouped_field_set
         one_by_one = self._node.operation is OperationType.MUTATION
@@ -185,7 +186,7 @@ class Operation:
 class Planner:
     """Compiles operations of a schema whose objects are documents; `key_of`: a document's key for a field's Python name.
 
-    `suggestions`: whether errors name what may have been meant."""
+    `suggestions`: whether errors suggest names."""
 
     def __init__(self, schema: GraphQLSchema, key_of: Callable[[str], str], *, suggestions: bool = True) -> None:
         self._schema = schema
@@ -239,7 +240,7 @@ class _Below:
 
     def _plan(self) -> Plan:
         plan = self.plan()
-        assert plan is not None  # noqa: S101 - whoever executes a plan holds it
+        assert plan is not None  # noqa: S101 - the execution of a plan holds it
         return plan
 
 

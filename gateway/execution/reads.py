@@ -73,6 +73,11 @@ class ReadKeys:
         self._context = CollectFieldsContext(schema, dict(fragments), variables, operation, root, {}, True, [], False)
         self._added: set[tuple[str, int | str]] = set()
 
+    @property
+    def size(self) -> int:
+        """How many selection sets and fields were added."""
+        return len(self._added)
+
     def add(self, parent: GraphQLObjectType, selections: SelectionSetNode | None) -> None:
         """Note what a selection set reads of objects of that type, and of all that is below them."""
         if selections is None or (parent.name, id(selections)) in self._added:

@@ -15,7 +15,7 @@ from gateway.errors import LimitExceededError, RateLimitedError
 from gateway.observability import Metrics
 from gateway.settings import NO_LIMIT, Settings
 
-_OWN_NETWORK = 64  # bits that tell one caller from others
+_OWN_NETWORK = 64  # bits of an IPv6 address: one caller has all addresses below them
 _LONGEST_ADDRESS = 100
 REQUESTS, COST, ANONYMOUS = "requests", "cost", "anonymous"
 

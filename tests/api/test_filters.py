@@ -292,7 +292,7 @@ async def test_conditions_count_into_the_cost(workspace: Any) -> None:
     filter_ = {"and": [{"tag": {"eq": "a"}}], "event": {"name": "x", "metadata": [{"key": "a"}]}}
     request = {"query": query, "variables": {"f": filter_}, "extensions": {"cost": True}}
     answer = (await workspace.post("", raw=orjson.dumps(request))).json()
-    of_contacts, of_events = 1000 + 6 * 200, 1000 + 3 * 200  # six objects and three
+    of_contacts, of_events = 1000 + 5 * 200, 1000 + 3 * 200  # five objects and three
     assert answer["extensions"] == {
         "cost": 5 + of_contacts + of_contacts // 20 + 5 * 3 + of_events + 5 * of_events // 20
     }

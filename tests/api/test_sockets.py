@@ -14,17 +14,11 @@ import websockets
 from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.domain.access import Principal, Scope
-from gateway.protocols import SocketProtocol
+from gateway.server_options import server_options
 
 SMALLEST = 4096  # bytes of a receive buffer: what a peer does not read soon waits on the server's side
 TEXTS = "subscription($after: String) { eventTracked(after: $after) { cursor event { id metadataJson } } }"
 UNKNOWN = "This key is unknown or was revoked: 'gateway keys create' makes one."
-
-
-class Impatient(SocketProtocol):
-    """The protocol in production, which waits two seconds instead of half a minute."""
-
-    stalled_seconds = 2.0
 
 
 class Stumbling(Authenticator):
@@ -44,7 +38,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
     """That application on a port of its own, whose system keeps little for peers that do not read; the URL of its sockets."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALLEST)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", **options))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", **({"log_config": None} | options)))
     task = asyncio.create_task(server.serve([listening]))
     yield f"ws://127.0.0.1:{listening.getsockname()[1]}/graphql"
     server.should_exit = True
@@ -86,11 +80,11 @@ def subscribers(gateway: Any) -> Any:
 
 
 async def test_a_peer_that_takes_nothing_is_cut_off_and_one_that_is_slow_is_not(open_gateway: Any) -> None:
-    async with open_gateway() as gateway:
+    async with open_gateway(stalled_seconds=2) as gateway:
         workspace = await gateway.workspace()
         app = create_app(gateway.runtime, gateway.runtime.authenticator())
         async with (
-            serving(app, ws=Impatient) as url,
+            serving(app, **server_options(gateway.runtime.services.settings)) as url,
             connected(url, workspace.key, max_queue=1) as stalled,
             connected(url, workspace.key, max_queue=1) as slow,
         ):
@@ -158,10 +152,11 @@ async def test_who_asks_alike_is_told_the_same_whoever_began_and_however_it_is_s
     async with open_gateway() as gateway:
         workspace = await gateway.workspace()
         app = create_app(gateway.runtime, gateway.runtime.authenticator())
+        options = server_options(gateway.runtime.services.settings) | {"ws_per_message_deflate": True}
         cursors = [(await workspace.data("{ streamCursor }"))["streamCursor"]]
         await workspace.track({"contact": {"externalId": "u"}, "name": "before"})
         async with contextlib.AsyncExitStack() as stack:
-            url = await stack.enter_async_context(serving(app, ws=SocketProtocol))
+            url = await stack.enter_async_context(serving(app, **options))
             first, *others = [await stack.enter_async_context(connected(url, workspace.key)) for _ in range(3)]
             squeezed = await stack.enter_async_context(
                 websockets.connect(url, subprotocols=["graphql-transport-ws"])  # type: ignore[list-item]

@@ -35,8 +35,8 @@ STRANGERS = {
 
 
 @pytest.fixture(scope="module")
-async def telling(open_gateway: Any) -> Any:
-    """A gateway that tells its schema to anybody."""
+async def open_schema(open_gateway: Any) -> Any:
+    """A gateway that answers introspection without a key."""
     async with open_gateway(introspection=True) as gateway:
         yield gateway
 
@@ -142,7 +142,7 @@ async def test_the_answer_comes_before_the_body_and_the_connection_goes_on(gatew
         assert (status, orjson.loads(content)["data"]["viewer"]["id"]) == (200, workspace.key.partition(".")[0])
 
 
-async def test_who_waits_to_be_told_to_go_on_is_told_that_it_is_over(gateway: Any) -> None:
+async def test_a_client_that_expects_a_100_gets_the_refusal_and_a_closed_connection(gateway: Any) -> None:
     async with raw(gateway.url) as (reader, writer):
         writer.write(b"POST /graphql HTTP/1.1\r\nhost: gateway\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n")
         status, headers, _ = await answered(reader)
@@ -164,12 +164,12 @@ async def test_a_page_of_an_allowed_origin_may_ask_before_it_sends_its_key(open_
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, origin)
 
 
-# ---- the schema, where it is told -------------------------------------------------------------------------------
+# ---- the schema, where introspection is on -------------------------------------------------------------------------------
 
 ALL = get_introspection_query(
     descriptions=True, specified_by_url=True, directive_is_repeatable=True, schema_description=True, input_value_deprecation=True, one_of=True
 )  # fmt: skip
-TOLD = {
+ANSWERED = {
     "graphql-js": {"query": ALL, "operationName": "IntrospectionQuery"},
     "graphql-js, short": {"query": get_introspection_query(descriptions=False)},
     "urql": {"query": "query IntrospectionQuery { __schema { queryType { name } mutationType { name } subscriptionType { name } types { kind name possibleTypes { kind name } enumValues(includeDeprecated: true) { name } fields(includeDeprecated: true) { name args { name type { kind name ofType { kind name } } } type { kind name ofType { kind name ofType { kind name } } } } interfaces { name } } directives { name locations args { name } } } }"},
@@ -179,22 +179,24 @@ TOLD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TOLD)
-async def test_where_introspection_is_on_the_schema_is_told_without_a_key(telling: Any, name: str) -> None:
-    workspace = await telling.workspace()
-    await get(telling, {})
-    before = telling.runtime.caches.weight
+@pytest.mark.parametrize("name", ANSWERED)
+async def test_where_introspection_is_on_the_schema_needs_no_key(open_schema: Any, name: str) -> None:
+    workspace = await open_schema.workspace()
+    await get(open_schema, {})
+    before = open_schema.runtime.caches.weight
     for send in (post, get):
-        answer = await send(telling, TOLD[name])
+        answer = await send(open_schema, ANSWERED[name])
         assert answer.status_code == 200, answer.text
         assert "errors" not in answer.json()
-        assert telling.runtime.caches.weight == before
-        assert answer.json() == (await send(telling, TOLD[name], authorization=f"Bearer {workspace.key}")).json()
-        before = telling.runtime.caches.weight
+        assert open_schema.runtime.caches.weight == before
+        assert (
+            answer.json() == (await send(open_schema, ANSWERED[name], authorization=f"Bearer {workspace.key}")).json()
+        )
+        before = open_schema.runtime.caches.weight
 
 
 HASHED = {"query": "{ __typename }", "extensions": {"persistedQuery": {"version": 1, "sha256Hash": hashlib.sha256(b"{ __typename }").hexdigest()}}}  # fmt: skip
-NOT_TOLD: dict[str, dict[str, Any]] = {
+REFUSED: dict[str, dict[str, Any]] = {
     **{name: sent for name, sent in STRANGERS.items() if name not in ("the name of a type", "the schema")},
     "another field": {"query": "{ __typename viewer { id } }"},
     "another field in a fragment": {"query": "{ ...A } fragment A on Query { ... { __typename viewer { id } } }"},
@@ -217,25 +219,27 @@ NOT_TOLD: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NOT_TOLD)
-async def test_and_nothing_else(telling: Any, name: str) -> None:
-    await get(telling, {})
-    before = traces(telling)
-    for send in (post, get) if isinstance(NOT_TOLD[name], dict) and name != "a large body" else (post,):
-        response = await send(telling, NOT_TOLD[name])
+@pytest.mark.parametrize("name", REFUSED)
+async def test_and_nothing_else(open_schema: Any, name: str) -> None:
+    await get(open_schema, {})
+    before = traces(open_schema)
+    for send in (post, get) if isinstance(REFUSED[name], dict) and name != "a large body" else (post,):
+        response = await send(open_schema, REFUSED[name])
         assert (response.status_code, code(response)) == (401, "UNAUTHENTICATED"), response.text
-    assert traces(telling) == before
+    assert traces(open_schema) == before
 
 
-async def test_a_document_that_is_told_by_its_hash_is_not_kept(telling: Any) -> None:
-    assert (await post(telling, HASHED)).json() == {"data": {"__typename": "Query"}}
+async def test_a_document_that_comes_with_its_hash_is_not_kept(open_schema: Any) -> None:
+    assert (await post(open_schema, HASHED)).json() == {"data": {"__typename": "Query"}}
     by_hash = {"extensions": HASHED["extensions"]}
-    workspace = await telling.workspace()
-    assert code(await post(telling, by_hash, authorization=f"Bearer {workspace.key}")) == "PERSISTED_QUERY_NOT_FOUND"
+    workspace = await open_schema.workspace()
+    assert (
+        code(await post(open_schema, by_hash, authorization=f"Bearer {workspace.key}")) == "PERSISTED_QUERY_NOT_FOUND"
+    )
 
 
-async def test_mistakes_about_the_schema_are_told_without_what_was_meant(telling: Any) -> None:
-    answer = (await post(telling, {"query": "{ __schema { typs { name } } }"})).json()
+async def test_mistakes_about_the_schema_come_without_suggestions(open_schema: Any) -> None:
+    answer = (await post(open_schema, {"query": "{ __schema { typs { name } } }"})).json()
     assert answer["errors"][0]["message"] == "Cannot query field 'typs' on type '__Schema'."
 
 

@@ -646,7 +646,7 @@ def test_no_more_of_one_owner_catch_up_than_may() -> None:
     async def scenario(world: World) -> None:
         await world.track(5 * RING)
         await asyncio.sleep(1)
-        cursor = world.history.position(1).cursor
+        cursor = world.history.position(1)
 
         async def one(owner: str, most: int | None) -> Any:
             items = world.bus.subscribe(MINE, lambda _: True, cursor, owner=owner, most_resumes=most)
@@ -683,7 +683,7 @@ def of_contact(
         return notice.document.get("contact_id") in ids
 
     async def follow() -> None:
-        cursor = None if after is None else world.history.position(after).cursor
+        cursor = None if after is None else world.history.position(after)
         items = world.bus.subscribe(MINE, wanted, cursor, contact_ids=ids)
         async with contextlib.aclosing(items) as found:  # type: ignore[type-var]
             async for item in found:

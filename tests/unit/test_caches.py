@@ -5,8 +5,9 @@ import itertools
 import tracemalloc
 from typing import Any
 
+import orjson
 import pytest
-from graphql import get_named_type, is_leaf_type
+from graphql import get_named_type, is_leaf_type, is_object_type
 from graphql.execution.values import VariableValues
 
 from gateway.caches import ENTRY_BYTES, Cache, CacheBudget, data_bytes
@@ -22,7 +23,7 @@ WIDE = "\N{GRINNING FACE}"
 
 
 def cache(budget: CacheBudget, **options: Any) -> Cache[str, int]:
-    """A cache whose values are what they weigh, with their entry."""
+    """A cache of numbers, each of which is what its entry weighs."""
     return Cache(budget, lambda _, weight: weight - ENTRY_BYTES, **options)
 
 
@@ -86,14 +87,12 @@ def test_what_is_old_is_gone() -> None:
 
 
 def test_an_entry_may_count_as_several() -> None:
-    one = cache(CacheBudget(MOST), most=3, places_of=lambda weight: weight // 700)
+    one = cache(CacheBudget(100 * MOST), most=3, places_of=lambda weight: weight // 700)
     for name in "abc":
         one.put(name, 700)
     one.get("a")
-    one.put("d", 1400 - 1)
-    assert kept([one]) == "acd"
-    one.put("e", 1400 - 700)
-    assert kept([one]) == "ade"
+    one.put("e", 1400)
+    assert kept([one]) == "ae"
 
 
 @pytest.mark.parametrize(
@@ -108,10 +107,10 @@ def test_an_entry_may_count_as_several() -> None:
     ids=["text", "wide text", "list", "object", "nothing"],
 )
 def test_the_estimate_of_data_is_near_what_they_take(data: Any) -> None:
-    text = repr(data)
+    text = orjson.dumps(data)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    copied = eval(text)
+    copied = orjson.loads(text)
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert copied == data
@@ -127,26 +126,28 @@ def schema() -> Any:
 
 
 def shapes(schema: Any) -> dict[str, str]:
-    """Documents about as large as the limits allow, each large in another way; `@` is for what tells copies apart."""
+    """Documents about as large as the limits allow, each large in another way; `COPY` is replaced by the number of a copy."""
     fields = schema.type_map["Contact"].fields
     leaves = [name for name, one in fields.items() if not one.args and is_leaf_type(get_named_type(one.type))][:20]
     every = " ".join(leaves)
-    aliases = [f'a{number}: contact(by: {{id: "@"}})' for number in range(20)]
+    aliases = [f'a{number}: contact(by: {{id: "COPY"}})' for number in range(20)]
     conditions = " ".join(f"$v{number}: Boolean = true" for number in range(5))
     return {
         "spelled out": f"{{ {' '.join(f'{alias} {{ {every} }}' for alias in aliases)} }}",
         "a fragment and one field more": f"{{ {' '.join(f'{alias} {{ ...F x{number}: id }}' for number, alias in enumerate(aliases[:100]))} }} fragment F on Contact {{ {every} }}",
         "many operations": " ".join(
-            f'query q{number} {{ contact(by: {{id: "@"}}) {{ {every} }} }}' for number in range(150)
+            f'query q{number} {{ contact(by: {{id: "COPY"}}) {{ {every} }} }}' for number in range(150)
         ),
-        "a long text": f'{{ contact(by: {{id: "@{"x" * 90_000}"}}) {{ id }} }}',
-        "a wide text": '{ contact(by: {id: "@' + WIDE + "x" * 90_000 + '"}) { id } }',
-        "a block text": '{ contact(by: {id: """@' + "x\\n" * 40_000 + '"""}) { id } }',
-        "comments": "#@\n" * 4000 + "{ viewer { id } }",
-        "a long comment": "#@" + "x" * 95_000 + "\n{ viewer { id } }",
-        "descriptions": " ".join(f'"""{"x" * 600}@""" query q{number} {{ viewer {{ id }} }}' for number in range(140)),
-        "a list of texts": f'{{ nodes(ids: [{" ".join(f"{number}" for number in range(4800))} "@"]) {{ id }} }}',
-        "variables": f"query({' '.join(f'$v{number}: Int = 1' for number in range(190))}) {{ {' '.join(f'a{number}: contacts(first: $v{number}) {{ nodes {{ ...F }} }}' for number in range(190))} }} fragment F on Contact {{ {every} }} #@",
+        "a long text": f'{{ contact(by: {{id: "COPY{"x" * 90_000}"}}) {{ id }} }}',
+        "a wide text": '{ contact(by: {id: "COPY' + WIDE + "x" * 90_000 + '"}) { id } }',
+        "a block text": '{ contact(by: {id: """COPY' + "x\\n" * 40_000 + '"""}) { id } }',
+        "comments": "#COPY\n" * 4000 + "{ viewer { id } }",
+        "a long comment": "#COPY" + "x" * 95_000 + "\n{ viewer { id } }",
+        "descriptions": " ".join(
+            f'"""{"x" * 600}COPY""" query q{number} {{ viewer {{ id }} }}' for number in range(140)
+        ),
+        "a list of texts": f'{{ nodes(ids: [{" ".join(f"{number}" for number in range(4800))} "COPY"]) {{ id }} }}',
+        "variables": f"query({' '.join(f'$v{number}: Int = 1' for number in range(190))}) {{ {' '.join(f'a{number}: contacts(first: $v{number}) {{ nodes {{ ...F }} }}' for number in range(190))} }} fragment F on Contact {{ {every} }} #COPY",
         "conditions": f"query({conditions}) {{ {' '.join(f'{alias} {{ {every} }}' for alias in aliases[:30])} {' '.join(f'v{number}: __typename @include(if: $v{number})' for number in range(5))} }}",
     }
 
@@ -163,7 +164,7 @@ def compile_all(planner: Planner, prepared: Any) -> None:
             if plan is not None:
                 for compiled in list(plan._compiled.values()):
                     type_ = get_named_type(compiled.field.definition.type)
-                    if not is_leaf_type(type_):
+                    if is_object_type(type_):
                         plan.select_of(type_, "", compiled.field)
 
 
@@ -172,14 +173,14 @@ SHAPES = tuple(shapes(build_schema().core))
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_documents_and_their_plans_take_no_more_memory_than_their_budget(schema: Any, name: str) -> None:
-    most = 4_000_000
+    most = 2_000_000
     budget = CacheBudget(most)
     planner, documents = Planner(schema, document_key), PreparedDocuments(schema, Metrics(), budget)
     text = shapes(schema)[name]
 
     def flood(copies: range) -> None:
         for copy in copies:
-            prepared = documents.prepare(text.replace("@", f"{copy:06}"))
+            prepared = documents.prepare(text.replace("COPY", f"{copy:06}"))
             assert prepared.errors == []
             compile_all(planner, prepared)
 
@@ -188,7 +189,7 @@ def test_documents_and_their_plans_take_no_more_memory_than_their_budget(schema:
     tracemalloc.start()
     copies = 1
     try:
-        while budget.weight < most * 0.8 and copies < 60:
+        while budget.weight < most * 0.8 and copies < 30:
             flood(range(copies, copies + 1))
             copies += 1
             if len(documents._kept) < copies:
@@ -208,16 +209,17 @@ def test_what_is_pushed_out_goes_at_once_and_not_when_somebody_looks_for_circles
     planner, documents = Planner(schema, document_key), PreparedDocuments(schema, Metrics(), budget)
     text = shapes(schema)["spelled out"]
     for copy in ("one", "two"):
-        prepared = documents.prepare(text.replace("@", copy))
+        prepared = documents.prepare(text.replace("COPY", copy))
         compile_all(planner, prepared)
         gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
-        compile_all(planner, documents.prepare(text.replace("@", "three")))
-        before = tracemalloc.get_traced_memory()[0]
-        documents._kept.pop(text.replace("@", "three"))
+        compile_all(planner, documents.prepare(text.replace("COPY", "three")))
         del prepared
+        gc.collect()  # what validation leaves
+        before = tracemalloc.get_traced_memory()[0]
+        documents._kept.pop(text.replace("COPY", "three"))
         assert tracemalloc.get_traced_memory()[0] < before * 0.3
     finally:
         tracemalloc.stop()
