@@ -117,6 +117,11 @@ class Database:
         async with translated():
             await self._database.command("ping")
 
+    async def collections(self) -> set[str]:
+        """The names of the collections that exist."""
+        async with translated():
+            return set(await self._database.list_collection_names())
+
     async def find_one(self, collection: str, filter_: Filter) -> Document | None:
         """The first document that matches."""
         async with translated():
