@@ -17,7 +17,7 @@ from rich.console import Console
 from gateway.app import create_app
 from gateway.domain.access import Principal, Scope
 from gateway.protocols import SocketProtocol
-from gateway.runtime import Runtime, live, mongo_uri, open_runtime, settle
+from gateway.runtime import Runtime, live, open_runtime, settle
 from gateway.services.demo import keep_happening, seed_demo
 from gateway.services.demo_desk import seed_desk
 from gateway.services.demo_messages import seed_messages
@@ -25,6 +25,7 @@ from gateway.services.demo_tickets import seed_tickets
 from gateway.settings import KlaviyoMode, Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
+from gateway.store.servers import mongo_uri
 
 DEV_WORKSPACE = "dev"
 DRAIN_SECONDS = 5
