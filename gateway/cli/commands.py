@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
     async def cancellable() -> None:
         task = asyncio.current_task()
-        if task is not None:
+        if task is not None and threading.current_thread() is threading.main_thread():  # no other thread gets signals
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         await work
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from gateways import OpenGateway
 from graphql import parse, print_ast, visit
 from graphql.language import (
     IntValueNode,
@@ -128,8 +129,8 @@ def spoiled(row: Any, seed: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-async def world(open_gateway: Any) -> Any:
-    async with open_gateway(rolls_up=False, clock=lambda: NOW, introspection=True) as gateway:
+async def world(open_gateway: OpenGateway, fast_mongo: str) -> Any:
+    async with open_gateway(uri=fast_mongo, rolls_up=False, clock=lambda: NOW, introspection=True) as gateway:
         workspace = await gateway.workspace()
         await fill(workspace)
         state: dict[str, Any] = {"seed": None}
