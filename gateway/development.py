@@ -16,7 +16,7 @@ from rich.console import Console
 
 from gateway.app import create_app
 from gateway.domain.access import Principal, Scope
-from gateway.runtime import Runtime, live, mongo_uri, open_runtime, settle
+from gateway.runtime import Runtime, live, open_runtime, settle
 from gateway.server_options import server_options
 from gateway.services.demo import keep_happening, seed_demo
 from gateway.services.demo_desk import seed_desk
@@ -25,6 +25,7 @@ from gateway.services.demo_tickets import seed_tickets
 from gateway.settings import KlaviyoMode, Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
+from gateway.store.servers import mongo_uri
 
 DEV_WORKSPACE = "dev"
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import gc
-import importlib
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.auth import Authenticator
@@ -19,7 +17,7 @@ from gateway.domain.retention import Retention
 from gateway.domain.templates import Templates
 from gateway.domain.tokens import TokenSigner
 from gateway.domain.vaults import Vault
-from gateway.errors import StartupError, UnavailableError
+from gateway.errors import UnavailableError
 from gateway.observability import Metrics
 from gateway.services.acts import ActService
 from gateway.services.backfills import BackfillService
@@ -53,17 +51,17 @@ from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import RateLimitStore, Settings
-from gateway.store.command_spans import CommandSpans
 from gateway.store.deployment import DeploymentSecrets
 from gateway.store.driver import Database
-from gateway.store.embedded import embedded_server
 from gateway.store.rate_limits import RateLimitCounters
+from gateway.store.servers import open_database, open_tracing
 from gateway.store.stores import Store
 from resolvers.contexts import Services
 
 if TYPE_CHECKING:
     from gateway.tracing import Tracing
 
+Sleep = Callable[[float], Awaitable[None]]
 # Of the time that other calls wait for the database: a limit is worth less than the time of those within it.
 _RATE_LIMIT_PATIENCE = 0.1
 # How many objects more than were let go begin a look for cycles, and how many looks at the newest begin one at older ones.
@@ -92,16 +90,6 @@ class Runtime:
 
 
 @asynccontextmanager
-async def mongo_uri(settings: Settings, data: Path, *, share: bool = True) -> AsyncIterator[str]:
-    """The URI of the server that the settings name, or of the embedded one of that folder while the context is open."""
-    if settings.mongo_uri is not None:
-        yield settings.mongo_uri
-        return
-    async with embedded_server(data, settings.embedded_server, share=share) as uri:
-        yield uri
-
-
-@asynccontextmanager
 async def open_runtime(
     settings: Settings,
     uri: str,
@@ -110,34 +98,15 @@ async def open_runtime(
     clock: Clock = system_clock,
     minter: Minter | None = None,
     listeners: Sequence[Any] = (),
+    sleep: Sleep = asyncio.sleep,
 ) -> AsyncIterator[Runtime]:
-    """The gateway on that database; `listeners` are pymongo's, told of every command."""
-    async with _tracing(settings) as tracing:
-        told = listeners if tracing is None else [*listeners, CommandSpans(tracing)]
-        database = Database(uri, database_name, settings, told)
-        try:
-            yield assemble(settings, database, database.server_clock.corrected(clock), minter or Minter(), tracing)
-        finally:
-            await database.close()
-
-
-@asynccontextmanager
-async def _tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
-    if settings.tracing is None:
-        yield None
-        return
-    try:
-        module = importlib.import_module("gateway.tracing")  # it takes a moment, and an extra
-    except ModuleNotFoundError as error:
-        raise StartupError(
-            f"GATEWAY_TRACING needs {error.name}, which is not installed: run "
-            "'pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http', or unset it."
-        ) from error
-    tracing: Tracing = module.Tracing(settings.tracing)
-    try:
-        yield tracing
-    finally:
-        await tracing.close()
+    """The gateway on that database; `listeners` are pymongo's and see every command; `sleep` waits until other processes
+    know what changed."""
+    async with (
+        open_tracing(settings) as tracing,
+        open_database(settings, uri, database_name, tracing, listeners) as database,
+    ):
+        yield assemble(settings, database, database.server_clock.corrected(clock), minter or Minter(), tracing, sleep)
 
 
 @asynccontextmanager
@@ -171,7 +140,12 @@ async def under_way(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def assemble(
-    settings: Settings, database: Database, clock: Clock, minter: Minter, tracing: "Tracing | None" = None
+    settings: Settings,
+    database: Database,
+    clock: Clock,
+    minter: Minter,
+    tracing: "Tracing | None" = None,
+    sleep: Sleep = asyncio.sleep,
 ) -> Runtime:
     """The services over an open database."""
     caches = CacheBudget(settings.cache_bytes)
@@ -181,7 +155,7 @@ def assemble(
     signer = TokenSigner(settings.secret_key)
     firings, templates = FiringService(clock, caches), Templates(caches=caches)
     retention = Retention(settings.event_retention_days)
-    syncs = SyncService(store, settings, clock, Vault(settings.secret_key), caches)
+    syncs = SyncService(store, settings, clock, Vault(settings.secret_key), caches, sleep)
     outbox = Outbox(syncs, minter)
     klaviyo = KlaviyoService(store, settings, clock, minter, syncs, outbox)
     events = EventService(store, settings, clock, minter, metrics, outbox, firings, caches)
@@ -224,7 +198,7 @@ def assemble(
     sweep = RetentionService(store, retention, clock)
     batches = ContactBatches(store, clock, minter, contacts, events, outbox)
     keeper = MembershipKeeper(store, clock, minter, firings)
-    workspaces = WorkspaceService(store, clock, minter)
+    workspaces = WorkspaceService(store, clock, minter, sleep)
     projections = ProjectionMonitor(store, services.bus, metrics, settings.projection_stall_seconds)
     return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, projections, signer, clock, caches)
 

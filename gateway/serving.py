@@ -60,7 +60,7 @@ def check_ready(settings: Settings) -> None:
     if settings.mongo_uri is None:
         raise StartupError("Set GATEWAY_MONGO_URI to a MongoDB replica set, or use 'gateway dev' for the embedded one.")
 
-    schema = build_schema().core
+    schema = build_schema(suggestions=bool(settings.introspection)).core
     Documents(settings, schema, OperationLimits(schema, settings))
 
     async def check() -> None:

@@ -1,5 +1,6 @@
 """The schema: root types put together, rights enforced, errors told."""
 
+import functools
 import re
 from typing import Any
 
@@ -70,8 +71,9 @@ def _suggest_when_asked(type_: GraphQLEnumType) -> None:
     type_.coerce_input_value = quietly  # type: ignore[method-assign]
 
 
+@functools.cache
 def build_schema(*, suggestions: bool = False) -> Schema:
-    """The public schema; with `suggestions` its errors name what may have been meant."""
+    """The public schema, built once per process; with `suggestions` its errors name what is close to an unknown name."""
     schema = Schema(
         query=merge_types(
             "Query",

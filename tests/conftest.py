@@ -8,34 +8,32 @@ import os
 import random
 import socket
 import subprocess
-import sys
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
-import psutil
 import pytest
 import uvicorn
+from gateways import Commands, Gateway, MovableClock, OpenGateway, Workspace
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from pymongo.monitoring import CommandListener
+from processes import CommandLine, Program, own_environment
 
 from gateway.app import create_app
-from gateway.domain.access import Scope
 from gateway.domain.clocks import system_clock
-from gateway.runtime import Runtime, live, open_runtime
+from gateway.runtime import Runtime, Sleep, live, open_runtime
 from gateway.server_options import server_options
 from gateway.settings import MongoDriver, Settings
+from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
+from gateway.store.servers import open_database
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -58,123 +56,6 @@ def pytest_configure() -> None:
 
 
 _PATIENCE_SECONDS = 20  # a busy machine is no database that is away; tests of one that is say how long they wait
-
-
-class Commands(CommandListener):
-    """Counts what is asked of the database."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.finds: list[dict[str, Any]] = []
-
-    def started(self, event: Any) -> None:
-        if event.command.get("collection") != "$cmd.aggregate" and event.command.get("aggregate") != 1:
-            self.names.append(event.command_name)  # the bus reads its stream all the while, whatever is asked
-            if event.command_name in ("find", "aggregate"):
-                self.finds.append(dict(event.command))
-
-    def succeeded(self, event: Any) -> None:
-        """Not counted again."""
-
-    def failed(self, event: Any) -> None:
-        """Not counted again."""
-
-    @property
-    def reads(self) -> list[str]:
-        return [name for name in self.names if name in ("find", "aggregate", "getMore", "count")]
-
-
-@dataclass
-class MovableClock:
-    """The present, as far ahead as a test wants."""
-
-    ahead: timedelta = field(default_factory=timedelta)
-
-    def __call__(self) -> datetime:
-        return system_clock() + self.ahead
-
-
-@dataclass
-class Gateway:
-    """A gateway that listens, and what is behind it."""
-
-    url: str
-    runtime: Runtime
-    commands: Commands
-    http: httpx.AsyncClient
-
-    async def workspace(self) -> "Workspace":
-        row = await self.runtime.workspaces.create(f"test-{uuid.uuid4().hex}")
-        _, key = await self.runtime.workspaces.create_key(row["_id"], list(Scope))
-        return Workspace(self, row["_id"], key)
-
-
-@dataclass
-class Workspace:
-    """A workspace that nobody else uses, with a key that may do everything in it."""
-
-    gateway: Gateway
-    id: str
-    key: str
-
-    async def key_with(self, *scopes: Scope) -> str:
-        _, key = await self.gateway.runtime.workspaces.create_key(self.id, scopes)
-        return key
-
-    async def post(
-        self,
-        query: str,
-        variables: dict[str, Any] | None = None,
-        *,
-        key: str | None = None,
-        raw: bytes | None = None,
-        origin: str | None = None,
-    ) -> httpx.Response:
-        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key != "" else {})
-        headers |= {} if key is not None else {"authorization": f"Bearer {self.key}"}
-        headers |= {"origin": origin} if origin is not None else {}
-        content = raw if raw is not None else orjson.dumps({"query": query, "variables": variables or {}})
-        return await self.gateway.http.post(self.gateway.url, content=content, headers=headers)
-
-    async def ask(
-        self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None, origin: str | None = None
-    ) -> dict[str, Any]:
-        """The whole answer, errors and all."""
-        response = await self.post(query, variables, key=key, origin=origin)
-        answer = response.json()
-        assert isinstance(answer, dict), response.text
-        return answer
-
-    async def data(
-        self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = None, origin: str | None = None
-    ) -> Any:
-        """The data of an answer without errors."""
-        answer = await self.ask(query, variables, key=key, origin=origin)
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
-
-    async def track(self, *events: dict[str, Any]) -> dict[str, Any]:
-        """The payload of trackEvents, all of whose events were taken."""
-        found = await self.data(
-            "mutation($e: [TrackEventInput!]!) { trackEvents(input: {events: $e}) "
-            "{ accepted duplicates rejected results { index eventId duplicate error { code message path } } userErrors { code message path } } }",
-            {"e": list(events)},
-        )
-        assert isinstance(found["trackEvents"], dict)
-        return found["trackEvents"]
-
-    async def token(self, **ref: Any) -> str:
-        """A token of the contact of that reference."""
-        found = await self.data(
-            "mutation($c: ContactRef!) { createContactToken(input: {contact: $c}) { token userErrors { code message path } } }",
-            {"c": ref},
-        )
-        assert found["createContactToken"]["userErrors"] == []
-        return str(found["createContactToken"]["token"])
-
-    @property
-    def store(self) -> Any:
-        return self.gateway.runtime.services.store.open(self.id)
 
 
 @pytest.fixture(scope="session")
@@ -223,25 +104,82 @@ async def rust_mongo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         yield uri
 
 
+@pytest.fixture(scope="session")
+def fast_mongo(mongo: str, rust_mongo: str) -> str:
+    """The URI of the faster server, for tests of many examples: of the Rust server where it is at hand."""
+    return rust_mongo or mongo
+
+
 @pytest.fixture(
     params=[(server, driver) for server in ("secantusd-py", "secantusd-rs") for driver in MongoDriver],
     ids=lambda pair: f"{pair[0]}-{pair[1]}",
 )
-async def every_gateway(
-    request: pytest.FixtureRequest, open_gateway: Any, mongo: str, rust_mongo: str
-) -> AsyncIterator[Gateway]:
-    """A gateway on each server with each driver in turn."""
+def server_and_driver(request: pytest.FixtureRequest, mongo: str, rust_mongo: str) -> tuple[str, MongoDriver]:
+    """The URI of each server with each driver in turn."""
     server, driver = request.param
     uri = mongo if server == "secantusd-py" else rust_mongo
     if not uri:
         pytest.skip(f"left out: the Rust server is not at {RUST_SERVER.relative_to(ROOT.parent)} beside this checkout")
+    return uri, driver
+
+
+@pytest.fixture(scope="session")
+async def shared_gateway(
+    open_gateway: OpenGateway,
+) -> AsyncIterator[Callable[[str, MongoDriver], Awaitable[Gateway]]]:
+    """The session's gateway on that server with that driver, opened by the first test that asks for it."""
+    gateways: dict[tuple[str, MongoDriver], Gateway] = {}
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def gateway_on(uri: str, driver: MongoDriver) -> Gateway:
+            if (uri, driver) not in gateways:
+                gateway = await stack.enter_async_context(open_gateway(uri=uri, mongo_driver=driver))
+                gateways[uri, driver] = gateway
+            return gateways[uri, driver]
+
+        yield gateway_on
+
+
+@pytest.fixture(scope="session")
+async def fast_gateway(fast_mongo: str, shared_gateway: Any) -> Gateway:
+    """The session's gateway on the faster server, for tests of many examples."""
+    gateway: Gateway = await shared_gateway(fast_mongo, Settings().mongo_driver)
+    return gateway
+
+
+@pytest.fixture
+async def every_gateway(server_and_driver: tuple[str, MongoDriver], shared_gateway: Any) -> Gateway:
+    """The session's gateway on each server with each driver in turn: for tests that keep to workspaces of their own.
+
+    One that sweeps, counts or fires what lies in every workspace takes `every_new_gateway`."""
+    gateway: Gateway = await shared_gateway(*server_and_driver)
+    return gateway
+
+
+@pytest.fixture
+async def every_new_gateway(
+    server_and_driver: tuple[str, MongoDriver], open_gateway: OpenGateway
+) -> AsyncIterator[Gateway]:
+    """A gateway with a database of its own on each server with each driver in turn."""
+    uri, driver = server_and_driver
     async with open_gateway(uri=uri, mongo_driver=driver) as gateway:
         yield gateway
 
 
+@pytest.fixture
+async def every_database(server_and_driver: tuple[str, MongoDriver]) -> AsyncIterator[Database]:
+    """A new database, migrated and without a gateway, on each server with each driver in turn."""
+    uri, driver = server_and_driver
+    async with open_database(Settings(mongo_driver=driver), uri, f"test_{uuid.uuid4().hex[:12]}") as database:
+        await migrate(database, system_clock, owner="tests")
+        yield database
+
+
 @pytest.fixture(scope="session")
-def open_gateway(mongo: str) -> Callable[..., Any]:
-    """Opens a gateway on a database of its own (or that of `database`): `async with open_gateway(clock=..., **settings) as gateway`; `rolls_up=False`: another one does."""
+def open_gateway(mongo: str) -> OpenGateway:
+    """Opens a gateway on a database of its own (or that of `database`): `async with open_gateway(clock=..., **settings) as gateway`.
+
+    `rolls_up=False`: another one does, or none. `sleep=asyncio.sleep`: other processes hear in time that a sync changed."""
 
     @contextlib.asynccontextmanager
     async def opened(
@@ -250,13 +188,14 @@ def open_gateway(mongo: str) -> Callable[..., Any]:
         clock: Any = system_clock,
         rolls_up: bool = True,
         listener: Any = None,
+        sleep: Sleep = _no_time,
         **settings: Any,
     ) -> AsyncIterator[Gateway]:
         commands = Commands()
         listeners = [commands] if listener is None else [commands, listener]
         name = database or f"test_{uuid.uuid4().hex[:12]}"
         all_settings = Settings(**{"secret_key": TEST_SECRET, "mongo_timeout_seconds": _PATIENCE_SECONDS, **settings})
-        async with open_runtime(all_settings, uri, name, clock=clock, listeners=listeners) as runtime:
+        async with open_runtime(all_settings, uri, name, clock=clock, listeners=listeners, sleep=sleep) as runtime:
             await migrate(runtime.database, runtime.clock, owner="tests")
             async with (
                 live(runtime, rolls_up=rolls_up),
@@ -266,6 +205,11 @@ def open_gateway(mongo: str) -> Callable[..., Any]:
                 yield Gateway(url, runtime, commands, http)
 
     return opened
+
+
+async def _no_time(_: float) -> None:
+    """Wait for no other process: most tests have none."""
+    await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
@@ -291,14 +235,14 @@ async def _serving(runtime: Runtime) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def gateway(open_gateway: Any) -> AsyncIterator[Gateway]:
+async def gateway(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
     """A gateway with the default settings, on the embedded server, over HTTP; shared by the session."""
     async with open_gateway() as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-async def still_gateway(open_gateway: Any) -> AsyncIterator[Gateway]:
+async def still_gateway(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
     """One that reads and writes nothing by itself; a test module has it by a fixture `gateway` that returns it."""
     async with open_gateway(rolls_up=False) as opened:
         yield opened
@@ -316,72 +260,24 @@ def clock() -> MovableClock:
     return MovableClock()
 
 
-@dataclass
-class Program:
-    """The program `gateway`, run as people run it."""
-
-    data: Path
-    environment: dict[str, str]
-
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return subprocess.run(
-            [*self.command(*arguments)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**self.environment, **environment},
-            cwd=self.data.parent,
-        )
-
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a command that stays; its output goes to gateway.log beside the data folder."""
-        with (self.data.parent / "gateway.log").open("ab") as log:
-            return subprocess.Popen(
-                [*self.command(*arguments)],
-                stdout=log,
-                stderr=log,
-                env={**self.environment, **environment},
-                cwd=self.data.parent,
-            )
-
-    def command(self, *arguments: str) -> list[str]:
-        data = [] if arguments[0] in ("export-schema", "serve") else ["--data", str(self.data)]
-        return [str(Path(sys.executable).parent / "gateway"), *arguments, *data]
-
-    @property
-    def log(self) -> str:
-        return (self.data.parent / "gateway.log").read_text()
-
-    def database_pid(self) -> int:
-        """The process of the embedded database."""
-        return int(orjson.loads((self.data / "database.json").read_bytes())["pid"])
-
-    def databases(self) -> list[psutil.Process]:
-        """Every process that has the data folder as its database."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if str(self.data / "database") in process.cmdline():
-                    found.append(process)
-        return found
-
-    def end(self) -> None:
-        """End the embedded database if something left it running."""
-        with contextlib.suppress(OSError, KeyError, ValueError, psutil.Error):
-            process = psutil.Process(self.database_pid())
-            if str(self.data) in " ".join(process.cmdline()):
-                process.kill()
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """The program with a data folder of its own."""
+    made = Program(tmp_path / "data", own_environment())
+    yield made
+    made.end()
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Any:
-    """The program with a data folder of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a command starts twice as fast with compiled modules
-    made = Program(tmp_path / "data", {**environment, "COLUMNS": "200", "NO_COLOR": "1", "GATEWAY_DEMO_SECONDS": "0"})
-    yield made
-    made.end()
+def command_line(mongo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The program's commands in this process, on a database of their own; no deletion waits for other gateways."""
+    monkeypatch.setattr("gateway.services.workspaces.REMEMBERED_SECONDS", -1)
+    monkeypatch.chdir(tmp_path)
+    return CommandLine(
+        own_environment(
+            GATEWAY_MONGO_URI=mongo, GATEWAY_MONGO_DATABASE=f"test_{uuid.uuid4().hex[:12]}", GATEWAY_LOG_LEVEL="WARNING"
+        )
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,36 +1,70 @@
 """The command line: parse, build the settings, call one function."""
 
+import importlib
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
-from gateway.cli.definitions import definitions_cli
-from gateway.cli.exports import exports_cli
-from gateway.cli.imports import imports_cli
-from gateway.cli.keys import keys_cli
-from gateway.cli.klaviyo import klaviyo_cli
-from gateway.cli.plans import plans_cli
-from gateway.cli.schemas import schemas_cli
-from gateway.cli.servers import servers_cli
-from gateway.cli.workspaces import workspaces_cli
 from gateway.errors import GatewayError, StartupError, UserProblem
 
+# Each command with its module, which has a Typer `cli`, in the order of --help.
+_MODULES = {
+    "dev": "servers",
+    "serve": "servers",
+    "worker": "workers",
+    "migrate": "migrations",
+    "workspaces": "workspaces",
+    "keys": "keys",
+    "import": "imports",
+    "export": "exports",
+    "klaviyo": "klaviyo",
+    "rebuild": "definitions",
+    "export-schema": "schemas",
+    "explain-plan": "plans",
+}
+
+
+class _Commands(Mapping[str, TyperCommand | TyperGroup]):
+    """Every command by its name. A module is imported when its command is looked up: the schema takes a second of CPU."""
+
+    def __getitem__(self, name: str) -> TyperCommand | TyperGroup:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+        group = get_group(module.cli)
+        command: Any = group.commands.get(name, group)
+        command.name = name
+        return command  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+class _LazyGroup(TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = _Commands()  # type: ignore[assignment]
+
+
 cli = typer.Typer(
+    cls=_LazyGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they may hold keys
-    help="An async GraphQL gateway for events and customer support.",
 )
-cli.add_typer(servers_cli)
-cli.add_typer(workspaces_cli, name="workspaces")
-cli.add_typer(keys_cli, name="keys")
-cli.add_typer(imports_cli, name="import")
-cli.add_typer(exports_cli, name="export")
-cli.add_typer(klaviyo_cli, name="klaviyo")
-cli.add_typer(definitions_cli, name="rebuild")
-cli.add_typer(schemas_cli)
-cli.add_typer(plans_cli)
+
+
+@cli.callback()
+def gateway() -> None:
+    """An async GraphQL gateway for events and customer support."""
 
 
 def main() -> None:

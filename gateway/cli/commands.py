@@ -1,11 +1,13 @@
-"""What commands share: options, an open gateway, and how they speak."""
+"""What all commands share: options, settings, a server, and how they speak."""
 
 import asyncio
 import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import threading
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +18,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gateway.observability import configure_logs
-from gateway.runtime import Runtime, mongo_uri, open_runtime
-from gateway.settings import Settings, data_folder, database_name, load_settings
-from gateway.store.migrations import migrate as run_migrations
+from gateway.settings import Settings, data_folder, load_settings
+from gateway.store.servers import mongo_uri
 
 DATA = Annotated[Path, typer.Option("--data", help="The folder of the embedded database.")]
 WORKSPACE = Annotated[str, typer.Option("--workspace", "-w", help="Its id or name.")]
@@ -33,7 +34,7 @@ def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
     async def cancellable() -> None:
         task = asyncio.current_task()
-        if task is not None:
+        if task is not None and threading.current_thread() is threading.main_thread():  # no other thread gets signals
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         await work
 
@@ -46,27 +47,12 @@ def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
         raise typer.Exit(128 + signal.SIGTERM) from None
 
 
-def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, migrated: bool = True) -> None:
-    """Run it with an open gateway on the database of the settings, or on the embedded one of that folder."""
-    settings = loaded_settings()
-
-    async def opened() -> None:
-        folder = data_folder(data) if settings.mongo_uri is None else data  # where it is not needed, none is made
-        async with (
-            mongo_uri(settings, folder) as uri,
-            open_runtime(settings, uri, database_name(settings)) as runtime,
-        ):
-            if migrated:
-                await run_migrations(runtime.database, runtime.clock, owner=owner())
-            await run(runtime)
-
-    run_to_the_end(opened())
-
-
-async def workspace_id(runtime: Runtime, id_or_name: str | None) -> str:
-    """The id of the workspace meant, which may be left out where there is only one."""
-    found = await (runtime.workspaces.find(id_or_name) if id_or_name else runtime.workspaces.only())
-    return str(found["_id"])
+@asynccontextmanager
+async def server_uri(settings: Settings, data: Path) -> AsyncIterator[str]:
+    """The URI of the settings' server, or of the embedded one of that folder; where it is not needed, none is made."""
+    folder = data_folder(data) if settings.mongo_uri is None else data
+    async with mongo_uri(settings, folder) as uri:
+        yield uri
 
 
 def loaded_settings() -> Settings:

@@ -6,13 +6,14 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, say, with_runtime
+from gateway.cli.commands import DATA, DEFAULT_DATA, say
+from gateway.cli.runtimes import with_runtime
 from gateway.runtime import Runtime, under_way
 
-definitions_cli = typer.Typer(no_args_is_help=True, help="Count anew what is rolled up.")
+cli = typer.Typer(no_args_is_help=True, help="Count anew what is rolled up.")
 
 
-@definitions_cli.command("definitions")
+@cli.command("definitions")
 def rebuild_definitions(
     workspace: Annotated[
         str | None, typer.Option("--workspace", "-w", help="Its id or name; without it: every workspace.")

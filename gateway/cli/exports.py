@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say, with_runtime, workspace_id
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
+from gateway.cli.runtimes import with_runtime, workspace_id
 from gateway.domain.cells import read_time
 from gateway.domain.times import EARLIEST, LATEST, TimeRange
 from gateway.errors import StartupError, UserProblem
@@ -18,7 +19,7 @@ from gateway.services.exports import ContactSource, EventSource, SegmentSource, 
 from gateway.services.files import Format, format_of
 from gateway.services.outputs import FileOutput, Output, StreamOutput
 
-exports_cli = typer.Typer(no_args_is_help=True, help="Export files, which 'gateway import' makes the same state again.")
+cli = typer.Typer(no_args_is_help=True, help="Export files, which 'gateway import' makes the same state again.")
 FILE = Annotated[
     Path,
     typer.Argument(
@@ -29,7 +30,7 @@ FILE = Annotated[
 FORMAT = Annotated[Format | None, typer.Option("--format", help="Without it: as the file's name says, ndjson for -.")]
 
 
-@exports_cli.command("contacts")
+@cli.command("contacts")
 def export_contacts(
     file: FILE, format_: FORMAT = None, workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA
 ) -> None:
@@ -43,7 +44,7 @@ def export_contacts(
     with_runtime(run, data)
 
 
-@exports_cli.command("events")
+@cli.command("events")
 def export_events(
     file: FILE,
     name: Annotated[
@@ -70,7 +71,7 @@ def export_events(
     with_runtime(run, data)
 
 
-@exports_cli.command("segment")
+@cli.command("segment")
 def export_segment(
     segment: Annotated[str, typer.Argument(help="Its id or name.")],
     file: FILE,

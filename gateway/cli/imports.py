@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say, with_runtime, workspace_id
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
+from gateway.cli.runtimes import with_runtime, workspace_id
 from gateway.domain.contact_rows import ContactColumns, Others
 from gateway.domain.imports import Columns
 from gateway.errors import StartupError
@@ -13,11 +14,11 @@ from gateway.progress import FileBar
 from gateway.runtime import Runtime
 from gateway.services.imports import ContactImport, EventImport, FileImport, Progress
 
-imports_cli = typer.Typer(no_args_is_help=True, help="Import files.")
+cli = typer.Typer(no_args_is_help=True, help="Import files.")
 FILE = Annotated[Path, typer.Argument(help="CSV or NDJSON, plain or .gz.", exists=True, dir_okay=False)]
 
 
-@imports_cli.command("contacts")
+@cli.command("contacts")
 def import_contacts(
     file: FILE,
     mapped: Annotated[
@@ -51,7 +52,7 @@ def import_contacts(
     with_runtime(run, data)
 
 
-@imports_cli.command("events")
+@cli.command("events")
 def import_events(
     file: FILE,
     name: Annotated[str | None, typer.Option(help="The column with the event's name.")] = None,

@@ -4,14 +4,15 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, WORKSPACE, say, shown_time, table, with_runtime
+from gateway.cli.commands import DATA, DEFAULT_DATA, WORKSPACE, say, shown_time, table
+from gateway.cli.databases import with_workspaces
 from gateway.domain.access import Scope
-from gateway.runtime import Runtime
+from gateway.services.workspaces import WorkspaceService
 
-keys_cli = typer.Typer(no_args_is_help=True, help="Keys: what services send as 'Authorization: Bearer ...'.")
+cli = typer.Typer(no_args_is_help=True, help="Keys: what services send as 'Authorization: Bearer ...'.")
 
 
-@keys_cli.command("create")
+@cli.command("create")
 def create_key(
     workspace: WORKSPACE,
     scope: Annotated[list[Scope], typer.Option("--scope", "-s", help="A right; repeat the option for more.")],
@@ -20,20 +21,20 @@ def create_key(
 ) -> None:
     """A new key, printed once: only a hash of it is kept."""
 
-    async def run(runtime: Runtime) -> None:
-        found = await runtime.workspaces.find(workspace)
-        _, text = await runtime.workspaces.create_key(found["_id"], scope, name)
+    async def run(workspaces: WorkspaceService) -> None:
+        found = await workspaces.find(workspace)
+        _, text = await workspaces.create_key(found["_id"], scope, name)
         say(text)
 
-    with_runtime(run, data)
+    with_workspaces(run, data)
 
 
-@keys_cli.command("list")
+@cli.command("list")
 def list_keys(workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
     """The keys of a workspace, without their secrets."""
 
-    async def run(runtime: Runtime) -> None:
-        found = await runtime.workspaces.find(workspace)
+    async def run(workspaces: WorkspaceService) -> None:
+        found = await workspaces.find(workspace)
         rows = [
             (
                 key["_id"],
@@ -43,20 +44,20 @@ def list_keys(workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
                 shown_time(key.get("last_used_at")),
                 shown_time(key.get("revoked_at")),
             )
-            for key in await runtime.workspaces.keys(found["_id"])
+            for key in await workspaces.keys(found["_id"])
         ]
         table(("id", "name", "scopes", "created", "last used", "revoked"), rows)
 
-    with_runtime(run, data)
+    with_workspaces(run, data)
 
 
-@keys_cli.command("revoke")
+@cli.command("revoke")
 def revoke_key(key: str, workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
     """Make a key worthless, within seconds everywhere."""
 
-    async def run(runtime: Runtime) -> None:
-        found = await runtime.workspaces.find(workspace)
-        await runtime.workspaces.revoke_key(found["_id"], key)
+    async def run(workspaces: WorkspaceService) -> None:
+        found = await workspaces.find(workspace)
+        await workspaces.revoke_key(found["_id"], key)
         say(f"Revoked {key}.")
 
-    with_runtime(run, data)
+    with_workspaces(run, data)

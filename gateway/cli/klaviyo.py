@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say, with_runtime, workspace_id
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
+from gateway.cli.runtimes import with_runtime, workspace_id
 from gateway.domain.backfills import ACTIVE, BackfillState
 from gateway.domain.syncs import SyncState
 from gateway.klaviyo.client import REVISION
@@ -18,10 +19,10 @@ from gateway.services.imports import Progress
 
 _LOOKED_AT_SECONDS = 0.5
 _TIME = typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In UTC.")
-klaviyo_cli = typer.Typer(no_args_is_help=True, help="Klaviyo: whether its key is right, and history told to it.")
+cli = typer.Typer(no_args_is_help=True, help="Klaviyo: whether its key is right, and history told to it.")
 
 
-@klaviyo_cli.command()
+@cli.command()
 def check(workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA) -> None:
     """Ask Klaviyo by one call, which writes nothing, whether key, scope and revision are right, and say what is not."""
 
@@ -37,7 +38,7 @@ def check(workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA) -> None:
     with_runtime(run, data)
 
 
-@klaviyo_cli.command()
+@cli.command()
 def backfill(
     workspace: THE_WORKSPACE = None,
     since: Annotated[datetime | None, _TIME] = None,

@@ -13,10 +13,10 @@ from gateway.execution.plans import Planner
 from schema.nodes import document_key
 from schema.root import build_schema
 
-plans_cli = typer.Typer()
+cli = typer.Typer()
 
 
-@plans_cli.command("explain-plan")
+@cli.command("explain-plan")
 def explain_plan(
     query: Annotated[str, typer.Argument(help="A GraphQL document; - reads it from standard input.")],
     operation: Annotated[str | None, typer.Option(help="The operation's name, where there are several.")] = None,

@@ -9,10 +9,10 @@ import typer
 from gateway.errors import StartupError
 from schema.root import build_schema
 
-schemas_cli = typer.Typer()
+cli = typer.Typer()
 
 
-@schemas_cli.command("export-schema")
+@cli.command("export-schema")
 def export_schema(
     check: Annotated[Path | None, typer.Option(help="Fail if this file differs from the schema.")] = None,
 ) -> None:

@@ -1,6 +1,5 @@
-"""Commands that serve, and that make a database ready to be served."""
+"""Commands that serve."""
 
-import asyncio
 import os
 import socket
 import tempfile
@@ -9,23 +8,21 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, loaded_settings, owner, run_to_the_end, say, with_runtime
+from gateway.cli.commands import DATA, DEFAULT_DATA, loaded_settings, owner, run_to_the_end
 from gateway.development import develop
 from gateway.errors import StartupError
-from gateway.observability import MULTIPROCESS_FOLDER, configure_logs
-from gateway.runtime import Runtime, live
+from gateway.observability import MULTIPROCESS_FOLDER
 from gateway.server_options import server_options
 from gateway.serving import check_ready
 from gateway.settings import data_folder
 from gateway.store.embedded import HOST
-from gateway.store.migrations import migrate as run_migrations
 
 WORKER_START_SECONDS = 60  # a worker that says nothing for so long is killed; on a busy machine its start takes a while
 
-servers_cli = typer.Typer()
+cli = typer.Typer()
 
 
-@servers_cli.command()
+@cli.command()
 def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the gateway on 127.0.0.1.")] = 8000,
     data: DATA = DEFAULT_DATA,
@@ -37,7 +34,7 @@ def dev(
     run_to_the_end(develop(settings, port, data_folder(data), demo, owner()))
 
 
-@servers_cli.command()
+@cli.command()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
@@ -61,33 +58,6 @@ def serve(
             timeout_worker_healthcheck=WORKER_START_SECONDS,
             **server_options(settings),
         )
-
-
-@servers_cli.command()
-def worker(data: DATA = DEFAULT_DATA) -> None:
-    """Send what Klaviyo is to hear, and finish what takes long, until it is ended. Any number of them share the work."""
-
-    async def run(runtime: Runtime) -> None:
-        configure_logs(runtime.services.settings.log_level, json=True)
-        async with live(runtime, delivers=True):
-            say("The worker is at work. Stop it with Ctrl-C.")
-            await asyncio.Event().wait()
-
-    with_runtime(run, data)
-
-
-@servers_cli.command()
-def migrate(data: DATA = DEFAULT_DATA) -> None:
-    """Bring the database's indexes and migrations up to this version; safe to repeat, and from several processes."""
-
-    async def run(runtime: Runtime) -> None:
-        done = await run_migrations(runtime.database, runtime.clock, owner=owner())
-        say(
-            "\n".join(f"{step.number:04} {step.name}" for step in done)
-            or "Nothing to migrate: the database is up to date."
-        )
-
-    with_runtime(run, data, migrated=False)
 
 
 def _check_port(port: int, host: str = HOST) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,12 +24,19 @@ class SyncService:
     """What is known of syncs, and what can be done to them."""
 
     def __init__(
-        self, store: Store, settings: Settings, clock: Clock, vault: Vault, caches: CacheBudget | None = None
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        vault: Vault,
+        caches: CacheBudget | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
         self._vault = vault
+        self._sleep = sleep
         self._default: str | None = None
         self._remembered: Cache[str, Sync] = Cache(
             caches or CacheBudget(),
@@ -93,13 +100,13 @@ class SyncService:
             "connected_at": self._clock(),
         }
         await self._update(workspace_id, {**values, **_going_on(self._clock())})
-        await asyncio.sleep(REMEMBERED_SECONDS)
+        await self._sleep(REMEMBERED_SECONDS)
 
     async def disconnect(self, workspace_id: str) -> None:
         """Let nothing more be queued or sent; the key is forgotten, what is queued stays."""
         off: dict[str, Any] = {"mode": KlaviyoMode.OFF.value, "sealed_key": None, "base_url": None}
         await self._update(workspace_id, off | {"forwarded": None, "forward_all": None})
-        await asyncio.sleep(REMEMBERED_SECONDS)
+        await self._sleep(REMEMBERED_SECONDS)
 
     async def pause(self, workspace_id: str, reason: str) -> None:
         """Send nothing until it is resumed; what happens meanwhile is queued."""

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.domain.access import Scope
 from gateway.domain.clocks import Clock
@@ -20,10 +20,17 @@ REMEMBERED_SECONDS = 10  # how long a gateway trusts a key that it has looked up
 class WorkspaceService:
     """What can be done to workspaces and keys."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        minter: Minter,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
+        self._sleep = sleep
 
     async def create(self, name: str, **fields: object) -> Document:
         """A new workspace; UserProblem CONFLICT where one has that name."""
@@ -70,7 +77,7 @@ class WorkspaceService:
         what a gateway that still knows one writes meanwhile is deleted too."""
         await self._store.workspaces.update(workspace_id, {"deleted_at": self._clock()})
         gone = await self._store.empty_workspace(workspace_id)
-        await asyncio.sleep(REMEMBERED_SECONDS + 1)
+        await self._sleep(REMEMBERED_SECONDS + 1)
         gone += await self._store.empty_workspace(workspace_id)
         return gone + await self._store.workspaces.delete(workspace_id)
 

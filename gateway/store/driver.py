@@ -129,6 +129,11 @@ class Database:
             hello = await self._database.command("hello")
         return self.server_clock.measure(hello["localTime"], began)
 
+    async def collections(self) -> set[str]:
+        """The names of the collections that exist."""
+        async with translated():
+            return set(await self._database.list_collection_names())
+
     async def find_one(self, collection: str, filter_: Filter) -> Document | None:
         """The first document that matches."""
         async with translated():

@@ -109,14 +109,16 @@ MIGRATIONS = (
 
 
 async def migrate(database: Database, clock: Clock, *, owner: str, patience: float = 60) -> list[Migration]:
-    """Bring the database to this version; which migrations ran now. Several processes may call it at once: they take turns."""
+    """Bring the database to this version; the migrations that are new to it. An empty one has nothing to change and takes
+    them all at once. Several processes may call it at once: they take turns."""
     await database.check_deployment()
     async with _locked(database, owner, patience):
+        is_empty = await database.collections() <= {COLLECTION}
         await build_indexes(database)
-        done = {row["_id"] for row in await database.find(COLLECTION, {})}
-        pending = [step for step in MIGRATIONS if step.number not in done]
+        pending = await pending_migrations(database)
         for step in pending:
-            await step.run(database)
+            if not is_empty:  # what is empty has its indexes now, and no document to change
+                await step.run(database)
             await database.update(
                 COLLECTION, {"_id": step.number}, {"$set": {"name": step.name, "at": clock()}}, upsert=True
             )

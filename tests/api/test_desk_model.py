@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from gateways import OpenGateway
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import ConversationModel, TicketModel
@@ -30,10 +31,10 @@ class StoppedClock:
 
 
 @pytest.fixture(scope="module")
-async def desk(open_gateway: Any) -> Any:
+async def desk(open_gateway: OpenGateway, fast_mongo: str) -> Any:
     """A gateway whose time a test moves; its timers go off when `fire_due` is called."""
     clock = StoppedClock(datetime.now(UTC).replace(microsecond=0))
-    async with open_gateway(clock=clock, rolls_up=False) as opened:
+    async with open_gateway(uri=fast_mongo, clock=clock, rolls_up=False) as opened:
         yield opened, clock
 
 

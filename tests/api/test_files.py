@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from gateways import Gateway
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -177,9 +178,9 @@ async def imported(workspace: Any, what: str, path: Path, columns: Any = None) -
 )
 @settings(max_examples=10)
 async def test_a_workspace_imported_into_another_is_the_same(
-    gateway: Any, tmp_path: Path, persons: Any, events: Any, suffix: str
+    fast_gateway: Gateway, tmp_path: Path, persons: Any, events: Any, suffix: str
 ) -> None:
-    source, target = await gateway.workspace(), await gateway.workspace()
+    source, target = await fast_gateway.workspace(), await fast_gateway.workspace()
     await fill(source, persons, events)
     before = await state(source)
     people_file = await exported(source, "contacts", tmp_path / f"people{suffix}")
@@ -193,7 +194,7 @@ async def test_a_workspace_imported_into_another_is_the_same(
         assert await imported(workspace, "events", events_file) == (0, 0, happened, 0)
         assert await state(workspace) == before
     assert await imported(
-        await gateway.workspace(), "contacts", await exported(target, "contacts", tmp_path / f"on{suffix}")
+        await fast_gateway.workspace(), "contacts", await exported(target, "contacts", tmp_path / f"on{suffix}")
     ) == (len(before), 0, 0, 0)
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateways import Gateway
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,8 +162,8 @@ STEPS = st.lists(
 
 @settings(max_examples=25)
 @given(steps=STEPS)
-async def test_contacts_are_what_a_model_says(gateway: Any, steps: list[tuple[str, int, int]]) -> None:
-    workspace, model = await gateway.workspace(), Model()
+async def test_contacts_are_what_a_model_says(fast_gateway: Gateway, steps: list[tuple[str, int, int]]) -> None:
+    workspace, model = await fast_gateway.workspace(), Model()
     for each in steps:
         await step(workspace, model, *each)
     shown = (await workspace.data(SHOWN))["contacts"]["nodes"]

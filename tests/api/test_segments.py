@@ -421,14 +421,14 @@ async def test_every_query_of_the_page_on_segments_is_answered(gateway: Any) -> 
     assert gone == {"deleteSegment": {"deletedId": segment_id, "userErrors": []}}
 
 
-async def test_a_track_and_what_is_due_read_their_own_contacts_by_indexes_alone(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
-    database = every_gateway.runtime.database._database
+async def test_a_track_and_what_is_due_read_their_own_contacts_by_indexes_alone(every_new_gateway: Any) -> None:
+    workspace = await every_new_gateway.workspace()
+    database = every_new_gateway.runtime.database._database
     await workspace.track(*(did(f"u{number}", "came") for number in range(60)), did("ann", "bought"))
     inner = await save(workspace, "Inner", {"lastSeenAt": {"lessThanDaysAgo": 30}})
     once = {"name": "bought", "within": {"lessThanDaysAgo": 2}, "count": {"gte": 2}}
     outer = await save(workspace, "Outer", {"segment": inner, "event": once})
-    every_gateway.commands.finds.clear()
+    every_new_gateway.commands.finds.clear()
     await workspace.track(did("ann", "bought"))
     await has_members(workspace, outer, "ann")
     assert await moves(workspace, outer) == ["ENTE ann"]
@@ -440,7 +440,9 @@ async def test_a_track_and_what_is_due_read_their_own_contacts_by_indexes_alone(
 
     await until(reviewed)
     collections = {"contacts", "events", "event_summaries", "segment_members", "segment_reviews", "segments"}
-    asked = [one for one in every_gateway.commands.finds if (one.get("find") or one.get("aggregate")) in collections]
+    asked = [
+        one for one in every_new_gateway.commands.finds if (one.get("find") or one.get("aggregate")) in collections
+    ]
     own = [one for one in asked if "workspace_id" not in one.get("filter", {}) or len(one["filter"]) > 1]
     assert len(own) >= 8
     for command in own:

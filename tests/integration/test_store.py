@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.clocks import system_clock
-from gateway.store.driver import DuplicateError
+from gateway.store.driver import Database, DuplicateError
 
 TRACK = """mutation($i: TrackEventInput!) { trackEvent(input: $i) { duplicate event { id name contact { externalId } } userErrors { code message path } } }"""
 UPSERT = "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { created contact { id } userErrors { code message path } } }"
@@ -249,24 +249,22 @@ UNIQUE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("collection", "row", "other"), UNIQUE, ids=[case[0] for case in UNIQUE])
 async def test_what_is_unique_is_so_in_its_workspace_alone(
-    every_gateway: Any, collection: str, row: dict[str, Any], other: dict[str, Any]
+    every_database: Database, collection: str, row: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    database = every_gateway.runtime.database
-    await database.insert(collection, [{"_id": "1", "workspace_id": "one", **row}])
-    await database.insert(
+    await every_database.insert(collection, [{"_id": "1", "workspace_id": "one", **row}])
+    await every_database.insert(
         collection, [{"_id": "2", "workspace_id": "two", **row}, {"_id": "3", "workspace_id": "one", **other}]
     )
     again = {**row, "identities": ["id:b", "email:a@example.com"]} if collection == "contacts" else row
     with pytest.raises(DuplicateError):
-        await database.insert(collection, [{"_id": "4", "workspace_id": "one", **again}])
-    assert sorted(found["_id"] for found in await database.find(collection, {})) == ["1", "2", "3"]
+        await every_database.insert(collection, [{"_id": "4", "workspace_id": "one", **again}])
+    assert sorted(found["_id"] for found in await every_database.find(collection, {})) == ["1", "2", "3"]
 
 
-async def test_workspaces_have_names_of_their_own(every_gateway: Any) -> None:
-    database = every_gateway.runtime.database
-    await database.insert("workspaces", [{"_id": "1", "name": "same"}])
+async def test_workspaces_have_names_of_their_own(every_database: Database) -> None:
+    await every_database.insert("workspaces", [{"_id": "1", "name": "same"}])
     with pytest.raises(DuplicateError):
-        await database.insert("workspaces", [{"_id": "2", "name": "same"}])
+        await every_database.insert("workspaces", [{"_id": "2", "name": "same"}])
 
 
 class _StoppedError(Exception):
@@ -274,31 +272,32 @@ class _StoppedError(Exception):
 
 
 @pytest.mark.parametrize("reason", ["an error", "a duplicate", "a cancellation"])
-async def test_a_transaction_that_fails_leaves_nothing(every_gateway: Any, reason: str) -> None:
-    database = every_gateway.runtime.database
-    await database.insert("events", [{"_id": "there", "workspace_id": "w", "identity": "there"}])
+async def test_a_transaction_that_fails_leaves_nothing(every_database: Database, reason: str) -> None:
+    await every_database.insert("events", [{"_id": "there", "workspace_id": "w", "identity": "there"}])
 
     async def body(session: Any) -> None:
-        await database.insert("events", [{"_id": "new", "workspace_id": "w", "identity": "new"}], session)
-        await database.insert("contacts", [{"_id": "new", "workspace_id": "w", "identities": ["id:new"]}], session)
+        await every_database.insert("events", [{"_id": "new", "workspace_id": "w", "identity": "new"}], session)
+        await every_database.insert(
+            "contacts", [{"_id": "new", "workspace_id": "w", "identities": ["id:new"]}], session
+        )
         if reason == "an error":
             raise _StoppedError
         if reason == "a cancellation":
             raise asyncio.CancelledError
-        await database.insert("events", [{"_id": "other", "workspace_id": "w", "identity": "there"}], session)
+        await every_database.insert("events", [{"_id": "other", "workspace_id": "w", "identity": "there"}], session)
 
     with pytest.raises(
         {"an error": _StoppedError, "a duplicate": DuplicateError, "a cancellation": asyncio.CancelledError}[reason]
     ):
-        await database.transaction(body)
-    assert [row["_id"] for row in await database.find("events", {})] == ["there"]
-    assert await database.find("contacts", {}) == []
+        await every_database.transaction(body)
+    assert [row["_id"] for row in await every_database.find("events", {})] == ["there"]
+    assert await every_database.find("contacts", {}) == []
 
     async def good(session: Any) -> None:
-        await database.insert("events", [{"_id": "new", "workspace_id": "w", "identity": "new"}], session)
+        await every_database.insert("events", [{"_id": "new", "workspace_id": "w", "identity": "new"}], session)
 
-    await database.transaction(good)
-    assert await database.count("events", {}) == 2
+    await every_database.transaction(good)
+    assert await every_database.count("events", {}) == 2
 
 
 async def test_a_race_for_a_new_leads_email_makes_one_lead(every_gateway: Any) -> None:

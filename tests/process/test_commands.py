@@ -1,23 +1,23 @@
-"""The commands beside `gateway dev`: what they do, which database they find, what they leave behind."""
+"""The commands beside `gateway dev`: what they do, which database they find, what they leave behind.
 
+Most run in this process; of each group one is run as people run it."""
+
+import asyncio
 import contextlib
+import functools
 import os
 import re
 import signal
-import socket
-import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-import orjson
-import psutil
 import pymongo
 import pytest
+from gateways import Gateway, OpenGateway
+from processes import CommandLine, Done, Program, becomes_true, until
 
 WELCOME_END = "Stop it with Ctrl-C."
 VIEWER = "{ viewer { id scopes workspace { id name } } }"
@@ -31,60 +31,38 @@ MIGRATED = (
     "0007 secret of cursors\n0008 words that contacts see"
 )
 UP_TO_DATE = "Nothing to migrate: the database is up to date."
-Done = subprocess.CompletedProcess[str]
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"this did not come true within {seconds} seconds"
-        time.sleep(0.02)
+class Beside:
+    """A gateway, and commands on its database: both live in this process, the commands in a thread."""
 
+    def __init__(self, gateway: Gateway, command_line: CommandLine) -> None:
+        self.gateway = gateway
+        self.database = gateway.runtime.database._database
+        self.run = functools.partial(asyncio.to_thread, command_line.run)
 
-@contextlib.contextmanager
-def listening(program: Any, port: int, **environment: str) -> Iterator[str]:
-    """The URL of a `gateway dev` that listens."""
-    log = program.data.parent / "gateway.log"
-    began = len(log.read_text()) if log.exists() else 0
-    process = program.start("dev", "--no-demo", "--port", str(port), GATEWAY_DEV_KEY=DEV_KEY, **environment)
-    try:
-        until(lambda: WELCOME_END in program.log[began:] or process.poll() is not None)
-        assert process.poll() is None, program.log
-        yield f"http://127.0.0.1:{port}/graphql"
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-        assert program.databases() == []
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    async def ask(self, key: str, query: str = VIEWER) -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}"}
+        return await self.gateway.http.post(self.gateway.url, json={"query": query}, headers=headers)
 
 
 @pytest.fixture
-def port(free_port: Callable[[], int]) -> int:
-    """A port for the gateway."""
-    return free_port()
+def beside(command_line: CommandLine, open_gateway: OpenGateway) -> Callable[[], Any]:
+    """`async with beside() as beside:` a gateway on the database of the commands."""
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[Beside]:
+        async with open_gateway(database=command_line.environment["GATEWAY_MONGO_DATABASE"]) as gateway:
+            yield Beside(gateway, command_line)
+
+    return opened
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(program: Any) -> Iterator[None]:
-    """End what a test that failed has left."""
-    yield
-    for process in program.databases():
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-            process.wait(10)
-
-
-@contextlib.contextmanager
-def database(program: Any) -> Iterator[Any]:
-    """The database of the running `gateway dev`, without the gateway in between."""
-    port = orjson.loads((program.data / "database.json").read_bytes())["port"]
-    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-        f"mongodb://127.0.0.1:{port}/?directConnection=true"
-    )
-    with client:
-        yield client["gateway"]
+@pytest.fixture
+def database(command_line: CommandLine, mongo: str) -> Iterator[Any]:
+    """The database of the commands, without a gateway in between."""
+    with pymongo.MongoClient[dict[str, Any]](mongo) as client:
+        yield client[command_line.environment["GATEWAY_MONGO_DATABASE"]]
 
 
 def well(done: Done) -> str:
@@ -105,10 +83,6 @@ def told(done: Done) -> str:
     return lines[0]
 
 
-def ask(url: str, key: str, query: str = VIEWER) -> httpx.Response:
-    return httpx.post(url, json={"query": query}, headers={"authorization": f"Bearer {key}"}, timeout=60)
-
-
 def codes(response: httpx.Response) -> list[str]:
     return [error["extensions"]["code"] for error in response.json().get("errors", ())]
 
@@ -118,58 +92,28 @@ def rows(done: Done) -> list[list[str]]:
     return [re.split(r"\s{2,}", line.strip()) for line in well(done).splitlines()[1:]]
 
 
-def at_once(program: Any, count: int, *arguments: str) -> list[Done]:
+def at_once(program: Program, count: int, *arguments: str, **environment: str) -> list[Done]:
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(lambda _: program.run(*arguments), range(count)))
+        return list(pool.map(lambda _: program.run(*arguments, **environment), range(count)))
 
 
-# migrate
+# As people run them
 
 
-def test_migrate_alone_starts_a_database_and_leaves_none(program: Any) -> None:
+def test_migrate_alone_starts_a_database_and_leaves_none(program: Program) -> None:
     assert well(program.run("migrate")) == MIGRATED
     assert program.databases() == []
     assert well(program.run("migrate")) == UP_TO_DATE
     assert program.databases() == []
 
 
-def test_four_migrate_at_once_without_a_database(program: Any) -> None:
+def test_four_migrate_at_once_without_a_database(program: Program) -> None:
     printed = sorted(well(done) for done in at_once(program, 4, "migrate"))
     assert printed == [MIGRATED, *[UP_TO_DATE] * 3]
     assert program.databases() == []
 
 
-def test_four_migrate_at_once_beside_a_running_gateway(program: Any, port: int) -> None:
-    with listening(program, port) as url:
-        (running,) = program.databases()
-        with database(program) as found:
-            found["migrations"].delete_many({})
-            assert httpx.get(url.replace("/graphql", "/readyz"), timeout=30).status_code == 503
-        printed = sorted(well(done) for done in at_once(program, 4, "migrate"))
-        assert printed == [MIGRATED, *[UP_TO_DATE] * 3]
-        assert [process.pid for process in program.databases()] == [running.pid]
-        assert httpx.get(url.replace("/graphql", "/readyz"), timeout=30).status_code == 200
-        with database(program) as found:
-            assert [row["_id"] for row in found["migrations"].find()] == [1, 2, 3, 4, 5, 6, 7, 8]
-
-
-def test_commands_that_follow_each_other_closely_never_meet_a_database_that_ends(program: Any) -> None:
-    """Whoever starts the database ends it, while the next ones already look for it."""
-    well(program.run("migrate"))
-    with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda number: _late(program, number * 0.35), range(9)))
-    assert [item.stderr for item in done] == [""] * 9
-    assert [item.returncode for item in done] == [0] * 9
-    assert program.databases() == []
-
-
-def _late(program: Any, seconds: float) -> Done:
-    threading.Event().wait(seconds % 1)
-    done: Done = program.run("workspaces", "list")
-    return done
-
-
-def test_a_command_that_is_interrupted_leaves_no_database(program: Any) -> None:
+def test_a_command_that_is_interrupted_leaves_no_database(program: Program) -> None:
     for signal_ in (signal.SIGINT, signal.SIGTERM):
         process = program.start("migrate")
         until(lambda: program.databases())
@@ -179,327 +123,279 @@ def test_a_command_that_is_interrupted_leaves_no_database(program: Any) -> None:
         assert "Traceback" not in program.log
 
 
-def test_a_command_takes_over_the_database_of_a_killed_gateway(program: Any, port: int) -> None:
-    process = program.start("dev", "--no-demo", "--port", str(port))
-    until(lambda: WELCOME_END in program.log)
-    process.kill()
-    process.wait()
-    assert len(program.databases()) == 1
-    assert [row[1] for row in rows(program.run("workspaces", "list"))] == ["dev"]
-    assert program.databases() == []
-
-
-def test_migrate_on_a_server_that_cannot_be_reached_is_told(program: Any, free_port: Callable[[], int]) -> None:
-    uri = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
-    assert "cannot be reached" in told(program.run("migrate", GATEWAY_MONGO_URI=uri, GATEWAY_MONGO_TIMEOUT_SECONDS="1"))
-    assert program.databases() == []
-
-
-# Workspaces
-
-
-def test_workspaces_are_created_listed_and_deleted(program: Any, port: int) -> None:
-    with listening(program, port):
-        acme = well(program.run("workspaces", "create", "acme"))
-        assert re.fullmatch(r"wsp_[0-9A-Z]{26}", acme)
-        assert "There is a workspace 'acme' already" in told(program.run("workspaces", "create", "acme"))
-        assert [row[:2] for row in rows(program.run("workspaces", "list"))][1:] == [[acme, "acme"]]
-        created = datetime.strptime(rows(program.run("workspaces", "list"))[1][2], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
-        assert abs(datetime.now(UTC) - created) < timedelta(minutes=2)
-        unknown = told(program.run("workspaces", "delete", "nobody", "--yes"))
-        assert unknown == "There is no workspace 'nobody': there are dev, acme."
-        assert well(program.run("workspaces", "delete", "acme", "--yes")) == "Deleted 1 documents."
-        assert [row[1] for row in rows(program.run("workspaces", "list"))] == ["dev"]
-
-
-def test_a_deleted_workspace_leaves_nothing_and_its_neighbours_all(program: Any, port: int) -> None:
-    with listening(program, port) as url:
-        gone = well(program.run("workspaces", "create", "to go"))
-        key = well(program.run("keys", "create", "-w", "to go", "-s", "TRACK", "-s", "READ"))
-        for bearer in (key, DEV_KEY):
-            answer = ask(url, bearer, TRACK).json()
-            assert answer["data"]["trackEvent"]["userErrors"] == []
-        with database(program) as found:
-            names = [name for name in found.list_collection_names() if name != "migrations"]
-            others = {
-                name: found[name].count_documents({"workspace_id": {"$nin": [gone, ""]}, "_id": {"$ne": gone}})
-                for name in names
-            }
-            assert {name for name in names if found[name].count_documents({"workspace_id": gone})} >= {
-                "keys",
-                "contacts",
-                "events",
-                "event_summaries",
-            }
-            total = sum(found[name].count_documents({"$or": [{"workspace_id": gone}, {"_id": gone}]}) for name in names)
-            assert well(program.run("workspaces", "delete", "to go", "--yes")) == f"Deleted {total} documents."
-            assert {name: found[name].count_documents({"workspace_id": {"$ne": ""}}) for name in names} == others
-
-
-def test_deleting_a_workspace_asks_first(program: Any) -> None:
-    well(program.run("workspaces", "create", "kept"))
-    command = program.command("workspaces", "delete", "kept")
-    refused = subprocess.run(
-        command,
-        input="n\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=program.environment,
-        cwd=program.data.parent,
-    )
-    assert refused.returncode == 1
-    assert "'kept'" in refused.stdout + refused.stderr
-    assert "Traceback" not in refused.stderr
-    agreed = subprocess.run(
-        command,
-        input="y\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=program.environment,
-        cwd=program.data.parent,
-    )
-    assert agreed.returncode == 0, agreed
-    assert "Deleted 1 documents." in agreed.stdout
-    assert program.databases() == []
-
-
-@pytest.mark.parametrize("name", ["[bold]", "[/]", "[/red] :smile:", "Ünïcode 名前", "a" * 100])
-def test_a_workspace_may_have_any_name(program: Any, name: str) -> None:
-    made = well(program.run("workspaces", "create", name))
-    listed = well(program.run("workspaces", "list"))
-    assert made in listed
-    assert name in listed
-
-
-def test_two_create_the_same_workspace_at_once(program: Any, port: int) -> None:
-    with listening(program, port):
-        done = at_once(program, 3, "workspaces", "create", "same")
-        assert sorted(item.returncode for item in done) == [0, 1, 1]
-        assert {told(item) for item in done if item.returncode} == {
-            "There is a workspace 'same' already: choose another name."
-        }
-        assert [row[1] for row in rows(program.run("workspaces", "list"))] == ["dev", "same"]
-
-
-@pytest.mark.parametrize("name", ["", "a" * 101])
-def test_a_name_that_cannot_be_is_told(program: Any, name: str) -> None:
-    told(program.run("workspaces", "create", name))
-    assert program.databases() == []
-
-
-# Keys
-
-
-def test_a_keys_text_is_printed_once_and_only_its_hash_is_kept(program: Any, port: int) -> None:
-    with listening(program, port) as url:
-        text = well(program.run("keys", "create", "-w", "dev", "-s", "READ", "-s", "TRACK", "--name", "for tests"))
-        key_id, _, secret = text.partition(".")
-        assert re.fullmatch(r"key_[0-9A-Z]{26}", key_id)
-        assert len(secret) >= 32
-        listed = program.run("keys", "list", "-w", "dev")
-        assert secret not in listed.stdout
-        assert rows(listed)[0][:3] == [key_id, "for tests", "READ TRACK"]
-        viewer = ask(url, text).json()["data"]["viewer"]
-        assert (sorted(viewer["scopes"]), viewer["workspace"]["name"]) == (["READ", "TRACK"], "dev")
-        with database(program) as found:
-            assert [key["_id"] for key in found["keys"].find({})] == [key_id]
-            for name in found.list_collection_names():
-                assert all(secret not in str(row) for row in found[name].find({})), name
-        wrong = ask(url, f"{key_id}.{'x' * len(secret)}")
-        assert (wrong.status_code, codes(wrong)) == (401, ["UNAUTHENTICATED"])
-    for path in program.data.parent.glob("*.log"):
-        assert secret not in path.read_text()
-
-
-def test_the_last_use_of_a_key_is_listed(program: Any, port: int) -> None:
-    with listening(program, port) as url:
-        key = well(program.run("keys", "create", "-w", "dev", "-s", "READ"))
-        before = well(program.run("keys", "list", "-w", "dev"))
-        assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d", before)) == 1  # when it was created
-        assert ask(url, key).status_code == 200
-        after = well(program.run("keys", "list", "-w", "dev"))
-        assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d", after)) == 2
-
-
-def test_a_revoked_key_opens_nothing(program: Any, port: int) -> None:
-    with listening(program, port) as url:
-        kept = well(program.run("keys", "create", "-w", "dev", "-s", "READ"))
-        revoked = well(program.run("keys", "create", "-w", "dev", "-s", "READ"))
-        key_id = revoked.partition(".")[0]
-        assert well(program.run("keys", "revoke", key_id, "-w", "dev")) == f"Revoked {key_id}."
-        refused = ask(url, revoked)  # the gateway had never seen it
-        assert (refused.status_code, codes(refused)) == (401, ["UNAUTHENTICATED"])
-        assert ask(url, kept).status_code == 200
-        well(program.run("keys", "revoke", kept.partition(".")[0], "-w", "dev"))
-        listed = rows(program.run("keys", "list", "-w", "dev"))
-        assert [row[0] for row in listed] == [kept.partition(".")[0], key_id]
-    with listening(program, port) as url:
-        for text in (kept, revoked):
-            refused = ask(url, text)
-            assert (refused.status_code, codes(refused)) == (401, ["UNAUTHENTICATED"])
-
-
-def test_a_key_may_do_what_its_scopes_say_and_no_more(program: Any, port: int) -> None:
-    with listening(program, port) as url:
-        key = well(program.run("keys", "create", "-w", "dev", "-s", "TRACK"))
-        assert codes(ask(url, key, TRACK)) == []
-        assert codes(ask(url, key, "{ contacts(first: 1) { nodes { id } } }")) == ["FORBIDDEN"]
-
-
-def test_mistakes_with_keys_are_told(program: Any, port: int) -> None:
-    with listening(program, port):
-        assert "There is no workspace 'nobody'" in told(program.run("keys", "create", "-w", "nobody", "-s", "READ"))
-        assert "There is no workspace 'nobody'" in told(program.run("keys", "list", "-w", "nobody"))
-        assert "There is no key 'key_x'" in told(program.run("keys", "revoke", "key_x", "-w", "dev"))
-        well(program.run("workspaces", "create", "other"))
-        key_id = well(program.run("keys", "create", "-w", "other", "-s", "READ")).partition(".")[0]
-        assert f"There is no key '{key_id}'" in told(program.run("keys", "revoke", key_id, "-w", "dev"))
-        assert well(program.run("keys", "revoke", key_id, "-w", "other")) == f"Revoked {key_id}."
-        usage = program.run("keys", "create", "-w", "dev", "-s", "EVERYTHING")
-        assert usage.returncode == 2
-        assert "EVERYTHING" in usage.stderr
-        assert "Traceback" not in usage.stderr
-        assert program.run("keys", "create", "-w", "dev").returncode == 2
-
-
-# Which database they find
-
-
-def test_definitions_are_counted_anew_beside_a_running_gateway_and_without_one(program: Any, port: int) -> None:
-    totals = "{ eventDefinitions { nodes { count contactCount } } }"
-
-    def counted(url: str) -> Any:
-        return ask(url, DEV_KEY, totals).json()["data"]["eventDefinitions"]["nodes"]
-
-    with listening(program, port) as url:
-        ask(url, DEV_KEY, TRACK)
-        until(lambda: counted(url) == [{"count": 1, "contactCount": 1}])
-        with database(program) as mongo:
-            mongo["event_definitions"].update_many({}, {"$set": {"count": 7}})
-        assert counted(url) == [{"count": 7, "contactCount": 1}]
-        done = program.run("rebuild", "definitions", "-w", "dev")
-        assert well(done) == "Counted the definitions of 1 workspaces anew."
-        assert counted(url) == [{"count": 1, "contactCount": 1}]
-        with database(program) as mongo:
-            mongo["event_definitions"].update_many({}, {"$set": {"count": 7}})
-        assert "There is no workspace 'nobody'" in told(program.run("rebuild", "definitions", "-w", "nobody"))
-    well(program.run("rebuild", "definitions"))
-    with listening(program, port) as url:
-        assert counted(url) == [{"count": 1, "contactCount": 1}]
-
-
-def test_commands_see_what_dev_made_while_it_runs_and_after(program: Any, port: int) -> None:
-    with listening(program, port) as url:
+def test_commands_see_what_dev_made_while_it_runs_and_after(program: Program, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    dev = program.start("dev", "--no-demo", "--port", str(port), GATEWAY_DEV_KEY=DEV_KEY)
+    try:
+        until(lambda: WELCOME_END in program.log or dev.poll() is not None)
         (running,) = program.databases()
         key = well(program.run("keys", "create", "-w", "dev", "-s", "TRACK", "-s", "READ"))
-        assert ask(url, key, TRACK).json()["data"]["trackEvent"]["duplicate"] is False
+        url, headers = f"http://127.0.0.1:{port}/graphql", {"authorization": f"Bearer {key}"}
+        tracked = httpx.post(url, json={"query": TRACK}, headers=headers, timeout=60).json()
+        assert tracked["data"]["trackEvent"]["duplicate"] is False
         assert [process.pid for process in program.databases()] == [running.pid]
-    assert [row[0] for row in rows(program.run("keys", "list", "-w", "dev"))] == [key.partition(".")[0]]
-    assert program.databases() == []
-
-
-def test_dev_waits_for_a_command_that_has_the_database(program: Any, port: int) -> None:
-    well(program.run("workspaces", "create", "kept"))
-    command = program.command("workspaces", "delete", "kept")
-    asking = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=program.environment,
-        cwd=program.data.parent,
-    )
-    try:
-        until(lambda: program.databases())
-        process = program.start("dev", "--no-demo", "--port", str(port))
-        try:
-            until(
-                lambda: (
-                    str(program.data / "lock") in [opened.path for opened in psutil.Process(process.pid).open_files()]
-                )
-            )
-            assert process.poll() is None
-            out, err = asking.communicate(b"y\n", timeout=60)
-            assert asking.returncode == 0, (out, err)
-            until(lambda: WELCOME_END in program.log)
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
+        dev.send_signal(signal.SIGINT)
+        dev.wait(60)
     finally:
-        if asking.poll() is None:
-            asking.kill()
-            asking.wait()
+        if dev.poll() is None:
+            dev.kill()
+            dev.wait()
+    assert program.databases() == []
+    assert [row[0] for row in rows(program.run("keys", "list", "-w", "dev"))] == [key.partition(".")[0]]
+    assert well(program.run("rebuild", "definitions")) == "Counted the definitions of 1 workspaces anew."
     assert program.databases() == []
 
 
-def test_a_command_outlives_the_one_that_started_the_database(program: Any) -> None:
-    """The first one owns the database, and waits to end it until the second, which found it there, is done."""
-    for name in ("first", "second"):
-        well(program.run("workspaces", "create", name))
-
-    def deleting(name: str) -> subprocess.Popen[bytes]:
-        command = program.command("workspaces", "delete", name)
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=program.environment,
-            cwd=program.data.parent,
-        )
-
-    owner = deleting("first")
-    until(lambda: program.databases())
-    (running,) = program.databases()
-    until(lambda: _connections(running) > 0)
-    user = deleting("second")
-    until(lambda: str(program.data / "users") in [opened.path for opened in psutil.Process(user.pid).open_files()])
-    assert owner.stdin is not None
-    owner.stdin.write(b"y\n")
-    owner.stdin.flush()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        owner.wait(2)
-    out, err = user.communicate(b"y\n", timeout=60)
-    assert user.returncode == 0, (out, err)
-    assert b"Deleted 1 documents." in out
-    owner.communicate(timeout=60)
-    assert owner.returncode == 0
-    assert program.databases() == []
-
-
-def _connections(process: psutil.Process) -> int:
-    with contextlib.suppress(psutil.Error):
-        return len([found for found in process.net_connections() if found.status == psutil.CONN_ESTABLISHED])
-    return 0
-
-
-def test_commands_use_the_server_that_the_settings_name(program: Any, mongo: str) -> None:
+def test_commands_use_the_server_that_the_settings_name(program: Program, mongo: str) -> None:
     setting = {"GATEWAY_MONGO_URI": mongo, "GATEWAY_MONGO_DATABASE": f"commands_{os.getpid()}"}
     made = well(program.run("workspaces", "create", "far away", **setting))
     assert [row[:2] for row in rows(program.run("workspaces", "list", **setting))] == [[made, "far away"]]
     assert not (program.data / "database.json").exists()
     assert program.databases() == []
-    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo)
-    with client:
+    with pymongo.MongoClient[dict[str, Any]](mongo) as client:
         assert [row["_id"] for row in client[setting["GATEWAY_MONGO_DATABASE"]]["workspaces"].find()] == [made]
 
 
-def test_settings_that_cannot_be_are_told_before_anything_is_started(program: Any) -> None:
-    assert told(program.run("migrate", GATEWAY_MONGO_TIMEOUT_SECONDS="0")).startswith(
-        "GATEWAY_MONGO_TIMEOUT_SECONDS is not usable"
-    )
-    assert told(program.run("migrate", GATEWAY_MONGO_URI="http://x")).startswith("GATEWAY_MONGO_URI is not usable")
-    assert not program.data.exists()
+def test_three_create_the_same_workspace_at_once(program: Program, mongo: str) -> None:
+    setting = {"GATEWAY_MONGO_URI": mongo, "GATEWAY_MONGO_DATABASE": f"commands_at_once_{os.getpid()}"}
+    done = at_once(program, 3, "workspaces", "create", "same", **setting)
+    assert sorted(item.returncode for item in done) == [0, 1, 1]
+    assert {told(item) for item in done if item.returncode} == {
+        "There is a workspace 'same' already: choose another name."
+    }
+    assert [row[1] for row in rows(program.run("workspaces", "list", **setting))] == ["same"]
 
 
-def test_a_database_port_that_somebody_else_has_taken(program: Any) -> None:
-    well(program.run("workspaces", "create", "kept"))
-    taken = orjson.loads((program.data / "database.json").read_bytes())["port"]
-    with socket.socket() as occupant:
-        occupant.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        occupant.bind(("127.0.0.1", taken))
-        occupant.listen()
-        assert [row[1] for row in rows(program.run("workspaces", "list"))] == ["kept"]
-    assert program.databases() == []
+# migrate
+
+
+async def test_migrate_beside_a_running_gateway(beside: Callable[[], Any]) -> None:
+    async with beside() as it:
+        ready = it.gateway.url.replace("/graphql", "/readyz")
+        await becomes_true(lambda: it.gateway.runtime.services.bus.running)
+        await it.database["migrations"].delete_many({})
+        assert (await it.gateway.http.get(ready)).status_code == 503
+        assert well(await it.run("migrate")) == MIGRATED
+        assert well(await it.run("migrate")) == UP_TO_DATE
+        assert (await it.gateway.http.get(ready)).status_code == 200
+        assert [row["_id"] for row in await it.database["migrations"].find().to_list(None)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_migrate_on_a_server_that_cannot_be_reached_is_told(
+    command_line: CommandLine, free_port: Callable[[], int]
+) -> None:
+    uri = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
+    done = command_line.run("migrate", GATEWAY_MONGO_URI=uri, GATEWAY_MONGO_TIMEOUT_SECONDS="1")
+    assert "cannot be reached" in told(done)
+
+
+# Workspaces
+
+
+def test_workspaces_are_created_listed_and_deleted(command_line: CommandLine) -> None:
+    well(command_line.run("workspaces", "create", "first"))
+    acme = well(command_line.run("workspaces", "create", "acme"))
+    assert re.fullmatch(r"wsp_[0-9A-Z]{26}", acme)
+    assert "There is a workspace 'acme' already" in told(command_line.run("workspaces", "create", "acme"))
+    assert [row[:2] for row in rows(command_line.run("workspaces", "list"))][1:] == [[acme, "acme"]]
+    shown = rows(command_line.run("workspaces", "list"))[1][2]
+    created = datetime.strptime(shown, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - created) < timedelta(minutes=2)
+    unknown = told(command_line.run("workspaces", "delete", "nobody", "--yes"))
+    assert unknown == "There is no workspace 'nobody': there are first, acme."
+    assert well(command_line.run("workspaces", "delete", "acme", "--yes")) == "Deleted 1 documents."
+    assert [row[1] for row in rows(command_line.run("workspaces", "list"))] == ["first"]
+
+
+async def test_a_deleted_workspace_leaves_nothing_and_its_neighbours_all(beside: Callable[[], Any]) -> None:
+    async with beside() as it:
+        neighbour = await it.gateway.workspace()
+        gone = well(await it.run("workspaces", "create", "to go"))
+        key = well(await it.run("keys", "create", "-w", "to go", "-s", "TRACK", "-s", "READ"))
+        for bearer in (key, neighbour.key):
+            answer = (await it.ask(bearer, TRACK)).json()
+            assert answer["data"]["trackEvent"]["userErrors"] == []
+        counts = "{ eventDefinitions { nodes { contactCount } } }"
+        for bearer in (key, neighbour.key):  # what is rolled up a moment later is a document too
+
+            async def counted(bearer: str = bearer) -> bool:
+                nodes = (await it.ask(bearer, counts)).json()["data"]["eventDefinitions"]["nodes"]
+                return nodes == [{"contactCount": 1}]
+
+            await becomes_true(counted)
+        names = [name for name in await it.database.list_collection_names() if name != "migrations"]
+
+        async def counts_of(query: dict[str, Any]) -> dict[str, int]:
+            return {name: await it.database[name].count_documents(query) for name in names}
+
+        others = await counts_of({"workspace_id": {"$nin": [gone, ""]}, "_id": {"$ne": gone}})
+        own = await counts_of({"$or": [{"workspace_id": gone}, {"_id": gone}]})
+        assert {name for name in names if own[name]} >= {"keys", "contacts", "events", "event_summaries"}
+        deleted = well(await it.run("workspaces", "delete", "to go", "--yes"))
+        assert deleted == f"Deleted {sum(own.values())} documents."
+        assert await counts_of({"workspace_id": {"$ne": ""}}) == others
+
+
+def test_deleting_a_workspace_asks_first(command_line: CommandLine) -> None:
+    well(command_line.run("workspaces", "create", "kept"))
+    refused = command_line.run("workspaces", "delete", "kept", input="n\n")
+    assert refused.returncode == 1
+    assert "'kept'" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
+    agreed = command_line.run("workspaces", "delete", "kept", input="y\n")
+    assert agreed.returncode == 0, agreed
+    assert "Deleted 1 documents." in agreed.stdout
+
+
+@pytest.mark.parametrize("name", ["[bold]", "[/]", "[/red] :smile:", "Ünïcode 名前", "a" * 100])
+def test_a_workspace_may_have_any_name(command_line: CommandLine, name: str) -> None:
+    made = well(command_line.run("workspaces", "create", name))
+    listed = well(command_line.run("workspaces", "list"))
+    assert made in listed
+    assert name in listed
+
+
+@pytest.mark.parametrize("name", ["", "a" * 101])
+def test_a_name_that_cannot_be_is_told(command_line: CommandLine, name: str) -> None:
+    told(command_line.run("workspaces", "create", name))
+
+
+# Keys
+
+
+async def test_a_keys_text_is_printed_once_and_only_its_hash_is_kept(beside: Callable[[], Any]) -> None:
+    async with beside() as it:
+        well(await it.run("workspaces", "create", "w"))
+        text = well(await it.run("keys", "create", "-w", "w", "-s", "READ", "-s", "TRACK", "--name", "for tests"))
+        key_id, _, secret = text.partition(".")
+        assert re.fullmatch(r"key_[0-9A-Z]{26}", key_id)
+        assert len(secret) >= 32
+        listed = await it.run("keys", "list", "-w", "w")
+        assert secret not in listed.stdout
+        assert rows(listed)[0][:3] == [key_id, "for tests", "READ TRACK"]
+        viewer = (await it.ask(text)).json()["data"]["viewer"]
+        assert (sorted(viewer["scopes"]), viewer["workspace"]["name"]) == (["READ", "TRACK"], "w")
+        assert [key["_id"] for key in await it.database["keys"].find({}).to_list(None)] == [key_id]
+        for name in await it.database.list_collection_names():
+            assert all(secret not in str(row) for row in await it.database[name].find({}).to_list(None)), name
+        wrong = await it.ask(f"{key_id}.{'x' * len(secret)}")
+        assert (wrong.status_code, codes(wrong)) == (401, ["UNAUTHENTICATED"])
+
+
+async def test_the_last_use_of_a_key_is_listed(beside: Callable[[], Any]) -> None:
+    async with beside() as it:
+        well(await it.run("workspaces", "create", "w"))
+        key = well(await it.run("keys", "create", "-w", "w", "-s", "READ"))
+        before = well(await it.run("keys", "list", "-w", "w"))
+        assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d", before)) == 1  # when it was created
+        assert (await it.ask(key)).status_code == 200
+        after = well(await it.run("keys", "list", "-w", "w"))
+        assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d", after)) == 2
+
+
+async def test_a_revoked_key_opens_nothing(beside: Callable[[], Any]) -> None:
+    async with beside() as it:
+        well(await it.run("workspaces", "create", "w"))
+        kept = well(await it.run("keys", "create", "-w", "w", "-s", "READ"))
+        revoked = well(await it.run("keys", "create", "-w", "w", "-s", "READ"))
+        key_id = revoked.partition(".")[0]
+        assert well(await it.run("keys", "revoke", key_id, "-w", "w")) == f"Revoked {key_id}."
+        refused = await it.ask(revoked)  # the gateway had never seen it
+        assert (refused.status_code, codes(refused)) == (401, ["UNAUTHENTICATED"])
+        assert (await it.ask(kept)).status_code == 200
+        well(await it.run("keys", "revoke", kept.partition(".")[0], "-w", "w"))
+        listed = rows(await it.run("keys", "list", "-w", "w"))
+        assert [row[0] for row in listed] == [kept.partition(".")[0], key_id]
+    async with beside() as it:  # one that remembers no key
+        for text in (kept, revoked):
+            refused = await it.ask(text)
+            assert (refused.status_code, codes(refused)) == (401, ["UNAUTHENTICATED"])
+
+
+async def test_a_key_may_do_what_its_scopes_say_and_no_more(beside: Callable[[], Any]) -> None:
+    async with beside() as it:
+        well(await it.run("workspaces", "create", "w"))
+        key = well(await it.run("keys", "create", "-w", "w", "-s", "TRACK"))
+        assert codes(await it.ask(key, TRACK)) == []
+        assert codes(await it.ask(key, "{ contacts(first: 1) { nodes { id } } }")) == ["FORBIDDEN"]
+
+
+def test_mistakes_with_keys_are_told(command_line: CommandLine) -> None:
+    well(command_line.run("workspaces", "create", "w"))
+    assert "There is no workspace 'nobody'" in told(command_line.run("keys", "create", "-w", "nobody", "-s", "READ"))
+    assert "There is no workspace 'nobody'" in told(command_line.run("keys", "list", "-w", "nobody"))
+    assert "There is no key 'key_x'" in told(command_line.run("keys", "revoke", "key_x", "-w", "w"))
+    well(command_line.run("workspaces", "create", "other"))
+    key_id = well(command_line.run("keys", "create", "-w", "other", "-s", "READ")).partition(".")[0]
+    assert f"There is no key '{key_id}'" in told(command_line.run("keys", "revoke", key_id, "-w", "w"))
+    assert well(command_line.run("keys", "revoke", key_id, "-w", "other")) == f"Revoked {key_id}."
+    usage = command_line.run("keys", "create", "-w", "w", "-s", "EVERYTHING")
+    assert usage.returncode == 2
+    assert "EVERYTHING" in usage.stderr
+    assert "Traceback" not in usage.stderr
+    assert command_line.run("keys", "create", "-w", "w").returncode == 2
+
+
+# Definitions
+
+
+async def test_definitions_are_counted_anew_beside_a_running_gateway_and_without_one(
+    beside: Callable[[], Any], command_line: CommandLine
+) -> None:
+    totals = "{ eventDefinitions { nodes { count contactCount } } }"
+    async with beside() as it:
+        well(await it.run("workspaces", "create", "w"))
+        key = well(await it.run("keys", "create", "-w", "w", "-s", "READ", "-s", "TRACK"))
+
+        async def counted() -> Any:
+            return (await it.ask(key, totals)).json()["data"]["eventDefinitions"]["nodes"]
+
+        async def counted_once() -> bool:
+            return await counted() == [{"count": 1, "contactCount": 1}]
+
+        assert codes(await it.ask(key, TRACK)) == []
+        await becomes_true(counted_once)
+        await it.database["event_definitions"].update_many({}, {"$set": {"count": 7}})
+        assert await counted() == [{"count": 7, "contactCount": 1}]
+        done = await it.run("rebuild", "definitions", "-w", "w")
+        assert well(done) == "Counted the definitions of 1 workspaces anew."
+        assert await counted_once()
+        await it.database["event_definitions"].update_many({}, {"$set": {"count": 7}})
+        assert "There is no workspace 'nobody'" in told(await it.run("rebuild", "definitions", "-w", "nobody"))
+    well(await asyncio.to_thread(command_line.run, "rebuild", "definitions"))
+    async with beside() as it:
+        nodes = (await it.ask(key, totals)).json()["data"]["eventDefinitions"]["nodes"]
+        assert nodes == [{"count": 1, "contactCount": 1}]
+
+
+# Settings
+
+
+def test_settings_that_cannot_be_are_told_before_anything_is_started(command_line: CommandLine, tmp_path: Any) -> None:
+    for name, value in (("GATEWAY_MONGO_TIMEOUT_SECONDS", "0"), ("GATEWAY_MONGO_URI", "http://x")):
+        assert told(command_line.run("migrate", **{name: value})).startswith(f"{name} is not usable")
+    assert list(tmp_path.iterdir()) == []
+
+
+# What they cost
+
+
+def test_help_names_every_command_and_what_it_is_for(command_line: CommandLine) -> None:
+    shown = well(command_line.run("--help"))
+    for name, purpose in {
+        "dev": "The gateway for one developer",
+        "serve": "The gateway for production",
+        "worker": "Send what Klaviyo",
+        "migrate": "Bring the database's indexes",
+        "workspaces": "Workspaces:",
+        "keys": "Keys:",
+        "import": "Import files.",
+        "export": "Export files",
+        "klaviyo": "Klaviyo:",
+        "rebuild": "Count",
+        "export-schema": "Print the public schema.",
+        "explain-plan": "Print the Python",
+    }.items():
+        assert re.search(rf"{name} +{re.escape(purpose)}", shown), name
+    assert "Did you mean 'keys'?" in command_line.run("kyes").stderr
+    assert re.search(r"revoke +Make a key worthless", well(command_line.run("keys", "--help")))

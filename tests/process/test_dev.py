@@ -1,16 +1,16 @@
-"""`gateway dev` from the outside: what it says, what it keeps, how it starts after anything, and how it ends."""
+"""`gateway dev` as a whole: what it says, what it keeps, what it refuses, and how it ends.
 
+What it does with its data folder is in test_data_folder.py, without the gateway."""
+
+import asyncio
 import contextlib
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import stat
 import subprocess
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,10 @@ import orjson
 import psutil
 import pymongo
 import pytest
+from gateways import OpenGateway
+from processes import CommandLine, Program, own_environment, until
+
+from gateway.development import _dev_workspace
 
 WELCOME_END = "Stop it with Ctrl-C."
 SUMMARIES = """{ contacts(first: 100) { nodes { id displayName email externalId
@@ -34,7 +38,7 @@ COUNT = '{ contact(by: {externalId: "me"}) { eventSummary(name: "came") { count 
 class Dev:
     """A `gateway dev` that was started."""
 
-    program: Any
+    program: Program
     port: int
     process: subprocess.Popen[bytes]
     began: int  # where its part of the log begins
@@ -85,7 +89,7 @@ class Dev:
 class Starter:
     """Starts `gateway dev` on the test's data folder."""
 
-    program: Any
+    program: Program
     free_port: Callable[[], int]
     started: list[Dev] = field(default_factory=list)
 
@@ -106,31 +110,15 @@ class Starter:
         for dev in self.started:
             if dev.process.poll() is None:
                 dev.kill()
-        for process in self.program.databases():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-                process.wait(10)
+        self.program.end()
 
 
 @pytest.fixture
-def start(program: Any, free_port: Callable[[], int]) -> Iterator[Starter]:
+def start(program: Program, free_port: Callable[[], int]) -> Iterator[Starter]:
     """Starts `gateway dev`; all is ended with the test."""
     starter = Starter(program, free_port)
     yield starter
     starter.end_all()
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"this did not come true within {seconds} seconds"
-        time.sleep(0.02)
-
-
-def record_of(program: Any) -> dict[str, Any]:
-    found = orjson.loads((program.data / "database.json").read_bytes())
-    assert isinstance(found, dict)
-    return found
 
 
 def summaries(dev: Dev) -> list[Any]:
@@ -148,10 +136,6 @@ def stored(uri: str, database: str = "gateway") -> dict[str, int]:
         return {name: client[database][name].count_documents({"workspace_id": {"$ne": ""}}) for name in names}
 
 
-def uri_of(program: Any) -> str:
-    return f"mongodb://127.0.0.1:{record_of(program)['port']}/?directConnection=true"
-
-
 def check_one_sentence(text: str) -> None:
     """What a person reads who did something that cannot be: a line or two, no traceback."""
     assert "Traceback" not in text
@@ -163,7 +147,7 @@ def check_one_sentence(text: str) -> None:
 # What it says and keeps
 
 
-def test_it_says_where_it_listens_with_which_key_and_how_to_ask(start: Starter, tmp_path: Path) -> None:
+def test_it_says_how_to_ask_and_its_demo_data_stays_the_same(start: Starter, program: Program) -> None:
     dev = start.ready()
     assert f"The gateway listens on {dev.url}" in dev.log
     assert f"\nOpen:   {dev.url.removesuffix('graphql')} " in dev.log
@@ -179,32 +163,47 @@ def test_it_says_where_it_listens_with_which_key_and_how_to_ask(start: Starter, 
     )
     for path in ("healthz", "readyz"):
         assert httpx.get(f"http://127.0.0.1:{dev.port}/{path}", timeout=30).status_code == 200
+    before, documents = summaries(dev), stored(program.uri)
+    assert len(before) == 60
+    assert all(contact["eventSummaries"]["nodes"] for contact in before)
+    counted = sum(line["count"] for contact in before for line in contact["eventSummaries"]["nodes"])
+    assert counted == documents["events"] > 500
+    dev.end()
+    second = start.ready()
+    assert summaries(second) == before
+    assert stored(program.uri) == documents
 
 
-def test_the_key_is_kept_in_the_data_folder_for_its_owner_alone(start: Starter, program: Any) -> None:
+def test_data_and_keys_survive_a_restart_and_no_demo_comes_later(start: Starter, program: Program) -> None:
+    program.data.mkdir(mode=0o700)
+    kept, secret = program.data / "dev_key", program.data / "secret_key"
+    kept.touch(mode=0o600)  # an empty one is no key
     first = start.ready("--no-demo")
-    token = first.ask('mutation { createContactToken(input: {contact: {externalId: "u"}}) { token } }')
-    secret = program.data / "secret_key"
-    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert kept.read_text().strip() == first.key != ""
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (kept, secret, program.data)] == [0o600, 0o600, 0o700]
     assert len(kept_secret := secret.read_text().strip()) >= 32
-    kept = program.data / "dev_key"
-    assert kept.read_text().strip() == first.key
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert stat.S_IMODE(program.data.stat().st_mode) == 0o700
+    assert summaries(first) == []
+    assert [first.ask(TRACK)["trackEvent"]["summary"]["count"] for _ in range(3)] == [1, 2, 3]
+    first.ask('mutation { upsertContact(input: {email: "me@shop.example"}) { created } }')
+    token = first.ask('mutation { createContactToken(input: {contact: {externalId: "me"}}) { token } }')
+    reason = "Written to the log and not sent: the mode is LOG."
+    told = {"mode": "LOG", "deliveries": {"nodes": [{"kind": "PROFILE", "state": "DELIVERED", "reason": reason}]}}
+    until(lambda: first.ask(HEARD) == {"klaviyo": told})
     first.end()
-    second = start.ready("--no-demo")
+
+    second = start.ready()  # with demo data, which a workspace without it never gets
+    assert len(summaries(second)) == 2
     assert second.key == first.key
     assert second.ask("{ viewer { workspace { name } } }") == {"viewer": {"workspace": {"name": "dev"}}}
-    viewer = httpx.post(
-        second.url,
-        json={"query": "{ viewer { contact { externalId } } }"},
-        headers={"authorization": f"Bearer {token['createContactToken']['token']}"},
-        timeout=60,
-    )
-    assert viewer.json() == {"data": {"viewer": {"contact": {"externalId": "u"}}}}
+    viewer = second.ask("{ viewer { contact { externalId } } }", token["createContactToken"]["token"])
+    assert viewer == {"viewer": {"contact": {"externalId": "me"}}}
     assert secret.read_text().strip() == kept_secret
     assert kept_secret not in program.log
+    assert second.ask(HEARD) == {"klaviyo": told}
+    assert second.ask(COUNT) == {"contact": {"eventSummary": {"count": 3}}}
+    assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 4
     second.end()
+
     third = start.ready("--no-demo", GATEWAY_DEV_KEY="a-key-of-my-own")
     assert third.key == "a-key-of-my-own"
     third.ask("{ viewer { id } }")
@@ -215,44 +214,10 @@ def test_the_key_is_kept_in_the_data_folder_for_its_owner_alone(start: Starter, 
     assert kept.read_text().strip() == first.key
 
 
-def test_demo_data_is_there_and_stays_the_same(start: Starter, program: Any) -> None:
-    first = start.ready()
-    before, documents = summaries(first), stored(uri_of(program))
-    assert len(before) == 60
-    assert all(contact["eventSummaries"]["nodes"] for contact in before)
-    counted = sum(line["count"] for contact in before for line in contact["eventSummaries"]["nodes"])
-    assert counted == documents["events"] > 500
-    first.end()
-    second = start.ready()
-    assert summaries(second) == before
-    assert stored(uri_of(program)) == documents
-
-
-def test_without_demo_there_is_none_also_on_a_second_start_with_it(start: Starter) -> None:
-    first = start.ready("--no-demo")
-    assert summaries(first) == []
-    first.end()
-    assert summaries(start.ready()) == []
-
-
-def test_data_survives_a_restart(start: Starter) -> None:
-    first = start.ready("--no-demo")
-    assert [first.ask(TRACK)["trackEvent"]["summary"]["count"] for _ in range(3)] == [1, 2, 3]
-    first.ask('mutation { upsertContact(input: {email: "me@shop.example"}) { created } }')
-    reason = "Written to the log and not sent: the mode is LOG."
-    told = {"mode": "LOG", "deliveries": {"nodes": [{"kind": "PROFILE", "state": "DELIVERED", "reason": reason}]}}
-    until(lambda: first.ask(HEARD) == {"klaviyo": told})
-    first.end()
-    second = start.ready("--no-demo")
-    assert second.ask(HEARD) == {"klaviyo": told}
-    assert second.ask(COUNT) == {"contact": {"eventSummary": {"count": 3}}}
-    assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 4
-
-
 # What it refuses
 
 
-def test_an_occupied_port_is_told(start: Starter, program: Any) -> None:
+def test_an_occupied_port_is_told(start: Starter, program: Program) -> None:
     with socket.socket() as occupant:
         occupant.bind(("127.0.0.1", 0))
         occupant.listen()
@@ -265,265 +230,145 @@ def test_an_occupied_port_is_told(start: Starter, program: Any) -> None:
     assert program.databases() == []
 
 
-def test_a_second_one_on_the_same_folder_is_told_who_holds_it(start: Starter) -> None:
-    """Slow: it waits half a minute for the first one to end."""
-    first = start.ready("--no-demo")
-    second = start("--no-demo")
-    assert second.wait_until_ended(90) == 1
-    told = second.log
-    check_one_sentence(told)
-    assert f"process {first.process.pid}:" in told
-    assert "--data" in told
-    assert first.ask(TRACK)["trackEvent"]["summary"]["count"] == 1
+@dataclass
+class Refused:
+    """Runs a `gateway dev` that cannot start, in this process."""
+
+    data: Path
+    port: int
+
+    def __call__(self, **environment: str) -> str:
+        """What it says."""
+        line = CommandLine(own_environment(**environment))
+        done = line.run("dev", "--port", str(self.port), "--data", str(self.data))
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert "Traceback" not in done.stderr
+        return done.stderr
 
 
-def test_one_that_waits_for_the_folder_can_be_interrupted(start: Starter) -> None:
-    first = start.ready("--no-demo")
-    second = start("--no-demo")
-    lock = str(first.program.data / "lock")
-    until(lambda: lock in [opened.path for opened in psutil.Process(second.process.pid).open_files()])
-    second.process.send_signal(signal.SIGINT)
-    assert second.wait_until_ended(10) in (0, 1, 130, -signal.SIGINT)
-    assert "Traceback" not in second.log
-    assert first.ask(TRACK)["trackEvent"]["summary"]["count"] == 1
+@pytest.fixture
+def refused(tmp_path: Path, free_port: Callable[[], int]) -> Refused:
+    return Refused(tmp_path / "data", free_port())
 
 
-def test_one_that_waits_for_the_folder_gets_it_when_the_first_one_ends(start: Starter) -> None:
-    first = start.ready("--no-demo")
-    first.ask(TRACK)
-    second = start("--no-demo")
-    lock = str(first.program.data / "lock")
-    until(lambda: lock in [opened.path for opened in psutil.Process(second.process.pid).open_files()])
-    assert first.end() in (0, -signal.SIGINT)
-    assert second.wait_until_ready().ask(TRACK)["trackEvent"]["summary"]["count"] == 2
+def test_a_server_that_is_not_there_is_told(refused: Refused) -> None:
+    text = refused(GATEWAY_EMBEDDED_SERVER="nonexistent")
+    check_one_sentence(text)
+    assert "'nonexistent' was not found" in text
 
 
-def test_a_server_that_is_not_there_is_told(start: Starter) -> None:
-    dev = start(GATEWAY_EMBEDDED_SERVER="nonexistent")
-    assert dev.wait_until_ended() == 1
-    check_one_sentence(dev.log)
-    assert "'nonexistent' was not found" in dev.log
+def test_a_server_that_does_not_start_is_told(refused: Refused) -> None:
+    assert "ended with exit code 1" in refused(GATEWAY_EMBEDDED_SERVER="/bin/false")
 
 
-def test_a_server_that_does_not_start_is_told(start: Starter) -> None:
-    dev = start(GATEWAY_EMBEDDED_SERVER="/bin/false")
-    assert dev.wait_until_ended() == 1
-    assert "Traceback" not in dev.log
-    assert "ended with exit code 1" in dev.log
-
-
-def test_unknown_and_malformed_settings_are_told_one_sentence_each(start: Starter, program: Any) -> None:
-    dev = start(GATEWAY_MONGO_URL="mongodb://x", GATEWAY_NONSENSE_OF_MINE="1", GATEWAY_LOG_LEVEL="LOUD")
-    assert dev.wait_until_ended() == 1
-    lines = dev.log.strip().splitlines()
-    assert len(lines) == 3, dev.log
+def test_unknown_and_malformed_settings_are_told_one_sentence_each(refused: Refused) -> None:
+    text = refused(GATEWAY_MONGO_URL="mongodb://x", GATEWAY_NONSENSE_OF_MINE="1", GATEWAY_LOG_LEVEL="LOUD")
+    lines = text.strip().splitlines()
+    assert len(lines) == 3, text
     assert lines[0] == "GATEWAY_MONGO_URL is not a setting: did you mean GATEWAY_MONGO_URI?"
     assert lines[1].startswith("GATEWAY_NONSENSE_OF_MINE is not a setting: ")
     assert lines[2].startswith("GATEWAY_LOG_LEVEL is not usable: ")
-    assert not program.data.exists()
+    assert not refused.data.exists()
 
 
-def test_a_data_folder_that_cannot_be_made_is_told(start: Starter, program: Any) -> None:
-    program.data.write_text("a file")
-    dev = start()
-    assert dev.wait_until_ended() == 1
-    check_one_sentence(dev.log)
-    assert "--data" in dev.log
+def test_a_data_folder_that_cannot_be_made_is_told(refused: Refused) -> None:
+    refused.data.write_text("a file")
+    text = refused()
+    check_one_sentence(text)
+    assert "--data" in text
 
 
-def test_a_server_that_cannot_be_reached_is_told(start: Starter, free_port: Callable[[], int]) -> None:
+def test_a_server_that_cannot_be_reached_is_told(refused: Refused, free_port: Callable[[], int]) -> None:
     uri = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
-    dev = start(GATEWAY_MONGO_URI=uri, GATEWAY_MONGO_TIMEOUT_SECONDS="1")
-    assert dev.wait_until_ended() == 1
-    assert "Traceback" not in dev.log
-    assert "database cannot be reached" in dev.log
+    assert "database cannot be reached" in refused(GATEWAY_MONGO_URI=uri, GATEWAY_MONGO_TIMEOUT_SECONDS="1")
 
 
 # How it starts after anything
 
 
-def test_the_database_of_a_killed_gateway_is_taken_over(start: Starter, program: Any) -> None:
+def test_the_database_of_a_killed_gateway_is_taken_over(start: Starter, program: Program) -> None:
     first = start.ready("--no-demo")
     first.ask(TRACK)
     first.kill()
     (orphan,) = program.databases()
-    port = record_of(program)["port"]
+    port = program.record()["port"]
     second = start.ready("--no-demo")
     assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 2
     (taken,) = program.databases()
     assert taken.pid != orphan.pid
-    assert record_of(program) == {"port": port, "pid": taken.pid, "owner": second.process.pid}
+    assert program.record() == {"port": port, "pid": taken.pid, "owner": second.process.pid}
 
 
-def test_a_frozen_orphan_is_taken_over(start: Starter, program: Any) -> None:
-    """Slow: an orphan has twenty seconds to end by itself."""
+def test_one_that_waits_for_the_folder_gets_it_when_the_first_one_ends(start: Starter, program: Program) -> None:
     first = start.ready("--no-demo")
     first.ask(TRACK)
-    first.kill()
-    os.kill(first.database, signal.SIGSTOP)
-    second = start("--no-demo").wait_until_ready(90)
-    assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 2
-    assert [process.pid for process in program.databases()] == [second.database]
+    second = start("--no-demo")
+    until(lambda: program.opened_by(second.process.pid, "lock"))
+    assert first.end() in (0, -signal.SIGINT)
+    assert second.wait_until_ready().ask(TRACK)["trackEvent"]["summary"]["count"] == 2
 
 
-def test_an_orphan_that_no_record_tells_of_is_taken_over(start: Starter, program: Any) -> None:
-    """What a gateway leaves that was killed between starting its database and writing that down."""
-    first = start.ready("--no-demo")
-    first.ask(TRACK)
-    first.kill()
-    (program.data / "database.json").unlink()
-    second = start.ready("--no-demo")
-    assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 2
-    assert [process.pid for process in program.databases()] == [second.database]
-
-
-def test_a_gateway_killed_while_it_migrates_starts_again_at_once(start: Starter, program: Any) -> None:
-    _kill_while_it_migrates(start, program)
-    second = start("--no-demo").wait_until_ready(40)
-    assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 1
-
-
-def _kill_while_it_migrates(start: Starter, program: Any) -> None:
-    """Leave a database whose migration lock is held by a gateway that is no more."""
-    for _ in range(10):
-        if _killed_holding_the_lock(start("--no-demo"), program):
-            return
-        start.end_all()
-        shutil.rmtree(program.data)
-    pytest.fail("the gateway was never met while it migrated")
-
-
-def _killed_holding_the_lock(dev: Dev, program: Any) -> bool:
-    until(lambda: (program.data / "database.json").exists() and "pid" in record_of(program))
-    until(lambda: _connects(record_of(program)["port"]))
-    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(uri_of(program))
-    with client:
-        locks = client["gateway"]["migrations"]
-        until(lambda: locks.find_one({"_id": "lock"}) or WELCOME_END in dev.log)
-        dev.kill()
-        return locks.find_one({"_id": "lock"}) is not None
-
-
-def _connects(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
-        return True
-    return False
-
-
-@pytest.mark.parametrize("wait", [0.3, 0.8, 1.2, 1.6])
-def test_a_gateway_killed_while_it_starts_has_all_demo_data_the_next_time(start: Starter, wait: float) -> None:
+def test_a_gateway_killed_while_it_seeds_has_all_demo_data_the_next_time(start: Starter, program: Program) -> None:
     first = start()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        first.process.wait(wait)
+    until(lambda: program.databases())
+    until(lambda: _seeds(program))
     first.kill()
-    second = start("--demo").wait_until_ready(90)
-    found = summaries(second)
-    assert len(found) == 60
-    assert (
-        sum(line["count"] for contact in found for line in contact["eventSummaries"]["nodes"])
-        == stored(uri_of(second.program))["events"]
-        > 500
-    )
+    second = start.ready("--demo")
+    check_demo(summaries(second), stored(program.uri)["events"])
 
 
-def test_the_databases_port_taken_by_somebody_else_is_given_up(start: Starter, program: Any) -> None:
-    first = start.ready("--no-demo")
-    first.ask(TRACK)
-    first.end()
-    taken = record_of(program)["port"]
-    with socket.socket() as occupant:
-        occupant.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        until(lambda: _bound(occupant, taken))
-        occupant.listen()
-        second = start.ready("--no-demo")
-        assert record_of(program)["port"] != taken
-        assert second.ask(TRACK)["trackEvent"]["summary"]["count"] == 2
+@pytest.mark.parametrize("commands", [1, 30, 250, 500])
+async def test_a_seeding_that_is_cut_off_after_so_many_commands_is_finished_later(
+    open_gateway: OpenGateway, commands: int
+) -> None:
+    async with open_gateway(rolls_up=False) as gateway:
+        began = len(gateway.commands.names)
+        seeding = asyncio.create_task(_dev_workspace(gateway.runtime, True))
+        while len(gateway.commands.names) - began < commands:
+            assert not seeding.done()
+            await asyncio.sleep(0)
+        seeding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await seeding
+        row = await _dev_workspace(gateway.runtime, True)
+        store = gateway.runtime.services.store.open(row["_id"])
+        contacts, lines = await store.contacts._find({}), await store.summaries._find({})
+        assert len(contacts) == 60
+        assert sum(line["count"] for line in lines) == len(await store.events._find({})) > 500
+        assert await store.tickets._find({}) != []
 
 
-def _bound(occupant: socket.socket, port: int) -> bool:
-    with contextlib.suppress(OSError):
-        occupant.bind(("127.0.0.1", port))
-        return True
-    return False
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"",
-        b"\x00\xff not JSON",
-        b"[1, 2]",
-        b"null",
-        b'{"port": 1, "pid": 1, "owner": 1}',
-        b'{"port": "many", "pid": "all", "owner": []}',
-        b'{"port": 70000, "pid": -1}',
-        b'{"port": -1, "pid": 99999999999999999999}',
-        b'{"port": true, "pid": null}',
-        b'{"port": 27.5, "pid": 0.5}',
-    ],
-    ids=lambda garbage: garbage.decode(errors="replace")[:20] or "empty",
-)
-def test_a_damaged_record_does_no_harm(start: Starter, program: Any, garbage: bytes) -> None:
-    program.data.mkdir(mode=0o700)
-    (program.data / "database.json").write_bytes(garbage)
-    (program.data / "lock").write_text("12345 stale")
-    (program.data / "users").write_text("stale")
-    (program.data / "database.json.new").write_bytes(garbage)
-    dev = start.ready("--no-demo")
-    assert dev.ask(TRACK)["trackEvent"]["summary"]["count"] == 1
-    assert "Traceback" not in dev.log
-
-
-def test_a_record_that_names_another_living_process_does_it_no_harm(start: Starter, program: Any) -> None:
-    bystander = subprocess.Popen(["/bin/sleep", "600"])
-    try:
-        program.data.mkdir(mode=0o700)
-        (program.data / "database.json").write_bytes(orjson.dumps({"port": 1, "pid": bystander.pid, "owner": 1}))
-        dev = start.ready("--no-demo")
-        dev.ask(TRACK)
-        dev.end()
-        assert bystander.poll() is None
-    finally:
-        bystander.kill()
-        bystander.wait()
-
-
-def test_an_empty_kept_key_is_made_anew(start: Starter, program: Any) -> None:
-    program.data.mkdir(mode=0o700)
-    (program.data / "dev_key").touch(mode=0o600)
-    dev = start.ready("--no-demo")
-    dev.ask("{ viewer { id } }")
-    assert (program.data / "dev_key").read_text().strip() == dev.key
-    assert stat.S_IMODE((program.data / "dev_key").stat().st_mode) == 0o600
+def check_demo(contacts: list[Any], events: int) -> None:
+    """Every contact of the demo is there, with every event once."""
+    assert len(contacts) == 60
+    assert sum(line["count"] for contact in contacts for line in contact["eventSummaries"]["nodes"]) == events > 500
 
 
 # How it ends
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_gateway_and_database_cleanly(start: Starter, program: Any, signal_: signal.Signals) -> None:
+def test_a_signal_ends_gateway_and_database_cleanly_also_with_an_open_connection(
+    start: Starter, program: Program, signal_: signal.Signals
+) -> None:
     dev = start.ready("--no-demo")
     dev.ask(TRACK)
     (database,) = program.databases()
-    assert dev.end(signal_) in (0, 128 + signal_, -signal_)
+    with httpx.Client() as http, socket.create_connection(("127.0.0.1", dev.port)) as half:
+        http.get(f"http://127.0.0.1:{dev.port}/healthz")
+        half.sendall(b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        http.get(f"http://127.0.0.1:{dev.port}/healthz")
+        dev.process.send_signal(signal_)
+        assert dev.wait_until_ended(60) in (0, 128 + signal_, -signal_)
     assert not database.is_running() or database.status() == psutil.STATUS_ZOMBIE
     assert program.databases() == []
-    assert "pid" not in record_of(program)
+    assert "pid" not in program.record()
     assert "Traceback" not in dev.log
     assert "died" not in dev.log
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_it_starts_leaves_no_database(start: Starter, program: Any, signal_: signal.Signals) -> None:
-    dev = start("--no-demo")
-    until(lambda: program.databases())
-    assert dev.end(signal_) in (0, 1, 128 + signal_, -signal_)
-    assert program.databases() == []
-    assert "Traceback" not in dev.log
-
-
-@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_it_seeds_leaves_no_database(start: Starter, program: Any, signal_: signal.Signals) -> None:
+def test_a_signal_while_it_seeds_leaves_no_database(start: Starter, program: Program, signal_: signal.Signals) -> None:
     dev = start()
     until(lambda: program.databases())
     until(lambda: _seeds(program))
@@ -532,25 +377,15 @@ def test_a_signal_while_it_seeds_leaves_no_database(start: Starter, program: Any
     assert "Traceback" not in dev.log
 
 
-def _seeds(program: Any) -> bool:
+def _seeds(program: Program) -> bool:
     with contextlib.suppress(pymongo.errors.PyMongoError, OSError, KeyError):
-        return stored(uri_of(program)).get("contacts", 0) > 0
+        return stored(program.uri).get("contacts", 0) > 0
     return False
 
 
-def test_an_open_connection_does_not_keep_it_from_ending(start: Starter, program: Any) -> None:
-    dev = start.ready("--no-demo")
-    with httpx.Client() as http, socket.create_connection(("127.0.0.1", dev.port)) as half:
-        http.get(f"http://127.0.0.1:{dev.port}/healthz")
-        half.sendall(b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        http.get(f"http://127.0.0.1:{dev.port}/healthz")
-        dev.process.send_signal(signal.SIGINT)
-        assert dev.wait_until_ended(20) in (0, 130, -signal.SIGINT)
-    assert program.databases() == []
-    assert "Traceback" not in dev.log
-
-
-def test_a_database_that_dies_while_demo_data_is_made_is_started_again_or_told(start: Starter, program: Any) -> None:
+def test_a_database_that_dies_while_demo_data_is_made_is_started_again_or_told(
+    start: Starter, program: Program
+) -> None:
     dev = start()
     until(lambda: program.databases())
     until(lambda: _seeds(program))
@@ -568,16 +403,12 @@ def test_a_database_that_dies_while_demo_data_is_made_is_started_again_or_told(s
 
 
 def test_on_another_server_it_has_a_database_of_its_own_and_seeds_only_a_new_workspace(
-    start: Starter, mongo: str, program: Any
+    start: Starter, mongo: str, program: Program
 ) -> None:
-    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo)
-    with client:
+    with pymongo.MongoClient[dict[str, Any]](mongo) as client:
         client.drop_database("gateway_dev")
-        before = {
-            name: stored(mongo, name)
-            for name in client.list_database_names()
-            if name not in ("admin", "config", "local")
-        }
+        client["bystander"]["events"].insert_one({"workspace_id": "w"})
+        names = set(client.list_database_names())
         first = start.ready(GATEWAY_MONGO_URI=mongo)
         seen = summaries(first)
         assert len(seen) == 60
@@ -589,15 +420,17 @@ def test_on_another_server_it_has_a_database_of_its_own_and_seeds_only_a_new_wor
         second = start.ready(GATEWAY_MONGO_URI=mongo)
         assert summaries(second) == seen
         assert stored(mongo, "gateway_dev") == documents
-        assert {name: stored(mongo, name) for name in before} == before
+        assert stored(mongo, "bystander") == {"events": 1}
+        assert set(client.list_database_names()) == names | {"gateway_dev"}
         second.end()
         client.drop_database("gateway_dev")
+        client.drop_database("bystander")
 
 
-def test_a_workspace_dev_that_is_there_already_is_not_seeded(start: Starter, mongo: str, program: Any) -> None:
-    name = f"dev_{uuid.uuid4().hex[:12]}"
-    made = program.run("workspaces", "create", "dev", GATEWAY_MONGO_URI=mongo, GATEWAY_MONGO_DATABASE=name)
+def test_a_workspace_dev_that_is_there_already_is_not_seeded(start: Starter, command_line: CommandLine) -> None:
+    made = command_line.run("workspaces", "create", "dev")
     assert made.returncode == 0, made.stderr
-    dev = start.ready(GATEWAY_MONGO_URI=mongo, GATEWAY_MONGO_DATABASE=name, GATEWAY_DEV_KEY=secrets.token_hex(8))
+    server = {name: command_line.environment[name] for name in ("GATEWAY_MONGO_URI", "GATEWAY_MONGO_DATABASE")}
+    dev = start.ready(**server, GATEWAY_DEV_KEY=secrets.token_hex(8))
     assert summaries(dev) == []
     assert dev.ask("{ viewer { workspace { id } } }")["viewer"]["workspace"]["id"] == made.stdout.strip()

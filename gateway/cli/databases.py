@@ -1,0 +1,39 @@
+"""What commands share that need the database and no other service: they start without the schema and Klaviyo's client."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gateway.cli.commands import loaded_settings, owner, run_to_the_end, server_uri
+from gateway.domain.clocks import system_clock
+from gateway.domain.ids import Minter
+from gateway.services.workspaces import WorkspaceService
+from gateway.settings import database_name
+from gateway.store.driver import Database
+from gateway.store.migrations import migrate
+from gateway.store.servers import open_database, open_tracing
+from gateway.store.stores import Store
+
+
+def with_database(run: Callable[[Database], Awaitable[None]], data: Path) -> None:
+    """Run it with the database of the settings, or the embedded one of that folder, as it is."""
+    settings = loaded_settings()
+
+    async def opened() -> None:
+        async with (
+            server_uri(settings, data) as uri,
+            open_tracing(settings) as tracing,
+            open_database(settings, uri, database_name(settings), tracing) as database,
+        ):
+            await run(database)
+
+    run_to_the_end(opened())
+
+
+def with_workspaces(run: Callable[[WorkspaceService], Awaitable[None]], data: Path) -> None:
+    """Run it with the workspaces and keys of that database, which is migrated first."""
+
+    async def migrated(database: Database) -> None:
+        await migrate(database, system_clock, owner=owner())
+        await run(WorkspaceService(Store(database), system_clock, Minter()))
+
+    with_database(migrated, data)

@@ -1,0 +1,25 @@
+"""The command that makes a database ready to be served."""
+
+import typer
+
+from gateway.cli.commands import DATA, DEFAULT_DATA, owner, say
+from gateway.cli.databases import with_database
+from gateway.domain.clocks import system_clock
+from gateway.store import migrations
+from gateway.store.driver import Database
+
+cli = typer.Typer()
+
+
+@cli.command()
+def migrate(data: DATA = DEFAULT_DATA) -> None:
+    """Bring the database's indexes and migrations up to this version; safe to repeat, and from several processes."""
+
+    async def run(database: Database) -> None:
+        done = await migrations.migrate(database, system_clock, owner=owner())
+        say(
+            "\n".join(f"{step.number:04} {step.name}" for step in done)
+            or "Nothing to migrate: the database is up to date."
+        )
+
+    with_database(run, data)

@@ -1,0 +1,27 @@
+"""What commands share that need the services: an open gateway, and its workspace."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gateway.cli.commands import loaded_settings, owner, run_to_the_end, server_uri
+from gateway.runtime import Runtime, open_runtime
+from gateway.settings import database_name
+from gateway.store.migrations import migrate
+
+
+def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path) -> None:
+    """Run it with an open gateway on the database of the settings, or on the embedded one of that folder."""
+    settings = loaded_settings()
+
+    async def opened() -> None:
+        async with server_uri(settings, data) as uri, open_runtime(settings, uri, database_name(settings)) as runtime:
+            await migrate(runtime.database, runtime.clock, owner=owner())
+            await run(runtime)
+
+    run_to_the_end(opened())
+
+
+async def workspace_id(runtime: Runtime, id_or_name: str | None) -> str:
+    """The id of the workspace meant, which may be left out where there is only one."""
+    found = await (runtime.workspaces.find(id_or_name) if id_or_name else runtime.workspaces.only())
+    return str(found["_id"])

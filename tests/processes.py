@@ -1,0 +1,161 @@
+"""Processes that tests start: the program `gateway`, and scripts around the folder of an embedded server."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import pymongo
+import structlog
+from pymongo.database import Database
+from typer.testing import CliRunner
+
+from gateway.cli import main
+
+Done = subprocess.CompletedProcess[str]
+Environment = dict[str, str]
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait until this holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"this did not come true within {seconds} seconds"
+        time.sleep(0.02)
+
+
+async def becomes_true(condition: Callable[[], Awaitable[Any] | Any], seconds: float = 60) -> None:
+    """Wait until this holds, while the event loop goes on."""
+    async with asyncio.timeout(seconds):
+        while not (await found if isinstance(found := condition(), Awaitable) else found):
+            await asyncio.sleep(0.02)
+
+
+def own_environment(**more: str) -> Environment:
+    """The environment of a process without the settings of whoever runs the tests."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a command starts twice as fast with compiled modules
+    return {**environment, "COLUMNS": "200", "NO_COLOR": "1", "GATEWAY_DEMO_SECONDS": "0", **more}
+
+
+def command_of(*arguments: str) -> list[str]:
+    """The words that run the program."""
+    return [str(Path(sys.executable).parent / "gateway"), *arguments]
+
+
+@dataclass
+class Folder:
+    """The data folder of an embedded server, as it is seen from outside."""
+
+    data: Path
+
+    def record(self) -> dict[str, Any]:
+        """What the owner wrote about itself."""
+        found = orjson.loads((self.data / "database.json").read_bytes())
+        assert isinstance(found, dict)
+        return found
+
+    def database_pid(self) -> int:
+        """The process of the embedded database."""
+        return int(self.record()["pid"])
+
+    def databases(self) -> list[psutil.Process]:
+        """Every process that has the data folder as its database."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if str(self.data / "database") in process.cmdline():
+                    found.append(process)
+        return found
+
+    def opened_by(self, pid: int, name: str) -> bool:
+        """Whether that process has opened that file of the folder."""
+        return str(self.data / name) in [file.path for file in psutil.Process(pid).open_files()]
+
+    @property
+    def uri(self) -> str:
+        """Where the server listens."""
+        return f"mongodb://127.0.0.1:{self.record()['port']}/?directConnection=true"
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Database[dict[str, Any]]]:
+        """The gateway's database there, without the gateway in between."""
+        with pymongo.MongoClient[dict[str, Any]](self.uri) as client:
+            yield client["gateway"]
+
+    def end(self) -> None:
+        """End what something left running on it."""
+        for process in self.databases():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                process.wait(10)
+
+
+@dataclass
+class Program(Folder):
+    """The program `gateway`, run as people run it."""
+
+    environment: Environment
+
+    def run(self, *arguments: str, **environment: str) -> Done:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**self.environment, **environment},
+            cwd=self.data.parent,
+        )
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command that stays; its output goes to gateway.log beside the data folder."""
+        with (self.data.parent / "gateway.log").open("ab") as log:
+            return subprocess.Popen(
+                self.command(*arguments),
+                stdout=log,
+                stderr=log,
+                env={**self.environment, **environment},
+                cwd=self.data.parent,
+            )
+
+    def command(self, *arguments: str) -> list[str]:
+        """The words of a command on this folder."""
+        data = [] if arguments[0] in ("export-schema", "serve") else ["--data", str(self.data)]
+        return command_of(*arguments, *data)
+
+    @property
+    def log(self) -> str:
+        """What the commands that stayed have written."""
+        return (self.data.parent / "gateway.log").read_text()
+
+
+@dataclass
+class CommandLine:
+    """The commands of `gateway`, run in this process: a process for each would take a second of CPU to import its modules."""
+
+    environment: Environment
+
+    def run(self, *arguments: str, input: str | None = None, **environment: str) -> Done:
+        """Run a command to its end: its exit code, and all that it printed."""
+        config, argv, code = structlog.get_config(), sys.argv, 0
+        with CliRunner().isolation(input=input, env={**self.environment, **environment}) as (out, err, _):
+            try:
+                sys.argv = ["gateway", *arguments]
+                main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+            finally:
+                sys.argv = argv
+                structlog.configure(**config)  # the command's logs go to an output that is closed soon
+            sys.stdout.flush()
+            sys.stderr.flush()
+            return Done(list(arguments), code, out.getvalue().decode(), err.getvalue().decode())
