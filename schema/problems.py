@@ -8,6 +8,7 @@ import structlog
 from graphql import GraphQLError, GraphQLFormattedError
 
 from gateway.errors import BadRequestError, ErrorCode, GatewayError, UserProblem
+from resolvers.inputs import check_input
 
 strawberry.enum(ErrorCode, description="What the caller of a mutation can fix.")
 _log = structlog.get_logger("gateway.errors")
@@ -23,10 +24,19 @@ class UserError:
 
 
 async def payload(
-    resolve: Callable[[Any, Any], Awaitable[dict[str, Any]]], info: strawberry.Info, input_: Any, **otherwise: Any
+    resolve: Callable[[Any, Any], Awaitable[dict[str, Any]]],
+    info: strawberry.Info,
+    input_: Any,
+    *,
+    check: bool = True,
+    **otherwise: Any,
 ) -> Any:
-    """The mutation's payload; what the caller can fix becomes its userErrors, beside the values of `otherwise`."""
+    """The mutation's payload; what the caller can fix becomes its userErrors, beside the values of `otherwise`.
+
+    `check`: whether all values are checked before anything else looks at them; false where the resolver checks each item."""
     try:
+        if check:
+            check_input(input_)
         return {**await resolve(info.context, input_), "user_errors": []}
     except UserProblem as problem:
         return {**otherwise, "user_errors": [user_error(problem.below("input"))]}
