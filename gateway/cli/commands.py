@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from gateway.observability import configure_logs
+from gateway.observability import configure_logs, log_uncaught_exceptions
 from gateway.runtime import Runtime, mongo_uri, open_runtime
 from gateway.settings import Settings, data_folder, database_name, load_settings
 from gateway.store.migrations import migrate as run_migrations
@@ -46,9 +46,11 @@ def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
         raise typer.Exit(128 + signal.SIGTERM) from None
 
 
-def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, migrated: bool = True) -> None:
+def with_runtime(
+    run: Callable[[Runtime], Awaitable[None]], data: Path, *, migrated: bool = True, json_logs: bool = False
+) -> None:
     """Run it with an open gateway on the database of the settings, or on the embedded one of that folder."""
-    settings = loaded_settings()
+    settings = loaded_settings(json_logs=json_logs)
 
     async def opened() -> None:
         folder = data_folder(data) if settings.mongo_uri is None else data  # where it is not needed, none is made
@@ -69,10 +71,12 @@ async def workspace_id(runtime: Runtime, id_or_name: str | None) -> str:
     return str(found["_id"])
 
 
-def loaded_settings() -> Settings:
+def loaded_settings(*, json_logs: bool = False) -> Settings:
     """The settings, with the logs as they say."""
     settings = load_settings()
-    configure_logs(settings.log_level, json=False)
+    configure_logs(settings.log_level, json=json_logs)
+    if json_logs:
+        log_uncaught_exceptions()
     return settings
 
 

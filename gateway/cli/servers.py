@@ -12,7 +12,7 @@ import uvicorn
 from gateway.cli.commands import DATA, DEFAULT_DATA, loaded_settings, owner, run_to_the_end, say, with_runtime
 from gateway.development import DRAIN_SECONDS, develop
 from gateway.errors import StartupError
-from gateway.observability import MULTIPROCESS_FOLDER, configure_logs
+from gateway.observability import MULTIPROCESS_FOLDER
 from gateway.protocols import SocketProtocol
 from gateway.runtime import Runtime, live
 from gateway.serving import check_ready
@@ -42,7 +42,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; one for each core.")] = 1,
 ) -> None:
     """The gateway for production, on the database of GATEWAY_MONGO_URI: JSON logs, metrics, a graceful end at SIGTERM."""
-    settings = loaded_settings()
+    settings = loaded_settings(json_logs=True)
     _check_port(port, host)
     check_ready(settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -71,12 +71,11 @@ def worker(data: DATA = DEFAULT_DATA) -> None:
     """Send what Klaviyo is to hear, and finish what takes long, until it is ended. Any number of them share the work."""
 
     async def run(runtime: Runtime) -> None:
-        configure_logs(runtime.services.settings.log_level, json=True)
         async with live(runtime, delivers=True):
             say("The worker is at work. Stop it with Ctrl-C.")
             await asyncio.Event().wait()
 
-    with_runtime(run, data)
+    with_runtime(run, data, json_logs=True)
 
 
 @servers_cli.command()
