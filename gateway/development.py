@@ -16,6 +16,7 @@ from rich.console import Console
 
 from gateway.app import create_app
 from gateway.domain.access import Principal, Scope
+from gateway.errors import StartupError
 from gateway.runtime import Runtime, live, open_runtime, settle
 from gateway.server_options import server_options
 from gateway.services.demo import keep_happening, seed_demo
@@ -28,6 +29,7 @@ from gateway.store.migrations import migrate as run_migrations
 from gateway.store.servers import mongo_uri
 
 DEV_WORKSPACE = "dev"
+_PRIVATE, _OPEN_TO_OTHERS = 0o600, 0o077
 
 
 async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: str) -> None:
@@ -159,9 +161,16 @@ def _with_secret(settings: Settings, data: Path) -> Settings:
 
 def _kept(path: Path, new: str) -> str:
     """What that file keeps for its owner alone: the new text where there was none."""
-    with contextlib.suppress(FileNotFoundError):
-        if kept := path.read_text().strip():
-            return kept
-    path.touch(mode=0o600)
-    path.write_text(new + "\n")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mode & _OPEN_TO_OTHERS:
+                path.chmod(_PRIVATE)
+            if kept := path.read_text().strip():
+                return kept
+        path.touch(mode=_PRIVATE)
+        path.write_text(new + "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(
+            f"{path} cannot be used ({error}): delete it, or name another folder with --data."
+        ) from error
     return new

@@ -25,7 +25,7 @@ from gateway.errors import (
 from gateway.exchanges import Exchange, Reply
 from gateway.execution.operations import Answer, Operations
 from gateway.jsons import decode_json, encode_json
-from gateway.observability import new_request_id
+from gateway.observability import log_name, new_request_id
 from resolvers.contexts import Context, Services
 from schema.introspection import MOST_BYTES, Introspection
 from schema.limits import OperationLimits
@@ -87,33 +87,42 @@ class OperationEndpoint:
         await exchange.answer(reply)
 
     async def _answer_or_refusal(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
+        line: dict[str, Any] = {"name": None, "outcome": "cancelled", "key": None}
         try:
-            return await self._answer(exchange, request_id, span)
+            return await self._answer(exchange, request_id, span, line)
         except ClientDisconnect:
             raise
         except GatewayError as error:
             refused = error
+            line |= {"outcome": "refused", "code": error.code}
         except Exception:
             self._log.exception("unexpected error", request_id=request_id)
             text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
             refused = GatewayError(text)
+            line |= {"outcome": "refused", "code": refused.code}
+        finally:
+            self._log.info("operation", request_id=request_id, **line)
         self._services.metrics.refused(refused.code)
         if span is not None:
             span.failed(refused.code, refused.status)
         return _refusal(refused, exchange, request_id)
 
-    async def _answer(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
+    async def _answer(
+        self, exchange: Exchange, request_id: str, span: "OperationSpan | None", line: dict[str, Any]
+    ) -> Reply:
         if exchange.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
         if bearer is None:
-            return await self._answer_unauthenticated(exchange, request_id)
+            return await self._answer_unauthenticated(exchange, request_id, line)
+        line["key"] = bearer.id
         operation = _operation(
             _sent(exchange, await exchange.body(self._services.settings.max_body_bytes)), self._documents
         )
         from_page = from_allowed_page(exchange.headers, self._services.settings.allowed_origins)
         context = Context(self._services, request_id, bearer, from_page)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
+        line["name"] = log_name(checked.name)
         await allowance.take_cost(checked.cost)
         if span is not None:
             span.meant(checked.kind, checked.name)
@@ -123,12 +132,15 @@ class OperationEndpoint:
             self._documents.register(operation.sent)
             answer = await self._operations.execute(operation.query, operation.variables, operation.name, context)
             told["outcome"] = "error" if answer.errors else "ok"
-        if span is not None and answer.errors:
-            span.failed(*code_and_status(answer.errors[0]))
-        self._log.info("operation", request_id=request_id, name=checked.name, outcome=told["outcome"], key=bearer.id)
+        line["outcome"] = told["outcome"]
+        if answer.errors:
+            code, status = code_and_status(answer.errors[0])
+            line["code"] = code
+            if span is not None:
+                span.failed(code, status)
         return _reply(answer, checked.cost if operation.shows_cost else None, exchange, request_id)
 
-    async def _answer_unauthenticated(self, exchange: Exchange, request_id: str) -> Reply:
+    async def _answer_unauthenticated(self, exchange: Exchange, request_id: str, line: dict[str, Any]) -> Reply:
         """The schema, for a caller without a credential, where introspection is on; anything else is refused unread."""
         if not self._introspection.is_on:
             raise UnauthenticatedError
@@ -141,7 +153,7 @@ class OperationEndpoint:
             measured["outcome"] = "refused"
             answer = self._introspection.answer(sent.get("query"), variables, name)
             measured["outcome"] = "error" if answer.errors else "ok"
-        self._log.info("operation", request_id=request_id, name=None, outcome=measured["outcome"], key=None)
+        line["outcome"] = measured["outcome"]
         return _reply(answer, None, exchange, request_id)
 
 

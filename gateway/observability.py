@@ -3,15 +3,20 @@
 import logging
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from random import getrandbits
+from types import TracebackType
+from typing import Any
 
 import psutil
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from structlog.processors import ExceptionRenderer
+from structlog.stdlib import ProcessorFormatter, add_logger_name
 from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict, Processor
 
 MULTIPROCESS_FOLDER = (
     "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable, set by `gateway serve` for its workers
@@ -32,25 +37,72 @@ def forget_dead_workers() -> None:
 
 
 def configure_logs(level: str, *, json: bool) -> None:
-    """Log to standard error from that level on: lines of JSON for machines, or coloured ones for people."""
-    # Without the locals of each frame, which both would print: they hold keys and people's data.
-    tracebacks = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    """Log to standard error from that level on: lines of JSON for machines, or coloured ones for people.
+
+    Everything that libraries, warnings and uncaught exceptions say goes the same way."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderers = _json_renderers() if json else _console_renderers()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
+        processors=[*shared, *renderers],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one piece: processes share the output
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[add_logger_name, *shared],
+            processors=[ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    # Whoever calls the driver tells what failed; its own tasks in the background would tell it again, with a traceback.
+    logging.getLogger("pymongo").setLevel(logging.CRITICAL)
+
+
+def _json_renderers() -> list[Processor]:
+    # Without the locals of each frame, which hold keys and people's data.
+    return [ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), structlog.processors.JSONRenderer()]
+
+
+def _console_renderers() -> list[Processor]:
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([tracebacks, structlog.processors.JSONRenderer()] if json else [console]),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    return [_escape_controls, console]
+
+
+def _escape_controls(_: Any, __: str, event: EventDict) -> EventDict:
+    """Texts with line breaks or other control characters as Python writes them, so that none looks like another line."""
+    return {
+        name: repr(value) if isinstance(value, str) and name != "exception" and not value.isprintable() else value
+        for name, value in event.items()
+    }
+
+
+def log_uncaught_exceptions() -> None:
+    """Log what nothing catches, where Python would print a traceback."""
+    log = structlog.get_logger("gateway.uncaught")
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        log.critical("uncaught exception", exc_info=(kind, error, trace))
+
+    sys.excepthook = uncaught
+    threading.excepthook = lambda args: log.critical(
+        "uncaught exception in a thread", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    # Whoever calls the driver tells what failed; its own tasks in the background would tell it again, with a traceback.
-    logging.getLogger("pymongo").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda args: log.error(
+        "exception that could not be raised", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
+    )
+
+
+def log_name(name: str | None) -> str | None:
+    """An operation's name as log lines and metrics have it: its caller chooses it."""
+    return None if name is None else name[:_LONGEST_NAME]
 
 
 def new_request_id() -> str:

@@ -97,13 +97,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
         self.transport.close()
 
-    def handle_parser_exception(self) -> None:
-        """Close after a fault in what was received; a fault before the handshake was answered has no close frame."""
-        if self.conn.close_sent is None:
-            self.transport.abort()
-        else:
-            super().handle_parser_exception()
-
     def look(self, now: float) -> None:
         """End the connection where its peer takes nothing."""
         is_backed_up = self.transport.is_closing() or not self.writable.is_set()

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.app import create_app
 from gateway.documents import Documents
 from gateway.errors import StartupError
-from gateway.observability import configure_logs, forget_dead_workers
+from gateway.observability import configure_logs, forget_dead_workers, log_uncaught_exceptions
 from gateway.runtime import live, open_runtime, settle
 from gateway.settings import Settings, database_name, load_settings
 from gateway.store.migrations import pending_migrations
@@ -24,7 +24,13 @@ _log = structlog.get_logger("gateway.serving")
 
 def application() -> ASGIApp:
     """One worker's application, by the settings of its environment."""
-    settings = load_settings()
+    configure_logs("INFO", json=True)
+    log_uncaught_exceptions()
+    try:
+        settings = load_settings()
+    except StartupError as error:
+        _log.critical("the worker cannot start", reason=str(error))
+        raise SystemExit(1) from None
     configure_logs(settings.log_level, json=True)
     forget_dead_workers()  # this one may be in the place of one
     opened = _Opened()

@@ -13,9 +13,12 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from gateway.errors import StartupError
+from gateway.urls import parse_http_url
 
 PREFIX = "GATEWAY_"
 _SHORTEST_SECRET = 32
+_PRIVATE, _OPEN_TO_OTHERS = 0o700, 0o077
+_OUR_FILES = frozenset({"lock", "database", "database.json", "dev_key", "secret_key"})
 
 
 def _long_enough(secret: SecretStr) -> SecretStr:
@@ -65,6 +68,15 @@ def _check_rate(text: str) -> str:
 Rate = Annotated[str, AfterValidator(_check_rate)]
 
 
+def _check_http_url(text: str) -> str:
+    if parse_http_url(text) is None:
+        raise PydanticCustomError("http_url", "it must be an address such as https://api.example.com")
+    return text
+
+
+HttpUrlText = Annotated[str, AfterValidator(_check_http_url)]
+
+
 class Settings(BaseSettings):
     """What can be set from outside; each field is the variable `GATEWAY_<NAME>`."""
 
@@ -111,9 +123,7 @@ class Settings(BaseSettings):
     klaviyo_api_key: SecretStr | None = Field(
         None, min_length=8, description="The private API key of the default workspace's Klaviyo account, for `live`."
     )
-    klaviyo_base_url: str = Field(
-        "https://a.klaviyo.com", pattern=r"^https?://[^\s/]\S*$", description="Where Klaviyo's API is."
-    )
+    klaviyo_base_url: HttpUrlText = Field("https://a.klaviyo.com", description="Where Klaviyo's API is.")
     klaviyo_forward_events: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Names of tracked events that Klaviyo hears as metrics of their own, with commas between or as a JSON list; `*`: all. For the default workspace.",
@@ -133,9 +143,8 @@ class Settings(BaseSettings):
         le=86_400,
         description="For how long the totals of definitions or the segments may stand still while changes wait, before `/readyz` answers 503 and the log has an error; ten times as long while they are rebuilt. 0: never.",
     )
-    tracing: str | None = Field(
+    tracing: HttpUrlText | None = Field(
         None,
-        pattern=r"^https?://[^\s/]\S*$",
         description="Where spans go, by OpenTelemetry's protocol over HTTP, such as `http://127.0.0.1:4318`. Unset: nothing is traced.",
     )
     timeline_days: int = Field(
@@ -309,6 +318,12 @@ class Settings(BaseSettings):
     max_event_names: int = Field(
         2000, ge=1, le=100_000, description="The most event names of a workspace that are not archived."
     )
+    max_page_event_names: int = Field(
+        500,
+        ge=0,
+        le=100_000,
+        description="How many of these names may come from pages (keys of the scope BROWSER and tokens of contacts), so that visitors leave room for services. A name that `describeEvent` describes counts as the workspace's own.",
+    )
     max_metadata_keys: int = Field(100, ge=1, le=10_000, description="The most metadata keys of one event.")
     max_metadata_key_length: int = Field(100, ge=1, le=1000, description="The most characters of a metadata key.")
     max_metadata_bytes: int = Field(
@@ -372,12 +387,29 @@ def settings_table() -> str:
 def data_folder(path: Path) -> Path:
     """The folder for everything that a machine of one developer keeps; created, private to its owner."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        if path.stat().st_mode & _OPEN_TO_OTHERS:
+            _check_ours(path)
+            path.chmod(_PRIVATE)
     except OSError as error:
         raise StartupError(
-            f"The data folder {path} cannot be made ({error.strerror}): name another with --data."
+            f"The data folder {path} cannot be made private ({error.strerror}): name another with --data."
         ) from error
     return path.resolve()
+
+
+def _check_ours(path: Path) -> None:
+    """Pass a folder that others could read and that is empty or holds our data: another one is not ours to close."""
+    entries = list(path.iterdir())
+    if entries and not any(entry.name in _OUR_FILES for entry in entries):
+        raise StartupError(
+            f"The data folder {path} is open to others and holds files of something else: "
+            "close it with 'chmod 700', or name another with --data."
+        )
+    if any(entry.lstat().st_uid != os.geteuid() for entry in entries):
+        raise StartupError(
+            f"The data folder {path} is open to others and holds files of another user: name another with --data."
+        )
 
 
 def _listed(text: str) -> Any:

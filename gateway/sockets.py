@@ -29,7 +29,7 @@ from gateway.errors import (
 )
 from gateway.execution.operations import Answer, Operations, as_graphql_error
 from gateway.jsons import encode_json
-from gateway.observability import new_request_id
+from gateway.observability import log_name, new_request_id
 from gateway.services.rate_limits import Allowance
 from gateway.settings import Settings
 from resolvers.contexts import Context, Services
@@ -69,6 +69,7 @@ class SocketRegistry:
         self.services = services
         self.open: Counter[str] = Counter()
         self.broadcasts: Alike = {}
+        self.log = _log.bind()  # a logger that is not bound binds itself at each line
 
     @property
     def settings(self) -> Settings:
@@ -157,6 +158,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self._credential = named.get("authorization") or self._socket.headers.get("authorization")
         refused = await self._refused()
         if refused is not None:
+            self.registry.log.info("socket refused", close_code=refused[0])
             await self.websocket.close(*refused)
             return
         self._check_later()
@@ -234,21 +236,31 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         tracing = self.registry.services.tracing
         with ExitStack() as traced:
             span = None if tracing is None else traced.enter_context(tracing.operation(context.request_id))
+            line: dict[str, Any] = {"name": None, "outcome": "cancelled", "key": context.principal.id}
+            traced.callback(lambda: self.registry.log.info("operation", request_id=context.request_id, **line))
             try:
-                await self._deliver(operation, context, span, traced)
+                await self._deliver(operation, context, span, traced, line)
             except WebSocketDisconnected:
                 return
             except Exception as error:
-                await self._end(operation, as_graphql_error(error), context, span)
+                failure = as_graphql_error(error)
+                line |= {"outcome": "refused", "code": code_and_status(failure)[0]}
+                await self._end(operation, failure, context, span)
 
     async def _deliver(
-        self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None", traced: ExitStack
+        self,
+        operation: Operation[Context, None],
+        context: Context,
+        span: "OperationSpan | None",
+        traced: ExitStack,
+        line: dict[str, Any],
     ) -> None:
         allowance = context.services.rate_limits.of(context.principal.id)
         await allowance.take_request()
         sent = self._sent.pop(operation.id)
         operation.query = self.registry.documents.text(sent)
         checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
+        line["name"] = log_name(checked.name)
         await allowance.take_cost(checked.cost)
         self.registry.documents.register(sent)
         if span is not None:
@@ -256,12 +268,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         metrics = context.services.metrics
         if checked.kind == "subscription":
             metrics.subscribed(checked.name)
+            line["outcome"] = "subscribed"
             traced.close()  # its start is what is traced: it may go on for days
             await self._subscribe(operation, context)
             return
         with metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
-            told["outcome"] = await self._send_results(operation, context, span)
+            told["outcome"] = line["outcome"] = await self._send_results(operation, context, span, line)
 
     async def _subscribe(self, operation: Operation[Context, None], context: Context) -> None:
         """Broadcast the results, to this operation at first."""
@@ -271,7 +284,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 if error is None:
                     await operation.send_operation_message({"id": operation.id, "type": "complete"})
                 else:
-                    await self._end(operation, as_graphql_error(error), context, None)
+                    failure = as_graphql_error(error)
+                    code = code_and_status(failure)[0]
+                    self.registry.log.info("subscription ended", request_id=context.request_id, code=code)
+                    await self._end(operation, failure, context, None)
 
         def key() -> Hashable:
             asked = self.registry.operations.asked(
@@ -293,7 +309,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await broadcast.run(self._results(operation, context))
 
     async def _send_results(
-        self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None"
+        self,
+        operation: Operation[Context, None],
+        context: Context,
+        span: "OperationSpan | None",
+        line: dict[str, Any],
     ) -> str:
         """Send each result, then that there are no more; the outcome."""
         outcome = "ok"
@@ -303,8 +323,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     raise error
                 if result.errors:
                     outcome = "error"
+                    code, status = code_and_status(result.errors[0])
+                    line["code"] = code
                     if span is not None:
-                        span.failed(*code_and_status(result.errors[0]))
+                        span.failed(code, status)
                 if not operation.completed:
                     await cast("SocketAdapter", self.websocket).send_text(
                         _next(operation.id, result, context.request_id)

@@ -7,8 +7,10 @@ from functools import cache
 from typing import Any
 
 import strawberry
+from strawberry.utils.str_converters import to_camel_case
 
 from gateway.domain.pages import PageArguments
+from gateway.domain.values import check_value
 from resolvers.contexts import Document
 from resolvers.costs import STREAM
 
@@ -26,6 +28,18 @@ def sent(value: Any, *, nulls: bool = False) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return _fields(value, nulls)
     return value
+
+
+def check_input(value: Any, path: tuple[str, ...] = ()) -> None:
+    """Pass an input all of whose values can be stored; UserProblem names the first that cannot, by its path in the API."""
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            check_input(item, (*path, str(place)))
+    elif is_dataclass(value) and not isinstance(value, type):
+        for name, attribute in _api_names(value.__class__):
+            check_input(getattr(value, attribute), (*path, name))
+    elif path:
+        check_value(value, path)
 
 
 def page_arguments(first: int | None, after: str | None, last: int | None, before: str | None) -> PageArguments:
@@ -50,6 +64,12 @@ def _fields(value: Any, nulls: bool) -> Document:
 def _names(input_: type) -> list[tuple[str, str]]:
     """The fields of an input, as they are told and as they are kept."""
     return [(field.name.rstrip("_"), field.name) for field in fields(input_)]
+
+
+@cache
+def _api_names(input_: type) -> list[tuple[str, str]]:
+    """The fields of an input, as the API names them and as they are kept."""
+    return [(getattr(field, "graphql_name", None) or to_camel_case(field.name), field.name) for field in fields(input_)]
 
 
 @strawberry.input(

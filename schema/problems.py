@@ -8,6 +8,7 @@ import structlog
 from graphql import GraphQLError, GraphQLFormattedError
 
 from gateway.errors import BadRequestError, ErrorCode, GatewayError, UserProblem
+from resolvers.inputs import check_input
 from resolvers.nodes import visible
 
 strawberry.enum(ErrorCode, description="What the caller of a mutation can fix.")
@@ -24,11 +25,19 @@ class UserError:
 
 
 async def payload(
-    resolve: Callable[[Any, Any], Awaitable[dict[str, Any]]], info: strawberry.Info, input_: Any, **otherwise: Any
+    resolve: Callable[[Any, Any], Awaitable[dict[str, Any]]],
+    info: strawberry.Info,
+    input_: Any,
+    *,
+    check: bool = True,
+    **otherwise: Any,
 ) -> Any:
     """The mutation's payload as its caller may see it; what the caller can fix becomes its userErrors, beside the values
-    of `otherwise`."""
+    of `otherwise`. `check`: whether all values are checked before anything else looks at them; false where the resolver
+    checks each item."""
     try:
+        if check:
+            check_input(input_)
         return {**await visible(await resolve(info.context, input_), info.context), "user_errors": []}
     except UserProblem as problem:
         return {**otherwise, "user_errors": [user_error(problem.below("input"))]}

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from gateway.observability import configure_logs
+from gateway.observability import configure_logs, log_uncaught_exceptions
 from gateway.settings import Settings, data_folder, load_settings
 from gateway.store.servers import mongo_uri
 
@@ -55,10 +55,12 @@ async def server_uri(settings: Settings, data: Path) -> AsyncIterator[str]:
         yield uri
 
 
-def loaded_settings() -> Settings:
+def loaded_settings(*, json_logs: bool = False) -> Settings:
     """The settings, with the logs as they say."""
     settings = load_settings()
-    configure_logs(settings.log_level, json=False)
+    configure_logs(settings.log_level, json=json_logs)
+    if json_logs:
+        log_uncaught_exceptions()
     return settings
 
 

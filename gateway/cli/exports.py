@@ -29,17 +29,29 @@ FILE = Annotated[
 ]
 FORMAT = Annotated[Format | None, typer.Option("--format", help="Without it: as the file's name says, ndjson for -.")]
 
+ESCAPE_FORMULAS = Annotated[
+    bool,
+    typer.Option(
+        "--escape-formulas",
+        help="For a CSV that a spreadsheet opens: cells that begin with = + - @, a tab or a line break get an apostrophe before it. An import keeps the apostrophe.",
+    ),
+]
+
 
 @cli.command("contacts")
 def export_contacts(
-    file: FILE, format_: FORMAT = None, workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA
+    file: FILE,
+    format_: FORMAT = None,
+    escape_formulas: ESCAPE_FORMULAS = False,
+    workspace: THE_WORKSPACE = None,
+    data: DATA = DEFAULT_DATA,
 ) -> None:
     """Export every contact, the oldest first."""
-    chosen = _format(file, format_)
+    chosen = _format(file, format_, escape_formulas)
 
     async def run(runtime: Runtime) -> None:
         store = runtime.services.store.open(await workspace_id(runtime, workspace))
-        await _export(runtime, ContactSource(store), file, chosen, "contacts")
+        await _export(runtime, ContactSource(store), file, chosen, "contacts", escape_formulas)
 
     with_runtime(run, data)
 
@@ -55,18 +67,19 @@ def export_events(
     ] = None,
     until: Annotated[str | None, typer.Option("--until", help="What occurred before this time.")] = None,
     format_: FORMAT = None,
+    escape_formulas: ESCAPE_FORMULAS = False,
     workspace: THE_WORKSPACE = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
     """Export events, the oldest first; those of a time or of some names."""
-    chosen = _format(file, format_)
+    chosen = _format(file, format_, escape_formulas)
     times = TimeRange(_time("--from", from_) or EARLIEST, _time("--until", until) or LATEST)
     if times.empty:
         raise StartupError("--from must lie before --until: exchange them.")
 
     async def run(runtime: Runtime) -> None:
         store = runtime.services.store.open(await workspace_id(runtime, workspace))
-        await _export(runtime, EventSource(store, times, tuple(name or ())), file, chosen, "events")
+        await _export(runtime, EventSource(store, times, tuple(name or ())), file, chosen, "events", escape_formulas)
 
     with_runtime(run, data)
 
@@ -76,21 +89,29 @@ def export_segment(
     segment: Annotated[str, typer.Argument(help="Its id or name.")],
     file: FILE,
     format_: FORMAT = None,
+    escape_formulas: ESCAPE_FORMULAS = False,
     workspace: THE_WORKSPACE = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
     """Export the contacts that are in a segment, the oldest first."""
-    chosen = _format(file, format_)
+    chosen = _format(file, format_, escape_formulas)
 
     async def run(runtime: Runtime) -> None:
         store = runtime.services.store.open(await workspace_id(runtime, workspace))
         found = await find_segment(store, segment)
-        await _export(runtime, SegmentSource(store, found["_id"]), file, chosen, "contacts")
+        await _export(runtime, SegmentSource(store, found["_id"]), file, chosen, "contacts", escape_formulas)
 
     with_runtime(run, data)
 
 
-def _format(file: Path, asked: Format | None) -> Format:
+def _format(file: Path, asked: Format | None, escape_formulas: bool) -> Format:
+    format_ = _format_of(file, asked)
+    if escape_formulas and format_ is not Format.CSV:
+        raise StartupError("--escape-formulas is for CSV: spreadsheets run no formulas of NDJSON, so leave it out.")
+    return format_
+
+
+def _format_of(file: Path, asked: Format | None) -> Format:
     named = None if file == Path("-") else format_of(file)
     if named is None and asked is None and file != Path("-"):
         raise StartupError(
@@ -112,13 +133,16 @@ def _time(option: str, text: str | None) -> datetime | None:
         raise StartupError(f"{option} '{text}' is no time: write it like 2026-01-31 or 2026-01-31T09:30:00Z.") from None
 
 
-async def _export(runtime: Runtime, source: Source, file: Path, format_: Format, named: str) -> None:
+async def _export(
+    runtime: Runtime, source: Source, file: Path, format_: Format, named: str, escape_formulas: bool
+) -> None:
     with ExitStack() as stack:
         output: Output
         if file == Path("-"):
-            output = StreamOutput(sys.stdout.buffer, format_)
+            output = StreamOutput(sys.stdout.buffer, format_, escape_formulas=escape_formulas)
         else:
-            output = stack.enter_context(FileOutput(file, format_, source.options))
+            file_output = FileOutput(file, format_, source.options, escape_formulas=escape_formulas)
+            output = stack.enter_context(file_output)
         bar = stack.enter_context(FileBar())
         done = await export(source, output, runtime.clock, bar.show)
     if file != Path("-"):

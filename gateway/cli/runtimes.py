@@ -9,9 +9,9 @@ from gateway.settings import database_name
 from gateway.store.migrations import migrate
 
 
-def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path) -> None:
+def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, json_logs: bool = False) -> None:
     """Run it with an open gateway on the database of the settings, or on the embedded one of that folder."""
-    settings = loaded_settings()
+    settings = loaded_settings(json_logs=json_logs)
 
     async def opened() -> None:
         async with server_uri(settings, data) as uri, open_runtime(settings, uri, database_name(settings)) as runtime:

@@ -41,7 +41,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; one for each core.")] = 1,
 ) -> None:
     """The gateway for production, on the database of GATEWAY_MONGO_URI: JSON logs, metrics, a graceful end at SIGTERM."""
-    settings = loaded_settings()
+    settings = loaded_settings(json_logs=True)
     _check_port(port, host)
     check_ready(settings)
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,6 @@ import typer
 
 from gateway.cli.commands import DATA, DEFAULT_DATA, say
 from gateway.cli.runtimes import with_runtime
-from gateway.observability import configure_logs
 from gateway.runtime import Runtime, live
 
 cli = typer.Typer()
@@ -17,9 +16,8 @@ def worker(data: DATA = DEFAULT_DATA) -> None:
     """Send what Klaviyo is to hear, and finish what takes long, until it is ended. Any number of them share the work."""
 
     async def run(runtime: Runtime) -> None:
-        configure_logs(runtime.services.settings.log_level, json=True)
         async with live(runtime, delivers=True):
             say("The worker is at work. Stop it with Ctrl-C.")
             await asyncio.Event().wait()
 
-    with_runtime(run, data)
+    with_runtime(run, data, json_logs=True)

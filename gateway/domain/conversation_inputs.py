@@ -10,7 +10,7 @@ from gateway.domain.contacts import Document, distinct, merged_attributes
 from gateway.domain.conversations import MAX_TAGS, Channel, DeliveredAs, Priority
 from gateway.domain.events import IMPORT_YEARS, check_occurred_at
 from gateway.domain.metadata import check_metadata
-from gateway.domain.texts import check_text
+from gateway.domain.texts import check_http_url, check_text
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 
@@ -136,11 +136,7 @@ def _title(text: str | None, public: str) -> str | None:
 
 
 def _url(url: str | None) -> str | None:
-    if url is None:
-        return None
-    if not url.lower().startswith(("https://", "http://")):
-        raise UserProblem(ErrorCode.INVALID, "url must begin with https:// or http://.", ("url",))
-    return check_text(url, ("url",), longest=2000, named="url")
+    return None if url is None else check_http_url(url, ("url",))
 
 
 def _attributes(attributes: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:

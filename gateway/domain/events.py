@@ -36,6 +36,7 @@ class TrackEvent:
     claim: Claim | None = None
     imported: bool = False
     received_at: datetime | None = None  # None: now
+    from_page: bool = False  # sent with a credential that visitors hold
 
 
 def track_event(
@@ -66,6 +67,7 @@ def track_event(
             _without_key(sent),
             namespace_of(contact, speaker),
         ),
+        from_page=speaker is not None and (speaker.publishable or speaker.contact_id is not None),
     )
 
 
@@ -139,7 +141,7 @@ class Group:
     events: list[Document] = field(default_factory=list)
     seen: dict[str, datetime] = field(default_factory=dict)
     drafts: dict[str, Draft] = field(default_factory=dict)
-    new_names: dict[str, None] = field(default_factory=dict)
+    new_names: dict[str, bool] = field(default_factory=dict)  # each with whether a page sent it
 
     def summaries(self) -> list[Document]:
         """What the group adds to each summary: one tally per contact and name."""
@@ -148,10 +150,21 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class NameRoom:
-    """Which names nobody used before, and how many of them may be added."""
+    """Which names nobody used before, and how many of them may be added; `free_for_pages`: by pages."""
 
     new: frozenset[str] = frozenset()
     free: int = 0
+    free_for_pages: int = 0
+
+    def check_page(self, name: str, added: Mapping[str, bool]) -> None:
+        """Pass where a page may use the name: it is in use, was just added, or pages have room for it."""
+        if name in self.new and name not in added and sum(added.values()) >= self.free_for_pages:
+            raise UserProblem(
+                ErrorCode.LIMIT_EXCEEDED,
+                f"'{name}' would be a new event name, and pages have added as many as they may (GATEWAY_MAX_PAGE_EVENT_NAMES): "
+                "describe it with describeEvent, track it once with a service's key, or tell events apart by their metadata.",
+                ("name",),
+            )
 
     def check(self, name: str, added: Collection[str] = ()) -> None:
         """Pass where the name is in use, was just added, or there is room for it; else LIMIT_EXCEEDED."""
@@ -185,10 +198,12 @@ def _decide(
             item.command.claim.check(event.get("fingerprint", ""))
         return Tracked(event, duplicate=event["_id"] != item.event_id)
     names.check(item.command.name, group.new_names)
+    if item.command.from_page:
+        names.check_page(item.command.name, group.new_names)
     with told_below("contact"):
         draft = directory.meant(item.command.contact)
     if item.command.name in names.new:
-        group.new_names[item.command.name] = None
+        group.new_names.setdefault(item.command.name, item.command.from_page)
     group.drafts[draft.id] = draft
     event = known[item.identity] = event_document(item, draft)
     group.events.append(event)

@@ -1,13 +1,12 @@
 """Metadata: what callers send as JSON, checked, and told apart into the types that people read."""
 
-import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 from babel.numbers import format_currency
@@ -15,13 +14,14 @@ from iso4217 import Currency
 
 from gateway.domain.clocks import to_milliseconds
 from gateway.domain.texts import check_text, check_unicode
+from gateway.domain.values import check_number, shown
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
+from gateway.urls import parse_http_url
 
 Entry = dict[str, Any]
 Path = tuple[str, ...]
 SAFE_INTEGER = 2**53 - 1
-_LARGEST_INT64 = 2**63 - 1
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _STRIPE = {
     "stripe_invoice": ("INVOICE", "invoices"),
@@ -36,7 +36,7 @@ def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) 
         extra = list(metadata)[settings.max_metadata_keys]
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
-            f"There are {len(metadata)} keys, and {settings.max_metadata_keys} are allowed: '{_shown(extra)}' is the first too many.",
+            f"There are {len(metadata)} keys, and {settings.max_metadata_keys} are allowed: '{shown(extra)}' is the first too many.",
             (*path, extra),
         )
     whole = dict(metadata)
@@ -52,7 +52,7 @@ def _refuse_size(metadata: Mapping[str, Any], settings: Settings, path: Path) ->
         if size > settings.max_metadata_bytes:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
-                f"With '{_shown(key)}' there are more than the {settings.max_metadata_bytes} bytes of JSON that are allowed: send less, or a link to it.",
+                f"With '{shown(key)}' there are more than the {settings.max_metadata_bytes} bytes of JSON that are allowed: send less, or a link to it.",
                 (*path, key),
             )
 
@@ -84,16 +84,16 @@ def _check_value(value: Any, settings: Settings, path: Path, depth: int) -> None
             _check_value(inner, settings, (*path, str(place)), depth + 1)
     elif isinstance(value, str):
         if not value.isascii():
-            check_unicode(value, path, named=f"'{_shown(path[-1])}'")
+            check_unicode(value, path, named=f"'{shown(path[-1])}'")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        _check_number(value, path)
+        check_number(value, path)
 
 
 def _check_depth(settings: Settings, path: Path, depth: int) -> None:
     if depth > settings.max_metadata_depth:
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
-            f"'{_shown(path[-1])}' lies deeper than the {settings.max_metadata_depth} levels that are allowed: flatten it.",
+            f"'{shown(path[-1])}' lies deeper than the {settings.max_metadata_depth} levels that are allowed: flatten it.",
             path,
         )
 
@@ -101,25 +101,12 @@ def _check_depth(settings: Settings, path: Path, depth: int) -> None:
 def _check_key(key: str, settings: Settings, path: Path) -> None:
     if key.isidentifier() and key.isascii() and len(key) <= settings.max_metadata_key_length:
         return  # as nearly all are: there is nothing to say of it
-    check_text(key, path, longest=settings.max_metadata_key_length, named=f"The key '{_shown(key)}'")
+    check_text(key, path, longest=settings.max_metadata_key_length, named=f"The key '{shown(key)}'")
     for mark in "$.":
         if mark in key:
             raise UserProblem(
-                ErrorCode.INVALID, f"The key '{_shown(key)}' contains '{mark}', which a key may not: rename it.", path
+                ErrorCode.INVALID, f"The key '{shown(key)}' contains '{mark}', which a key may not: rename it.", path
             )
-
-
-def _check_number(value: float, path: Path) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserProblem(
-            ErrorCode.INVALID,
-            f"'{_shown(path[-1])}' is not a number that can be kept (NaN, infinite, or beyond 64 bits): send it as text.",
-            path,
-        )
-    if isinstance(value, int) and not -_LARGEST_INT64 - 1 <= value <= _LARGEST_INT64:
-        raise UserProblem(
-            ErrorCode.INVALID, f"'{_shown(path[-1])}' is an integer beyond 64 bits: send it as text.", path
-        )
 
 
 def _typed(key: str, value: Any, metadata: Mapping[str, Any], path: Path) -> Entry:
@@ -161,12 +148,7 @@ def _typed_text(key: str, text: str, metadata: Mapping[str, Any]) -> Entry:
 
 
 def _is_link(text: str) -> bool:
-    if not text.lower().startswith(("http://", "https://")) or any(ord(mark) <= 32 for mark in text):
-        return False
-    try:
-        return bool(urlsplit(text).hostname)
-    except ValueError:
-        return False
+    return text[:4].lower() == "http" and parse_http_url(text) is not None
 
 
 def _unix_date(key: str, seconds: float, path: Path) -> datetime:
@@ -175,7 +157,7 @@ def _unix_date(key: str, seconds: float, path: Path) -> datetime:
     except (ValueError, OverflowError, OSError):
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{_shown(key)}' ends in '_date', so it is a time in unix seconds, and {seconds} lies beyond the year 9999: divide milliseconds by 1000, or rename the key.",
+            f"'{shown(key)}' ends in '_date', so it is a time in unix seconds, and {seconds} lies beyond the year 9999: divide milliseconds by 1000, or rename the key.",
             (*path, key),
         ) from None
 
@@ -191,14 +173,14 @@ def _money(key: str, amount: Any, currency: Any, path: Path) -> Entry:
     if isinstance(amount, bool) or not isinstance(amount, int) or abs(amount) > SAFE_INTEGER:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{_shown(key)}' is money, and its amount must be a whole number of minor units (cents) within 2^53.",
+            f"'{shown(key)}' is money, and its amount must be a whole number of minor units (cents) within 2^53.",
             (*path, key, "amount"),
         )
     code = currency.upper() if isinstance(currency, str) else ""
     if code not in _minor_units():
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{_shown(key)}' is money, and its currency must be an ISO 4217 code such as USD.",
+            f"'{shown(key)}' is money, and its currency must be an ISO 4217 code such as USD.",
             (*path, key, "currency"),
         )
     return {
@@ -227,8 +209,3 @@ def in_units(amount_minor: int, currency: str) -> float:
 @cache
 def _minor_units() -> dict[str, int]:
     return {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}
-
-
-def _shown(key: str) -> str:
-    printable = key.encode("utf-8", "replace").decode().replace("\0", "\\0")
-    return printable if len(printable) <= 60 else printable[:57] + "..."

@@ -5,13 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from gateway.domain.contacts import Document, IdentityKind, check_key, distinct
-from gateway.domain.texts import check_text
+from gateway.domain.texts import check_http_url, check_text
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TEAMS = 100
 MAX_ADMINS_OF_TEAM = 100
 _LONGEST_NAME = 255
-_LONGEST_URL = 2000
 
 
 def check_admin(sent: Mapping[str, Any]) -> Document:
@@ -20,7 +19,7 @@ def check_admin(sent: Mapping[str, Any]) -> Document:
     values: Document = {"name": _name(sent["name"]), "email": email, "email_lower": email.lower()}
     if "avatar_url" in sent:
         url = sent["avatar_url"]
-        values["avatar_url"] = url and check_text(url, ("avatarUrl",), longest=_LONGEST_URL, named="avatarUrl")
+        values["avatar_url"] = url and check_http_url(url, ("avatarUrl",))
     if "archived" in sent:
         values["archived"] = bool(sent["archived"])
     return values

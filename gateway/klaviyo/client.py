@@ -68,7 +68,7 @@ class KlaviyoClient:
                 answer = await self._send(operation, body, began)
         except TimeoutError:
             answer = self._unanswered(began, f"no answer within {PATIENCE_SECONDS:g} seconds")
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:  # httpx reads hosts late
             answer = self._unanswered(began, f"no answer ({type(error).__name__})")
         return answer
 

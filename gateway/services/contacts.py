@@ -26,7 +26,7 @@ from gateway.domain.idempotency import Claim, claim
 from gateway.domain.identities import Directory
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.metadata import check_metadata
-from gateway.domain.texts import check_text
+from gateway.domain.texts import check_http_url, check_text
 from gateway.errors import ErrorCode, UserProblem, told_below
 from gateway.services.attempts import until_stored
 from gateway.services.outboxes import Outbox
@@ -42,7 +42,6 @@ _TEXTS = {
     "name": "name",
     "first_name": "firstName",
     "last_name": "lastName",
-    "avatar_url": "avatarUrl",
 }
 _FLAGS = ("unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam")
 _YEARS = 100
@@ -158,6 +157,9 @@ class ContactService:
                 values[name] = (
                     sent[name] if sent[name] is None else check_text(sent[name], (public,), longest=1000, named=public)
                 )
+        if "avatar_url" in sent:
+            url = sent["avatar_url"]
+            values["avatar_url"] = None if url is None else check_http_url(url, ("avatarUrl",), longest=1000)
         if "location" in sent:
             values["location"] = _check_location(sent["location"])
         for name, public in (("signed_up_at", "signedUpAt"), ("last_seen_at", "lastSeenAt")):

@@ -37,7 +37,7 @@ from gateway.services.group_commits import GroupCommits
 from gateway.services.outboxes import Outbox
 from gateway.services.tallies import rebuild_line
 from gateway.settings import Settings
-from gateway.store.driver import Session
+from gateway.store.driver import Session, TransientError
 from gateway.store.stores import Store, WorkspaceStore
 from gateway.store.workspaces import Workspaces
 
@@ -252,13 +252,26 @@ class EventService:
     ) -> None:
         drafts = list(group.drafts.values())
         await store.contacts.save(drafts, session, seen=group.seen)
-        await store.definitions.insert_names(group.new_names, now, session)
+        await self._write_new_names(store, group.new_names, now, session)
         await store.events.insert(group.events, session)
         await store.summaries.add(group.summaries(), session)
         await self._firings.write(store, live, session)
         await store.changes.write(self._journal(drafts, now), session)
         contacts = {draft.id: draft.document for draft in drafts}
         await self._outbox.tell(store, now, session, drafts=drafts, events=group.events, contacts=contacts)
+
+    async def _write_new_names(
+        self, store: WorkspaceStore, names: Mapping[str, bool], now: datetime, session: Session
+    ) -> None:
+        from_page = {name for name, is_from_page in names.items() if is_from_page}
+        await store.definitions.insert_names(names, now, session, from_page)
+        if (
+            from_page
+        ):  # processes that add such names at the same time write one document: none counts without the other
+            touched = self._store.workspaces.setting(store.workspace_id, {"page_names_at": now})
+            await store.database.bulk(Workspaces.COLLECTION, [touched], session)
+            if await store.definitions.count_active_of_pages(session) > self._settings.max_page_event_names:
+                raise TransientError("other processes added names of pages")
 
     async def _directory(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> Directory:
         found, erased = await store.meant_by(refs, now)
@@ -295,7 +308,9 @@ class EventService:
         if len(defined) == len(unknown):
             return NameRoom()
         free = self._settings.max_event_names - await store.definitions.count_active()
-        return NameRoom(frozenset(unknown) - frozenset(defined), free)
+        of_pages = await store.definitions.count_active_of_pages()
+        free_for_pages = self._settings.max_page_event_names - of_pages
+        return NameRoom(frozenset(unknown) - frozenset(defined), free, free_for_pages)
 
     async def _check_active(
         self, store: WorkspaceStore, name: str, defined: Document | None, *, unarchived: bool

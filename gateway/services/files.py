@@ -20,6 +20,9 @@ UNREADABLE = (gzip.BadGzipFile, EOFError, OSError, zlib.error)
 _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _FIELD_CHARACTERS = 4_000_000
+MAX_ROW_CHARACTERS = 16_000_000
+_SHOWN_CHARACTERS = 1000
+_TOO_LONG = f"more than the {MAX_ROW_CHARACTERS:,} characters that are allowed: is a line break or a quote missing?"
 
 
 class Format(StrEnum):
@@ -31,11 +34,12 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the file: its line, and its values or why it has none."""
+    """A row of the file: its line, and its values or why it has none; `size`: how many characters it has."""
 
     line: int
     values: Document
     problem: UserProblem | None = None
+    size: int = 0
 
 
 def format_of(path: Path) -> Format | None:
@@ -95,21 +99,26 @@ class RowFile:
                 return
             except csv.Error as error:
                 line, text = recorded.give_back_all_but_the_first()
-                yield Row(line, {"text": text}, UserProblem(ErrorCode.INVALID, f"The line is no CSV ({error})."))
+                problem = UserProblem(ErrorCode.INVALID, f"The line is no CSV ({error}).")
+                yield Row(
+                    line, {"text": text if len(text) <= MAX_ROW_CHARACTERS else text[:_SHOWN_CHARACTERS]}, problem
+                )
                 continue
             if len(cells) == len(header):
-                yield Row(recorded.first, dict(zip(header, cells, strict=True)))
+                yield Row(recorded.first, dict(zip(header, cells, strict=True)), size=recorded.size)
             elif cells:
                 problem = UserProblem(
                     ErrorCode.INVALID, f"The row has {len(cells)} cells, and the header {len(header)}."
                 )
-                yield Row(recorded.first, {"cells": cells}, problem)
+                yield Row(recorded.first, {"cells": cells}, problem, recorded.size)
 
     def _header(self, lines: Iterator[str], check_header: Callable[[Sequence[str]], None]) -> list[str]:
         try:
             header = next(csv.reader(lines, strict=True), None) or []
             check_header(header)
-        except (csv.Error, UserProblem) as error:
+        except csv.Error as error:
+            raise StartupError(f"{self._path}: the header in line 1 is no CSV ({error}).") from error
+        except UserProblem as error:
             raise StartupError(f"{self._path}: {error}") from error
         if twice := [column for place, column in enumerate(header) if column in header[:place]]:
             raise StartupError(f"{self._path} has two columns named '{twice[0]}': rename one of them.")
@@ -120,10 +129,11 @@ class _Lines:
     """The lines of a file, of which those of the row under way can be read again: a stray quote swallows what follows."""
 
     def __init__(self, lines: IO[str]) -> None:
-        self._lines = lines
+        self._lines = _bounded(lines)
         self._again: deque[str] = deque()
         self._taken: list[str] = []
         self._read = 0
+        self.size = 0
 
     def __iter__(self) -> "_Lines":
         return self
@@ -132,6 +142,9 @@ class _Lines:
         line = self._again.popleft() if self._again else next(self._lines)
         self._taken.append(line)
         self._read += 1
+        self.size += len(line)
+        if self.size > MAX_ROW_CHARACTERS:
+            raise csv.Error(f"the row has {_TOO_LONG}")
         return line
 
     @property
@@ -142,6 +155,7 @@ class _Lines:
     def forget(self) -> None:
         """Begin a row."""
         self._taken.clear()
+        self.size = 0
 
     def give_back_all_but_the_first(self) -> tuple[int, str]:
         """The row under way is broken: its first line, by number and text; the others are read again."""
@@ -152,18 +166,37 @@ class _Lines:
 
 
 def _ndjson(lines: IO[str]) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_bounded(lines), start=1):
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            yield Row(number, {"text": line[:1000]}, UserProblem(ErrorCode.INVALID, "The line is no JSON."))
+            values = _values(line)
+        except UserProblem as problem:
+            yield Row(number, {"text": line[:_SHOWN_CHARACTERS]}, problem)
             continue
         if isinstance(values, dict):
-            yield Row(number, values)
+            yield Row(number, values, size=len(line))
         else:
-            yield Row(number, {"value": values}, UserProblem(ErrorCode.INVALID, "The line is no JSON object."))
+            not_object = UserProblem(ErrorCode.INVALID, "The line is no JSON object.")
+            yield Row(number, {"value": values}, not_object, len(line))
+
+
+def _values(line: str) -> Any:
+    if len(line) > MAX_ROW_CHARACTERS:
+        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"The line has {_TOO_LONG}")
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        raise UserProblem(ErrorCode.INVALID, "The line is no JSON.") from None
+
+
+def _bounded(lines: IO[str]) -> Iterator[str]:
+    """The lines, those that are too long without their ends: whatever the file, one line at most is in memory."""
+    while line := lines.readline(MAX_ROW_CHARACTERS + 1):
+        rest = line
+        while len(rest) > MAX_ROW_CHARACTERS and not rest.endswith(("\r", "\n")):
+            rest = lines.readline(MAX_ROW_CHARACTERS + 1)
+        yield line
 
 
 def _unpacked(raw: BufferedReader) -> Any:

@@ -19,7 +19,7 @@ from gateway.domain.imports import Columns, event_of
 from gateway.errors import ErrorCode, StartupError, UserProblem
 from gateway.services.contact_batches import Brought, ContactBatches
 from gateway.services.events import EventService
-from gateway.services.files import UNREADABLE, Row, RowFile, content_hash
+from gateway.services.files import MAX_ROW_CHARACTERS, UNREADABLE, Row, RowFile, content_hash
 from gateway.settings import Settings
 from gateway.store.stores import Store
 
@@ -52,6 +52,18 @@ class Progress:
         self.unchanged += outcome is Brought.UNCHANGED
 
 
+def _next_group(numbered: Iterator[Numbered]) -> list[Numbered]:
+    """The next rows: so many at most, and fewer where they are large."""
+    group: list[Numbered] = []
+    room = MAX_ROW_CHARACTERS
+    for place, row in itertools.islice(numbered, GROUP):
+        group.append((place, row))
+        room -= row.size
+        if room <= 0:
+            break
+    return group
+
+
 class FileImport(ABC):
     """One import of one file into one workspace."""
 
@@ -79,7 +91,7 @@ class FileImport(ABC):
         try:
             with self._path.open("rb") as raw, closing(self._file.rows(raw, self._check_header)) as rows:
                 numbered = enumerate(rows)
-                while group := list(itertools.islice(numbered, GROUP)):
+                while group := _next_group(numbered):
                     for (_, row), outcome in zip(group, await self._import(group), strict=True):
                         self._tell(row, outcome)
                     self.progress.done = raw.tell()

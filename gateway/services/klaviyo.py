@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+
+from pydantic_core import Url
 
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
@@ -11,6 +12,7 @@ from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tall
 from gateway.domain.ids import Minter, Prefix
 from gateway.domain.pages import Page
 from gateway.domain.syncs import Sync
+from gateway.domain.texts import MAX_URL_LENGTH
 from gateway.domain.times import TimeRange
 from gateway.errors import ErrorCode, UserProblem
 from gateway.klaviyo.checks import ask, problem_of
@@ -21,6 +23,7 @@ from gateway.services.syncs import SyncService
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.stores import Store, WorkspaceStore
+from gateway.urls import has_credentials, parse_http_url
 
 MOST_FORWARDED = 1000
 _LONGEST_NAME = 127
@@ -123,10 +126,9 @@ class KlaviyoService:
         """The address, if it is Klaviyo's or the setting's: the gateway is not to be sent anywhere else."""
         if url is None or url == self._settings.klaviyo_base_url:
             return url
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if parts.scheme == "https" and (host == "klaviyo.com" or host.endswith(".klaviyo.com")) and not parts.username:
-            return url
+        parts = parse_http_url(url) if len(url) <= MAX_URL_LENGTH else None
+        if parts is not None and parts.scheme == "https" and _is_of_klaviyo(parts):
+            return str(parts)  # as it was checked: others may read the same text as another host
         message = "baseUrl must be an https address of klaviyo.com; any other is for GATEWAY_KLAVIYO_BASE_URL to allow."
         raise UserProblem(ErrorCode.INVALID, message, ("baseUrl",))
 
@@ -150,6 +152,12 @@ class KlaviyoService:
         await store.backfills.settle(
             backfill_tallies(changed, {row["_id"]: row["state"] for row in open_rows}), session
         )
+
+
+def _is_of_klaviyo(url: Url) -> bool:
+    host = url.host or ""
+    bare = not (has_credentials(url) or url.query or url.fragment)
+    return bare and (host == "klaviyo.com" or host.endswith(".klaviyo.com"))
 
 
 async def _in_transaction(store: WorkspaceStore, body: Callable[[Session], Awaitable[None]], _: int) -> None:

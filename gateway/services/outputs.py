@@ -22,6 +22,9 @@ from gateway.domain.contacts import Document
 from gateway.errors import StartupError
 from gateway.services.files import Format, is_packed
 
+# What OWASP names for CSV injection: signs, their full-width forms, and white space that spreadsheets skip.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
 
 @dataclass(slots=True)
 class Begun:
@@ -33,11 +36,17 @@ class Begun:
     size: int = 0
 
 
+def escaped_formula(cell: str) -> str:
+    """The cell, with an apostrophe before it where a spreadsheet would run it as a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+
+
 class Output(ABC):
     """Takes an export's rows."""
 
-    def __init__(self, format_: Format) -> None:
+    def __init__(self, format_: Format, *, escape_formulas: bool) -> None:
         self._format = format_
+        self._escapes_formulas = escape_formulas
         self._columns: Sequence[str] = ()
 
     @abstractmethod
@@ -59,7 +68,11 @@ class Output(ABC):
         if self._format is Format.NDJSON:
             return b"".join(orjson.dumps(row) + b"\n" for row in rows)
         flattened = [flat(row) for row in rows]
-        return self._cells([[written_cell(row.get(name)) for name in self._columns] for row in flattened])
+        return self._cells([[self._cell(row.get(name)) for name in self._columns] for row in flattened])
+
+    def _cell(self, value: Any) -> str:
+        cell = written_cell(value)
+        return escaped_formula(cell) if self._escapes_formulas else cell
 
     @staticmethod
     def _cells(rows: Sequence[Sequence[str]]) -> bytes:
@@ -71,8 +84,8 @@ class Output(ABC):
 class StreamOutput(Output):
     """An export to a stream that is open, such as the standard output: it cannot be resumed."""
 
-    def __init__(self, stream: IO[bytes], format_: Format) -> None:
-        super().__init__(format_)
+    def __init__(self, stream: IO[bytes], format_: Format, *, escape_formulas: bool = False) -> None:
+        super().__init__(format_, escape_formulas=escape_formulas)
         self._stream = stream
 
     def begun(self, columns: Sequence[str], high: str) -> Begun:
@@ -101,12 +114,14 @@ class StreamOutput(Output):
 class FileOutput(Output):
     """An export to a file: written beside it, page by page, with how far it is, and renamed once it is whole."""
 
-    def __init__(self, path: Path, format_: Format, options: Mapping[str, Any]) -> None:
-        super().__init__(format_)
+    def __init__(
+        self, path: Path, format_: Format, options: Mapping[str, Any], *, escape_formulas: bool = False
+    ) -> None:
+        super().__init__(format_, escape_formulas=escape_formulas)
         self._path = path
         self._partial = path.with_name(path.name + ".partial")
         self._place = path.with_name(path.name + ".partial.json")
-        self._options = {**options, "format": format_.value}
+        self._options = {**options, "format": format_.value, "escape_formulas": escape_formulas}
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> "FileOutput":

@@ -1,7 +1,7 @@
 """Definitions of event names, and the values that their summaries tell apart, as MongoDB keeps them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ class EventDefinitions(Repository):
         IndexModel([("workspace_id", ASCENDING), ("name", ASCENDING)], unique=True, name="name"),
         IndexModel([("workspace_id", ASCENDING), ("archived", ASCENDING)], name="archived"),
     )
+    _FROM_PAGE: ClassVar[Document] = {"origin": "page"}
 
     async def by_names(
         self, names: Sequence[str], session: Session = None, fields: Iterable[str] | None = None
@@ -36,12 +37,20 @@ class EventDefinitions(Repository):
         """How many names are in use and not archived."""
         return await self._database.count(self.COLLECTION, {"workspace_id": self._workspace_id, "archived": False})
 
-    async def insert_names(self, names: Iterable[str], now: datetime, session: Session) -> None:
-        """Add names that nobody used before; DuplicateError where somebody just did."""
-        await self._database.insert(self.COLLECTION, [self._new(name, now) for name in names], session)
+    async def count_active_of_pages(self, session: Session = None) -> int:
+        """How many of them pages added."""
+        active = {"workspace_id": self._workspace_id, "archived": False}
+        return await self._database.count(self.COLLECTION, active | self._FROM_PAGE, session=session)
+
+    async def insert_names(
+        self, names: Iterable[str], now: datetime, session: Session, from_page: Collection[str] = ()
+    ) -> None:
+        """Add names that nobody used before, of which pages sent some; DuplicateError where somebody just did."""
+        rows = [self._new(name, now) | (self._FROM_PAGE if name in from_page else {}) for name in names]
+        await self._database.insert(self.COLLECTION, rows, session)
 
     async def describe(self, name: str, described: Document, now: datetime, session: Session) -> None:
-        """Set what is said of a name, used before or not."""
+        """Set what is said of a name, used before or not; it counts as the workspace's own from then on."""
         new = {
             key: value
             for key, value in self._new(name, now).items()
@@ -49,7 +58,8 @@ class EventDefinitions(Repository):
         }
         update = UpdateOne(
             {"_id": definition_id_of(self._workspace_id, name), "workspace_id": self._workspace_id},
-            {"$setOnInsert": new} | ({"$set": described} if described else {}),
+            {"$setOnInsert": new, "$unset": dict.fromkeys(self._FROM_PAGE, "")}
+            | ({"$set": described} if described else {}),
             upsert=True,
         )
         await self._database.bulk(self.COLLECTION, [update], session)

@@ -178,12 +178,20 @@ class Database:
                 found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
                 return found
 
-    async def count(self, collection: str, filter_: Filter, most: int | None = None, *, long: bool = False) -> int:
+    async def count(
+        self,
+        collection: str,
+        filter_: Filter,
+        most: int | None = None,
+        *,
+        long: bool = False,
+        session: Session = None,
+    ) -> int:
         """How many documents match, counted up to that many; `long`: it reads much, and may take its time."""
         async with translated():
             options = {} if most is None else {"limit": most}
             with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
-                return int(await self._database[collection].count_documents(filter_, **options))
+                return int(await self._database[collection].count_documents(filter_, session=session, **options))
 
     async def insert(self, collection: str, documents: Sequence[Document], session: Session = None) -> None:
         """Insert them, in order, all or (in a transaction) none; DuplicateError where one is there already."""

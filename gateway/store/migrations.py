@@ -39,11 +39,14 @@ _SUBJECTS_AT_ONCE = 100  # their parts are read together
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step that every database takes once; `run` must bear being run again after a crash."""
+    """One step that every database takes once; `run` must bear being run again after a crash.
+
+    `if_empty`: whether an empty database needs it too, beyond its indexes."""
 
     number: int
     name: str
     run: Callable[[Database], Awaitable[None]]
+    if_empty: bool = False
 
 
 async def build_indexes(database: Database) -> None:
@@ -103,7 +106,7 @@ MIGRATIONS = (
     Migration(4, "deliveries", build_indexes),
     Migration(5, "tombstones of events", build_indexes),
     Migration(6, "lists in every order", list_in_every_order),
-    Migration(7, "secret of cursors", make_cursor_secret),
+    Migration(7, "secret of cursors", make_cursor_secret, if_empty=True),
     Migration(8, "words that contacts see", separate_words_of_parts),
 )
 
@@ -117,7 +120,7 @@ async def migrate(database: Database, clock: Clock, *, owner: str, patience: flo
         await build_indexes(database)
         pending = await pending_migrations(database)
         for step in pending:
-            if not is_empty:  # what is empty has its indexes now, and no document to change
+            if step.if_empty or not is_empty:  # an empty one has its indexes now, and no document to change
                 await step.run(database)
             await database.update(
                 COLLECTION, {"_id": step.number}, {"$set": {"name": step.name, "at": clock()}}, upsert=True

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from processes import becomes_true
 
 from gateway.domain.clocks import system_clock
 from gateway.domain.ids import Minter
@@ -162,7 +163,7 @@ async def join_segments(workspace: Any, contact_id: str) -> None:
     async def joined() -> bool:
         return bool(await workspace.store.members.of_contact(contact_id))
 
-    await until(joined)
+    await becomes_true(joined)
 
 
 async def tell_history(workspace: Any, contact_id: str) -> str:
@@ -174,12 +175,6 @@ async def tell_history(workspace: Any, contact_id: str) -> str:
     rows = await workspace.store.deliveries._find({"backfill_id": id_, "contact_id": contact_id})
     assert {row["state"] for row in rows} == {"PENDING"}
     return id_
-
-
-async def until(check: Any) -> None:
-    async with asyncio.timeout(30):
-        while not await check():
-            await asyncio.sleep(0.1)
 
 
 async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any) -> None:
@@ -196,7 +191,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
             rows = await workspace.store.values._find({"contact_id": ada})
             return sum(row["count"] for row in rows) == 4
 
-        await until(counted)
+        await becomes_true(counted)
         keyed = [row["_id"] for row in await workspace.store.events._find({}) if MARK in row["identity"]]
         sweeper = RetentionService(gateway.runtime.services.store, Retention(1), system_clock)
         assert await sweeper._bury(workspace.store, keyed[:1]) == 1
@@ -219,7 +214,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         async def values_gone() -> bool:
             return not await workspace.store.values._find({"contact_id": ada})
 
-        await until(values_gone)
+        await becomes_true(values_gone)
         await gateway.runtime.services.deliveries.deliver_due(workspace.id)
         after = await stored(workspace)
         assert fields_with(after, MARK) == set()
@@ -243,7 +238,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
             first = node.pop("firstAt")
             return node == expected and first > "2021"
 
-        await until(definitions_follow)
+        await becomes_true(definitions_follow)
 
 
 async def test_no_late_retry_brings_an_erased_person_back(open_gateway: Any, clock: Any) -> None:
@@ -346,7 +341,7 @@ async def test_what_one_process_left_is_erased_by_another(open_gateway: Any, clo
             async def done() -> bool:
                 return not await workspace.store.deletions._find({})
 
-            await until(done)
+            await becomes_true(done)
         assert await workspace.store.events._find({}) == []
 
 
@@ -362,5 +357,5 @@ async def test_many_events_are_erased_in_batches(workspace: Any) -> None:
     async def done() -> bool:
         return not await workspace.store.deletions._find({})
 
-    await until(done)
+    await becomes_true(done)
     assert len(await workspace.store.events._find({})) == 1

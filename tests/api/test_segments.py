@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 import websockets
+from processes import becomes_true
 
 from gateway.domain.clocks import system_clock
 
@@ -32,7 +33,7 @@ async def save(workspace: Any, name: str, filter_: Any, **more: Any) -> Any:
     """The segment, once its members are known."""
     found = (await workspace.data(SAVE, {"i": {"name": name, "filter": filter_, **more}}))["saveSegment"]
     assert found["userErrors"] == []
-    await until(lambda: is_complete(workspace, found["segment"]["id"]))
+    await becomes_true(lambda: is_complete(workspace, found["segment"]["id"]))
     return found["segment"]["id"]
 
 
@@ -48,12 +49,6 @@ async def is_complete(workspace: Any, id_: str) -> bool:
     return bool((await workspace.data(SEGMENT, {"id": id_}))["segment"]["complete"])
 
 
-async def until(check: Any) -> None:
-    async with asyncio.timeout(30):
-        while not await check():
-            await asyncio.sleep(0.05)
-
-
 async def members(workspace: Any, id_: str) -> str:
     found = (await workspace.data(SEGMENT, {"id": id_}))["segment"]["contacts"]
     return " ".join(sorted(node["externalId"] for node in found["nodes"]))
@@ -63,7 +58,7 @@ async def has_members(workspace: Any, id_: str, expected: str) -> None:
     async def so() -> bool:
         return await members(workspace, id_) == expected
 
-    await until(so)
+    await becomes_true(so)
 
 
 async def moves(workspace: Any, segment_id: str) -> list[str]:
@@ -158,7 +153,7 @@ async def test_what_cannot_be_saved_is_told_and_changes_nothing(gateway: Any) ->
     async def emptied() -> bool:
         return await workspace.store.segments.hidden() == []
 
-    await until(emptied)
+    await becomes_true(emptied)
 
 
 async def test_contacts_are_found_by_segment_and_tell_theirs(gateway: Any) -> None:
@@ -226,7 +221,7 @@ async def test_a_filter_saved_anew_finds_others_silently(gateway: Any) -> None:
     one = await save(workspace, "One", {"event": {"name": "bought"}})
     two = await save(workspace, "Two", {"segment": one})
     assert await save(workspace, "One", {"event": {"name": "looked"}}, id=one) == one
-    await until(lambda: is_complete(workspace, two))
+    await becomes_true(lambda: is_complete(workspace, two))
     assert [await members(workspace, id_) for id_ in (one, two)] == ["ben", "ben"]
     assert [await moves(workspace, id_) for id_ in (one, two)] == [[], []]
 
@@ -308,7 +303,7 @@ async def test_who_is_deleted_is_told_to_have_left_and_a_deleted_segment_tells_n
         async def forgotten() -> bool:
             return await workspace.store.members._find({"segment_id": buyers}) == []
 
-        await until(forgotten)
+        await becomes_true(forgotten)
         ann = (await stated(workspace, externalId="ann", name="Ann"))["id"]
         heard = [[await told(live) for _ in range(4)]]
     async with listening(workspace, workspace.key, SUBSCRIPTION, f={}, a=cursor) as late:
@@ -341,7 +336,7 @@ async def test_a_workspace_has_a_hundred_segments_at_most(gateway: Any) -> None:
     async def all_complete() -> bool:
         return all(row["complete"] for row in await workspace.store.segments.all())
 
-    await until(all_complete)
+    await becomes_true(all_complete)
     before = await written()
     assert await refused(workspace, "One more", {}) == {"code": "LIMIT_EXCEEDED", "message": message, "path": ["input"]}
     assert await written() == before
@@ -388,7 +383,7 @@ async def test_whoever_moved_is_told_though_the_history_is_lost(
     async with open_gateway(uri=uri, database=name) as second:
         workspace = replace(workspace, gateway=second)
         await has_members(workspace, inner, "ben cleo")
-        await until(lambda: is_complete(workspace, new))
+        await becomes_true(lambda: is_complete(workspace, new))
         await workspace.track(did("dora", "bought"))
         await has_members(workspace, inner, "ben cleo dora")
         assert [await members(workspace, id_) for id_ in (buyers, new)] == ["ben cleo dora", "ben dora"]
@@ -400,7 +395,7 @@ async def test_whoever_moved_is_told_though_the_history_is_lost(
         async def emptied() -> bool:
             return await workspace.store.segments.hidden() == []
 
-        await until(emptied)
+        await becomes_true(emptied)
         assert await workspace.store.members._find({"segment_id": doomed}) == []
 
 
@@ -410,7 +405,7 @@ async def test_every_query_of_the_page_on_segments_is_answered(gateway: Any) -> 
     queries = re.findall(r"```graphql\n(.*?)```", PAGE.read_text(), flags=re.S)
     saved = await workspace.data(queries[0])
     segment_id = saved["saveSegment"]["segment"]["id"]
-    await until(lambda: is_complete(workspace, segment_id))
+    await becomes_true(lambda: is_complete(workspace, segment_id))
     (listed,) = (await workspace.data(queries[1]))["segments"]
     assert listed["filter"] == {"lastSeenAt": {"moreThanDaysAgo": 30}, "event": {"name": "bought"}}
     assert (await workspace.data(queries[2]))["contacts"]["nodes"] == [{"displayName": "ann", "segments": []}]
@@ -438,7 +433,7 @@ async def test_a_track_and_what_is_due_read_their_own_contacts_by_indexes_alone(
         due = await workspace.store.reviews._find({})
         return len(due) == 61 and all(row["due_at"] > system_clock() for row in due)
 
-    await until(reviewed)
+    await becomes_true(reviewed)
     collections = {"contacts", "events", "event_summaries", "segment_members", "segment_reviews", "segments"}
     asked = [
         one for one in every_new_gateway.commands.finds if (one.get("find") or one.get("aggregate")) in collections

@@ -206,7 +206,7 @@ async def test_a_trailer_is_no_header(gateway: Any) -> None:
 async def test_a_refused_expectation_ends_the_connection(gateway: Any) -> None:
     head = b"GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(GET)
     async with peer_of(gateway) as peer:
-        await peer.send(head + GET)  # a body, or the next request
+        await peer.send(head + GET + GET)  # a body and the next request, or two requests
         assert statuses(await peer.rest()) == [200]
 
 
@@ -332,13 +332,16 @@ async def test_frames_that_bring_nothing_are_cut_off(gateway: Any, kinds: tuple[
     assert await is_served(gateway)
 
 
-async def test_frames_before_the_handshake_is_answered_do_no_harm(gateway: Any, caplog: Any) -> None:
-    for number in range(20):
-        async with peer_of(gateway) as peer:
-            await peer.send(HANDSHAKE + b"\r\n", pause=number / 5000)
-            await peer.send(b"\xff" * 100, pause=0.05)
-    assert "Fatal error" not in caplog.text
-    assert await is_served(gateway)
+@pytest.mark.parametrize("kinds", [(0x89,), (0x8A,), (0x01, 0x00)], ids=["ping", "pong", "empty fragments"])
+async def test_frames_that_bring_nothing_are_cut_off_in_small_portions_too(
+    gateway: Any, kinds: tuple[int, ...]
+) -> None:
+    first, *others = (frame(kind) for kind in kinds)
+    async with raw_socket(gateway) as peer:
+        await asyncio.wait_for(peer.reader.readuntil(b"\r\n\r\n"), 30)
+        await peer.send(first)
+        _, answer = await asyncio.gather(peer.send(*[(others or [first])[0] * 40] * 20, pause=0.02), peer.rest())
+        assert b"\x03\xeatoo many control frames or small fragments" in answer  # 1002
 
 
 async def test_a_few_control_frames_and_fragments_are_taken(gateway: Any) -> None:
@@ -357,7 +360,7 @@ async def test_messages_are_small_until_the_credential_is_known(gateway: Any) ->
     init = {"type": "connection_init", "payload": {"authorization": f"Bearer {workspace.key}"}}
     async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as connection:  # type: ignore[list-item]
         await connection.send(orjson.dumps(init | {"padding": large}).decode())
-        await connection.wait_closed()
+        await asyncio.wait_for(connection.wait_closed(), 5)
         assert connection.close_code == 1009
     async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as connection:  # type: ignore[list-item]
         await connection.send(orjson.dumps(init).decode())
@@ -365,5 +368,5 @@ async def test_messages_are_small_until_the_credential_is_known(gateway: Any) ->
         await connection.send(orjson.dumps({"type": "ping", "payload": {"padding": large}}).decode())
         assert orjson.loads(await connection.recv()) == {"type": "pong"}
         await connection.send("x" * 100_001)
-        await connection.wait_closed()
+        await asyncio.wait_for(connection.wait_closed(), 5)
         assert connection.close_code == 1009

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 import pytest
 from browsers import Page, browsing, needs_browser
+from processes import becomes_true
 
 from gateway.errors import CursorExpiredError
 from gateway.sockets import SocketHandler
@@ -104,12 +105,6 @@ def heard(page: Page) -> list[str]:
     return [event["name"] for event in told if event]
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 def tokens_asked(page: Page) -> int:
     """How often the page asked its server for a token."""
     return sum(told["request"]["url"].endswith("/token") for told in page.told("Network.requestWillBeSent"))
@@ -170,15 +165,15 @@ async def test_the_timeline_shows_each_event_once_and_in_order(
         await until_shown()
 
         async with tracking_on():
-            await until(lambda: len(tracked) >= 30)
+            await becomes_true(lambda: len(tracked) >= 30)
             line.cut()
-            await until(lambda: len(tracked) >= 40)
+            await becomes_true(lambda: len(tracked) >= 40)
             line.mend()
-            await until(lambda: len(heard(page)) >= 20)
+            await becomes_true(lambda: len(heard(page)) >= 20)
             line.cut()
-            await until(lambda: line.refused > 0)
+            await becomes_true(lambda: line.refused > 0)
             line.mend()
-            await until(lambda: len(heard(page)) >= 30)
+            await becomes_true(lambda: len(heard(page)) >= 30)
         await until_shown()
 
         line.deaden()
@@ -188,7 +183,7 @@ async def test_the_timeline_shows_each_event_once_and_in_order(
         asked = tokens_asked(page)
         monkeypatch.setattr(SocketHandler, "_seconds_until_check", lambda _: 3600)  # from the next socket on
         clock.ahead = timedelta(hours=1)  # longer than the token's quarter of an hour
-        await until(lambda: tokens_asked(page) > asked)
+        await becomes_true(lambda: tokens_asked(page) > asked)
         await track(2)
         await until_shown()
         assert heard(page) == tracked[-23::-1]  # resumed, and nothing came twice
@@ -196,7 +191,7 @@ async def test_the_timeline_shows_each_event_once_and_in_order(
         clock.ahead = timedelta(hours=2)  # as long as no socket is checked, only a request meets it
         asked = tokens_asked(page)
         gateway.runtime.services.bus._break_off(CursorExpiredError())
-        await until(lambda: tokens_asked(page) > asked)
+        await becomes_true(lambda: tokens_asked(page) > asked)
         await track(1)
         await page.until(f"{SHOWN}[0] === {tracked[0]!r}")
         shown = await page.evaluate(SHOWN)

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ async def test_one_of_four_at_once_migrates_and_the_others_find_it_done(opened: 
 async def test_the_lock_of_a_killed_process_is_taken_at_once_and_that_of_a_living_one_waited_for(
     opened: Opened,
 ) -> None:
-    lock = {"_id": "lock", "until": system_clock().replace(year=2999)}
+    lock = {"_id": "lock", "until": system_clock() + timedelta(seconds=20)}
     host = socket.gethostname()
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()

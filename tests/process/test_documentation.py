@@ -8,7 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 from graphql import parse, validate
 from klaviyo_stand_in import KEY as KLAVIYO_KEY
 from klaviyo_stand_in import Klaviyo, listening
+from processes import becomes_true
 
 from schema.root import build_schema
 
@@ -110,16 +111,16 @@ async def test_every_example_runs(program: Any, free_port: Any, started: Any) ->
             for guide in (FRONT_ENDS, SERVICES, MESSAGES):
                 await the_outputs_hold(here, guide)
             with here.running(python("follow.py")):
-                await until(lambda: len(rows(here, "place")) == 1)
+                await becomes_true(lambda: len(rows(here, "place")) == 1)
                 sent = [await track(here) for _ in range(3)]
-                await until(lambda: len(rows(here, "orders")) == 3)
+                await becomes_true(lambda: len(rows(here, "orders")) == 3)
             sent += [await track(here) for _ in range(2)]
     with here.running(python("follow.py")) as following:
         assert following.stderr is not None
         assert (await asyncio.to_thread(following.stderr.readline)).startswith("connecting again: ")
         async with started(program, port, "dev", "--port", str(port), **SETTINGS):
             sent += [await track(here) for _ in range(2)]
-            await until(lambda: len(rows(here, "orders")) == len(sent))
+            await becomes_true(lambda: len(rows(here, "orders")) == len(sent))
             assert [event for event, _ in rows(here, "orders")] == sent
 
 
@@ -202,12 +203,6 @@ def rows(here: Terminal, table: str) -> list[Any]:
         with contextlib.suppress(sqlite3.OperationalError):  # no such table yet
             return database.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()
     return []
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():
-            await asyncio.sleep(0.05)
 
 
 async def test_a_program_waits_as_long_as_the_gateway_says(open_gateway: Any) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from processes import becomes_true
 
 KEY = "a-key-for-durability"
 CLIENTS = 20
@@ -52,7 +53,7 @@ class Dev:
     async def start(self) -> None:
         self.process = self.program.start("dev", "--no-demo", "--port", str(self.port), GATEWAY_DEV_KEY=KEY)
         async with httpx.AsyncClient() as http:
-            await until(lambda: self._ready(http))
+            await becomes_true(lambda: self._ready(http))
 
     async def kill(self) -> None:
         """End the gateway with no chance to tidy up; its database stays, an orphan."""
@@ -65,7 +66,7 @@ class Dev:
         before = self.program.database_pid()
         port = record_of(self.program)["port"]
         os.kill(before, signal.SIGKILL)
-        await until(lambda: eventually(record_of(self.program).get("pid") not in (None, before)))
+        await becomes_true(lambda: eventually(record_of(self.program).get("pid") not in (None, before)))
         assert record_of(self.program)["port"] == port
 
     async def _ready(self, http: httpx.AsyncClient) -> bool:
@@ -96,7 +97,7 @@ class Traffic:
     async def grows_by(self, count: int) -> None:
         """Wait until that many more events are acknowledged."""
         wanted = len(self.acknowledged) + count
-        await until(lambda: eventually(len(self.acknowledged) >= wanted))
+        await becomes_true(lambda: eventually(len(self.acknowledged) >= wanted))
 
     async def _client(self, chance: random.Random) -> None:
         async with httpx.AsyncClient(timeout=60, headers={"authorization": f"Bearer {KEY}"}) as http:
@@ -151,13 +152,6 @@ class Traffic:
         } | ({"idempotencyKey": mark} if self.keyed else {})
         self.sent[mark] = event
         return event
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, f"this did not come true within {seconds} seconds"
-        await asyncio.sleep(0.02)
 
 
 async def eventually(value: bool) -> bool:
@@ -306,7 +300,7 @@ async def test_a_database_that_is_asked_to_end_loses_nothing_either(dev: Dev) ->
     async with under(traffic):
         before = dev.program.database_pid()
         os.kill(before, signal.SIGTERM)
-        await until(lambda: eventually(record_of(dev.program).get("pid") not in (None, before)))
+        await becomes_true(lambda: eventually(record_of(dev.program).get("pid") not in (None, before)))
     await check_all(traffic, dev.url)
 
 

@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ import orjson
 import psutil
 import pytest
 import websockets
+from processes import becomes_true
 
 from gateway.bus.buses import WATCHED
 from gateway.bus.notices import Position, position_of
@@ -143,7 +144,7 @@ class Traffic:
     async def grows_by(self, count: int) -> None:
         """Wait until that many more are tracked, or all."""
         wanted = min(len(self.tracked) + count, EVENTS)
-        await until(partial(reached, self.tracked, wanted))
+        await becomes_true(partial(reached, self.tracked, wanted))
 
     def event(self, person: str, name: str) -> Any:
         self.begun += 1
@@ -233,12 +234,6 @@ def reached(found: Sequence[Any], count: int) -> bool:
     return len(found) >= count
 
 
-async def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 def wants(filter_: dict[str, Any] | None, event: dict[str, Any]) -> bool:
     asked = filter_ or {}
     return event["name"] in asked.get("name", NAMES) and event["contact"]["id"] == asked.get(
@@ -320,7 +315,7 @@ async def test_each_follower_sees_each_event_once_in_order_whatever_is_killed(
             await flowing
             for follower in followers:
                 follower.restless = False
-            await until(lambda: all(follower.began for follower in followers))
+            await becomes_true(lambda: all(follower.began for follower in followers))
             for person in PEOPLE:
                 await traffic.track(chance, [traffic.event(person, name) for name in NAMES])
             rows = await committed(database, start, traffic.tracked[-1])
@@ -331,7 +326,7 @@ async def test_each_follower_sees_each_event_once_in_order_whatever_is_killed(
             for follower in followers:
                 after = order[order.index(follower.began) + 1 :]
                 must = [id_ for id_ in after if id_ in events and wants(follower.filter, events[id_])]
-                await until(partial(reached, follower.seen, len(must)))
+                await becomes_true(partial(reached, follower.seen, len(must)))
                 assert follower.seen == must
             for task in tasks:
                 task.cancel()
@@ -342,7 +337,7 @@ async def disrupt(cluster: Cluster, data: Any, traffic: Traffic, chance: random.
     victims: list[Node | None] = [*cluster.nodes, None]
     chance.shuffle(victims)
     for number, victim in enumerate(victims, 1):
-        await until(partial(reached, traffic.tracked, EVENTS * number // (len(victims) + 1)))
+        await becomes_true(partial(reached, traffic.tracked, EVENTS * number // (len(victims) + 1)))
         if victim is None:
             await kill_database(data)
             continue
@@ -362,7 +357,7 @@ async def kill_database(data: Any) -> None:
     before = pid_of(data)
     assert before is not None
     os.kill(before, signal.SIGKILL)
-    await until(lambda: pid_of(data) not in (None, before))
+    await becomes_true(lambda: pid_of(data) not in (None, before))
 
 
 def pid_of(data: Any) -> int | None:

@@ -79,6 +79,7 @@ DEFAULTS: dict[str, Any] = {
     "max_batch_events": 1000,
     "max_event_name_length": 200,
     "max_event_names": 2000,
+    "max_page_event_names": 500,
     "max_metadata_keys": 100,
     "max_metadata_key_length": 100,
     "max_metadata_bytes": 32_768,
