@@ -24,6 +24,7 @@ from gateway.exchanges import Exchange, Reply
 from gateway.execution.operations import Answer, Operations
 from gateway.jsons import decode_json, encode_json
 from gateway.observability import new_request_id
+from gateway.store.deadlines import answered_by, moment_in
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
 from schema.problems import code_and_status, formatted
@@ -100,6 +101,10 @@ class OperationEndpoint:
         if exchange.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         body = await exchange.body(self._services.settings.max_body_bytes)
+        async with answered_by(moment_in(self._services.settings.mongo_timeout_seconds)):
+            return await self._answer_to(body, exchange, request_id, span)
+
+    async def _answer_to(self, body: bytes, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
         bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
         operation = _operation(exchange, body, self._documents, register=bearer is not None)
         from_page = from_allowed_page(exchange.headers, self._services.settings.allowed_origins)

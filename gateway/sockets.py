@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Hashable, Mapping
-from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -24,6 +24,7 @@ from gateway.execution.operations import Answer, Operations, as_graphql_error
 from gateway.jsons import encode_json
 from gateway.observability import new_request_id
 from gateway.settings import Settings
+from gateway.store.deadlines import answered_by, moment_in
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
 from schema.problems import code_and_status, formatted, log_unexpected
@@ -201,11 +202,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def _deliver(
         self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None", traced: ExitStack
     ) -> None:
+        moment = moment_in(self.registry.settings.mongo_timeout_seconds)
         allowance = context.services.rate_limits.of(context.principal.id)
-        await allowance.take_request()
+        async with answered_by(moment):
+            await allowance.take_request()
         operation.query = self.registry.documents.text(self._sent.pop(operation.id), register=True)
         checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
-        await allowance.take_cost(checked.cost)
+        async with answered_by(moment):
+            await allowance.take_cost(checked.cost)
         if span is not None:
             span.meant(checked.kind, checked.name)
         metrics = context.services.metrics
@@ -216,7 +220,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         with metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
-            told["outcome"] = await self._send_results(operation, context, span)
+            told["outcome"] = await self._send_result(operation, context, span, moment)
 
     async def _subscribe(self, operation: Operation[Context, None], context: Context) -> None:
         """Broadcast the results, to this operation at first."""
@@ -247,25 +251,22 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         context.resting = broadcast.rests
         await broadcast.run(self._results(operation, context))
 
-    async def _send_results(
-        self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None"
+    async def _send_result(
+        self, operation: Operation[Context, None], context: Context, span: "OperationSpan | None", moment: float
     ) -> str:
-        """Send each result, then that there are no more; the outcome."""
-        outcome = "ok"
-        async with aclosing(self._results(operation, context)) as results:
-            async for result in results:
-                if (error := result.end) is not None:
-                    raise error
-                if result.errors:
-                    outcome = "error"
-                    if span is not None:
-                        span.failed(*code_and_status(result.errors[0]))
-                if not operation.completed:
-                    await cast("SocketAdapter", self.websocket).send_text(
-                        _next(operation.id, result, context.request_id)
-                    )
+        """Send the result, then that there are no more; the outcome."""
+        async with answered_by(moment):
+            result = await self.registry.operations.execute(
+                operation.query or "", operation.variables, operation.operation_name, context
+            )
+        if (error := result.end) is not None:
+            raise error
+        if result.errors and span is not None:
+            span.failed(*code_and_status(result.errors[0]))
+        if not operation.completed:
+            await cast("SocketAdapter", self.websocket).send_text(_next(operation.id, result, context.request_id))
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
-        return outcome
+        return "error" if result.errors else "ok"
 
     async def _end(
         self,
@@ -295,7 +296,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             if not _is_text(credential):
                 raise UnauthenticatedError
-            principal = await self.registry.authenticator.principal(credential)
+            async with answered_by(moment_in(self.registry.settings.mongo_timeout_seconds)):
+                principal = await self.registry.authenticator.principal(credential)
         except UnauthenticatedError as error:
             return (_UNAUTHORIZED if self.connection_acknowledged else _FORBIDDEN), error.message
         except UnavailableError:
