@@ -29,6 +29,8 @@ from gateway.runtime import Runtime
 from gateway.services.projection_monitor import ProjectionMonitor
 from gateway.settings import Settings
 from gateway.sockets import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketRegistry
+from gateway.store.deadlines import answered_by, moment_in
+from gateway.store.driver import FaultError
 from gateway.store.migrations import pending_migrations, probe
 from gateway.web.pages import graphiql_routes
 from resolvers.contexts import Context
@@ -118,30 +120,60 @@ async def _healthy(_: Request) -> Response:
 
 
 class _Readiness:
-    """Whether requests can be served: the database answers, and is migrated."""
+    """Whether requests can be served: what the first check says that does not pass. Who asks meanwhile shares the answer."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._checks = (self._check_database, self._check_writes, self._check_stream, self._check_projections)
+        self._under_way: asyncio.Task[str | None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, reason = await self._state()
-        await JSONResponse({"status": reason}, status_code=status)(scope, receive, send)
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.create_task(self._unready())
+        reason = await asyncio.shield(self._under_way)
+        response = JSONResponse({"status": reason or "ok"}, status_code=503 if reason else 200)
+        await response(scope, receive, send)
 
-    async def _state(self) -> tuple[int, str]:
+    async def _unready(self) -> str | None:
+        """Why no requests can be served; None where they can."""
+        for check in self._checks:
+            if (reason := await check()) is not None:
+                return reason
+        return None
+
+    async def _check_database(self) -> str | None:
         try:
-            pending = await pending_migrations(self._runtime.database)
-            await probe(self._runtime.database, self._runtime.clock())
+            async with answered_by(self._moment()):
+                pending = await pending_migrations(self._runtime.database)
+        except FaultError:
+            return "the database reports a fault of its own: is its disk full?"
         except UnavailableError:
-            return 503, "the database cannot be reached"
+            return "the database cannot be reached"
+        except Exception:
+            _log.exception("the database cannot be read")
+            return "the database cannot be read"
+        return "the database is not migrated: run 'gateway migrate'" if pending else None
+
+    async def _check_writes(self) -> str | None:
+        database, clock = self._runtime.database, self._runtime.clock
+        try:
+            async with answered_by(self._moment()):
+                await database.writes.check(lambda: probe(database, clock()))
+        except UnavailableError:
+            return "the database cannot be written: is its disk full?"
         except Exception:
             _log.exception("the database cannot be written")
-            return 503, "the database cannot be written: is its disk full?"
-        if pending:
-            return 503, "the database is not migrated: run 'gateway migrate'"
-        if not self._runtime.services.bus.running:
-            return 503, "the live stream is down"
-        stalled = await _stalled_projection(self._runtime.projections)
-        return (200, "ok") if stalled is None else (503, stalled)
+            return "the database cannot be written"
+        return None
+
+    async def _check_stream(self) -> str | None:
+        return None if self._runtime.services.bus.running else "the live stream is down"
+
+    async def _check_projections(self) -> str | None:
+        return await _stalled_projection(self._runtime.projections)
+
+    def _moment(self) -> float:
+        return moment_in(self._runtime.services.settings.mongo_timeout_seconds)
 
 
 async def _stalled_projection(projections: ProjectionMonitor) -> str | None:

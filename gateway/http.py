@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.admissions import admitted, limit_headers
 from gateway.auth import Authenticator, from_allowed_page
 from gateway.documents import Documents
+from gateway.domain.access import Principal
 from gateway.errors import (
     BadRequestError,
     GatewayError,
@@ -26,6 +27,8 @@ from gateway.exchanges import Exchange, Reply
 from gateway.execution.operations import Answer, Operations
 from gateway.jsons import decode_json, encode_json
 from gateway.observability import log_name, new_request_id
+from gateway.services.rate_limits import Allowance
+from gateway.store.deadlines import answered_by, moment_in
 from resolvers.contexts import Context, Services
 from schema.introspection import MOST_BYTES, Introspection
 from schema.limits import OperationLimits
@@ -112,13 +115,27 @@ class OperationEndpoint:
     ) -> Reply:
         if exchange.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
-        bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
+        settings = self._services.settings
+        async with answered_by(moment_in(settings.mongo_timeout_seconds)):
+            bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
         if bearer is None:
             return await self._answer_unauthenticated(exchange, request_id, line)
         line["key"] = bearer.id
-        operation = _operation(
-            _sent(exchange, await exchange.body(self._services.settings.max_body_bytes)), self._documents
-        )
+        body = await exchange.body(settings.max_body_bytes)  # which has a time of its own
+        async with answered_by(moment_in(settings.mongo_timeout_seconds)):
+            return await self._answer_to(body, bearer, allowance, exchange, request_id, span, line)
+
+    async def _answer_to(
+        self,
+        body: bytes,
+        bearer: Principal,
+        allowance: Allowance,
+        exchange: Exchange,
+        request_id: str,
+        span: "OperationSpan | None",
+        line: dict[str, Any],
+    ) -> Reply:
+        operation = _operation(_sent(exchange, body), self._documents)
         from_page = from_allowed_page(exchange.headers, self._services.settings.allowed_origins)
         context = Context(self._services, request_id, bearer, from_page)
         checked = self._limits.check(operation.query, operation.variables, operation.name)

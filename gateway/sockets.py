@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Hashable, Mapping
-from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +32,7 @@ from gateway.jsons import encode_json
 from gateway.observability import log_name, new_request_id
 from gateway.services.rate_limits import Allowance
 from gateway.settings import Settings
+from gateway.store.deadlines import answered_by, moment_in
 from resolvers.contexts import Context, Services
 from schema.limits import OperationLimits
 from schema.problems import code_and_status, formatted, log_unexpected
@@ -255,13 +256,16 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         traced: ExitStack,
         line: dict[str, Any],
     ) -> None:
+        moment = moment_in(self.registry.settings.mongo_timeout_seconds)
         allowance = context.services.rate_limits.of(context.principal.id)
-        await allowance.take_request()
+        async with answered_by(moment):
+            await allowance.take_request()
         sent = self._sent.pop(operation.id)
         operation.query = self.registry.documents.text(sent)
         checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
         line["name"] = log_name(checked.name)
-        await allowance.take_cost(checked.cost)
+        async with answered_by(moment):
+            await allowance.take_cost(checked.cost)
         self.registry.documents.register(sent)
         if span is not None:
             span.meant(checked.kind, checked.name)
@@ -274,7 +278,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         with metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
-            told["outcome"] = line["outcome"] = await self._send_results(operation, context, span, line)
+            told["outcome"] = line["outcome"] = await self._send_result(operation, context, span, line, moment)
 
     async def _subscribe(self, operation: Operation[Context, None], context: Context) -> None:
         """Broadcast the results, to this operation at first."""
@@ -308,31 +312,30 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         context.resting = broadcast.rests
         await broadcast.run(self._results(operation, context))
 
-    async def _send_results(
+    async def _send_result(
         self,
         operation: Operation[Context, None],
         context: Context,
         span: "OperationSpan | None",
         line: dict[str, Any],
+        moment: float,
     ) -> str:
-        """Send each result, then that there are no more; the outcome."""
-        outcome = "ok"
-        async with aclosing(self._results(operation, context)) as results:
-            async for result in results:
-                if (error := result.end) is not None:
-                    raise error
-                if result.errors:
-                    outcome = "error"
-                    code, status = code_and_status(result.errors[0])
-                    line["code"] = code
-                    if span is not None:
-                        span.failed(code, status)
-                if not operation.completed:
-                    await cast("SocketAdapter", self.websocket).send_text(
-                        _next(operation.id, result, context.request_id)
-                    )
+        """Send the result, then that there are no more; the outcome."""
+        async with answered_by(moment):
+            result = await self.registry.operations.execute(
+                operation.query or "", operation.variables, operation.operation_name, context
+            )
+        if (error := result.end) is not None:
+            raise error
+        if result.errors:
+            code, status = code_and_status(result.errors[0])
+            line["code"] = code
+            if span is not None:
+                span.failed(code, status)
+        if not operation.completed:
+            await cast("SocketAdapter", self.websocket).send_text(_next(operation.id, result, context.request_id))
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
-        return outcome
+        return "error" if result.errors else "ok"
 
     async def _end(
         self,
@@ -369,7 +372,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """The code and the reason to close with; None where the socket may stay."""
         credential = self._credential
         try:
-            principal = await self._bearer(credential)
+            async with answered_by(moment_in(self.registry.settings.mongo_timeout_seconds)):
+                principal = await self._bearer(credential)
         except RateLimitedError as error:
             return _TRY_AGAIN_LATER, error.message
         except UnauthenticatedError as error:

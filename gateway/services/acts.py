@@ -136,8 +136,7 @@ class ActService:
             await self._store_change(store, change, line_id, now, kept, within, draft)
             return Acted(change.after, change.part)
 
-        async with self._turn(workspace_id):
-            return await until_stored(attempt)
+        return await until_stored(attempt, lambda: self._turn(workspace_id))
 
     async def check_owner(
         self, speaker: Principal, subject: Subject, id_: str, actor: Actor, path: tuple[str, ...] = ("id",)

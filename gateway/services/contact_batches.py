@@ -135,8 +135,7 @@ class ContactBatches:
                 for outcome, command in zip(plan.outcomes, batch, strict=False)
             ]
 
-        async with self._events.turn(workspace_id):
-            return await until_stored(attempt)
+        return await until_stored(attempt, lambda: self._events.turn(workspace_id))
 
     async def _write(
         self,

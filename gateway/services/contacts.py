@@ -81,8 +81,7 @@ class ContactService:
                 await store.database.transaction(partial(self._write, store, draft, kept, now))
             return draft.document, draft.stored is None or draft.id == new_id
 
-        async with self._turn(workspace_id):
-            return await until_stored(attempt)
+        return await until_stored(attempt, lambda: self._turn(workspace_id))
 
     async def meant(self, workspace_id: str, ref: ContactRef) -> Document:
         """The contact of that reference, as tracking finds it: created where nobody has its strongest key."""
@@ -98,8 +97,7 @@ class ContactService:
             return draft.document
 
         with told_below("contact"):
-            async with self._turn(workspace_id):
-                return await until_stored(attempt)
+            return await until_stored(attempt, lambda: self._turn(workspace_id))
 
     async def _write(self, store: WorkspaceStore, draft: Draft, kept: Claim | None, now: Any, session: Session) -> None:
         if draft.changed():

@@ -58,8 +58,7 @@ class ErasureService:
             await store.database.transaction(lambda session: self._begin(store, contact, deletion, line_id, session))
             return deletion
 
-        async with self._turn(workspace_id):
-            deletion = await until_stored(attempt)
+        deletion = await until_stored(attempt, lambda: self._turn(workspace_id))
         if not await self._erase(deletion, self._at_once_seconds):
             self._left.set()
         return str(deletion["_id"])

@@ -43,6 +43,7 @@ from gateway.store.workspaces import Workspaces
 
 _NAMES_REMEMBERED = 100_000
 _NAME_BYTES = 200
+_GROUP_ATTEMPTS = 3  # at one that the server refuses: then it is split, so that one contact does not stop the others
 MAX_DESCRIPTION_LENGTH = 1000
 MAX_IMPORTED_COUNT = 10**12  # so that the total of many contacts stays within 64 bits
 
@@ -79,7 +80,9 @@ class EventService:
         self._known_names: Cache[tuple[str, str], bool] = Cache(
             caches or CacheBudget(), lambda key, _: _NAME_BYTES + text_bytes(key[1]), _NAMES_REMEMBERED
         )
-        self._groups: GroupCommits[Attempted, Outcome] = GroupCommits(self._store_group)
+        self._groups: GroupCommits[Attempted, Outcome] = GroupCommits(
+            self._store_group, lambda item: item.command.contact
+        )
 
     async def track(self, workspace_id: str, commands: Sequence[TrackEvent | UserProblem]) -> list[Outcome]:
         """One outcome per command, in order: what is not a UserProblem is stored, once, with its summary."""
@@ -120,8 +123,7 @@ class EventService:
             self._remember(workspace_id, added)
             return imported.summaries
 
-        async with self.turn(workspace_id):
-            return await until_stored(attempt)
+        return await until_stored(attempt, lambda: self.turn(workspace_id))
 
     def check_summaries(
         self, summaries: Sequence[Mapping[str, Any]], now: datetime, field: str = "summaries"
@@ -222,7 +224,7 @@ class EventService:
         async def attempt(number: int) -> list[Outcome]:
             return await self._attempt(store, attempted, now, tried or number > 1)
 
-        return await until_stored(attempt)
+        return await until_stored(attempt, refusals=1 if tried else _GROUP_ATTEMPTS)
 
     async def _attempt(
         self, store: WorkspaceStore, attempted: Sequence[Attempted], now: datetime, tried: bool

@@ -78,8 +78,7 @@ class MergeService:
             moved = await self._store_merge(store, joined, line_id, now)
             return joined.survivor.document
 
-        async with self._turn(workspace_id):
-            return await until_stored(attempt), moved
+        return await until_stored(attempt, lambda: self._turn(workspace_id)), moved
 
     async def identify(self, workspace_id: str, sent: Mapping[str, Any]) -> tuple[Document, bool]:
         """Whoever signed in, and whether an anonymous contact was merged into it. `sent`: the input in snake_case
@@ -104,8 +103,7 @@ class MergeService:
             await self._store_merge(store, joined, line_id, now)
             return plan.draft.document, True
 
-        async with self._turn(workspace_id):
-            return await until_stored(attempt)
+        return await until_stored(attempt, lambda: self._turn(workspace_id))
 
     def _line_id(self) -> str:
         """The id of the journal's line of a merge: by it a commit whose answer was lost is recognised."""

@@ -71,8 +71,7 @@ class TagService:
                 await store.database.transaction(partial(self._write, store, draft))
             return draft.document
 
-        async with self._turn(workspace_id):
-            return await until_stored(attempt)
+        return await until_stored(attempt, lambda: self._turn(workspace_id))
 
     async def _write(self, store: WorkspaceStore, draft: Draft, session: Session) -> None:
         now = draft.document["updated_at"]

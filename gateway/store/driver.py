@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,15 +14,16 @@ from bson.tz_util import utc
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, IndexModel, ReturnDocument
 from pymongo.errors import (
-    AutoReconnect,
     ConfigurationError,
+    ConnectionFailure,
     DuplicateKeyError,
     InvalidURI,
-    NetworkTimeout,
     OperationFailure,
+    ProtocolError,
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
+    WriteConcernError,
 )
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
@@ -30,7 +31,10 @@ from pymongo.write_concern import WriteConcern
 
 from gateway.errors import BadRequestError, StartupError, UnavailableError
 from gateway.settings import MongoDriver, Settings
+from gateway.store.error_codes import CONFLICTS, DUPLICATE_KEY, FAULTS, TRANSIENT
+from gateway.store.open_transactions import OpenTransactions
 from gateway.store.server_clock import ServerClock
+from gateway.store.write_health import WriteHealth
 
 Document = dict[str, Any]
 DRIVERS_UTC = utc  # of the times in documents
@@ -57,6 +61,14 @@ class Shown(tuple[str, ...]):
 
 class TransientError(UnavailableError):
     """The database did not answer as it should; whether it did what was asked is unknown. Try again in a few seconds."""
+
+
+class ConflictError(TransientError):
+    """Another transaction holds what this one writes; nothing was stored. Try again in a few seconds."""
+
+
+class FaultError(TransientError):
+    """The database met a problem of its own, such as a full disk; whether it did what was asked is unknown. Try again in a few seconds."""
 
 
 class HistoryLostError(Exception):
@@ -96,9 +108,12 @@ class Database:
             read_concern=ReadConcern("majority"),
         )
         self._shown: Any = self._database.with_options(codec_options=CodecOptions(tz_aware=False))
+        self._open_transactions = OpenTransactions(self._database, motor=self._motor)
+        self.writes = WriteHealth()
 
     async def close(self) -> None:
         """Give back every connection."""
+        await self._open_transactions.close()
         closed = self._client.close()
         if not self._motor:
             await closed
@@ -195,13 +210,13 @@ class Database:
 
     async def insert(self, collection: str, documents: Sequence[Document], session: Session = None) -> None:
         """Insert them, in order, all or (in a transaction) none; DuplicateError where one is there already."""
-        async with translated():
+        async with self._writing(session):
             for start in range(0, len(documents), _MOST_INSERTED):
                 await self._database[collection].insert_many(documents[start : start + _MOST_INSERTED], session=session)
 
     async def update(self, collection: str, filter_: Filter, change: Filter, *, upsert: bool = False) -> int:
         """Change the first document that matches; how many matched or were inserted."""
-        async with translated():
+        async with translated(self.writes):
             result = await self._database[collection].update_one(filter_, change, upsert=upsert)
             return int(result.matched_count) + (result.upserted_id is not None)
 
@@ -209,7 +224,7 @@ class Database:
         self, collection: str, filter_: Filter, change: Filter | Sequence[Filter]
     ) -> Document | None:
         """Change the document that matches, and give it as it is then; the primary's word alone is waited for."""
-        async with translated():
+        async with translated(self.writes):
             single = self._database[collection].with_options(write_concern=WriteConcern(1))
             found: Document | None = await single.find_one_and_update(
                 filter_, change, return_document=ReturnDocument.AFTER
@@ -219,7 +234,7 @@ class Database:
     async def bulk(self, collection: str, operations: Sequence[Operation], session: Session = None) -> int:
         """Apply pymongo's operations, in order; how many documents were matched."""
         matched = 0
-        async with translated():
+        async with self._writing(session):
             for start in range(0, len(operations), _MOST_OPERATIONS):
                 some = operations[start : start + _MOST_OPERATIONS]
                 matched += (await self._database[collection].bulk_write(some, session=session)).matched_count
@@ -227,7 +242,7 @@ class Database:
 
     async def delete(self, collection: str, filter_: Filter, session: Session = None) -> int:
         """Delete every document that matches; how many there were. Outside of a transaction it may take its time."""
-        async with translated():
+        async with self._writing(session):
             with pymongo.timeout(_LONG_SECONDS) if session is None else nullcontext():
                 return int((await self._database[collection].delete_many(filter_, session=session)).deleted_count)
 
@@ -248,32 +263,34 @@ class Database:
 
     async def transaction(self, body: Callable[[Session], Awaitable[None]]) -> None:
         """Run the body in one transaction, once. TransientError: it may or may not have been stored, look before another try."""
-        async with translated(), self._session() as session:
-            begun = session.start_transaction(
-                write_concern=WriteConcern("majority"), read_concern=ReadConcern("snapshot")
-            )
-            if not self._motor:
-                await begun
+        async with translated(self.writes):
+            session = await self._begin(WriteConcern("majority"))
             try:
                 await body(session)
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise asyncio.CancelledError  # the driver swallowed it
-            except BaseException:
-                await _abort(session)
+            except BaseException as error:
+                await self._abort(session, answered=not isinstance(error.__cause__ or error, _UNANSWERED))
                 raise
-            await _commit(session)
+            try:
+                await _commit(session)
+            except BaseException:
+                self._open_transactions.end(session)  # nobody knows what became of it
+                raise
+            await session.end_session()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:
         """A session whose reads all see the database as it was at the first of them."""
-        async with translated(), self._session() as session:
-            begun = session.start_transaction(read_concern=ReadConcern("snapshot"))
-            if not self._motor:
-                await begun
+        async with translated():
+            session, answered = await self._begin(), True
             try:
                 yield session
+            except BaseException as error:
+                answered = not isinstance(error.__cause__ or error, _UNANSWERED)
+                raise
             finally:
-                await _abort(session)
+                await self._abort(session, answered=answered)
 
     @asynccontextmanager
     async def watch(
@@ -302,13 +319,34 @@ class Database:
                     raise HistoryLostError(str(error)) from error
                 raise
 
-    @asynccontextmanager
-    async def _session(self) -> AsyncIterator[Session]:
+    def _writing(self, session: Session) -> "translated":
+        """Around a write; within a transaction it is the commit that says whether it went through."""
+        return translated(self.writes if session is None else None)
+
+    async def _begin(self, write_concern: WriteConcern | None = None) -> Session:
         session = self._client.start_session()
         if self._motor:
             session = await session
-        async with session:
-            yield session
+        begun = session.start_transaction(write_concern=write_concern, read_concern=ReadConcern("snapshot"))
+        if not self._motor:
+            await begun
+        return session
+
+    async def _abort(self, session: Session, *, answered: bool) -> None:
+        """Abort and end the session; in the background where the server does not answer, for its locks must go."""
+        if not answered:
+            self._open_transactions.end(session)
+            return
+        try:
+            # The session's own abort_transaction says nothing where it does not arrive.
+            with suppress(OperationFailure):
+                await self._client.admin.command("abortTransaction", session=session)
+        except BaseException as error:
+            self._open_transactions.end(session)
+            if not isinstance(error, PyMongoError):  # else what stopped the body is what counts
+                raise
+        else:
+            await session.end_session()
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,19 +400,34 @@ class Inserts:
 
 
 class translated:  # noqa: N801 - it is used as the context managers of the standard library are
-    """Errors of either driver, told in the words of this room; and a cancellation that the driver forgot, told again."""
+    """Errors of either driver in the gateway's words; and a cancellation that the driver forgot, raised again. `writes`:
+    what records whether the write within went through."""
 
-    __slots__ = ()
+    __slots__ = ("_writes",)
+
+    def __init__(self, writes: WriteHealth | None = None) -> None:
+        self._writes = writes
 
     async def __aenter__(self) -> None:
         """Begin."""
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         """Raise what the driver's error means."""
+        if self._writes is not None:
+            self._record(self._writes, error)
         if error is None or isinstance(error, PyMongoError):
             _heed_cancellation()
         if isinstance(error, Exception) and (meant := _meant(error)) is not None:
             raise meant from error
+
+    @staticmethod
+    def _record(writes: WriteHealth, error: BaseException | None) -> None:
+        if error is None:
+            writes.succeeded()
+        elif (
+            isinstance(error, FaultError) or isinstance(error.__cause__ or error, ConnectionFailure) or _is_fault(error)
+        ):
+            writes.failed()
 
 
 def _meant(error: Exception) -> Exception | None:
@@ -383,14 +436,25 @@ def _meant(error: Exception) -> Exception | None:
         return UnavailableError()
     if isinstance(error, DuplicateKeyError):
         return DuplicateError()
-    if isinstance(error, AutoReconnect | NetworkTimeout):
+    if isinstance(error, ConnectionFailure | ProtocolError):
         return TransientError()
     if isinstance(error, UnicodeEncodeError):
         # What is stored was checked; this is a text that something is looked up by.
         return BadRequestError("A text contains a lone surrogate, which is no character: send whole characters.")
-    if isinstance(error, PyMongoError) and _is_transient(error):
-        return DuplicateError() if _is_duplicate(error) else TransientError()
-    return None
+    return _meant_by_codes(error) if isinstance(error, PyMongoError) else None
+
+
+def _meant_by_codes(error: PyMongoError) -> Exception | None:
+    """What an answer of the server means; None where it is about the request, so that another try would end alike."""
+    codes = _codes(error)
+    if DUPLICATE_KEY in codes:
+        return DuplicateError()
+    if codes & CONFLICTS:
+        return ConflictError()
+    if _is_fault(error):
+        return FaultError()
+    transient = codes & TRANSIENT or error.timeout or any(map(error.has_error_label, _TRANSIENT_LABELS))
+    return TransientError() if transient else None
 
 
 def _heed_cancellation() -> None:
@@ -402,12 +466,11 @@ def _heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-_DUPLICATE = frozenset({11000})
+_UNKNOWN_COMMIT = "UnknownTransactionCommitResult"
+_TRANSIENT_LABELS = ("TransientTransactionError", _UNKNOWN_COMMIT, "RetryableWriteError")
+# After these nobody knows what the server did, or is still doing.
+_UNANSWERED = (ConnectionFailure, ProtocolError, asyncio.CancelledError)
 _NO_SUCH_INDEX = frozenset({26, 27})  # nor such a collection
-# Not found, timed out, stepping down, conflicting, unavailable: codes that ask for another try, with or without a label.
-_TRANSIENT = frozenset(
-    {24, 50, 64, 89, 91, 112, 133, 134, 189, 246, 251, 262, 9001, 10107, 11600, 11601, 11602, 13435, 13436}
-)
 
 
 def _codes(error: PyMongoError) -> set[int]:
@@ -417,14 +480,13 @@ def _codes(error: PyMongoError) -> set[int]:
     return {code for code in (getattr(error, "code", None), *(item.get("code") for item in inner)) if code is not None}
 
 
-def _is_duplicate(error: PyMongoError) -> bool:
-    return bool(_codes(error) & _DUPLICATE)
-
-
-def _is_transient(error: PyMongoError) -> bool:
-    labels = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
-    labelled = any(error.has_error_label(label) for label in labels)
-    return labelled or error.timeout or bool(_codes(error) & (_TRANSIENT | _DUPLICATE))
+def _is_fault(error: BaseException) -> bool:
+    """Whether the server says that it is unwell, or that too few of its replica set took a write."""
+    if not isinstance(error, PyMongoError):
+        return False
+    details = getattr(error, "details", None) or {}
+    unconfirmed = isinstance(error, WriteConcernError) or details.get("writeConcernErrors")
+    return bool(unconfirmed or _codes(error) & FAULTS)
 
 
 async def _commit(session: Session) -> None:
@@ -432,14 +494,7 @@ async def _commit(session: Session) -> None:
         try:
             await session.commit_transaction()
         except PyMongoError as error:
-            if attempt == _COMMIT_ATTEMPTS or not error.has_error_label("UnknownTransactionCommitResult"):
+            if attempt == _COMMIT_ATTEMPTS or not error.has_error_label(_UNKNOWN_COMMIT):
                 raise
         else:
             return
-
-
-async def _abort(session: Session) -> None:
-    try:
-        await session.abort_transaction()
-    except PyMongoError:
-        return  # the server forgets a transaction that nobody ends; what stopped the body is what counts

@@ -23,6 +23,7 @@ import psutil
 import structlog
 
 from gateway.errors import StartupError
+from gateway.store.embedded_health import until_unwell
 
 HOST = "127.0.0.1"
 # Change streams reach back as far as this history: a day, or a million changes, for cursors of subscriptions.
@@ -31,6 +32,9 @@ _START_SECONDS = 60.0
 _NUDGE_SECONDS = 0.1
 _STOP_SECONDS = 20.0
 _OWNER_PATIENCE_SECONDS = 30.0
+# A server that dies soon after its start is started again later each time.
+_SETTLED_SECONDS = 30.0
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 10.0
 # Below what Linux and macOS give to outgoing connections, which would take a port between our look and its use.
 _PORTS = range(20_000, 32_000)
 _PORT_ATTEMPTS = 3
@@ -119,17 +123,41 @@ class _Server:
         return False
 
     async def keep_alive(self) -> None:
-        """Start it again, on the same port, whenever it dies."""
+        """Start it again, on the same port, whenever it dies, hangs, or refuses writes although its disk has room."""
+        loop, pause = asyncio.get_running_loop(), _SHORTEST_PAUSE_SECONDS
         while self._process is not None:
-            code = await self._process.wait()
-            self._log.error("the embedded database died and is started again", exit_code=code, port=self.port)
+            began = loop.time()
+            await self._until_trouble(self._process)
+            if loop.time() - began < _SETTLED_SECONDS:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                pause = _SHORTEST_PAUSE_SECONDS
             try:
                 await self._spawn()
             except (StartupError, OSError) as error:
                 self._log.error("the embedded database does not start", reason=str(error))
                 if self._process.returncode is None:
                     self._process.kill()
-                await asyncio.sleep(1)
+
+    async def _until_trouble(self, process: asyncio.subprocess.Process) -> None:
+        """Wait until that process has ended, and end it where it is of no use any more."""
+        died = asyncio.ensure_future(process.wait())
+        unwell = asyncio.ensure_future(until_unwell(uri_of(self.port), self._data))
+        try:
+            await asyncio.wait({died, unwell}, return_when=asyncio.FIRST_COMPLETED)
+            if not died.done():
+                reason = unwell.result()
+                self._log.error("the embedded database is ended and started again", reason=reason, port=self.port)
+                process.kill()
+                await died
+            else:
+                code = died.result()
+                self._log.error("the embedded database died and is started again", exit_code=code, port=self.port)
+        finally:
+            died.cancel()
+            unwell.cancel()
+            await asyncio.wait({died, unwell})
 
     async def _spawn(self) -> None:
         with (self._data / "database.log").open("ab") as log:

@@ -1,16 +1,15 @@
 """Counters of rate limits that all gateways on a database share: one document for each limit of each caller."""
 
-import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-import pymongo
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import PyMongoError
 
 from gateway.domain.leases import latest_end
 from gateway.errors import UnavailableError
+from gateway.store.deadlines import answered_by, moment_in
 from gateway.store.driver import Database, DuplicateError
 
 _TRIES = 3
@@ -33,11 +32,9 @@ class RateLimitCounters:
 
         UnavailableError whatever is wrong: whether it was counted is unknown."""
         try:
-            # Both: the driver gives its thread back, and no queue for a thread is waited in.
-            async with asyncio.timeout(self._patience):
-                with pymongo.timeout(self._patience):
-                    return await self._add(key, amount, now, window)
-        except (TimeoutError, PyMongoError) as error:
+            async with answered_by(moment_in(self._patience)):
+                return await self._add(key, amount, now, window)
+        except PyMongoError as error:
             raise UnavailableError from error
 
     async def _add(self, key: str, amount: int, now: datetime, window: timedelta) -> tuple[int, datetime]:
