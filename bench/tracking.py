@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gateway.domain.events import TrackEvent, track_event
 from gateway.runtime import Runtime, open_runtime
+from gateway.services.attempts import until_stored
 from gateway.services.group_commits import LARGEST_GROUP
 from gateway.settings import Settings
 from gateway.store.embedded import embedded_server
@@ -45,8 +46,9 @@ async def measure(runtime: Runtime, name: str, *, grouped: bool) -> tuple[float,
     service, chance, calls = runtime.services.events, random.Random(1), []
 
     async def alone(command: TrackEvent) -> object:
-        attempted = [service._attempted(command, runtime.clock())]
-        return await service._store_group(workspace["_id"], attempted, False)
+        now, store = runtime.clock(), runtime.services.store.open(workspace["_id"])
+        attempted = [service._attempted(command, now)]
+        return await until_stored(lambda number: service._attempt(store, attempted, now, number > 1))
 
     async def client() -> None:
         for _ in range(EACH):

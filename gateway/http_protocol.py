@@ -12,7 +12,8 @@ from gateway.connections import Connection, Connections, WriteProgress
 from gateway.protocols import SocketProtocol
 
 _MOST_PIPELINED = 16
-_LINGER_SECONDS, _LINGER_BYTES = 1.0, 262_144
+_LINGER_SECONDS, _LINGER_BYTES = 1.0, 4_194_304  # a system keeps about so much of what is not read yet
+_DISCARDED_BODIES = 20  # what is too large is read on to so many times its limit, so that its sender reads the answer
 _FOREVER = float("inf")
 _log = structlog.get_logger("gateway.http_protocol")
 
@@ -125,7 +126,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         self._received = self._body_received = 0
         self._in_body = False
-        self._deadline = None
+        is_answered = self.cycle is not None and self.cycle.response_complete
+        self._deadline = self._idle_deadline() if is_answered else None
 
     def on_response_complete(self) -> None:
         """Begin to answer the next request, or refuse what could not be served, or wait.
@@ -140,7 +142,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._refusal is not None:
             self._end()
         elif not (self._received or self._in_body):
-            self._deadline = self.loop.time() + self._limits.keep_alive_seconds
+            self._deadline = self._idle_deadline()
 
     def handle_websocket_upgrade(self) -> None:
         """Give the connection to the protocol of sockets."""
@@ -181,7 +183,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._received - self._body_received > 2 * most + self._body_received:
             raise RefusedRequestError(400, "Send larger chunks, without long extensions and trailers.")
-        if self._body_received > 2 * self._limits.max_body_bytes and self.cycle.response_complete:
+        if self._body_received > _DISCARDED_BODIES * self._limits.max_body_bytes and self.cycle.response_complete:
             raise RefusedRequestError(413, "The request body is too large.")
 
     def _header_size(self) -> int:
@@ -210,6 +212,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _next_deadline(self) -> float:
         seconds = self._limits.body_seconds if self._in_body else self._limits.header_seconds
         return self.loop.time() + (seconds or _FOREVER)
+
+    def _idle_deadline(self) -> float:
+        return self.loop.time() + self._limits.keep_alive_seconds
 
     def _extension(self) -> float:
         """The further seconds that a body has for what already arrived of it."""

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         description="`pymongo` for PyMongo's own asynchronous client, or `motor` for its predecessor.",
     )
     mongo_timeout_seconds: float = Field(
-        5.0, gt=0, le=60, description="How long one call waits for the database before it answers UNAVAILABLE."
+        5.0, gt=0, le=60, description="How long one call waits in all, whatever for, before it answers UNAVAILABLE."
     )
     embedded_server: str = Field(
         "secantusd-py",

@@ -45,15 +45,17 @@ class Peer:
         """All that is answered until the connection is closed by the other side."""
         answer = bytearray()
         with contextlib.suppress(ConnectionError):
-            while part := await asyncio.wait_for(self.reader.read(65_536), 30):
-                answer += part
+            async with asyncio.timeout(60):
+                while part := await self.reader.read(65_536):
+                    answer += part
         return bytes(answer)
 
     async def answer(self) -> tuple[int, bytes]:
         """The status and the body of one answer."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 30)
-        (length,) = [int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-        return int(head.split()[1]), await asyncio.wait_for(self.reader.readexactly(length), 30)
+        async with asyncio.timeout(30):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            (length,) = [int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+            return int(head.split()[1]), await self.reader.readexactly(length)
 
 
 @contextlib.asynccontextmanager

@@ -66,7 +66,7 @@ class _Lane(Generic[Item, Outcome]):
         return group
 
     def leave(self, call: _Call[Item, Outcome]) -> None:
-        """Forget a call whose caller is gone or answered."""
+        """Forget a call: its caller is gone, or answered."""
         for calls in (self.waiting, self.aside):
             if call in calls:
                 calls.remove(call)
@@ -120,7 +120,7 @@ class GroupCommits(Generic[Item, Outcome]):
             lane.writer = asyncio.get_running_loop().create_task(writing, context=calls[0].context)
 
     async def _write_next(self, workspace_id: str, lane: _Lane[Item, Outcome]) -> None:
-        """Write a group of those that wait, and of those aside whose time has come; then see to it that the others are."""
+        """Write a group of those that wait, and those aside that are due; then see to it that the others are written."""
         try:
             async with lane.turn:
                 await lane.gather()
@@ -245,7 +245,7 @@ def _refuse(calls: Calls[Item, Outcome], error: Exception) -> None:
 
 
 def _still_waiting(group: Calls[Item, Outcome]) -> Calls[Item, Outcome]:
-    """Those whose caller is there and whose time is not up."""
+    """Those that are not answered, and have time left."""
     now = asyncio.get_running_loop().time()
     _refuse([call for call in group if call.deadline < now], UnavailableError())
     return [call for call in group if not call.answer.done()]

@@ -13,6 +13,7 @@ import structlog
 from gateway.domain.clocks import Clock
 from gateway.domain.contacts import Document
 from gateway.errors import UnavailableError
+from gateway.store.deadlines import answered_by, moment_in
 from gateway.store.stores import Store
 from gateway.store.timers import TimerTakenError, bring_forward, claim_timer, timers_due
 
@@ -74,11 +75,11 @@ class TimerService:
         try:
             if not await claim_timer(self._store.database, timer, self._clock()):
                 return False
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with answered_by(moment_in(_PATIENCE_SECONDS)):
                 await self._handlers[timer["kind"]](timer)
         except TimerTakenError:
             return False
-        except (UnavailableError, TimeoutError) as error:
+        except UnavailableError as error:
             self._log.warning("a timer is tried again later", reason=str(error), **told)
             return False
         except Exception:

@@ -441,10 +441,10 @@ def _meant(error: Exception) -> Exception | None:
     if isinstance(error, UnicodeEncodeError):
         # What is stored was checked; this is a text that something is looked up by.
         return BadRequestError("A text contains a lone surrogate, which is no character: send whole characters.")
-    return _meant_by_codes(error) if isinstance(error, PyMongoError) else None
+    return _translated_by_codes(error) if isinstance(error, PyMongoError) else None
 
 
-def _meant_by_codes(error: PyMongoError) -> Exception | None:
+def _translated_by_codes(error: PyMongoError) -> Exception | None:
     """What an answer of the server means; None where it is about the request, so that another try would end alike."""
     codes = _codes(error)
     if DUPLICATE_KEY in codes:

@@ -165,7 +165,6 @@ class _Server:
                 self._program, "--host", HOST, "--port", str(self.port), "--storage-path", str(_storage(self._data)),
                 "--sync-on-commit", "--log-level", "WARNING", *_HISTORY,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self._data,
-                umask=0o077,
             )  # fmt: skip
             self._spawning = asyncio.create_task(self._spawned(spawning))
             await asyncio.shield(self._spawning)  # a signal meanwhile must not leave a child that nobody knows

@@ -1,14 +1,13 @@
 """Whether the embedded server takes writes, as its owner finds out by a write now and then."""
 
 import asyncio
-import contextlib
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
-from pymongo import AsyncMongoClient
+from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 _INTERVAL_SECONDS = 10.0
@@ -27,7 +26,7 @@ async def until_unwell(uri: str, folder: Path, sleep: Callable[[float], Awaitabl
     refused = unanswered = 0
     while True:
         await sleep(_RETRY_SECONDS if refused or unanswered else _INTERVAL_SECONDS)
-        error = await _write_error(uri)
+        error = await asyncio.to_thread(_write_error, uri)
         refused = refused + 1 if error is not None and not error.timeout else 0
         unanswered = unanswered + 1 if error is not None and error.timeout else 0
         if unanswered >= _MOST_UNANSWERED:
@@ -38,20 +37,17 @@ async def until_unwell(uri: str, folder: Path, sleep: Callable[[float], Awaitabl
             return "it refuses writes, and its disk has room"
 
 
-async def _write_error(uri: str) -> PyMongoError | None:
+def _write_error(uri: str) -> PyMongoError | None:
     """What a small write fails with; None where it goes through."""
     milliseconds = int(_TIMEOUT_SECONDS * 1000)
-    # A client of its own for each write: none stays connected, and none remembers what the server was before.
-    client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
+    # A client of its own for each write, in a thread: it stays apart from whatever the gateway's own connections meet.
+    with MongoClient[dict[str, object]](
         uri, appname="gateway owner", timeoutMS=milliseconds, serverSelectionTimeoutMS=milliseconds, retryWrites=False
-    )
-    try:
-        await client["gateway_owner"]["probes"].update_one({"_id": "owner"}, {"$inc": {"writes": 1}}, upsert=True)
-    except PyMongoError as error:
-        return error
-    finally:
-        with contextlib.suppress(PyMongoError):
-            await client.close()
+    ) as client:
+        try:
+            client["gateway_owner"]["probes"].update_one({"_id": "owner"}, {"$inc": {"writes": 1}}, upsert=True)
+        except PyMongoError as error:
+            return error
     return None
 
 

@@ -17,7 +17,7 @@ _log = structlog.get_logger("gateway.database")
 
 
 class OpenTransactions:
-    """Ends transactions whose commit or abort may not have arrived, as soon as the server answers.
+    """Ends transactions as soon as the server answers, where their commit or abort may not have arrived.
 
     A newer transaction of the same session makes the server end the older one, and refuse what of it arrives late;
     killSessions would not do: a first statement that arrives after it opens the transaction again."""
@@ -33,7 +33,7 @@ class OpenTransactions:
         if len(self._tasks) >= _MOST:
             _log.warning("a transaction is left to the server, which ends it after a minute", open=len(self._tasks))
             return
-        # An empty context: neither the deadline nor the trace of whoever gave up.
+        # An empty context: neither the deadline nor the trace of the call that gave up.
         task = asyncio.get_running_loop().create_task(self._end(session), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

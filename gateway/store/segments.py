@@ -174,7 +174,7 @@ class SegmentReviews(Repository):
 
 async def any_segment(database: Database) -> bool:
     """Whether any workspace has a segment, or members of one that was deleted."""
-    return await database.find_one(Segments.COLLECTION, {}) is not None
+    return await database.find_one(Segments.COLLECTION, {"_id": {"$gt": ""}}) is not None
 
 
 async def workspaces_with_segments(database: Database) -> list[str]:

@@ -28,8 +28,8 @@ from gateway.store.migrations import migrate
 CONTACTS = """{ contacts(first: 100) { nodes { id externalId anonymousIds role email phone name firstName lastName avatarUrl
   location { city region country } customAttributes tags createdAt updatedAt signedUpAt lastSeenAt unsubscribedFromEmails
   hasHardBounced markedEmailAsSpam optedOutSubscriptionTypesCount
-  eventSummaries(first: 100) { nodes { name count firstAt lastAt } }
-  events(first: 100, filter: {occurredAt: {after: "1990-01-01T00:00:00Z"}}) { nodes { name occurredAt receivedAt metadataJson
+  eventSummaries(first: 50) { nodes { name count firstAt lastAt } }
+  events(first: 30, filter: {occurredAt: {after: "1990-01-01T00:00:00Z"}}) { nodes { name occurredAt receivedAt metadataJson
     metadata { key __typename ... on NumberMetadata { exact } } } } } } }"""
 UPSERT = """mutation ($input: UpsertContactInput!) { upsertContact(input: $input) { contact { id } userErrors { message path } } }"""
 SUMMARIES = """mutation ($input: ImportEventSummariesInput!) { importEventSummaries(input: $input) { userErrors { message } } }"""

@@ -13,7 +13,7 @@ import uvicorn
 import websockets
 
 from gateway.app import create_app
-from gateway.protocols import SocketProtocol
+from gateway.server_options import server_options
 
 SMALLEST = 4096  # bytes of a buffer: what a peer does not read soon waits on the server's side
 NAMES = "subscription($after: String) { eventTracked(after: $after) { cursor event { name } } }"
@@ -26,7 +26,7 @@ async def serving(gateway: Any) -> AsyncIterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALLEST)
     app = create_app(gateway.runtime, gateway.runtime.authenticator())
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws=SocketProtocol))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", **server_options(gateway.runtime.services.settings)))
     task = asyncio.create_task(server.serve([listening]))
     yield f"ws://127.0.0.1:{listening.getsockname()[1]}/graphql"
     server.should_exit = True

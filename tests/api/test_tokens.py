@@ -670,7 +670,7 @@ async def test_garbled_tokens_open_nothing(workspace: Any, people: Any) -> None:
         response = await workspace.post(READS["viewer"], key=token)
         assert (response.status_code, response.json()["errors"][0]["extensions"]["code"]) == (401, "UNAUTHENTICATED")
         assert token not in response.text
-    for credential in (good[:-3], good.replace(".", "\ud800.", 1), "x" * 100_000, "\ud800"):
+    for credential in (good[:-3], good.replace(".", "\ud800.", 1), "x" * 5_000, "\ud800"):
         url = workspace.gateway.url.replace("http:", "ws:")
         async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as connection:  # type: ignore[list-item]
             text = "".join(f"\\u{ord(mark):04x}" for mark in f"Bearer {credential}")

@@ -67,7 +67,7 @@ async def test_headers_are_cut_off_while_they_are_sent(gateway: Any, begin: byte
         (b"GET /?" + b"x" * 65_536 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\n" + b"".join(b"A%d: b\r\n" % number for number in range(101)) + b"\r\n", 431),
         (GET + b"GET / HTTP/1.1\r\nA: " + b"x" * 65_536 + b"\r\n\r\n", 431),
-        (CHUNKED + b"0\r\nA: " + b"x" * 200_000 + b"\r\n\r\n", 400),
+        (CHUNKED + b"0\r\nA: " + b"x" * 200_000 + b"\r\n\r\n", 401),  # before the body; then it is idle, and closed
     ],
     ids=["value", "url", "many", "second request", "trailer"],
 )
@@ -114,7 +114,8 @@ async def test_a_peer_that_is_too_slow_is_cut_off(gateway: Any, begin: bytes, dr
         assert not dripping.done() or not drip
         dripping.cancel()
         # without a credential the gateway may refuse an operation before its body: then there is no 408
-        assert statuses(answer) in (answered, [401 if status == 408 else status for status in answered])
+        refused = [401 if status == 408 else status for status in answered if status != 100]
+        assert statuses(answer) in (answered, refused)
     assert await is_served(gateway)
 
 

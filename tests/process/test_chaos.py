@@ -105,8 +105,12 @@ async def test_workers_die_beside_one_whose_clock_is_ahead(
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The processes of `gateway serve` that serve."""
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "multiprocessing.spawn" in " ".join(child.cmdline())]
+    workers = []
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.Error):  # such as one that was just killed
+            if "multiprocessing.spawn" in " ".join(child.cmdline()):
+                workers.append(child)
+    return workers
 
 
 async def test_a_database_that_may_not_write_any_more_is_started_again(dev: Dev) -> None:

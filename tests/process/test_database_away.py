@@ -16,7 +16,9 @@ import httpx
 import pytest
 
 KEY = "a-key-for-outages"
-LONGEST = 22.0  # seconds in which everything must be answered, whatever the database does
+LONGEST = (
+    12.0  # seconds in which everything must be answered: a busy machine takes its time beside the five that a call has
+)
 AWAY = 8.0
 CONTACTS = "{ contacts(first: 5) { nodes { displayName eventSummaries(first: 5) { nodes { count } } } } }"
 EVENTS = '{ events(first: 100, filter: {name: ["was there"]}) { nodes { id metadataJson } pageInfo { hasNextPage } } }'

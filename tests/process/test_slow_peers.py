@@ -31,8 +31,10 @@ async def drip(peer: Peer, begin: bytes, part: bytes) -> None:
     """Send one part after the other, and read, until the connection is closed."""
     await peer.send(begin)
     dripping = asyncio.create_task(peer.send(*[part] * 1000, pause=0.2))
-    await peer.rest()
-    dripping.cancel()
+    try:
+        await peer.rest()
+    finally:
+        dripping.cancel()
 
 
 async def read_nothing(peer: Peer) -> None:
