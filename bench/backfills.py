@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bench.data import bearer
 from bench.processes import most_megabytes, python, started
-from gateway.domain.clocks import system_clock
-from gateway.domain.ids import Minter, Prefix
+from gateway.core.clock import system_clock
+from gateway.core.ids import Minter, Prefix
 from gateway.runtime import open_runtime
 from gateway.settings import Settings
 from gateway.store.embedded import embedded_server

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from gateway.domain.access import Principal, Scope
-from gateway.domain.events import track_event
+from gateway.core.principals import Principal, Scope
+from gateway.domain.events.events import track_event
 from gateway.runtime import Runtime
 
 KEY = "benchmark-key"

@@ -17,17 +17,17 @@ import httpx
 from pymongo.monitoring import CommandListener
 
 from gateway.app import create_app
-from gateway.domain.access import Principal, Scope
-from gateway.domain.contacts import ContactRef, ContactRole, Draft, identities_of, new_contact
-from gateway.domain.events import Attempted, TrackEvent, event_document, tally
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.metadata import typed_metadata
+from gateway.core.principals import Principal, Scope
+from gateway.domain.contacts.contacts import ContactRef, ContactRole, Draft, identities_of, new_contact
+from gateway.domain.events.events import Attempted, TrackEvent, event_document, tally
+from gateway.core.ids import Minter, Prefix
+from gateway.core.typed_values import typed_metadata
 from gateway.runtime import Runtime, open_runtime
 from gateway.settings import Settings
 from gateway.store.driver import Database, Document, Session
 from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
-from gateway.store.stores import WorkspaceStore
+from gateway.store.workspace_store import WorkspaceStore
 
 PAGE = Path(__file__).parents[1] / "docs" / "filters.md"
 KEY = "a-key-for-the-bench"

@@ -16,15 +16,15 @@ from bench.data import KEY, NOW, Clock, bearer
 from bench.filters import Reads, examined_by
 from bench.rounds import Line
 from gateway.app import create_app
-from gateway.domain.contacts import ContactRef, ContactRole, Draft, identities_of, new_contact
-from gateway.domain.events import Attempted, TrackEvent, event_document, tally
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.metadata import typed_metadata
+from gateway.domain.contacts.contacts import ContactRef, ContactRole, Draft, identities_of, new_contact
+from gateway.domain.events.events import Attempted, TrackEvent, event_document, tally
+from gateway.core.ids import Minter, Prefix
+from gateway.core.typed_values import typed_metadata
 from gateway.runtime import Runtime, open_runtime
 from gateway.settings import Settings
 from gateway.store.driver import Document, Session
 from gateway.store.migrations import migrate
-from gateway.store.stores import WorkspaceStore
+from gateway.store.workspace_store import WorkspaceStore
 
 SMALLEST, FACTOR = 10_000, 10
 EVENTS_EACH = 10  # of a contact

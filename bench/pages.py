@@ -17,7 +17,7 @@ from bench.load import ask, request, take
 from bench.processes import PEERS, Server, python, started
 from bench.queries import ONE, PAGE, TYPENAME
 from bench.rounds import Line, Measured, in_turn, lines
-from gateway.domain.ids import Prefix, lowest_id
+from gateway.core.ids import Prefix, lowest_id
 
 BY_HAND, COMPILED, INTERPRETED, PLAIN = "by hand", "gateway", "gateway, not compiled", "plain strawberry"
 NODE = {"mercurius.js": "mercurius with its JIT", "yoga.js": "GraphQL Yoga", "apollo.js": "Apollo Server"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pymongo import UpdateOne
 
-from gateway.services.attempts import until_stored
+from gateway.store.retries import until_stored
 from gateway.settings import Settings
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server

@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from gateway.domain.events import TrackEvent, track_event
+from gateway.domain.events.events import TrackEvent, track_event
 from gateway.runtime import Runtime, open_runtime
-from gateway.services.attempts import until_stored
-from gateway.services.group_commits import LARGEST_GROUP
+from gateway.store.retries import until_stored
+from gateway.services.events.group_commit import LARGEST_GROUP
 from gateway.settings import Settings
 from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate

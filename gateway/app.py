@@ -18,27 +18,27 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from gateway.auth import Authenticator
-from gateway.documents import Documents
+from gateway.server.persisted_documents import Documents
 from gateway.errors import UnavailableError
-from gateway.execution.operations import Operations
+from gateway.execution.executor import Operations
 from gateway.execution.plans import Planner
-from gateway.http import OperationEndpoint
-from gateway.jsons import decode_json
+from gateway.server.graphql_http import OperationEndpoint
+from gateway.json_codec import decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
-from gateway.services.projection_monitor import ProjectionMonitor
+from gateway.services.projections.monitor import ProjectionMonitor
 from gateway.settings import Settings
-from gateway.sockets import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketRegistry
+from gateway.server.graphql_ws import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketRegistry
 from gateway.store.deadlines import answered_by, moment_in
 from gateway.store.driver import FaultError
 from gateway.store.migrations import pending_migrations, probe
 from gateway.web.pages import graphiql_routes
-from resolvers.contexts import Context
+from resolvers.context import Context
 from schema.introspection import Introspection
 from schema.limits import OperationLimits
 from schema.nodes import document_key
 from schema.root import Schema, build_schema
-from schema.streams import sharing
+from schema.subscriptions import sharing
 
 _CORS_SECONDS = 600
 _CHECK_SECONDS = 1.0
@@ -215,7 +215,7 @@ class _Sockets(GraphQL[Context, None]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket."""
-        scope["gateway.sockets"] = self._registry
+        scope["gateway.server.graphql_ws"] = self._registry
         await super().__call__(scope, receive, send)
 
     async def get_context(self, request: Any, response: Any) -> Any:

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 
 from gateway.caches import Cache, CacheBudget
-from gateway.domain.access import Principal, Scope
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import IdentityKind, identity
-from gateway.domain.ids import Prefix, prefix_of
-from gateway.domain.merges import ids_of
+from gateway.core.principals import Principal, Scope
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import IdentityKind, identity
+from gateway.core.ids import Prefix, prefix_of
+from gateway.domain.contacts.merging import ids_of
 from gateway.domain.tokens import LEEWAY, Grant, MadeFrom, TokenKind, TokenSigner, bearer_id, is_token
 from gateway.errors import UnauthenticatedError
 from gateway.services.rate_limits import Allowance
 from gateway.services.workspaces import REMEMBERED_SECONDS, secret_hash
-from gateway.store.stores import Store
+from gateway.store.workspace_store import Store
 
 _REMEMBERED_KEYS = 10_000
 _REFUSED_SECONDS = 5.0

@@ -15,14 +15,14 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from gateway.app import create_app
-from gateway.domain.access import Principal, Scope
+from gateway.core.principals import Principal, Scope
 from gateway.errors import StartupError
 from gateway.runtime import Runtime, live, open_runtime, settle
-from gateway.server_options import server_options
-from gateway.services.demo import keep_happening, seed_demo
-from gateway.services.demo_desk import seed_desk
-from gateway.services.demo_messages import seed_messages
-from gateway.services.demo_tickets import seed_tickets
+from gateway.server.uvicorn_options import server_options
+from gateway.demo.contacts_and_events import keep_happening, seed_demo
+from gateway.demo.conversations import seed_desk
+from gateway.demo.messages import seed_messages
+from gateway.demo.tickets import seed_tickets
 from gateway.settings import KlaviyoMode, Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations

@@ -8,45 +8,45 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.auth import Authenticator
-from gateway.bus.buses import Bus, Limits
+from gateway.bus.bus import Bus, Limits
 from gateway.caches import CacheBudget
-from gateway.domain.access import Principal
-from gateway.domain.clocks import Clock, system_clock
-from gateway.domain.ids import Minter
-from gateway.domain.retention import Retention
-from gateway.domain.templates import Templates
+from gateway.core.principals import Principal
+from gateway.core.clock import Clock, system_clock
+from gateway.core.ids import Minter
+from gateway.domain.events.retention import Retention
+from gateway.domain.messages.templates import Templates
 from gateway.domain.tokens import TokenSigner
-from gateway.domain.vaults import Vault
+from gateway.core.encryption import Vault
 from gateway.errors import UnavailableError
 from gateway.observability import Metrics
-from gateway.services.acts import ActService
+from gateway.services.support.commands import ActService
 from gateway.services.backfills import BackfillService
-from gateway.services.contact_batches import ContactBatches
-from gateway.services.contacts import ContactService
-from gateway.services.conversations import ConversationService
+from gateway.transfer.bulk_upserts import ContactBatches
+from gateway.services.contacts.contacts import ContactService
+from gateway.services.support.conversations import ConversationService
 from gateway.services.cursors import CursorKeys
 from gateway.services.deliveries import DeliveryService
-from gateway.services.erasures import ErasureService
-from gateway.services.events import EventService
-from gateway.services.firings import FiringService
+from gateway.services.contacts.erasure import ErasureService
+from gateway.services.events.tracking import EventService
+from gateway.services.messages.triggers import FiringService
 from gateway.services.klaviyo import KlaviyoService
-from gateway.services.memberships import MembershipKeeper
-from gateway.services.merges import MergeService
-from gateway.services.messages import MessageService
+from gateway.services.projections.segment_memberships import MembershipKeeper
+from gateway.services.contacts.merging import MergeService
+from gateway.services.messages.rules import MessageService
 from gateway.services.outboxes import Outbox
-from gateway.services.people import PeopleService
-from gateway.services.projection_monitor import ProjectionMonitor
+from gateway.services.support.teammates import PeopleService
+from gateway.services.projections.monitor import ProjectionMonitor
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.replays import ReplayService
-from gateway.services.retention import RetentionService
-from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.events.retention import RetentionService
+from gateway.services.projections.event_definitions import DefinitionRollUp
 from gateway.services.segments import SegmentService
-from gateway.services.sendings import SendingService
+from gateway.services.messages.sender import SendingService
 from gateway.services.syncs import SyncService
-from gateway.services.tags import TagService
-from gateway.services.ticket_types import TicketTypeService
-from gateway.services.tickets import TicketService
+from gateway.services.contacts.tags import TagService
+from gateway.services.support.ticket_types import TicketTypeService
+from gateway.services.support.tickets import TicketService
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
@@ -55,8 +55,8 @@ from gateway.store.deployment import DeploymentSecrets
 from gateway.store.driver import Database
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.servers import open_database, open_tracing
-from gateway.store.stores import Store
-from resolvers.contexts import Services
+from gateway.store.workspace_store import Store
+from resolvers.context import Services
 
 if TYPE_CHECKING:
     from gateway.tracing import Tracing

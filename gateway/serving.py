@@ -10,7 +10,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.app import create_app
-from gateway.documents import Documents
+from gateway.server.persisted_documents import Documents
 from gateway.errors import StartupError
 from gateway.observability import configure_logs, forget_dead_workers, log_uncaught_exceptions
 from gateway.runtime import live, open_runtime, settle

@@ -7,24 +7,24 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.conditions import check_filter, check_metadata_filter
-from gateway.domain.contacts import ContactRole, Document, IdentityKind, identity
-from gateway.domain.events import summary_id_of
-from gateway.domain.merges import ids_of
-from gateway.domain.orders import ContactOrder, ContactSortKey, Direction
-from gateway.domain.pages import Page, PageArguments, connection, page, page_size
-from gateway.domain.retention import Retention
-from gateway.domain.times import EARLIEST, TimeRange
+from gateway.domain.filters.conditions import check_filter, check_metadata_filter
+from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
+from gateway.domain.events.events import summary_id_of
+from gateway.domain.contacts.merging import ids_of
+from gateway.core.sorting import ContactOrder, ContactSortKey, Direction
+from gateway.core.pagination import Page, PageArguments, connection, page, page_size
+from gateway.domain.events.retention import Retention
+from gateway.core.time_ranges import EARLIEST, TimeRange
 from gateway.errors import BadRequestError
-from gateway.store.event_searches import EventSearch
-from gateway.store.searches import MAX_CANDIDATES, ContactSearch
-from resolvers.contexts import Context
+from gateway.store.events.event_search import EventSearch
+from gateway.store.filters.contact_search import MAX_CANDIDATES, ContactSearch
+from resolvers.context import Context
 from resolvers.events import EventFilter, check_names, kept_times
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import sent
 from resolvers.scalars import JSONObject
 from resolvers.segments import check_named
-from resolvers.totals import Counter, counted
+from resolvers.total_count import Counter, counted
 
 MAX_SUMMARY_NAMES = 100
 _AHEAD = timedelta(minutes=10)

@@ -5,27 +5,27 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.contacts import Document
-from gateway.domain.conversation_filters import ConversationSortKey, check_conversation_filter, order_of
-from gateway.domain.ids import Prefix
-from gateway.domain.inboxes import InboxOrder
-from gateway.domain.merges import ids_of
-from gateway.domain.orders import Direction
-from gateway.domain.pages import Page, PageArguments, connection, page
-from gateway.domain.times import TimeRange
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.conversation_filters import ConversationSortKey, check_conversation_filter, order_of
+from gateway.core.ids import Prefix
+from gateway.domain.support.inbox_keys import InboxOrder
+from gateway.domain.contacts.merging import ids_of
+from gateway.core.sorting import Direction
+from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.time_ranges import TimeRange
 from gateway.errors import BadRequestError
-from gateway.store.inboxes import INBOX_STEPS, InboxSearch
+from gateway.store.support.inboxes import INBOX_STEPS, InboxSearch
 from gateway.store.repositories import id_bounds
-from gateway.store.searches import MAX_CANDIDATES
+from gateway.store.filters.contact_search import MAX_CANDIDATES
 from gateway.store.yielding import filter_rows
-from resolvers.choices import Channel, ConversationState, Priority
+from resolvers.enums import Channel, ConversationState, Priority
 from resolvers.contacts import pages_of_parents
-from resolvers.contexts import Context
+from resolvers.context import Context
 from resolvers.costs import LIST_SEARCH, SORT
 from resolvers.inputs import IntFilter, StringFilter, TimeFilter, sent
 from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.reveals import revealing, sort_enum
-from resolvers.totals import Counter, counted
+from resolvers.total_count import Counter, counted
 
 _LEAST_LOOKED_AT = 500  # of each of many contacts, where their conversations are filtered or sorted
 _NEWEST = Page(1, False, None, None)

@@ -5,7 +5,7 @@ from typing import Annotated
 import strawberry
 from strawberry.schema_directive import Location
 
-from gateway.domain.pages import DEFAULT_SIZE
+from gateway.core.pagination import DEFAULT_SIZE
 
 # A weight counts once, and again this part of it for each object that the field belongs to: the objects of a level are
 # read together, and each of many is looked through less far than one alone.

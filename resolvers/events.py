@@ -6,22 +6,22 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.conditions import check_metadata_filter
-from gateway.domain.contacts import Document
-from gateway.domain.definitions import build_of
-from gateway.domain.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
-from gateway.domain.merges import ids_of
-from gateway.domain.pages import PageArguments, connection, page, page_size
-from gateway.domain.retention import Retention, is_kept
-from gateway.domain.times import TimeRange, time_range
+from gateway.domain.filters.conditions import check_metadata_filter
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.events.definitions import build_of
+from gateway.domain.events.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
+from gateway.domain.contacts.merging import ids_of
+from gateway.core.pagination import PageArguments, connection, page, page_size
+from gateway.domain.events.retention import Retention, is_kept
+from gateway.core.time_ranges import TimeRange, time_range
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
-from gateway.store.event_searches import EventSearch
-from resolvers.contexts import Context
+from gateway.store.events.event_search import EventSearch
+from resolvers.context import Context
 from resolvers.costs import SEARCH
 from resolvers.inputs import AttributeFilter, TimeFilter, sent
 from resolvers.reveals import revealing
 from resolvers.scalars import JSONObject, SafeInt
-from resolvers.totals import counted
+from resolvers.total_count import counted
 
 MAX_FILTER_NAMES = 50
 MAX_SUMMARIES = 1000

@@ -9,9 +9,9 @@ from typing import Any
 import strawberry
 from strawberry.utils.str_converters import to_camel_case
 
-from gateway.domain.pages import PageArguments
-from gateway.domain.values import check_value
-from resolvers.contexts import Document
+from gateway.core.pagination import PageArguments
+from gateway.core.sendable_values import check_value
+from resolvers.context import Document
 from resolvers.costs import STREAM
 
 _PLAIN = frozenset({str, int, float, bool, dict, datetime})  # told as they are

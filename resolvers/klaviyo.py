@@ -7,28 +7,28 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 from gateway.domain.backfills import BackfillState
-from gateway.domain.contacts import Document
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
 from gateway.domain.delivery_filters import DeliveryFilter as Wanted
 from gateway.domain.delivery_filters import delivery_filter
-from gateway.domain.ids import Prefix, prefix_of
-from gateway.domain.merges import ids_of
-from gateway.domain.pages import Page, PageArguments, connection, page
+from gateway.core.ids import Prefix, prefix_of
+from gateway.domain.contacts.merging import ids_of
+from gateway.core.pagination import Page, PageArguments, connection, page
 from gateway.domain.syncs import SyncState, metric_id_of, sync_id_of
-from gateway.domain.times import TimeRange
-from gateway.klaviyo.mapping import Metric, MetricSource
+from gateway.core.time_ranges import TimeRange
+from gateway.destinations.klaviyo.mapping import Metric, MetricSource
 from gateway.settings import KlaviyoMode
 from gateway.store.delivery_searches import DeliverySearch
 from gateway.store.repositories import id_bounds
 from resolvers.contacts import pages_of_parents
-from resolvers.contexts import Context
+from resolvers.context import Context
 from resolvers.costs import LIST_SEARCH
 from resolvers.events import contact_ids
 from resolvers.inputs import TimeFilter, sent
 from resolvers.reveals import revealing
-from resolvers.totals import counted
+from resolvers.total_count import counted
 
 LARGEST_COUNT = 100_000
 MOST_METRICS = 1000

@@ -5,10 +5,10 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.contacts import Document
-from gateway.domain.messages import RuleTrigger
-from gateway.domain.segments import public_filter
-from resolvers.contexts import Context
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.messages.rules import RuleTrigger
+from gateway.domain.filters.segments import public_filter
+from resolvers.context import Context
 from resolvers.filters import ContactFilter
 from resolvers.inputs import AttributeFilter, sent
 

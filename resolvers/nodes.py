@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gateway.domain.contacts import Document
-from gateway.domain.ids import Prefix, prefix_of
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Prefix, prefix_of
 from gateway.errors import BadRequestError
 from resolvers import klaviyo
-from resolvers.contexts import Context
+from resolvers.context import Context
 from resolvers.tickets import parts_by_id
 
 MAX_IDS = 100

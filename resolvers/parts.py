@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.domain.contacts import Document
-from gateway.domain.ids import Prefix, prefix_of
-from gateway.domain.orders import Direction
-from gateway.domain.pages import Page, PageArguments, page
-from gateway.store.histories import Parts
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Prefix, prefix_of
+from gateway.core.sorting import Direction
+from gateway.core.pagination import Page, PageArguments, page
+from gateway.store.support.threads import Parts
 from resolvers.contacts import pages_of_parents
-from resolvers.contexts import Context
-from resolvers.people import admins_by_id, teams_by_id
+from resolvers.context import Context
+from resolvers.teammates import admins_by_id, teams_by_id
 
 PartArguments = tuple[PageArguments, Direction]
 

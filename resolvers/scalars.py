@@ -8,8 +8,8 @@ from graphql import GraphQLError, ValueNode
 from graphql.utilities import value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
-from gateway.domain.metadata import SAFE_INTEGER, parse_rfc3339
-from gateway.execution.values import PLAIN_JSON, SentAsIs, unchanged
+from gateway.core.typed_values import SAFE_INTEGER, parse_rfc3339
+from gateway.execution.completion import PLAIN_JSON, SentAsIs, unchanged
 from gateway.store.driver import DRIVERS_UTC
 
 SafeInt = NewType("SafeInt", int)

@@ -6,16 +6,16 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.conditions import Condition
-from gateway.domain.contacts import Document
-from gateway.domain.pages import Page, PageArguments, connection, page
-from gateway.domain.segments import MAX_SEGMENTS, public_filter
-from gateway.domain.times import TimeRange
+from gateway.domain.filters.conditions import Condition
+from gateway.domain.contacts.contacts import Document
+from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.domain.filters.segments import MAX_SEGMENTS, public_filter
+from gateway.core.time_ranges import TimeRange
 from gateway.errors import BadRequestError
-from resolvers.contexts import Context
+from resolvers.context import Context
 from resolvers.filters import ContactFilter
 from resolvers.inputs import sent
-from resolvers.totals import counted
+from resolvers.total_count import counted
 
 
 @strawberry.input(description="A new segment, or with an id the one that is to have this name and filter.")

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import strawberry
 
-from gateway.domain.contacts import Document
-from gateway.domain.ticket_types import shown_attributes
-from resolvers.choices import TicketAttributeKind, TicketCategory
-from resolvers.contexts import Context
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.ticket_types import shown_attributes
+from resolvers.enums import TicketAttributeKind, TicketCategory
+from resolvers.context import Context
 from resolvers.inputs import sent
 
 

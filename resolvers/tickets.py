@@ -6,23 +6,23 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.contacts import Document
-from gateway.domain.inboxes import InboxOrder
-from gateway.domain.merges import ids_of
-from gateway.domain.orders import Direction
-from gateway.domain.pages import Page, PageArguments, connection, page
-from gateway.domain.ticket_filters import TicketCondition, order_of
-from gateway.domain.ticket_types import shown_values
-from gateway.domain.words import check_words
-from gateway.store.inboxes import InboxSearch
-from resolvers.choices import TicketCategory, TicketSortKey, TicketState
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.inbox_keys import InboxOrder
+from gateway.domain.contacts.merging import ids_of
+from gateway.core.sorting import Direction
+from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.domain.support.ticket_filters import TicketCondition, order_of
+from gateway.domain.support.ticket_types import shown_values
+from gateway.core.full_text import check_words
+from gateway.store.support.inboxes import InboxSearch
+from resolvers.enums import TicketCategory, TicketSortKey, TicketState
 from resolvers.contacts import pages_of_parents
-from resolvers.contexts import Context
+from resolvers.context import Context
 from resolvers.costs import LIST_SEARCH, SORT
 from resolvers.inputs import TimeFilter, sent
 from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.reveals import revealing
-from resolvers.totals import Counter, counted
+from resolvers.total_count import Counter, counted
 
 
 @strawberry.input(directives=[SORT])

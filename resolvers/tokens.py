@@ -2,9 +2,9 @@
 
 import strawberry
 
-from gateway.domain.contacts import Document
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.tokens import DEFAULT_LIFETIME
-from resolvers.contexts import Context
+from resolvers.context import Context
 from resolvers.events import ContactRef
 from resolvers.inputs import sent
 

@@ -9,7 +9,7 @@ import strawberry
 from graphql import GraphQLObjectType, GraphQLSchema
 from strawberry.schema_directive import Location
 
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 from gateway.errors import ForbiddenError
 from gateway.execution.fields import GUARDED, Guarded
 from schema.reveals import Checks, RevealedFields

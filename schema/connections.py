@@ -1,15 +1,15 @@
-"""Relay connections, over the dictionaries that `gateway.domain.pages` makes."""
+"""Relay connections, over the dictionaries that `gateway.core.pagination` makes."""
 
 from typing import Any, Generic, TypeVar
 
 import strawberry
 from strawberry import Parent
 
-from gateway.domain import pages
+from gateway.core import pagination
 from resolvers.costs import TOTAL
-from resolvers.totals import LARGEST_TOTAL, total_count
+from resolvers.total_count import LARGEST_TOTAL, total_count
 from schema.access import READ_LISTS
-from schema.levels import by_level
+from schema.batching import by_level
 
 NodeType = TypeVar("NodeType")
 
@@ -33,11 +33,11 @@ class Edge(Generic[NodeType]):
 
 
 def _edges(parent: Parent[Any]) -> Any:
-    return pages.edges(parent)
+    return pagination.edges(parent)
 
 
 def _page_info(parent: Parent[Any]) -> Any:
-    return pages.page_info(parent)
+    return pagination.page_info(parent)
 
 
 @strawberry.type

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
-from gateway.domain.contacts import ContactRole, display_name
-from gateway.domain.pages import DEFAULT_SIZE
-from gateway.domain.segments import MAX_SEGMENTS
+from gateway.domain.contacts.contacts import ContactRole, display_name
+from gateway.core.pagination import DEFAULT_SIZE
+from gateway.domain.filters.segments import MAX_SEGMENTS
 from resolvers import contacts, conversations, segments, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
 from resolvers.conversations import ConversationFilter, ConversationSort
@@ -24,9 +24,9 @@ from schema.connections import Connection, CountedConnection
 from schema.conversations import Conversation
 from schema.events import Event, EventSummary
 from schema.klaviyo import KlaviyoSubject
-from schema.levels import by_level, reads
+from schema.batching import by_level, reads
 from schema.nodes import Node, Stored
-from schema.problems import UserError, payload
+from schema.errors import UserError, payload
 
 if TYPE_CHECKING:
     from schema.segments import Segment

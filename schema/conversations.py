@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
-from gateway.domain.orders import Direction
-from resolvers import conversations, people, tickets
-from resolvers.choices import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
+from gateway.core.sorting import Direction
+from resolvers import conversations, tickets
+from resolvers import teammates
+from resolvers.enums import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.costs import PAGED
 from resolvers.events import contact_of
@@ -18,10 +19,10 @@ from schema.access import KLAVIYO, READ, READ_OWN
 from schema.authors import Author
 from schema.connections import Connection, CountedConnection
 from schema.klaviyo import KlaviyoSubject
-from schema.levels import by_level, reads
+from schema.batching import by_level, reads
 from schema.nodes import Node, Stored
 from schema.parts import Part
-from schema.people import Admin, Team
+from schema.teammates import Admin, Team
 
 if TYPE_CHECKING:
     from schema.contacts import Contact
@@ -46,7 +47,7 @@ class ConversationSource:
     body: str
     url: str | None
 
-    @by_level(people.author_of, by="author")
+    @by_level(teammates.author_of, by="author")
     def author(self) -> Author:
         """Who began it."""
 
@@ -59,7 +60,7 @@ class ConversationRating:
     remark: str | None
     rated_at: datetime
 
-    @by_level(people.admins_by_id, by="admin_id", description="Who had replied last, or else had it then.")
+    @by_level(teammates.admins_by_id, by="admin_id", description="Who had replied last, or else had it then.")
     def admin(self) -> Admin | None:
         """Who was rated."""
 
@@ -118,11 +119,11 @@ class Conversation(Node):
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """Whose it is."""
 
-    @by_level(people.admins_by_id, by="assignee_id")
+    @by_level(teammates.admins_by_id, by="assignee_id")
     def assignee(self) -> Admin | None:
         """Who answers it."""
 
-    @by_level(people.teams_by_id, by="team_id", directives=[READ])
+    @by_level(teammates.teams_by_id, by="team_id", directives=[READ])
     def team(self) -> Team | None:
         """Which team answers it."""
 

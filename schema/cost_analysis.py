@@ -15,11 +15,11 @@ from graphql import (
     VariableNode,
 )
 
-from gateway.domain.pages import LARGEST_SIZE
+from gateway.core.pagination import LARGEST_SIZE
 from gateway.errors import LimitExceededError
 from resolvers.costs import PART_OF_CONDITION, PART_OF_EACH
 from schema.cost_tables import CostTable, FieldCost
-from schema.filter_sizes import member, resolve
+from schema.filter_limits import member, resolve
 
 
 class Work(NamedTuple):

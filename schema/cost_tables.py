@@ -19,7 +19,7 @@ from graphql import (
 from strawberry import UNSET
 
 from resolvers.costs import Cost, ListSize
-from schema.filter_sizes import FilterTypes
+from schema.filter_limits import FilterTypes
 
 # The lists of introspection, as long as those of this schema are on average.
 _INTROSPECTION = {"types": 200, "fields": 5, "args": 3, "inputFields": 3, "enumValues": 3, "directives": 10}

@@ -20,7 +20,7 @@ from graphql import (
 
 from gateway.errors import BadRequestError, UnauthenticatedError
 from gateway.execution.documents import parse_document, read
-from gateway.execution.operations import Answer
+from gateway.execution.executor import Answer
 from gateway.execution.syntax_tree import nodes_below
 from gateway.settings import Settings
 

@@ -9,7 +9,7 @@ from strawberry import Info, Parent
 from gateway.domain.backfills import BackfillState, eta_of, rate_of
 from gateway.domain.deliveries import OPEN, DeliveryKind, DeliveryState
 from gateway.domain.syncs import SyncState
-from gateway.klaviyo.mapping import MetricSource
+from gateway.destinations.klaviyo.mapping import MetricSource
 from gateway.settings import KlaviyoMode
 from resolvers import klaviyo
 from resolvers.costs import PAGED, Cost, Searched, list_of
@@ -19,7 +19,7 @@ from resolvers.klaviyo import DeliveryFilter
 from resolvers.scalars import JSON, SafeInt
 from schema.access import KLAVIYO, READ
 from schema.connections import Connection, CountedConnection
-from schema.levels import by_level, reads
+from schema.batching import by_level, reads
 from schema.nodes import Node, Stored
 
 if TYPE_CHECKING:

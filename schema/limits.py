@@ -20,7 +20,7 @@ from graphql import (
 )
 
 from gateway.caches import Cache, CacheBudget, text_bytes
-from gateway.domain.pages import LARGEST_SIZE
+from gateway.core.pagination import LARGEST_SIZE
 from gateway.errors import BadRequestError, ForbiddenError, LimitExceededError
 from gateway.execution.documents import TOO_DEEP, parse_document
 from gateway.execution.syntax_tree import node_bytes

@@ -6,7 +6,7 @@ from typing import Any
 import strawberry
 from strawberry import Info, Parent
 
-from gateway.domain.messages import RuleTrigger
+from gateway.domain.messages.rules import RuleTrigger
 from resolvers import messages
 from resolvers.costs import MANY, ONE_ERROR, list_of
 from resolvers.messages import (
@@ -17,9 +17,9 @@ from resolvers.messages import (
 )
 from resolvers.scalars import JSON, JSONObject, SafeInt
 from schema.access import ADMIN, READ
-from schema.levels import by_level
+from schema.batching import by_level
 from schema.nodes import Node
-from schema.problems import UserError, payload
+from schema.errors import UserError, payload
 from schema.segments import Segment
 
 

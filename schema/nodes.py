@@ -4,7 +4,7 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.ids import Prefix, prefix_of
+from gateway.core.ids import Prefix, prefix_of
 
 TYPES_BY_PREFIX = {
     Prefix.CONTACT: "Contact",

@@ -4,10 +4,11 @@ from datetime import datetime
 
 import strawberry
 
-from resolvers import parts, people
-from resolvers.choices import PartKind
+from resolvers import parts
+from resolvers import teammates
+from resolvers.enums import PartKind
 from schema.authors import Author
-from schema.levels import by_level
+from schema.batching import by_level
 from schema.nodes import Node
 
 
@@ -20,7 +21,7 @@ class Part(Node):
     snoozed_until: datetime | None
     created_at: datetime
 
-    @by_level(people.author_of, by="author")
+    @by_level(teammates.author_of, by="author")
     def author(self) -> Author:
         """Who did it."""
 

@@ -14,23 +14,23 @@ from resolvers.scalars import SCALARS
 from schema.access import enforce
 from schema.authors import Automation
 from schema.contacts import ContactMutation, ContactQuery
-from schema.conversation_acts import ConversationMutation
+from schema.conversation_mutations import ConversationMutation
 from schema.conversations import ConversationQuery
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
-from schema.identities import IdentityMutation
+from schema.contact_mutations import IdentityMutation
 from schema.klaviyo import KlaviyoQuery
-from schema.klaviyo_acts import KlaviyoMutation
+from schema.klaviyo_mutations import KlaviyoMutation
 from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
-from schema.people import PeopleMutation, PeopleQuery
-from schema.problems import log_unexpected
+from schema.teammates import PeopleMutation, PeopleQuery
+from schema.errors import log_unexpected
 from schema.segments import SegmentMutation, SegmentQuery
-from schema.streams import StreamQuery, Subscription
-from schema.ticket_acts import TicketMutation
+from schema.subscriptions import StreamQuery, Subscription
+from schema.ticket_mutations import TicketMutation
 from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
 from schema.tickets import TicketQuery
 from schema.tokens import TokenMutation
-from schema.viewers import NodeQuery, Workspace
+from schema.viewer import NodeQuery, Workspace
 
 _SUGGESTION = re.compile(r" Did you mean [^?]*\?")
 

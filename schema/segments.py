@@ -6,7 +6,7 @@ from typing import Any
 import strawberry
 from strawberry import Info, Parent
 
-from gateway.domain.segments import MAX_SEGMENTS
+from gateway.domain.filters.segments import MAX_SEGMENTS
 from resolvers import segments
 from resolvers.costs import ONE_ERROR, PAGED, list_of
 from resolvers.inputs import page_arguments
@@ -15,9 +15,9 @@ from resolvers.segments import DeleteSegmentInput, SaveSegmentInput
 from schema.access import ADMIN, READ
 from schema.connections import CountedConnection
 from schema.contacts import Contact
-from schema.levels import by_level
+from schema.batching import by_level
 from schema.nodes import Node
-from schema.problems import UserError, payload
+from schema.errors import UserError, payload
 
 
 @strawberry.type(

@@ -4,13 +4,13 @@ import strawberry
 from strawberry import Info
 
 from resolvers import ticket_types
-from resolvers.choices import TicketAttributeKind, TicketCategory
+from resolvers.enums import TicketAttributeKind, TicketCategory
 from resolvers.costs import ONE_ERROR, list_of
 from resolvers.ticket_types import SaveTicketTypeInput
 from schema.access import ADMIN, READ_OWN
-from schema.levels import by_level
+from schema.batching import by_level
 from schema.nodes import Node, Stored
-from schema.problems import UserError, payload
+from schema.errors import UserError, payload
 
 
 @strawberry.type(description="What tickets of a type say beside title and description.")

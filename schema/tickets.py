@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
-from gateway.domain.orders import Direction
-from resolvers import people, tickets
-from resolvers.choices import TicketCategory, TicketState
+from gateway.core.sorting import Direction
+from resolvers import tickets
+from resolvers import teammates
+from resolvers.enums import TicketCategory, TicketState
 from resolvers.costs import PAGED
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
@@ -17,10 +18,10 @@ from resolvers.tickets import TicketFilter, TicketKey, TicketSort
 from schema.access import KLAVIYO, READ, READ_OWN
 from schema.connections import Connection, CountedConnection
 from schema.klaviyo import KlaviyoSubject
-from schema.levels import by_level, reads
+from schema.batching import by_level, reads
 from schema.nodes import Node
 from schema.parts import Part
-from schema.people import Admin, Team
+from schema.teammates import Admin, Team
 from schema.ticket_types import TicketType
 
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ class Ticket(Node):
     def conversation(self) -> Optional[LazyConversation]:  # noqa: UP045 - see contact
         """The conversation that it is about."""
 
-    @by_level(people.admins_by_id, by="assignee_id")
+    @by_level(teammates.admins_by_id, by="assignee_id")
     def assignee(self) -> Admin | None:
         """Who works at it."""
 
-    @by_level(people.teams_by_id, by="team_id", directives=[READ])
+    @by_level(teammates.teams_by_id, by="team_id", directives=[READ])
     def team(self) -> Team | None:
         """Which team works at it."""
 

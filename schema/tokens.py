@@ -9,7 +9,7 @@ from resolvers import tokens
 from resolvers.costs import ONE_ERROR
 from resolvers.tokens import CreateAdminTokenInput, CreateContactTokenInput
 from schema.access import ADMIN
-from schema.problems import UserError, payload
+from schema.errors import UserError, payload
 
 
 @strawberry.type

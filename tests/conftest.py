@@ -26,9 +26,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from processes import CommandLine, Program, own_environment
 
 from gateway.app import create_app
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 from gateway.runtime import Runtime, Sleep, live, open_runtime
-from gateway.server_options import server_options
+from gateway.server.uvicorn_options import server_options
 from gateway.settings import MongoDriver, Settings
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server

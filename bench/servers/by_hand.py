@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bench.data import DATABASE, NOW
-from gateway.domain.ids import Minter, Prefix, lowest_id
+from gateway.core.ids import Minter, Prefix, lowest_id
 
 _CONTACT = dict.fromkeys(("external_id", "role", "email", "name", "phone", "created_at", "last_seen_at"), 1)
 _EVENT = dict.fromkeys(("contact_id", "name", "occurred_at", "received_at", "metadata_json"), 1)

@@ -17,11 +17,11 @@ import uvloop
 
 from bench.data import DATABASE, Clock, bearer
 from gateway.app import create_app
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 from gateway.observability import configure_logs
 from gateway.runtime import live, open_runtime, settle
-from gateway.server_options import server_options
-from gateway.services.events import EventService
+from gateway.server.uvicorn_options import server_options
+from gateway.services.events.tracking import EventService
 from gateway.settings import load_settings
 from gateway.store.driver import Database
 

@@ -19,7 +19,7 @@ from strawberry.dataloader import DataLoader
 from strawberry.scalars import JSON
 
 from bench.data import DATABASE, NOW
-from gateway.domain.ids import Prefix, lowest_id
+from gateway.core.ids import Prefix, lowest_id
 
 
 @strawberry.enum

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from gateway.bus.notices import Notice, Position, Ring, notice_of
-from gateway.bus.returning import Returning
+from gateway.bus.change_events import Notice, Position, Ring, notice_of
+from gateway.bus.resume_schedule import Returning
 from gateway.bus.subscribers import Subscriber, Subscribers
 from gateway.errors import (
     BadRequestError,
@@ -18,9 +18,9 @@ from gateway.errors import (
     SlowReaderError,
     UnavailableError,
 )
-from gateway.store.changes import Changes
+from gateway.store.change_log import Changes
 from gateway.store.driver import Database, HistoryLostError
-from gateway.store.events import Events
+from gateway.store.events.events import Events
 
 WATCHED = (Events.COLLECTION, Changes.COLLECTION)
 AGAIN_SECONDS = 0.5

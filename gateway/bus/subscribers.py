@@ -5,7 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
-from gateway.bus.notices import Notice, Position
+from gateway.bus.change_events import Notice, Position
 from gateway.errors import GatewayError
 
 Wanted = Callable[[Notice], bool]

@@ -4,14 +4,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.cli.commands import loaded_settings, owner, run_to_the_end, server_uri
-from gateway.domain.clocks import system_clock
-from gateway.domain.ids import Minter
+from gateway.core.clock import system_clock
+from gateway.core.ids import Minter
 from gateway.services.workspaces import WorkspaceService
 from gateway.settings import database_name
 from gateway.store.driver import Database
 from gateway.store.migrations import migrate
 from gateway.store.servers import open_database, open_tracing
-from gateway.store.stores import Store
+from gateway.store.workspace_store import Store
 
 
 def with_database(run: Callable[[Database], Awaitable[None]], data: Path) -> None:

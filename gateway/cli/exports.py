@@ -10,14 +10,14 @@ import typer
 
 from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
 from gateway.cli.runtimes import with_runtime, workspace_id
-from gateway.domain.cells import read_time
-from gateway.domain.times import EARLIEST, LATEST, TimeRange
+from gateway.transfer.csv_values import read_time
+from gateway.core.time_ranges import EARLIEST, LATEST, TimeRange
 from gateway.errors import StartupError, UserProblem
-from gateway.progress import FileBar
+from gateway.cli.progress import FileBar
 from gateway.runtime import Runtime
-from gateway.services.exports import ContactSource, EventSource, SegmentSource, Source, export, find_segment
-from gateway.services.files import Format, format_of
-from gateway.services.outputs import FileOutput, Output, StreamOutput
+from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, Source, export, find_segment
+from gateway.transfer.row_files import Format, format_of
+from gateway.transfer.export_sinks import FileOutput, Output, StreamOutput
 
 cli = typer.Typer(no_args_is_help=True, help="Export files, which 'gateway import' makes the same state again.")
 FILE = Annotated[

@@ -7,12 +7,12 @@ import typer
 
 from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
 from gateway.cli.runtimes import with_runtime, workspace_id
-from gateway.domain.contact_rows import ContactColumns, Others
-from gateway.domain.imports import Columns
+from gateway.transfer.contact_rows import ContactColumns, Others
+from gateway.transfer.event_columns import Columns
 from gateway.errors import StartupError
-from gateway.progress import FileBar
+from gateway.cli.progress import FileBar
 from gateway.runtime import Runtime
-from gateway.services.imports import ContactImport, EventImport, FileImport, Progress
+from gateway.transfer.imports import ContactImport, EventImport, FileImport, Progress
 
 cli = typer.Typer(no_args_is_help=True, help="Import files.")
 FILE = Annotated[Path, typer.Argument(help="CSV or NDJSON, plain or .gz.", exists=True, dir_okay=False)]

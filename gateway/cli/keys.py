@@ -6,7 +6,7 @@ import typer
 
 from gateway.cli.commands import DATA, DEFAULT_DATA, WORKSPACE, say, shown_time, table
 from gateway.cli.databases import with_workspaces
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 from gateway.services.workspaces import WorkspaceService
 
 cli = typer.Typer(no_args_is_help=True, help="Keys: what services send as 'Authorization: Bearer ...'.")

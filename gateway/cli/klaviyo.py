@@ -12,10 +12,10 @@ from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
 from gateway.cli.runtimes import with_runtime, workspace_id
 from gateway.domain.backfills import ACTIVE, BackfillState
 from gateway.domain.syncs import SyncState
-from gateway.klaviyo.client import REVISION
-from gateway.progress import FileBar
+from gateway.destinations.klaviyo.client import REVISION
+from gateway.cli.progress import FileBar
 from gateway.runtime import Runtime, under_way
-from gateway.services.imports import Progress
+from gateway.transfer.imports import Progress
 
 _LOOKED_AT_SECONDS = 0.5
 _TIME = typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In UTC.")

@@ -4,7 +4,7 @@ import typer
 
 from gateway.cli.commands import DATA, DEFAULT_DATA, owner, say
 from gateway.cli.databases import with_database
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 from gateway.store import migrations
 from gateway.store.driver import Database
 

@@ -12,7 +12,7 @@ from gateway.cli.commands import DATA, DEFAULT_DATA, loaded_settings, owner, run
 from gateway.development import develop
 from gateway.errors import StartupError
 from gateway.observability import MULTIPROCESS_FOLDER
-from gateway.server_options import server_options
+from gateway.server.uvicorn_options import server_options
 from gateway.serving import check_ready
 from gateway.settings import data_folder
 from gateway.store.embedded import HOST

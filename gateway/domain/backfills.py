@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.contacts import Document
-from gateway.domain.ids import Prefix, lowest_id
-from gateway.domain.times import EARLIEST
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Prefix, lowest_id
+from gateway.core.time_ranges import EARLIEST
 
 WINDOW = 2000  # deliveries of history that wait at once
 _MINTED_BEFORE = timedelta(minutes=1)  # more than any id is older than what it is of

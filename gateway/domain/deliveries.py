@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.contacts import Document
-from gateway.domain.ids import Prefix, derived_id, id_time
-from gateway.domain.leases import is_held
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Prefix, derived_id, id_time
+from gateway.core.leases import is_held
 
 LEASE = timedelta(seconds=30)  # how long a worker has for the lanes that it took
 GIVEN_UP_AFTER = timedelta(hours=72)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gateway.domain.contacts import Document
-from gateway.domain.times import TimeRange, time_range
+from gateway.domain.contacts.contacts import Document
+from gateway.core.time_ranges import TimeRange, time_range
 
 
 @dataclass(frozen=True, slots=True)

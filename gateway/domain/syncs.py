@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.ids import Prefix, derived_id
-from gateway.domain.leases import is_held
+from gateway.core.ids import Prefix, derived_id
+from gateway.core.leases import is_held
 from gateway.settings import KlaviyoMode, Settings
 
 LONGEST_BACK_OFF = timedelta(minutes=1)

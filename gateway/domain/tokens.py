@@ -14,7 +14,7 @@ import jwt
 from jwt.types import Options
 from pydantic import SecretStr
 
-from gateway.domain.ids import Prefix, prefix_of
+from gateway.core.ids import Prefix, prefix_of
 from gateway.errors import ErrorCode, NotConfiguredError, UnauthenticatedError, UserProblem
 
 LEEWAY = timedelta(seconds=5)  # how far the clocks of two machines may lie apart

@@ -27,9 +27,9 @@ from gateway.caches import Entry
 from gateway.execution.documents import Prepared
 from gateway.execution.fields import PlannedField, Reads
 from gateway.execution.reads import NotCompilableError, ReadKeys, SchemaFields
-from gateway.execution.sources import selection
+from gateway.execution.codegen import selection
 from gateway.execution.syntax_tree import node_bytes, nodes_below
-from gateway.execution.values import Complete, Select, SelectAll, completer
+from gateway.execution.completion import Complete, Select, SelectAll, completer
 
 _UNDERSTOOD = frozenset({"skip", "include"})
 _MOST_PLANS = 32

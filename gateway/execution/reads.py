@@ -24,7 +24,7 @@ from graphql.execution.collect_fields import (
 from graphql.execution.values import VariableValues
 
 from gateway.execution.fields import Reads, SchemaField
-from gateway.execution.values import ignores
+from gateway.execution.completion import ignores
 
 _ANYTHING = Reads(None, shown=False)
 _INTROSPECTION = frozenset({"__schema", "__type"})

@@ -24,18 +24,18 @@ from gateway.domain.backfills import (
     new_backfill,
     resumed,
 )
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import Document
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryState, Queue, Wanted
-from gateway.domain.events import check_idempotency_key
-from gateway.domain.idempotency import claim
-from gateway.domain.ids import Minter, Prefix
+from gateway.domain.events.events import check_idempotency_key
+from gateway.core.idempotency import claim
+from gateway.core.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
-from gateway.klaviyo.happenings import Happening
-from gateway.klaviyo.histories import METRICS, past_of
-from gateway.klaviyo.identifiers import identifiers_of
-from gateway.klaviyo.mapping import Metric
-from gateway.services.attempts import until_stored
+from gateway.destinations.klaviyo.metric_events import Happening
+from gateway.destinations.klaviyo.backfill_metrics import METRICS, past_of
+from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.destinations.klaviyo.mapping import Metric
+from gateway.store.retries import until_stored
 from gateway.services.klaviyo import KlaviyoService
 from gateway.services.outboxes import Outbox, supported, told_live, whole_profile
 from gateway.services.pasts import behind, count_rows, next_rows, subjects_by_id
@@ -43,7 +43,7 @@ from gateway.services.syncs import SyncService
 from gateway.settings import KlaviyoMode
 from gateway.store.backfills import running
 from gateway.store.driver import DuplicateError, Session, TransientError
-from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.workspace_store import Store, WorkspaceStore
 
 _AGAIN_SECONDS = 0.5
 _MOST_WARNED, _WARNED_SECONDS, _WARNED_BYTES = 1000, 60.0, 100

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from pydantic import SecretStr
 
-from gateway.domain.cursors import CursorCipher
-from gateway.services.attempts import until_stored
+from gateway.core.cursors import CursorCipher
+from gateway.store.retries import until_stored
 from gateway.store.deployment import CURSORS, DeploymentSecrets
 
 

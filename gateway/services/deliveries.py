@@ -18,8 +18,8 @@ from typing import Any
 import structlog
 
 from gateway.domain.backfills import backfill_line
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import Document
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import (
     LEASE,
     DeliveryKind,
@@ -37,19 +37,19 @@ from gateway.domain.deliveries import (
     reached,
     retried,
 )
-from gateway.domain.ids import Minter, Prefix
+from gateway.core.ids import Minter, Prefix
 from gateway.domain.syncs import LONGEST_BACK_OFF, Sync, SyncState
 from gateway.errors import UnavailableError
-from gateway.klaviyo.answers import Answer, Verdict
-from gateway.klaviyo.client import Connections, KlaviyoClient, connections
-from gateway.klaviyo.limiter import Limiter
-from gateway.klaviyo.sending import Batch, Result, Sender
-from gateway.services.attempts import until_stored
+from gateway.destinations.klaviyo.responses import Answer, Verdict
+from gateway.destinations.klaviyo.client import Connections, KlaviyoClient, connections
+from gateway.destinations.klaviyo.limiter import Limiter
+from gateway.destinations.klaviyo.batch_sender import Batch, Result, Sender
+from gateway.store.retries import until_stored
 from gateway.services.outboxes import supersede, told_live
 from gateway.services.syncs import SyncService
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import Session, TransientError
-from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.workspace_store import Store, WorkspaceStore
 
 _SENDING_SECONDS = 12.0  # with one request's patience less than the lease
 _AGAIN_SECONDS = 0.5

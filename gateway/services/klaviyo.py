@@ -6,23 +6,23 @@ from typing import Any
 
 from pydantic_core import Url
 
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import Document
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, delivery_line, left_out
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.pages import Page
+from gateway.core.ids import Minter, Prefix
+from gateway.core.pagination import Page
 from gateway.domain.syncs import Sync
-from gateway.domain.texts import MAX_URL_LENGTH
-from gateway.domain.times import TimeRange
+from gateway.core.text_rules import MAX_URL_LENGTH
+from gateway.core.time_ranges import TimeRange
 from gateway.errors import ErrorCode, UserProblem
-from gateway.klaviyo.checks import ask, problem_of
-from gateway.klaviyo.client import KlaviyoClient, connections
-from gateway.services.attempts import until_stored
+from gateway.destinations.klaviyo.key_check import ask, problem_of
+from gateway.destinations.klaviyo.client import KlaviyoClient, connections
+from gateway.store.retries import until_stored
 from gateway.services.outboxes import Outbox, whole_profile
 from gateway.services.syncs import SyncService
 from gateway.settings import Settings
 from gateway.store.driver import Session
-from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.workspace_store import Store, WorkspaceStore
 from gateway.urls import has_credentials, parse_http_url
 
 MOST_FORWARDED = 1000

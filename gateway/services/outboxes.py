@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.domain.acts import Change
-from gateway.domain.contacts import Document, Draft
+from gateway.domain.support.threads import Change
+from gateway.domain.contacts.contacts import Document, Draft
 from gateway.domain.deliveries import (
     SUPERSEDED,
     DeliveryKind,
@@ -27,17 +27,17 @@ from gateway.domain.deliveries import (
     new_lane,
     was_told,
 )
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.merges import ids_of
+from gateway.core.ids import Minter, Prefix
+from gateway.domain.contacts.merging import ids_of
 from gateway.domain.syncs import Sync
-from gateway.klaviyo import mapping
-from gateway.klaviyo.happenings import Happening, happenings_of
-from gateway.klaviyo.identifiers import identifiers_of
-from gateway.klaviyo.refusals import refusal_of_event, refusal_of_profile
+from gateway.destinations.klaviyo import mapping
+from gateway.destinations.klaviyo.metric_events import Happening, happenings_of
+from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.destinations.klaviyo.validation import refusal_of_event, refusal_of_profile
 from gateway.services.subjects import subjects_of
 from gateway.services.syncs import SyncService
 from gateway.store.driver import Session
-from gateway.store.stores import WorkspaceStore
+from gateway.store.workspace_store import WorkspaceStore
 
 _HISTORY = timedelta(days=1)
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from gateway.domain.backfills import Stage, bounds_of
-from gateway.domain.contacts import Document
-from gateway.domain.ids import Prefix
-from gateway.klaviyo.histories import KINDS
-from gateway.klaviyo.mapping import Subject
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Prefix
+from gateway.destinations.klaviyo.backfill_metrics import KINDS
+from gateway.destinations.klaviyo.mapping import Subject
 from gateway.services.subjects import subjects_of
 from gateway.store.repositories import Repository
-from gateway.store.stores import WorkspaceStore
-from gateway.store.stretches import pages
+from gateway.store.workspace_store import WorkspaceStore
+from gateway.store.range_scan import pages
 
 ROWS_AT_ONCE = 200
 _PLACES: Mapping[Stage, Document] = {Stage.CONVERSATIONS: {"lists": "*"}, Stage.TICKETS: {"lists": "any::"}}

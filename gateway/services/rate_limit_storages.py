@@ -10,8 +10,8 @@ import structlog
 from limits.aio.storage import Storage
 
 from gateway.caches import Cache, CacheBudget, text_bytes
-from gateway.domain.clocks import Clock
-from gateway.domain.leases import CLOCK_TOLERANCE
+from gateway.core.clock import Clock
+from gateway.core.leases import CLOCK_TOLERANCE
 from gateway.errors import UnavailableError
 from gateway.store.rate_limits import RateLimitCounters
 

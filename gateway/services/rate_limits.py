@@ -10,7 +10,7 @@ from limits import RateLimitItem, parse
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from gateway.domain.clocks import Clock
+from gateway.core.clock import Clock
 from gateway.errors import LimitExceededError, RateLimitedError
 from gateway.observability import Metrics
 from gateway.settings import NO_LIMIT, Settings

@@ -5,18 +5,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import Document
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryKind, DeliveryState, backfill_tallies, delivery_line, replayed
 from gateway.domain.delivery_filters import DeliveryFilter
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.pages import Page
+from gateway.core.ids import Minter, Prefix
+from gateway.core.pagination import Page
 from gateway.errors import ErrorCode, UserProblem
-from gateway.services.attempts import until_stored
+from gateway.store.retries import until_stored
 from gateway.services.outboxes import profile_again
 from gateway.store.delivery_searches import DeliverySearch
 from gateway.store.driver import Session
-from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.workspace_store import Store, WorkspaceStore
 
 MOST_REPLAYED = 10_000
 MOST_IDS = 1000

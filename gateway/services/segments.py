@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.domain.clocks import Clock
-from gateway.domain.conditions import check_filter
-from gateway.domain.contacts import Document
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.messages import MAILING, segments_named
-from gateway.domain.retention import Retention
-from gateway.domain.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, kept_filter, segment_line
-from gateway.domain.texts import check_text
-from gateway.domain.timers import timer_id_of
+from gateway.core.clock import Clock
+from gateway.domain.filters.conditions import check_filter
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Minter, Prefix
+from gateway.domain.messages.rules import MAILING, segments_named
+from gateway.domain.events.retention import Retention
+from gateway.domain.filters.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, kept_filter, segment_line
+from gateway.core.text_rules import check_text
+from gateway.core.timers import timer_id_of
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
-from gateway.services.attempts import until_stored
+from gateway.store.retries import until_stored
 from gateway.store.driver import Session
-from gateway.store.stores import Store, WorkspaceStore
+from gateway.store.workspace_store import Store, WorkspaceStore
 
 
 class SegmentService:

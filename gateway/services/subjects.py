@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.domain.contacts import Document
-from gateway.klaviyo.mapping import Subject
+from gateway.domain.contacts.contacts import Document
+from gateway.destinations.klaviyo.mapping import Subject
 from gateway.store.repositories import Repository
-from gateway.store.stores import WorkspaceStore
+from gateway.store.workspace_store import WorkspaceStore
 
 
 async def subjects_of(

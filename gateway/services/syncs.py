@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from gateway.caches import Cache, CacheBudget, data_bytes
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import Document
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.syncs import Sync, sync_of
-from gateway.domain.vaults import Vault
+from gateway.core.encryption import Vault
 from gateway.settings import KlaviyoMode, Settings
 from gateway.store.deliveries import Syncs
-from gateway.store.stores import Store
+from gateway.store.workspace_store import Store
 
 REMEMBERED_SECONDS = 1.0  # how long a process goes by what it has read: who switches a sync on waits for as long
 _MOST_REMEMBERED = 10_000

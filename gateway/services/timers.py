@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import Document
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
 from gateway.errors import UnavailableError
 from gateway.store.deadlines import answered_by, moment_in
-from gateway.store.stores import Store
+from gateway.store.workspace_store import Store
 from gateway.store.timers import TimerTakenError, bring_forward, claim_timer, timers_due
 
 Handler = Callable[[Document], Awaitable[None]]

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import IdentityKind, check_ref
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import IdentityKind, check_ref
 from gateway.domain.tokens import Grant, MadeFrom, TokenSigner, check_lifetime
 from gateway.errors import told_below
-from gateway.services.contacts import ContactService
-from gateway.services.people import PeopleService
+from gateway.services.contacts.contacts import ContactService
+from gateway.services.support.teammates import PeopleService
 
 
 class TokenService:

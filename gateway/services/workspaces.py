@@ -5,14 +5,14 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 
-from gateway.domain.access import Scope
-from gateway.domain.clocks import Clock
-from gateway.domain.contacts import Document
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.texts import check_text
+from gateway.core.principals import Scope
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Minter, Prefix
+from gateway.core.text_rules import check_text
 from gateway.errors import ErrorCode, UserProblem
 from gateway.store.driver import DuplicateError
-from gateway.store.stores import Store
+from gateway.store.workspace_store import Store
 
 REMEMBERED_SECONDS = 10  # how long a gateway trusts a key that it has looked up
 

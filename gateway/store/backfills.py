@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.domain.backfills import BackfillState
-from gateway.domain.ids import Prefix
-from gateway.domain.pages import Page
-from gateway.domain.times import TimeRange
+from gateway.core.ids import Prefix
+from gateway.core.pagination import Page
+from gateway.core.time_ranges import TimeRange
 from gateway.store.driver import Database, Document, Session, TransientError
 from gateway.store.repositories import Repository
 

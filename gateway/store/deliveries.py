@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 
 from gateway.domain.deliveries import LEASE, OPEN, DeliveryState, Queue, reached
-from gateway.domain.ids import Prefix
-from gateway.domain.leases import latest_end
-from gateway.domain.pages import Page
+from gateway.core.ids import Prefix
+from gateway.core.leases import latest_end
+from gateway.core.pagination import Page
 from gateway.domain.syncs import metric_id_of, sync_id_of
-from gateway.domain.times import EARLIEST, TimeRange
-from gateway.store.contacts import IDS_OF_CONTACT, Contacts
+from gateway.core.time_ranges import EARLIEST, TimeRange
+from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, DuplicateError, Operation, Session, TransientError
 from gateway.store.repositories import Repository, with_fields
 

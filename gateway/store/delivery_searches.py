@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gateway.domain.delivery_filters import DeliveryFilter
-from gateway.domain.ids import Prefix, lowest_id
-from gateway.domain.pages import Page
+from gateway.core.ids import Prefix, lowest_id
+from gateway.core.pagination import Page
 from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Document
-from gateway.store.searches import MAX_CANDIDATES, Found
+from gateway.store.filters.contact_search import MAX_CANDIDATES, Found
 
 _BATCH = 500
 

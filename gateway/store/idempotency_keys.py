@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel
 
-from gateway.domain.idempotency import Claim
+from gateway.core.idempotency import Claim
 from gateway.store.driver import Document, Session
 from gateway.store.repositories import Repository
 

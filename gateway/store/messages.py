@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.domain.ids import Prefix, derived_id
+from gateway.core.ids import Prefix, derived_id
 from gateway.store.driver import Document, Operation, Session, TransientError
 from gateway.store.repositories import Repository
 

@@ -13,22 +13,23 @@ from typing import Any
 import psutil
 import tenacity
 
-from gateway.domain import conversations, tickets
-from gateway.domain.acts import Act, public_words
-from gateway.domain.clocks import Clock
-from gateway.domain.conversations import ConversationAct
-from gateway.domain.leases import is_held
-from gateway.domain.tickets import TicketAct
+from gateway.domain.support import conversations
+from gateway.domain.support import tickets
+from gateway.domain.support.threads import Act, public_words
+from gateway.core.clock import Clock
+from gateway.domain.support.conversations import ConversationAct
+from gateway.core.leases import is_held
+from gateway.domain.support.tickets import TicketAct
 from gateway.errors import StartupError, UnavailableError
-from gateway.store.contacts import Contacts
-from gateway.store.conversations import ConversationParts, Conversations
+from gateway.store.contacts.contacts import Contacts
+from gateway.store.support.conversations import ConversationParts, Conversations
 from gateway.store.deployment import CURSORS, DeploymentSecrets
 from gateway.store.driver import Database, Document, DuplicateError
-from gateway.store.events import EventSummaries
-from gateway.store.histories import Parts
+from gateway.store.events.events import EventSummaries
+from gateway.store.support.threads import Parts
 from gateway.store.rate_limits import RateLimitCounters
-from gateway.store.stores import REPOSITORIES
-from gateway.store.tickets import TicketParts, Tickets
+from gateway.store.workspace_store import REPOSITORIES
+from gateway.store.support.tickets import TicketParts, Tickets
 from gateway.store.workspaces import Keys, Workspaces
 
 COLLECTION = "migrations"

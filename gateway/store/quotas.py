@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel
 
-from gateway.domain.leases import latest_end
-from gateway.domain.times import EARLIEST
+from gateway.core.leases import latest_end
+from gateway.core.time_ranges import EARLIEST
 from gateway.store.driver import Document, DuplicateError
 from gateway.store.repositories import Repository
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import PyMongoError
 
-from gateway.domain.leases import latest_end
+from gateway.core.leases import latest_end
 from gateway.errors import UnavailableError
 from gateway.store.deadlines import answered_by, moment_in
 from gateway.store.driver import Database, DuplicateError

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from pymongo import IndexModel
 
-from gateway.domain.access import Principal
-from gateway.domain.ids import Prefix, id_time, lowest_id
-from gateway.domain.pages import Page
-from gateway.domain.times import TimeRange
+from gateway.core.principals import Principal
+from gateway.core.ids import Prefix, id_time, lowest_id
+from gateway.core.pagination import Page
+from gateway.core.time_ranges import TimeRange
 from gateway.store.driver import Database, Document, Session, Shown
 
 # On MongoDB an indexed sort with a limit reads just the page, and the first window could be the only one. The embedded

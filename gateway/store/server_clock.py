@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from gateway.domain.clocks import Clock, system_clock
+from gateway.core.clock import Clock, system_clock
 
 _LONGEST_ANSWER = timedelta(seconds=1)  # what took longer says too little
 _ALLOWED = timedelta(seconds=5)  # as far as tokens of contacts allow, too

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import StartupError
 from gateway.settings import Settings
-from gateway.store.command_spans import CommandSpans
+from gateway.store.command_tracing import CommandSpans
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server
 

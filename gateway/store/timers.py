@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.domain.leases import latest_end
-from gateway.domain.timers import LONGEST_PAUSE, pause_after
+from gateway.core.leases import latest_end
+from gateway.core.timers import LONGEST_PAUSE, pause_after
 from gateway.store.driver import Database, Document, Session
 from gateway.store.repositories import Repository
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.actors import AUTOMATION
-from gateway.domain.conversations import ConversationAct
-from gateway.domain.ids import Minter, Prefix
+from gateway.domain.support.actors import AUTOMATION
+from gateway.domain.support.conversations import ConversationAct
+from gateway.core.ids import Minter, Prefix
 
 FIELDS = """id title state priority read tags createdAt updatedAt waitingSince snoozedUntil customAttributes
   contact { id externalId } source { channel deliveredAs subject body url author { __typename displayName } }

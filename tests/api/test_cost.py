@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tickets import ticket, type_id
 
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 
 PAGE = """{ contacts(first: 50) { nodes { externalId
   events(first: 10) { nodes { id contact { externalId } definition { name } } }

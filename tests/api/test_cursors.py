@@ -13,7 +13,7 @@ import websockets
 from tickets import ticket, type_id
 from ulid import ULID
 
-from gateway.bus.notices import Position, cursor_to
+from gateway.bus.change_events import Position, cursor_to
 from gateway.settings import MongoDriver
 
 FOLLOW = "subscription($after: String) { eventTracked(after: $after) { cursor kind event { id } } }"

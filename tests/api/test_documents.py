@@ -9,7 +9,7 @@ import orjson
 import pytest
 import websockets
 
-from gateway.documents import Documents
+from gateway.server.persisted_documents import Documents
 from gateway.errors import PersistedQueryNotFoundError, StartupError
 from gateway.settings import Settings
 from schema.limits import OperationLimits

@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 from processes import becomes_true
 
-from gateway.domain.clocks import system_clock
-from gateway.domain.ids import Minter
-from gateway.domain.retention import Retention
-from gateway.services.erasures import ErasureService
-from gateway.services.retention import RetentionService
+from gateway.core.clock import system_clock
+from gateway.core.ids import Minter
+from gateway.domain.events.retention import Retention
+from gateway.services.contacts.erasure import ErasureService
+from gateway.services.events.retention import RetentionService
 from gateway.settings import KlaviyoMode
 
 DELETE = "mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId userErrors { code message path } } }"

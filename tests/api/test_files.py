@@ -14,14 +14,14 @@ from gateways import Gateway
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.contact_rows import ContactColumns, Others
-from gateway.domain.times import TimeRange
+from gateway.transfer.contact_rows import ContactColumns, Others
+from gateway.core.time_ranges import TimeRange
 from gateway.errors import StartupError, UserProblem
 from gateway.runtime import open_runtime
-from gateway.services.exports import ContactSource, EventSource, SegmentSource, export, find_segment
-from gateway.services.files import Format, format_of
-from gateway.services.imports import ContactImport, EventImport
-from gateway.services.outputs import FileOutput
+from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, export, find_segment
+from gateway.transfer.row_files import Format, format_of
+from gateway.transfer.imports import ContactImport, EventImport
+from gateway.transfer.export_sinks import FileOutput
 from gateway.settings import Settings
 from gateway.store.migrations import migrate
 

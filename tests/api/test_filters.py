@@ -9,15 +9,15 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.domain.clocks import system_clock
-from gateway.domain.conditions import check_filter, check_metadata_filter
-from gateway.domain.cursors import CursorCipher
-from gateway.domain.orders import ContactOrder, ContactSortKey
-from gateway.domain.pages import PageArguments, connection, page, page_info
-from gateway.domain.times import TimeRange
-from gateway.store.contacts import Contacts
-from gateway.store.event_searches import EventSearch
-from gateway.store.searches import ContactSearch
+from gateway.core.clock import system_clock
+from gateway.domain.filters.conditions import check_filter, check_metadata_filter
+from gateway.core.cursors import CursorCipher
+from gateway.core.sorting import ContactOrder, ContactSortKey
+from gateway.core.pagination import PageArguments, connection, page, page_info
+from gateway.core.time_ranges import TimeRange
+from gateway.store.contacts.contacts import Contacts
+from gateway.store.events.event_search import EventSearch
+from gateway.store.filters.contact_search import ContactSearch
 
 CIPHER = CursorCipher([b"a secret of this test"])
 CONTACTS = """query($f: ContactFilter, $s: ContactSort, $first: Int, $after: String, $last: Int, $before: String) {

@@ -9,7 +9,7 @@ import pytest
 from pymongo.monitoring import CommandListener
 from tickets import REPLY, UPDATE, admin, asked, ticket, type_id
 
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 from gateway.store import driver
 from schema.access import Access
 from schema.root import build_schema

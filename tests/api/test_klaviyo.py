@@ -11,7 +11,7 @@ import pytest
 import websockets
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 
 DELIVERIES = "deliveries(first: 10) { totalCount nodes { kind metric state } }"
 SUBJECT = f"klaviyo {{ profileId state lastSyncedAt lastError {DELIVERIES} }}"

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.cli.klaviyo import tell_history
 from gateway.domain.deliveries import Queue
-from gateway.klaviyo.mapping import Metric
+from gateway.destinations.klaviyo.mapping import Metric
 from gateway.services import backfills, pasts
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import TransientError

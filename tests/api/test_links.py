@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 
 CONNECT = "mutation($i: ConnectKlaviyoInput!) { connectKlaviyo(input: $i) { userErrors { code path } } }"
 RUNNING_CODE = [

@@ -10,10 +10,10 @@ import orjson
 import pytest
 import websockets
 
-from gateway.domain.access import Scope
-from gateway.domain.clocks import system_clock
-from gateway.domain.pages import Page
-from gateway.domain.times import TimeRange
+from gateway.core.principals import Scope
+from gateway.core.clock import system_clock
+from gateway.core.pagination import Page
+from gateway.core.time_ranges import TimeRange
 from gateway.store.driver import Shown
 
 MERGE = """mutation($f: ID!, $i: ID!) { mergeContacts(input: {from: $f, into: $i}) {

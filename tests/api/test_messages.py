@@ -9,8 +9,8 @@ import orjson
 import pytest
 import websockets
 
-from gateway.domain.events import track_event
-from gateway.domain.segments import member_of
+from gateway.domain.events.events import track_event
+from gateway.domain.filters.segments import member_of
 
 SAVE = """mutation($i: SaveMessageRuleInput!) { saveMessageRule(input: $i) { messageRule { id name enabled event trigger n
   segment { id } audience metadata subject body sentCount maxPerContact createdAt } userErrors { code message path } } }"""

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.access import Principal, Scope
-from gateway.domain.actors import AUTOMATION, Actor, ActorKind
-from gateway.domain.people import MAX_ADMINS_OF_TEAM, MAX_TEAMS
+from gateway.core.principals import Principal, Scope
+from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.support.teammates import MAX_ADMINS_OF_TEAM, MAX_TEAMS
 from gateway.domain.tokens import LEEWAY
 from gateway.errors import UserProblem
 

@@ -13,7 +13,7 @@ import uvicorn
 import websockets
 
 from gateway.app import create_app
-from gateway.server_options import server_options
+from gateway.server.uvicorn_options import server_options
 
 SMALLEST = 4096  # bytes of a buffer: what a peer does not read soon waits on the server's side
 NAMES = "subscription($after: String) { eventTracked(after: $after) { cursor event { name } } }"

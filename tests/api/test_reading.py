@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 
 PAGE = """query($first: Int, $after: String, $last: Int, $before: String) {
   events(first: $first, after: $after, last: $last, before: $before) { nodes { id } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""

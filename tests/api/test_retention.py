@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.clocks import system_clock
-from gateway.domain.definitions import bounded, build_of
-from gateway.domain.retention import Retention
-from gateway.services.counted_values import counted_anew
-from gateway.services.retention import RetentionService
+from gateway.core.clock import system_clock
+from gateway.domain.events.definitions import bounded, build_of
+from gateway.domain.events.retention import Retention
+from gateway.services.projections.value_rebuild import counted_anew
+from gateway.services.events.retention import RetentionService
 
 KEPT = 30
 NOW = datetime.now(UTC).replace(microsecond=0)

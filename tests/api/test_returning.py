@@ -9,7 +9,7 @@ import orjson
 import websockets
 from pymongo.monitoring import CommandListener
 
-from gateway.bus.notices import Notice, cursor_to, position_of
+from gateway.bus.change_events import Notice, cursor_to, position_of
 
 RING, PLACES, MORE = 100, 100, 150
 RETURNING, SOCKETS, MEANWHILE = 1000, 30, 20

@@ -18,7 +18,7 @@ from graphql import (
 )
 from tickets import UPDATE, asked, ticket, type_id
 
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 from gateway.store.migrations import migrate
 from resolvers.reveals import Reveals
 from schema.access import Access

@@ -15,7 +15,7 @@ import pytest
 import websockets
 from processes import becomes_true
 
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 
 PAGE = Path(__file__).parents[2] / "docs" / "segments.md"
 

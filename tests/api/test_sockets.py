@@ -13,8 +13,8 @@ import websockets
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
-from gateway.domain.access import Principal, Scope
-from gateway.server_options import server_options
+from gateway.core.principals import Principal, Scope
+from gateway.server.uvicorn_options import server_options
 
 SMALLEST = 4096  # bytes of a receive buffer: what a peer does not read soon waits on the server's side
 TEXTS = "subscription($after: String) { eventTracked(after: $after) { cursor event { id metadataJson } } }"

@@ -11,7 +11,7 @@ import pytest
 import websockets
 from pymongo.monitoring import CommandListener
 
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 
 TRACKED = "subscription($after: String, $filter: EventStreamFilter) { eventTracked(after: $after, filter: $filter) { cursor kind event { id name contact { externalId } } summary { count } } }"
 

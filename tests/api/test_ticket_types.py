@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.ticket_types import MAX_ATTRIBUTES, MAX_OPTIONS, MAX_TICKET_TYPES
+from gateway.domain.support.ticket_types import MAX_ATTRIBUTES, MAX_OPTIONS, MAX_TICKET_TYPES
 
 SAVE = """mutation($i: SaveTicketTypeInput!) { saveTicketType(input: $i) { ticketType {
   id name category description archived attributes { name kind required options visibleToContacts } }

@@ -12,9 +12,9 @@ import pytest
 import websockets
 from graphql import GraphQLInterfaceType, GraphQLNonNull, GraphQLObjectType, get_named_type
 
-from gateway.domain.access import Principal, Scope
-from gateway.domain.pages import Page
-from gateway.domain.times import TimeRange
+from gateway.core.principals import Principal, Scope
+from gateway.core.pagination import Page
+from gateway.core.time_ranges import TimeRange
 from gateway.domain.tokens import LEEWAY, Grant, MadeFrom
 from schema.access import Access
 from schema.root import build_schema

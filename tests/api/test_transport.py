@@ -10,7 +10,7 @@ import pytest
 import websockets
 from peers import HANDSHAKE, LONG, MOST_SENT, Peer, connected, frame, statuses
 
-from gateway.connections import Connections
+from gateway.server.connections import Connections
 from gateway.settings import Settings
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -15,7 +15,7 @@ from browsers import Page, browsing, needs_browser
 from processes import becomes_true
 
 from gateway.errors import CursorExpiredError
-from gateway.sockets import SocketHandler
+from gateway.server.graphql_ws import SocketHandler
 
 HERE = Path(__file__).parent
 SHOWN = "[...document.querySelectorAll('li')].map(item => item.textContent.split(' ')[0])"

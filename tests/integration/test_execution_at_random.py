@@ -22,14 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis_graphql import queries
 
-from gateway.domain.access import Principal, Scope
-from gateway.execution.operations import Answer, Operations
+from gateway.core.principals import Principal, Scope
+from gateway.execution.executor import Answer, Operations
 from gateway.execution.plans import Planner
-from gateway.jsons import encode_json
+from gateway.json_codec import encode_json
 from gateway.observability import Metrics
-from resolvers.contexts import Context
+from resolvers.context import Context
 from schema.nodes import document_key
-from schema.problems import formatted
+from schema.errors import formatted
 from schema.root import build_schema
 
 SCHEMA = build_schema(suggestions=True)

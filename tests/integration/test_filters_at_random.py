@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import Json, filters, holds, made, worlds
 
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 
 PAGE = """query($f: ContactFilter, $s: ContactSort, $first: Int, $after: String, $last: Int, $before: String) {
   contacts(filter: $f, sort: $s, first: $first, after: $after, last: $last, before: $before) {

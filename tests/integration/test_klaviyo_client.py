@@ -8,10 +8,10 @@ import httpx
 import pytest
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
-from gateway.domain.clocks import system_clock
-from gateway.klaviyo import client as clients
-from gateway.klaviyo.answers import Answer, Quota, Verdict, classify
-from gateway.klaviyo.client import (
+from gateway.core.clock import system_clock
+from gateway.destinations.klaviyo import client as clients
+from gateway.destinations.klaviyo.responses import Answer, Quota, Verdict, classify
+from gateway.destinations.klaviyo.client import (
     BULK_CREATE_EVENTS,
     CREATE_EVENT,
     GET_ACCOUNTS,

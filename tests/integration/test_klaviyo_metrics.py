@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from klaviyo_stand_in import KEY, Klaviyo, listening
 
-from gateway.klaviyo.mapping import TABLE, Metric
+from gateway.destinations.klaviyo.mapping import TABLE, Metric
 
 CONVERSATION = {
     "email",

@@ -13,7 +13,7 @@ import pytest
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
 from gateway.domain.deliveries import Queue
-from gateway.domain.ids import Minter
+from gateway.core.ids import Minter
 from gateway.services.deliveries import DeliveryService
 from gateway.settings import KlaviyoMode
 from gateway.store.deliveries import Deliveries
@@ -346,7 +346,7 @@ async def test_the_key_is_kept_encrypted_and_opens_after_a_rotation(open_gateway
         for secrets, mode in ((f"{second},{first}", "RUNNING"), (second, "RUNNING"), (third, "PAUSED")):
             async with open_gateway(database=database, rolls_up=False, clock=clock, secret_key=secrets) as gateway:
                 syncs, deliveries = gateway.runtime.services.syncs, gateway.runtime.services.deliveries
-                await gateway.http.post(
+                await gateway.server.graphql_http.post(
                     gateway.url,
                     json={"query": UPSERT, "variables": {"i": {"email": "ada@shop.example", "name": secrets}}},
                     headers={"authorization": f"Bearer {workspace.key}"},

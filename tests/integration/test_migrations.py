@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from gateways import Commands
 
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 from gateway.errors import StartupError
 from gateway.settings import MongoDriver, Settings
 from gateway.store.driver import Database

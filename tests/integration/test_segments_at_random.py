@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import UPSERT, Json, deeds, depth, do, filters, holds, made, worlds
 
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 
 SAVE = "mutation($i: SaveSegmentInput!) { saveSegment(input: $i) { segment { id } userErrors { code message path } } }"
 DELETE = "mutation($id: ID!) { deleteContact(input: {id: $id}) { deletedId userErrors { code message path } } }"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.clocks import system_clock
-from gateway.services.attempts import until_stored
+from gateway.core.clock import system_clock
+from gateway.store.retries import until_stored
 from gateway.store.driver import Database, DuplicateError
 
 TRACK = """mutation($i: TrackEventInput!) { trackEvent(input: $i) { duplicate event { id name contact { externalId } } userErrors { code message path } } }"""

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.domain.clocks import system_clock
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.timers import timer_of
-from gateway.services.attempts import until_stored
+from gateway.core.clock import system_clock
+from gateway.core.ids import Minter, Prefix
+from gateway.core.timers import timer_of
+from gateway.store.retries import until_stored
 from gateway.services.timers import TimerService
 from gateway.store.driver import Session
 

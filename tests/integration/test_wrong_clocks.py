@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.clocks import system_clock
+from gateway.core.clock import system_clock
 from gateway.domain.deliveries import Queue, lane_id_of, new_lane
-from gateway.domain.erasures import deletion_of
-from gateway.domain.ids import Minter
-from gateway.domain.retention import Retention
-from gateway.domain.timers import timer_of
+from gateway.domain.contacts.erasure import deletion_of
+from gateway.core.ids import Minter
+from gateway.domain.events.retention import Retention
+from gateway.core.timers import timer_of
 from gateway.services.deliveries import DeliveryService
-from gateway.services.retention import RetentionService
-from gateway.services.roll_ups import DefinitionRollUp
+from gateway.services.events.retention import RetentionService
+from gateway.services.projections.event_definitions import DefinitionRollUp
 from gateway.services.timers import TimerService
 from gateway.store.driver import Session
-from gateway.store.erasures import deletions_due
+from gateway.store.contacts.erasure import deletions_due
 from gateway.store.migrations import migrate
 from gateway.store.rate_limits import RateLimitCounters
 

@@ -24,7 +24,7 @@ STARTS_SECONDS = 180  # on a busy machine
 RECOVERS_SECONDS = 60  # a stopped, killed or full server; what still holds locks then would hold them for a minute
 AHEAD = """
 import datetime, sys
-import gateway.domain.clocks as clocks
+import gateway.core.clock as clocks
 present = clocks.system_clock
 clocks.system_clock = lambda: present() + datetime.timedelta(hours=3)
 import gateway.cli

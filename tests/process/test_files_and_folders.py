@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.services.files import MAX_ROW_CHARACTERS, RowFile
-from gateway.services.outputs import escaped_formula
+from gateway.transfer.row_files import MAX_ROW_CHARACTERS, RowFile
+from gateway.transfer.export_sinks import escaped_formula
 
 HEADER = "externalId,name\n"
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, at_random, listening
 
-from gateway.domain.contact_rows import ContactColumns, Others
-from gateway.services.imports import ContactImport
+from gateway.transfer.contact_rows import ContactColumns, Others
+from gateway.transfer.imports import ContactImport
 
 SHOP = Path(__file__).parents[3] / "shared" / "data" / "ecom.csv.gz"
 GATEWAY = str(Path(sys.executable).parent / "gateway")

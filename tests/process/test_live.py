@@ -22,10 +22,10 @@ import pytest
 import websockets
 from processes import becomes_true
 
-from gateway.bus.buses import WATCHED
-from gateway.bus.notices import Position, position_of
-from gateway.domain.access import Scope
-from gateway.domain.cursors import CursorCipher
+from gateway.bus.bus import WATCHED
+from gateway.bus.change_events import Position, position_of
+from gateway.core.principals import Scope
+from gateway.core.cursors import CursorCipher
 from gateway.runtime import open_runtime
 from gateway.settings import Settings
 from gateway.store.driver import Insert

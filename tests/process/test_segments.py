@@ -12,7 +12,7 @@ import orjson
 import websockets
 from pymongo import AsyncMongoClient
 
-from gateway.domain.access import Scope
+from gateway.core.principals import Scope
 
 KEY = "a-key-for-segments"
 SAVE = 'mutation { saveSegment(input: {name: "Buyers", filter: {event: {name: "bought"}}}) { segment { id } } }'

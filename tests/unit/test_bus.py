@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.broadcasts import Alike, Broadcast, Receiver
-from gateway.bus.buses import Bus, Limits
-from gateway.bus.notices import Notice, Position
-from gateway.domain.ids import Minter
+from gateway.bus.fan_out import Alike, Broadcast, Receiver
+from gateway.bus.bus import Bus, Limits
+from gateway.bus.change_events import Notice, Position
+from gateway.core.ids import Minter
 from gateway.errors import (
     BadRequestError,
     CursorExpiredError,
@@ -25,7 +25,7 @@ from gateway.errors import (
     SlowReaderError,
     UnavailableError,
 )
-from gateway.execution.operations import Answer
+from gateway.execution.executor import Answer
 from gateway.observability import Metrics
 from gateway.store.driver import HistoryLostError, Insert
 

@@ -11,7 +11,7 @@ from graphql import get_named_type, is_leaf_type, is_object_type
 from graphql.execution.values import VariableValues
 
 from gateway.caches import ENTRY_BYTES, Cache, CacheBudget, data_bytes
-from gateway.domain.templates import Templates
+from gateway.domain.messages.templates import Templates
 from gateway.execution.documents import PreparedDocuments
 from gateway.execution.plans import Planner
 from gateway.observability import Metrics

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.comparisons import lowered, number_matches, texts_match, time_matches
-from gateway.domain.conditions import Facts, check_filter
-from gateway.domain.narrowing import Narrowing, Width, created_within, narrowing, often_done, terms_of
-from gateway.domain.times import EARLIEST, LATEST, TimeRange
+from gateway.domain.filters.operators import lowered, number_matches, texts_match, time_matches
+from gateway.domain.filters.conditions import Facts, check_filter
+from gateway.domain.filters.access_paths import Narrowing, Width, created_within, narrowing, often_done, terms_of
+from gateway.core.time_ranges import EARLIEST, LATEST, TimeRange
 
 NOW = datetime(2026, 5, 10, 12, 30, tzinfo=UTC)
 DAY = timedelta(days=1)

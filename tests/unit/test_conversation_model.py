@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from models import ConversationModel
 
-from gateway.domain.actors import AUTOMATION, Actor, ActorKind
-from gateway.domain.acts import PUBLIC_PARTS, Change
-from gateway.domain.conversations import SLA_TIMER, SNOOZE_TIMER, ConversationAct, lists_of, new_conversation
-from gateway.domain.ids import Minter
-from gateway.domain.slas import check_sla
-from gateway.domain.timers import timer_id_of
+from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.support.threads import PUBLIC_PARTS, Change
+from gateway.domain.support.conversations import SLA_TIMER, SNOOZE_TIMER, ConversationAct, lists_of, new_conversation
+from gateway.core.ids import Minter
+from gateway.domain.support.sla import check_sla
+from gateway.core.timers import timer_id_of
 from gateway.errors import UserProblem
 
 ADA = Actor(ActorKind.CONTACT, "con_ada")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError, GatewayError, LimitExceededError
 from gateway.execution.documents import Prepared, read
-from gateway.execution.operations import Operations
+from gateway.execution.executor import Operations
 from gateway.execution.plans import Planner
 from gateway.observability import Metrics
 from gateway.settings import Settings

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.conditions import EVERYBODY, NOBODY, Facts, check_filter
-from gateway.domain.narrowing import narrowing
-from gateway.domain.segments import SegmentSet
+from gateway.domain.filters.conditions import EVERYBODY, NOBODY, Facts, check_filter
+from gateway.domain.filters.access_paths import narrowing
+from gateway.domain.filters.segments import SegmentSet
 
 NOW = datetime(2026, 5, 10, tzinfo=UTC)
 CONTACT = {"_id": "con_x", "role": "USER", "name": "Ann", "tags": ["vip"], "custom_attributes": {}}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.domain.contacts import ContactRef, new_contact
-from gateway.domain.events import (
+from gateway.domain.contacts.contacts import ContactRef, new_contact
+from gateway.domain.events.events import (
     Attempted,
     Group,
     NameRoom,
@@ -24,8 +24,8 @@ from gateway.domain.events import (
     tally,
     track_event,
 )
-from gateway.domain.identities import Directory
-from gateway.domain.ids import Minter, Prefix, prefix_of
+from gateway.domain.contacts.identity_resolution import Directory
+from gateway.core.ids import Minter, Prefix, prefix_of
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 

@@ -15,12 +15,12 @@ from strawberry.dataloader import DataLoader
 from strawberry.schema.config import StrawberryConfig
 
 from gateway.execution.fields import BATCHED, GUARDED, Batched, Guarded
-from gateway.execution.operations import Answer, Operations
+from gateway.execution.executor import Answer, Operations
 from gateway.execution.plans import Planner
-from gateway.execution.shared import SharedAnswers
+from gateway.execution.shared_results import SharedAnswers
 from gateway.observability import Metrics
 from resolvers.scalars import SCALARS, JSONObject, SafeInt
-from schema.levels import by_level
+from schema.batching import by_level
 from schema.nodes import document_key, read_field
 
 AT = datetime(2026, 1, 5, 9, 12, 44, 123000, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import UnavailableError
-from gateway.services.group_commits import LARGEST_GROUP, GroupCommits
+from gateway.services.events.group_commit import LARGEST_GROUP, GroupCommits
 from gateway.store.driver import ConflictError, FaultError
 
 

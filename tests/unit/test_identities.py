@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.contacts import (
+from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
     ContactRef,
     ContactRole,
@@ -23,7 +23,7 @@ from gateway.domain.contacts import (
     new_contact,
     worth_telling,
 )
-from gateway.domain.identities import Directory
+from gateway.domain.contacts.identity_resolution import Directory
 from gateway.errors import ErrorCode, UserProblem
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.domain.clocks import system_clock, to_milliseconds
-from gateway.domain.ids import Minter, Prefix, derived_id, id_time, lowest_id, prefix_of
-from gateway.domain.times import EARLIEST, LATEST, TimeRange, time_range
+from gateway.core.clock import system_clock, to_milliseconds
+from gateway.core.ids import Minter, Prefix, derived_id, id_time, lowest_id, prefix_of
+from gateway.core.time_ranges import EARLIEST, LATEST, TimeRange, time_range
 
 MS = timedelta(milliseconds=1)
 DAY = timedelta(days=1)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.inboxes import LEVELS, InboxOrder, key_at, with_sparse
-from gateway.domain.pages import Page
-from gateway.domain.times import TimeRange
-from gateway.store.inboxes import Inbox
+from gateway.core.ids import Minter, Prefix
+from gateway.domain.support.inbox_keys import LEVELS, InboxOrder, key_at, with_sparse
+from gateway.core.pagination import Page
+from gateway.core.time_ranges import TimeRange
+from gateway.store.support.inboxes import Inbox
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from bson.tz_util import utc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.jsons import decode_json, encode_json
+from gateway.json_codec import decode_json, encode_json
 from resolvers.scalars import SCALARS
 
 values = st.recursive(

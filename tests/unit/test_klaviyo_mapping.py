@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.contacts import Draft
+from gateway.domain.contacts.contacts import Draft
 from gateway.domain.deliveries import GIVEN_UP_AFTER, attempt, lane_after, pause_after, reached, retried
-from gateway.klaviyo.batches import MOST_EVENTS, bulk_body, chunks, groups, pointed_at
-from gateway.klaviyo.identifiers import e164, identifiers_of
-from gateway.klaviyo.mapping import event_payload, money_of, profile_attributes, profile_payload
-from gateway.klaviyo.refusals import refusal_of_event, refusal_of_profile
+from gateway.destinations.klaviyo.bulk_payloads import MOST_EVENTS, bulk_body, chunks, groups, pointed_at
+from gateway.destinations.klaviyo.identifiers import e164, identifiers_of
+from gateway.destinations.klaviyo.mapping import event_payload, money_of, profile_attributes, profile_payload
+from gateway.destinations.klaviyo.validation import refusal_of_event, refusal_of_profile
 from gateway.services.outboxes import changed_profile
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

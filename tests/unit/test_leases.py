@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.domain.deliveries import LEASE, is_leased
-from gateway.domain.leases import CLOCK_TOLERANCE, is_held
+from gateway.core.leases import CLOCK_TOLERANCE, is_held
 from gateway.domain.syncs import LONGEST_BACK_OFF, Sync, SyncState
 from gateway.services.rate_limit_storages import LocalStorage
 from gateway.settings import KlaviyoMode

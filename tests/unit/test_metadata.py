@@ -12,7 +12,7 @@ from babel.numbers import format_currency
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.domain.metadata import check_metadata, format_money, parse_rfc3339, typed_metadata
+from gateway.core.typed_values import check_metadata, format_money, parse_rfc3339, typed_metadata
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 

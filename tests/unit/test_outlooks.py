@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.conditions import EventCondition, Facts, check_filter
-from gateway.domain.outlooks import holds_until, is_timely
+from gateway.domain.filters.conditions import EventCondition, Facts, check_filter
+from gateway.domain.filters.expiry import holds_until, is_timely
 
 NOW = datetime(2026, 3, 10, 7, 30, tzinfo=UTC)
 STEP = timedelta(hours=5, minutes=7)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.cursors import CursorCipher
-from gateway.domain.pages import (
+from gateway.core.cursors import CursorCipher
+from gateway.core.pagination import (
     DEFAULT_SIZE,
     LARGEST_SIZE,
     Page,

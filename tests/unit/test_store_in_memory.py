@@ -10,16 +10,16 @@ import pytest
 from mongomock_motor import AsyncMongoMockClient
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from gateway.domain.access import Principal
-from gateway.domain.contacts import ContactRef, IdentityKind, identity
-from gateway.domain.ids import Minter, Prefix
-from gateway.domain.pages import Page
+from gateway.core.principals import Principal
+from gateway.domain.contacts.contacts import ContactRef, IdentityKind, identity
+from gateway.core.ids import Minter, Prefix
+from gateway.core.pagination import Page
 from gateway.settings import MongoDriver, Settings
-from gateway.store.contacts import Contacts
+from gateway.store.contacts.contacts import Contacts
 from gateway.store.driver import Database, DuplicateError
 from gateway.store.migrations import build_indexes
-from gateway.store.people import Admins
-from gateway.store.stores import Store
+from gateway.store.support.teammates import Admins
+from gateway.store.workspace_store import Store
 from gateway.store.timers import timers_due
 from gateway.store.workspaces import Keys, Workspaces
 

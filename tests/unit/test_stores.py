@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.store.repositories import Repository
-from gateway.store.stores import REPOSITORIES, WorkspaceStore
+from gateway.store.workspace_store import REPOSITORIES, WorkspaceStore
 
 
 def test_every_repository_is_built_and_emptied_with_its_workspace() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.contacts import new_contact
-from gateway.domain.sandboxes import MAX_TEXT_BYTES
-from gateway.domain.templates import MAX_TEMPLATE_LENGTH, TemplateError, Templates, template_data
+from gateway.domain.contacts.contacts import new_contact
+from gateway.domain.messages.liquid_sandbox import MAX_TEXT_BYTES
+from gateway.domain.messages.templates import MAX_TEMPLATE_LENGTH, TemplateError, Templates, template_data
 from gateway.errors import ErrorCode, UserProblem
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

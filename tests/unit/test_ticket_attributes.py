@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.ticket_types import changed_values, check_ticket_type, new_values, shown_values
+from gateway.domain.support.ticket_types import changed_values, check_ticket_type, new_values, shown_values
 from gateway.errors import ErrorCode, UserProblem
 
 

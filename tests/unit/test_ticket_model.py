@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from models import TicketModel
 
-from gateway.domain.actors import AUTOMATION, Actor, ActorKind
-from gateway.domain.ids import Minter
-from gateway.domain.tickets import TicketAct, TicketState, lists_of, new_ticket, numbered
+from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.core.ids import Minter
+from gateway.domain.support.tickets import TicketAct, TicketState, lists_of, new_ticket, numbered
 from gateway.errors import UserProblem
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from gateway.domain.tickets import AFTER_CONTACTS_REPLY, TRANSITIONS, TicketState
+from gateway.domain.support.tickets import AFTER_CONTACTS_REPLY, TRANSITIONS, TicketState
 
 GUIDE = Path(__file__).parents[2] / "docs" / "tickets.md"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.texts import check_http_url
+from gateway.core.text_rules import check_http_url
 from gateway.errors import UserProblem
 from gateway.urls import has_credentials, parse_http_url
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.domain.words import MAX_WORDS, with_words, words_of
+from gateway.core.full_text import MAX_WORDS, with_words, words_of
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.conditions import EventCondition, Facts, check_filter
-from gateway.store.facts import FactsReader
+from gateway.domain.filters.conditions import EventCondition, Facts, check_filter
+from gateway.store.filters.fact_loader import FactsReader
 from gateway.store.yielding import STEPS_OF_A_TURN, filter_rows
 
 NOW = datetime(2026, 5, 10, tzinfo=UTC)

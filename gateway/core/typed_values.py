@@ -1,0 +1,211 @@
+"""Metadata: what callers send as JSON, checked, and told apart into the types that people read."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from babel.numbers import format_currency
+from iso4217 import Currency
+
+from gateway.core.clock import to_milliseconds
+from gateway.core.text_rules import check_text, check_unicode
+from gateway.core.sendable_values import check_number, shown
+from gateway.errors import ErrorCode, UserProblem
+from gateway.settings import Settings
+from gateway.urls import parse_http_url
+
+Entry = dict[str, Any]
+Path = tuple[str, ...]
+SAFE_INTEGER = 2**53 - 1
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_STRIPE = {
+    "stripe_invoice": ("INVOICE", "invoices"),
+    "stripe_charge": ("CHARGE", "payments"),
+    "stripe_customer": ("CUSTOMER", "customers"),
+}
+
+
+def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) -> None:
+    """Pass what can be stored and found again; UserProblem names the first key that cannot, and why."""
+    if len(metadata) > settings.max_metadata_keys:
+        extra = list(metadata)[settings.max_metadata_keys]
+        raise UserProblem(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"There are {len(metadata)} keys, and {settings.max_metadata_keys} are allowed: '{shown(extra)}' is the first too many.",
+            (*path, extra),
+        )
+    whole = dict(metadata)
+    _check_value(whole, settings, path, depth=0)
+    if len(orjson.dumps(whole)) > settings.max_metadata_bytes:
+        _refuse_size(metadata, settings, path)
+
+
+def _refuse_size(metadata: Mapping[str, Any], settings: Settings, path: Path) -> None:
+    size = 1
+    for key, value in metadata.items():
+        size += len(orjson.dumps({key: value})) - 1
+        if size > settings.max_metadata_bytes:
+            raise UserProblem(
+                ErrorCode.LIMIT_EXCEEDED,
+                f"With '{shown(key)}' there are more than the {settings.max_metadata_bytes} bytes of JSON that are allowed: send less, or a link to it.",
+                (*path, key),
+            )
+
+
+def typed_metadata(metadata: Mapping[str, Any], path: Path = ()) -> list[Entry]:
+    """One entry a key, in the order sent; `type` names the GraphQL type. UserProblem: money or a date that is none."""
+    return [_typed(key, value, metadata, path) for key, value in metadata.items()]
+
+
+def parse_rfc3339(text: str) -> datetime | None:
+    """The moment, in UTC and to the millisecond; None where the text is not RFC 3339 with an offset."""
+    if not _RFC3339.fullmatch(text):
+        return None
+    try:
+        return to_milliseconds(datetime.fromisoformat(text.upper()).astimezone(UTC))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _check_value(value: Any, settings: Settings, path: Path, depth: int) -> None:
+    if isinstance(value, dict):
+        _check_depth(settings, path, depth)
+        for key, inner in value.items():
+            _check_key(key, settings, (*path, key))
+            _check_value(inner, settings, (*path, key), depth + 1)
+    elif isinstance(value, list):
+        _check_depth(settings, path, depth)
+        for place, inner in enumerate(value):
+            _check_value(inner, settings, (*path, str(place)), depth + 1)
+    elif isinstance(value, str):
+        if not value.isascii():
+            check_unicode(value, path, named=f"'{shown(path[-1])}'")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        check_number(value, path)
+
+
+def _check_depth(settings: Settings, path: Path, depth: int) -> None:
+    if depth > settings.max_metadata_depth:
+        raise UserProblem(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"'{shown(path[-1])}' lies deeper than the {settings.max_metadata_depth} levels that are allowed: flatten it.",
+            path,
+        )
+
+
+def _check_key(key: str, settings: Settings, path: Path) -> None:
+    if key.isidentifier() and key.isascii() and len(key) <= settings.max_metadata_key_length:
+        return  # as nearly all are: there is nothing to say of it
+    check_text(key, path, longest=settings.max_metadata_key_length, named=f"The key '{shown(key)}'")
+    for mark in "$.":
+        if mark in key:
+            raise UserProblem(
+                ErrorCode.INVALID, f"The key '{shown(key)}' contains '{mark}', which a key may not: rename it.", path
+            )
+
+
+def _typed(key: str, value: Any, metadata: Mapping[str, Any], path: Path) -> Entry:
+    if isinstance(value, str):
+        return _typed_text(key, value, metadata)
+    if isinstance(value, bool):
+        return {"type": "BooleanMetadata", "key": key, "boolean": value}
+    if isinstance(value, int | float):
+        return _typed_number(key, value, path)
+    return _typed_object(key, value, path)
+
+
+def _typed_number(key: str, value: float, path: Path) -> Entry:
+    if key.endswith("_date"):
+        return {"type": "DateMetadata", "key": key, "date": _unix_date(key, value, path)}
+    number = value if abs(value) <= SAFE_INTEGER else float(value)
+    return {"type": "NumberMetadata", "key": key, "number": number, "exact": orjson.dumps(value).decode()}
+
+
+def _typed_object(key: str, value: Any, path: Path) -> Entry:
+    match value:
+        case {"url": str(url), "value": str(label)} if len(value) == 2 and _is_link(url):
+            return {"type": "LinkMetadata", "key": key, "url": url, "label": label}
+        case {"url": str(url), "value": bool() | int() | float() as label} if len(value) == 2 and _is_link(url):
+            return {"type": "LinkMetadata", "key": key, "url": url, "label": orjson.dumps(label).decode()}
+        case {"amount": amount, "currency": currency} if len(value) == 2:
+            return _money(key, amount, currency, path)
+    return {"type": "JsonMetadata", "key": key, "json": value}
+
+
+def _typed_text(key: str, text: str, metadata: Mapping[str, Any]) -> Entry:
+    if key in _STRIPE and text:
+        return _stripe(key, text, metadata)
+    if (date := parse_rfc3339(text)) is not None:
+        return {"type": "DateMetadata", "key": key, "date": date}
+    if _is_link(text):
+        return {"type": "LinkMetadata", "key": key, "url": text}
+    return {"type": "TextMetadata", "key": key, "text": text}
+
+
+def _is_link(text: str) -> bool:
+    return text[:4].lower() == "http" and parse_http_url(text) is not None
+
+
+def _unix_date(key: str, seconds: float, path: Path) -> datetime:
+    try:
+        return to_milliseconds(datetime.fromtimestamp(seconds, UTC))
+    except (ValueError, OverflowError, OSError):
+        raise UserProblem(
+            ErrorCode.INVALID,
+            f"'{shown(key)}' ends in '_date', so it is a time in unix seconds, and {seconds} lies beyond the year 9999: divide milliseconds by 1000, or rename the key.",
+            (*path, key),
+        ) from None
+
+
+def _stripe(key: str, stripe_id: str, metadata: Mapping[str, Any]) -> Entry:
+    name, page = _STRIPE[key]
+    test = "test/" if metadata.get("livemode") is False or "_test_" in stripe_id else ""
+    url = f"https://dashboard.stripe.com/{test}{page}/{quote(stripe_id, safe='')}"
+    return {"type": "StripeMetadata", "key": key, "object": name, "stripe_id": stripe_id, "url": url}
+
+
+def _money(key: str, amount: Any, currency: Any, path: Path) -> Entry:
+    if isinstance(amount, bool) or not isinstance(amount, int) or abs(amount) > SAFE_INTEGER:
+        raise UserProblem(
+            ErrorCode.INVALID,
+            f"'{shown(key)}' is money, and its amount must be a whole number of minor units (cents) within 2^53.",
+            (*path, key, "amount"),
+        )
+    code = currency.upper() if isinstance(currency, str) else ""
+    if code not in _minor_units():
+        raise UserProblem(
+            ErrorCode.INVALID,
+            f"'{shown(key)}' is money, and its currency must be an ISO 4217 code such as USD.",
+            (*path, key, "currency"),
+        )
+    return {
+        "type": "MoneyMetadata",
+        "key": key,
+        "amount_minor": amount,
+        "currency": code,
+        "formatted": format_money(amount, code),
+    }
+
+
+def format_money(amount_minor: int, currency: str) -> str:
+    """The amount as people in the United States write it; `currency` is an ISO 4217 code."""
+    digits = _minor_units()[currency]
+    pattern = "¤#,##0" + ("." + "0" * digits if digits else "")
+    return format_currency(
+        Decimal(amount_minor).scaleb(-digits), currency, pattern, locale="en_US", currency_digits=False
+    )
+
+
+def in_units(amount_minor: int, currency: str) -> float:
+    """The amount in units of its currency, such as dollars; `currency` is an ISO 4217 code."""
+    return float(Decimal(amount_minor).scaleb(-_minor_units()[currency]))
+
+
+@cache
+def _minor_units() -> dict[str, int]:
+    return {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}

@@ -1,0 +1,117 @@
+"""The help desk of the demo workspace: who answers, and conversations in every state, the same at every seeding."""
+
+import random
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from gateway.core.principals import Principal, Scope
+from gateway.domain.contacts.contacts import Document
+from gateway.services.support.conversations import ConversationService
+from gateway.services.support.teammates import PeopleService
+from gateway.store.workspace_store import Store
+
+SEED = 20240102
+_ADMINS = ("Ines", "Marek", "Noor")
+_TEAMS = {"Support": ("Ines", "Marek"), "Billing": ("Noor",)}
+_ASKED = (
+    ("The export stops half-way", "I export a report of about 9000 rows, and the file ends at row 5000."),
+    ("Two invoices for March", "We were charged twice for March. Could you look at both invoices?"),
+    ("Inviting a colleague", "How do I invite a colleague who has no e-mail of our company?"),
+    ("Change of plan", "If we change to the business plan now, do we pay for the whole month?"),
+    ("Dark mode", "Is there a dark mode? My eyes would be grateful."),
+    ("Wrong time zone", "Every date in our reports is an hour off since the clocks changed."),
+)
+_ANSWERED = (
+    "Thank you for writing. Could you tell me the name of the report?",
+    "I see what you mean. I will look into it and write again today.",
+    "This was our mistake, and it is put right now. Does it work for you?",
+)
+_THANKED = ("It works now, thank you!", "Great, that was quick.", "Not quite yet: I still see the old one.")
+_CONVERSATIONS = 15
+
+
+async def seed_desk(
+    people: PeopleService, conversations: ConversationService, store: Store, workspace_id: str, now: datetime
+) -> None:
+    """Fill the help desk of that workspace, unless it has one; a seeding that was cut off may be repeated."""
+    speaker = Principal("key_demo", workspace_id, frozenset(Scope))
+    admins = {name: await _admin(people, store, workspace_id, name) for name in _ADMINS}
+    teams = {name: await _team(people, store, workspace_id, name, admins) for name in _TEAMS}
+    chance = random.Random(SEED)  # noqa: S311 - the same numbers each time is the point
+    for number in range(_CONVERSATIONS):
+        await _converse(conversations, speaker, chance, number, now, admins, teams)
+
+
+async def _admin(people: PeopleService, store: Store, workspace_id: str, name: str) -> str:
+    email = f"{name.lower()}@acme.example"
+    found = await store.open(workspace_id).admins.with_text(email)
+    found = found or await people.save_admin(workspace_id, {"name": name, "email": email})
+    return str(found["_id"])
+
+
+async def _team(people: PeopleService, store: Store, workspace_id: str, name: str, admins: Mapping[str, str]) -> str:
+    found = await store.open(workspace_id).teams.with_text(name.lower())
+    ids = [admins[member] for member in _TEAMS[name]]
+    found = found or await people.save_team(workspace_id, {"name": name, "admin_ids": ids})
+    return str(found["_id"])
+
+
+async def _converse(
+    conversations: ConversationService,
+    speaker: Principal,
+    chance: random.Random,
+    number: int,
+    now: datetime,
+    admins: Mapping[str, str],
+    teams: Mapping[str, str],
+) -> None:
+    """One conversation, from its first message to where it stands; what was there already is left as it is."""
+    title, body = chance.choice(_ASKED)
+    at = now - timedelta(hours=5 * (_CONVERSATIONS - number), minutes=chance.randint(0, 200))
+    team = "Billing" if "invoice" in body or "plan" in body else "Support"
+    admin_id = admins[chance.choice(_TEAMS[team])]
+    begun = await conversations.create(
+        speaker,
+        {
+            "contact": {"external_id": f"user-{chance.randrange(40)}"},
+            "title": title,
+            "body": body,
+            "team_id": teams[team],
+            "tags": chance.sample(["bug", "vip", "feedback"], chance.randint(0, 2)),
+            "created_at": at,
+            "idempotency_key": f"demo-conversation-{number}",
+        },
+    )
+    steps = list(_steps(chance, number, begun, admin_id, at, now))
+    if begun["statistics"]["part_count"] <= 1:
+        for name, sent in steps:
+            await getattr(conversations, name)(speaker, sent)
+
+
+def _steps(
+    chance: random.Random, number: int, begun: Mapping[str, Any], admin_id: str, at: datetime, now: datetime
+) -> Iterator[tuple[str, Document]]:
+    """What is done with it: a third waits for an answer, the others are answered, and most of these come to an end."""
+    id_, by_admin = begun["_id"], {"actor": {"admin_id": admin_id}}
+    if number % 3 == 0:
+        if number % 2 == 0:
+            yield "apply_sla", {"id": id_, "name": "Gold", "first_reply_minutes": 60 * (24 + number)}
+        return
+    answered = at + timedelta(minutes=chance.randint(3, 90))
+    reply = {"conversation_id": id_, "idempotency_key": f"demo-reply-{number}"}
+    yield "reply", {**reply, **by_admin, "body": chance.choice(_ANSWERED), "created_at": answered}
+    thanked = {"contact_id": begun["contact_id"]}
+    if number % 4 < 3:
+        key = {"idempotency_key": f"demo-thanks-{number}"}
+        later = answered + timedelta(minutes=chance.randint(5, 60))
+        yield "reply", {**reply, **key, "actor": thanked, "body": chance.choice(_THANKED), "created_at": later}
+    yield "assign", {"id": id_, "assignee_id": admin_id, **by_admin}
+    if number % 5 == 0:
+        yield "snooze", {"id": id_, "until": now + timedelta(days=2 + number), **by_admin}
+    elif number % 3 == 2:
+        yield "close", {"id": id_, **by_admin}
+        yield "rate", {"id": id_, "score": chance.choice((3, 4, 5, 5)), "remark": None}
+    if number % 7 == 1:
+        note = "Told the developers about this one."
+        yield "reply", {"conversation_id": id_, **by_admin, "body": note, "note": True}

@@ -1,0 +1,55 @@
+"""Which rows of history are metrics: with the ids and times that live deliveries had, or would have had."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gateway.domain.support.actors import ActorKind
+from gateway.domain.support.threads import PartKind
+from gateway.domain.support.threads import Subject as Kind
+from gateway.domain.backfills import Stage
+from gateway.destinations.klaviyo.metric_events import Happening, created_id, read_id
+from gateway.destinations.klaviyo.mapping import Metric
+
+_MOVED_TO = {
+    "SUBMITTED": Metric.SUBMITTED_TICKET,
+    "WAITING_ON_CUSTOMER": Metric.MARKED_TICKET_ON_HOLD,
+    "RESOLVED": Metric.RESOLVED_TICKET,
+}
+METRICS = {
+    Stage.CONVERSATIONS: (Metric.CREATED_CONVERSATION, Metric.READ_CONVERSATION),
+    Stage.CONVERSATION_PARTS: (Metric.REPLIED_TO_CONVERSATION, Metric.RATED_CONVERSATION),
+    Stage.TICKETS: (Metric.CREATED_TICKET,),
+    Stage.TICKET_PARTS: (*_MOVED_TO.values(), Metric.REPLIED_TO_TICKET),
+}
+KINDS = {
+    Stage.CONVERSATIONS: Kind.CONVERSATION,
+    Stage.CONVERSATION_PARTS: Kind.CONVERSATION,
+    Stage.TICKETS: Kind.TICKET,
+    Stage.TICKET_PARTS: Kind.TICKET,
+}
+
+
+def past_of(stage: Stage, row: Mapping[str, Any]) -> Iterator[Happening]:
+    """What of a conversation, a ticket or a part of either Klaviyo hears."""
+    if stage is Stage.CONVERSATIONS:
+        if row["source"]["author"]["kind"] == ActorKind.CONTACT:
+            yield Happening(Metric.CREATED_CONVERSATION, row["created_at"], created_id(row))
+        for at in row.get("contact_reads", ()):
+            yield Happening(Metric.READ_CONVERSATION, at, read_id(row, at))
+    elif stage is Stage.TICKETS:
+        yield Happening(Metric.CREATED_TICKET, row["created_at"], created_id(row))
+    elif (metric := _metric_of(stage, row)) is not None:
+        yield Happening(metric, row["created_at"], row["_id"])
+
+
+def _metric_of(stage: Stage, part: Mapping[str, Any]) -> Metric | None:
+    by_contact = part["author"]["kind"] == ActorKind.CONTACT
+    if stage is Stage.TICKET_PARTS:
+        if part["kind"] == PartKind.COMMENT:
+            return Metric.REPLIED_TO_TICKET if by_contact else None
+        return _MOVED_TO.get(part.get("to_state", ""))
+    if not by_contact:
+        return None
+    if part["kind"] == PartKind.COMMENT:
+        return Metric.REPLIED_TO_CONVERSATION
+    return Metric.RATED_CONVERSATION if part["kind"] == PartKind.RATING else None

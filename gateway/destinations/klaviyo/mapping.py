@@ -1,0 +1,260 @@
+"""What Klaviyo hears: the nine metrics of support with their properties, profiles, and tracked events, in one table.
+
+Klaviyo ignores 0, null and empty texts among an event's properties, so that nobody could ask for "never reopened": each
+count has a companion, `... Is Zero`, that is never ignored. It cannot segment by objects: custom attributes stand beside
+their object once more, one property each.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from gateway.domain.contacts.contacts import Document
+from gateway.core.typed_values import in_units
+from gateway.destinations.klaviyo.identifiers import identifiers_of
+
+_MOST_FLATTENED = 200
+
+
+class Metric(StrEnum):
+    """The metrics of support, as Klaviyo's own integration of Intercom names them."""
+
+    CREATED_CONVERSATION = "Created Conversation"
+    RATED_CONVERSATION = "Rated Conversation"
+    READ_CONVERSATION = "Read Conversation"
+    REPLIED_TO_CONVERSATION = "Replied to Conversation"
+    CREATED_TICKET = "Created Ticket"
+    SUBMITTED_TICKET = "Submitted Ticket"
+    REPLIED_TO_TICKET = "Replied to Ticket"
+    MARKED_TICKET_ON_HOLD = "Marked Ticket On Hold"
+    RESOLVED_TICKET = "Resolved Ticket"
+
+
+class MetricSource(StrEnum):
+    """Where a metric comes from."""
+
+    SUPPORT = "SUPPORT"
+    TRACKED = "TRACKED"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A conversation or ticket as it is when something happens to it, with whom and what it names."""
+
+    document: Mapping[str, Any]
+    contact: Mapping[str, Any]
+    admin: Mapping[str, Any]
+    team: Mapping[str, Any]
+    type: Mapping[str, Any]
+
+    def get(self, *path: str) -> Any:
+        """What lies there in the document; None where there is nothing."""
+        found: Any = self.document
+        for name in path:
+            found = (found or {}).get(name)
+        return found
+
+    def phone(self) -> str | None:
+        """The contact's phone as Klaviyo takes it."""
+        return identifiers_of(self.contact).phone
+
+
+Property = Callable[[Subject], Any]
+
+
+def _field(*path: str) -> Property:
+    return lambda subject: _plain(subject.get(*path))
+
+
+def _word(*path: str) -> Property:
+    """A value of an enumeration, in the lower case that Intercom writes."""
+    return lambda subject: str(found).lower() if (found := subject.get(*path)) is not None else None
+
+
+def _count(*path: str) -> Property:
+    return lambda subject: int(subject.get(*path) or 0)
+
+
+_CONVERSATION: dict[str, Property] = {
+    "email": lambda subject: subject.contact.get("email"),
+    "phone_number": Subject.phone,
+    "Title": _field("title"),
+    "Snoozed Until": _field("snoozed_until"),
+    "Waiting Since": _field("waiting_since"),
+    "Priority": _word("priority"),
+    "Assigned Team": lambda subject: subject.team.get("name"),
+    "Assigned Admin Name": lambda subject: subject.admin.get("name"),
+    "Assigned Admin Email": lambda subject: subject.admin.get("email"),
+    "Tags": lambda subject: list(subject.get("tags") or ()),
+    "Conversation Rating": _field("rating", "score"),
+    "Conversation Source": _word("source", "channel"),
+    "Conversation Delivered As": _word("source", "delivered_as"),
+    "Conversation Parts Count": _count("statistics", "part_count"),
+    "SLA Status": _word("sla", "status"),
+    "Count Reopens": _count("statistics", "reopen_count"),
+    "Count Assignments": _count("statistics", "assignment_count"),
+    "Custom Attributes": lambda subject: dict(subject.get("custom_attributes") or {}),
+}
+_TICKET: dict[str, Property] = {
+    "email": lambda subject: subject.contact.get("email"),
+    "phone_number": Subject.phone,
+    "Category": _word("category"),
+    "Assigned Team": lambda subject: subject.team.get("name"),
+    "Assigned Admin Name": lambda subject: subject.admin.get("name"),
+    "Assigned Admin Email": lambda subject: subject.admin.get("email"),
+    "Snoozed Until": _field("snoozed_until"),
+    "Ticket Parts Count": _count("statistics", "part_count"),
+    "Ticket ID": _field("number"),
+    "Ticket Type": lambda subject: subject.type.get("name"),
+    "Ticket Name": _field("submitted_title"),
+    "Ticket Description": _field("submitted_description"),
+    "Shared": lambda subject: bool(subject.get("is_shared")),
+}
+_RESOLVED_TICKET: dict[str, Property] = {
+    "Contact Email": _TICKET["email"],
+    "Contact Phone": _TICKET["phone_number"],
+    "Category": _TICKET["Category"],
+    "Team Name": _TICKET["Assigned Team"],
+    "Admin Name": _TICKET["Assigned Admin Name"],
+    "Admin Email": _TICKET["Assigned Admin Email"],
+    "Ticket ID": _TICKET["Ticket ID"],
+    "Ticket Name": _TICKET["Ticket Name"],
+    "Ticket Description": _TICKET["Ticket Description"],
+    "Is Shared": _TICKET["Shared"],
+}
+TABLE: dict[Metric, dict[str, Property]] = {
+    Metric.CREATED_CONVERSATION: _CONVERSATION,
+    Metric.RATED_CONVERSATION: _CONVERSATION,
+    Metric.READ_CONVERSATION: _CONVERSATION,
+    Metric.REPLIED_TO_CONVERSATION: _CONVERSATION,
+    Metric.CREATED_TICKET: _TICKET,
+    Metric.SUBMITTED_TICKET: _TICKET,
+    Metric.REPLIED_TO_TICKET: _TICKET,
+    Metric.MARKED_TICKET_ON_HOLD: _TICKET,
+    Metric.RESOLVED_TICKET: _RESOLVED_TICKET,
+}
+_COUNTS = ("Conversation Parts Count", "Count Reopens", "Count Assignments", "Ticket Parts Count")
+
+
+def properties_of(metric: Metric, subject: Subject) -> Document:
+    """The properties of a metric of support, all names that it has among them."""
+    found = {name: value(subject) for name, value in TABLE[metric].items()}
+    zero = {f"{name} Is Zero": found[name] == 0 for name in _COUNTS if name in found}
+    return found | zero | _flattened("Custom Attributes ", found.get("Custom Attributes") or {})
+
+
+def profile_attributes(contact: Mapping[str, Any]) -> Document:
+    """A contact as a profile, its identifiers too; what it lacks is null, and thereby cleared in Klaviyo."""
+    known = identifiers_of(contact)
+    location = contact.get("location") or {}
+    first, last = _names(contact)
+    attributes = {
+        "first_name": first,
+        "last_name": last,
+        "image": contact.get("avatar_url"),
+        "location": {part: location.get(part) for part in ("city", "country", "region")},
+        "properties": _profile_properties(contact),
+    }
+    return {
+        **({"email": known.email} if known.email else {}),
+        **({"phone_number": known.phone} if known.phone else {}),
+        **attributes,
+    }
+
+
+def unset_properties(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The properties of a profile that a contact no longer has."""
+    return sorted(_profile_properties(before).keys() - _profile_properties(after).keys())
+
+
+def profile_payload(attributes: Mapping[str, Any], unset: Iterable[str]) -> Document:
+    """The body that creates or updates a profile."""
+    gone = [name for name in unset if name not in attributes["properties"]]
+    meta = {"meta": {"patch_properties": {"unset": gone}}} if gone else {}
+    return {"data": {"type": "profile", "attributes": dict(attributes), **meta}}
+
+
+def event_payload(
+    metric: str,
+    contact: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    at: datetime,
+    unique_id: str,
+    *,
+    money: tuple[float, str] | None = None,
+    backfill: bool = False,
+) -> Document:
+    """The body that creates an event of whoever has the contact's e-mail, or else its phone: with both, an event would
+    join two profiles that a shared phone does not make one person."""
+    known = identifiers_of(contact)
+    identifier = {"email": known.email} if known.email else {"phone_number": known.phone} if known.phone else {}
+    attributes: Document = {
+        "properties": dict(properties),
+        "time": at.isoformat(),
+        "unique_id": unique_id,
+        "backfill": backfill,
+        "metric": {"data": {"type": "metric", "attributes": {"name": str(metric)}}},
+        "profile": {"data": {"type": "profile", "attributes": identifier}},
+    }
+    if money is not None:
+        attributes |= {"value": money[0], "value_currency": money[1]}
+    return {"data": {"type": "event", "attributes": attributes}}
+
+
+def deletion_payload(contact: Mapping[str, Any]) -> Document:
+    """The body that asks for the erasure of a contact's profile."""
+    known = identifiers_of(contact)
+    identifier = {"email": known.email} if known.email else {"phone_number": known.phone}
+    profile = {"data": {"type": "profile", "attributes": identifier}}
+    return {"data": {"type": "data-privacy-deletion-job", "attributes": {"profile": profile}}}
+
+
+def _profile_properties(contact: Mapping[str, Any]) -> Document:
+    attributes = dict(contact.get("custom_attributes") or {})
+    return {
+        "Intercom contact ID": contact["_id"],
+        "Contact role": str(contact["role"]).lower(),
+        "Intercom_has_hard_bounced": bool(contact.get("has_hard_bounced")),
+        "Intercom_marked_email_as_spam": bool(contact.get("marked_email_as_spam")),
+        "Intercom_unsubscribed_from_emails": bool(contact.get("unsubscribed_from_emails")),
+        "Intercom_opted_out_subscription_types_count": int(contact.get("opted_out_subscription_types_count") or 0),
+        "Intercom_custom_attributes": attributes,
+        "Intercom_tags": list(contact.get("tags") or ()),
+        **_flattened("Intercom_custom_attributes_", attributes),
+    }
+
+
+def _flattened(prefix: str, attributes: Mapping[str, Any]) -> Document:
+    """One property for each attribute that is no object."""
+    flat = [(name, value) for name, value in attributes.items() if not isinstance(value, dict)]
+    return {prefix + name: _plain(value) for name, value in flat[:_MOST_FLATTENED]}
+
+
+def _names(contact: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """First and last name; where neither is known, the name's first word and what follows it."""
+    first, last = contact.get("first_name"), contact.get("last_name")
+    if first is None and last is None and contact.get("name"):
+        first, _, rest = str(contact["name"]).strip().partition(" ")
+        last = rest.strip() or None
+    return first, last
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def money_of(metadata: Iterable[Mapping[str, Any]]) -> tuple[float, str] | None:
+    """The first amount of money among an event's metadata, in units of its currency."""
+    for entry in metadata:
+        if entry["type"] == "MoneyMetadata":
+            return in_units(entry["amount_minor"], entry["currency"]), entry["currency"]
+    return None
+
+
+def refusal_of_name(name: str) -> str | None:
+    """Why a tracked event cannot be forwarded under its name; None where it can."""
+    if name in set(Metric):
+        return f"'{name}' is the name of a metric of support: Klaviyo would mix the two up."
+    return None

@@ -1,0 +1,81 @@
+"""Which changes of conversations and tickets are metrics, when each happened, and what makes it one."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gateway.domain.support.actors import ActorKind
+from gateway.domain.support.threads import Change, Told
+from gateway.domain.support.threads import Subject as Kind
+from gateway.domain.contacts.contacts import Document
+from gateway.destinations.klaviyo.mapping import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that Klaviyo hears of; history found again has the same unique id."""
+
+    metric: Metric
+    at: datetime
+    unique_id: str
+
+
+_BY_CONTACT = {
+    Kind.CONVERSATION: {
+        "CREATED": Metric.CREATED_CONVERSATION,
+        "REPLIED": Metric.REPLIED_TO_CONVERSATION,
+        "READ": Metric.READ_CONVERSATION,
+        "RATED": Metric.RATED_CONVERSATION,
+    },
+    Kind.TICKET: {"REPLIED": Metric.REPLIED_TO_TICKET},
+}
+_BY_ANYBODY = {
+    Kind.CONVERSATION: {},
+    Kind.TICKET: {
+        "CREATED": Metric.CREATED_TICKET,
+        "SUBMITTED": Metric.SUBMITTED_TICKET,
+        "WAITING": Metric.MARKED_TICKET_ON_HOLD,
+        "RESOLVED": Metric.RESOLVED_TICKET,
+    },
+}
+
+
+def happenings_of(change: Change) -> Iterator[Happening]:
+    """What of a change Klaviyo hears, in order."""
+    parts = {part["_id"]: part for part in change.parts}
+    for told in change.told:
+        part = parts.get(told.part_id or "")
+        metric = _BY_ANYBODY[change.subject].get(told.kind)
+        if metric is None and _is_contacts(change, told, part):
+            metric = _BY_CONTACT[change.subject].get(told.kind)
+        if metric is not None:
+            yield _happening(metric, change, told, part)
+
+
+def _is_contacts(change: Change, told: Told, part: Document | None) -> bool:
+    """Whether the contact itself did it."""
+    if told.kind == "CREATED":
+        return bool(change.after["source"]["author"]["kind"] == ActorKind.CONTACT)
+    if told.kind == "READ":
+        return told.public  # those who answer read in silence
+    return part is not None and part["author"]["kind"] == ActorKind.CONTACT
+
+
+def _happening(metric: Metric, change: Change, told: Told, part: Document | None) -> Happening:
+    if told.kind == "CREATED":
+        return Happening(metric, change.after["created_at"], created_id(change.after))
+    if part is None:
+        at = change.after["contact_reads"][-1]
+        return Happening(metric, at, read_id(change.after, at))
+    return Happening(metric, part["created_at"], part["_id"])
+
+
+def created_id(document: Mapping[str, Any]) -> str:
+    """By which Klaviyo knows that a conversation or ticket began."""
+    return f"{document['_id']}:created"
+
+
+def read_id(document: Mapping[str, Any], at: datetime) -> str:
+    """By which Klaviyo knows that a conversation was read then."""
+    return f"{document['_id']}:read:{at.isoformat()}"

@@ -1,0 +1,1 @@
+"""Contacts: their fields, identity resolution, merging and erasure."""

@@ -1,0 +1,76 @@
+"""Contacts that are erased: what is told of it, and how a late retry is kept from bringing the person back."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from gateway.domain.contacts.contacts import Document, IdentityKind, all_ids, identity
+from gateway.domain.contacts.merging import ids_of
+
+REFUSED_FOR = timedelta(days=30)
+
+
+def identity_hash(salt: str, workspace_id: str, text: str) -> str:
+    """What is kept of an identity: without the salt nobody can tell whose it was."""
+    return "ers_" + hmac.digest(salt.encode(), f"{workspace_id}\0{text}".encode(), hashlib.sha256).hex()
+
+
+def identities_to_refuse(contact: Mapping[str, object]) -> list[str]:
+    """The keys by which a caller who knows nothing of the erasure would name that contact."""
+    anonymous = contact["anonymous_ids"]
+    kinds = [(IdentityKind.EXTERNAL, contact.get("external_id")), (IdentityKind.EMAIL, contact.get("email"))]
+    if isinstance(anonymous, list):
+        kinds += [(IdentityKind.ANONYMOUS, value) for value in anonymous]
+    ids = [identity(IdentityKind.ID, id_) for id_ in all_ids(contact)]  # a file may bring people back by them
+    return [identity(kind, str(value)) for kind, value in kinds if value is not None] + ids
+
+
+def deletion_of(contact: Document, now: datetime, until: datetime) -> Document:
+    """What is left to do once a contact is gone: to erase what belongs to these ids. Held by who made it until that moment."""
+    return {
+        "_id": contact["_id"],
+        "workspace_id": contact["workspace_id"],
+        "contact_ids": ids_of(contact),
+        "at": now,
+        "until": until,
+    }
+
+
+def deleted_entry(change_id: str, contact: Document, now: datetime) -> Document:
+    """The line of the journal that tells a deletion: ids alone."""
+    return {
+        "_id": change_id,
+        "workspace_id": contact["workspace_id"],
+        "subject": "contact",
+        "kind": "DELETED",
+        "contact_id": contact["_id"],
+        "fields": [],
+        "before": None,
+        "after": None,
+        "at": now,
+    }
+
+
+def deleted_line(change_id: str, contact: Document, summaries: Iterable[Document], now: datetime) -> Document:
+    """The line of the journal that tells definitions what they are to count no longer."""
+    lines = [
+        {
+            "name": row["name"],
+            "count": -row["count"],
+            "contacts": -1,
+            "first_at": row["first_at"],
+            "last_at": row["last_at"],
+        }
+        for row in summaries
+    ]
+    return {
+        "_id": change_id,
+        "workspace_id": contact["workspace_id"],
+        "subject": "summaries",
+        "kind": "DELETED",
+        "contact_id": contact["_id"],
+        "contact_ids": ids_of(contact),
+        "lines": [{**line, "again": True} for line in lines],
+        "at": now,
+    }

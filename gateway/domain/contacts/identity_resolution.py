@@ -1,0 +1,230 @@
+"""Who is meant: contacts found by their keys, created where nobody has them, never joined by the way."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from gateway.domain.contacts.contacts import (
+    MAX_ANONYMOUS_IDS,
+    PUBLIC_NAMES,
+    ContactRef,
+    ContactRole,
+    Document,
+    Draft,
+    IdentityKind,
+    identities_of,
+    identity,
+    lead_email,
+    other_ids,
+    raised_role,
+)
+from gateway.errors import ErrorCode, UserProblem
+
+NewContact = Callable[[], Document]
+
+
+class Directory:
+    """The contacts that a group of references may mean, as they stand, and as this transaction changes them."""
+
+    def __init__(
+        self, found: Iterable[Document], new_contact: NewContact, now: datetime, erased: frozenset[str] = frozenset()
+    ) -> None:
+        """`erased`: identities of people who were erased lately, which nobody is given."""
+        self._erased = erased
+        self.new_contact = new_contact
+        self._now = now
+        self._by_identity: dict[str, Draft] = {}
+        self._by_email: dict[str, list[Draft]] = {}
+        self.drafts: dict[str, Draft] = {}
+        self._undo: list[tuple[Draft, Document]] = []
+        self.released: set[str] = set()  # identities that stored contacts gave up in this transaction
+        for document in found:
+            self.file(Draft(dict(document), document))
+
+    def meant(self, ref: ContactRef) -> Draft:
+        """The contact of that reference: found by its strongest key, or new; weaker keys that nobody has are attached."""
+        kind, value = ref.keys()[0]
+        draft = self.find(kind, value) or self._create(kind, value)
+        for weaker, weak_value in ref.keys()[1:]:
+            self._attach(draft, weaker, weak_value)
+        return draft
+
+    def find(self, kind: IdentityKind, value: str) -> Draft | None:
+        """The one contact with that key; UserProblem where several leads share an e-mail that no USER has."""
+        found = self._by_identity.get(identity(kind, value))
+        if found is not None or kind is not IdentityKind.EMAIL:
+            return found
+        leads = self._by_email.get(value.lower(), [])
+        if len(leads) > 1:
+            raise UserProblem(
+                ErrorCode.CONFLICT,
+                f"Several leads share the e-mail '{value}' and no user has it: say which one by id, externalId or anonymousId.",
+                (PUBLIC_NAMES[kind],),
+            )
+        return leads[0] if leads else None
+
+    def brought(self, ids: Sequence[str], keys: Iterable[tuple[IdentityKind, str]], role: str | None) -> Draft:
+        """The contact that a file tells of, which has ids of another workspace: whoever has one of them or, where nobody
+        does, a key; else a new one that is not filed yet. Several may share an e-mail, if one of them at most is a USER:
+        a lead whose e-mail it is counts where no other file brought it, and so does the USER for a row of somebody else."""
+        by_id = [self.find(IdentityKind.ID, id_) for id_ in ids]
+        by_key = [self._with_key(*key, role) or self._lead_without_other_ids(*key) for key in keys]
+        return next((draft for draft in (*by_id, *by_key) if draft is not None), None) or Draft(
+            self.new_contact(), None
+        )
+
+    def _with_key(self, kind: IdentityKind, value: str, role: str | None) -> Draft | None:
+        found = self._by_identity.get(identity(kind, value))
+        shared = kind is IdentityKind.EMAIL and role not in (None, ContactRole.USER)
+        return None if found is not None and shared and other_ids(found.document) else found
+
+    def _lead_without_other_ids(self, kind: IdentityKind, value: str) -> Draft | None:
+        leads = self._by_email.get(value.lower(), []) if kind is IdentityKind.EMAIL else []
+        found = [lead for lead in leads if not other_ids(lead.document)]
+        return found[0] if len(found) == 1 else None
+
+    def change(self, draft: Draft) -> None:
+        """Say that the contact's document is about to be changed."""
+        self._undo.append((draft, dict(draft.document)))
+
+    @contextmanager
+    def undone_by(self, *errors: type[Exception]) -> Iterator[None]:
+        """Where one of these errors leaves the context all is as it was before: who is filed where, and the documents of
+        which `change` was told."""
+        self._undo.clear()
+        by_identity, drafts, released = dict(self._by_identity), dict(self.drafts), set(self.released)
+        by_email = {email: list(holders) for email, holders in self._by_email.items()}
+        try:
+            yield
+        except errors:
+            self._by_identity, self._by_email, self.drafts, self.released = by_identity, by_email, drafts, released
+            for draft, document in self._undo:
+                draft.document = document
+            raise
+
+    def set_keys(self, draft: Draft, **keys: str | None) -> None:
+        """State a contact's keys as facts; UserProblem CONFLICT where another contact has one."""
+        for kind in (IdentityKind.EXTERNAL, IdentityKind.EMAIL):
+            if kind.value in keys:
+                _set(draft.document, kind.value, keys[kind.value])
+        if (anonymous := keys.get(IdentityKind.ANONYMOUS.value)) is not None:
+            _add_anonymous(draft.document, anonymous)
+
+    def settle(self, draft: Draft) -> None:
+        """File a contact under what is unique of it now; UserProblem CONFLICT where another contact has it."""
+        document = draft.document
+        before, email_before = document["identities"], document.get("email_lower")
+        _set(document, "email_lower", document["email"].lower() if document.get("email") else None)
+        document["identities"] = identities_of(document)
+        self._check_not_erased(draft)
+        for text in document["identities"]:
+            owner = self._by_identity.setdefault(text, draft)
+            if owner is not draft:
+                name = PUBLIC_NAMES.get(text.split(":", 1)[0], PUBLIC_NAMES[IdentityKind.EMAIL])
+                raise UserProblem(
+                    ErrorCode.CONFLICT,
+                    f"Another contact has this {name}: leave it out, or name that contact by it.",
+                    (name,),
+                )
+        self._release(draft, set(before) - set(document["identities"]), email_before)
+
+    def _release(self, draft: Draft, texts: Iterable[str], email: str | None) -> None:
+        for text in texts:
+            if self._by_identity.get(text) is draft:
+                del self._by_identity[text]
+                self.released.add(text)
+        if email is not None and email != draft.document.get("email_lower") and draft in self._by_email.get(email, []):
+            self._by_email[email].remove(draft)
+
+    def _check_not_erased(self, draft: Draft) -> None:
+        """Keys that a contact had all along are its own: several leads may share an e-mail, and one of them be erased."""
+        added = _keys_of(draft.document) - _keys_of(draft.stored or {})
+        for text in sorted(self._erased & added):
+            name = PUBLIC_NAMES[text.split(":", 1)[0]]
+            raise UserProblem(
+                ErrorCode.FORBIDDEN,
+                f"Whoever had this {name} was erased (deleteContact), and is not brought back for 30 days.",
+                (name,),
+            )
+
+    def _create(self, kind: IdentityKind, value: str) -> Draft:
+        if kind is IdentityKind.ID:
+            raise UserProblem(
+                ErrorCode.NOT_FOUND,
+                f"There is no contact with the id '{value}': ids are given by the gateway; send externalId, email or anonymousId to have one created.",
+                (PUBLIC_NAMES[kind],),
+            )
+        document = self.new_contact()
+        _add(document, kind, value)
+        document["role"] = raised_role(document).value
+        draft = Draft(document, None)
+        self.settle(draft)
+        self.file(draft)
+        return draft
+
+    def _attach(self, draft: Draft, kind: IdentityKind, value: str) -> None:
+        document = draft.document
+        if identity(kind, value) in self._erased or self._taken(kind, value) or not _lacks(document, kind):
+            return
+        attached = dict(document, anonymous_ids=list(document["anonymous_ids"]))
+        _add(attached, kind, value)
+        attached["role"] = raised_role(attached).value
+        if self.users_email_taken(attached, draft):
+            return
+        document.update(attached)
+        self.settle(draft)
+        document["updated_at"] = self._now
+        self.file(draft)
+
+    def _taken(self, kind: IdentityKind, value: str) -> bool:
+        taken = identity(kind, value) in self._by_identity
+        return taken or (kind is IdentityKind.EMAIL and bool(self._by_email.get(value.lower())))
+
+    def users_email_taken(self, document: Document, draft: Draft) -> bool:
+        """Whether that contact is a USER with the e-mail of another one."""
+        if document["role"] != ContactRole.USER or not document.get("email"):
+            return False
+        return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft
+
+    def file(self, draft: Draft) -> None:
+        """Let the contact be found by what it has."""
+        self.drafts[draft.id] = draft
+        for text in draft.document["identities"]:
+            self._by_identity[text] = draft
+        if email := draft.document.get("email"):
+            holders = self._by_email.setdefault(email.lower(), [])
+            if draft not in holders:
+                holders.append(draft)
+
+
+def _keys_of(contact: Mapping[str, Any]) -> set[str]:
+    email = contact.get("email")
+    return {*contact.get("identities", ()), *([identity(IdentityKind.EMAIL, email)] if email else ())}
+
+
+def _set(document: Document, field: str, value: str | None) -> None:
+    if value is None:
+        document.pop(field, None)
+    else:
+        document[field] = value
+
+
+def _add(document: Document, kind: IdentityKind, value: str) -> None:
+    if kind is IdentityKind.ANONYMOUS:
+        _add_anonymous(document, value)
+    else:
+        document[kind.value] = value
+    if kind is IdentityKind.EMAIL:
+        document["identities"] = [*document["identities"], lead_email(value)]
+
+
+def _add_anonymous(document: Document, value: str) -> None:
+    if value not in document["anonymous_ids"]:
+        document["anonymous_ids"] = [*document["anonymous_ids"], value]
+
+
+def _lacks(document: Document, kind: IdentityKind) -> bool:
+    if kind is IdentityKind.ANONYMOUS:
+        return len(document["anonymous_ids"]) < MAX_ANONYMOUS_IDS
+    return document.get(kind.value) is None

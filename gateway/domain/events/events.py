@@ -1,0 +1,269 @@
+"""Events: the command that tracks one, and what a group of them writes."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gateway.core.principals import Principal
+from gateway.core.clock import to_milliseconds
+from gateway.domain.contacts.contacts import ContactRef, Document, Draft
+from gateway.core.idempotency import MAX_KEY_LENGTH, Claim, claim
+from gateway.domain.contacts.identity_resolution import Directory
+from gateway.core.ids import Prefix, derived_id
+from gateway.core.typed_values import Entry, check_metadata, typed_metadata
+from gateway.domain.contacts.subject_refs import meant_ref, namespace_of
+from gateway.core.text_rules import check_text
+from gateway.errors import ErrorCode, UserProblem, told_below
+from gateway.settings import Settings
+
+MUTATION = "trackEvent"
+_AHEAD = timedelta(minutes=5)
+TRACK_YEARS = 10
+IMPORT_YEARS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class TrackEvent:
+    """One event to be tracked, checked: `occurred_at` None means the moment it is received."""
+
+    contact: ContactRef
+    name: str
+    occurred_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    typed: Sequence[Entry] = ()
+    counts_as_seen: bool = True
+    claim: Claim | None = None
+    imported: bool = False
+    received_at: datetime | None = None  # None: now
+    from_page: bool = False  # sent with a credential that visitors hold
+
+
+def track_event(
+    sent: Mapping[str, Any],
+    settings: Settings,
+    now: datetime,
+    *,
+    years: int = TRACK_YEARS,
+    speaker: Principal | None = None,
+) -> TrackEvent:
+    """The command of an input in snake_case, without what was omitted or null; UserProblem says what is wrong with it.
+
+    `speaker`: who sent it; None is the gateway's own operator."""
+    metadata = sent.get("metadata") or {}
+    check_metadata(metadata, settings, ("metadata",))
+    with told_below("contact"):
+        contact = meant_ref(sent["contact"], speaker)
+    return TrackEvent(
+        contact=contact,
+        name=check_event_name(sent["name"], settings),
+        occurred_at=check_occurred_at(sent.get("occurred_at"), now, years),
+        metadata=metadata,
+        typed=typed_metadata(metadata, ("metadata",)),
+        counts_as_seen=sent.get("counts_as_seen", True),
+        claim=claim(
+            MUTATION,
+            check_idempotency_key(sent.get("idempotency_key")),
+            _without_key(sent),
+            namespace_of(contact, speaker),
+        ),
+        from_page=speaker is not None and (speaker.publishable or speaker.contact_id is not None),
+    )
+
+
+def check_event_name(name: str, settings: Settings, path: tuple[str, ...] = ("name",)) -> str:
+    """The name itself, where an event may have it."""
+    return check_text(name, path, longest=settings.max_event_name_length, named="The event's name")
+
+
+def check_idempotency_key(key: str | None) -> str | None:
+    """The key itself, where it can be one."""
+    return None if key is None else check_text(key, ("idempotencyKey",), longest=MAX_KEY_LENGTH, named="idempotencyKey")
+
+
+def check_occurred_at(
+    at: datetime | None, now: datetime, years: int, path: tuple[str, ...] = ("occurredAt",)
+) -> datetime | None:
+    """The moment, to the millisecond; UserProblem where it lies too far back or ahead."""
+    if at is None:
+        return None
+    try:
+        at = to_milliseconds(at.astimezone(UTC))
+    except OverflowError:
+        raise UserProblem(ErrorCode.INVALID, f"{path[-1]} lies outside the years 1 to 9999.", path) from None
+    if at > now + _AHEAD:
+        raise UserProblem(
+            ErrorCode.INVALID,
+            f"{path[-1]} {at.isoformat()} lies more than 5 minutes ahead: check the clock, or the unit of the time.",
+            path,
+        )
+    if at < now - timedelta(days=years * 365.25):
+        raise UserProblem(
+            ErrorCode.INVALID,
+            f"{path[-1]} {at.isoformat()} lies more than {years} years back: check the unit of the time.",
+            path,
+        )
+    return at
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """A command with the id and the time that every attempt at it shares."""
+
+    command: TrackEvent
+    event_id: str
+    occurred_at: datetime
+    received_at: datetime
+
+    @property
+    def identity(self) -> str:
+        """What makes the event one: the caller's key, or else its own id."""
+        return self.command.claim.key if self.command.claim else self.event_id
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """The outcome of a command: its event (or what stays of one that is no longer kept), and whether it had been tracked
+    before."""
+
+    event: Document
+    duplicate: bool
+
+
+Outcome = Tracked | UserProblem
+
+
+@dataclass(slots=True)
+class Group:
+    """What a group of commands writes in one transaction, and each command's outcome, in order."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    events: list[Document] = field(default_factory=list)
+    seen: dict[str, datetime] = field(default_factory=dict)
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    new_names: dict[str, bool] = field(default_factory=dict)  # each with whether a page sent it
+
+    def summaries(self) -> list[Document]:
+        """What the group adds to each summary: one tally per contact and name."""
+        return tally(self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class NameRoom:
+    """Which names nobody used before, and how many of them may be added; `free_for_pages`: by pages."""
+
+    new: frozenset[str] = frozenset()
+    free: int = 0
+    free_for_pages: int = 0
+
+    def check_page(self, name: str, added: Mapping[str, bool]) -> None:
+        """Pass where a page may use the name: it is in use, was just added, or pages have room for it."""
+        if name in self.new and name not in added and sum(added.values()) >= self.free_for_pages:
+            raise UserProblem(
+                ErrorCode.LIMIT_EXCEEDED,
+                f"'{name}' would be a new event name, and pages have added as many as they may (GATEWAY_MAX_PAGE_EVENT_NAMES): "
+                "describe it with describeEvent, track it once with a service's key, or tell events apart by their metadata.",
+                ("name",),
+            )
+
+    def check(self, name: str, added: Collection[str] = ()) -> None:
+        """Pass where the name is in use, was just added, or there is room for it; else LIMIT_EXCEEDED."""
+        if name in self.new and name not in added and len(added) >= self.free:
+            raise UserProblem(
+                ErrorCode.LIMIT_EXCEEDED,
+                f"'{name}' would be a new event name, and as many as are allowed are in use: "
+                "archive one with describeEvent, or tell events apart by their metadata.",
+                ("name",),
+            )
+
+
+def plan_group(
+    attempted: Iterable[Attempted], stored: Mapping[str, Document], directory: Directory, names: NameRoom
+) -> Group:
+    """Decide each command in order. `stored`: events by identity."""
+    group, known = Group(), dict(stored)
+    for item in attempted:
+        try:
+            group.outcomes.append(_decide(item, known, directory, names, group))
+        except UserProblem as problem:
+            group.outcomes.append(problem)
+    return group
+
+
+def _decide(
+    item: Attempted, known: dict[str, Document], directory: Directory, names: NameRoom, group: Group
+) -> Tracked:
+    if (event := known.get(item.identity)) is not None:
+        if item.command.claim:
+            item.command.claim.check(event.get("fingerprint", ""))
+        return Tracked(event, duplicate=event["_id"] != item.event_id)
+    names.check(item.command.name, group.new_names)
+    if item.command.from_page:
+        names.check_page(item.command.name, group.new_names)
+    with told_below("contact"):
+        draft = directory.meant(item.command.contact)
+    if item.command.name in names.new:
+        group.new_names.setdefault(item.command.name, item.command.from_page)
+    group.drafts[draft.id] = draft
+    event = known[item.identity] = event_document(item, draft)
+    group.events.append(event)
+    if item.command.counts_as_seen:
+        group.seen[draft.id] = max(item.occurred_at, group.seen.get(draft.id, item.occurred_at))
+    return Tracked(event, duplicate=False)
+
+
+def event_document(item: Attempted, contact: Draft) -> Document:
+    """The event as it is stored."""
+    document = {
+        "_id": item.event_id,
+        "workspace_id": contact.document["workspace_id"],
+        "contact_id": contact.id,
+        "name": item.command.name,
+        "occurred_at": item.occurred_at,
+        "received_at": item.received_at,
+        "metadata": list(item.command.typed),
+        "metadata_json": dict(item.command.metadata),
+        "identity": item.identity,
+    }
+    if item.command.claim and item.command.claim.fingerprint:
+        document["fingerprint"] = item.command.claim.fingerprint
+    if item.command.imported:
+        document["imported"] = True  # it sets off nothing
+    return document
+
+
+def tally(events: Iterable[Document]) -> list[Document]:
+    """Count, first and last of those events per contact and name, each with the id of its summary."""
+    found: dict[str, Document] = {}
+    for event in events:
+        summary_id = summary_id_of(event["workspace_id"], event["contact_id"], event["name"])
+        at = event["occurred_at"]
+        line = found.setdefault(
+            summary_id,
+            {
+                "_id": summary_id,
+                "contact_id": event["contact_id"],
+                "name": event["name"],
+                "count": 0,
+                "first_at": at,
+                "last_at": at,
+            },
+        )
+        line["count"] += 1
+        line["first_at"] = min(line["first_at"], at)
+        line["last_at"] = max(line["last_at"], at)
+    return list(found.values())
+
+
+def summary_id_of(workspace_id: str, contact_id: str, name: str) -> str:
+    """The id of the one summary of that contact and name."""
+    return derived_id(Prefix.SUMMARY, workspace_id, contact_id, name)
+
+
+def definition_id_of(workspace_id: str, name: str) -> str:
+    """The id of the one definition of that name."""
+    return derived_id(Prefix.DEFINITION, workspace_id, name)
+
+
+def _without_key(sent: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sent.items() if name != "idempotency_key"}

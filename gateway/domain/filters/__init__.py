@@ -1,0 +1,1 @@
+"""The filter language: conditions, operators, access paths, expiry, segments."""

@@ -1,0 +1,1 @@
+"""Messages: rules, triggers and templates."""

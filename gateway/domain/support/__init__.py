@@ -1,0 +1,1 @@
+"""The help desk: threads (conversations and tickets), SLAs, teammates."""

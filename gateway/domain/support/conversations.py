@@ -1,0 +1,382 @@
+"""Conversations: what they are made of, and what each act makes of one. Pure: time, ids and who acts come in.
+
+What was due before an act (a snooze's end, an SLA's target) is settled first, at the time when it was due, so that
+nothing depends on how soon a timer goes off.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from gateway.domain.support import sla as sla_rules
+from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.support.threads import Act, PartKind, Subject
+from gateway.domain.contacts.contacts import Document, differ, distinct, merged_attributes
+from gateway.core.ids import Minter, Prefix
+from gateway.domain.support.inbox_keys import key_at, with_sparse
+from gateway.errors import ErrorCode, UserProblem
+
+MAX_TAGS = 100
+MAX_READS = 100
+SNOOZE_TIMER = f"{Subject.CONVERSATION}_snooze"
+SLA_TIMER = f"{Subject.CONVERSATION}_sla"
+
+
+class ConversationState(StrEnum):
+    """Where a conversation stands."""
+
+    OPEN = "OPEN"
+    SNOOZED = "SNOOZED"
+    CLOSED = "CLOSED"
+
+
+class Channel(StrEnum):
+    """By what a conversation was begun."""
+
+    CHAT = "CHAT"
+    EMAIL = "EMAIL"
+    PHONE = "PHONE"
+    SMS = "SMS"
+    WHATSAPP = "WHATSAPP"
+    FACEBOOK = "FACEBOOK"
+    INSTAGRAM = "INSTAGRAM"
+    TWITTER = "TWITTER"
+    PUSH = "PUSH"
+    PHONE_SWITCH = "PHONE_SWITCH"
+    API = "API"
+
+
+class DeliveredAs(StrEnum):
+    """By whom, and how, a conversation was begun."""
+
+    CUSTOMER_INITIATED = "CUSTOMER_INITIATED"
+    ADMIN_INITIATED = "ADMIN_INITIATED"
+    OPERATOR_INITIATED = "OPERATOR_INITIATED"
+    CAMPAIGNS_INITIATED = "CAMPAIGNS_INITIATED"
+    AUTOMATED = "AUTOMATED"
+
+
+class Priority(StrEnum):
+    """How urgent a conversation is."""
+
+    NONE = "NONE"
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+    URGENT = "URGENT"
+
+
+def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], author: Actor, at: datetime) -> Document:
+    """A conversation that begins with a message of that author; `values`: source, and of title, tags and
+    custom_attributes what is known."""
+    by_contact, by_admin = author.is_contact, author.kind is ActorKind.ADMIN
+    statistics = dict.fromkeys(("part_count", "public_part_count", "reopen_count", "assignment_count"), 0)
+    return {
+        "_id": id_,
+        "workspace_id": contact["workspace_id"],
+        "contact_id": contact["_id"],
+        "state": ConversationState.OPEN.value,
+        "priority": Priority.NONE.value,
+        "read": by_admin,
+        "read_by_contact": by_contact,
+        "tags": [],
+        "custom_attributes": {},
+        "created_at": at,
+        "updated_at": at,
+        "last_part_at": at,
+        **({"waiting_since": at, "first_contact_at": at} if by_contact else {}),
+        "statistics": statistics,
+        "words": [],
+        "public_words": [],
+        "said_words": [],
+        **{name: value for name, value in values.items() if value is not None},
+        "source": {**values["source"], "author": author.stored},
+    }
+
+
+class ConversationAct(Act):
+    """Somebody acts on a conversation."""
+
+    SUBJECT: ClassVar[Subject] = Subject.CONVERSATION
+    PART_PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION_PART
+
+    def __init__(self, stored: Document, actor: Actor, at: datetime, minter: Minter, *, new: bool = False) -> None:
+        """What is due by then happens first."""
+        super().__init__(stored, actor, at, minter, new=new)
+        if not new:
+            self._settle(at)
+
+    @classmethod
+    def created(
+        cls, document: Document, minter: Minter, assigned: Mapping[str, str | None] | None = None
+    ) -> "ConversationAct":
+        """The act of beginning it, and of assigning it to those admins or teams."""
+        author = Actor(ActorKind(document["source"]["author"]["kind"]), document["source"]["author"].get("id"))
+        act = cls(document, author, document["created_at"], minter, new=True)
+        act.learn(*cls.shown_texts(document))
+        act.tell("CREATED", public=True)
+        if assigned:
+            act.assign(assigned)
+        return act
+
+    @staticmethod
+    def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
+        """The title, and how it began."""
+        return [document.get("title"), document["source"].get("subject"), document["source"]["body"]]
+
+    def comment(self, body: str) -> str:
+        """A reply that the contact sees; the contact's own reopens what is closed or snoozed. The part's id."""
+        at = self.at
+        part_id = self.add(PartKind.COMMENT, body)
+        self.tell("REPLIED", part_id, public=True)
+        if self.actor.is_contact and self._state is not ConversationState.OPEN:
+            self._open(None)
+        self._wrote(at)
+        return part_id
+
+    def note(self, body: str) -> str:
+        """What only those who answer see."""
+        part_id = self.add(PartKind.NOTE, body)
+        self.tell("NOTED", part_id)
+        return part_id
+
+    def assign(self, to: Mapping[str, str | None]) -> str:
+        """Hand it to a team, an admin, or both (`team_id`, `assignee_id`; None: to nobody any more); the last part's id."""
+        part_id = ""
+        for name in ("team_id", "assignee_id"):
+            if name in to:
+                self._set(name, to[name])
+                part_id = self.add(PartKind.ASSIGNMENT, assigned_to=to[name])
+                self.document["statistics"]["assignment_count"] += to[name] is not None
+        self.tell("ASSIGNED", part_id)
+        return part_id
+
+    def snooze(self, until: datetime) -> str:
+        """Put it aside until then."""
+        part_id = self.add(PartKind.SNOOZE, snoozed_until=until)
+        self.document |= {"state": ConversationState.SNOOZED.value, "snoozed_until": until}
+        self.tell("SNOOZED", part_id)
+        return part_id
+
+    def close(self, body: str | None = None) -> str:
+        """End it, with a last word if there is one. Whoever closes what is closed says so too."""
+        at = self.at
+        part_id = self.add(PartKind.CLOSE, body)
+        if body is not None:
+            self._wrote(at, waits=False)
+        self.document["state"] = ConversationState.CLOSED.value
+        self.document["statistics"]["closed_at"] = at
+        for name in ("snoozed_until", "waiting_since"):
+            self._set(name, None)
+        self.tell("CLOSED", part_id, public=True)
+        self._set_sla(sla_rules.closed)
+        return part_id
+
+    def reopen(self, body: str | None = None) -> str:
+        """Open it again; ILLEGAL_TRANSITION where it is open."""
+        if self._state is ConversationState.OPEN:
+            message = "The conversation is open: there is nothing to reopen."
+            raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("id",))
+        at = self.at
+        part_id = self._open(body)
+        if body is not None:
+            self._wrote(at)
+        return part_id
+
+    def read(self) -> None:
+        """The contact, or those who answer, have read it."""
+        name = "read_by_contact" if self.actor.is_contact else "read"
+        if not self.document[name]:
+            self.document[name] = True
+            if self.actor.is_contact:
+                reads = [*self.document.get("contact_reads", ()), self.at]
+                self.document["contact_reads"] = reads[-MAX_READS:]
+            self.tell("READ", public=self.actor.is_contact)
+
+    def rate(self, score: int, remark: str | None) -> str:
+        """What the contact thinks of how it was answered, in the place of what it thought before."""
+        admin_id = self.document.get("last_admin_id") or self.document.get("assignee_id")
+        part_id = self.add(PartKind.RATING, remark)
+        told = {"score": score, "remark": remark, "rated_at": self.document["last_part_at"], "admin_id": admin_id}
+        self.document["rating"] = {name: value for name, value in told.items() if value is not None}
+        self.tell("RATED", part_id, public=True)
+        return part_id
+
+    def update(self, values: Mapping[str, Any]) -> str | None:
+        """Set title and priority, tags and custom attributes; the id of the part that tells of tags."""
+        before, part_id = dict(self.document), None
+        if "title" in values:
+            self._set("title", values["title"])
+        if "priority" in values:
+            self.document["priority"] = values["priority"]
+        if "custom_attributes" in values:
+            sent = values["custom_attributes"]
+            kept = self.document["custom_attributes"]
+            self.document["custom_attributes"] = {} if sent is None else merged_attributes(kept, sent)
+        added, removed = self._tag(values.get("add_tags", ()), values.get("remove_tags", ()))
+        if added or removed:
+            marks = [*(f"+{tag}" for tag in added), *(f"-{tag}" for tag in removed)]
+            part_id = self.add(PartKind.TAG, " ".join(marks))
+        retitled = self.document.get("title") != before.get("title")
+        if retitled:
+            self.learn_edited(self.document.get("title"))
+        names = ("title", "priority", "custom_attributes")
+        if part_id is not None or any(differ(self.document.get(name), before.get(name)) for name in names):
+            self.tell("UPDATED", part_id, public=retitled)
+        return part_id
+
+    def apply_sla(self, sla: Document) -> str:
+        """Promise by when it is answered, from now on; in the place of what was promised before."""
+        at = self.at
+        waits = self.document.get("waiting_since") is not None
+        self.document["sla"] = sla_rules.waiting(sla, at, answered=self._answered) if waits else sla
+        return self._tell_sla(self.actor)
+
+    def convert(self, ticket_id: str, *, public: bool) -> None:
+        """It has that ticket; `public`: which its contact sees."""
+        if "ticket_id" in self.document:
+            message = f"The conversation has the ticket {self.document['ticket_id']} already, and has one at most."
+            raise UserProblem(ErrorCode.CONFLICT, message, ("conversationId",))
+        self.document["ticket_id"] = ticket_id
+        self.tell("UPDATED", public=public)
+
+    def settle_lists(self) -> None:
+        """The lists that it stands in, and where it lies in each order."""
+        self.document |= places_of(self.document)
+
+    def due_times(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
+        """When it wakes, and when its SLA is missed."""
+        yield SNOOZE_TIMER, document.get("snoozed_until")
+        yield SLA_TIMER, sla_rules.target_of(document.get("sla"))
+
+    def _settle(self, now: datetime) -> None:
+        for due_at, happens in sorted(self._due(), key=lambda pair: pair[0]):
+            if due_at <= now:
+                happens(due_at)
+
+    def _due(self) -> list[tuple[datetime, Any]]:
+        pairs = [
+            (self.document.get("snoozed_until"), self._wake),
+            (sla_rules.target_of(self.document.get("sla")), self._miss),
+        ]
+        return [(due_at, happens) for due_at, happens in pairs if due_at is not None]
+
+    def _wake(self, due_at: datetime) -> None:
+        part_id = self.add(PartKind.UNSNOOZE, author=AUTOMATION, at=due_at)
+        self.document["state"] = ConversationState.OPEN.value
+        self._set("snoozed_until", None)
+        self.tell("UNSNOOZED", part_id)
+
+    def _miss(self, due_at: datetime) -> None:
+        self.document["sla"] = sla_rules.missed(self.document["sla"])
+        self._tell_sla(AUTOMATION, due_at)
+
+    @property
+    def _state(self) -> ConversationState:
+        return ConversationState(self.document["state"])
+
+    @property
+    def _answered(self) -> bool:
+        return "first_reply_at" in self.document["statistics"]
+
+    def _open(self, body: str | None) -> str:
+        part_id = self.add(PartKind.OPEN, body)
+        self.document["state"] = ConversationState.OPEN.value
+        self._set("snoozed_until", None)
+        self.document["statistics"]["reopen_count"] += 1
+        self.tell("REOPENED", part_id, public=True)
+        return part_id
+
+    def _wrote(self, at: datetime, *, waits: bool = True) -> None:
+        """The actor has said something to the other side. The automation's word is no reply: who waits goes on waiting."""
+        if self.actor.is_contact:
+            self._contact_wrote(at, waits)
+        elif self.actor.kind is ActorKind.ADMIN:
+            self._admin_wrote(at)
+        else:
+            self.document["read_by_contact"] = False
+
+    def _contact_wrote(self, at: datetime, waits: bool) -> None:
+        self.document["statistics"]["last_contact_reply_at"] = at
+        self.document.setdefault("first_contact_at", at)
+        self.document |= {"read": False, "read_by_contact": True}
+        if waits and self.document.get("waiting_since") is None:
+            self.document["waiting_since"] = at
+            self._set_sla(lambda sla: sla_rules.waiting(sla, at, answered=self._answered))
+
+    def _admin_wrote(self, at: datetime) -> None:
+        statistics, asked_at = self.document["statistics"], self.document.get("first_contact_at")
+        if asked_at is not None and not self._answered:
+            statistics["first_reply_at"] = at
+            statistics["first_reply_seconds"] = int((at - asked_at).total_seconds())
+        statistics["last_admin_reply_at"] = at
+        self.document |= {"read": True, "read_by_contact": False, "last_admin_id": self.actor.id}
+        self._set("waiting_since", None)
+        self._set_sla(sla_rules.replied)
+
+    def _set_sla(self, change: Any) -> None:
+        """Change the SLA, if there is one, and tell of a new status or a new target."""
+        before = self.document.get("sla")
+        if before is None:
+            return
+        after = self.document["sla"] = change(before)
+        if after["status"] != before["status"]:
+            self._tell_sla(AUTOMATION)
+        elif after.get("due_at") != before.get("due_at"):
+            self.tell("SLA_CHANGED")
+
+    def _tell_sla(self, author: Actor, at: datetime | None = None) -> str:
+        sla = self.document["sla"]
+        part_id = self.add(PartKind.SLA, f"{sla['name']}: {sla['status']}", author=author, at=at)
+        self.tell("SLA_CHANGED", part_id)
+        return part_id
+
+    def _tag(self, added: Sequence[str], removed: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Which tags came, and which went."""
+        stored = self.document["tags"]
+        tags = [tag for tag in distinct([*stored, *added]) if tag not in removed]
+        if len(tags) > MAX_TAGS:
+            message = f"The conversation would have {len(tags)} tags, and {MAX_TAGS} are allowed: remove some first."
+            raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("addTags",))
+        self.document["tags"] = tags
+        return [tag for tag in tags if tag not in stored], [tag for tag in stored if tag not in tags]
+
+    def _set(self, name: str, value: Any) -> None:
+        if value is None:
+            self.document.pop(name, None)
+        else:
+            self.document[name] = value
+
+
+EVERYTHING = "*"
+
+
+def places_of(conversation: Mapping[str, Any]) -> Document:
+    """The fields that say in which lists a conversation stands, and where in each order."""
+    id_ = conversation["_id"]
+    return {
+        "lists": lists_of(conversation),
+        "updated_key": key_at(id_, conversation["updated_at"]),
+        "waiting_key": key_at(id_, conversation.get("waiting_since")),
+        "due_key": key_at(id_, (conversation.get("sla") or {}).get("due_at")),
+    }
+
+
+def lists_of(conversation: Mapping[str, Any]) -> list[str]:
+    """The lists that a conversation stands in: each is one place of an index, in every order that lists have."""
+    state = f"state:{conversation['state']}"
+    whose = [assigned_list(conversation.get("assignee_id"))]
+    if (team_id := conversation.get("team_id")) is not None:
+        whose.append(team_list(team_id))
+    return with_sparse(conversation["_id"], [EVERYTHING, state, *whose, *(f"{state} {list_}" for list_ in whose)])
+
+
+def assigned_list(admin_id: str | None) -> str:
+    """The list of what is assigned to that admin, or (None) to no admin."""
+    return f"assignee:{admin_id or ''}"
+
+
+def team_list(team_id: str) -> str:
+    """The list of what is assigned to that team."""
+    return f"team:{team_id}"

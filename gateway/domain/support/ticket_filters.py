@@ -1,0 +1,115 @@
+"""Filters of tickets: by which lists an index finds them, and whether one is as a filter asks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from gateway.domain.filters.operators import Asked, time_matches
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.inbox_keys import InboxOrder
+from gateway.domain.support.tickets import FACETS, list_
+from gateway.core.time_ranges import TimeRange, time_range
+
+_TIMES = {"_id": "created_at", "updated_key": "updated_at"}
+
+
+class TicketSortKey(StrEnum):
+    """What tickets are sorted by."""
+
+    UPDATED_AT = "UPDATED_AT"
+    CREATED_AT = "CREATED_AT"
+    NUMBER = "NUMBER"
+
+
+_KEYS = {
+    TicketSortKey.UPDATED_AT: "updated_key",
+    TicketSortKey.CREATED_AT: "_id",
+    TicketSortKey.NUMBER: "number_key",
+}
+
+
+def order_of(key: TicketSortKey, *, descending: bool) -> InboxOrder:
+    """That order of a list."""
+    return InboxOrder(_KEYS[key], descending)
+
+
+@dataclass(frozen=True, slots=True)
+class TicketCondition:
+    """What a TicketFilter asks, but for the contact: its tickets are few, and read in another way.
+
+    `words_in`: the field that has the words; those that a contact sees are another one."""
+
+    state: Sequence[str] | None = None
+    category: Sequence[str] | None = None
+    type_id: str | None = None
+    assignee_id: str | None = None
+    team_id: str | None = None
+    unassigned: bool | None = None
+    is_shared: bool | None = None
+    created_at: Asked = field(default_factory=dict)
+    updated_at: Asked = field(default_factory=dict)
+    words: Sequence[str] = ()
+    words_in: str = "words"
+
+    @property
+    def lists(self) -> list[str]:
+        """Those of which each ticket that is meant has one, and none has two."""
+        facet, values = self._facets()[0]
+        states = [""] if self.state is None else sorted(set(self.state))
+        return [list_(facet, value, state) for value in values for state in states]
+
+    @property
+    def judges(self) -> bool:
+        """Whether lists and the time by which a list is sorted do not tell all."""
+        others = (self.is_shared is not None, self.unassigned is False, self.words, self.created_at, self.updated_at)
+        return len(self._facets()) > 2 or any(others)
+
+    def holds(self, row: Mapping[str, Any], now: datetime) -> bool:
+        """Whether a ticket is as asked."""
+        named = ("type_id", "assignee_id", "team_id", "is_shared")
+        return (
+            (self.state is None or row["state"] in self.state)
+            and (self.category is None or row["category"] in self.category)
+            and all(getattr(self, name) in (None, row.get(name)) for name in named)
+            and self.unassigned in (None, row.get("assignee_id") is None)
+            and time_matches(self.created_at, row["created_at"], now)
+            and time_matches(self.updated_at, row["updated_at"], now)
+            and set(self.words) <= set(row[self.words_in])
+        )
+
+    def times(self, key: str, now: datetime) -> TimeRange:
+        """The range of the time that a list is sorted by."""
+        return time_range(getattr(self, _TIMES[key]), now) if key in _TIMES else TimeRange()
+
+    def match(self, now: datetime) -> Document:
+        """The same as MongoDB's conditions, for tickets of which an index has found few."""
+        found: Document = {}
+        for name in ("state", "category"):
+            if getattr(self, name) is not None:
+                found[name] = {"$in": sorted(set(getattr(self, name)))}
+        for name in ("type_id", "assignee_id", "team_id", "is_shared"):
+            if getattr(self, name) is not None:
+                found[name] = {"$eq": getattr(self, name)}
+        if self.unassigned is not None:
+            found.setdefault("assignee_id", {})["$exists"] = not self.unassigned
+        for name in ("created_at", "updated_at"):
+            if getattr(self, name):
+                times = time_range(getattr(self, name), now)
+                found[name] = {"$gte": times.start, "$lt": times.end}
+        if self.words:
+            found[self.words_in] = {"$all": list(self.words)}
+        return found
+
+    def _facets(self) -> list[tuple[str, Sequence[str]]]:
+        """What is asked of each facet, the fewest tickets first."""
+        asked: dict[str, Sequence[str]] = {"any": [""]}
+        for name in ("assignee_id", "team_id", "type_id"):
+            if getattr(self, name) is not None:
+                asked[name] = [getattr(self, name)]
+        if self.unassigned:
+            asked["unassigned"] = [""]
+        if self.category is not None:
+            asked["category"] = sorted(set(self.category))
+        return [(name, asked[name]) for name in FACETS if name in asked]

@@ -1,0 +1,296 @@
+"""Tickets: their states, which of them follow which, and what each act makes of a ticket."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from gateway.domain.support.actors import AUTOMATION, Actor, actor_of
+from gateway.domain.support.threads import Act, PartKind, Subject
+from gateway.domain.contacts.contacts import Document, distinct
+from gateway.core.ids import Minter, Prefix
+from gateway.domain.support.inbox_keys import key_at, key_of_number, with_sparse
+from gateway.domain.support.ticket_types import TicketCategory, changed_values
+from gateway.errors import ErrorCode, UserProblem
+
+SNOOZE_TIMER = "ticket_snooze"
+MAX_TAGS = 100
+
+
+class TicketState(StrEnum):
+    """How far a ticket is."""
+
+    SUBMITTED = "SUBMITTED"
+    IN_PROGRESS = "IN_PROGRESS"
+    WAITING_ON_CUSTOMER = "WAITING_ON_CUSTOMER"
+    RESOLVED = "RESOLVED"
+
+
+# All there is: from a state to those that may follow it. None follows itself, and who is done with is not asked again
+# before somebody takes the ticket up.
+TRANSITIONS: Mapping[TicketState, frozenset[TicketState]] = {
+    TicketState.SUBMITTED: frozenset({TicketState.IN_PROGRESS, TicketState.WAITING_ON_CUSTOMER, TicketState.RESOLVED}),
+    TicketState.IN_PROGRESS: frozenset({TicketState.SUBMITTED, TicketState.WAITING_ON_CUSTOMER, TicketState.RESOLVED}),
+    TicketState.WAITING_ON_CUSTOMER: frozenset({TicketState.SUBMITTED, TicketState.IN_PROGRESS, TicketState.RESOLVED}),
+    TicketState.RESOLVED: frozenset({TicketState.SUBMITTED, TicketState.IN_PROGRESS}),
+}
+# What the contact's reply makes of a state: what waited for it, or was done, is to be looked at.
+AFTER_CONTACTS_REPLY: Mapping[TicketState, TicketState] = {
+    TicketState.WAITING_ON_CUSTOMER: TicketState.IN_PROGRESS,
+    TicketState.RESOLVED: TicketState.IN_PROGRESS,
+}
+# What subscribers hear of a new state.
+TOLD: Mapping[TicketState, str] = {
+    TicketState.SUBMITTED: "SUBMITTED",
+    TicketState.IN_PROGRESS: "IN_PROGRESS",
+    TicketState.WAITING_ON_CUSTOMER: "WAITING",
+    TicketState.RESOLVED: "RESOLVED",
+}
+# By which an inbox finds a ticket, each alone and together with its state; the fewest first.
+FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
+
+
+class TicketAct(Act):
+    """Somebody acts on a ticket."""
+
+    SUBJECT: ClassVar[Subject] = Subject.TICKET
+    PART_PREFIX: ClassVar[Prefix] = Prefix.TICKET_PART
+    MATCHED: ClassVar[tuple[str, ...]] = ("state", "category", "assignee_id", "team_id", "is_shared")
+
+    def __init__(self, stored: Document, actor: Actor, at: datetime, minter: Minter, *, new: bool = False) -> None:
+        """What was due by then happens first: a ticket whose time is up has woken, whenever its timer goes off."""
+        super().__init__(stored, actor, at, minter, new=new)
+        until = self.document.get("snoozed_until")
+        if until is not None and until <= at and (woken := self._wake(until, AUTOMATION)):
+            self.tell("UPDATED", woken)
+
+    @classmethod
+    def created(
+        cls, document: Document, minter: Minter, assigned: Mapping[str, str | None] | None = None
+    ) -> "TicketAct":
+        """The act of opening it, and of assigning it to those admins or teams."""
+        act = cls(document, actor_of(document["author"]), document["created_at"], minter, new=True)
+        act.learn(document["title"], document.get("description"))
+        act.tell("CREATED", public=act._public)
+        if assigned:
+            act.assign(assigned)
+        return act
+
+    def reply(self, body: str, *, note: bool) -> str:
+        """Say something, or note it for those who answer; the part's id."""
+        if note:
+            part_id = self.add(PartKind.NOTE, body)
+            self.tell("NOTED", part_id)
+            return part_id
+        before = TicketState(self.document["state"])
+        state = AFTER_CONTACTS_REPLY.get(before, before) if self.actor.is_contact else before
+        moved: dict[str, Any] = {} if state is before else {"from_state": before.value, "to_state": state.value}
+        part_id = self.add(PartKind.COMMENT, body, **moved)
+        self.tell("REPLIED", part_id, public=self._public)
+        self._move(state, part_id)
+        if self.actor.is_contact and (woken := self._wake(self.at, self.actor)):
+            self.tell("UPDATED", woken)
+        return part_id
+
+    def set_state(self, state: TicketState, body: str | None) -> str:
+        """Move it to that state; the part's id. UserProblem ILLEGAL_TRANSITION where it may not follow."""
+        before = TicketState(self.document["state"])
+        check_transition(self.document, state)
+        part_id = self.add(PartKind.STATE, body, from_state=before.value, to_state=state.value)
+        self._move(state, part_id)
+        if state is TicketState.RESOLVED:
+            self.document.pop("snoozed_until", None)
+        return part_id
+
+    def assign(self, to: Mapping[str, str | None]) -> str:
+        """Hand it to a team, an admin, or both (`team_id`, `assignee_id`; None: to nobody any more); the last part's id."""
+        part_id = ""
+        for name in ("team_id", "assignee_id"):
+            if name in to:
+                _set(self.document, name, to[name])
+                part_id = self.add(PartKind.ASSIGNMENT, assigned_to=to[name])
+        self.tell("ASSIGNED", part_id)
+        return part_id
+
+    def update(self, type_: Mapping[str, Any], sent: Mapping[str, Any]) -> str | None:
+        """Change what it says, its tags, whether it is shared, whether it sleeps; the last part's id, None where all is so
+        already. `sent`: what was checked before (`ticket_inputs`), but for attributes."""
+        before, shared = dict(self.document), self._public
+        self._edit(type_, sent)
+        edited = _edited(before, self.document)
+        part_ids = [self.add(PartKind.UPDATE, ", ".join(edited))] if edited else []
+        if marks := self._retag(sent["add_tags"], sent["remove_tags"]):
+            part_ids.append(self.add(PartKind.TAG, " ".join(marks)))
+        if "snoozed_until" in sent and (snoozed := self._snooze(sent["snoozed_until"])):
+            part_ids.append(snoozed)
+        if not part_ids:
+            return None
+        self.tell("UPDATED", part_ids[-1], public=bool(edited) and (shared or self._public))
+        return part_ids[-1]
+
+    @staticmethod
+    def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
+        """Title and description, as they are and as they came in."""
+        return [document.get(f"{prefix}{name}") for prefix in ("", "submitted_") for name in ("title", "description")]
+
+    def settle_lists(self) -> None:
+        """The inboxes that it stands in, and where it lies in each order."""
+        self.document |= places_of(self.document)
+
+    def due_times(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
+        """When it wakes."""
+        yield SNOOZE_TIMER, document.get("snoozed_until")
+
+    @property
+    def _public(self) -> bool:
+        return is_public(self.document)
+
+    def _move(self, state: TicketState, part_id: str) -> None:
+        if self.document["state"] != state:
+            _set(self.document, "resolved_at", self.document["last_part_at"] if state is TicketState.RESOLVED else None)
+            self.document["state"] = state.value
+            self.tell(TOLD[state], part_id, public=self._public)
+
+    def _edit(self, type_: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
+        if "title" in sent:
+            self.document["title"] = sent["title"]
+        if "description" in sent:
+            _set(self.document, "description", sent["description"])
+        if sent.get("attributes"):
+            stored, path = self.document["attributes"], ("attributes",)
+            self.document["attributes"] = changed_values(
+                type_, stored, sent["attributes"], by_contact=self.actor.is_contact, path=path
+            )
+        if "is_shared" in sent:
+            self.document["is_shared"] = check_shared(self.document["category"], shared=sent["is_shared"])
+        if edited := [self.document.get(name) for name in ("title", "description") if name in sent]:
+            self.learn_edited(*edited)
+
+    def _retag(self, added: Sequence[str], removed: Sequence[str]) -> list[str]:
+        """Which tags came and which went, each with its sign."""
+        before = self.document["tags"]
+        tags = [tag for tag in distinct([*before, *added]) if tag not in removed]
+        if len(tags) > MAX_TAGS:
+            message = f"The ticket would have {len(tags)} tags, and {MAX_TAGS} are allowed: remove some first."
+            raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("addTags",))
+        self.document["tags"] = tags
+        return [f"+{tag}" for tag in tags if tag not in before] + [f"-{tag}" for tag in before if tag not in tags]
+
+    def _snooze(self, until: datetime | None) -> str | None:
+        if until is None:
+            return self._wake(self.at, self.actor)
+        if self.document["state"] == TicketState.RESOLVED:
+            message = f"Ticket {self.document['number']} is RESOLVED, and is not put aside: take it up again first."
+            raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("snoozedUntil",))
+        if self.document.get("snoozed_until") == until:
+            return None
+        self.document["snoozed_until"] = until
+        return self.add(PartKind.SNOOZE, snoozed_until=until)
+
+    def _wake(self, at: datetime, author: Actor) -> str | None:
+        """The part that tells that it sleeps no more; None where it did not sleep."""
+        if self.document.pop("snoozed_until", None) is None:
+            return None
+        return self.add(PartKind.UNSNOOZE, author=author, at=at)
+
+
+def is_public(ticket: Mapping[str, Any]) -> bool:
+    """Whether its contact sees it."""
+    return ticket["category"] == TicketCategory.CUSTOMER and bool(ticket["is_shared"])
+
+
+def new_ticket(
+    id_: str, contact: Document, type_: Mapping[str, Any], values: Mapping[str, Any], author: Actor, at: datetime
+) -> Document:
+    """A ticket of that type, still without a number; `values`: title, and of the other fields what is known."""
+    submitted = {f"submitted_{name}": values.get(name) for name in ("title", "description")}
+    given = {name: value for name, value in {**values, **submitted}.items() if value is not None}
+    return {
+        "_id": id_,
+        "workspace_id": contact["workspace_id"],
+        "contact_id": contact["_id"],
+        "type_id": type_["_id"],
+        "category": type_["category"],
+        "state": TicketState.SUBMITTED.value,
+        "author": author.stored,
+        "tags": [],
+        "created_at": at,
+        "updated_at": at,
+        "last_part_at": at,
+        "statistics": {"part_count": 0, "public_part_count": 0},
+        "words": [],
+        "public_words": [],
+        "said_words": [],
+        **given,
+    }
+
+
+def numbered(ticket: Document, number: int) -> None:
+    """Give a ticket its number, and its place among others by it."""
+    ticket |= {"number": number, "number_key": key_of_number(Prefix.TICKET, number)}
+
+
+def places_of(ticket: Mapping[str, Any]) -> Document:
+    """The fields that say in which lists a ticket stands, and where in the order of changes."""
+    return {"lists": lists_of(ticket), "updated_key": key_at(ticket["_id"], ticket["updated_at"])}
+
+
+def lists_of(ticket: Mapping[str, Any]) -> list[str]:
+    """The lists that a ticket stands in: each of its facets, alone and together with its state."""
+    found = {name: ticket.get(name) for name in ("assignee_id", "team_id", "type_id", "category")}
+    facets = [(name, value) for name, value in found.items() if value is not None]
+    facets += [("any", "")] + ([("unassigned", "")] if found["assignee_id"] is None else [])
+    lists = [list_(name, value, state) for name, value in facets for state in ("", ticket["state"])]
+    return with_sparse(ticket["_id"], lists)
+
+
+def list_(facet: str, value: str, state: str) -> str:
+    """The list of those with that facet's value and state; the state empty: whatever it is."""
+    return f"{facet}:{value}:{state}"
+
+
+def check_shared(category: str, *, shared: bool) -> bool:
+    """Whether a ticket is shared; UserProblem where such a ticket never is."""
+    if shared and category != TicketCategory.CUSTOMER:
+        message = f"A {category} ticket is for those who answer: CUSTOMER tickets alone are shared."
+        raise UserProblem(ErrorCode.INVALID, message, ("isShared",))
+    return shared
+
+
+def check_shared_with(ticket: Mapping[str, Any], actor: Actor) -> None:
+    """Pass where one who answers acts, or its contact on a ticket that it sees; UserProblem."""
+    if not actor.is_contact or is_public(ticket):
+        return
+    problem = f"Ticket {ticket['number']} is not shared with its contact: share it first."
+    if ticket["category"] != TicketCategory.CUSTOMER:
+        problem = f"Ticket {ticket['number']} is {ticket['category']}, and contacts act on CUSTOMER tickets alone."
+    raise UserProblem(ErrorCode.FORBIDDEN, problem, ("actor",))
+
+
+def check_transition(ticket: Mapping[str, Any], state: TicketState) -> None:
+    """Pass where that state may follow; ILLEGAL_TRANSITION says which may."""
+    before = TicketState(ticket["state"])
+    if state in TRANSITIONS[before]:
+        return
+    legal = ", ".join(one for one in TicketState if one in TRANSITIONS[before])
+    now = "that already" if state is before else before
+    message = f"Ticket {ticket['number']} is {now}: from {before} it may become {legal}."
+    raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("state",))
+
+
+def _edited(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The names of what was edited, attributes by their own."""
+    found = [public for name, public in _EDITED.items() if before.get(name) != after.get(name)]
+    names = sorted({*before["attributes"], *after["attributes"]})
+    return found + [name for name in names if before["attributes"].get(name) != after["attributes"].get(name)]
+
+
+_EDITED = {"title": "title", "description": "description", "is_shared": "isShared"}
+
+
+def _set(document: Document, name: str, value: Any) -> None:
+    """Set the field, or clear it."""
+    if value is None:
+        document.pop(name, None)
+    else:
+        document[name] = value

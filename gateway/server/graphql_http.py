@@ -1,0 +1,269 @@
+"""GraphQL over HTTP to the letter: what a request may be, what is answered, and with which status and content type."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from gateway.server.admission import admitted, limit_headers
+from gateway.auth import Authenticator, from_allowed_page
+from gateway.server.persisted_documents import Documents
+from gateway.core.principals import Principal
+from gateway.errors import (
+    BadRequestError,
+    GatewayError,
+    LimitExceededError,
+    MethodNotAllowedError,
+    RateLimitedError,
+    UnauthenticatedError,
+    UnsupportedMediaTypeError,
+)
+from gateway.server.exchange import Exchange, Reply
+from gateway.execution.executor import Answer, Operations
+from gateway.json_codec import decode_json, encode_json
+from gateway.observability import log_name, new_request_id
+from gateway.services.rate_limits import Allowance
+from gateway.store.deadlines import answered_by, moment_in
+from resolvers.context import Context, Services
+from schema.introspection import MOST_BYTES, Introspection
+from schema.limits import OperationLimits
+from schema.errors import code_and_status, formatted
+
+if TYPE_CHECKING:
+    from gateway.tracing import OperationSpan
+
+JSON = "application/json"
+RESPONSE_JSON = "application/graphql-response+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a request asks for."""
+
+    query: str
+    variables: dict[str, Any] | None
+    name: str | None
+    shows_cost: bool
+    sent: Mapping[str, Any]
+
+
+class OperationEndpoint:
+    """One operation per request: queries by GET or POST, mutations by POST."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        limits: OperationLimits,
+        documents: Documents,
+        services: Services,
+        authenticator: Authenticator,
+        introspection: Introspection,
+    ) -> None:
+        self._operations = operations
+        self._introspection = introspection
+        self._limits = limits
+        self._documents = documents
+        self._services = services
+        self._authenticator = authenticator
+        self._log = structlog.get_logger("gateway.server.graphql_http").bind()  # a logger that is not bound is bound anew at each line
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange, request_id = Exchange(scope, receive, send), new_request_id()
+        tracing = self._services.tracing
+        try:
+            if tracing is None:
+                reply = await self._answer_or_refusal(exchange, request_id, None)
+            else:
+                with tracing.continued(exchange.headers), tracing.operation(request_id) as span:
+                    reply = await self._answer_or_refusal(exchange, request_id, span)
+        except (ClientDisconnect, asyncio.CancelledError):
+            return  # the client left, or the gateway does: nobody is there to answer
+        reply.headers["x-request-id"] = request_id
+        if exchange.allowance is not None:
+            reply.headers |= await limit_headers(exchange.allowance, self._services.clock())
+        await exchange.answer(reply)
+
+    async def _answer_or_refusal(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
+        line: dict[str, Any] = {"name": None, "outcome": "cancelled", "key": None}
+        try:
+            return await self._answer(exchange, request_id, span, line)
+        except ClientDisconnect:
+            raise
+        except GatewayError as error:
+            refused = error
+            line |= {"outcome": "refused", "code": error.code}
+        except Exception:
+            self._log.exception("unexpected error", request_id=request_id)
+            text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
+            refused = GatewayError(text)
+            line |= {"outcome": "refused", "code": refused.code}
+        finally:
+            self._log.info("operation", request_id=request_id, **line)
+        self._services.metrics.refused(refused.code)
+        if span is not None:
+            span.failed(refused.code, refused.status)
+        return _refusal(refused, exchange, request_id)
+
+    async def _answer(
+        self, exchange: Exchange, request_id: str, span: "OperationSpan | None", line: dict[str, Any]
+    ) -> Reply:
+        if exchange.method not in ("GET", "POST"):
+            raise MethodNotAllowedError("Send a POST request, or a query by GET.")
+        settings = self._services.settings
+        async with answered_by(moment_in(settings.mongo_timeout_seconds)):
+            bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
+        if bearer is None:
+            return await self._answer_unauthenticated(exchange, request_id, line)
+        line["key"] = bearer.id
+        body = await exchange.body(settings.max_body_bytes)  # which has a time of its own
+        async with answered_by(moment_in(settings.mongo_timeout_seconds)):
+            return await self._answer_to(body, bearer, allowance, exchange, request_id, span, line)
+
+    async def _answer_to(
+        self,
+        body: bytes,
+        bearer: Principal,
+        allowance: Allowance,
+        exchange: Exchange,
+        request_id: str,
+        span: "OperationSpan | None",
+        line: dict[str, Any],
+    ) -> Reply:
+        operation = _operation(_sent(exchange, body), self._documents)
+        from_page = from_allowed_page(exchange.headers, self._services.settings.allowed_origins)
+        context = Context(self._services, request_id, bearer, from_page)
+        checked = self._limits.check(operation.query, operation.variables, operation.name)
+        line["name"] = log_name(checked.name)
+        await allowance.take_cost(checked.cost)
+        if span is not None:
+            span.meant(checked.kind, checked.name)
+        with self._services.metrics.operation(checked.name) as told:
+            told["outcome"] = "refused"
+            _check_kind(checked.kind, exchange.method)
+            self._documents.register(operation.sent)
+            answer = await self._operations.execute(operation.query, operation.variables, operation.name, context)
+            told["outcome"] = "error" if answer.errors else "ok"
+        line["outcome"] = told["outcome"]
+        if answer.errors:
+            code, status = code_and_status(answer.errors[0])
+            line["code"] = code
+            if span is not None:
+                span.failed(code, status)
+        return _reply(answer, checked.cost if operation.shows_cost else None, exchange, request_id)
+
+    async def _answer_unauthenticated(self, exchange: Exchange, request_id: str, line: dict[str, Any]) -> Reply:
+        """The schema, for a caller without a credential, where introspection is on; anything else is refused unread."""
+        if not self._introspection.is_on:
+            raise UnauthenticatedError
+        try:
+            sent = _sent(exchange, await exchange.body(MOST_BYTES))
+            variables, name, _ = _checked(sent)
+        except (BadRequestError, LimitExceededError):
+            sent, variables, name = {}, None, None
+        with self._services.metrics.operation(None) as measured:
+            measured["outcome"] = "refused"
+            answer = self._introspection.answer(sent.get("query"), variables, name)
+            measured["outcome"] = "error" if answer.errors else "ok"
+        line["outcome"] = measured["outcome"]
+        return _reply(answer, None, exchange, request_id)
+
+
+def _operation(sent: Mapping[str, Any], documents: Documents) -> Operation:
+    variables, name, extensions = _checked(sent)
+    return Operation(documents.text(sent), variables, name, extensions.get("cost") is True, sent)
+
+
+def _sent(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
+    return _posted(exchange, body) if exchange.method == "POST" else _queried(exchange)
+
+
+def _checked(sent: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None, Mapping[str, Any]]:
+    """The variables, the operation's name and the extensions."""
+    variables, name, extensions = sent.get("variables"), sent.get("operationName"), sent.get("extensions")
+    if variables is not None and not isinstance(variables, dict):
+        raise BadRequestError("'variables' must be an object.")
+    if name is not None and not isinstance(name, str):
+        raise BadRequestError("'operationName' must be a text.")
+    if extensions is not None and not isinstance(extensions, dict):
+        raise BadRequestError("'extensions' must be an object.")
+    return variables, name or None, extensions or {}
+
+
+def _posted(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
+    kind, _, parameters = exchange.headers.get("content-type", "").partition(";")
+    if kind.strip().lower() != JSON:
+        raise UnsupportedMediaTypeError(f"Send the operation as JSON, with 'Content-Type: {JSON}'.")
+    charset = parameters.lower().partition("charset=")[2].strip().strip('"')
+    if charset not in ("", "utf-8", "utf8"):
+        raise UnsupportedMediaTypeError("The body must be encoded in UTF-8.")
+    return _object(body, "The body")
+
+
+def _queried(exchange: Exchange) -> Mapping[str, Any]:
+    sent: dict[str, Any] = dict(exchange.query)
+    for name in ("variables", "extensions"):
+        if sent.get(name):
+            sent[name] = _object(sent[name].encode("utf-8", "surrogatepass"), f"'{name}'")
+        else:
+            sent.pop(name, None)
+    return sent
+
+
+def _object(data: bytes, named: str) -> Mapping[str, Any]:
+    try:
+        found = decode_json(data)
+    except json.JSONDecodeError:
+        raise BadRequestError(f"{named} is not JSON that can be read.") from None
+    if isinstance(found, list):
+        raise BadRequestError(f"{named} must be one JSON object: several operations in one request are not served.")
+    if not isinstance(found, dict):
+        raise BadRequestError(f"{named} must be a JSON object.")
+    return found
+
+
+def _check_kind(kind: str | None, method: str) -> None:
+    if kind == "subscription":
+        raise BadRequestError("Subscriptions are served over websockets (graphql-transport-ws).")
+    if kind == "mutation" and method != "POST":
+        raise MethodNotAllowedError("Mutations are taken by POST alone.")
+
+
+def _reply(answer: Answer, cost: int | None, exchange: Exchange, request_id: str) -> Reply:
+    body: dict[str, Any] = {}
+    if answer.errors:
+        body["errors"] = [formatted(error, request_id) for error in answer.errors]
+    if not answer.refused:
+        body["data"] = answer.data
+    if cost is not None:
+        body["extensions"] = {"cost": cost}
+    kind = _accepted(exchange.headers)
+    return Reply(encode_json(body), 400 if answer.refused and kind == RESPONSE_JSON else 200, kind)
+
+
+def _refusal(error: GatewayError, exchange: Exchange, request_id: str) -> Reply:
+    extensions = {"code": error.code, "retryable": error.retryable, "requestId": request_id}
+    body = {"errors": [{"message": error.message, "extensions": extensions}]}
+    reply = Reply(encode_json(body), error.status, _accepted(exchange.headers))
+    if error.status == 200:
+        reply.headers["cache-control"] = "no-store"  # it holds until the client's next request
+    if isinstance(error, RateLimitedError):
+        reply.headers["retry-after"] = str(error.retry_after)
+    if error.status == 401:
+        reply.headers["www-authenticate"] = "Bearer"
+    if error.status == 405:
+        reply.headers["allow"] = "POST" if exchange.method == "GET" else "GET, POST"
+    return reply
+
+
+def _accepted(headers: Mapping[str, str]) -> str:
+    """The content type of the answer: the newer one where it is asked for by name, before or instead of the older."""
+    wanted = headers.get("accept", "").lower()
+    newer = wanted.find(RESPONSE_JSON)
+    older = wanted.find(JSON)
+    return RESPONSE_JSON if newer >= 0 and (older < 0 or newer < older) else JSON

@@ -1,0 +1,25 @@
+"""How uvicorn serves the gateway, in `gateway dev` as in `gateway serve`."""
+
+from functools import partial
+from typing import Any
+
+from gateway.server.connections import Connections
+from gateway.server.uvicorn_http import HttpProtocol
+from gateway.server.uvicorn_websocket import SocketProtocol
+from gateway.settings import Settings
+
+DRAIN_SECONDS = 5
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """The options of uvicorn; each process has its own count of connections."""
+    connections = Connections(settings)
+    return {
+        "http": partial(HttpProtocol, connections=connections),
+        "ws": partial(SocketProtocol, connections=connections),
+        "ws_max_size": settings.max_body_bytes,
+        "ws_per_message_deflate": False,  # it costs each socket more memory than it saves the network
+        "timeout_graceful_shutdown": DRAIN_SECONDS,
+        "server_header": False,
+        "log_config": None,
+    }

@@ -1,0 +1,1 @@
+"""Commands on contacts: upsert, merge, erase, tag."""

@@ -1,0 +1,224 @@
+"""Contacts: created, updated, and told about."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import (
+    MAX_ANONYMOUS_IDS,
+    ContactRef,
+    ContactRole,
+    Document,
+    Draft,
+    IdentityKind,
+    check_ref,
+    distinct,
+    journal_line,
+    merged_attributes,
+    new_contact,
+    raised_role,
+    worth_telling,
+)
+from gateway.domain.events.events import check_idempotency_key, check_occurred_at
+from gateway.core.idempotency import Claim, claim
+from gateway.domain.contacts.identity_resolution import Directory
+from gateway.core.ids import Minter, Prefix
+from gateway.core.typed_values import check_metadata
+from gateway.core.text_rules import check_http_url, check_text
+from gateway.errors import ErrorCode, UserProblem, told_below
+from gateway.store.retries import until_stored
+from gateway.services.outboxes import Outbox
+from gateway.settings import Settings
+from gateway.store.driver import Session
+from gateway.store.workspace_store import Store, WorkspaceStore
+
+MUTATION = "upsertContact"
+Turn = Callable[[str], AbstractAsyncContextManager[None]]
+MAX_TAGS = 100
+_TEXTS = {
+    "phone": "phone",
+    "name": "name",
+    "first_name": "firstName",
+    "last_name": "lastName",
+}
+_FLAGS = ("unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam")
+_YEARS = 100
+
+
+class ContactService:
+    """What can be done to contacts."""
+
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._turn = turn
+        self._settings = settings
+        self._clock = clock
+        self._minter = minter
+
+    async def upsert(self, workspace_id: str, sent: Mapping[str, Any]) -> tuple[Document, bool]:
+        """The contact as it is now, and whether it was created. `sent`: the input in snake_case without what was omitted; None clears."""
+        now = self._clock()
+        ref = check_ref(sent)
+        values = self.check_values(sent)
+        kept = claim(MUTATION, check_idempotency_key(sent.get("idempotency_key")), _fingerprinted(sent))
+        new_id = self._minter.mint(Prefix.CONTACT, now)
+
+        async def attempt(_: int) -> tuple[Document, bool]:
+            store = self._store.open(workspace_id)
+            if kept and (before := await store.idempotency_keys.result_of(kept)) is not None:
+                return await _first_result(store, before)
+            found, erased = await store.meant_by([ref], now, may_become_users=True)
+            directory = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
+            draft = self._updated(directory, ref, sent, values)
+            if worth_telling(draft):
+                draft.document["updated_at"] = now
+            if draft.changed() or kept:
+                await store.database.transaction(partial(self._write, store, draft, kept, now))
+            return draft.document, draft.stored is None or draft.id == new_id
+
+        return await until_stored(attempt, lambda: self._turn(workspace_id))
+
+    async def meant(self, workspace_id: str, ref: ContactRef) -> Document:
+        """The contact of that reference, as tracking finds it: created where nobody has its strongest key."""
+        now = self._clock()
+        new_id = self._minter.mint(Prefix.CONTACT, now)
+
+        async def attempt(_: int) -> Document:
+            store = self._store.open(workspace_id)
+            found, erased = await store.meant_by([ref], now)
+            draft = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased).meant(ref)
+            if draft.changed():
+                await store.database.transaction(partial(self._write, store, draft, None, now))
+            return draft.document
+
+        with told_below("contact"):
+            return await until_stored(attempt, lambda: self._turn(workspace_id))
+
+    async def _write(self, store: WorkspaceStore, draft: Draft, kept: Claim | None, now: Any, session: Session) -> None:
+        if draft.changed():
+            await store.contacts.save([draft], session)
+        if kept:
+            await store.idempotency_keys.keep(
+                kept, {"contact_id": draft.id, "created": draft.stored is None}, now, session
+            )
+        if (line := journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
+            await store.changes.write([line], session)
+        await self._outbox.tell(store, now, session, drafts=[draft])
+
+    def _updated(self, directory: Directory, ref: ContactRef, sent: Mapping[str, Any], values: Document) -> Draft:
+        kind, value = ref.keys()[0]
+        draft = directory.find(kind, value) or directory.meant(ContactRef(**{kind.value: value}))
+        self.state(directory, draft, sent, values)
+        return draft
+
+    def state(self, directory: Directory, draft: Draft, sent: Mapping[str, Any], values: Document) -> None:
+        """State what was sent as facts of that contact. `values`: what of it was checked."""
+        document = draft.document
+        directory.set_keys(
+            draft,
+            **{key.value: sent[key.value] for key in IdentityKind if key is not IdentityKind.ID and key.value in sent},
+        )
+        if len(document["anonymous_ids"]) > MAX_ANONYMOUS_IDS:
+            raise UserProblem(
+                ErrorCode.LIMIT_EXCEEDED,
+                f"The contact has {MAX_ANONYMOUS_IDS} anonymous ids, and no more are kept.",
+                ("anonymousId",),
+            )
+        self._set(document, values)
+        document["role"] = (ContactRole(values["role"]) if values.get("role") else raised_role(document)).value
+        directory.settle(draft)
+
+    def _set(self, document: Document, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if name == "custom_attributes":
+                document[name] = merged_attributes(document["custom_attributes"], value) if value is not None else {}
+                check_metadata(document[name], self._settings, ("customAttributes",))
+            elif name == "location" and value is not None:
+                document[name] = merged_attributes(document.get(name, {}), value) or None
+            elif name == "last_seen_at" and value is not None:
+                document[name] = max(value, document.get(name) or value)
+            elif name != "role":
+                document[name] = value
+        for name in [name for name, value in document.items() if value is None]:
+            del document[name]
+
+    def check_values(self, sent: Mapping[str, Any]) -> Document:
+        """What is sent beside keys, as it is stored; UserProblem says what cannot be."""
+        values: Document = {}
+        for name, public in _TEXTS.items():
+            if name in sent:
+                values[name] = (
+                    sent[name] if sent[name] is None else check_text(sent[name], (public,), longest=1000, named=public)
+                )
+        if "avatar_url" in sent:
+            url = sent["avatar_url"]
+            values["avatar_url"] = None if url is None else check_http_url(url, ("avatarUrl",), longest=1000)
+        if "location" in sent:
+            values["location"] = _check_location(sent["location"])
+        for name, public in (("signed_up_at", "signedUpAt"), ("last_seen_at", "lastSeenAt")):
+            if name in sent:
+                values[name] = check_occurred_at(sent[name], self._clock(), _YEARS, (public,))
+        if "custom_attributes" in sent:
+            check_metadata(sent["custom_attributes"] or {}, self._settings, ("customAttributes",))
+            values["custom_attributes"] = sent["custom_attributes"]
+        if "tags" in sent:
+            values["tags"] = check_tags(sent["tags"] or [])
+        for name in _FLAGS:
+            if name in sent:
+                values[name] = bool(sent[name])
+        if "opted_out_subscription_types_count" in sent:
+            values["opted_out_subscription_types_count"] = _check_count(sent["opted_out_subscription_types_count"] or 0)
+        if sent.get("role"):
+            values["role"] = sent["role"]
+        return values
+
+
+def check_tags(tags: list[str]) -> list[str]:
+    """The tags, each once."""
+    if len(tags) > MAX_TAGS:
+        raise UserProblem(
+            ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags, and {MAX_TAGS} are allowed.", ("tags",)
+        )
+    return distinct(
+        check_text(tag, ("tags", str(place)), longest=255, named="The tag") for place, tag in enumerate(tags)
+    )
+
+
+def _check_location(location: Mapping[str, Any] | None) -> Document | None:
+    """The parts sent, those to be cleared as None; None clears all of it."""
+    if location is None:
+        return None
+    return {
+        part: text if text is None else check_text(text, ("location", part), longest=255, named=part)
+        for part, text in location.items()
+    }
+
+
+def _check_count(count: int) -> int:
+    if count < 0:
+        raise UserProblem(
+            ErrorCode.INVALID,
+            "optedOutSubscriptionTypesCount must not be negative.",
+            ("optedOutSubscriptionTypesCount",),
+        )
+    return count
+
+
+async def _first_result(store: WorkspaceStore, before: Document) -> tuple[Document, bool]:
+    contact = (await store.contacts.of_ids([before["contact_id"]])).get(before["contact_id"])
+    if contact is None:
+        raise UserProblem(
+            ErrorCode.NOT_FOUND,
+            "The contact that the first call with this idempotencyKey gave is gone: use a new key.",
+            ("idempotencyKey",),
+        )
+    return contact, before["created"]
+
+
+def _fingerprinted(sent: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sent.items() if name != "idempotency_key"}

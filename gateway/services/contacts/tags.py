@@ -1,0 +1,80 @@
+"""Tags of contacts: set and removed one by one, so that callers at once lose none of each other's."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import (
+    ContactRef,
+    Document,
+    Draft,
+    IdentityKind,
+    check_key,
+    distinct,
+    journal_entry,
+    unknown_contact,
+    worth_telling,
+)
+from gateway.core.ids import Minter, Prefix
+from gateway.errors import ErrorCode, UserProblem
+from gateway.store.retries import until_stored
+from gateway.services.contacts.contacts import MAX_TAGS, Turn, check_tags
+from gateway.services.outboxes import Outbox
+from gateway.store.driver import Session
+from gateway.store.workspace_store import Store, WorkspaceStore
+
+
+class TagService:
+    """What can be done to the tags of a contact; doing it again changes nothing."""
+
+    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._clock = clock
+        self._minter = minter
+        self._turn = turn
+
+    async def tag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> Document:
+        """The contact with these tags too; LIMIT_EXCEEDED where that would be too many."""
+        added = check_tags(list(tags))
+
+        def change(stored: list[str]) -> list[str]:
+            found = distinct([*stored, *added])
+            if len(found) > MAX_TAGS:
+                raise UserProblem(
+                    ErrorCode.LIMIT_EXCEEDED,
+                    f"The contact would have {len(found)} tags, and {MAX_TAGS} are allowed: untag it first.",
+                    ("tags",),
+                )
+            return found
+
+        return await self._change(workspace_id, contact_id, change)
+
+    async def untag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> Document:
+        """The contact without these tags; those that it does not have are none of its business."""
+        removed = frozenset(check_tags(list(tags)))
+        return await self._change(
+            workspace_id, contact_id, lambda stored: [tag for tag in stored if tag not in removed]
+        )
+
+    async def _change(self, workspace_id: str, contact_id: str, change: Callable[[list[str]], list[str]]) -> Document:
+        ref = ContactRef(id=check_key(IdentityKind.ID, contact_id))
+
+        async def attempt(_: int) -> Document:
+            store = self._store.open(workspace_id)
+            stored = next(iter(await store.contacts.meant_by([ref])), None)
+            if stored is None:
+                raise unknown_contact(contact_id, "contactId")
+            draft = Draft({**stored, "tags": change(stored["tags"])}, stored)
+            if worth_telling(draft):
+                draft.document["updated_at"] = self._clock()
+                await store.database.transaction(partial(self._write, store, draft))
+            return draft.document
+
+        return await until_stored(attempt, lambda: self._turn(workspace_id))
+
+    async def _write(self, store: WorkspaceStore, draft: Draft, session: Session) -> None:
+        now = draft.document["updated_at"]
+        await store.contacts.save([draft], session)
+        await store.changes.write([journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
+        await self._outbox.tell(store, now, session, drafts=[draft])

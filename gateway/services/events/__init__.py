@@ -1,0 +1,1 @@
+"""Tracking, its group commit, and the retention of events."""

@@ -1,0 +1,1 @@
+"""Message rules, their triggers, and the sender."""

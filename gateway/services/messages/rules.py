@@ -1,0 +1,226 @@
+"""Message rules: saved, deleted and tried out; and messages to a whole segment, begun here."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from gateway.core.clock import Clock
+from gateway.domain.filters.conditions import check_filter, check_metadata_filter, has_metadata
+from gateway.domain.contacts.contacts import Document, unknown_contact
+from gateway.domain.events.events import check_event_name, check_idempotency_key, summary_id_of
+from gateway.core.idempotency import claim
+from gateway.core.ids import Minter, Prefix
+from gateway.domain.messages.rules import MAILING, MAX_RULES, check_metadata, check_rule, segments_named
+from gateway.domain.events.retention import Retention
+from gateway.domain.filters.segments import kept_filter
+from gateway.domain.messages.templates import TemplateError, Templates, template_data
+from gateway.core.timers import timer_of
+from gateway.errors import BadRequestError, ErrorCode, UserProblem
+from gateway.store.retries import until_stored
+from gateway.services.messages.triggers import FiringService
+from gateway.settings import Settings
+from gateway.store.driver import Session
+from gateway.store.filters.fact_loader import holds_of
+from gateway.store.workspace_store import Store, WorkspaceStore
+
+SEND = "sendMessage"
+_FORGOTTEN_AFTER = timedelta(minutes=1)  # messages under way are over by then
+FORGETTING = "forgotten rule"  # the kind of timer that erases what was remembered of a rule
+
+
+class MessageService:
+    """What can be done to message rules. What they set off is sent by `SendingService`."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        minter: Minter,
+        firings: FiringService,
+        templates: Templates,
+        retention: Retention,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._minter = minter
+        self._firings = firings
+        self._templates = templates
+        self._retention = retention
+
+    async def save(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
+        """The rule as it is now. `sent`: the input in snake_case without what was omitted; None clears."""
+        new_id = self._minter.mint(Prefix.RULE, self._clock())
+
+        async def attempt(_: int) -> Document:
+            store, now = self._store.open(workspace_id), self._clock()
+            turn, rows = await store.segments.next_turn(), await store.message_rules.all()
+            before = next((row for row in rows if row["_id"] == (sent.get("id") or new_id)), None)
+            if before is not None and sent.get("id") is None:
+                return before  # stored by an attempt whose answer was lost
+            _check_known(sent.get("id"), before, rows)
+            rule = {**check_rule(sent, before, self._settings, self._templates, now), "workspace_id": workspace_id}
+            self._check_kept(rule["audience"])
+            await _check_segments(store, rule)
+            if before is None:
+                rule |= {"_id": new_id, "created_at": now, "version": 1}
+            else:
+                rule |= {"_id": before["_id"], "created_at": before["created_at"], "version": before["version"] + 1}
+
+            async def write(session: Session) -> None:
+                await store.segments.turn(turn, session)  # so that no segment goes that this rule names
+                if before is None:
+                    await store.message_rules.insert(rule, session)
+                else:
+                    await store.message_rules.replace(rule, before, session)
+
+            await store.database.transaction(write)
+            return rule
+
+        saved = await until_stored(attempt)
+        self._firings.forget(workspace_id)
+        return saved
+
+    async def delete(self, workspace_id: str, rule_id: str) -> str:
+        """The id of the rule that is gone; what it has not sent yet it never sends."""
+        store, now = self._store.open(workspace_id), self._clock()
+        forgetting = timer_of(workspace_id, FORGETTING, rule_id, now + _FORGOTTEN_AFTER)
+
+        async def attempt(number: int) -> str:
+            async def write(session: Session) -> None:
+                if not await store.message_rules.remove(rule_id, session):
+                    raise _unknown_rule(rule_id)
+                await store.timers.set([forgetting], session)
+
+            if number > 1 and await store.timers.by_ids([forgetting["_id"]]):
+                return rule_id
+            await store.database.transaction(write)
+            return rule_id
+
+        deleted = await until_stored(attempt)
+        self._firings.forget(workspace_id)
+        return deleted
+
+    async def preview(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
+        """What a contact would get now, after its last event of that name if one is given, and whether it would: subject,
+        body, would_send. Nothing is stored."""
+        store, now, name = self._store.open(workspace_id), self._clock(), sent.get("event")
+        if name is not None:
+            check_event_name(name, self._settings, ("event",))
+        for field in ("subject", "body"):
+            if sent.get(field) is not None:
+                self._templates.check(sent[field], (field,), event=name is not None)
+        audience = None if sent.get("audience") is None else kept_filter(sent["audience"], "audience")
+        self._check_kept(audience)
+        tests = check_metadata_filter(check_metadata(sent.get("metadata")), "metadata")
+        contact = (await store.contacts.of_ids([sent["contact_id"]])).get(sent["contact_id"])
+        if contact is None:
+            raise unknown_contact(sent["contact_id"], "contactId")
+        event = None if name is None else await store.events.last_of(contact, name, now)
+        data = await _data(store, contact, event)
+        shown = {field: self._shown(sent[field], field, data) for field in ("subject", "body") if sent.get(field)}
+        would = (
+            bool(shown["body"])
+            and (name is None or event is not None)
+            and (event is None or has_metadata(event, tests, now))
+            and (audience is None or await holds_of(store, check_filter(audience), contact, now))
+        )
+        return {"subject": shown.get("subject"), "body": shown["body"], "would_send": would}
+
+    async def send(self, workspace_id: str, sent: Mapping[str, Any]) -> int:
+        """Begin to write to every member of a segment, once; to how many. `sent`: the input in snake_case."""
+        for field in ("subject", "body"):
+            if sent.get(field) is not None:
+                self._templates.check(sent[field], (field,), event=False)
+        key = check_idempotency_key(sent.get("idempotency_key"))
+        kept = claim(SEND, key, {name: value for name, value in sent.items() if name != "idempotency_key"})
+        new_id = self._minter.mint(Prefix.MAILING, self._clock())
+
+        async def attempt(number: int) -> int:
+            store, now = self._store.open(workspace_id), self._clock()
+            if kept and (before := await store.idempotency_keys.result_of(kept)) is not None:
+                return int(before["recipients"])
+            if number > 1 and (stored := (await store.mailings.by_ids([new_id])).get(new_id)) is not None:
+                return int(stored["recipients"])
+            turn = await store.segments.next_turn()
+            mailing = await self._mailing(store, sent, new_id, now)
+
+            async def write(session: Session) -> None:
+                await store.segments.turn(turn, session)
+                await store.mailings.insert(mailing, session)
+                await store.timers.set([timer_of(workspace_id, MAILING, new_id, now, after=None)], session)
+                if kept:
+                    result = {"recipients": mailing["recipients"]}
+                    await store.idempotency_keys.keep(kept, result, now, session)
+
+            await store.database.transaction(write)
+            return int(mailing["recipients"])
+
+        return await until_stored(attempt)
+
+    def _check_kept(self, audience: Mapping[str, Any] | None) -> None:
+        """Pass where an audience counts no events that are kept no longer; UserProblem."""
+        if audience is not None:
+            try:
+                self._retention.check_saved(check_filter(audience, "audience"), self._clock())
+            except BadRequestError as error:
+                raise UserProblem(ErrorCode.INVALID, error.message, ("audience",)) from None
+
+    async def _mailing(self, store: WorkspaceStore, sent: Mapping[str, Any], new_id: str, now: datetime) -> Document:
+        segment = (await store.segments.by_ids([sent["segment_id"]])).get(sent["segment_id"])
+        if segment is None:
+            raise _unknown_segment(sent["segment_id"], "segmentId")
+        if not segment["complete"]:
+            message = f"The members of '{segment['name']}' are still being found, for it was saved just now: try again."
+            raise UserProblem(ErrorCode.CONFLICT, message, ("segmentId",))
+        return {
+            "_id": new_id,
+            "workspace_id": store.workspace_id,
+            "segment_id": segment["_id"],
+            "subject": sent.get("subject"),
+            "body": sent["body"],
+            "recipients": await store.members.count(segment["_id"], 2**31 - 1),
+            "created_at": now,
+        }
+
+    def _shown(self, text: str, field: str, data: Mapping[str, Any]) -> str:
+        try:
+            return self._templates.render(text, data)
+        except TemplateError as error:
+            raise UserProblem(
+                ErrorCode.INVALID, f"The {field} cannot be written for this contact: {error}.", (field,)
+            ) from None
+
+
+async def _data(store: WorkspaceStore, contact: Document, event: Document | None) -> Document:
+    if event is None:
+        return template_data(contact, None)
+    id_ = summary_id_of(store.workspace_id, contact["_id"], event["name"])
+    summary = (await store.summaries.by_ids([id_])).get(id_, {"count": 0})
+    return template_data(contact, event, summary["count"])
+
+
+async def _check_segments(store: WorkspaceStore, rule: Mapping[str, Any]) -> None:
+    known = {row["_id"] for row in await store.segments.all()}
+    for segment_id in sorted(segments_named(rule) - known):
+        entered = segment_id == rule["segment_id"]
+        raise _unknown_segment(segment_id, *(("trigger", "enteredSegment") if entered else ("audience",)))
+
+
+def _check_known(rule_id: str | None, before: Document | None, rows: list[Document]) -> None:
+    if rule_id is not None and before is None:
+        raise _unknown_rule(rule_id)
+    if rule_id is None and len(rows) >= MAX_RULES:
+        message = f"The workspace has {len(rows)} message rules, and {MAX_RULES} are allowed: delete one first."
+        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
+
+
+def _unknown_rule(rule_id: str) -> UserProblem:
+    message = f"There is no message rule with the id '{rule_id}': it was deleted, or never was there."
+    return UserProblem(ErrorCode.NOT_FOUND, message, ("id",))
+
+
+def _unknown_segment(segment_id: str, *path: str) -> UserProblem:
+    message = f"There is no segment with the id '{segment_id}': it was deleted, or never was there."
+    return UserProblem(ErrorCode.NOT_FOUND, message, path)

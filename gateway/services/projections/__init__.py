@@ -1,0 +1,1 @@
+"""Projections of the change log: definition totals and segment memberships."""

@@ -1,0 +1,164 @@
+"""Readers of the stream that one process at a time is: each saves its position with what it makes of what it read, in one
+transaction, so that everything is reckoned with once, whoever reads."""
+
+import asyncio
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import ClassVar
+
+import structlog
+
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Minter, Prefix
+from gateway.errors import UnavailableError
+from gateway.store.change_log import Changes, mark
+from gateway.store.driver import HistoryLostError, Insert, Inserts, Session
+from gateway.store.workspace_store import Store
+
+Body = Callable[[Session], Awaitable[None]]
+_LEASE = timedelta(seconds=6)
+RENEW_SECONDS = 2.0
+_AGAIN_SECONDS = 1.0
+_IDLE_MILLISECONDS = 250
+_BATCH = 1000
+_BATCH_SECONDS = 0.25
+_MARK_SECONDS = 30.0
+
+
+class StreamReader(ABC):
+    """Reads some collections' inserts from where it was; `run` in every process: one of them has the lease and works."""
+
+    NAME: ClassVar[str]
+    WATCHED: ClassVar[tuple[str, ...]]
+
+    def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
+        self._store = store
+        self._clock = clock
+        self._minter = minter
+        self._owner = uuid.uuid4().hex
+        self._token: str | None = None
+        self._pending: list[Document] = []
+        self._newest: Insert | None = None  # of what was read
+        self._position_at: tuple[int, int] | None = None
+        self._writing = asyncio.Lock()  # a renewal within a transaction on the same document would make it fail
+        self._log = structlog.get_logger("gateway.roll_ups", reader=self.NAME)
+
+    @abstractmethod
+    async def _step(self, inserts: Inserts) -> None:
+        """Do a little of what there is to do, and save it."""
+
+    @abstractmethod
+    async def _everything(self, since: Sequence[Insert]) -> list[Document]:
+        """What is to be done where there is no position: for all that is stored, and for what was read by then."""
+
+    async def _is_needed(self) -> bool:
+        """Whether there is anything to read the stream for."""
+        return True
+
+    async def run(self) -> None:
+        """Work whenever this process has the lease, until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._work()
+                except UnavailableError as error:
+                    self._log.warning("the reader of the stream broke off and begins again", reason=str(error))
+                except Exception:
+                    self._log.exception("the reader of the stream failed and begins again")
+                await asyncio.sleep(_AGAIN_SECONDS)
+        finally:
+            with suppress(Exception):
+                await asyncio.shield(self._store.roll_ups.release(self.NAME, self._owner))
+
+    async def _work(self) -> None:
+        if not await self._is_needed():
+            return
+        state = await self._store.roll_ups.take(self.NAME, self._owner, _LEASE)
+        if state is None:
+            return
+        self._token, self._pending = state["token"], state["pending"]
+        self._position_at, self._newest = state.get("position_at"), None
+        keeping = asyncio.create_task(self._keep())
+        try:
+            async with self._opened() as inserts:
+                while not keeping.done():
+                    await self._step(inserts)
+        except HistoryLostError:
+            self._log.warning("the reader lost its place in the stream: everything is reckoned anew")
+            await self._store.roll_ups.save(self.NAME, self._owner, self._token, new_token=None, pending=[])
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Inserts]:
+        """The stream from the position on; where there is none, from now on, with everything to be done."""
+        watch = self._store.database.watch(self.WATCHED, self._token, idle_milliseconds=_IDLE_MILLISECONDS)
+        async with watch as inserts:
+            if self._token is None:
+                await inserts.next()  # only now the stream is open, with every driver
+                since = await self._until_mark(inserts)
+                await self._save(since[-1].token, await self._everything(since))
+            yield inserts
+
+    async def _keep(self) -> None:
+        """Renew the lease until it is lost, however long a step takes."""
+        held = True
+        with suppress(UnavailableError):
+            while held:
+                await asyncio.sleep(RENEW_SECONDS)
+                async with self._writing:
+                    held = await self._store.roll_ups.renew(self.NAME, self._owner, _LEASE)
+
+    async def _next(self, inserts: Inserts) -> list[Insert]:
+        """What comes next, for a moment."""
+        batch: list[Insert] = []
+        until = time.monotonic() + _BATCH_SECONDS
+        while len(batch) < _BATCH and time.monotonic() < until:
+            insert = await inserts.next()
+            if insert is None:
+                break
+            batch.append(insert)
+            self._newest = insert
+        return batch
+
+    async def _until_mark(self, inserts: Inserts) -> list[Insert]:
+        """What comes up to a mark that is written now."""
+        line = mark(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
+        await self._store.database.insert(Changes.COLLECTION, [line])
+        batch: list[Insert] = []
+        until = time.monotonic() + _MARK_SECONDS
+        while not batch or batch[-1].document["_id"] != line["_id"]:
+            if time.monotonic() > until:
+                raise UnavailableError("the stream does not show what was written")
+            if (insert := await inserts.next()) is not None:
+                batch.append(insert)
+                self._newest = insert
+        return batch
+
+    async def _save(self, token: str | None, pending: list[Document], body: Body | None = None) -> None:
+        """Write the position, and what the body writes, together; TransientError where somebody else moved."""
+
+        at = self._newest.at if self._newest is not None and self._newest.token == token else self._position_at
+
+        async def write(session: Session) -> None:
+            if body is not None:
+                await body(session)
+            await self._store.roll_ups.save(
+                self.NAME,
+                self._owner,
+                self._token,
+                new_token=token,
+                pending=pending,
+                position_at=at,
+                session=session,
+            )
+
+        async with self._writing:
+            await self._store.database.transaction(write)
+        self._token, self._pending, self._position_at = token, pending, at

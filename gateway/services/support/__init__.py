@@ -1,0 +1,1 @@
+"""Commands on conversations, tickets, ticket types and teammates."""

@@ -1,0 +1,1 @@
+"""Events, tombstones and definitions in MongoDB."""

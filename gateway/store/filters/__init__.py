@@ -1,0 +1,1 @@
+"""Reading what a filter needs: scans, facts, contact search, segments."""

@@ -1,0 +1,1 @@
+"""Conversations, tickets, teammates and inboxes in MongoDB."""

@@ -1,0 +1,37 @@
+"""Admins and teams as MongoDB keeps them."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from pymongo import ASCENDING, IndexModel
+
+from gateway.core.ids import Prefix
+from gateway.core.pagination import Page
+from gateway.core.time_ranges import TimeRange
+from gateway.store.unique_names import Catalogue
+from gateway.store.driver import Document
+
+
+class Admins(Catalogue):
+    """Those of one workspace who answer."""
+
+    COLLECTION: ClassVar[str] = "admins"
+    UNIQUE: ClassVar[str] = "email_lower"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING), ("email_lower", ASCENDING)], unique=True, name="email"),
+        IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="created"),
+    )
+
+    async def page(self, asked: Page, now: datetime) -> list[Document]:
+        """A page of all admins, the newest first."""
+        return await self._page_by_id([{}], Prefix.ADMIN, asked, TimeRange(), now)
+
+
+class Teams(Catalogue):
+    """The teams of one workspace."""
+
+    COLLECTION: ClassVar[str] = "teams"
+    UNIQUE: ClassVar[str] = "name_lower"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING), ("name_lower", ASCENDING)], unique=True, name="name"),
+    )

@@ -1,0 +1,23 @@
+"""Types of tickets as MongoDB keeps them."""
+
+from typing import ClassVar
+
+from pymongo import ASCENDING, IndexModel
+
+from gateway.core.principals import Principal
+from gateway.domain.support.ticket_types import TicketCategory
+from gateway.store.unique_names import Catalogue
+from gateway.store.driver import Document
+
+
+class TicketTypes(Catalogue):
+    """The types of one workspace; a contact's token sees those of customers' tickets."""
+
+    COLLECTION: ClassVar[str] = "ticket_types"
+    UNIQUE: ClassVar[str] = "name_lower"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING), ("name_lower", ASCENDING)], unique=True, name="name"),
+    )
+
+    def _shows(self, row: Document, token: Principal) -> bool:
+        return bool(row["category"] == TicketCategory.CUSTOMER)

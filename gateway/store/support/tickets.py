@@ -1,0 +1,94 @@
+"""Tickets, what was said in them, and their numbers, as MongoDB keeps them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar
+
+from pymongo import ASCENDING, IndexModel, UpdateOne
+
+from gateway.core.principals import Principal
+from gateway.core.ids import Prefix
+from gateway.domain.support.inbox_keys import InboxOrder
+from gateway.core.pagination import Page
+from gateway.domain.support.ticket_filters import TicketCondition
+from gateway.domain.support.tickets import is_public
+from gateway.core.time_ranges import TimeRange
+from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
+from gateway.store.driver import Document, Session
+from gateway.store.support.threads import Parts, Subjects
+from gateway.store.support.inboxes import Inbox, inbox_indexes
+from gateway.store.repositories import Repository, id_bounds
+
+# As `is_public` says it, for the database.
+PUBLIC_TICKETS = {"$and": [{"category": "CUSTOMER"}, {"is_shared": True}]}
+
+
+class Tickets(Subjects, Inbox):
+    """The tickets of one workspace; a contact's token finds its own that are shared with it."""
+
+    COLLECTION: ClassVar[str] = "tickets"
+    SHOWN_BY: ClassVar[tuple[str, ...]] = ("category", "is_shared")
+    PREFIX: ClassVar[Prefix] = Prefix.TICKET
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING), ("number", ASCENDING)], unique=True, name="number"),
+        IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="contact"),
+        *inbox_indexes("updated_key", "number_key", by_id="_by__id"),
+    )
+
+    async def with_number(self, number: int, fields: Sequence[str] | None = None) -> Document | None:
+        """The ticket with that number; of it those fields, if any are named."""
+        return next(iter(await self._find({"number": number}, fields=fields)), None)
+
+    async def of_contacts(
+        self,
+        contact_ids: Sequence[str],
+        condition: TicketCondition,
+        order: InboxOrder,
+        asked: Page,
+        now: datetime,
+        fields: Sequence[str] | None = None,
+    ) -> dict[str, list[Document]]:
+        """A page of each contact's tickets (of them those fields, if any are named), in one read."""
+        place, key = order.newest_first(asked), order.key
+        shown = PUBLIC_TICKETS if self._token is not None else {}
+        match = {**condition.match(now), **shown, key: id_bounds(self.PREFIX, place, TimeRange())}
+        return await self._pages_of_children(
+            contact_ids,
+            match,
+            {key: 1 if place.backward else -1},
+            asked.limit,
+            foreign="contact_id",
+            parent_collection=Contacts.COLLECTION,
+            parent_ids=IDS_OF_CONTACT,
+            fields=fields,
+        )
+
+    def _shows(self, row: Document, token: Principal) -> bool:
+        return super()._shows(row, token) and is_public(row)
+
+
+class TicketParts(Parts):
+    """The parts of the tickets of one workspace."""
+
+    COLLECTION: ClassVar[str] = "ticket_parts"
+    SUBJECTS: ClassVar[type[Subjects]] = Tickets
+
+
+class TicketNumbers(Repository):
+    """The last number that a workspace's tickets have: the next one is taken in the transaction that stores its ticket."""
+
+    COLLECTION: ClassVar[str] = "ticket_numbers"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (
+        IndexModel([("workspace_id", ASCENDING)], unique=True, name="workspace"),
+    )
+
+    async def last(self, session: Session = None) -> int:
+        """The highest number there is; 0 where there is no ticket yet."""
+        found = (await self.by_ids([self._workspace_id], session)).get(self._workspace_id)
+        return 0 if found is None else int(found["number"])
+
+    async def take(self, session: Session) -> int:
+        """The next number, for the ticket that this transaction stores; whoever else takes one meanwhile is refused."""
+        key = {"_id": self._workspace_id, "workspace_id": self._workspace_id}
+        await self._database.bulk(self.COLLECTION, [UpdateOne(key, {"$inc": {"number": 1}}, upsert=True)], session)
+        return await self.last(session)

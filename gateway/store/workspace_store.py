@@ -1,0 +1,166 @@
+"""The store as the other rooms see it: opened once, and then for one workspace at a time."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from gateway.caches import Cache, CacheBudget
+from gateway.core.principals import Principal
+from gateway.domain.support.threads import Subject
+from gateway.domain.contacts.contacts import ContactRef, Document, identity
+from gateway.store.backfills import Backfills
+from gateway.store.change_log import Changes
+from gateway.store.contacts.contacts import Contacts
+from gateway.store.support.conversations import ConversationParts, Conversations
+from gateway.store.events.definitions import EventDefinitions, EventValues
+from gateway.store.deliveries import Deliveries, DeliveryMetrics, Lanes, Syncs
+from gateway.store.driver import Database
+from gateway.store.contacts.erasure import Deletions, Erasures, Salts
+from gateway.store.events.events import Events, EventSummaries
+from gateway.store.support.threads import Parts, Subjects
+from gateway.store.idempotency_keys import IdempotencyKeys
+from gateway.store.messages import Mailings, MessageRules, RuleMemories, SentCounts
+from gateway.store.support.teammates import Admins, Teams
+from gateway.store.quotas import Quotas
+from gateway.store.repositories import Repository
+from gateway.store.projection_offsets import RollUps
+from gateway.store.filters.segments import SegmentMembers, SegmentReviews, Segments
+from gateway.store.support.ticket_types import TicketTypes
+from gateway.store.support.tickets import TicketNumbers, TicketParts, Tickets
+from gateway.store.timers import Timers
+from gateway.store.events.tombstones import Tombstones
+from gateway.store.workspaces import Keys, Workspaces
+
+REPOSITORIES: tuple[type[Repository], ...] = (
+    Contacts,
+    Events,
+    Tombstones,
+    EventSummaries,
+    EventDefinitions,
+    EventValues,
+    Changes,
+    IdempotencyKeys,
+    Erasures,
+    Deletions,
+    Timers,
+    MessageRules,
+    RuleMemories,
+    SentCounts,
+    Mailings,
+    Admins,
+    Teams,
+    Conversations,
+    ConversationParts,
+    TicketTypes,
+    Tickets,
+    TicketParts,
+    TicketNumbers,
+    Segments,
+    SegmentMembers,
+    SegmentReviews,
+    Deliveries,
+    Lanes,
+    Syncs,
+    DeliveryMetrics,
+    Quotas,
+    Backfills,
+)
+
+
+_REMEMBERED_WORKSPACES = 1000
+_STORE_BYTES = 6000
+
+
+class WorkspaceStore:
+    """Every repository of one workspace, for a contact's token with what is that contact's alone."""
+
+    def __init__(self, database: Database, workspace_id: str, salts: Salts, token: Principal | None = None) -> None:
+        self.workspace_id = workspace_id
+        self.database = database
+        self.contacts = Contacts(database, workspace_id, token)
+        self.events = Events(database, workspace_id, token)
+        self.tombstones = Tombstones(database, workspace_id, token)
+        self.summaries = EventSummaries(database, workspace_id, token)
+        self.definitions = EventDefinitions(database, workspace_id, token)
+        self.values = EventValues(database, workspace_id, token)
+        self.changes = Changes(database, workspace_id, token)
+        self.idempotency_keys = IdempotencyKeys(database, workspace_id, token)
+        self.erasures = Erasures(database, workspace_id, salts, token)
+        self.deletions = Deletions(database, workspace_id, token)
+        self.timers = Timers(database, workspace_id, token)
+        self.message_rules = MessageRules(database, workspace_id, token)
+        self.rule_memories = RuleMemories(database, workspace_id, token)
+        self.sent_counts = SentCounts(database, workspace_id, token)
+        self.mailings = Mailings(database, workspace_id, token)
+        self.admins = Admins(database, workspace_id, token)
+        self.teams = Teams(database, workspace_id, token)
+        self.deliveries = Deliveries(database, workspace_id, token)
+        self.lanes = Lanes(database, workspace_id, token)
+        self.syncs = Syncs(database, workspace_id, token)
+        self.delivery_metrics = DeliveryMetrics(database, workspace_id, token)
+        self.quotas = Quotas(database, workspace_id, token)
+        self.backfills = Backfills(database, workspace_id, token)
+        self.conversations = Conversations(database, workspace_id, token)
+        self.conversation_parts = ConversationParts(database, workspace_id, token)
+        self.tickets = Tickets(database, workspace_id, token)
+        self.ticket_parts = TicketParts(database, workspace_id, token)
+        self.ticket_numbers = TicketNumbers(database, workspace_id, token)
+        self.ticket_types = TicketTypes(database, workspace_id, token)
+        self.segments = Segments(database, workspace_id, token)
+        self.members = SegmentMembers(database, workspace_id, token)
+        self.reviews = SegmentReviews(database, workspace_id, token)
+
+    @property
+    def histories(self) -> dict[Subject, tuple[Subjects, Parts]]:
+        """Where what is acted on is kept, and where its history is."""
+        return {
+            Subject.CONVERSATION: (self.conversations, self.conversation_parts),
+            Subject.TICKET: (self.tickets, self.ticket_parts),
+        }
+
+    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+        """Where subjects of that kind are kept, and their histories."""
+        return self.histories[subject]
+
+    async def meant_by(
+        self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
+    ) -> tuple[list[Document], frozenset[str]]:
+        """Every contact that these references may mean, and those of their identities that nobody has because whoever
+        had them was erased: read in this order, so that a deletion meanwhile is seen by one or the other."""
+        found = await self.contacts.meant_by(refs, may_become_users=may_become_users)
+        known = {text for row in found for text in row["identities"]}
+        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys()}  # noqa: SIM118 - not a mapping
+        return found, await self.erasures.among(sorted(asked - known), now)
+
+
+class Store:
+    """The database of this deployment."""
+
+    def __init__(self, database: Database, caches: CacheBudget | None = None) -> None:
+        self.database = database
+        caches = caches or CacheBudget()
+        self.workspaces = Workspaces(database)
+        self.keys = Keys(database)
+        self.roll_ups = RollUps(database)
+        self._salts = Salts(self.workspaces, caches)
+        self._opened: Cache[str, WorkspaceStore] = Cache(caches, lambda *_: _STORE_BYTES, _REMEMBERED_WORKSPACES)
+
+    def open(self, workspace_id: str) -> WorkspaceStore:
+        """The repositories of one workspace, which see nothing of any other."""
+        found = self._opened.get(workspace_id)
+        if found is None:
+            found = WorkspaceStore(self.database, workspace_id, self._salts)
+            self._opened.put(workspace_id, found)
+        return found
+
+    def open_for(self, reader: Principal) -> WorkspaceStore:
+        """The repositories as that reader may see them: of its workspace, and by a token what is its contact's alone."""
+        if reader.contact_id is None:
+            return self.open(reader.workspace_id)
+        return WorkspaceStore(self.database, reader.workspace_id, self._salts, reader)
+
+    async def empty_workspace(self, workspace_id: str) -> int:
+        """Delete all that is in a workspace, its keys first; how many documents went."""
+        collections = (Keys.COLLECTION, *(repository.COLLECTION for repository in REPOSITORIES))
+        return sum(
+            [await self.database.delete(collection, {"workspace_id": workspace_id}) for collection in collections]
+        )

@@ -1,0 +1,274 @@
+"""Many contacts at once, as files bring them: each row by the rules of upsertContact, one transaction for a batch."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import (
+    ContactRef,
+    Document,
+    Draft,
+    IdentityKind,
+    check_key,
+    check_ref,
+    distinct,
+    identity,
+    journal_line,
+    new_contact,
+    other_ids,
+    worth_telling,
+)
+from gateway.domain.events.events import NameRoom, check_occurred_at
+from gateway.domain.contacts.identity_resolution import Directory
+from gateway.core.ids import Minter, Prefix, prefix_of
+from gateway.errors import ErrorCode, UserProblem
+from gateway.store.retries import until_stored
+from gateway.services.contacts.contacts import ContactService
+from gateway.services.events.tracking import EventService, ImportedSummaries, added_names
+from gateway.services.outboxes import Outbox
+from gateway.store.driver import Session
+from gateway.store.workspace_store import Store, WorkspaceStore
+
+MAX_OTHER_IDS = 1000
+_MOST_ROWS = 100  # of one transaction: a slow server must be through within one call's patience
+_MOST_KEYS = 5000  # that one transaction looks for
+_YEARS = 100
+
+
+class Brought(StrEnum):
+    """What became of a row."""
+
+    ADDED = "ADDED"
+    CHANGED = "CHANGED"
+    UNCHANGED = "UNCHANGED"
+
+
+@dataclass(frozen=True, slots=True)
+class BringContact:
+    """A row, checked: `sent` as upsertContact has it, what of it is stored, the keys of which the first that somebody has
+    decides where nobody has an id of `ids`, and what the contact is if it is new, with what is counted of it then (`retained`)."""
+
+    sent: Mapping[str, Any]
+    values: Document
+    ids: Sequence[str]
+    anonymous_ids: Sequence[str]
+    keys: Sequence[tuple[IdentityKind, str]]
+    ref: ContactRef
+    summaries: Sequence[Document]
+    retained: Sequence[Document]
+    new: Document
+
+    def refs(self) -> list[ContactRef]:
+        """All that names it."""
+        others = [ContactRef(id=id_) for id_ in self.ids]
+        return [self.ref, *others, *(ContactRef(anonymous_id=value) for value in self.anonymous_ids)]
+
+    def lines_of(self, contact_id: str) -> list[Document]:
+        """The counts that it brings the contact which it means."""
+        return [*self.summaries, *(self.retained if contact_id == self.new["_id"] else ())]
+
+
+Outcome = Brought | UserProblem
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What a batch writes, and what became of its rows: of fewer than there were, where the rest needs a look at what it stored."""
+
+    outcomes: list[Draft | UserProblem] = field(default_factory=list)
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    summaries: dict[str, dict[tuple[str, bool], Document]] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+
+
+class ContactBatches:
+    """What brings contacts in."""
+
+    def __init__(
+        self, store: Store, clock: Clock, minter: Minter, contacts: ContactService, events: EventService, outbox: Outbox
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._clock = clock
+        self._minter = minter
+        self._contacts = contacts
+        self._events = events
+
+    async def bring(self, workspace_id: str, rows: Sequence[Document | UserProblem]) -> list[Outcome]:
+        """What became of each row (its input in snake_case, see `contact_of`), in order."""
+        now = self._clock()
+        checked = [row if isinstance(row, UserProblem) else self._checked(workspace_id, row, now) for row in rows]
+        commands = [row for row in checked if isinstance(row, BringContact)]
+        found: list[Outcome] = []
+        for batch in _batches(commands):
+            done = 0
+            while done < len(batch):
+                outcomes = await self._bring(workspace_id, batch[done:], now)
+                found += outcomes
+                done += len(outcomes)
+        told = iter(found)
+        return [row if isinstance(row, UserProblem) else next(told) for row in checked]
+
+    async def _bring(self, workspace_id: str, batch: Sequence[BringContact], now: datetime) -> list[Outcome]:
+        async def attempt(_: int) -> list[Outcome]:
+            store = self._store.open(workspace_id)
+            refs = [ref for command in batch for ref in command.refs()]
+            found, erased = await store.meant_by(refs, now, may_become_users=True)
+            names = await self._events.name_room(store, _names_of(batch))
+            plan = self._plan(batch, Directory(found, dict, now, erased), names)
+            summaries = await self._events.beside(
+                store,
+                [(plan.drafts[id_], list(lines.values())) for id_, lines in plan.summaries.items()],
+                now,
+                changed_alone=True,
+            )
+            counted = {row["contact_id"] for row in summaries.summaries}
+            written = [draft for draft in plan.drafts.values() if draft.changed() or draft.id in counted]
+            if written:
+                await store.database.transaction(partial(self._write, store, written, plan.names, summaries, now))
+            return [
+                outcome if isinstance(outcome, UserProblem) else _outcome(outcome, command, counted)
+                for outcome, command in zip(plan.outcomes, batch, strict=False)
+            ]
+
+        return await until_stored(attempt, lambda: self._events.turn(workspace_id))
+
+    async def _write(
+        self,
+        store: WorkspaceStore,
+        drafts: Sequence[Draft],
+        names: Iterable[str],
+        summaries: ImportedSummaries,
+        now: datetime,
+        session: Session,
+    ) -> None:
+        await store.contacts.save(drafts, session, unchanged_since_read=True)
+        await self._events.write_summaries(store, names, summaries, now, session)
+        lines = [journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts]
+        await store.changes.write([line for line in lines if line is not None], session)
+        await self._outbox.tell(store, now, session, drafts=drafts)
+
+    def _plan(self, batch: Sequence[BringContact], directory: Directory, names: NameRoom) -> _Plan:
+        plan = _Plan()
+        for command in batch:
+            given_up = frozenset(directory.released)
+            try:
+                with directory.undone_by(UserProblem, _LookAgain):
+                    draft = self._stated(directory, command)
+                    if given_up & set(draft.document["identities"]):
+                        raise _LookAgain
+                    brought = command.lines_of(draft.id)
+                    plan.names = added_names(brought, names, plan.names)
+            except _LookAgain:
+                break
+            except UserProblem as problem:
+                if given_up:
+                    break
+                plan.outcomes.append(problem)
+                continue
+            plan.outcomes.append(draft)
+            plan.drafts[draft.id] = draft
+            if brought:
+                lines = plan.summaries.setdefault(draft.id, {})
+                lines |= {(line["name"], line.get("retained", False)): line for line in brought}
+        return plan
+
+    def _stated(self, directory: Directory, command: BringContact) -> Draft:
+        directory.new_contact = lambda: dict(command.new)
+        if command.ids:
+            draft = directory.brought(command.ids, command.keys, command.sent.get("role"))
+        else:
+            found = next((each for key in command.keys if (each := directory.find(*key)) is not None), None)
+            kind, value = command.keys[0]
+            draft = found or directory.meant(ContactRef(**{kind.value: value}))
+        directory.change(draft)
+        document = draft.document
+        document["identities"] = distinct(
+            [*document["identities"], *(identity(IdentityKind.ID, id_) for id_ in command.ids)]
+        )
+        if len(other_ids(document)) > MAX_OTHER_IDS:
+            raise UserProblem(
+                ErrorCode.LIMIT_EXCEEDED, f"More than {MAX_OTHER_IDS} other ids are not kept.", ("otherIds",)
+            )
+        document["anonymous_ids"] = distinct([*document["anonymous_ids"], *command.anonymous_ids])
+        self._contacts.state(directory, draft, command.sent, command.values)
+        directory.file(draft)
+        self._date(draft, command)
+        return draft
+
+    def _date(self, draft: Draft, command: BringContact) -> None:
+        """What changed is updated now; a new contact is as old as its row says."""
+        if draft.stored is not None:
+            draft.document["updated_at"] = draft.stored["updated_at"]
+            if worth_telling(draft):
+                draft.document["updated_at"] = self._clock()
+
+    def _checked(self, workspace_id: str, sent: Document, now: datetime) -> BringContact | UserProblem:
+        try:
+            return self._command(workspace_id, sent, now)
+        except UserProblem as problem:
+            return problem
+
+    def _command(self, workspace_id: str, sent: Document, now: datetime) -> BringContact:
+        ids = distinct(_check_id(id_) for id_ in (sent.get("id"), *sent.get("other_ids", ())) if id_ is not None)
+        anonymous = distinct(check_key(IdentityKind.ANONYMOUS, value) for value in sent.get("anonymous_ids", ()))
+        ref = check_ref({**sent, "id": ids[0] if ids else None, "anonymous_id": anonymous[0] if anonymous else None})
+        strong = [key for key in ref.keys() if key[0] in (IdentityKind.EXTERNAL, IdentityKind.EMAIL)]  # noqa: SIM118
+        created = check_occurred_at(sent.get("created_at"), now, _YEARS, ("createdAt",)) or now
+        updated = check_occurred_at(sent.get("updated_at"), now, _YEARS, ("updatedAt",)) or now
+        contact = new_contact(self._minter.mint(Prefix.CONTACT, created), workspace_id, now)
+        retained = self._events.check_summaries(sent.get("retained_summaries") or [], now, "retainedSummaries")
+        return BringContact(
+            sent=sent,
+            values=self._contacts.check_values(sent),
+            ids=ids,
+            anonymous_ids=anonymous,
+            keys=strong[:1] or [(IdentityKind.ANONYMOUS, value) for value in anonymous],
+            ref=ref,
+            summaries=self._events.check_summaries(sent.get("imported_summaries") or [], now),
+            retained=[{**line, "retained": True} for line in retained],
+            new={**contact, "created_at": created, "updated_at": updated},
+        )
+
+
+class _LookAgain(Exception):  # noqa: N818 - no error: the row waits
+    """A row needs a key that an earlier one of its batch gave up: once that is stored it is looked at again."""
+
+
+def _names_of(batch: Sequence[BringContact]) -> list[str]:
+    """The names of all that they count."""
+    return [line["name"] for command in batch for line in (*command.summaries, *command.retained)]
+
+
+def _outcome(draft: Draft, command: BringContact, counted: set[str]) -> Brought:
+    if draft.id == command.new["_id"]:
+        return Brought.ADDED
+    return Brought.CHANGED if draft.changed() or draft.id in counted else Brought.UNCHANGED
+
+
+def _check_id(id_: str) -> str:
+    if prefix_of(id_) is not Prefix.CONTACT:
+        raise UserProblem(
+            ErrorCode.INVALID,
+            f"'{id_:.60}' is no id of a contact: what identifies people in another system is their externalId.",
+            ("id",),
+        )
+    return id_
+
+
+def _batches(commands: Sequence[BringContact]) -> Iterator[list[BringContact]]:
+    """The commands in groups that are so many and name so many keys at most, or are one."""
+    batch: list[BringContact] = []
+    keys = 0
+    for command in commands:
+        keys += len(command.ids) + len(command.anonymous_ids) + 3
+        if batch and (keys > _MOST_KEYS or len(batch) == _MOST_ROWS):
+            yield batch
+            batch, keys = [], len(command.ids) + len(command.anonymous_ids) + 3
+        batch.append(command)
+    if batch:
+        yield batch

@@ -1,0 +1,47 @@
+"""Rows of a file as events: which column is what, and how times and values are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.transfer.csv_values import read_plain, read_text, read_time
+from gateway.domain.contacts.contacts import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column of a file is what; `metadata` None means every column that is nothing else."""
+
+    name: str
+    at: str
+    contact_id: str | None = None
+    email: str | None = None
+    anonymous_id: str | None = None
+    key: str | None = None
+    metadata: tuple[str, ...] | None = ()
+
+    def named(self) -> list[str]:
+        """The columns that must be there."""
+        keys = (self.name, self.at, self.contact_id, self.email, self.anonymous_id, self.key)
+        return [column for column in (*keys, *(self.metadata or ())) if column is not None]
+
+
+def event_of(row: Mapping[str, Any], columns: Columns, *, text: bool) -> Document:
+    """The row as the input of an event, in snake_case. `text`: every value is a text, as in CSV; an empty one is absent."""
+    contact = {
+        kind: read_text(row.get(column), column)
+        for kind, column in (
+            ("external_id", columns.contact_id),
+            ("email", columns.email),
+            ("anonymous_id", columns.anonymous_id),
+        )
+        if column is not None and row.get(column) not in (None, "")
+    }
+    chosen = columns.metadata if columns.metadata is not None else [name for name in row if name not in columns.named()]
+    values = {name: row[name] for name in chosen if row.get(name) not in (None, "")}
+    return {
+        "contact": contact,
+        "name": read_text(row.get(columns.name), columns.name) if row.get(columns.name) is not None else "",
+        "occurred_at": read_time(row.get(columns.at), columns.at),
+        "metadata": {name: read_plain(value) for name, value in values.items()} if text else values,
+    }

@@ -1,0 +1,186 @@
+"""Exports: what is stored, as rows that an import makes the same again, in the order of ids and in bounded memory."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from gateway.transfer import contact_rows
+from gateway.transfer import event_rows
+from gateway.core.clock import Clock
+from gateway.domain.contacts.contacts import Document
+from gateway.core.ids import Prefix, lowest_id
+from gateway.domain.contacts.merging import ids_of
+from gateway.core.time_ranges import TimeRange
+from gateway.errors import ErrorCode, UnavailableError, UserProblem
+from gateway.transfer.imports import Progress
+from gateway.transfer.export_sinks import Output
+from gateway.store.workspace_store import WorkspaceStore
+from gateway.store.range_scan import pages
+
+PAGE = 500
+_AHEAD = timedelta(minutes=10)  # events may lie 5 minutes ahead
+_MOST_COUNTED = 10_000_000
+_EVENT_FIELDS = ("contact_id", "name", "occurred_at", "received_at", "metadata_json", "identity", "fingerprint")
+
+
+class Source(Protocol):
+    """What is exported: documents in the order of a field, which become rows."""
+
+    prefix: Prefix
+    field: str
+    times: TimeRange
+    columns: Sequence[str]
+
+    @property
+    def options(self) -> Document:
+        """What tells one export from another."""
+
+    async def count(self) -> int:
+        """About how many rows there will be."""
+
+    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+        """The documents from one id to before another."""
+
+    async def rows(self, documents: Sequence[Document]) -> list[Document]:
+        """Those documents as rows; without those that are no longer anybody's."""
+
+
+@dataclass(slots=True)
+class ContactSource:
+    """Every contact of a workspace."""
+
+    store: WorkspaceStore
+    prefix: Prefix = Prefix.CONTACT
+    field: str = "_id"
+    times: TimeRange = TimeRange()  # noqa: RUF009 - frozen
+    columns: Sequence[str] = contact_rows.EXPORTED
+
+    @property
+    def options(self) -> Document:
+        """What tells one export from another."""
+        return {"what": "contacts", "workspace": self.store.workspace_id}
+
+    async def count(self) -> int:
+        """How many there are."""
+        return await self.store.contacts.count(_MOST_COUNTED)
+
+    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+        """The contacts from one id to before another."""
+        return await self.store.contacts.stretch(low, high, limit)
+
+    async def rows(self, documents: Sequence[Document]) -> list[Document]:
+        """Those contacts as rows."""
+        return await rows_of_contacts(self.store, documents)
+
+
+@dataclass(slots=True)
+class SegmentSource:
+    """The members of a segment, as contacts."""
+
+    store: WorkspaceStore
+    segment_id: str
+    prefix: Prefix = Prefix.CONTACT
+    field: str = "contact_id"
+    times: TimeRange = TimeRange()  # noqa: RUF009 - frozen
+    columns: Sequence[str] = contact_rows.EXPORTED
+
+    @property
+    def options(self) -> Document:
+        """What tells one export from another."""
+        return {"what": "segment", "workspace": self.store.workspace_id, "segment": self.segment_id}
+
+    async def count(self) -> int:
+        """How many there are."""
+        return await self.store.members.count(self.segment_id, _MOST_COUNTED)
+
+    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+        """The memberships from one contact's id to before another."""
+        filters = [{"segment_id": self.segment_id}]
+        return await self.store.members.stretch(low, high, limit, filters=filters, field=self.field)
+
+    async def rows(self, documents: Sequence[Document]) -> list[Document]:
+        """Those members as rows of contacts."""
+        found = await self.store.contacts.by_ids([member["contact_id"] for member in documents])
+        return await rows_of_contacts(self.store, [found[id_] for id_ in sorted(found)])
+
+
+async def find_segment(store: WorkspaceStore, id_or_name: str) -> Document:
+    """The segment with that id or name; UserProblem names those there are, and says where members are still looked for."""
+    segments = await store.segments.all()
+    found = [row for row in segments if id_or_name in (row["_id"], row["name"])]
+    if len(found) != 1:
+        names = ", ".join(f"{row['name']} ({row['_id']})" for row in segments) or "none yet"
+        what = "no segment" if not found else "more than one segment"
+        raise UserProblem(ErrorCode.NOT_FOUND, f"There is {what} '{id_or_name}': there are {names}.", ("segment",))
+    if not found[0]["complete"]:
+        message = f"The members of '{found[0]['name']}' are being looked for since it was saved: try again in a moment."
+        raise UserProblem(ErrorCode.CONFLICT, message, ("segment",))
+    return found[0]
+
+
+@dataclass(slots=True)
+class EventSource:
+    """The events of a workspace: of some names, and of a time."""
+
+    store: WorkspaceStore
+    times: TimeRange
+    names: Sequence[str] = ()
+    prefix: Prefix = Prefix.EVENT
+    field: str = "_id"
+    columns: Sequence[str] = event_rows.EXPORTED
+
+    @property
+    def options(self) -> Document:
+        """What tells one export from another."""
+        times = [self.times.start.isoformat(), self.times.end.isoformat()]
+        return {"what": "events", "workspace": self.store.workspace_id, "times": times, "names": sorted(self.names)}
+
+    async def count(self) -> int:
+        """How many there are."""
+        return await self.store.events.count(self.times, _MOST_COUNTED, names=self.names or None)
+
+    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+        """The events from one id to before another."""
+        filters: list[Mapping[str, Any]] = [{"name": name} for name in dict.fromkeys(self.names)] or [{}]
+        return await self.store.events.stretch(low, high, limit, filters=filters, fields=_EVENT_FIELDS)
+
+    async def rows(self, documents: Sequence[Document]) -> list[Document]:
+        """Those events as rows, of whoever has them now."""
+        contacts = await self.store.contacts.of_ids(sorted({event["contact_id"] for event in documents}))
+        kept = [event for event in documents if event["contact_id"] in contacts]
+        return [event_rows.event_row(event, contacts[event["contact_id"]]) for event in kept]
+
+
+async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[Document]) -> list[Document]:
+    """Contacts as rows, with what their summaries count that no event tells of."""
+    summaries = await store.summaries.brought_of([contact["_id"] for contact in contacts])
+    swept = await store.tombstones.counts_of({id_: contact["_id"] for contact in contacts for id_ in ids_of(contact)})
+    return [
+        contact_rows.contact_row(contact, summaries.get(contact["_id"], ()), swept.get(contact["_id"], ()))
+        for contact in contacts
+    ]
+
+
+async def export(source: Source, output: Output, clock: Clock, report: Callable[[Progress], None]) -> Progress:
+    """Write every row that there is when its turn comes, and none of what is newer than the export; `report` is told
+    after each page."""
+    progress = Progress("exporting", 0, None)
+    with suppress(UnavailableError):  # it is there for the bar alone
+        progress.total = await source.count()
+    begun = output.begun(source.columns, lowest_id(source.prefix, min(source.times.end, clock() + _AHEAD)))
+    progress.added = progress.done = begun.rows
+    low = lowest_id(source.prefix, source.times.start) if begun.after is None else begun.after + "0"
+    async for documents, rows in _rows(source, low, begun.high):
+        output.write(rows, str(documents[-1][source.field]))
+        progress.added += len(rows)
+        progress.done += len(documents)
+        report(progress)
+    output.finish()
+    return progress
+
+
+async def _rows(source: Source, low: str, high: str) -> AsyncIterator[tuple[list[Document], list[Document]]]:
+    async for documents in pages(source.read, source.prefix, low, high, PAGE, source.field):
+        yield documents, await source.rows(documents)

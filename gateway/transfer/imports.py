@@ -1,0 +1,271 @@
+"""Files that are imported: row by row in bounded memory, in groups, resumable because every row has an identity."""
+
+import itertools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from gateway.core.clock import Clock
+from gateway.transfer.contact_rows import ContactColumns, contact_of
+from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, identity
+from gateway.transfer.event_rows import NEEDED, exported_event
+from gateway.domain.events.events import IMPORT_YEARS, Tracked, TrackEvent, track_event
+from gateway.core.idempotency import claim
+from gateway.transfer.event_columns import Columns, event_of
+from gateway.errors import ErrorCode, StartupError, UserProblem
+from gateway.transfer.bulk_upserts import Brought, ContactBatches
+from gateway.services.events.tracking import EventService
+from gateway.transfer.row_files import MAX_ROW_CHARACTERS, UNREADABLE, Row, RowFile, content_hash
+from gateway.settings import Settings
+from gateway.store.workspace_store import Store
+
+GROUP = 500
+Numbered = tuple[int, Row]
+Outcome = Brought | UserProblem
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far work on a file is: bytes of it as it lies on the disk, or rows where it is only made; rows by what became of them."""
+
+    phase: str
+    done: int
+    total: int | None
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows there were."""
+        return self.added + self.changed + self.unchanged + self.rejected
+
+    def count(self, outcome: Brought) -> None:
+        """One more row of which that became."""
+        self.added += outcome is Brought.ADDED
+        self.changed += outcome is Brought.CHANGED
+        self.unchanged += outcome is Brought.UNCHANGED
+
+
+def _next_group(numbered: Iterator[Numbered]) -> list[Numbered]:
+    """The next rows: so many at most, and fewer where they are large."""
+    group: list[Numbered] = []
+    room = MAX_ROW_CHARACTERS
+    for place, row in itertools.islice(numbered, GROUP):
+        group.append((place, row))
+        room -= row.size
+        if room <= 0:
+            break
+    return group
+
+
+class FileImport(ABC):
+    """One import of one file into one workspace."""
+
+    def __init__(self, workspace_id: str, path: Path) -> None:
+        self._workspace_id = workspace_id
+        self._path = path
+        self._file = RowFile(path)
+        self._rejected: IO[bytes] | None = None
+        try:
+            self.progress = Progress("reading", 0, path.stat().st_size)
+        except OSError as error:
+            raise StartupError(f"{path} cannot be read ({error.strerror}).") from error
+
+    @property
+    def rejected_path(self) -> Path:
+        """Where the rows go that could not be imported, with the reason."""
+        return self._path.with_name(self._path.name + ".rejected.ndjson")
+
+    async def run(self, report: Callable[[Progress], None]) -> Progress:
+        """Import every row that can be; `report` is told after each group."""
+        with self._rejecting():
+            self.rejected_path.unlink(missing_ok=True)
+        self._read_before(report)
+        self.progress = Progress("importing", 0, self.progress.total)
+        try:
+            with self._path.open("rb") as raw, closing(self._file.rows(raw, self._check_header)) as rows:
+                numbered = enumerate(rows)
+                while group := _next_group(numbered):
+                    for (_, row), outcome in zip(group, await self._import(group), strict=True):
+                        self._tell(row, outcome)
+                    self.progress.done = raw.tell()
+                    report(self.progress)
+        except UNREADABLE as error:
+            raise StartupError(
+                f"{self._path} cannot be read to its end ({error}): what came before is imported; mend the file and run this again."
+            ) from error
+        finally:
+            if self._rejected is not None:
+                self._rejected.close()
+        return self.progress
+
+    @abstractmethod
+    async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
+        """What became of each row."""
+
+    @abstractmethod
+    def _check_header(self, header: Sequence[str]) -> None:
+        """Pass where a CSV file with these columns can be imported; UserProblem says why not."""
+
+    def _read_before(self, report: Callable[[Progress], None]) -> None:  # noqa: B027 - most need nothing
+        """Read the file before its rows, where that is needed."""
+
+    def _tell(self, row: Row, outcome: Outcome) -> None:
+        if isinstance(outcome, UserProblem):
+            self._reject(row, outcome)
+        else:
+            self.progress.count(outcome)
+
+    def _reject(self, row: Row, problem: UserProblem) -> None:
+        told = {
+            "line": row.line,
+            "reason": problem.message,
+            "code": problem.code.value,
+            "path": list(problem.path),
+            "row": row.values,
+        }
+        with self._rejecting():
+            self._rejected = self._rejected or self.rejected_path.open("wb")
+            self._rejected.write(json.dumps(told, ensure_ascii=True, default=str).encode() + b"\n")
+        self.progress.rejected += 1
+
+    @contextmanager
+    def _rejecting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            message = f"{self.rejected_path} cannot be written ({error.strerror}): rejected rows go there, so mend that and run this again."
+            raise StartupError(message) from error
+
+
+class ContactImport(FileImport):
+    """An import of contacts."""
+
+    def __init__(self, batches: ContactBatches, workspace_id: str, path: Path, columns: ContactColumns) -> None:
+        super().__init__(workspace_id, path)
+        self._batches = batches
+        self._columns = columns
+
+    async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
+        return await self._batches.bring(self._workspace_id, [self._sent(row) for _, row in group])
+
+    def _check_header(self, header: Sequence[str]) -> None:
+        self._columns.check(header)
+
+    def _sent(self, row: Row) -> Document | UserProblem:
+        if row.problem is not None:
+            return row.problem
+        try:
+            return contact_of(row.values, self._columns, text=self._file.is_csv)
+        except UserProblem as problem:
+            return problem
+
+
+class EventImport(FileImport):
+    """An import of events; without `columns` of a file that an export wrote."""
+
+    def __init__(
+        self,
+        events: EventService,
+        store: Store,
+        workspace_id: str,
+        path: Path,
+        columns: Columns | None,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        super().__init__(workspace_id, path)
+        self._events = events
+        self._contacts = store.open(workspace_id).contacts
+        self._columns = columns
+        self._settings = settings
+        self._clock = clock
+        self._content = ""
+
+    def _read_before(self, report: Callable[[Progress], None]) -> None:
+        if self._columns is None or self._columns.key is not None:
+            return
+
+        def told(done: int) -> None:
+            self.progress.done = done
+            report(self.progress)
+
+        try:
+            self._content = content_hash(self._path, told)
+        except UNREADABLE as error:
+            raise StartupError(f"{self._path} cannot be read ({error}).") from error
+
+    def _check_header(self, header: Sequence[str]) -> None:
+        needed = NEEDED if self._columns is None else self._columns.named()
+        if missing := [column for column in needed if column not in header]:
+            hint = " Say which column is what: an export has other ones." if self._columns is None else ""
+            raise UserProblem(
+                ErrorCode.INVALID, f"The file has no column '{missing[0]}': it has {', '.join(header) or 'none'}.{hint}"
+            )
+
+    async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
+        commands = [self._command(place, row) for place, row in group]
+        if self._columns is None:
+            commands = await self._of_known_contacts(commands)
+        outcomes = await self._events.track(self._workspace_id, commands)
+        return [self._told(outcome) for outcome in outcomes]
+
+    def _told(self, outcome: Tracked | UserProblem) -> Outcome:
+        if isinstance(outcome, Tracked):
+            return Brought.UNCHANGED if outcome.duplicate else Brought.ADDED
+        if outcome.code is not ErrorCode.IDEMPOTENCY_KEY_REUSED or (self._columns and self._columns.key is not None):
+            return outcome
+        return UserProblem(
+            outcome.code,
+            "This row of this file was imported before with other columns: what was imported stays as it is."
+            if self._columns
+            else "The event of this 'identity' is there with another 'fingerprint': what is there stays as it is.",
+        )
+
+    def _command(self, place: int, row: Row) -> TrackEvent | UserProblem:
+        if row.problem is not None:
+            return row.problem
+        try:
+            if self._columns is None:
+                return exported_event(row.values, self._settings, self._clock())
+            return self._by_columns(place, row, self._columns)
+        except UserProblem as problem:
+            return problem
+
+    def _by_columns(self, place: int, row: Row, columns: Columns) -> TrackEvent:
+        sent = event_of(row.values, columns, text=self._file.is_csv)
+        if columns.key is not None:
+            sent["idempotency_key"] = str(_present(row.values, columns.key))
+        command = track_event(sent, self._settings, self._clock(), years=IMPORT_YEARS)
+        kept = command.claim or claim("import", f"{self._content}:{place}", sent)
+        return replace(command, claim=kept, imported=True)
+
+    async def _of_known_contacts(self, commands: Sequence[TrackEvent | UserProblem]) -> list[TrackEvent | UserProblem]:
+        """The same events of whoever has the contact's id here; where nobody has it, of whoever has its other keys."""
+        tracked = [command for command in commands if isinstance(command, TrackEvent)]
+        ids = sorted({command.contact.id for command in tracked if command.contact.id is not None})
+        found = await self._contacts.with_identities([identity(IdentityKind.ID, id_) for id_ in ids])
+        known = {text for row in found.values() for text in row["identities"]}
+        return [command if isinstance(command, UserProblem) else _of(command, known) for command in commands]
+
+
+def _of(command: TrackEvent, known: set[str]) -> TrackEvent:
+    ref = command.contact
+    if ref.id is None:
+        return command
+    if identity(IdentityKind.ID, ref.id) in known:
+        return replace(command, contact=ContactRef(id=ref.id))
+    others = replace(ref, id=None)
+    return replace(command, contact=others) if others.keys() else command
+
+
+def _present(values: Document, column: str) -> object:
+    if values.get(column) in (None, ""):
+        raise UserProblem(ErrorCode.INVALID, f"The column '{column}' is empty, and it is the row's key.", (column,))
+    return values[column]

@@ -1,0 +1,343 @@
+"""How subscriptions are served: what each one wants of the bus, and how a notice becomes a payload."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Any
+
+import strawberry
+
+from gateway.bus.change_events import Notice, Position, cursor_to, position_of
+from gateway.domain.support.threads import Subject
+from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.merging import ids_of
+from gateway.domain.filters.segments import ENTERED, LEFT
+from gateway.store.change_log import Changes
+from gateway.store.events.events import Events
+from gateway.store.repositories import Repository
+from resolvers.enums import ConversationState, TicketState
+from resolvers.context import Context
+from resolvers.costs import STREAM
+from resolvers.events import check_names
+from resolvers.inputs import AttributeFilter, sent
+from resolvers.reveals import revealing
+from resolvers.tickets import parts_by_id
+
+
+@strawberry.enum
+class EventChange(StrEnum):
+    """What an event notification tells."""
+
+    TRACKED = "TRACKED"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.enum
+class ContactChange(StrEnum):
+    """What a contact notification tells."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    MERGED = "MERGED"
+    DELETED = "DELETED"
+    ENTERED_SEGMENT = "ENTERED_SEGMENT"
+    LEFT_SEGMENT = "LEFT_SEGMENT"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.enum
+class ConversationChange(StrEnum):
+    """What a conversation notification tells."""
+
+    CREATED = "CREATED"
+    REPLIED = "REPLIED"
+    NOTED = "NOTED"
+    ASSIGNED = "ASSIGNED"
+    SNOOZED = "SNOOZED"
+    UNSNOOZED = "UNSNOOZED"
+    CLOSED = "CLOSED"
+    REOPENED = "REOPENED"
+    READ = "READ"
+    RATED = "RATED"
+    UPDATED = "UPDATED"
+    SLA_CHANGED = "SLA_CHANGED"
+    DELETED = "DELETED"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.enum
+class TicketChange(StrEnum):
+    """What a ticket's notification tells."""
+
+    CREATED = "CREATED"
+    SUBMITTED = "SUBMITTED"
+    IN_PROGRESS = "IN_PROGRESS"
+    WAITING = "WAITING"
+    RESOLVED = "RESOLVED"
+    REPLIED = "REPLIED"
+    NOTED = "NOTED"
+    ASSIGNED = "ASSIGNED"
+    UPDATED = "UPDATED"
+    DELETED = "DELETED"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@strawberry.input(description="Conditions on tracked events, ANDed.", directives=[STREAM])
+class EventStreamFilter:
+    """Conditions on tracked events."""
+
+    name: list[str] | None = revealing("Event.name", description="Any of these names, at most 50.")
+    contact_id: strawberry.ID | None = revealing("Event.contact")
+    metadata: list[AttributeFilter] | None = revealing("Event.metadata", description="All of them, at most 50.")
+
+
+@strawberry.input(description="Conditions on changes of contacts, ANDed.", directives=[STREAM])
+class ContactStreamFilter:
+    """Conditions on changes of contacts."""
+
+    contact_id: strawberry.ID | None = revealing("ContactNotification.contactId")
+    segment_id: strawberry.ID | None = revealing(
+        "ContactNotification.segment",
+        description="Who enters or leaves that segment, and members whom another contact takes over (MERGED).",
+    )
+    kind: list[ContactChange] | None = revealing("ContactNotification.kind")
+
+
+@strawberry.input(
+    description="Conditions on conversations that change, ANDed: before the change, or after it.", directives=[STREAM]
+)
+class ConversationStreamFilter:
+    """Conditions on conversations that change."""
+
+    conversation_id: strawberry.ID | None = revealing("ConversationNotification.conversationId")
+    contact_id: strawberry.ID | None = revealing("Conversation.contact")
+    assignee_id: strawberry.ID | None = revealing("Conversation.assignee")
+    team_id: strawberry.ID | None = revealing("Conversation.team")
+    state: list[ConversationState] | None = revealing("Conversation.state")
+    kind: list[ConversationChange] | None = revealing("ConversationNotification.kind")
+
+
+@strawberry.input(
+    description="Conditions on tickets that change, ANDed: before the change, or after it.", directives=[STREAM]
+)
+class TicketStreamFilter:
+    """Conditions on tickets that change."""
+
+    ticket_id: strawberry.ID | None = revealing("TicketNotification.ticketId")
+    contact_id: strawberry.ID | None = revealing("Ticket.contact")
+    assignee_id: strawberry.ID | None = revealing("Ticket.assignee")
+    team_id: strawberry.ID | None = revealing("Ticket.team")
+    state: list[TicketState] | None = revealing("Ticket.state")
+    kind: list[TicketChange] | None = revealing("TicketNotification.kind")
+
+
+async def stream_cursor(context: Context) -> str:
+    """Where the stream is now."""
+    return cursor_to(await context.services.bus.position(), await context.cursor_cipher())
+
+
+async def event_tracked(
+    context: Context, filter_: EventStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per tracked event that is wanted."""
+    asked = sent(filter_) or {}
+    names = None if asked.get("name") is None else frozenset(check_names(asked["name"]) or ())
+    followed = await followed_contact(context, asked.get("contact_id"))
+    metadata = check_metadata_filter(asked.get("metadata"), "filter.metadata")
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        follow_merge(followed, notice)
+        return (
+            notice.collection == Events.COLLECTION
+            and (names is None or row["name"] in names)
+            and (followed is None or row["contact_id"] in followed)
+            and has_metadata(row, metadata, context.services.clock())
+        )
+
+    def told(notice: Notice) -> Document:
+        return {"kind": EventChange.TRACKED.value, "event": notice.document, "counted": notice.document}
+
+    async with aclosing(
+        payloads_of(context, wanted, told, after, {"event": None, "counted": None}, followed)
+    ) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def contact_changed(
+    context: Context, filter_: ContactStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per change of a contact that is wanted."""
+    asked = sent(filter_) or {}
+    kinds = None if asked.get("kind") is None else frozenset(asked["kind"])
+    followed, segment_id = await followed_contact(context, asked.get("contact_id")), asked.get("segment_id")
+    own = context.principal.contact_id is not None
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        follow_merge(followed, notice)
+        return (
+            notice.collection == Changes.COLLECTION
+            and row["subject"] == "contact"
+            and (kinds is None or row["kind"] in kinds)
+            and (followed is None or row["contact_id"] in followed)
+            and not (own and row["kind"] in (ENTERED, LEFT))
+            and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
+        )
+
+    def told(notice: Notice) -> Document:
+        row = notice.document
+        told = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
+        return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **told}
+
+    nothing = {"matches": False, "contact_id": None, "merged_id": None, "segment_id": None}
+    async with aclosing(payloads_of(context, wanted, told, after, nothing, followed)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def conversation_changed(
+    context: Context, filter_: ConversationStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per change of a conversation that is wanted; a contact's token hears what concerns the contact."""
+    async with aclosing(_acts(context, Subject.CONVERSATION, sent(filter_) or {}, after)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def ticket_changed(
+    context: Context, filter_: TicketStreamFilter | None, after: str | None
+) -> AsyncIterator[Document]:
+    """A notification per change of a ticket that is wanted; a contact's token hears what it sees of its tickets."""
+    async with aclosing(_acts(context, Subject.TICKET, sent(filter_) or {}, after)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def _acts(context: Context, subject: Subject, asked: Document, after: str | None) -> Any:
+    """A notification per line of the journal that tells of an act on such a subject, as far as that is wanted."""
+    own, id_name = context.principal.contact_id, f"{subject.value}_id"
+    followed = await followed_contact(context, asked.get("contact_id"))
+
+    def wanted(notice: Notice) -> bool:
+        row = notice.document
+        follow_merge(followed, notice)
+        return (
+            notice.collection == Changes.COLLECTION
+            and row["subject"] == subject
+            and (own is None or row["public"])
+            and (asked.get("kind") is None or row["kind"] in asked["kind"])
+            and asked.get(id_name, row[id_name]) == row[id_name]
+            and (followed is None or row["contact_id"] in followed)
+            and (_is_so(asked, row["before"]) or _is_so(asked, row["after"]))
+        )
+
+    def told(notice: Notice) -> Document:
+        row = notice.document
+        ids = {name: row[name] for name in (id_name, "part_id")}
+        return {"kind": row["kind"], "matches": _is_so(asked, row["after"]), **ids}
+
+    nothing = {"matches": False, id_name: None, "part_id": None}
+    async with aclosing(payloads_of(context, wanted, told, after, nothing, followed)) as payloads:
+        async for payload in payloads:
+            yield payload
+
+
+async def changed_ticket(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the ticket of each notification, as it is now."""
+    return await named(context.store.tickets, [parent["ticket_id"] for parent in parents])
+
+
+async def told_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the part of each notification of a ticket."""
+    ids = [parent["part_id"] for parent in parents]
+    found = await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [None if id_ is None else found.get(id_) for id_ in ids]
+
+
+async def changed_conversation(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the conversation of each notification, as it is now."""
+    return await named(context.store.conversations, [parent["conversation_id"] for parent in parents])
+
+
+async def told_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the part of each notification."""
+    return await named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
+
+
+async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+    """Batch: the contact of each notification, as it is now."""
+    ids = [parent["contact_id"] for parent in parents]
+    found = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [found.get(id_) for id_ in ids]
+
+
+async def named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
+    """What each of these ids names, as it is now; nothing where there is no id."""
+    found = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [None if id_ is None else found.get(id_) for id_ in ids]
+
+
+def _is_so(asked: Document, told: Document | None) -> bool:
+    """Whether what the journal tells of a conversation or a ticket is as a filter asks."""
+    return (
+        told is not None
+        and ("state" not in asked or told["state"] in asked["state"])
+        and all(told[name] == asked[name] for name in ("assignee_id", "team_id") if name in asked)
+    )
+
+
+async def followed_contact(context: Context, contact_id: str | None) -> set[str] | None:
+    """The ids that the contact asked for has and had; None where none is asked for."""
+    if contact_id is None:
+        return None
+    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    return {contact_id} | (set() if contact is None else set(ids_of(contact)))
+
+
+def follow_merge(followed: set[str] | None, notice: Notice) -> None:
+    """Who follows a contact follows whoever takes it over."""
+    if followed is not None and notice.document.get("merged_id") in followed:
+        followed.add(notice.document["contact_id"])
+
+
+async def payloads_of(
+    context: Context,
+    wanted: Callable[[Notice], bool],
+    told: Callable[[Notice], Document],
+    after: str | None,
+    nothing: Document,
+    followed: set[str] | None = None,
+) -> Any:
+    """What the bus gives as notifications, each with its cursor; checkpoints have no object.
+
+    A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it. `followed`:
+    nothing is wanted but what names one of these contacts; `wanted` adds who takes them over.
+    """
+    cipher = await context.cursor_cipher()
+    asked = None if after is strawberry.UNSET or after is None else position_of(after, cipher)
+    own = context.principal.contact_id
+
+    def seen(notice: Notice) -> bool:
+        return (own is None or context.principal.owns(notice.document.get("contact_id"))) and wanted(notice)
+
+    notices = context.services.bus.subscribe(
+        context.principal.workspace_id,
+        seen,
+        asked,
+        context.resting,
+        contact_ids=followed if own is None else set(context.principal.own_ids),
+        owner=own or "",
+        most_resumes=None if own is None else context.services.settings.max_resumes_per_token,
+    )
+    async with aclosing(notices) as found:  # type: ignore[type-var]
+        async for item in found:
+            context.forget()
+            if isinstance(item, Position):
+                yield {"cursor": cursor_to(item, cipher), "kind": "CHECKPOINT", **nothing}
+            else:
+                if own is not None:
+                    await context.check_may_read()
+                yield {"cursor": cursor_to(item.position, cipher), **told(item)}

@@ -1,0 +1,113 @@
+"""How large a filter is, found out before it is coerced: written out in the document, or sent in variables."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from graphql import (
+    GraphQLInputObjectType,
+    GraphQLNamedType,
+    ListValueNode,
+    NullValueNode,
+    ObjectValueNode,
+    VariableNode,
+    get_named_type,
+)
+
+from gateway.domain.filters.conditions import MAX_DEPTH, MAX_OBJECTS
+from gateway.errors import BadRequestError
+
+_ITEMS_OF_AN_OBJECT = 50  # so many texts or numbers of a list count as one object
+
+
+class FilterTypes:
+    """The inputs of a schema that are filters, or hold some; `weights`: of each input, 0 where it is no filter."""
+
+    def __init__(self, weights: Iterable[tuple[GraphQLInputObjectType, int]]) -> None:
+        self._weights: dict[str, int] = {}
+        self._inputs: dict[str, dict[str, str]] = {}
+        self._others: dict[str, frozenset[str]] = {}
+        for type_, weight in weights:
+            named = {name: get_named_type(field.type) for name, field in type_.fields.items()}
+            inputs = {name: one.name for name, one in named.items() if isinstance(one, GraphQLInputObjectType)}
+            self._weights[type_.name], self._inputs[type_.name] = weight, inputs
+            self._others[type_.name] = frozenset(named.keys() - inputs.keys())
+        self._holding = {name for name, weight in self._weights.items() if weight}
+        while (
+            more := {name for name, inner in self._inputs.items() if self._holding & {*inner.values()}} - self._holding
+        ):
+            self._holding |= more
+
+    def has_filters(self, type_: GraphQLNamedType) -> bool:
+        """Whether values of that type are filters, or may hold some."""
+        return type_.name in self._holding
+
+    def weight(self, type_name: str) -> int:
+        """What a filter of that type costs."""
+        return self._weights[type_name]
+
+    def filters(self, value: Any, type_name: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Each filter in a value of that type, with its own type."""
+        waiting = [(type_name, value)]
+        while waiting:
+            name, given = waiting.pop()
+            for one in _objects(given, variables):
+                if self._weights[name]:
+                    yield name, one
+                else:
+                    members = _members(one, variables)
+                    inner = [(key, of) for key, of in self._inputs[name].items() if of in self._holding]
+                    waiting += [(of, members[key]) for key, of in inner if key in members]
+
+    def count_objects(self, value: Any, type_name: str, variables: Mapping[str, Any], field: str) -> int:
+        """How many objects a filter consists of, itself and empty ones among them, and long lists of texts too;
+        BadRequestError where they are too many or nest too deep."""
+        total, waiting = 0, [(1, type_name, value)]
+        while waiting:
+            level, name, given = waiting.pop()
+            if level > MAX_DEPTH:
+                raise BadRequestError(
+                    f"The filter of '{field}' nests deeper than the {MAX_DEPTH} levels that are allowed: flatten it."
+                )
+            members = _members(given, variables)
+            lengths = (_length(members[key], variables) for key in self._others[name] & members.keys())
+            total += 1 + sum(length // _ITEMS_OF_AN_OBJECT for length in lengths)
+            for key, inner in self._inputs[name].items():
+                if key in members:
+                    below = level + (inner == type_name)
+                    waiting += [(below, inner, one) for one in _objects(members[key], variables)]
+            if total + len(waiting) > MAX_OBJECTS:
+                raise BadRequestError(
+                    f"The filter of '{field}' has more than the {MAX_OBJECTS} objects that are allowed: "
+                    "leave out empty ones, and ask for less at once."
+                )
+        return total
+
+
+def resolve(value: Any, variables: Mapping[str, Any]) -> Any:
+    """What was written or sent: a node of the document, or a variable's value; None where it is null."""
+    given = variables.get(value.name.value) if isinstance(value, VariableNode) else value
+    return None if isinstance(given, NullValueNode) else given
+
+
+def member(value: Any, name: str, variables: Mapping[str, Any]) -> Any:
+    """A member of an object that was written or sent; None where there is none."""
+    return resolve(_members(value, variables).get(name), variables)
+
+
+def _members(value: Any, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = resolve(value, variables)
+    if isinstance(given, ObjectValueNode):
+        return {field.name.value: field.value for field in given.fields}
+    return given if isinstance(given, dict) else {}
+
+
+def _objects(value: Any, variables: Mapping[str, Any]) -> list[Any]:
+    """The objects of a list, up to one more than are allowed, or the only one."""
+    given = resolve(value, variables)
+    items = given.values if isinstance(given, ListValueNode) else given if isinstance(given, list) else [given]
+    return [one for one in items[: MAX_OBJECTS + 1] if isinstance(resolve(one, variables), ObjectValueNode | dict)]
+
+
+def _length(value: Any, variables: Mapping[str, Any]) -> int:
+    given = resolve(value, variables)
+    return len(given.values) if isinstance(given, ListValueNode) else len(given) if isinstance(given, list) else 0
