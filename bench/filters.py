@@ -17,11 +17,11 @@ import httpx
 from pymongo.monitoring import CommandListener
 
 from gateway.app import create_app
-from gateway.core.principals import Principal, Scope
-from gateway.domain.contacts.contacts import ContactRef, ContactRole, Draft, identities_of, new_contact
-from gateway.domain.events.events import Attempted, TrackEvent, event_document, tally
 from gateway.core.ids import Minter, Prefix
+from gateway.core.principals import Principal, Scope
 from gateway.core.typed_values import typed_metadata
+from gateway.domain.contacts.contacts import ContactDraft, ContactRef, ContactRole, identities_of, new_contact
+from gateway.domain.events.events import PlannedEvent, TrackEvent, add_to_summary, event_document
 from gateway.runtime import Runtime, open_runtime
 from gateway.settings import Settings
 from gateway.store.driver import Database, Document, Session
@@ -101,15 +101,15 @@ async def fill(store: WorkspaceStore, size: int, now: datetime) -> None:
         drafts = [person(store.workspace_id, number, chance, minter, now) for number in range(start, start + AT_ONCE)]
         events = [event for draft in drafts for event in deeds(draft, chance, minter, now)]
 
-        async def write(session: Session, drafts: list[Draft] = drafts, events: list[Document] = events) -> None:
+        async def write(session: Session, drafts: list[ContactDraft] = drafts, events: list[Document] = events) -> None:
             await store.contacts.save(drafts, session)
             await store.events.insert(events, session)
-            await store.summaries.add(tally(events), session)
+            await store.summaries.add(add_to_summary(events), session)
 
         await store.database.transaction(write)
 
 
-def person(workspace_id: str, number: int, chance: random.Random, minter: Minter, now: datetime) -> Draft:
+def person(workspace_id: str, number: int, chance: random.Random, minter: Minter, now: datetime) -> ContactDraft:
     """Somebody new."""
     at = now - timedelta(days=365 * chance.random())
     contact = new_contact(minter.mint(Prefix.CONTACT, at), workspace_id, at)
@@ -121,10 +121,10 @@ def person(workspace_id: str, number: int, chance: random.Random, minter: Minter
     if happens(chance, 70):
         contact["signed_up_at"] = now - timedelta(days=60 * chance.random())
     contact["identities"] = identities_of(contact)
-    return Draft(contact, None)
+    return ContactDraft(contact, None)
 
 
-def deeds(draft: Draft, chance: random.Random, minter: Minter, now: datetime) -> list[Document]:
+def deeds(draft: ContactDraft, chance: random.Random, minter: Minter, now: datetime) -> list[Document]:
     """What somebody did; half of those with a cart buy."""
     names = [
         name for name, (percent, most) in DID.items() if happens(chance, percent) for _ in range(dice(chance, most))
@@ -134,13 +134,13 @@ def deeds(draft: Draft, chance: random.Random, minter: Minter, now: datetime) ->
     return [deed(draft, name, now - timedelta(days=60 * chance.random()), chance, minter) for name in names]
 
 
-def deed(draft: Draft, name: str, at: datetime, chance: random.Random, minter: Minter) -> Document:
+def deed(draft: ContactDraft, name: str, at: datetime, chance: random.Random, minter: Minter) -> Document:
     """One event; a page that is viewed has an address and a price."""
     page, cents = chance.choice(["pricing", "docs", "home", "blog"]), chance.choice([999, 4999])
     metadata = {"url": f"https://shop.example/{page}", "price": {"amount": cents, "currency": "USD"}}
     metadata = metadata if name == "viewed page" else {}
     command = TrackEvent(ContactRef(id=draft.id), name, at, metadata, typed_metadata(metadata))
-    return event_document(Attempted(command, minter.mint(Prefix.EVENT, at), at, at), draft)
+    return event_document(PlannedEvent(command, minter.mint(Prefix.EVENT, at), at, at), draft)
 
 
 def happens(chance: random.Random, percent: int) -> bool:

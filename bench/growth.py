@@ -16,10 +16,10 @@ from bench.data import KEY, NOW, Clock, bearer
 from bench.filters import Reads, examined_by
 from bench.rounds import Line
 from gateway.app import create_app
-from gateway.domain.contacts.contacts import ContactRef, ContactRole, Draft, identities_of, new_contact
-from gateway.domain.events.events import Attempted, TrackEvent, event_document, tally
 from gateway.core.ids import Minter, Prefix
 from gateway.core.typed_values import typed_metadata
+from gateway.domain.contacts.contacts import ContactDraft, ContactRef, ContactRole, identities_of, new_contact
+from gateway.domain.events.events import PlannedEvent, TrackEvent, add_to_summary, event_document
 from gateway.runtime import Runtime, open_runtime
 from gateway.settings import Settings
 from gateway.store.driver import Document, Session
@@ -154,24 +154,24 @@ async def _fill(store: WorkspaceStore, size: int, progress: Progress) -> None:
     progress.remove_task(task)
 
 
-def _writer(store: WorkspaceStore, drafts: Sequence[Draft], events: Sequence[Document]) -> Any:
+def _writer(store: WorkspaceStore, drafts: Sequence[ContactDraft], events: Sequence[Document]) -> Any:
     async def write(session: Session) -> None:
         await store.contacts.save(drafts, session)
         await store.events.insert(events, session)
-        await store.summaries.add(tally(events), session)
+        await store.summaries.add(add_to_summary(events), session)
 
     return write
 
 
-def _person(workspace_id: str, number: int, people: int, minter: Minter) -> Draft:
+def _person(workspace_id: str, number: int, people: int, minter: Minter) -> ContactDraft:
     at = NOW - timedelta(days=40) + timedelta(days=5) * number / people
     contact = new_contact(minter.mint(Prefix.CONTACT, at), workspace_id, at)
     contact |= {"external_id": f"user-{number}", "role": ContactRole.USER.value, "name": f"Person {number}"}
     contact["identities"] = identities_of(contact)
-    return Draft(contact, None)
+    return ContactDraft(contact, None)
 
 
-def _deeds(draft: Draft, number: int, people: int, minter: Minter) -> list[Document]:
+def _deeds(draft: ContactDraft, number: int, people: int, minter: Minter) -> list[Document]:
     names = [
         "joined beta" if number % max(1, people // _RARE) == 0 else "viewed page",
         *["viewed page"] * (EVENTS_EACH - 1),
@@ -182,8 +182,8 @@ def _deeds(draft: Draft, number: int, people: int, minter: Minter) -> list[Docum
     ]
 
 
-def _deed(draft: Draft, name: str, part: float, minter: Minter) -> Document:
+def _deed(draft: ContactDraft, name: str, part: float, minter: Minter) -> Document:
     at = (NOW - timedelta(days=30) + timedelta(days=30) * part).replace(microsecond=0)
     metadata = {"page": "/pricing"}
     command = TrackEvent(ContactRef(id=draft.id), name, at, metadata, typed_metadata(metadata))
-    return event_document(Attempted(command, minter.mint(Prefix.EVENT, at), at, at), draft)
+    return event_document(PlannedEvent(command, minter.mint(Prefix.EVENT, at), at, at), draft)

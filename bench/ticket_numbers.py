@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pymongo import UpdateOne
 
-from gateway.store.retries import until_stored
 from gateway.settings import Settings
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server
+from gateway.store.retries import retry_transaction
 
 
 async def measure(uri: str, name: str, processes: int, tickets: int, *, turns: bool) -> None:
@@ -38,7 +38,7 @@ async def measure(uri: str, name: str, processes: int, tickets: int, *, turns: b
             await database.transaction(store)
 
         async with locks[number % processes] if turns else nullcontext():
-            await until_stored(attempt)
+            await retry_transaction(attempt)
 
     begun = time.perf_counter()
     await asyncio.gather(*(create(number) for number in range(tickets)))

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from gateway.domain.events.events import TrackEvent, track_event
 from gateway.runtime import Runtime, open_runtime
-from gateway.store.retries import until_stored
 from gateway.services.events.group_commit import LARGEST_GROUP
 from gateway.settings import Settings
 from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
+from gateway.store.retries import retry_transaction
 
 CLIENTS, EACH, CONTACTS, ROUNDS = 50, 6, 5, 3
 
@@ -47,8 +47,8 @@ async def measure(runtime: Runtime, name: str, *, grouped: bool) -> tuple[float,
 
     async def alone(command: TrackEvent) -> object:
         now, store = runtime.clock(), runtime.services.store.open(workspace["_id"])
-        attempted = [service._attempted(command, now)]
-        return await until_stored(lambda number: service._attempt(store, attempted, now, number > 1))
+        attempted = [service._planned(command, now)]
+        return await retry_transaction(lambda number: service._attempt(store, attempted, now, number > 1))
 
     async def client() -> None:
         for _ in range(EACH):

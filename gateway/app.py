@@ -18,17 +18,17 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from gateway.auth import Authenticator
-from gateway.server.persisted_documents import Documents
 from gateway.errors import UnavailableError
 from gateway.execution.executor import Operations
 from gateway.execution.plans import Planner
-from gateway.server.graphql_http import OperationEndpoint
 from gateway.json_codec import decode_json
 from gateway.observability import Metrics
 from gateway.runtime import Runtime
+from gateway.server.graphql_http import OperationEndpoint
+from gateway.server.graphql_ws import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketRegistry
+from gateway.server.persisted_documents import PersistedDocuments
 from gateway.services.projections.monitor import ProjectionMonitor
 from gateway.settings import Settings
-from gateway.server.graphql_ws import CHECK_SECONDS, SocketAdapter, SocketHandler, SocketRegistry
 from gateway.store.deadlines import answered_by, moment_in
 from gateway.store.driver import FaultError
 from gateway.store.migrations import pending_migrations, probe
@@ -64,13 +64,13 @@ def create_app(
         services.metrics,
         planner,
         sharing,
-        Context.read_only,
+        Context.set_projection,
         "after",
         caches,
         suggestions=suggestions,
     )
     limits = OperationLimits(schema.core, settings, caches, operations.documents)
-    documents = Documents(settings, schema.core, limits, caches, operations.documents.is_valid)
+    documents = PersistedDocuments(settings, schema.core, limits, caches, operations.documents.is_valid)
     introspection = Introspection(schema.core, settings)
     endpoint = OperationEndpoint(operations, limits, documents, services, authenticator, introspection)
     registry = SocketRegistry(authenticator, services, operations, limits, documents, check_seconds)

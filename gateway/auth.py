@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 
 from gateway.caches import Cache, CacheBudget
-from gateway.core.principals import Principal, Scope
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import IdentityKind, identity
 from gateway.core.ids import Prefix, prefix_of
+from gateway.core.principals import Principal, Scope
+from gateway.domain.contacts.contacts import IdentityKind, identity
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.tokens import LEEWAY, Grant, MadeFrom, TokenKind, TokenSigner, bearer_id, is_token
 from gateway.errors import UnauthenticatedError

@@ -16,13 +16,13 @@ from rich.console import Console
 
 from gateway.app import create_app
 from gateway.core.principals import Principal, Scope
-from gateway.errors import StartupError
-from gateway.runtime import Runtime, live, open_runtime, settle
-from gateway.server.uvicorn_options import server_options
-from gateway.demo.contacts_and_events import keep_happening, seed_demo
+from gateway.demo.contacts_and_events import keep_tracking, seed_demo
 from gateway.demo.conversations import seed_desk
 from gateway.demo.messages import seed_messages
 from gateway.demo.tickets import seed_tickets
+from gateway.errors import StartupError
+from gateway.runtime import Runtime, background_tasks, open_runtime, tune_gc
+from gateway.server.uvicorn_options import server_options
 from gateway.settings import KlaviyoMode, Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
@@ -34,14 +34,14 @@ _PRIVATE, _OPEN_TO_OTHERS = 0o600, 0o077
 
 async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: str) -> None:
     """Serve on that port until a signal ends it; the database is the settings', or the embedded one of that folder."""
-    settings = _with_secret(_for_development(settings), data)
+    settings = _with_secret(_with_development_defaults(settings), data)
     async with (
         mongo_uri(settings, data, share=False) as uri,
         open_runtime(settings, uri, database_name(settings, dev=True)) as runtime,
     ):
         await run_migrations(runtime.database, runtime.clock, owner=owner)
         workspace = await _dev_workspace(runtime, demo)
-        key = settings.dev_key or _kept(data / "dev_key", "dev_" + secrets.token_urlsafe(24))
+        key = settings.dev_key or _read_or_create(data / "dev_key", "dev_" + secrets.token_urlsafe(24))
         principal = Principal("key_00000000000000000000000DEV", workspace["_id"], frozenset(Scope))
         server = _Server(
             uvicorn.Config(
@@ -53,12 +53,12 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
             )
         )
         server.welcome = _welcome(port, key, settings)
-        async with live(runtime, delivers=True), _demo(runtime, workspace):
-            settle()
+        async with background_tasks(runtime, delivers=True), _demo(runtime, workspace):
+            tune_gc()
             await server.serve()
 
 
-def _for_development(settings: Settings) -> Settings:
+def _with_development_defaults(settings: Settings) -> Settings:
     """The settings with everything on that shows a developer the API, unless it was set."""
     shown = {"introspection": True, "graphiql": True, "klaviyo_mode": KlaviyoMode.LOG}
     return settings.model_copy(update={name: value for name, value in shown.items() if getattr(settings, name) is None})
@@ -71,7 +71,7 @@ async def _demo(runtime: Runtime, workspace: dict[str, Any]) -> AsyncIterator[No
     if not _is_demo(workspace) or not services.settings.demo_seconds:
         yield
         return
-    happening = keep_happening(
+    happening = keep_tracking(
         services.events, workspace["_id"], services.settings, workspace["created_at"], services.clock
     )
     task = asyncio.create_task(happening)
@@ -155,11 +155,11 @@ def _with_secret(settings: Settings, data: Path) -> Settings:
     if settings.secret_key:
         return settings
     return settings.model_copy(
-        update={"secret_key": (SecretStr(_kept(data / "secret_key", secrets.token_urlsafe(48))),)}
+        update={"secret_key": (SecretStr(_read_or_create(data / "secret_key", secrets.token_urlsafe(48))),)}
     )
 
 
-def _kept(path: Path, new: str) -> str:
+def _read_or_create(path: Path, new: str) -> str:
     """What that file keeps for its owner alone: the new text where there was none."""
     try:
         with contextlib.suppress(FileNotFoundError):

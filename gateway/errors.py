@@ -145,7 +145,7 @@ class UserProblem(Exception):  # noqa: N818 - an answer to the caller, not a fai
 
 
 @contextmanager
-def told_below(*prefix: str) -> Iterator[None]:
+def error_path(*prefix: str) -> Iterator[None]:
     """A UserProblem of what is done within is told from further out."""
     try:
         yield

@@ -8,45 +8,44 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.auth import Authenticator
-from gateway.bus.bus import Bus, Limits
+from gateway.bus.bus import Bus, BusLimits
 from gateway.caches import CacheBudget
-from gateway.core.principals import Principal
 from gateway.core.clock import Clock, system_clock
+from gateway.core.encryption import SecretBox
 from gateway.core.ids import Minter
+from gateway.core.principals import Principal
 from gateway.domain.events.retention import Retention
 from gateway.domain.messages.templates import Templates
 from gateway.domain.tokens import TokenSigner
-from gateway.core.encryption import Vault
 from gateway.errors import UnavailableError
 from gateway.observability import Metrics
-from gateway.services.support.commands import ActService
 from gateway.services.backfills import BackfillService
-from gateway.transfer.bulk_upserts import ContactBatches
 from gateway.services.contacts.contacts import ContactService
-from gateway.services.support.conversations import ConversationService
-from gateway.services.cursors import CursorKeys
-from gateway.services.deliveries import DeliveryService
 from gateway.services.contacts.erasure import ErasureService
-from gateway.services.events.tracking import EventService
-from gateway.services.messages.triggers import FiringService
-from gateway.services.klaviyo import KlaviyoService
-from gateway.services.projections.segment_memberships import MembershipKeeper
 from gateway.services.contacts.merging import MergeService
+from gateway.services.contacts.tags import TagService
+from gateway.services.cursors import CursorKeys
+from gateway.services.deliveries import OutboxDispatcher
+from gateway.services.events.retention import RetentionService
+from gateway.services.events.tracking import EventService
+from gateway.services.klaviyo import KlaviyoService
 from gateway.services.messages.rules import MessageService
+from gateway.services.messages.sender import MessageSender
+from gateway.services.messages.triggers import TriggerService
 from gateway.services.outboxes import Outbox
-from gateway.services.support.teammates import PeopleService
+from gateway.services.projections.event_definitions import EventDefinitionProjection
 from gateway.services.projections.monitor import ProjectionMonitor
+from gateway.services.projections.segment_memberships import SegmentMembershipProjection
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
 from gateway.services.replays import ReplayService
-from gateway.services.events.retention import RetentionService
-from gateway.services.projections.event_definitions import DefinitionRollUp
 from gateway.services.segments import SegmentService
-from gateway.services.messages.sender import SendingService
-from gateway.services.syncs import SyncService
-from gateway.services.contacts.tags import TagService
+from gateway.services.support.commands import CommandExecutor
+from gateway.services.support.conversations import ConversationService
+from gateway.services.support.teammates import TeammateService
 from gateway.services.support.ticket_types import TicketTypeService
 from gateway.services.support.tickets import TicketService
+from gateway.services.syncs import KlaviyoConnections
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
@@ -56,6 +55,7 @@ from gateway.store.driver import Database
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.servers import open_database, open_tracing
 from gateway.store.workspace_store import Store
+from gateway.transfer.bulk_upserts import BulkUpserts
 from resolvers.context import Services
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class Runtime:
     database: Database
     services: Services
     workspaces: WorkspaceService
-    definitions: DefinitionRollUp
+    definitions: EventDefinitionProjection
     retention: RetentionService
-    memberships: MembershipKeeper
-    contact_batches: ContactBatches
+    memberships: SegmentMembershipProjection
+    contact_batches: BulkUpserts
     projections: ProjectionMonitor
     signer: TokenSigner
     clock: Clock
@@ -106,11 +106,13 @@ async def open_runtime(
         open_tracing(settings) as tracing,
         open_database(settings, uri, database_name, tracing, listeners) as database,
     ):
-        yield assemble(settings, database, database.server_clock.corrected(clock), minter or Minter(), tracing, sleep)
+        yield build_services(
+            settings, database, database.server_clock.corrected(clock), minter or Minter(), tracing, sleep
+        )
 
 
 @asynccontextmanager
-async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = False) -> AsyncIterator[None]:
+async def background_tasks(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = False) -> AsyncIterator[None]:
     """The bus and (unless other processes do that) the roll-ups, erasures, timers and the sweep of old events of
     that gateway under way, and deliveries where it is a worker, for as long as the context is open."""
     services = runtime.services
@@ -124,12 +126,12 @@ async def live(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = Fals
         works += [services.deliveries.run(), services.backfills.run()]
     async with AsyncExitStack() as stack:
         for work in works:
-            await stack.enter_async_context(under_way(work))
+            await stack.enter_async_context(running(work))
         yield
 
 
 @asynccontextmanager
-async def under_way(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """That work in the background, for as long as the context is open."""
     task = asyncio.create_task(work)
     try:
@@ -139,7 +141,7 @@ async def under_way(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def assemble(
+def build_services(
     settings: Settings,
     database: Database,
     clock: Clock,
@@ -151,19 +153,19 @@ def assemble(
     caches = CacheBudget(settings.cache_bytes)
     store = Store(database, caches)
     metrics = Metrics()
-    limits = Limits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
+    limits = BusLimits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
     signer = TokenSigner(settings.secret_key)
-    firings, templates = FiringService(clock, caches), Templates(caches=caches)
+    firings, templates = TriggerService(clock, caches), Templates(caches=caches)
     retention = Retention(settings.event_retention_days)
-    syncs = SyncService(store, settings, clock, Vault(settings.secret_key), caches, sleep)
+    syncs = KlaviyoConnections(store, settings, clock, SecretBox(settings.secret_key), caches, sleep)
     outbox = Outbox(syncs, minter)
     klaviyo = KlaviyoService(store, settings, clock, minter, syncs, outbox)
     events = EventService(store, settings, clock, minter, metrics, outbox, firings, caches)
     contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
-    people = PeopleService(store, clock, minter)
-    acts = ActService(store, clock, minter, events.turn, outbox)
+    people = TeammateService(store, clock, minter)
+    acts = CommandExecutor(store, clock, minter, events.turn, outbox)
     conversations = ConversationService(store, settings, clock, minter, acts, people)
-    sendings = SendingService(store, clock, minter, templates, acts)
+    sendings = MessageSender(store, clock, minter, templates, acts)
     tickets = TicketService(store, clock, minter, acts, people)
     services = Services(
         settings=settings,
@@ -182,7 +184,7 @@ def assemble(
         ticket_types=TicketTypeService(store, clock, minter),
         syncs=syncs,
         outbox=outbox,
-        deliveries=DeliveryService(store, syncs, clock, minter),
+        deliveries=OutboxDispatcher(store, syncs, clock, minter),
         klaviyo=klaviyo,
         replays=ReplayService(store, clock, minter),
         backfills=BackfillService(store, clock, minter, klaviyo, syncs, outbox, caches),
@@ -194,10 +196,10 @@ def assemble(
         metrics=metrics,
         tracing=tracing,
     )
-    roll_up = DefinitionRollUp(store, clock, minter)
+    roll_up = EventDefinitionProjection(store, clock, minter)
     sweep = RetentionService(store, retention, clock)
-    batches = ContactBatches(store, clock, minter, contacts, events, outbox)
-    keeper = MembershipKeeper(store, clock, minter, firings)
+    batches = BulkUpserts(store, clock, minter, contacts, events, outbox)
+    keeper = SegmentMembershipProjection(store, clock, minter, firings)
     workspaces = WorkspaceService(store, clock, minter, sleep)
     projections = ProjectionMonitor(store, services.bus, metrics, settings.projection_stall_seconds)
     return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, projections, signer, clock, caches)
@@ -212,7 +214,7 @@ def _rate_limits(
     return RateLimits(settings, storage, clock, metrics)
 
 
-def settle() -> None:
+def tune_gc() -> None:
     """Have the collector of cycles pass over all that was made until now, for it stays, and look at the rest less often.
 
     Answers are made of many small objects without cycles, and each look costs as much as there is: bench/ shows the gain."""

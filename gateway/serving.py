@@ -10,10 +10,10 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.app import create_app
-from gateway.server.persisted_documents import Documents
 from gateway.errors import StartupError
 from gateway.observability import configure_logs, forget_dead_workers, log_uncaught_exceptions
-from gateway.runtime import live, open_runtime, settle
+from gateway.runtime import background_tasks, open_runtime, tune_gc
+from gateway.server.persisted_documents import PersistedDocuments
 from gateway.settings import Settings, database_name, load_settings
 from gateway.store.migrations import pending_migrations
 from schema.limits import OperationLimits
@@ -55,9 +55,12 @@ class _Opened:
 
 @asynccontextmanager
 async def _gateway(settings: Settings) -> AsyncIterator[ASGIApp]:
-    async with open_runtime(settings, str(settings.mongo_uri), database_name(settings)) as runtime, live(runtime):
+    async with (
+        open_runtime(settings, str(settings.mongo_uri), database_name(settings)) as runtime,
+        background_tasks(runtime),
+    ):
         app = create_app(runtime, runtime.authenticator())
-        settle()
+        tune_gc()
         yield app
 
 
@@ -67,7 +70,7 @@ def check_ready(settings: Settings) -> None:
         raise StartupError("Set GATEWAY_MONGO_URI to a MongoDB replica set, or use 'gateway dev' for the embedded one.")
 
     schema = build_schema(suggestions=bool(settings.introspection)).core
-    Documents(settings, schema, OperationLimits(schema, settings))
+    PersistedDocuments(settings, schema, OperationLimits(schema, settings))
 
     async def check() -> None:
         async with open_runtime(settings, str(settings.mongo_uri), database_name(settings)) as runtime:

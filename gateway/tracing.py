@@ -32,7 +32,7 @@ class OperationSpan:
     def __init__(self, span: Span) -> None:
         self._span = span
 
-    def meant(self, kind: str | None, name: str | None) -> None:
+    def name_operation(self, kind: str | None, name: str | None) -> None:
         """Say which operation it is."""
         if kind is not None:
             self._span.update_name(kind)

@@ -6,7 +6,7 @@ import strawberry
 
 from gateway.domain.contacts.contacts import Document
 from resolvers.context import Context
-from resolvers.inputs import sent
+from resolvers.inputs import provided_fields
 
 
 @strawberry.input
@@ -67,7 +67,7 @@ async def untag(context: Context, input_: UntagContactInput) -> Document:
 
 async def identify(context: Context, input_: IdentifyContactInput) -> Document:
     """The payload of `identifyContact`."""
-    values = sent(input_, nulls=True)
+    values = provided_fields(input_, nulls=True)
     contact, merged = await context.services.merges.identify(context.principal.workspace_id, values)
     return {"contact": contact if await context.may_read() else None, "merged": merged}
 

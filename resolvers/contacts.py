@@ -7,21 +7,21 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.filters.conditions import check_filter, check_metadata_filter
-from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
-from gateway.domain.events.events import summary_id_of
-from gateway.domain.contacts.merging import ids_of
-from gateway.core.sorting import ContactOrder, ContactSortKey, Direction
 from gateway.core.pagination import Page, PageArguments, connection, page, page_size
-from gateway.domain.events.retention import Retention
+from gateway.core.sorting import ContactOrder, ContactSortKey, Direction
 from gateway.core.time_ranges import EARLIEST, TimeRange
+from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
+from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.events import summary_id_of
+from gateway.domain.events.retention import Retention
+from gateway.domain.filters.conditions import check_metadata_filter, parse_filter
 from gateway.errors import BadRequestError
 from gateway.store.events.event_search import EventSearch
 from gateway.store.filters.contact_search import MAX_CANDIDATES, ContactSearch
 from resolvers.context import Context
 from resolvers.events import EventFilter, check_names, kept_times
 from resolvers.filters import ContactFilter, ContactSort
-from resolvers.inputs import sent
+from resolvers.inputs import provided_fields
 from resolvers.scalars import JSONObject
 from resolvers.segments import check_named
 from resolvers.total_count import Counter, counted
@@ -81,7 +81,7 @@ class UpsertContactInput:
 
 async def contact(parents: Sequence[Any], by: ContactKey, context: Context) -> list[Document | None]:
     """Batch: the contact with that key; of an e-mail the USER, or else the one lead who has it."""
-    ((kind, value),) = sent(by).items()
+    ((kind, value),) = provided_fields(by).items()
     contacts, fields = context.store.contacts, context.fields_of("Contact")
     found = list((await contacts.with_identities([identity(IdentityKind(kind), value)], fields)).values())
     if not found and kind == IdentityKind.EMAIL:
@@ -98,18 +98,18 @@ async def contacts(
 ) -> list[Document]:
     """Batch: a page of the contacts of whom the filter holds, the newest first unless another order is asked for."""
     page_asked, filter_, sort = arguments
-    wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
+    wanted, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
     cipher = await context.cursor_cipher()
     asked = page(page_asked, cipher, "contacts", context.principal.workspace_id, wanted, sorted_by)
     order = ContactOrder()
     if sorted_by:
         order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
-    condition, now = check_filter(wanted), context.services.clock()
+    condition, now = parse_filter(wanted), context.services.clock()
     Retention(context.services.settings.event_retention_days).check_condition(condition, now)
     await check_named(context, condition)
     search = ContactSearch(context.store, condition, order, now, fields=context.fields_of("Contact"))
     found = await search.page(asked)
-    return [counted(connection(found.rows, asked, order.position, found.reached), search.count)] * len(parents)
+    return [counted(connection(found.rows, asked, order.position, found.stopped_at), search.count)] * len(parents)
 
 
 async def top_contacts(context: Context, event: str, first: int | None) -> list[Document]:
@@ -127,7 +127,7 @@ async def events(
 ) -> list[Any]:
     """Batch: a page of each contact's timeline, newest first; the last days alone unless the filter says when."""
     page_asked, filter_ = arguments
-    wanted = sent(filter_) or {}
+    wanted = provided_fields(filter_) or {}
     names = check_names(wanted.get("name"))
     metadata = check_metadata_filter(wanted.get("metadata"), "filter.metadata")
     times, fields = _timeline(wanted, context), context.fields_of("Event")
@@ -179,7 +179,7 @@ async def _searched(search: EventSearch, asked: Any, parent: Document) -> Any:
     except BadRequestError as error:
         return error
     found = await search.page(of_parent)
-    return connection(found.rows, of_parent, _id, found.reached)
+    return connection(found.rows, of_parent, _id, found.stopped_at)
 
 
 async def event_summaries(
@@ -211,7 +211,9 @@ async def event_summary(parents: Sequence[Document], name: str, context: Context
 
 async def upsert_contact(context: Context, input_: UpsertContactInput) -> Document:
     """The payload of `upsertContact`."""
-    document, created = await context.services.contacts.upsert(context.principal.workspace_id, sent(input_, nulls=True))
+    document, created = await context.services.contacts.upsert(
+        context.principal.workspace_id, provided_fields(input_, nulls=True)
+    )
     return {"contact": document if await context.may_read() else None, "created": created}
 
 

@@ -7,36 +7,36 @@ from typing import TYPE_CHECKING, Any
 
 from strawberry.dataloader import DataLoader
 
-from gateway.bus.bus import Bus, Resting
-from gateway.core.principals import Principal, Scope
+from gateway.bus.bus import Bus, OnCaughtUp
 from gateway.core.clock import Clock
 from gateway.core.cursors import CursorCipher
+from gateway.core.principals import Principal, Scope
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.execution.fields import Reads
 from gateway.observability import Metrics
 from gateway.services.backfills import BackfillService
 from gateway.services.contacts.contacts import ContactService
-from gateway.services.support.conversations import ConversationService
-from gateway.services.cursors import CursorKeys
-from gateway.services.deliveries import DeliveryService
 from gateway.services.contacts.erasure import ErasureService
+from gateway.services.contacts.merging import MergeService
+from gateway.services.contacts.tags import TagService
+from gateway.services.cursors import CursorKeys
+from gateway.services.deliveries import OutboxDispatcher
 from gateway.services.events.tracking import EventService
 from gateway.services.klaviyo import KlaviyoService
-from gateway.services.contacts.merging import MergeService
 from gateway.services.messages.rules import MessageService
 from gateway.services.outboxes import Outbox
-from gateway.services.support.teammates import PeopleService
 from gateway.services.rate_limits import RateLimits
 from gateway.services.replays import ReplayService
 from gateway.services.segments import SegmentService
-from gateway.services.syncs import SyncService
-from gateway.services.contacts.tags import TagService
+from gateway.services.support.conversations import ConversationService
+from gateway.services.support.teammates import TeammateService
 from gateway.services.support.ticket_types import TicketTypeService
 from gateway.services.support.tickets import TicketService
+from gateway.services.syncs import KlaviyoConnections
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
-from gateway.store.driver import Shown
+from gateway.store.driver import NaiveUtcProjection
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class Services:
     timers: TimerService
     conversations: ConversationService
     tickets: TicketService
-    people: PeopleService
-    syncs: SyncService
+    people: TeammateService
+    syncs: KlaviyoConnections
     outbox: Outbox
-    deliveries: DeliveryService
+    deliveries: OutboxDispatcher
     klaviyo: KlaviyoService
     replays: ReplayService
     backfills: BackfillService
@@ -93,7 +93,7 @@ class Context:
     request_id: str
     bearer: Principal | None
     from_page: bool = False
-    resting: Resting | None = None
+    on_caught_up: OnCaughtUp | None = None
     _reads: Mapping[str, Reads] = field(default_factory=dict)
     _store: WorkspaceStore | None = None
     _loaders: dict[Hashable, DataLoader[Any, Any]] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Context:
         """What encrypts and decrypts the cursors of this deployment."""
         return await self.services.cursors.cipher()
 
-    def read_only(self, reads: Mapping[str, Reads]) -> None:
+    def set_projection(self, reads: Mapping[str, Reads]) -> None:
         """Be told what of each type's documents the operation reads."""
         self._reads = reads
 
@@ -152,7 +152,7 @@ class Context:
         reads = self._reads.get(type_name)
         if reads is None or reads.keys is None:
             return None
-        return Shown(sorted(reads.keys)) if reads.shown else sorted(reads.keys)
+        return NaiveUtcProjection(sorted(reads.keys)) if reads.shown else sorted(reads.keys)
 
     def forget(self) -> None:
         """Give up the loaders: the next payload of a subscription has its own."""

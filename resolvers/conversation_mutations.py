@@ -8,13 +8,13 @@ import strawberry
 
 from gateway.core.principals import Principal
 from gateway.domain.contacts.contacts import Document
-from gateway.services.support.commands import Acted
-from resolvers.enums import Channel, DeliveredAs, Priority
+from gateway.services.support.commands import CommandResult
 from resolvers.context import Context
+from resolvers.enums import Channel, DeliveredAs, Priority
 from resolvers.events import ContactRef
-from resolvers.inputs import sent
-from resolvers.teammates import ActorRef
+from resolvers.inputs import provided_fields
 from resolvers.scalars import JSONObject
+from resolvers.teammates import ActorRef
 
 _KEY = "Holds for 7 days: with it a call may be repeated."
 
@@ -149,7 +149,7 @@ class ApplySlaInput:
 async def create(context: Context, input_: CreateConversationInput) -> Document:
     """The payload of `createConversation`."""
     await check_token(context)
-    made = await context.services.conversations.create(context.principal, sent(input_))
+    made = await context.services.conversations.create(context.principal, provided_fields(input_))
     return {"conversation": made if context.shows_documents else None}
 
 
@@ -199,10 +199,14 @@ async def apply_sla(context: Context, input_: ApplySlaInput) -> Document:
 
 
 async def _acted(
-    context: Context, input_: Any, act: Callable[[Principal, Document], Awaitable[Acted]], *, nulls: bool = False
+    context: Context,
+    input_: Any,
+    act: Callable[[Principal, Document], Awaitable[CommandResult]],
+    *,
+    nulls: bool = False,
 ) -> Document:
     await check_token(context)
-    acted = await act(context.principal, sent(input_, nulls=nulls))
+    acted = await act(context.principal, provided_fields(input_, nulls=nulls))
     shown = context.shows_documents
     return {"conversation": acted.document if shown else None, "part": acted.part if shown else None}
 

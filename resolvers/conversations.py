@@ -5,24 +5,24 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.support.conversation_filters import ConversationSortKey, check_conversation_filter, order_of
 from gateway.core.ids import Prefix
-from gateway.domain.support.inbox_keys import InboxOrder
-from gateway.domain.contacts.merging import ids_of
-from gateway.core.sorting import Direction
 from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.sorting import Direction
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.merging import ids_of
+from gateway.domain.support.conversation_filters import ConversationSortKey, order_of, parse_conversation_filter
+from gateway.domain.support.inbox_keys import InboxOrder
 from gateway.errors import BadRequestError
-from gateway.store.support.inboxes import INBOX_STEPS, InboxSearch
-from gateway.store.repositories import id_bounds
 from gateway.store.filters.contact_search import MAX_CANDIDATES
+from gateway.store.repositories import id_bounds
+from gateway.store.support.inboxes import INBOX_STEPS, InboxSearch
 from gateway.store.yielding import filter_rows
-from resolvers.enums import Channel, ConversationState, Priority
 from resolvers.contacts import pages_of_parents
 from resolvers.context import Context
 from resolvers.costs import LIST_SEARCH, SORT
-from resolvers.inputs import IntFilter, StringFilter, TimeFilter, sent
+from resolvers.enums import Channel, ConversationState, Priority
+from resolvers.inputs import IntFilter, StringFilter, TimeFilter, provided_fields
 from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.reveals import revealing, sort_enum
 from resolvers.total_count import Counter, counted
@@ -87,15 +87,15 @@ async def conversations(
     context: Context, filter_: ConversationFilter | None, sort: ConversationSort | None, arguments: PageArguments
 ) -> Document:
     """A page of the workspace's conversations, the newest first unless another order is asked for."""
-    wanted, order = sent(filter_) or {}, _order(sort)
+    wanted, order = provided_fields(filter_) or {}, _order(sort)
     cipher, scope = await context.cursor_cipher(), (context.principal.workspace_id, wanted, order.key, order.descending)
     asked = page(arguments, cipher, "conversations", *scope)
     if (contact_id := wanted.get("contact_id")) is None:
-        condition = check_conversation_filter(wanted)
+        condition = parse_conversation_filter(wanted)
         now, fields = context.services.clock(), context.fields_of("Conversation")
         search = InboxSearch(context.store.conversations, condition, order, now, fields=fields)
         found = await search.page(asked)
-        return counted(connection(found.rows, asked, order.position, found.reached), search.count)
+        return counted(connection(found.rows, asked, order.position, found.stopped_at), search.count)
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
     # Whose they are is settled: the id that was asked for may be one that the contact had elsewhere.
     rest = {name: value for name, value in wanted.items() if name != "contact_id"}
@@ -113,7 +113,7 @@ async def of_contacts(
 ) -> list[Any]:
     """Batch: a page of each contact's conversations, in one read."""
     page_asked, filter_, sort = arguments
-    wanted, order = sent(filter_) or {}, _order(sort)
+    wanted, order = provided_fields(filter_) or {}, _order(sort)
     list_, cipher = _OfContacts(context, wanted, order, parents), await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
@@ -157,7 +157,7 @@ class _OfContacts:
     newest of each, up to a number."""
 
     def __init__(self, context: Context, wanted: Document, order: InboxOrder, contacts: Sequence[Document]) -> None:
-        self.filter, self.now = check_conversation_filter(wanted), context.services.clock()
+        self.filter, self.now = parse_conversation_filter(wanted), context.services.clock()
         self._conversations = context.store.conversations
         self._public = context.principal.contact_id is not None
         self._wanted, self._order = wanted, order
@@ -209,10 +209,10 @@ class _OfContacts:
         return self._wanted.get("contact_id") in (None, *ids_of(parent))
 
     async def _held(self, rows: Sequence[Document]) -> list[Document]:
-        return await filter_rows(rows, lambda row: self.filter.holds(row, self.now, public=self._public), INBOX_STEPS)
+        return await filter_rows(rows, lambda row: self.filter.matches(row, self.now, public=self._public), INBOX_STEPS)
 
 
 def _order(sort: ConversationSort | None) -> InboxOrder:
-    sorted_by = sent(sort) or {}
+    sorted_by = provided_fields(sort) or {}
     key = ConversationSortKey(sorted_by.get("key", ConversationSortKey.CREATED_AT))
     return order_of(key, descending=sorted_by.get("direction", Direction.DESC) == Direction.DESC)

@@ -2,9 +2,9 @@
 
 import strawberry
 
-from gateway.domain.support.threads import PartKind
 from gateway.domain.support.conversations import Channel, ConversationState, DeliveredAs, Priority
 from gateway.domain.support.sla import SlaStatus
+from gateway.domain.support.threads import PartKind
 from gateway.domain.support.ticket_filters import TicketSortKey
 from gateway.domain.support.ticket_types import TicketAttributeKind, TicketCategory
 from gateway.domain.support.tickets import TicketState

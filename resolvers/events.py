@@ -6,19 +6,19 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.filters.conditions import check_metadata_filter
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.events.definitions import build_of
-from gateway.domain.events.events import Outcome, Tracked, TrackEvent, summary_id_of, track_event
-from gateway.domain.contacts.merging import ids_of
 from gateway.core.pagination import PageArguments, connection, page, page_size
-from gateway.domain.events.retention import Retention, is_kept
 from gateway.core.time_ranges import TimeRange, time_range
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.definitions import generation_of
+from gateway.domain.events.events import Outcome, TrackEvent, TrackResult, summary_id_of, track_event
+from gateway.domain.events.retention import Retention, is_kept
+from gateway.domain.filters.conditions import check_metadata_filter
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.store.events.event_search import EventSearch
 from resolvers.context import Context
 from resolvers.costs import SEARCH
-from resolvers.inputs import AttributeFilter, TimeFilter, sent
+from resolvers.inputs import AttributeFilter, TimeFilter, provided_fields
 from resolvers.reveals import revealing
 from resolvers.scalars import JSONObject, SafeInt
 from resolvers.total_count import counted
@@ -129,7 +129,7 @@ async def events(
 ) -> list[Document]:
     """Batch: a page of the workspace's events, newest first."""
     page_asked, filter_ = arguments
-    wanted = sent(filter_) or {}
+    wanted = provided_fields(filter_) or {}
     asked = page(page_asked, await context.cursor_cipher(), "events", context.principal.workspace_id, wanted)
     now = context.services.clock()
     times = kept_times(context, wanted.get("occurred_at"), now)
@@ -145,7 +145,7 @@ async def events(
         fields=context.fields_of("Event"),
     )
     found = await search.page(asked)
-    shown = connection(found.rows, asked, lambda row: str(row["_id"]), found.reached)
+    shown = connection(found.rows, asked, lambda row: str(row["_id"]), found.stopped_at)
     return [counted(shown, search.count)] * len(parents)
 
 
@@ -180,7 +180,7 @@ async def values_of(parents: Sequence[Document], first: int, context: Context) -
     builds = {
         name: build.id
         for name, row in (await context.store.definitions.by_names(names)).items()
-        if (build := build_of(row)) is not None
+        if (build := generation_of(row)) is not None
     }
     ids = [parent["_id"] for parent in parents if parent["name"] in builds]
     found = await context.store.values.pages_of_summaries(ids, list(builds.values()), size) if ids else {}
@@ -220,7 +220,7 @@ async def track_many(context: Context, input_: TrackEventsInput) -> Document:
     outcomes = await context.services.events.track(
         context.principal.workspace_id, [_command(context, item) for item in input_.events]
     )
-    tracked = [outcome for outcome in outcomes if isinstance(outcome, Tracked)]
+    tracked = [outcome for outcome in outcomes if isinstance(outcome, TrackResult)]
     duplicates = sum(outcome.duplicate for outcome in tracked)
     return {
         "accepted": len(tracked) - duplicates,
@@ -232,7 +232,7 @@ async def track_many(context: Context, input_: TrackEventsInput) -> Document:
 
 async def import_summaries(context: Context, input_: ImportEventSummariesInput) -> Document:
     """The payload of `importEventSummaries`."""
-    values = sent(input_)
+    values = provided_fields(input_)
     if not 1 <= len(values["summaries"]) <= MAX_SUMMARIES:
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
@@ -247,7 +247,7 @@ async def import_summaries(context: Context, input_: ImportEventSummariesInput) 
 
 async def describe(context: Context, input_: DescribeEventInput) -> Document:
     """The payload of `describeEvent`."""
-    described = sent(input_, nulls=True)
+    described = provided_fields(input_, nulls=True)
     row = await context.services.events.describe(context.principal.workspace_id, described.pop("name"), described)
     return {"definition": row if await context.may_read() else None}
 
@@ -269,7 +269,9 @@ def check_names(names: list[str] | None) -> list[str] | None:
 
 def _command(context: Context, input_: TrackEventInput) -> TrackEvent | UserProblem:
     try:
-        return track_event(sent(input_), context.services.settings, context.services.clock(), speaker=context.principal)
+        return track_event(
+            provided_fields(input_), context.services.settings, context.services.clock(), speaker=context.principal
+        )
     except UserProblem as problem:
         return problem
 

@@ -4,8 +4,8 @@ from typing import Optional
 
 import strawberry
 
-from gateway.domain.contacts.contacts import ContactRole
 from gateway.core.sorting import ContactSortKey, Direction
+from gateway.domain.contacts.contacts import ContactRole
 from resolvers.costs import SEARCH
 from resolvers.inputs import AttributeFilter, IntFilter, StringFilter, TimeFilter
 from resolvers.reveals import Reveals, revealing, sort_enum

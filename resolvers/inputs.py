@@ -17,12 +17,12 @@ from resolvers.costs import STREAM
 _PLAIN = frozenset({str, int, float, bool, dict, datetime})  # told as they are
 
 
-def sent(value: Any, *, nulls: bool = False) -> Any:
+def provided_fields(value: Any, *, nulls: bool = False) -> Any:
     """The input as it was sent: what was omitted is left out, and what is null too unless `nulls` matter."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, list):
-        items = [sent(item, nulls=nulls) for item in value]
+        items = [provided_fields(item, nulls=nulls) for item in value]
         # Of equal names one is enough: each row is compared with what is left.
         return list(dict.fromkeys(items)) if value and isinstance(value[0], enum.Enum) else items
     if is_dataclass(value) and not isinstance(value, type):
@@ -56,7 +56,7 @@ def _fields(value: Any, nulls: bool) -> Document:
     for name, attribute in _names(value.__class__):
         inner = getattr(value, attribute)
         if inner is not strawberry.UNSET and (nulls or inner is not None):
-            found[name] = inner if type(inner) in _PLAIN else sent(inner, nulls=nulls)
+            found[name] = inner if type(inner) in _PLAIN else provided_fields(inner, nulls=nulls)
     return found
 
 

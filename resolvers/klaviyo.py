@@ -7,18 +7,18 @@ from typing import Any
 
 import strawberry
 
+from gateway.core.ids import Prefix, prefix_of
+from gateway.core.pagination import Page, PageArguments, connection, page
 from gateway.core.principals import Scope
+from gateway.core.time_ranges import TimeRange
+from gateway.destinations.klaviyo.mapping import Metric, MetricSource
 from gateway.domain.backfills import BackfillState
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.merging import ids_of
 from gateway.domain.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
 from gateway.domain.delivery_filters import DeliveryFilter as Wanted
 from gateway.domain.delivery_filters import delivery_filter
-from gateway.core.ids import Prefix, prefix_of
-from gateway.domain.contacts.merging import ids_of
-from gateway.core.pagination import Page, PageArguments, connection, page
-from gateway.domain.syncs import SyncState, metric_id_of, sync_id_of
-from gateway.core.time_ranges import TimeRange
-from gateway.destinations.klaviyo.mapping import Metric, MetricSource
+from gateway.domain.syncs import SyncState, connection_id_of, metric_id_of
 from gateway.settings import KlaviyoMode
 from gateway.store.delivery_searches import DeliverySearch
 from gateway.store.repositories import id_bounds
@@ -26,7 +26,7 @@ from resolvers.contacts import pages_of_parents
 from resolvers.context import Context
 from resolvers.costs import LIST_SEARCH
 from resolvers.events import contact_ids
-from resolvers.inputs import TimeFilter, sent
+from resolvers.inputs import TimeFilter, provided_fields
 from resolvers.reveals import revealing
 from resolvers.total_count import counted
 
@@ -75,7 +75,7 @@ async def klaviyo(context: Context) -> Document:
     """The sync of the workspace as it is now."""
     sync, now = await context.services.syncs.read(context.principal.workspace_id), context.services.clock()
     told = {"mode": sync.mode.value, "state": sync.state(now).value, "paused_reason": sync.paused_reason}
-    return {"_id": sync_id_of(sync.workspace_id), "workspace_id": sync.workspace_id, **told}
+    return {"_id": connection_id_of(sync.workspace_id), "workspace_id": sync.workspace_id, **told}
 
 
 async def counts(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
@@ -100,7 +100,7 @@ async def lag_seconds(parents: Sequence[Document], _: None, context: Context) ->
 
 async def metrics(context: Context, source: MetricSource | None, search: str | None) -> list[Document]:
     """The nine metrics, and those of tracked events that were told, by name."""
-    rows: dict[str, Document] = {name: _untold(context.principal.workspace_id, name) for name in Metric}
+    rows: dict[str, Document] = {name: _without_delivery(context.principal.workspace_id, name) for name in Metric}
     rows |= {row["name"]: row for row in await context.store.delivery_metrics.all()}
     wanted, sources = (search or "").casefold(), set(MetricSource) if source is None else {source}
     found = [row for name, row in rows.items() if wanted in name.casefold() and MetricSource(row["source"]) in sources]
@@ -114,12 +114,12 @@ async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Docum
 
 async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments: PageArguments) -> Document:
     """A page of the workspace's deliveries, the newest first."""
-    wanted = sent(filter_) or {}
+    wanted = provided_fields(filter_) or {}
     cipher = await context.cursor_cipher()
     asked = page(arguments, cipher, "klaviyo.deliveries", context.principal.workspace_id, wanted)
     search = replace(await search_of(context, wanted), fields=context.fields_of("KlaviyoDelivery"))
     found = await search.page(asked)
-    return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.reached), search.count)
+    return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.stopped_at), search.count)
 
 
 async def backfills(context: Context, arguments: PageArguments) -> Document:
@@ -213,7 +213,7 @@ async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
     found = await context.store.deliveries.by_ids(asked[Prefix.DELIVERY])
     found |= await context.store.backfills.by_ids(asked[Prefix.BACKFILL])
     found |= await metrics_by_id(context, asked[Prefix.METRIC])
-    if sync_id_of(context.principal.workspace_id) in asked[Prefix.SYNC]:
+    if connection_id_of(context.principal.workspace_id) in asked[Prefix.SYNC]:
         sync = await klaviyo(context)
         found[sync["_id"]] = sync
     return found
@@ -263,7 +263,7 @@ async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Document
     return found | (await context.store.contacts.of_ids(contacts) if contacts else {})
 
 
-def _untold(workspace_id: str, name: Metric) -> Document:
+def _without_delivery(workspace_id: str, name: Metric) -> Document:
     """A metric of support of which nothing was told."""
     told = {"name": name.value, "source": MetricSource.SUPPORT.value, "delivered": 0, "failed": 0}
     return {"_id": metric_id_of(workspace_id, name.value), **told}

@@ -9,7 +9,7 @@ from gateway.domain.deliveries import DeliveryState
 from gateway.domain.delivery_filters import DeliveryFilter as Wanted
 from gateway.errors import ErrorCode, UserProblem
 from resolvers.context import Context
-from resolvers.inputs import sent
+from resolvers.inputs import provided_fields
 from resolvers.klaviyo import DeliveryFilter, klaviyo, search_of
 
 
@@ -114,13 +114,13 @@ class CancelKlaviyoBackfillInput:
 
 async def connect(context: Context, input_: ConnectKlaviyoInput) -> Document:
     """The payload of `connectKlaviyo`."""
-    await context.services.klaviyo.connect(context.principal.workspace_id, sent(input_))
+    await context.services.klaviyo.connect(context.principal.workspace_id, provided_fields(input_))
     return {"klaviyo": await klaviyo(context)}
 
 
 async def disconnect(context: Context, input_: DisconnectKlaviyoInput | None) -> Document:
     """The payload of `disconnectKlaviyo`."""
-    keep = (sent(input_) or {}).get("keep_pending", True)
+    keep = (provided_fields(input_) or {}).get("keep_pending", True)
     await context.services.klaviyo.disconnect(context.principal.workspace_id, keep_pending=keep)
     return {"klaviyo": await klaviyo(context)}
 
@@ -139,7 +139,7 @@ async def resume(context: Context, _: ResumeKlaviyoInput | None) -> Document:
 
 async def replay(context: Context, input_: ReplayDeliveriesInput) -> Document:
     """The payload of `replayDeliveries`."""
-    asked, workspace_id = sent(input_), context.principal.workspace_id
+    asked, workspace_id = provided_fields(input_), context.principal.workspace_id
     given = [name for name, value in asked.items() if value is not False]
     if len(given) != 1:
         raise UserProblem(ErrorCode.INVALID, "Give exactly one of ids, filter and allDead.")
@@ -159,7 +159,7 @@ async def sync_contact(context: Context, input_: SyncContactInput) -> Document:
 
 async def start_backfill(context: Context, input_: StartKlaviyoBackfillInput) -> Document:
     """The payload of `startKlaviyoBackfill`."""
-    return {"backfill": await context.services.backfills.start(context.principal.workspace_id, sent(input_))}
+    return {"backfill": await context.services.backfills.start(context.principal.workspace_id, provided_fields(input_))}
 
 
 async def pause_backfill(context: Context, input_: PauseKlaviyoBackfillInput) -> Document:

@@ -6,13 +6,13 @@ from enum import StrEnum
 
 import strawberry
 
-from gateway.bus.change_events import Notice
+from gateway.bus.change_events import BusEvent
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryState
-from gateway.store.change_log import Changes
+from gateway.store.change_log import ChangeLog
 from resolvers.context import Context
 from resolvers.costs import STREAM
-from resolvers.inputs import sent
+from resolvers.inputs import provided_fields
 from resolvers.reveals import revealing
 from resolvers.subscriptions import follow_merge, followed_contact, named, payloads_of
 
@@ -41,7 +41,7 @@ async def klaviyo_delivery(
     context: Context, filter_: DeliveryStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     """A notification per delivery whose state changes."""
-    asked = sent(filter_) or {}
+    asked = provided_fields(filter_) or {}
     followed = await followed_contact(context, asked.get("contact_id"))
 
     def is_so(told: Document | None) -> bool:
@@ -51,17 +51,17 @@ async def klaviyo_delivery(
             and all(told[name] == asked[name] for name in ("metric", "subject_id") if name in asked)
         )
 
-    def wanted(notice: Notice) -> bool:
+    def wanted(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
-            notice.collection == Changes.COLLECTION
+            notice.collection == ChangeLog.COLLECTION
             and row["subject"] == "delivery"
             and (followed is None or row["contact_id"] in followed)
             and (is_so(row["before"]) or is_so(row["after"]))
         )
 
-    def told(notice: Notice) -> Document:
+    def told(notice: BusEvent) -> Document:
         return {"kind": DeliveryChange.CHANGED.value, "delivery_id": notice.document["delivery_id"]}
 
     async with aclosing(payloads_of(context, wanted, told, after, {"delivery_id": None}, followed)) as payloads:
@@ -77,12 +77,12 @@ async def changed_delivery(parents: Sequence[Document], _: None, context: Contex
 async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Document]:
     """A notification per change of that backfill."""
 
-    def wanted(notice: Notice) -> bool:
+    def wanted(notice: BusEvent) -> bool:
         row = notice.document
-        ours = notice.collection == Changes.COLLECTION and row["subject"] == "backfill"
+        ours = notice.collection == ChangeLog.COLLECTION and row["subject"] == "backfill"
         return ours and row["backfill_id"] == id_
 
-    def told(notice: Notice) -> Document:
+    def told(notice: BusEvent) -> Document:
         return {"kind": DeliveryChange.CHANGED.value, "backfill_id": notice.document["backfill_id"]}
 
     async with aclosing(payloads_of(context, wanted, told, after, {"backfill_id": None})) as payloads:

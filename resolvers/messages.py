@@ -6,11 +6,11 @@ from typing import Any
 import strawberry
 
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.messages.rules import RuleTrigger
 from gateway.domain.filters.segments import public_filter
+from gateway.domain.messages.rules import RuleTrigger
 from resolvers.context import Context
 from resolvers.filters import ContactFilter
-from resolvers.inputs import AttributeFilter, sent
+from resolvers.inputs import AttributeFilter, provided_fields
 
 strawberry.enum(RuleTrigger, description="What sets a message off.")
 
@@ -95,7 +95,7 @@ async def rules(context: Context) -> list[Document]:
 
 async def save_rule(context: Context, input_: SaveMessageRuleInput) -> Document:
     """The payload of `saveMessageRule`."""
-    values = {**sent(input_, nulls=True), **_without_nulls(input_)}
+    values = {**provided_fields(input_, nulls=True), **_without_nulls(input_)}
     saved = await context.services.messages.save(context.principal.workspace_id, values)
     return {"message_rule": saved if await context.may_read() else None}
 
@@ -107,13 +107,13 @@ async def delete_rule(context: Context, input_: DeleteMessageRuleInput) -> Docum
 
 async def preview(context: Context, input_: PreviewMessageRuleInput) -> Document:
     """The payload of `previewMessageRule`."""
-    shown = await context.services.messages.preview(context.principal.workspace_id, sent(input_))
+    shown = await context.services.messages.preview(context.principal.workspace_id, provided_fields(input_))
     return shown if await context.may_read() else {**shown, "subject": None, "body": None}
 
 
 async def send_message(context: Context, input_: SendMessageInput) -> Document:
     """The payload of `sendMessage`."""
-    return {"recipients": await context.services.messages.send(context.principal.workspace_id, sent(input_))}
+    return {"recipients": await context.services.messages.send(context.principal.workspace_id, provided_fields(input_))}
 
 
 async def sent_counts(parents: Sequence[Document], _: None, context: Context) -> list[int]:
@@ -136,4 +136,4 @@ def as_sent(value: Any) -> Any:
 def _without_nulls(input_: SaveMessageRuleInput) -> Document:
     """The inner inputs, in which null is as good as omitted."""
     inner = {name: getattr(input_, name) for name in ("trigger", "audience", "metadata")}
-    return {name: sent(value) for name, value in inner.items() if value is not strawberry.UNSET}
+    return {name: provided_fields(value) for name, value in inner.items() if value is not strawberry.UNSET}

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Prefix, prefix_of
+from gateway.domain.contacts.contacts import Document
 from gateway.errors import BadRequestError
 from resolvers import klaviyo
 from resolvers.context import Context

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Prefix, prefix_of
-from gateway.core.sorting import Direction
 from gateway.core.pagination import Page, PageArguments, page
+from gateway.core.sorting import Direction
+from gateway.domain.contacts.contacts import Document
 from gateway.store.support.threads import Parts
 from resolvers.contacts import pages_of_parents
 from resolvers.context import Context

@@ -9,7 +9,7 @@ from graphql.utilities import value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
 from gateway.core.typed_values import SAFE_INTEGER, parse_rfc3339
-from gateway.execution.completion import PLAIN_JSON, SentAsIs, unchanged
+from gateway.execution.completion import PLAIN_JSON, PassThrough, unchanged
 from gateway.store.driver import DRIVERS_UTC
 
 SafeInt = NewType("SafeInt", int)
@@ -23,7 +23,7 @@ def _write_time(at: dt.datetime) -> dt.datetime:
 
 
 # Times of documents are in UTC, said by the driver or not at all.
-_TIME = SentAsIs(
+_TIME = PassThrough(
     _write_time,
     "type({0}) is datetime and ({0}.tzinfo is None or {0}.tzinfo is DRIVERS_UTC)",
     {"datetime": dt.datetime, "DRIVERS_UTC": DRIVERS_UTC},

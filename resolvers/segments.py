@@ -6,15 +6,15 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.filters.conditions import Condition
-from gateway.domain.contacts.contacts import Document
 from gateway.core.pagination import Page, PageArguments, connection, page
-from gateway.domain.filters.segments import MAX_SEGMENTS, public_filter
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.filters.conditions import Condition
+from gateway.domain.filters.segments import MAX_SEGMENTS, public_filter
 from gateway.errors import BadRequestError
 from resolvers.context import Context
 from resolvers.filters import ContactFilter
-from resolvers.inputs import sent
+from resolvers.inputs import provided_fields
 from resolvers.total_count import counted
 
 
@@ -46,7 +46,7 @@ async def segment(context: Context, id_: str) -> Document | None:
 
 async def save_segment(context: Context, input_: SaveSegmentInput) -> Document:
     """The payload of `saveSegment`."""
-    values = sent(input_)
+    values = provided_fields(input_)
     saved = await context.services.segments.save(
         context.principal.workspace_id, values["name"], values["filter"], values.get("id")
     )

@@ -7,20 +7,20 @@ from typing import Any
 
 import strawberry
 
-from gateway.bus.change_events import Notice, Position, cursor_to, position_of
-from gateway.domain.support.threads import Subject
-from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
+from gateway.bus.change_events import BusEvent, Position, cursor_to, position_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
 from gateway.domain.filters.segments import ENTERED, LEFT
-from gateway.store.change_log import Changes
+from gateway.domain.support.threads import ThreadKind
+from gateway.store.change_log import ChangeLog
 from gateway.store.events.events import Events
 from gateway.store.repositories import Repository
-from resolvers.enums import ConversationState, TicketState
 from resolvers.context import Context
 from resolvers.costs import STREAM
+from resolvers.enums import ConversationState, TicketState
 from resolvers.events import check_names
-from resolvers.inputs import AttributeFilter, sent
+from resolvers.inputs import AttributeFilter, provided_fields
 from resolvers.reveals import revealing
 from resolvers.tickets import parts_by_id
 
@@ -141,12 +141,12 @@ async def event_tracked(
     context: Context, filter_: EventStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     """A notification per tracked event that is wanted."""
-    asked = sent(filter_) or {}
+    asked = provided_fields(filter_) or {}
     names = None if asked.get("name") is None else frozenset(check_names(asked["name"]) or ())
     followed = await followed_contact(context, asked.get("contact_id"))
     metadata = check_metadata_filter(asked.get("metadata"), "filter.metadata")
 
-    def wanted(notice: Notice) -> bool:
+    def wanted(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
@@ -156,7 +156,7 @@ async def event_tracked(
             and has_metadata(row, metadata, context.services.clock())
         )
 
-    def told(notice: Notice) -> Document:
+    def told(notice: BusEvent) -> Document:
         return {"kind": EventChange.TRACKED.value, "event": notice.document, "counted": notice.document}
 
     async with aclosing(
@@ -170,16 +170,16 @@ async def contact_changed(
     context: Context, filter_: ContactStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     """A notification per change of a contact that is wanted."""
-    asked = sent(filter_) or {}
+    asked = provided_fields(filter_) or {}
     kinds = None if asked.get("kind") is None else frozenset(asked["kind"])
     followed, segment_id = await followed_contact(context, asked.get("contact_id")), asked.get("segment_id")
     own = context.principal.contact_id is not None
 
-    def wanted(notice: Notice) -> bool:
+    def wanted(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
-            notice.collection == Changes.COLLECTION
+            notice.collection == ChangeLog.COLLECTION
             and row["subject"] == "contact"
             and (kinds is None or row["kind"] in kinds)
             and (followed is None or row["contact_id"] in followed)
@@ -187,7 +187,7 @@ async def contact_changed(
             and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
         )
 
-    def told(notice: Notice) -> Document:
+    def told(notice: BusEvent) -> Document:
         row = notice.document
         told = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
         return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **told}
@@ -202,7 +202,9 @@ async def conversation_changed(
     context: Context, filter_: ConversationStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     """A notification per change of a conversation that is wanted; a contact's token hears what concerns the contact."""
-    async with aclosing(_acts(context, Subject.CONVERSATION, sent(filter_) or {}, after)) as payloads:
+    async with aclosing(
+        _thread_changes(context, ThreadKind.CONVERSATION, provided_fields(filter_) or {}, after)
+    ) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -211,21 +213,21 @@ async def ticket_changed(
     context: Context, filter_: TicketStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     """A notification per change of a ticket that is wanted; a contact's token hears what it sees of its tickets."""
-    async with aclosing(_acts(context, Subject.TICKET, sent(filter_) or {}, after)) as payloads:
+    async with aclosing(_thread_changes(context, ThreadKind.TICKET, provided_fields(filter_) or {}, after)) as payloads:
         async for payload in payloads:
             yield payload
 
 
-async def _acts(context: Context, subject: Subject, asked: Document, after: str | None) -> Any:
+async def _thread_changes(context: Context, subject: ThreadKind, asked: Document, after: str | None) -> Any:
     """A notification per line of the journal that tells of an act on such a subject, as far as that is wanted."""
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
     followed = await followed_contact(context, asked.get("contact_id"))
 
-    def wanted(notice: Notice) -> bool:
+    def wanted(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
-            notice.collection == Changes.COLLECTION
+            notice.collection == ChangeLog.COLLECTION
             and row["subject"] == subject
             and (own is None or row["public"])
             and (asked.get("kind") is None or row["kind"] in asked["kind"])
@@ -234,7 +236,7 @@ async def _acts(context: Context, subject: Subject, asked: Document, after: str 
             and (_is_so(asked, row["before"]) or _is_so(asked, row["after"]))
         )
 
-    def told(notice: Notice) -> Document:
+    def told(notice: BusEvent) -> Document:
         row = notice.document
         ids = {name: row[name] for name in (id_name, "part_id")}
         return {"kind": row["kind"], "matches": _is_so(asked, row["after"]), **ids}
@@ -250,7 +252,7 @@ async def changed_ticket(parents: Sequence[Document], _: None, context: Context)
     return await named(context.store.tickets, [parent["ticket_id"] for parent in parents])
 
 
-async def told_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def visible_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the part of each notification of a ticket."""
     ids = [parent["part_id"] for parent in parents]
     found = await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if id_ is not None])
@@ -262,7 +264,7 @@ async def changed_conversation(parents: Sequence[Document], _: None, context: Co
     return await named(context.store.conversations, [parent["conversation_id"] for parent in parents])
 
 
-async def told_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def visible_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the part of each notification."""
     return await named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
 
@@ -297,7 +299,7 @@ async def followed_contact(context: Context, contact_id: str | None) -> set[str]
     return {contact_id} | (set() if contact is None else set(ids_of(contact)))
 
 
-def follow_merge(followed: set[str] | None, notice: Notice) -> None:
+def follow_merge(followed: set[str] | None, notice: BusEvent) -> None:
     """Who follows a contact follows whoever takes it over."""
     if followed is not None and notice.document.get("merged_id") in followed:
         followed.add(notice.document["contact_id"])
@@ -305,8 +307,8 @@ def follow_merge(followed: set[str] | None, notice: Notice) -> None:
 
 async def payloads_of(
     context: Context,
-    wanted: Callable[[Notice], bool],
-    told: Callable[[Notice], Document],
+    wanted: Callable[[BusEvent], bool],
+    told: Callable[[BusEvent], Document],
     after: str | None,
     nothing: Document,
     followed: set[str] | None = None,
@@ -320,14 +322,14 @@ async def payloads_of(
     asked = None if after is strawberry.UNSET or after is None else position_of(after, cipher)
     own = context.principal.contact_id
 
-    def seen(notice: Notice) -> bool:
+    def seen(notice: BusEvent) -> bool:
         return (own is None or context.principal.owns(notice.document.get("contact_id"))) and wanted(notice)
 
     notices = context.services.bus.subscribe(
         context.principal.workspace_id,
         seen,
         asked,
-        context.resting,
+        context.on_caught_up,
         contact_ids=followed if own is None else set(context.principal.own_ids),
         owner=own or "",
         most_resumes=None if own is None else context.services.settings.max_resumes_per_token,

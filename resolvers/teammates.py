@@ -5,12 +5,12 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.support.actors import ActorKind
-from gateway.domain.contacts.contacts import Document
 from gateway.core.pagination import PageArguments, connection, page
-from gateway.store.unique_names import Catalogue
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.actors import ActorKind
+from gateway.store.unique_names import UniqueNames
 from resolvers.context import Context
-from resolvers.inputs import sent
+from resolvers.inputs import provided_fields
 
 _AUTOMATION: Document = {"display_name": "Automation"}
 _SOMEBODY: Document = {"display_name": "Somebody"}  # who was erased, or is not for this token to know
@@ -47,13 +47,15 @@ class SaveTeamInput:
 
 async def save_admin(context: Context, input_: SaveAdminInput) -> Document:
     """The payload of `saveAdmin`."""
-    saved = await context.services.people.save_admin(context.principal.workspace_id, sent(input_, nulls=True))
+    saved = await context.services.people.save_admin(
+        context.principal.workspace_id, provided_fields(input_, nulls=True)
+    )
     return {"admin": saved if await context.may_read() else None}
 
 
 async def save_team(context: Context, input_: SaveTeamInput) -> Document:
     """The payload of `saveTeam`."""
-    saved = await context.services.people.save_team(context.principal.workspace_id, sent(input_, nulls=True))
+    saved = await context.services.people.save_team(context.principal.workspace_id, provided_fields(input_, nulls=True))
     return {"team": saved if await context.may_read() else None}
 
 
@@ -112,5 +114,5 @@ def _all_of(context: Context) -> Any:
     return context.services.store.open(context.principal.workspace_id)
 
 
-async def _by_ids(people: Catalogue, ids: Sequence[str]) -> dict[str, Document]:
+async def _by_ids(people: UniqueNames, ids: Sequence[str]) -> dict[str, Document]:
     return await people.by_ids(list(dict.fromkeys(ids)))

@@ -8,14 +8,14 @@ import strawberry
 
 from gateway.core.principals import Principal
 from gateway.domain.contacts.contacts import Document
-from gateway.services.support.commands import Acted
-from resolvers.enums import TicketState
+from gateway.services.support.commands import CommandResult
 from resolvers.context import Context
 from resolvers.conversation_mutations import check_token
+from resolvers.enums import TicketState
 from resolvers.events import ContactRef
-from resolvers.inputs import sent
-from resolvers.teammates import ActorRef
+from resolvers.inputs import provided_fields
 from resolvers.scalars import JSONObject
+from resolvers.teammates import ActorRef
 
 _KEY = "Holds for 7 days: with it a call may be repeated."
 _ATTRIBUTES = "By the names of the type's attributes."
@@ -127,13 +127,13 @@ class UpdateTicketInput:
 async def create(context: Context, input_: CreateTicketInput) -> Document:
     """The payload of `createTicket`."""
     await check_token(context)
-    made = await context.services.tickets.create(context.principal, sent(input_))
+    made = await context.services.tickets.create(context.principal, provided_fields(input_))
     return {"ticket": made if context.shows_documents else None}
 
 
 async def convert(context: Context, input_: ConvertToTicketInput) -> Document:
     """The payload of `convertToTicket`."""
-    made = await context.services.tickets.convert(context.principal, sent(input_))
+    made = await context.services.tickets.convert(context.principal, provided_fields(input_))
     if not await context.may_read():
         return {"ticket": None, "conversation": None}
     id_ = made["conversation_id"]
@@ -161,9 +161,13 @@ async def update(context: Context, input_: UpdateTicketInput) -> Document:
 
 
 async def _acted(
-    context: Context, input_: Any, act: Callable[[Principal, Document], Awaitable[Acted]], *, nulls: bool = False
+    context: Context,
+    input_: Any,
+    act: Callable[[Principal, Document], Awaitable[CommandResult]],
+    *,
+    nulls: bool = False,
 ) -> Document:
     await check_token(context)
-    acted = await act(context.principal, sent(input_, nulls=nulls))
+    acted = await act(context.principal, provided_fields(input_, nulls=nulls))
     shown = context.shows_documents
     return {"ticket": acted.document if shown else None, "part": acted.part if shown else None}

@@ -6,9 +6,9 @@ import strawberry
 
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.support.ticket_types import shown_attributes
-from resolvers.enums import TicketAttributeKind, TicketCategory
 from resolvers.context import Context
-from resolvers.inputs import sent
+from resolvers.enums import TicketAttributeKind, TicketCategory
+from resolvers.inputs import provided_fields
 
 
 @strawberry.input(description="What tickets of a type say beside title and description.")
@@ -43,7 +43,9 @@ class SaveTicketTypeInput:
 
 async def save_ticket_type(context: Context, input_: SaveTicketTypeInput) -> Document:
     """The payload of `saveTicketType`."""
-    saved = await context.services.ticket_types.save(context.principal.workspace_id, sent(input_, nulls=True))
+    saved = await context.services.ticket_types.save(
+        context.principal.workspace_id, provided_fields(input_, nulls=True)
+    )
     return {"ticket_type": saved if await context.may_read() else None}
 
 

@@ -6,20 +6,20 @@ from typing import Any
 
 import strawberry
 
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.support.inbox_keys import InboxOrder
-from gateway.domain.contacts.merging import ids_of
-from gateway.core.sorting import Direction
+from gateway.core.full_text import parse_search
 from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.sorting import Direction
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.merging import ids_of
+from gateway.domain.support.inbox_keys import InboxOrder
 from gateway.domain.support.ticket_filters import TicketCondition, order_of
 from gateway.domain.support.ticket_types import shown_values
-from gateway.core.full_text import check_words
 from gateway.store.support.inboxes import InboxSearch
-from resolvers.enums import TicketCategory, TicketSortKey, TicketState
 from resolvers.contacts import pages_of_parents
 from resolvers.context import Context
 from resolvers.costs import LIST_SEARCH, SORT
-from resolvers.inputs import TimeFilter, sent
+from resolvers.enums import TicketCategory, TicketSortKey, TicketState
+from resolvers.inputs import TimeFilter, provided_fields
 from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.reveals import revealing
 from resolvers.total_count import Counter, counted
@@ -71,7 +71,7 @@ class TicketFilter:
 
 async def ticket(context: Context, by: TicketKey) -> Document | None:
     """The ticket with that key."""
-    ((kind, value),) = sent(by).items()
+    ((kind, value),) = provided_fields(by).items()
     fields = context.fields_of("Ticket")
     if kind == "number":
         return await context.store.tickets.with_number(value, fields)
@@ -82,8 +82,8 @@ async def tickets(
     context: Context, filter_: TicketFilter | None, sort: TicketSort | None, arguments: PageArguments
 ) -> Document:
     """A page of the tickets of which the filter holds, the newest first unless another order is asked for."""
-    wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
-    list_ = _List.asked(context, wanted, sorted_by)
+    wanted, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
+    list_ = _List.page_of(context, wanted, sorted_by)
     contact_id = wanted.get("contact_id") or context.principal.contact_id
     cipher = await context.cursor_cipher()
     asked = page(arguments, cipher, "tickets", context.principal.workspace_id, wanted, sorted_by)
@@ -92,7 +92,7 @@ async def tickets(
         now = context.services.clock()
         search = InboxSearch(context.store.tickets, list_.condition, list_.order, now, fields=fields)
         found = await search.page(asked)
-        return counted(connection(found.rows, asked, list_.order.position, found.reached), search.count)
+        return counted(connection(found.rows, asked, list_.order.position, found.stopped_at), search.count)
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
     rows = {} if contact is None else await list_.of_contacts([contact["_id"]], asked, fields)
     found_rows = [row for of_one in rows.values() for row in of_one]
@@ -106,8 +106,8 @@ async def of_contacts(
 ) -> list[Any]:
     """Batch: a page of each contact's tickets, the newest first unless another order is asked for."""
     page_asked, filter_, sort = arguments
-    wanted, sorted_by = sent(filter_) or {}, sent(sort) or {}
-    list_, cipher = _List.asked(context, wanted, sorted_by), await context.cursor_cipher()
+    wanted, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
+    list_, cipher = _List.page_of(context, wanted, sorted_by), await context.cursor_cipher()
 
     def asked(parent: Document) -> Page:
         return page(page_asked, cipher, "Contact.tickets", parent["_id"], wanted, sorted_by)
@@ -189,11 +189,11 @@ class _List:
     order: InboxOrder
 
     @classmethod
-    def asked(cls, context: Context, wanted: Document, sorted_by: Document) -> "_List":
+    def page_of(cls, context: Context, wanted: Document, sorted_by: Document) -> "_List":
         """The list that a filter and a sort mean."""
         by_contact = context.principal.contact_id is not None
         rest = {name: value for name, value in wanted.items() if name not in ("contact_id", "text")}
-        words = [] if "text" not in wanted else check_words(wanted["text"], "filter.text")
+        words = [] if "text" not in wanted else parse_search(wanted["text"], "filter.text")
         condition = TicketCondition(**rest, words=words, words_in="public_words" if by_contact else "words")
         key = TicketSortKey(sorted_by.get("key", TicketSortKey.CREATED_AT))
         descending = sorted_by.get("direction", Direction.DESC) == Direction.DESC

@@ -6,7 +6,7 @@ from gateway.domain.contacts.contacts import Document
 from gateway.domain.tokens import DEFAULT_LIFETIME
 from resolvers.context import Context
 from resolvers.events import ContactRef
-from resolvers.inputs import sent
+from resolvers.inputs import provided_fields
 
 
 @strawberry.input
@@ -31,7 +31,7 @@ class CreateAdminTokenInput:
 
 async def create_contact_token(context: Context, input_: CreateContactTokenInput) -> Document:
     """The payload of `createContactToken`."""
-    values = sent(input_)
+    values = provided_fields(input_)
     token, expires_at = await context.services.tokens.create_for_contact(
         context.principal.workspace_id, values["contact"], values.get("expires_in_seconds", DEFAULT_LIFETIME)
     )
@@ -40,7 +40,7 @@ async def create_contact_token(context: Context, input_: CreateContactTokenInput
 
 async def create_admin_token(context: Context, input_: CreateAdminTokenInput) -> Document:
     """The payload of `createAdminToken`."""
-    values = sent(input_)
+    values = provided_fields(input_)
     token, expires_at = await context.services.tokens.create_for_admin(
         context.principal.workspace_id, values["admin_id"], values.get("expires_in_seconds", DEFAULT_LIFETIME)
     )

@@ -4,7 +4,6 @@ import strawberry
 from strawberry import Info
 
 from resolvers import contact_mutations
-from resolvers.costs import ONE_ERROR
 from resolvers.contact_mutations import (
     DeleteContactInput,
     IdentifyContactInput,
@@ -12,6 +11,7 @@ from resolvers.contact_mutations import (
     TagContactInput,
     UntagContactInput,
 )
+from resolvers.costs import ONE_ERROR
 from resolvers.scalars import SafeInt
 from schema.access import ADMIN, TRACK
 from schema.contacts import Contact

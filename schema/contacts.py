@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
-from gateway.domain.contacts.contacts import ContactRole, display_name
 from gateway.core.pagination import DEFAULT_SIZE
+from gateway.domain.contacts.contacts import ContactRole, display_name
 from gateway.domain.filters.segments import MAX_SEGMENTS
 from resolvers import contacts, conversations, segments, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
@@ -20,13 +20,13 @@ from resolvers.scalars import JSONObject, SafeInt
 from resolvers.tickets import TicketFilter, TicketSort
 from schema.access import KLAVIYO, READ, READ_OWN, TRACK
 from schema.authors import Author
+from schema.batching import by_level, reads
 from schema.connections import Connection, CountedConnection
 from schema.conversations import Conversation
+from schema.errors import UserError, payload
 from schema.events import Event, EventSummary
 from schema.klaviyo import KlaviyoSubject
-from schema.batching import by_level, reads
 from schema.nodes import Node, Stored
-from schema.errors import UserError, payload
 
 if TYPE_CHECKING:
     from schema.segments import Segment

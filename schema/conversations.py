@@ -7,19 +7,18 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.core.sorting import Direction
-from resolvers import conversations, tickets
-from resolvers import teammates
-from resolvers.enums import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
+from resolvers import conversations, teammates, tickets
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.costs import PAGED
+from resolvers.enums import Channel, ConversationState, DeliveredAs, Priority, SlaStatus
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from schema.access import KLAVIYO, READ, READ_OWN
 from schema.authors import Author
+from schema.batching import by_level, reads
 from schema.connections import Connection, CountedConnection
 from schema.klaviyo import KlaviyoSubject
-from schema.batching import by_level, reads
 from schema.nodes import Node, Stored
 from schema.parts import Part
 from schema.teammates import Admin, Team

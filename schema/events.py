@@ -19,10 +19,10 @@ from resolvers.events import (
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
 from schema.access import KLAVIYO, READ, READ_OWN, TRACK, TRACK_OWN
-from schema.connections import Connection, CountedConnection
 from schema.batching import by_level, reads
-from schema.nodes import Node, Stored
+from schema.connections import Connection, CountedConnection
 from schema.errors import UserError, payload, user_error
+from schema.nodes import Node, Stored
 
 if TYPE_CHECKING:
     from schema.contacts import Contact

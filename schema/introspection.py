@@ -19,8 +19,8 @@ from graphql import (
 )
 
 from gateway.errors import BadRequestError, UnauthenticatedError
-from gateway.execution.documents import parse_document, read
-from gateway.execution.executor import Answer
+from gateway.execution.documents import parse_document, prepare_document
+from gateway.execution.executor import Result
 from gateway.execution.syntax_tree import nodes_below
 from gateway.settings import Settings
 
@@ -45,16 +45,16 @@ class Introspection:
         self._schema = schema
         self.is_on = bool(settings.introspection) and not settings.only_trusted_documents
 
-    def answer(self, query: Any, variables: Mapping[str, Any] | None, name: str | None) -> Answer:
+    def answer(self, query: Any, variables: Mapping[str, Any] | None, name: str | None) -> Result:
         """The answer; UnauthenticatedError where the document is not small or asks for anything else."""
         if not isinstance(query, str) or not self._is_allowed(query):
             raise UnauthenticatedError(
                 "Send a key or a token as 'Authorization: Bearer <key>': without one only the schema can be asked for, "
                 "in a small document whose root fields are __schema, __type and __typename."
             )
-        prepared = read(self._schema, query)
+        prepared = prepare_document(self._schema, query)
         if prepared.errors or prepared.document is None:
-            return Answer(None, prepared.errors, refused=True)
+            return Result(None, prepared.errors, refused=True)
         try:
             prepared.named(name)
         except LookupError:
@@ -64,7 +64,7 @@ class Introspection:
         result = execute_sync(
             self._schema, prepared.document, variable_values=dict(variables or {}), operation_name=name
         )
-        return Answer(result.data, result.errors)
+        return Result(result.data, result.errors)
 
     def _is_allowed(self, query: str) -> bool:
         if not self.is_on or len(query) > _MOST_CHARACTERS:

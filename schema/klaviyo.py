@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.destinations.klaviyo.mapping import MetricSource
 from gateway.domain.backfills import BackfillState, eta_of, rate_of
 from gateway.domain.deliveries import OPEN, DeliveryKind, DeliveryState
 from gateway.domain.syncs import SyncState
-from gateway.destinations.klaviyo.mapping import MetricSource
 from gateway.settings import KlaviyoMode
 from resolvers import klaviyo
 from resolvers.costs import PAGED, Cost, Searched, list_of
@@ -18,8 +18,8 @@ from resolvers.inputs import page_arguments
 from resolvers.klaviyo import DeliveryFilter
 from resolvers.scalars import JSON, SafeInt
 from schema.access import KLAVIYO, READ
-from schema.connections import Connection, CountedConnection
 from schema.batching import by_level, reads
+from schema.connections import Connection, CountedConnection
 from schema.nodes import Node, Stored
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from resolvers.klaviyo_mutations import (
 )
 from resolvers.scalars import SafeInt
 from schema.access import KLAVIYO
-from schema.klaviyo import KlaviyoBackfill, KlaviyoSubject, KlaviyoSync
 from schema.errors import UserError, payload
+from schema.klaviyo import KlaviyoBackfill, KlaviyoSubject, KlaviyoSync
 
 
 @strawberry.type

@@ -18,8 +18,8 @@ from resolvers.messages import (
 from resolvers.scalars import JSON, JSONObject, SafeInt
 from schema.access import ADMIN, READ
 from schema.batching import by_level
-from schema.nodes import Node
 from schema.errors import UserError, payload
+from schema.nodes import Node
 from schema.segments import Segment
 
 

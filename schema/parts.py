@@ -4,8 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from resolvers import parts
-from resolvers import teammates
+from resolvers import parts, teammates
 from resolvers.enums import PartKind
 from schema.authors import Author
 from schema.batching import by_level

@@ -13,19 +13,19 @@ from gateway.execution.inputs import compile_inputs
 from resolvers.scalars import SCALARS
 from schema.access import enforce
 from schema.authors import Automation
+from schema.contact_mutations import IdentityMutation
 from schema.contacts import ContactMutation, ContactQuery
 from schema.conversation_mutations import ConversationMutation
 from schema.conversations import ConversationQuery
+from schema.errors import log_unexpected
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
-from schema.contact_mutations import IdentityMutation
 from schema.klaviyo import KlaviyoQuery
 from schema.klaviyo_mutations import KlaviyoMutation
 from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
-from schema.teammates import PeopleMutation, PeopleQuery
-from schema.errors import log_unexpected
 from schema.segments import SegmentMutation, SegmentQuery
 from schema.subscriptions import StreamQuery, Subscription
+from schema.teammates import PeopleMutation, PeopleQuery
 from schema.ticket_mutations import TicketMutation
 from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
 from schema.tickets import TicketQuery

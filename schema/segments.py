@@ -13,11 +13,11 @@ from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from resolvers.segments import DeleteSegmentInput, SaveSegmentInput
 from schema.access import ADMIN, READ
+from schema.batching import by_level
 from schema.connections import CountedConnection
 from schema.contacts import Contact
-from schema.batching import by_level
-from schema.nodes import Node
 from schema.errors import UserError, payload
+from schema.nodes import Node
 
 
 @strawberry.type(

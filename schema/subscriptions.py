@@ -6,9 +6,7 @@ from typing import Any
 import strawberry
 from strawberry import Info
 
-from resolvers import events, segments
-from resolvers import klaviyo_subscriptions
-from resolvers import subscriptions
+from resolvers import events, klaviyo_subscriptions, segments, subscriptions
 from resolvers.context import Context
 from resolvers.klaviyo_subscriptions import DeliveryChange, DeliveryStreamFilter
 from resolvers.subscriptions import (
@@ -22,11 +20,11 @@ from resolvers.subscriptions import (
     TicketStreamFilter,
 )
 from schema.access import KLAVIYO, READ, READ_OWN
+from schema.batching import by_level
 from schema.contacts import Contact
 from schema.conversations import Conversation, ConversationPart
 from schema.events import Event, EventSummary
 from schema.klaviyo import KlaviyoBackfill, KlaviyoDelivery
-from schema.batching import by_level
 from schema.segments import Segment
 from schema.tickets import Ticket, TicketPart
 
@@ -91,7 +89,7 @@ class ConversationNotification:
     def conversation(self) -> Conversation | None:
         """The conversation."""
 
-    @by_level(subscriptions.told_part, description="The part that tells of the change, where one does.")
+    @by_level(subscriptions.visible_part, description="The part that tells of the change, where one does.")
     def part(self) -> ConversationPart | None:
         """The part."""
 
@@ -112,7 +110,7 @@ class TicketNotification:
     def ticket(self) -> Ticket | None:
         """The ticket."""
 
-    @by_level(subscriptions.told_ticket_part, description="The part that tells of the change, where one does.")
+    @by_level(subscriptions.visible_ticket_part, description="The part that tells of the change, where one does.")
     def part(self) -> TicketPart | None:
         """The part."""
 

@@ -11,10 +11,10 @@ from resolvers.inputs import page_arguments
 from resolvers.teammates import SaveAdminInput, SaveTeamInput
 from schema.access import ADMIN, READ
 from schema.authors import Author
-from schema.connections import Connection
 from schema.batching import by_level
-from schema.nodes import Node
+from schema.connections import Connection
 from schema.errors import UserError, payload
+from schema.nodes import Node
 
 
 @strawberry.type(description="Somebody who answers.")

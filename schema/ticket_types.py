@@ -4,13 +4,13 @@ import strawberry
 from strawberry import Info
 
 from resolvers import ticket_types
-from resolvers.enums import TicketAttributeKind, TicketCategory
 from resolvers.costs import ONE_ERROR, list_of
+from resolvers.enums import TicketAttributeKind, TicketCategory
 from resolvers.ticket_types import SaveTicketTypeInput
 from schema.access import ADMIN, READ_OWN
 from schema.batching import by_level
-from schema.nodes import Node, Stored
 from schema.errors import UserError, payload
+from schema.nodes import Node, Stored
 
 
 @strawberry.type(description="What tickets of a type say beside title and description.")

@@ -7,18 +7,17 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.core.sorting import Direction
-from resolvers import tickets
-from resolvers import teammates
-from resolvers.enums import TicketCategory, TicketState
+from resolvers import teammates, tickets
 from resolvers.costs import PAGED
+from resolvers.enums import TicketCategory, TicketState
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from resolvers.tickets import TicketFilter, TicketKey, TicketSort
 from schema.access import KLAVIYO, READ, READ_OWN
+from schema.batching import by_level, reads
 from schema.connections import Connection, CountedConnection
 from schema.klaviyo import KlaviyoSubject
-from schema.batching import by_level, reads
 from schema.nodes import Node
 from schema.parts import Part
 from schema.teammates import Admin, Team

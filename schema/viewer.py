@@ -6,8 +6,7 @@ import strawberry
 from strawberry import Info
 
 from gateway.core.principals import Scope
-from resolvers import nodes
-from resolvers import teammates
+from resolvers import nodes, teammates
 from resolvers.costs import ListSize, list_of
 from schema.access import ANY, READ_OWN
 from schema.contacts import Contact

@@ -27,7 +27,7 @@ from processes import CommandLine, Program, own_environment
 
 from gateway.app import create_app
 from gateway.core.clock import system_clock
-from gateway.runtime import Runtime, Sleep, live, open_runtime
+from gateway.runtime import Runtime, Sleep, background_tasks, open_runtime
 from gateway.server.uvicorn_options import server_options
 from gateway.settings import MongoDriver, Settings
 from gateway.store.driver import Database
@@ -198,7 +198,7 @@ def open_gateway(mongo: str) -> OpenGateway:
         async with open_runtime(all_settings, uri, name, clock=clock, listeners=listeners, sleep=sleep) as runtime:
             await migrate(runtime.database, runtime.clock, owner="tests")
             async with (
-                live(runtime, rolls_up=rolls_up),
+                background_tasks(runtime, rolls_up=rolls_up),
                 _serving(runtime) as url,
                 httpx.AsyncClient(timeout=60) as http,
             ):

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pymongo
 
-from gateway.cli.commands import run_to_the_end
+from gateway.cli.commands import run_command
 from gateway.errors import StartupError
 from gateway.store import embedded
 
@@ -32,7 +32,7 @@ def main() -> None:
     for name, value in constants.items():
         setattr(embedded, name, value)
     try:
-        run_to_the_end(use(Path(data), executable, share))
+        run_command(use(Path(data), executable, share))
     except StartupError as error:
         sys.exit(str(error))
 

@@ -11,8 +11,8 @@ import httpx
 import orjson
 from pymongo.monitoring import CommandListener
 
-from gateway.core.principals import Scope
 from gateway.core.clock import system_clock
+from gateway.core.principals import Scope
 from gateway.runtime import Runtime
 
 

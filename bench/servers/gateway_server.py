@@ -19,7 +19,7 @@ from bench.data import DATABASE, Clock, bearer
 from gateway.app import create_app
 from gateway.core.clock import system_clock
 from gateway.observability import configure_logs
-from gateway.runtime import live, open_runtime, settle
+from gateway.runtime import background_tasks, open_runtime, tune_gc
 from gateway.server.uvicorn_options import server_options
 from gateway.services.events.tracking import EventService
 from gateway.settings import load_settings
@@ -63,9 +63,9 @@ async def serve(workspace_id: str, documents: str, time: str, port: int) -> None
             remember(runtime.database)
         if documents == "alone":
             commit_alone(runtime.services.events)
-        async with live(runtime) if time == "moving" else nullcontext():
+        async with background_tasks(runtime) if time == "moving" else nullcontext():
             app = create_app(runtime, runtime.authenticator(bearer(workspace_id)))
-            settle()
+            tune_gc()
             config = uvicorn.Config(
                 app,
                 port=port,

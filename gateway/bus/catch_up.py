@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gateway.bus.change_events import Notice, Position, Ring, notice_of
+from gateway.bus.change_events import BusEvent, Position, Ring, bus_event_of
 from gateway.bus.resume_schedule import Returning
 from gateway.bus.subscribers import Subscriber, Subscribers
 from gateway.errors import (
@@ -18,11 +18,11 @@ from gateway.errors import (
     SlowReaderError,
     UnavailableError,
 )
-from gateway.store.change_log import Changes
+from gateway.store.change_log import ChangeLog
 from gateway.store.driver import Database, HistoryLostError
 from gateway.store.events.events import Events
 
-WATCHED = (Events.COLLECTION, Changes.COLLECTION)
+WATCHED = (Events.COLLECTION, ChangeLog.COLLECTION)
 AGAIN_SECONDS = 0.5
 _PATIENCE_SECONDS = 30.0
 _SLOW_SECONDS, _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 0.1, 10.0
@@ -65,7 +65,7 @@ class CatchUp:
         self._returning.discard(subscriber)
         self._has_caught_up(subscriber)
 
-    def published(self, notice: Notice) -> None:
+    def published(self, notice: BusEvent) -> None:
         """Go on with those whose cursors were ahead of this process: this notice is now in the ring."""
         for subscriber in self._returning.take(notice.position.id):
             self._join(subscriber, notice.position)
@@ -180,12 +180,12 @@ class CatchUp:
                 if insert is None:
                     turn.polls += 1
                 else:
-                    self._hand_out(turn, notice_of(insert))
+                    self._hand_out(turn, bus_event_of(insert))
                     await asyncio.sleep(0)  # who reads makes room meanwhile
                 if turn.here.id in self._ring or (self._returning and turn.is_over):
                     return
 
-    def _hand_out(self, turn: "_Turn", notice: Notice) -> None:
+    def _hand_out(self, turn: "_Turn", notice: BusEvent) -> None:
         """Offer a notice to those under way: who is full leaves them at once. Who waits for this place comes along."""
         for subscriber in self._under_way.offer(notice):
             self._under_way.discard(subscriber)

@@ -16,14 +16,14 @@ from gateway.core.cursors import Bound, CursorCipher, InvalidCursorError, Unknow
 from gateway.errors import BadRequestError, CursorExpiredError
 from gateway.store.driver import Insert, Position
 
-__all__ = ["Notice", "Position", "Ring", "cursor_to", "notice_of", "position_of"]
+__all__ = ["BusEvent", "Position", "Ring", "bus_event_of", "cursor_to", "position_of"]
 
 _SCOPE: Bound = [b"change stream"]
 _TIME = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Notice:
+class BusEvent:
     """One inserted document of a watched collection."""
 
     collection: str
@@ -47,9 +47,9 @@ class Notice:
         return "merged_id" in self.document
 
 
-def notice_of(insert: Insert) -> Notice:
+def bus_event_of(insert: Insert) -> BusEvent:
     """What the bus carries of an insert."""
-    return Notice(insert.collection, insert.document, Position(str(insert.document["_id"]), insert.token, insert.at))
+    return BusEvent(insert.collection, insert.document, Position(str(insert.document["_id"]), insert.token, insert.at))
 
 
 def cursor_to(position: Position, cipher: CursorCipher) -> str:
@@ -87,13 +87,13 @@ class Ring:
     """The newest notices, in order: what a subscriber that was away for a moment is served from."""
 
     def __init__(self, size: int) -> None:
-        self._notices: deque[Notice] = deque()
+        self._notices: deque[BusEvent] = deque()
         self._numbers: dict[str, int] = {}
-        self._by_contact: dict[str, deque[tuple[int, Notice]]] = defaultdict(deque)
+        self._by_contact: dict[str, deque[tuple[int, BusEvent]]] = defaultdict(deque)
         self._size = size
         self._first = 0
 
-    def add(self, notice: Notice) -> None:
+    def add(self, notice: BusEvent) -> None:
         """Put a notice at the end; the oldest goes."""
         number = self._first + len(self._notices)
         self._numbers[notice.position.id] = number
@@ -110,14 +110,14 @@ class Ring:
         self._by_contact.clear()
 
     @property
-    def last(self) -> Notice | None:
+    def last(self) -> BusEvent | None:
         """The newest notice."""
         return self._notices[-1] if self._notices else None
 
     def __contains__(self, id_: str) -> bool:
         return id_ in self._numbers
 
-    def after(self, id_: str, contact_ids: set[str] | None = None) -> Iterator[Notice]:
+    def after(self, id_: str, contact_ids: set[str] | None = None) -> Iterator[BusEvent]:
         """What came after that notice, which is in the ring; of these contacts alone, to which the caller may add meanwhile."""
         number = self._numbers[id_]
         if contact_ids is None:
@@ -132,12 +132,12 @@ class Ring:
                 if len(contact_ids) != followed:
                     break
 
-    def first_after(self, at: tuple[int, int]) -> Notice | None:
+    def first_after(self, at: tuple[int, int]) -> BusEvent | None:
         """The oldest notice that is younger than that time of the cluster."""
         place = bisect_right(self._notices, at, key=lambda notice: notice.position.at)
         return self._notices[place] if place < len(self._notices) else None
 
-    def _rows_of(self, contact_ids: set[str], after: int) -> list[tuple[int, Notice]]:
+    def _rows_of(self, contact_ids: set[str], after: int) -> list[tuple[int, BusEvent]]:
         """What is there of these contacts behind that number, in order."""
         rows = {number: notice for id_ in contact_ids for number, notice in self._by_contact.get(id_, ())}
         return sorted(row for row in rows.items() if row[0] > after)

@@ -11,27 +11,27 @@ from websockets.frames import Frame, Opcode
 
 from gateway.bus.subscribers import Subscriber
 from gateway.errors import SlowReaderError
-from gateway.execution.executor import Answer
+from gateway.execution.executor import Result
 from gateway.observability import Metrics
 
 Push = Callable[[bytes], bool]
 Send = Callable[[str], Awaitable[None]]
-Ended = Callable[[Exception | None], Coroutine[None, None, None]]
-Write = Callable[[Answer], str]
+OnEnd = Callable[[Exception | None], Coroutine[None, None, None]]
+Encode = Callable[[Result], str]
 # Of one receiver, beyond the first answer that waits. The answers are shared, and so is what of them is written.
 _MOST_WAITING_CHARACTERS = 2_000_000
 
 
-class Receiver:
+class SocketSink:
     """One operation of one socket: messages go out in order, and a limited number waits while the socket takes none.
 
     `write` gives an answer's message as text; `push` sends a frame at once where that can be; `ended` is told once there is
     no more, and why."""
 
-    broadcast: "Broadcast"
+    subscription: "SharedSubscription"
 
     def __init__(
-        self, operation_id: str, limit: int, write: Write, push: Push | None, send: Send, ended: Ended
+        self, operation_id: str, limit: int, write: Encode, push: Push | None, send: Send, ended: OnEnd
     ) -> None:
         self.operation_id = operation_id
         self.write = write
@@ -39,33 +39,33 @@ class Receiver:
         self._push = push
         self._send = send
         self._ended = ended
-        self._waiting: deque[Answer] = deque()
+        self._waiting: deque[Result] = deque()
         self._characters = 0
         self._sending: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    def take(self, answer: Answer, frame: bytes) -> None:
+    def send(self, answer: Result, frame: bytes) -> None:
         """Send an answer, whose frame this is, at once or in its turn; a receiver for which too much waits is ended as too slow."""
-        if self._sending is None and self._pushed(frame):
+        if self._sending is None and self._try_push(frame):
             return
         if len(self._waiting) >= self._limit or self._characters > _MOST_WAITING_CHARACTERS:
             self.leave()
-            self.broadcast.metrics.queue_drops.inc()
+            self.subscription.metrics.queue_drops.inc()
             self._ending = asyncio.create_task(self._ended(SlowReaderError()))
             return
         self._waiting.append(answer)
-        self._characters += len(answer.written or "")
+        self._characters += len(answer.encoded or "")
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_waiting())
 
-    async def taken(self) -> None:
+    async def drained(self) -> None:
         """Wait until all is sent."""
         if self._sending is not None:
             await asyncio.wait([self._sending])
 
     async def end(self, error: Exception | None) -> None:
         """Tell that there is no more, after all that there was."""
-        await self.taken()
+        await self.drained()
         await self._ended(error)
 
     def leave(self) -> None:
@@ -73,9 +73,9 @@ class Receiver:
         self._waiting.clear()
         if self._sending is not None:
             self._sending.cancel()
-        self.broadcast.leave(self)
+        self.subscription.leave(self)
 
-    def _pushed(self, frame: bytes) -> bool:
+    def _try_push(self, frame: bytes) -> bool:
         try:
             return self._push is not None and self._push(frame)
         except Exception:
@@ -85,7 +85,7 @@ class Receiver:
         try:
             while self._waiting:
                 answer = self._waiting.popleft()
-                self._characters -= len(answer.written or "")
+                self._characters -= len(answer.encoded or "")
                 await self._send(self.write(answer))
         except WebSocketDisconnected:
             self._waiting.clear()
@@ -93,21 +93,23 @@ class Receiver:
             self._sending = None
 
 
-class Broadcast:
+class SharedSubscription:
     """One execution, by the task that began it for one receiver. One that has caught up joins another that tells the same and has
     caught up, too. A receiver sets the pace as long as it is the only one."""
 
-    def __init__(self, alike: "Alike", receiver: Receiver, key: Callable[[], Hashable], metrics: Metrics) -> None:
+    def __init__(
+        self, alike: "SharingRegistry", receiver: SocketSink, key: Callable[[], Hashable], metrics: Metrics
+    ) -> None:
         self.metrics = metrics
-        self.receivers = {receiver}
-        receiver.broadcast = self
+        self.sinks = {receiver}
+        receiver.subscription = self
         self._alike = alike
         self._key = key
         self._known_as: Hashable = None
         self._subscriber: Subscriber | None = None
         self._task = cast("asyncio.Task[None]", asyncio.current_task())
 
-    async def run(self, answers: AsyncGenerator[Answer, None]) -> None:
+    async def run(self, answers: AsyncGenerator[Result, None]) -> None:
         """Tell each answer until there is none, or nobody to tell it."""
         error: Exception | None = None
         try:
@@ -115,50 +117,50 @@ class Broadcast:
                 async for answer in answers:
                     if (error := answer.end) is not None:
                         break
-                    await self._tell(answer)
+                    await self._send(answer)
         except Exception as failure:
             error = failure
         finally:
             self._forget()
-        await asyncio.gather(*(receiver.end(error) for receiver in self.receivers))
+        await asyncio.gather(*(receiver.end(error) for receiver in self.sinks))
 
-    def rests(self, subscriber: Subscriber) -> None:
+    def on_caught_up(self, subscriber: Subscriber) -> None:
         """Be told that everything up to now was given: whoever tells the same and has come as far is joined."""
-        if not self.receivers:
+        if not self.sinks:
             return
         if self._subscriber is None:
             self._subscriber, self._known_as = subscriber, self._key()
         alike = self._alike.setdefault(self._known_as, set())
         alike.add(self)
         for other in [*alike]:
-            if other is not self and other.at_rest:
-                small, large = sorted((self, other), key=lambda one: len(one.receivers))
+            if other is not self and other.caught_up:
+                small, large = sorted((self, other), key=lambda one: len(one.sinks))
                 small._join(large)
                 if small is self:
                     return
 
     @property
-    def at_rest(self) -> bool:
+    def caught_up(self) -> bool:
         """Whether everything up to now was told."""
-        return self._subscriber is not None and self._subscriber.at_rest
+        return self._subscriber is not None and self._subscriber.caught_up
 
-    def leave(self, receiver: Receiver) -> None:
+    def leave(self, receiver: SocketSink) -> None:
         """Tell that receiver no more; the last one ends the execution."""
-        if receiver not in self.receivers:
+        if receiver not in self.sinks:
             return
-        self.receivers.discard(receiver)
-        if not self.receivers:
+        self.sinks.discard(receiver)
+        if not self.sinks:
             self._forget()
             self._task.cancel()
         elif self._subscriber is not None and self._subscriber.listeners:
             self._subscriber.listeners -= 1
             self.metrics.subscribers.dec()
 
-    def _join(self, other: "Broadcast") -> None:
-        for receiver in self.receivers:
-            receiver.broadcast = other
-        other.receivers |= self.receivers
-        self.receivers = set()
+    def _join(self, other: "SharedSubscription") -> None:
+        for receiver in self.sinks:
+            receiver.subscription = other
+        other.sinks |= self.sinks
+        self.sinks = set()
         self._forget()
         assert self._subscriber is not None  # noqa: S101 - who is at rest has one
         assert other._subscriber is not None  # noqa: S101
@@ -170,17 +172,17 @@ class Broadcast:
         if not alike:
             self._alike.pop(self._known_as, None)
 
-    async def _tell(self, answer: Answer) -> None:
+    async def _send(self, answer: Result) -> None:
         frames: dict[str, bytes] = {}
-        told = [*self.receivers]
+        told = [*self.sinks]
         for receiver in told:
             frame = frames.get(receiver.operation_id)
             if frame is None:
                 text = receiver.write(answer).encode()
                 frame = frames[receiver.operation_id] = Frame(Opcode.TEXT, text).serialize(mask=False)
-            receiver.take(answer, frame)
+            receiver.send(answer, frame)
         if len(told) == 1:
-            await told[0].taken()
+            await told[0].drained()
 
 
-Alike = dict[Hashable, set[Broadcast]]
+SharingRegistry = dict[Hashable, set[SharedSubscription]]

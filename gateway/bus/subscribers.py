@@ -5,10 +5,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
-from gateway.bus.change_events import Notice, Position
+from gateway.bus.change_events import BusEvent, Position
 from gateway.errors import GatewayError
 
-Wanted = Callable[[Notice], bool]
+Predicate = Callable[[BusEvent], bool]
 
 
 @dataclass(slots=True, eq=False)
@@ -20,11 +20,11 @@ class Subscriber:
     `cursor`: after which notice it goes on, as long as it catches up."""
 
     workspace_id: str
-    wanted: Wanted
+    predicate: Predicate
     limit: int
     owner: str = ""
     contact_ids: set[str] | None = None
-    queue: deque[Notice] = field(default_factory=deque)
+    queue: deque[BusEvent] = field(default_factory=deque)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     failure: GatewayError | None = None
     cursor: Position | None = None
@@ -34,12 +34,12 @@ class Subscriber:
     pause: float = 0.0
     timer: asyncio.TimerHandle | None = None
     listeners: int = 1
-    waits: bool = False
-    over: bool = False
+    is_waiting: bool = False
+    is_over: bool = False
 
-    def offer(self, notice: Notice) -> bool:
+    def offer(self, notice: BusEvent) -> bool:
         """Queue a notice if it is wanted; False where it is and the queue is full."""
-        if self.failure is None and notice.workspace_id == self.workspace_id and self.wanted(notice):
+        if self.failure is None and notice.workspace_id == self.workspace_id and self.predicate(notice):
             if len(self.queue) >= self.limit:
                 return False
             self.queue.append(notice)
@@ -64,15 +64,15 @@ class Subscriber:
             self.timer = None
 
     @property
-    def at_rest(self) -> bool:
+    def caught_up(self) -> bool:
         """Whether it was given everything up to now, and nothing of that is under way."""
-        return self.waits and not self.queue and self.cursor is None and self.failure is None and not self.over
+        return self.is_waiting and not self.queue and self.cursor is None and self.failure is None and not self.is_over
 
     def join(self, other: "Subscriber") -> None:
         """End here, as its listeners go on with another that wants the same: both are at rest, so at one place."""
         other.listeners += self.listeners
         self.listeners = 0
-        self.over = True
+        self.is_over = True
         self.ready.set()
 
 
@@ -98,7 +98,7 @@ class Subscribers:
             if not self._by_key[key]:
                 del self._by_key[key]
 
-    def offer(self, notice: Notice) -> list[Subscriber]:
+    def offer(self, notice: BusEvent) -> list[Subscriber]:
         """Offer a notice to those whom it may concern; those who want it and are full."""
         keys = ((notice.workspace_id, id_) for id_ in ("", *notice.contact_ids))
         groups = [self._by_key[key] for key in keys if key in self._by_key]

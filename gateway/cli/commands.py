@@ -29,7 +29,7 @@ THE_WORKSPACE = Annotated[
 DEFAULT_DATA = Path(".gateway")
 
 
-def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
+def run_command(work: Coroutine[Any, Any, None]) -> None:
     """Run to the end; SIGTERM ends it as Ctrl-C does, so that what was opened is closed."""
 
     async def cancellable() -> None:
@@ -69,7 +69,7 @@ def owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """A line for whoever ran the command."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -83,6 +83,6 @@ def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     Console(width=max(200, Console().width)).print(found, crop=False)
 
 
-def shown_time(at: Any) -> str:
+def format_time(at: Any) -> str:
     """A moment as tables show it."""
     return at.strftime("%Y-%m-%d %H:%M") if at else ""

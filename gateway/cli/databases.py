@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gateway.cli.commands import loaded_settings, owner, run_to_the_end, server_uri
+from gateway.cli.commands import loaded_settings, owner, run_command, server_uri
 from gateway.core.clock import system_clock
 from gateway.core.ids import Minter
 from gateway.services.workspaces import WorkspaceService
@@ -26,7 +26,7 @@ def with_database(run: Callable[[Database], Awaitable[None]], data: Path) -> Non
         ):
             await run(database)
 
-    run_to_the_end(opened())
+    run_command(opened())
 
 
 def with_workspaces(run: Callable[[WorkspaceService], Awaitable[None]], data: Path) -> None:

@@ -6,9 +6,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, say
+from gateway.cli.commands import DATA, DEFAULT_DATA, print_line
 from gateway.cli.runtimes import with_runtime
-from gateway.runtime import Runtime, under_way
+from gateway.runtime import Runtime, running
 
 cli = typer.Typer(no_args_is_help=True, help="Count anew what is rolled up.")
 
@@ -28,9 +28,9 @@ def rebuild_definitions(
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("Counting", total=len(ids))
-            async with under_way(runtime.definitions.run()):
-                async for _ in runtime.definitions.count_anew(ids):
+            async with running(runtime.definitions.run()):
+                async for _ in runtime.definitions.rebuild(ids):
                     bar.advance(task)
-        say(f"Counted the definitions of {len(ids)} workspaces anew.")
+        print_line(f"Counted the definitions of {len(ids)} workspaces anew.")
 
     with_runtime(run, data)

@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, print_line
+from gateway.cli.progress import FileBar
 from gateway.cli.runtimes import with_runtime, workspace_id
-from gateway.transfer.csv_values import read_time
 from gateway.core.time_ranges import EARLIEST, LATEST, TimeRange
 from gateway.errors import StartupError, UserProblem
-from gateway.cli.progress import FileBar
 from gateway.runtime import Runtime
+from gateway.transfer.csv_values import read_time
+from gateway.transfer.export_sinks import ExportSink, FileSink, StreamSink
 from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, Source, export, find_segment
 from gateway.transfer.row_files import Format, format_of
-from gateway.transfer.export_sinks import FileOutput, Output, StreamOutput
 
 cli = typer.Typer(no_args_is_help=True, help="Export files, which 'gateway import' makes the same state again.")
 FILE = Annotated[
@@ -137,13 +137,13 @@ async def _export(
     runtime: Runtime, source: Source, file: Path, format_: Format, named: str, escape_formulas: bool
 ) -> None:
     with ExitStack() as stack:
-        output: Output
+        output: ExportSink
         if file == Path("-"):
-            output = StreamOutput(sys.stdout.buffer, format_, escape_formulas=escape_formulas)
+            output = StreamSink(sys.stdout.buffer, format_, escape_formulas=escape_formulas)
         else:
-            file_output = FileOutput(file, format_, source.options, escape_formulas=escape_formulas)
+            file_output = FileSink(file, format_, source.options, escape_formulas=escape_formulas)
             output = stack.enter_context(file_output)
         bar = stack.enter_context(FileBar())
         done = await export(source, output, runtime.clock, bar.show)
     if file != Path("-"):
-        say(f"{done.added} {named} exported to {file}.")
+        print_line(f"{done.added} {named} exported to {file}.")

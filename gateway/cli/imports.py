@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, print_line
+from gateway.cli.progress import FileBar
 from gateway.cli.runtimes import with_runtime, workspace_id
+from gateway.errors import StartupError
+from gateway.runtime import Runtime
 from gateway.transfer.contact_rows import ContactColumns, Others
 from gateway.transfer.event_columns import Columns
-from gateway.errors import StartupError
-from gateway.cli.progress import FileBar
-from gateway.runtime import Runtime
 from gateway.transfer.imports import ContactImport, EventImport, FileImport, Progress
 
 cli = typer.Typer(no_args_is_help=True, help="Import files.")
@@ -44,10 +44,10 @@ def import_contacts(
     async def run(runtime: Runtime) -> None:
         job = ContactImport(runtime.contact_batches, await workspace_id(runtime, workspace), file, columns)
         done = await _imported(job)
-        say(
+        print_line(
             f"{done.added} contacts added, {done.changed} changed, {done.unchanged} were so already, {done.rejected} rejected."
         )
-        _tell_rejected(job)
+        _print_rejected(job)
 
     with_runtime(run, data)
 
@@ -83,8 +83,8 @@ def import_events(
         services, chosen = runtime.services, await workspace_id(runtime, workspace)
         job = EventImport(services.events, services.store, chosen, file, columns, services.settings, services.clock)
         done = await _imported(job)
-        say(f"{done.added} events added, {done.unchanged} were there already, {done.rejected} rejected.")
-        _tell_rejected(job)
+        print_line(f"{done.added} events added, {done.unchanged} were there already, {done.rejected} rejected.")
+        _print_rejected(job)
 
     with_runtime(run, data)
 
@@ -115,7 +115,7 @@ async def _imported(job: FileImport) -> Progress:
         return await job.run(bar.show)
 
 
-def _tell_rejected(job: FileImport) -> None:
+def _print_rejected(job: FileImport) -> None:
     if job.progress.rejected:
-        say(f"The rejected rows, with their reasons: {job.rejected_path}")
+        print_line(f"The rejected rows, with their reasons: {job.rejected_path}")
         raise typer.Exit(3)

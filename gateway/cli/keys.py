@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, WORKSPACE, say, shown_time, table
+from gateway.cli.commands import DATA, DEFAULT_DATA, WORKSPACE, format_time, print_line, table
 from gateway.cli.databases import with_workspaces
 from gateway.core.principals import Scope
 from gateway.services.workspaces import WorkspaceService
@@ -24,7 +24,7 @@ def create_key(
     async def run(workspaces: WorkspaceService) -> None:
         found = await workspaces.find(workspace)
         _, text = await workspaces.create_key(found["_id"], scope, name)
-        say(text)
+        print_line(text)
 
     with_workspaces(run, data)
 
@@ -40,9 +40,9 @@ def list_keys(workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
                 key["_id"],
                 key["name"] or "",
                 " ".join(key["scopes"]),
-                shown_time(key["created_at"]),
-                shown_time(key.get("last_used_at")),
-                shown_time(key.get("revoked_at")),
+                format_time(key["created_at"]),
+                format_time(key.get("last_used_at")),
+                format_time(key.get("revoked_at")),
             )
             for key in await workspaces.keys(found["_id"])
         ]
@@ -58,6 +58,6 @@ def revoke_key(key: str, workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> Non
     async def run(workspaces: WorkspaceService) -> None:
         found = await workspaces.find(workspace)
         await workspaces.revoke_key(found["_id"], key)
-        say(f"Revoked {key}.")
+        print_line(f"Revoked {key}.")
 
     with_workspaces(run, data)

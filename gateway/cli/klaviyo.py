@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, say
+from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, print_line
+from gateway.cli.progress import FileBar
 from gateway.cli.runtimes import with_runtime, workspace_id
+from gateway.destinations.klaviyo.client import REVISION
 from gateway.domain.backfills import ACTIVE, BackfillState
 from gateway.domain.syncs import SyncState
-from gateway.destinations.klaviyo.client import REVISION
-from gateway.cli.progress import FileBar
-from gateway.runtime import Runtime, under_way
+from gateway.runtime import Runtime, running
 from gateway.transfer.imports import Progress
 
-_LOOKED_AT_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _TIME = typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In UTC.")
 cli = typer.Typer(no_args_is_help=True, help="Klaviyo: whether its key is right, and history told to it.")
 
@@ -29,11 +29,11 @@ def check(workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA) -> None:
     async def run(runtime: Runtime) -> None:
         sync, problem = await runtime.services.klaviyo.problem(await workspace_id(runtime, workspace))
         if problem is not None:
-            say(problem)
+            print_line(problem)
             raise typer.Exit(1)
         state = sync.state(runtime.clock())
         reason = f" ({sync.paused_reason})" if sync.paused_reason else ""
-        say(f"Klaviyo knows the key, and takes events of revision {REVISION}. The sync is {state}{reason}.")
+        print_line(f"Klaviyo knows the key, and takes events of revision {REVISION}. The sync is {state}{reason}.")
 
     with_runtime(run, data)
 
@@ -54,33 +54,35 @@ def backfill(
     asked: dict[str, Any] = {**times, "include_profiles": profiles, **({"metrics": metric} if metric else {})}
 
     async def run(runtime: Runtime) -> None:
-        await tell_history(runtime, await workspace_id(runtime, workspace), asked)
+        await backfill_history(runtime, await workspace_id(runtime, workspace), asked)
 
     with_runtime(run, data)
 
 
-async def tell_history(runtime: Runtime, workspace_id: str, asked: Mapping[str, Any]) -> None:
+async def backfill_history(runtime: Runtime, workspace_id: str, asked: Mapping[str, Any]) -> None:
     """Begin a backfill, or go on with the one that is under way, to its end; typer.Exit where it does not come to that."""
     services = runtime.services
     found = await services.store.open(workspace_id).backfills.active()
     if found is None:
         found = await services.backfills.start(workspace_id, asked)
     else:
-        say(_goes_on(found))
+        print_line(_is_running(found))
     if found["state"] == BackfillState.PAUSED:
         found = await services.backfills.resume(workspace_id, found["_id"])
     async with AsyncExitStack() as stack:
         for work in (services.backfills.run(), services.deliveries.run()):
-            await stack.enter_async_context(under_way(work))
-        found = await _followed(runtime, found)
-    say(f"{found['_id']} is {found['state']}: {found['done']} done, {found['failed']} failed.")
+            await stack.enter_async_context(running(work))
+        found = await _follow(runtime, found)
+    print_line(f"{found['_id']} is {found['state']}: {found['done']} done, {found['failed']} failed.")
     if found["state"] in ACTIVE and (reason := await _paused(runtime, workspace_id)) is not None:
-        say(f"The sync is paused: {reason} Resume it by resumeKlaviyo, then call this again: it goes on where it is.")
+        print_line(
+            f"The sync is paused: {reason} Resume it by resumeKlaviyo, then call this again: it goes on where it is."
+        )
     if found["state"] != BackfillState.DONE:
         raise typer.Exit(1)
 
 
-def _goes_on(found: Mapping[str, Any]) -> str:
+def _is_running(found: Mapping[str, Any]) -> str:
     """What is said where a backfill is under way already."""
     metrics = "all metrics" if found["metrics"] is None else ", ".join(found["metrics"]) or "no metrics"
     times = f"since {found['since'].isoformat()} until {found['until'].isoformat()}"
@@ -93,14 +95,14 @@ async def _paused(runtime: Runtime, workspace_id: str) -> str | None:
     return sync.paused_reason if sync.state(runtime.clock()) is SyncState.PAUSED else None
 
 
-async def _followed(runtime: Runtime, found: dict[str, Any]) -> dict[str, Any]:
+async def _follow(runtime: Runtime, found: dict[str, Any]) -> dict[str, Any]:
     """The backfill at its end, or paused by somebody, itself or the sync; a bar shows how far it is."""
     backfills = runtime.services.store.open(found["workspace_id"]).backfills
     with FileBar() as bar:
         while found["state"] in ACTIVE and found["state"] != BackfillState.PAUSED:
             if await _paused(runtime, found["workspace_id"]) is not None:
                 break
-            await asyncio.sleep(_LOOKED_AT_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             found = (await backfills.by_ids([found["_id"]]))[found["_id"]]
             settled = found["done"] + found["failed"]
             total = max(found["total"], settled) if found.get("counted") else None

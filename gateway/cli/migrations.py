@@ -2,7 +2,7 @@
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, owner, say
+from gateway.cli.commands import DATA, DEFAULT_DATA, owner, print_line
 from gateway.cli.databases import with_database
 from gateway.core.clock import system_clock
 from gateway.store import migrations
@@ -17,7 +17,7 @@ def migrate(data: DATA = DEFAULT_DATA) -> None:
 
     async def run(database: Database) -> None:
         done = await migrations.migrate(database, system_clock, owner=owner())
-        say(
+        print_line(
             "\n".join(f"{step.number:04} {step.name}" for step in done)
             or "Nothing to migrate: the database is up to date."
         )

@@ -8,7 +8,7 @@ import typer
 from graphql.execution.values import VariableValues
 
 from gateway.errors import StartupError
-from gateway.execution.documents import read
+from gateway.execution.documents import prepare_document
 from gateway.execution.plans import Planner
 from schema.nodes import document_key
 from schema.root import build_schema
@@ -24,7 +24,7 @@ def explain_plan(
 ) -> None:
     """Print the Python that an operation is compiled to, innermost functions first."""
     schema = build_schema(suggestions=True).core
-    prepared = read(schema, sys.stdin.read() if query == "-" else query, suggestions=True)
+    prepared = prepare_document(schema, sys.stdin.read() if query == "-" else query, suggestions=True)
     if prepared.errors:
         raise StartupError("\n".join(error.message for error in prepared.errors))
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gateway.cli.commands import loaded_settings, owner, run_to_the_end, server_uri
+from gateway.cli.commands import loaded_settings, owner, run_command, server_uri
 from gateway.runtime import Runtime, open_runtime
 from gateway.settings import database_name
 from gateway.store.migrations import migrate
@@ -18,7 +18,7 @@ def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, json_
             await migrate(runtime.database, runtime.clock, owner=owner())
             await run(runtime)
 
-    run_to_the_end(opened())
+    run_command(opened())
 
 
 async def workspace_id(runtime: Runtime, id_or_name: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, loaded_settings, owner, run_to_the_end
+from gateway.cli.commands import DATA, DEFAULT_DATA, loaded_settings, owner, run_command
 from gateway.development import develop
 from gateway.errors import StartupError
 from gateway.observability import MULTIPROCESS_FOLDER
@@ -31,7 +31,7 @@ def dev(
     """The gateway for one developer: an embedded database, a workspace with demo data, a key that opens all of it."""
     settings = loaded_settings()
     _check_port(port)
-    run_to_the_end(develop(settings, port, data_folder(data), demo, owner()))
+    run_command(develop(settings, port, data_folder(data), demo, owner()))
 
 
 @cli.command()

@@ -4,9 +4,9 @@ import asyncio
 
 import typer
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, say
+from gateway.cli.commands import DATA, DEFAULT_DATA, print_line
 from gateway.cli.runtimes import with_runtime
-from gateway.runtime import Runtime, live
+from gateway.runtime import Runtime, background_tasks
 
 cli = typer.Typer()
 
@@ -16,8 +16,8 @@ def worker(data: DATA = DEFAULT_DATA) -> None:
     """Send what Klaviyo is to hear, and finish what takes long, until it is ended. Any number of them share the work."""
 
     async def run(runtime: Runtime) -> None:
-        async with live(runtime, delivers=True):
-            say("The worker is at work. Stop it with Ctrl-C.")
+        async with background_tasks(runtime, delivers=True):
+            print_line("The worker is at work. Stop it with Ctrl-C.")
             await asyncio.Event().wait()
 
     with_runtime(run, data, json_logs=True)

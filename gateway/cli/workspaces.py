@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gateway.cli.commands import DATA, DEFAULT_DATA, say, shown_time, table
+from gateway.cli.commands import DATA, DEFAULT_DATA, format_time, print_line, table
 from gateway.cli.databases import with_workspaces
 from gateway.services.workspaces import WorkspaceService
 
@@ -18,7 +18,7 @@ def create_workspace(name: str, data: DATA = DEFAULT_DATA) -> None:
     """A new workspace."""
 
     async def run(workspaces: WorkspaceService) -> None:
-        say((await workspaces.create(name))["_id"])
+        print_line((await workspaces.create(name))["_id"])
 
     with_workspaces(run, data)
 
@@ -30,7 +30,7 @@ def list_workspaces(data: DATA = DEFAULT_DATA) -> None:
     async def run(workspaces: WorkspaceService) -> None:
         table(
             ("id", "name", "created"),
-            [(row["_id"], row["name"], shown_time(row["created_at"])) for row in await workspaces.all()],
+            [(row["_id"], row["name"], format_time(row["created_at"])) for row in await workspaces.all()],
         )
 
     with_workspaces(run, data)
@@ -50,6 +50,6 @@ def delete_workspace(
             )
         with Console(stderr=True).status("Deleting ..."):
             gone = await workspaces.delete(found["_id"])
-        say(f"Deleted {gone} documents.")
+        print_line(f"Deleted {gone} documents.")
 
     with_workspaces(run, data)

@@ -25,7 +25,7 @@ class PageArguments:
     before: str | None = None
 
 
-class Scope:
+class CursorScope:
     """A list, its parent and its filter, to which cursors are bound; digested once somebody asks for a cursor."""
 
     __slots__ = ("_cipher", "_digest", "_named")
@@ -57,7 +57,7 @@ class Page:
     backward: bool
     after: str | None
     before: str | None
-    scope: Scope | None = None
+    scope: CursorScope | None = None
 
     @property
     def limit(self) -> int:
@@ -67,7 +67,7 @@ class Page:
 
 def page(arguments: PageArguments, cipher: CursorCipher, *scope: object) -> Page:
     """The page meant; `scope` names the list, its parent and its filter, and a cursor of any other scope is refused."""
-    size, of_list = page_size(arguments), Scope(cipher, *scope)
+    size, of_list = page_size(arguments), CursorScope(cipher, *scope)
     return Page(
         size=size,
         backward=arguments.last is not None,
@@ -78,14 +78,14 @@ def page(arguments: PageArguments, cipher: CursorCipher, *scope: object) -> Page
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PageResult:
     """The rows of a page, from which its cursors are made where somebody asks for them."""
 
     rows: Sequence[Row]
-    asked: Page
+    page: Page
     position: Callable[[Row], str]
-    more: bool
-    reached: str | None
+    has_more: bool
+    stopped_at: str | None
 
     def cursor(self, row: Row) -> str:
         """The cursor that leads to a row."""
@@ -93,8 +93,8 @@ class Shown:
 
     def cursor_to(self, position: str) -> str:
         """The cursor that leads to a position of this list."""
-        assert self.asked.scope is not None, "this page has no cursors"  # noqa: S101 - pages of callers have a scope
-        return self.asked.scope.cursor(position)
+        assert self.page.scope is not None, "this page has no cursors"  # noqa: S101 - pages of callers have a scope
+        return self.page.scope.cursor(position)
 
 
 def connection(rows: Sequence[Row], asked: Page, position: Callable[[Row], str], reached: str | None = None) -> Row:
@@ -105,12 +105,12 @@ def connection(rows: Sequence[Row], asked: Page, position: Callable[[Row], str],
     if asked.backward:
         shown.reverse()
     more = len(rows) > asked.size or reached is not None
-    return {"nodes": shown, "rows": shown, "shown": Shown(shown, asked, position, more, reached)}
+    return {"nodes": shown, "rows": shown, "shown": PageResult(shown, asked, position, more, reached)}
 
 
 def edges(found: Row) -> list[Row]:
     """The edges of a connection, whose `nodes` stand for its `rows`."""
-    shown: Shown = found["shown"]
+    shown: PageResult = found["shown"]
     return [
         {"cursor": shown.cursor(row), "node": node} for row, node in zip(found["rows"], found["nodes"], strict=True)
     ]
@@ -118,21 +118,21 @@ def edges(found: Row) -> list[Row]:
 
 def page_info(found: Row) -> Row:
     """Where the page of a connection lies in its list."""
-    shown: Shown = found["shown"]
-    asked = shown.asked
+    shown: PageResult = found["shown"]
+    asked = shown.page
     start, end = (shown.cursor(shown.rows[0]), shown.cursor(shown.rows[-1])) if shown.rows else (None, None)
-    if shown.reached is not None:
-        stopped = shown.cursor_to(shown.reached)
+    if shown.stopped_at is not None:
+        stopped = shown.cursor_to(shown.stopped_at)
         start, end = (stopped, end or stopped) if asked.backward else (start or stopped, stopped)
     return {
-        "has_next_page": asked.before is not None if asked.backward else shown.more,
-        "has_previous_page": shown.more if asked.backward else asked.after is not None,
+        "has_next_page": asked.before is not None if asked.backward else shown.has_more,
+        "has_previous_page": shown.has_more if asked.backward else asked.after is not None,
         "start_cursor": start,
         "end_cursor": end,
     }
 
 
-def _position(text: str | None, argument: str, scope: Scope) -> str | None:
+def _position(text: str | None, argument: str, scope: CursorScope) -> str | None:
     if text is None:
         return None
     try:

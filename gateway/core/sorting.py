@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cmp_to_key
 from typing import Any
 
-Place = tuple[Any, str]
+SortPosition = tuple[Any, str]
 
 
 class Direction(StrEnum):
@@ -58,7 +58,7 @@ class Order:
         """What every value of the field lies above."""
         return "" if self.of_texts else datetime.min
 
-    def place(self, row: Mapping[str, Any]) -> Place:
+    def position_of(self, row: Mapping[str, Any]) -> SortPosition:
         """Where a row lies: its value, and its id."""
         return row.get(self.field), str(row["_id"])
 
@@ -66,17 +66,17 @@ class Order:
         """The same as a text."""
         if self.by_id:
             return str(row["_id"])
-        value, id_ = self.place(row)
+        value, id_ = self.position_of(row)
         return json.dumps([value.isoformat() if isinstance(value, datetime) else value, id_], ensure_ascii=False)
 
-    def read(self, position: str | None) -> Place | None:
+    def read(self, position: str | None) -> SortPosition | None:
         """The place that a text names."""
         if position is None or self.by_id:
             return None if position is None else (position, position)
         value, id_ = json.loads(position)
         return (datetime.fromisoformat(value) if value and not self.of_texts else value), id_
 
-    def precedes(self, one: Place, other: Place) -> bool:
+    def precedes(self, one: SortPosition, other: SortPosition) -> bool:
         """Whether one comes before the other."""
         if (one[0] is None) != (other[0] is None):
             return other[0] is None
@@ -88,7 +88,7 @@ class Order:
         """The rows in this order, or in the opposite one."""
 
         def compare(one: dict[str, Any], other: dict[str, Any]) -> int:
-            return -1 if self.precedes(self.place(one), self.place(other)) else 1
+            return -1 if self.precedes(self.position_of(one), self.position_of(other)) else 1
 
         return sorted(rows, key=cmp_to_key(compare), reverse=backward)
 

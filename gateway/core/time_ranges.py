@@ -17,7 +17,7 @@ class TimeRange:
     start: datetime = EARLIEST
     end: datetime = LATEST
 
-    def within(self, other: "TimeRange") -> "TimeRange":
+    def intersect(self, other: "TimeRange") -> "TimeRange":
         """What lies in both."""
         return TimeRange(max(self.start, other.start), min(self.end, other.end))
 
@@ -32,7 +32,7 @@ def time_range(filter_: Mapping[str, Any] | None, now: datetime) -> TimeRange:
     found = TimeRange()
     for name, value in (filter_ or {}).items():
         if value is not None:
-            found = found.within(_CONDITIONS[name](value, now))
+            found = found.intersect(_CONDITIONS[name](value, now))
     return found
 
 
@@ -47,7 +47,7 @@ def _after(at: datetime) -> TimeRange:
     return TimeRange() if at == EARLIEST else TimeRange(start=min(at, LATEST) + _MILLISECOND)
 
 
-def _the_day(days: int, now: datetime) -> TimeRange:
+def _calendar_day(days: int, now: datetime) -> TimeRange:
     try:
         start = (now - timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
         return TimeRange(start, start + timedelta(days=1))
@@ -60,7 +60,7 @@ _CONDITIONS: dict[str, Callable[[Any, datetime], TimeRange]] = {
     "before": lambda at, _: TimeRange(end=at),
     "more_than_days_ago": lambda days, now: TimeRange(end=_ago(now, days=days)),
     "less_than_days_ago": lambda days, now: _after(_ago(now, days=days)),
-    "exactly_days_ago": _the_day,
+    "exactly_days_ago": _calendar_day,
     "more_than_minutes_ago": lambda minutes, now: TimeRange(end=_ago(now, minutes=minutes)),
     "less_than_minutes_ago": lambda minutes, now: _after(_ago(now, minutes=minutes)),
     "known": lambda known, _: TimeRange() if known else TimeRange(end=EARLIEST),

@@ -31,6 +31,6 @@ def timer_of(
     }
 
 
-def pause_after(attempts: int) -> timedelta:
+def backoff_after(attempts: int) -> timedelta:
     """How long after it began an attempt is left alone before somebody else begins the next one: ever longer."""
     return min(_FIRST_PAUSE * (1 << min(attempts, 10)), LONGEST_PAUSE)

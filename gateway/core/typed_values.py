@@ -13,8 +13,8 @@ from babel.numbers import format_currency
 from iso4217 import Currency
 
 from gateway.core.clock import to_milliseconds
-from gateway.core.text_rules import check_text, check_unicode
 from gateway.core.sendable_values import check_number, shown
+from gateway.core.text_rules import check_text, check_unicode
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 from gateway.urls import parse_http_url
@@ -42,10 +42,10 @@ def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) 
     whole = dict(metadata)
     _check_value(whole, settings, path, depth=0)
     if len(orjson.dumps(whole)) > settings.max_metadata_bytes:
-        _refuse_size(metadata, settings, path)
+        _check_size(metadata, settings, path)
 
 
-def _refuse_size(metadata: Mapping[str, Any], settings: Settings, path: Path) -> None:
+def _check_size(metadata: Mapping[str, Any], settings: Settings, path: Path) -> None:
     size = 1
     for key, value in metadata.items():
         size += len(orjson.dumps({key: value})) - 1
@@ -59,7 +59,7 @@ def _refuse_size(metadata: Mapping[str, Any], settings: Settings, path: Path) ->
 
 def typed_metadata(metadata: Mapping[str, Any], path: Path = ()) -> list[Entry]:
     """One entry a key, in the order sent; `type` names the GraphQL type. UserProblem: money or a date that is none."""
-    return [_typed(key, value, metadata, path) for key, value in metadata.items()]
+    return [_typed_entry(key, value, metadata, path) for key, value in metadata.items()]
 
 
 def parse_rfc3339(text: str) -> datetime | None:
@@ -109,7 +109,7 @@ def _check_key(key: str, settings: Settings, path: Path) -> None:
             )
 
 
-def _typed(key: str, value: Any, metadata: Mapping[str, Any], path: Path) -> Entry:
+def _typed_entry(key: str, value: Any, metadata: Mapping[str, Any], path: Path) -> Entry:
     if isinstance(value, str):
         return _typed_text(key, value, metadata)
     if isinstance(value, bool):

@@ -67,7 +67,7 @@ async def seed_demo(
                 raise outcome
 
 
-async def keep_happening(
+async def keep_tracking(
     events: EventService, workspace_id: str, settings: Settings, seeded_at: datetime, clock: Clock
 ) -> None:
     """Let somebody of the demo do something every few seconds, until cancelled."""
@@ -77,7 +77,7 @@ async def keep_happening(
     while True:
         await asyncio.sleep(settings.demo_seconds)
         person = chance.choice(people)
-        name, metadata = _something(chance, known="external_id" in person)
+        name, metadata = _random_event(chance, known="external_id" in person)
         sent = {"contact": _keys(person), "name": name, "metadata": metadata}
         try:
             await events.track(workspace_id, [track_event(sent, settings, clock())])
@@ -119,13 +119,13 @@ def _people(chance: random.Random, now: datetime) -> Iterator[Document]:
 def _events(chance: random.Random, person: Document, now: datetime) -> Iterator[Document]:
     contact = _keys(person)
     for number in range(chance.randint(3, 60)):
-        name, metadata = _something(chance, known="external_id" in contact)
+        name, metadata = _random_event(chance, known="external_id" in contact)
         at = now - timedelta(seconds=chance.randint(60, DAYS * 86_400))
         key = f"demo-{contact.get('external_id') or contact.get('email') or contact.get('anonymous_id')}-{number}"
         yield {"contact": contact, "name": name, "metadata": metadata, "occurred_at": at, "idempotency_key": key}
 
 
-def _something(chance: random.Random, *, known: bool) -> tuple[str, dict[str, Any]]:
+def _random_event(chance: random.Random, *, known: bool) -> tuple[str, dict[str, Any]]:
     page = chance.choice(("pricing", "docs", "blog", "features"))
     visited = ("viewed page", {"page": page, "link": f"https://example.com/{page}"})
     if not known or chance.random() < 0.5:

@@ -8,13 +8,13 @@ from typing import Any
 from gateway.core.principals import Principal, Scope
 from gateway.domain.contacts.contacts import Document
 from gateway.services.support.conversations import ConversationService
-from gateway.services.support.teammates import PeopleService
+from gateway.services.support.teammates import TeammateService
 from gateway.store.workspace_store import Store
 
 SEED = 20240102
 _ADMINS = ("Ines", "Marek", "Noor")
 _TEAMS = {"Support": ("Ines", "Marek"), "Billing": ("Noor",)}
-_ASKED = (
+_QUESTIONS = (
     ("The export stops half-way", "I export a report of about 9000 rows, and the file ends at row 5000."),
     ("Two invoices for March", "We were charged twice for March. Could you look at both invoices?"),
     ("Inviting a colleague", "How do I invite a colleague who has no e-mail of our company?"),
@@ -22,17 +22,17 @@ _ASKED = (
     ("Dark mode", "Is there a dark mode? My eyes would be grateful."),
     ("Wrong time zone", "Every date in our reports is an hour off since the clocks changed."),
 )
-_ANSWERED = (
+_REPLIES = (
     "Thank you for writing. Could you tell me the name of the report?",
     "I see what you mean. I will look into it and write again today.",
     "This was our mistake, and it is put right now. Does it work for you?",
 )
-_THANKED = ("It works now, thank you!", "Great, that was quick.", "Not quite yet: I still see the old one.")
+_THANKS = ("It works now, thank you!", "Great, that was quick.", "Not quite yet: I still see the old one.")
 _CONVERSATIONS = 15
 
 
 async def seed_desk(
-    people: PeopleService, conversations: ConversationService, store: Store, workspace_id: str, now: datetime
+    people: TeammateService, conversations: ConversationService, store: Store, workspace_id: str, now: datetime
 ) -> None:
     """Fill the help desk of that workspace, unless it has one; a seeding that was cut off may be repeated."""
     speaker = Principal("key_demo", workspace_id, frozenset(Scope))
@@ -43,14 +43,14 @@ async def seed_desk(
         await _converse(conversations, speaker, chance, number, now, admins, teams)
 
 
-async def _admin(people: PeopleService, store: Store, workspace_id: str, name: str) -> str:
+async def _admin(people: TeammateService, store: Store, workspace_id: str, name: str) -> str:
     email = f"{name.lower()}@acme.example"
     found = await store.open(workspace_id).admins.with_text(email)
     found = found or await people.save_admin(workspace_id, {"name": name, "email": email})
     return str(found["_id"])
 
 
-async def _team(people: PeopleService, store: Store, workspace_id: str, name: str, admins: Mapping[str, str]) -> str:
+async def _team(people: TeammateService, store: Store, workspace_id: str, name: str, admins: Mapping[str, str]) -> str:
     found = await store.open(workspace_id).teams.with_text(name.lower())
     ids = [admins[member] for member in _TEAMS[name]]
     found = found or await people.save_team(workspace_id, {"name": name, "admin_ids": ids})
@@ -67,7 +67,7 @@ async def _converse(
     teams: Mapping[str, str],
 ) -> None:
     """One conversation, from its first message to where it stands; what was there already is left as it is."""
-    title, body = chance.choice(_ASKED)
+    title, body = chance.choice(_QUESTIONS)
     at = now - timedelta(hours=5 * (_CONVERSATIONS - number), minutes=chance.randint(0, 200))
     team = "Billing" if "invoice" in body or "plan" in body else "Support"
     admin_id = admins[chance.choice(_TEAMS[team])]
@@ -100,12 +100,12 @@ def _steps(
         return
     answered = at + timedelta(minutes=chance.randint(3, 90))
     reply = {"conversation_id": id_, "idempotency_key": f"demo-reply-{number}"}
-    yield "reply", {**reply, **by_admin, "body": chance.choice(_ANSWERED), "created_at": answered}
+    yield "reply", {**reply, **by_admin, "body": chance.choice(_REPLIES), "created_at": answered}
     thanked = {"contact_id": begun["contact_id"]}
     if number % 4 < 3:
         key = {"idempotency_key": f"demo-thanks-{number}"}
         later = answered + timedelta(minutes=chance.randint(5, 60))
-        yield "reply", {**reply, **key, "actor": thanked, "body": chance.choice(_THANKED), "created_at": later}
+        yield "reply", {**reply, **key, "actor": thanked, "body": chance.choice(_THANKS), "created_at": later}
     yield "assign", {"id": id_, "assignee_id": admin_id, **by_admin}
     if number % 5 == 0:
         yield "snooze", {"id": id_, "until": now + timedelta(days=2 + number), **by_admin}

@@ -28,7 +28,7 @@ _TICKETS: tuple[tuple[str, str, dict[str, Any], str | None], ...] = (
     ("March was charged twice", "Refund", {"Amount": 49.99}, "IN_PROGRESS"),
     ("A yearly plan was cancelled", "Refund", {"Amount": 480}, "RESOLVED"),
 )
-_SAID = {
+_COMMENTS = {
     "IN_PROGRESS": "We can see it too, and are at it.",
     "WAITING_ON_CUSTOMER": "Which address did you send it to?",
     "RESOLVED": "This is put right now.",
@@ -54,7 +54,7 @@ async def seed_tickets(
             },
         )
         if state is not None and ticket["state"] == "SUBMITTED":
-            await tickets.set_state(speaker, {"id": ticket["_id"], "state": state, "body": _SAID[state]})
+            await tickets.set_state(speaker, {"id": ticket["_id"], "state": state, "body": _COMMENTS[state]})
 
 
 async def _type(types: TicketTypeService, store: Store, workspace_id: str, type_: dict[str, Any]) -> str:

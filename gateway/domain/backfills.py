@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.time_ranges import EARLIEST
+from gateway.domain.contacts.contacts import Document
 
 WINDOW = 2000  # deliveries of history that wait at once
-_MINTED_BEFORE = timedelta(minutes=1)  # more than any id is older than what it is of
+_CLOCK_SKEW = timedelta(minutes=1)  # more than any id is older than what it is of
 
 
 class BackfillState(StrEnum):
@@ -76,11 +76,11 @@ def bounds_of(backfill: Mapping[str, Any], stage: Stage) -> tuple[str, str]:
     looked at whenever they began; the others from a little earlier on, as an id may be older than its row."""
     prefix = PREFIXES[stage]
     whole = stage in (Stage.CONTACTS, Stage.CONVERSATIONS)
-    since = EARLIEST if whole else max(EARLIEST + _MINTED_BEFORE, backfill["since"]) - _MINTED_BEFORE
+    since = EARLIEST if whole else max(EARLIEST + _CLOCK_SKEW, backfill["since"]) - _CLOCK_SKEW
     return lowest_id(prefix, since), lowest_id(prefix, backfill["until"])
 
 
-def moved(backfill: Mapping[str, Any], last_id: str | None) -> Document:
+def advanced(backfill: Mapping[str, Any], last_id: str | None) -> Document:
     """Where it goes on: behind that row, or at the beginning of the next stage."""
     if last_id is not None:
         return {"place": last_id + "0"}

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Prefix, derived_id, id_time
 from gateway.core.leases import is_held
+from gateway.domain.contacts.contacts import Document
 
 LEASE = timedelta(seconds=30)  # how long a worker has for the lanes that it took
 GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
-MOST_ATTEMPTS_KEPT = 20
+MAX_STORED_ATTEMPTS = 20
 DEEPEST_READ = 100
 SUPERSEDED = "The contact's newer profile was sent in its place."
 DISCONNECTED = "Klaviyo was disconnected, and what waited was left out."
@@ -52,7 +52,7 @@ OPEN = frozenset({DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.RE
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class NewDelivery:
     """What is to be delivered of a contact; `refused`: why it cannot be; `not_before`: when it may be sent."""
 
     kind: DeliveryKind
@@ -62,7 +62,7 @@ class Wanted:
     source: str | None = None
     subject_id: str | None = None
     unique_id: str | None = None
-    refused: str | None = None
+    problem: str | None = None
     note: str | None = None
     not_before: datetime | None = None
 
@@ -93,7 +93,7 @@ def is_leased(lane: Mapping[str, Any], now: datetime) -> bool:
     return lane.get("lease") is not None and is_held(lane["due_at"], now, LEASE)
 
 
-def was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:
+def was_delivered(lane: Mapping[str, Any], connected_at: datetime) -> bool:
     """Whether the account that is connected now was told the profile of the contact whose live lane it is: Klaviyo has
     answered with the profile's id, which neither the log nor a refusal gives."""
     id_ = lane.get("profile_delivery_id")
@@ -101,7 +101,7 @@ def was_told(lane: Mapping[str, Any], connected_at: datetime) -> bool:
 
 
 def delivery_of(
-    wanted: Wanted,
+    wanted: NewDelivery,
     delivery_id: str,
     lane: Mapping[str, Any],
     seq: int,
@@ -125,14 +125,14 @@ def delivery_of(
         "created_at": now,
         **({} if backfill_id is None else {"backfill_id": backfill_id}),
     }
-    if wanted.refused is not None:
-        rejected = {"state": DeliveryState.REJECTED.value, "reason": wanted.refused, "expires_at": now + KEPT}
+    if wanted.problem is not None:
+        rejected = {"state": DeliveryState.REJECTED.value, "reason": wanted.problem, "expires_at": now + KEPT}
         return {**row, "lane_id": lane["_id"], **rejected}
     at = max(now, wanted.not_before or now)
-    return {**row, **placed(lane["_id"], seq, now), "next_attempt_at": at, "reason": wanted.note}
+    return {**row, **enqueued(lane["_id"], seq, now), "next_attempt_at": at, "reason": wanted.note}
 
 
-def placed(lane_id: str, seq: int, now: datetime) -> Document:
+def enqueued(lane_id: str, seq: int, now: datetime) -> Document:
     """What a delivery that is open holds: its place in its lane, and when it is to be tried."""
     state = DeliveryState.PENDING.value
     return {"state": state, "lane_id": lane_id, "open": lane_id, "seq": seq, "next_attempt_at": now}
@@ -140,10 +140,10 @@ def placed(lane_id: str, seq: int, now: datetime) -> Document:
 
 def replayed(lane_id: str, seq: int, now: datetime) -> Document:
     """What a dead delivery becomes that is sent again, at the end of its lane; its attempts stay."""
-    return {**placed(lane_id, seq, now), "first_attempt_at": None, "reason": None}
+    return {**enqueued(lane_id, seq, now), "first_attempt_at": None, "reason": None}
 
 
-def left_out(reason: str, now: datetime) -> Document:
+def discarded(reason: str, now: datetime) -> Document:
     """What a delivery becomes that is not to be sent any more."""
     return {"state": DeliveryState.REJECTED.value, "reason": reason, "open": None, "expires_at": now + KEPT}
 
@@ -177,29 +177,29 @@ def retried(row: Mapping[str, Any], tried: Document, chance: random.Random, sinc
         return dead(row, tried, f"Given up after 72 hours. {tried['error']}")
     throttled = tried["status"] == 429
     pause = timedelta(seconds=tried["retry_after_seconds"] or 0)
-    pause += pause_after(0 if throttled or pause else row["attempt_count"], chance)
+    pause += retry_delay(0 if throttled or pause else row["attempt_count"], chance)
     told = {"state": DeliveryState.RETRYING.value, "next_attempt_at": now + pause, "reason": tried["error"]}
     return {**_after(row, tried), **told}
 
 
-def held(row: Mapping[str, Any], tried: Document | None = None) -> Document:
+def requeued(row: Mapping[str, Any], tried: Document | None = None) -> Document:
     """What a delivery becomes that was not sent, or could not be whoever had sent it: it waits as before."""
     waits = DeliveryState.RETRYING if row["attempt_count"] else DeliveryState.PENDING
     return {**(_after(row, tried) if tried else {}), "state": waits.value}
 
 
-def pause_after(attempts: int, chance: random.Random) -> timedelta:
+def retry_delay(attempts: int, chance: random.Random) -> timedelta:
     """How long a delivery that failed that often before is left: full jitter under a ceiling that doubles."""
     ceiling = min(_LONGEST_PAUSE, timedelta(seconds=2 ** min(attempts, 20)))
     return ceiling * chance.random()
 
 
-def reached(lane: Mapping[str, Any]) -> int:
+def claim_limit(lane: Mapping[str, Any]) -> int:
     """Up to which number the deliveries of a lane are read at once."""
     return int(min(lane["seq"], lane["head"] + DEEPEST_READ - 1))
 
 
-def lane_after(
+def released_lane(
     lane: Mapping[str, Any], done_to: int, left: Mapping[str, Any] | None, not_before: datetime | None, now: datetime
 ) -> Document:
     """What a lane becomes that a worker gives back, having looked after it up to that number. `left`: the first of these
@@ -229,7 +229,7 @@ def delivery_line(change_id: str, row: Mapping[str, Any], before: str | None, no
 
 def _after(row: Mapping[str, Any], tried: Document) -> Document:
     """What any attempt changes; the newest 20 are kept."""
-    attempts = [*row["attempts"], tried][-MOST_ATTEMPTS_KEPT:]
+    attempts = [*row["attempts"], tried][-MAX_STORED_ATTEMPTS:]
     first = row.get("first_attempt_at", tried["at"])
     return {"attempts": attempts, "attempt_count": row["attempt_count"] + 1, "first_attempt_at": first}
 

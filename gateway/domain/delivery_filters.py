@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.time_ranges import TimeRange, time_range
+from gateway.domain.contacts.contacts import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class DeliveryFilter:
         return [{}] if self.metric is None else [{"metric": self.metric}]
 
     @property
-    def exact(self) -> bool:
+    def is_exact(self) -> bool:
         """Whether its places hold nothing else."""
         others = (self.states, self.kind, self.metric, self.contact_ids, self.subject_id)
         given = sum(one is not None for one in others)
         return given <= 1 and self.kind is None
 
-    def holds(self, row: Mapping[str, Any]) -> bool:
+    def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether the delivery is wanted; its time is asked of the index."""
         return (
             (self.states is None or row["state"] in self.states)

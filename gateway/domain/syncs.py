@@ -23,7 +23,7 @@ class SyncState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sync:
+class KlaviyoConnection:
     """The sync of one workspace as it is now; `sealed_key` is encrypted, `key` is not (one of the two, where it is live)."""
 
     workspace_id: str
@@ -39,7 +39,7 @@ class Sync:
     backing_off_until: datetime | None = None
 
     @property
-    def on(self) -> bool:
+    def is_active(self) -> bool:
         """Whether changes are queued."""
         return self.mode is not KlaviyoMode.OFF
 
@@ -49,7 +49,7 @@ class Sync:
 
     def state(self, now: datetime) -> SyncState:
         """How it is now."""
-        if not self.on:
+        if not self.is_active:
             return SyncState.OFF
         if self.paused_reason is not None:
             return SyncState.PAUSED
@@ -57,7 +57,7 @@ class Sync:
         return SyncState.BACKING_OFF if waits else SyncState.RUNNING
 
 
-def sync_id_of(workspace_id: str) -> str:
+def connection_id_of(workspace_id: str) -> str:
     """The id of the one sync of that workspace."""
     return derived_id(Prefix.SYNC, workspace_id)
 
@@ -67,13 +67,15 @@ def metric_id_of(workspace_id: str, name: str) -> str:
     return derived_id(Prefix.METRIC, workspace_id, name)
 
 
-def sync_of(workspace_id: str, stored: Mapping[str, Any] | None, settings: Settings, *, default: bool) -> Sync:
+def connection_of(
+    workspace_id: str, stored: Mapping[str, Any] | None, settings: Settings, *, default: bool
+) -> KlaviyoConnection:
     """The sync of a workspace: as it was connected, or else for the default workspace as the environment says."""
     row = stored or {}
     told: dict[str, Any] = {name: row.get(name) for name in ("paused_reason", "resumed_at", "backing_off_until")}
     told["failures"] = row.get("failures", 0)
     if row.get("mode") is not None:
-        return Sync(
+        return KlaviyoConnection(
             workspace_id,
             KlaviyoMode(row["mode"]),
             row.get("base_url") or settings.klaviyo_base_url,
@@ -85,6 +87,6 @@ def sync_of(workspace_id: str, stored: Mapping[str, Any] | None, settings: Setti
     mode = (settings.klaviyo_mode or KlaviyoMode.OFF) if default else KlaviyoMode.OFF
     key = settings.klaviyo_api_key.get_secret_value() if settings.klaviyo_api_key is not None else None
     names = settings.klaviyo_forward_events
-    return Sync(
+    return KlaviyoConnection(
         workspace_id, mode, settings.klaviyo_base_url, key, forward_all="*" in names, forwarded=frozenset(names), **told
     )

@@ -6,12 +6,12 @@ from typing import Any
 
 from graphql import GraphQLEnumType, get_nullable_type, is_leaf_type
 
-from gateway.execution.fields import PlannedField, Reading
-from gateway.execution.execution_run import LATER
-from gateway.execution.completion import Complete, SentAsIs, finisher
+from gateway.execution.completion import Complete, PassThrough, finisher
+from gateway.execution.execution_run import PENDING
+from gateway.execution.fields import PlannedField, ReadMode
 
 # What a value of a built-in scalar must be to be sent as it is; all else is left to graphql-core's own coercion.
-_AS_IT_IS = {
+_UNCHANGED = {
     "String": "type({0}) is str",
     "ID": "type({0}) is str",
     "Boolean": "type({0}) is bool",
@@ -38,7 +38,7 @@ class Source:
     """The source of one function, and the values that it names."""
 
     lines: list[str] = field(default_factory=list)
-    names: dict[str, Any] = field(default_factory=lambda: {"LATER": LATER, "reader": reader})
+    names: dict[str, Any] = field(default_factory=lambda: {"PENDING": PENDING, "reader": reader})
 
     def function(self, file: str) -> tuple[str, Any]:
         """The text, and what it compiles to."""
@@ -64,19 +64,19 @@ def selection(
     body: list[str] = []
     for one in planned:
         body += _READERS[one.of.reading](one, source.names, key_of)
-    waits = [one for one in planned if one.of.reading is Reading.BATCH]
+    waits = [one for one in planned if one.of.reading is ReadMode.BATCH]
     source.names |= {
         f"complete_{one.key}": complete
         for one, complete in zip(planned, completers, strict=True)
-        if one.of.reading is Reading.BATCH
+        if one.of.reading is ReadMode.BATCH
     }
     answer = "{" + ", ".join(f"{one.key!r}: {_variable(one)}" for one in planned) + "}"
-    if any(one.of.reading is Reading.KEY or (one.batched and one.batched.by) for one in planned):
+    if any(one.of.reading is ReadMode.KEY or (one.batched and one.batched.by) for one in planned):
         get = "source.get" if each else "source.get if type(source) is dict else reader(source)"
         body.insert(0, f"get = {get}")
     if waits:
         body.append(f"answer = {answer}")
-        body += [line for one in waits for line in _wait(one)]
+        body += [line for one in waits for line in _deferred(one)]
         answer = "answer"
     if not each:
         body.append(f"return {answer}")
@@ -107,9 +107,9 @@ def _loop(title: str, body: list[str]) -> list[str]:
 
 
 def _variable(one: PlannedField) -> str:
-    if one.of.reading is Reading.TYPE_NAME:
+    if one.of.reading is ReadMode.TYPE_NAME:
         return repr(one.parent.name)
-    return "LATER" if one.of.reading is Reading.BATCH else f"v_{one.key}"
+    return "PENDING" if one.of.reading is ReadMode.BATCH else f"v_{one.key}"
 
 
 def _key(one: PlannedField, names: dict[str, Any], key_of: Callable[[str], str]) -> list[str]:
@@ -117,13 +117,13 @@ def _key(one: PlannedField, names: dict[str, Any], key_of: Callable[[str], str])
     assert declared is not None  # noqa: S101 - only declared fields are read by their key
     read = f"get({key_of(declared.python_name)!r})"
     if one.check is not None:
-        read = f"run.refusal(field_{one.key}) or {read}"
+        read = f"run.denial(field_{one.key}) or {read}"
     return [f"v_{one.key} = {read}", *_completed(one, names)]
 
 
 def _function(one: PlannedField, names: dict[str, Any], _key_of: Callable[[str], str]) -> list[str]:
     names[f"call_{one.key}"] = one.of.function
-    refused = [] if one.check is None else [f"v_{one.key} = run.refusal(field_{one.key})", f"if v_{one.key} is None:"]
+    refused = [] if one.check is None else [f"v_{one.key} = run.denial(field_{one.key})", f"if v_{one.key} is None:"]
     call = [
         "try:",
         f"{_INDENT}v_{one.key} = call_{one.key}(source)",
@@ -142,18 +142,18 @@ def _nothing(_one: PlannedField, _names: dict[str, Any], _key_of: Callable[[str]
 
 
 _READERS = {
-    Reading.TYPE_NAME: _nothing,
-    Reading.BATCH: _nothing,
-    Reading.KEY: _key,
-    Reading.FUNCTION: _function,
-    Reading.RESOLVER: _resolver,
+    ReadMode.TYPE_NAME: _nothing,
+    ReadMode.BATCH: _nothing,
+    ReadMode.KEY: _key,
+    ReadMode.FUNCTION: _function,
+    ReadMode.RESOLVER: _resolver,
 }
 
 
-def _wait(one: PlannedField) -> list[str]:
+def _deferred(one: PlannedField) -> list[str]:
     by = one.batched.by if one.batched else None
     given = "source" if by is None else f"get({by!r})"
-    return [f"run.wait(field_{one.key}, complete_{one.key}, {given}, place, answer)"]
+    return [f"run.defer(field_{one.key}, complete_{one.key}, {given}, place, answer)"]
 
 
 def _completed(one: PlannedField, names: dict[str, Any]) -> list[str]:
@@ -162,8 +162,8 @@ def _completed(one: PlannedField, names: dict[str, Any]) -> list[str]:
     finish = f"{name} = finish_{one.key}({name}, run, place)"
     if not is_leaf_type(type_):
         return [finish]
-    if type_.name in _AS_IT_IS:
-        return _unless(_AS_IT_IS[type_.name].format(name), one, finish)
+    if type_.name in _UNCHANGED:
+        return _unless(_UNCHANGED[type_.name].format(name), one, finish)
     if isinstance(type_, GraphQLEnumType):
         names[f"names_{one.key}"] = _names_of(type_)
         lines = [
@@ -172,7 +172,7 @@ def _completed(one: PlannedField, names: dict[str, Any]) -> list[str]:
         ]
         return [*lines, f"elif {name} is not None: {finish}" if one.nullable else f"else: {finish}"]
     serializer = type_.coerce_output_value
-    if not isinstance(serializer, SentAsIs):
+    if not isinstance(serializer, PassThrough):
         return [finish]
     names |= serializer.names
     return _unless(serializer.condition.format(name), one, finish)

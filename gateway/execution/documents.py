@@ -73,7 +73,7 @@ class PreparedDocuments:
         return text in self._kept
 
     def _read(self, text: str) -> Prepared:
-        prepared = read(self._schema, text, suggestions=self._suggestions)
+        prepared = prepare_document(self._schema, text, suggestions=self._suggestions)
         if not prepared.errors:
             prepared.entry = self._kept.put(text, prepared)
         return prepared
@@ -110,7 +110,7 @@ def parse_document(text: str, *, located: bool = True, max_tokens: int | None = 
         parser.forget_tokens()
 
 
-def read(schema: GraphQLSchema, text: str, *, suggestions: bool = False) -> Prepared:
+def prepare_document(schema: GraphQLSchema, text: str, *, suggestions: bool = False) -> Prepared:
     """The document of that text, parsed and validated; what is wrong with it is in its `errors`, MAX_ERRORS at most."""
     try:
         document = parse_document(text)

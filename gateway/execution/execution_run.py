@@ -11,25 +11,25 @@ from strawberry.exceptions import WrongNumberOfResultsReturned
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from gateway.execution.fields import Admit, Batch, PlannedField
-from gateway.execution.paths import Place, keys_of, nearest_nullable, path_of, put
+from gateway.execution.paths import ResponsePath, keys_of, nearest_nullable, path_of, put
 
 Executor = StrawberryGraphQLCoreExecutionContext
 
 
-class _Later:
+class _Pending:
     """What stands in the answer until a value is known; nothing that is sent ever holds it."""
 
 
-LATER = _Later()
+PENDING = _Pending()
 
 
-class _Waiting(NamedTuple):
+class _Deferred(NamedTuple):
     """A field of one object whose value the next call of a batch function brings."""
 
     field: PlannedField
-    complete: Callable[[Any, "Run", Place], Any]
+    complete: Callable[[Any, "ExecutionRun", ResponsePath], Any]
     source: Any
-    place: Place
+    place: ResponsePath
     answer: dict[str, Any]
 
 
@@ -38,8 +38,8 @@ class _Awaited(NamedTuple):
 
     field: PlannedField
     awaitable: Awaitable[Any]
-    place: Place
-    complete: Callable[[Any, "Run", Place], Any]
+    place: ResponsePath
+    complete: Callable[[Any, "ExecutionRun", ResponsePath], Any]
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class _Group:
     function: Batch
     arguments: Any
     admit: Admit | None
-    rows: list[_Waiting] = field(default_factory=list)
+    rows: list[_Deferred] = field(default_factory=list)
 
     async def call(self, context: Any) -> Sequence[Any]:
         if self.admit is not None:
@@ -60,7 +60,7 @@ class _Group:
         return found
 
 
-class Run:
+class ExecutionRun:
     """One execution of a plan."""
 
     __slots__ = (
@@ -82,7 +82,7 @@ class Run:
         self.variables = variables
         self.data: Any = None
         self.errors: list[GraphQLError] = []
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_Deferred] = []
         self._awaited: list[_Awaited] = []
         self._nulled: set[tuple[str | int, ...]] = set()
         self._refusals: dict[PlannedField, Exception | None] = {}
@@ -100,32 +100,36 @@ class Run:
         """Whether something of the answer is still to come."""
         return bool(self._waiting or self._awaited)
 
-    def wait(
+    def defer(
         self,
         planned: PlannedField,
-        complete: Callable[[Any, "Run", Place], Any],
+        complete: Callable[[Any, "ExecutionRun", ResponsePath], Any],
         source: Any,
-        place: Place | None,
+        place: ResponsePath | None,
         answer: dict[str, Any],
     ) -> None:
         """Have the field's batch function called for this object too, at the end of the level, and complete the value then."""
         here = (place, planned.key, planned.parent.name, planned.nullable)
-        self._waiting.append(_Waiting(planned, complete, source, here, answer))
+        self._waiting.append(_Deferred(planned, complete, source, here, answer))
 
-    def wait_for(
-        self, planned: PlannedField, awaitable: Any, place: Place, complete: Callable[[Any, "Run", Place], Any]
+    def defer_awaitable(
+        self,
+        planned: PlannedField,
+        awaitable: Any,
+        place: ResponsePath,
+        complete: Callable[[Any, "ExecutionRun", ResponsePath], Any],
     ) -> Any:
         """Await a value at the end of the level, and complete it then."""
         self._awaited.append(_Awaited(planned, awaitable, place, complete))
-        return LATER
+        return PENDING
 
-    def refusal(self, planned: PlannedField) -> Exception | None:
+    def denial(self, planned: PlannedField) -> Exception | None:
         """Why the asker may not see the field, found out once; None where it may."""
         if planned not in self._refusals:
             self._refusals[planned] = self._check(planned)
         return self._refusals[planned]
 
-    def resolve(self, planned: PlannedField, source: Any, place: Place | None) -> Any:
+    def resolve(self, planned: PlannedField, source: Any, place: ResponsePath | None) -> Any:
         """What the field's own resolver gives, be it an exception or awaitable."""
         try:
             arguments = planned.arguments(self.variables)
@@ -135,25 +139,25 @@ class Run:
         except Exception as error:
             return error
 
-    def info(self, planned: PlannedField, place: Place) -> Any:
+    def info(self, planned: PlannedField, place: ResponsePath) -> Any:
         """What graphql-core tells the field's resolver."""
         return self.executor.build_resolve_info(planned.definition, planned.nodes, planned.parent, path_of(place))
 
-    def fail(self, error: Exception, planned: PlannedField, place: Place) -> None:
+    def fail(self, error: Exception, planned: PlannedField, place: ResponsePath) -> None:
         """Null for a value that could not be had; where it may not be null the error goes on upwards."""
         located = located_error(error, planned.nodes, keys_of(place))
         if not place[3]:
             raise located
         self.add(located, place)
 
-    def add(self, error: GraphQLError, place: Place | None) -> None:
+    def add(self, error: GraphQLError, place: ResponsePath | None) -> None:
         """Tell the error that makes the place null, unless something at or above it is null for another one."""
         keys = tuple(keys_of(place))
         if not any(keys[:length] in self._nulled for length in range(len(keys) + 1)):
             self._nulled.add(keys)
             self.errors.append(error)
 
-    async def finish(self) -> None:
+    async def run_deferred(self) -> None:
         """Bring what is still to come, level by level."""
         while self._waiting or self._awaited:
             waiting, self._waiting = self._waiting, []
@@ -167,7 +171,7 @@ class Run:
             for one, result in zip(awaited, found[len(groups) :], strict=True):
                 self._place(one.field, one.place, result, one.complete)
 
-    def _grouped(self, waiting: list[_Waiting]) -> list[_Group]:
+    def _grouped(self, waiting: list[_Deferred]) -> list[_Group]:
         """One group for each batch function and arguments; what is refused or has wrong arguments fails at once."""
         groups: dict[PlannedField, _Group | Exception] = {}
         shared: dict[tuple[Batch, str, Admit | None], _Group] = {}
@@ -177,7 +181,7 @@ class Run:
                 group = groups[row.field] = self._group_of(row.field, shared)
             if isinstance(group, Exception):
                 self._settle(row, group)
-            elif isinstance(row.source, Exception) or (row.source is None and row.field.asks_by_key):
+            elif isinstance(row.source, Exception) or (row.source is None and row.field.is_read_by_key):
                 self._settle(row, row.source)  # there is nothing to ask by
             else:
                 group.rows.append(row)
@@ -186,7 +190,7 @@ class Run:
     def _group_of(
         self, planned: PlannedField, shared: dict[tuple[Batch, str, Admit | None], _Group]
     ) -> _Group | Exception:
-        if planned.check is not None and (refusal := self.refusal(planned)) is not None:
+        if planned.check is not None and (refusal := self.denial(planned)) is not None:
             return refusal
         try:
             function, arguments, key, admit, checks = planned.call(self.variables)
@@ -196,7 +200,7 @@ class Run:
             return error
         return shared.setdefault((function, key, admit), _Group(function, arguments, admit))
 
-    def _settle(self, row: _Waiting, result: Any) -> None:
+    def _settle(self, row: _Deferred, result: Any) -> None:
         planned, complete, _, place, answer = row
         try:
             answer[planned.key] = complete(result, self, place)
@@ -205,14 +209,18 @@ class Run:
             self._nullify(error, planned, place)
 
     def _place(
-        self, planned: PlannedField, place: Place, result: Any, complete: Callable[[Any, "Run", Place], Any]
+        self,
+        planned: PlannedField,
+        place: ResponsePath,
+        result: Any,
+        complete: Callable[[Any, "ExecutionRun", ResponsePath], Any],
     ) -> None:
         try:
             put(self.data, place, complete(result, self, place))
         except Exception as error:
             self._nullify(error, planned, place)
 
-    def _nullify(self, error: Exception, planned: PlannedField, place: Place) -> None:
+    def _nullify(self, error: Exception, planned: PlannedField, place: ResponsePath) -> None:
         located = located_error(error, planned.nodes, keys_of(place))
         nulled = nearest_nullable(place)
         self.add(located, nulled)

@@ -30,18 +30,18 @@ from strawberry.execution import optimized_is_awaitable
 
 from gateway.caches import CacheBudget
 from gateway.execution.documents import MAX_ERRORS, Prepared, PreparedDocuments
+from gateway.execution.execution_run import ExecutionRun, Executor
 from gateway.execution.fields import Reads
 from gateway.execution.plans import Plan, Planner
-from gateway.execution.execution_run import Executor, Run
-from gateway.execution.shared_results import SharedAnswers
+from gateway.execution.shared_results import SharedResults
 from gateway.observability import Metrics
 
 Variables = dict[str, Any] | None
-Tell = Callable[[list[GraphQLError], Any], None]
+OnErrors = Callable[[list[GraphQLError], Any], None]
 
 
 @dataclass(slots=True)
-class Answer:
+class Result:
     """What became of an operation; `refused` where it is not valid, so that its execution never began.
 
     `written` is left to who sends it, where several are sent the same one."""
@@ -49,7 +49,7 @@ class Answer:
     data: Any
     errors: list[GraphQLError] | None = None
     refused: bool = False
-    written: str | None = None
+    encoded: str | None = None
 
     @property
     def end(self) -> GraphQLError | None:
@@ -58,7 +58,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _PreparedRun:
     """An operation that is valid, with the values of its variables."""
 
     prepared: Prepared
@@ -79,7 +79,7 @@ class Operations:
     def __init__(
         self,
         schema: GraphQLSchema,
-        tell: Tell,
+        tell: OnErrors,
         metrics: Metrics,
         planner: Planner | None = None,
         sharing: Callable[[Any, Any], Hashable] | None = None,
@@ -98,48 +98,48 @@ class Operations:
         self._sharing = sharing
         self._reading = reading
         self._place = place
-        self._shared = SharedAnswers(caches)
+        self._shared = SharedResults(caches)
 
-    async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Answer:
+    async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Result:
         """The answer to a query or mutation."""
         try:
-            begun = self._begin(text, variables, name, context)
-            answer = begun if isinstance(begun, Answer) else await self._execute(begun, None)
+            begun = self._prepare(text, variables, name, context)
+            answer = begun if isinstance(begun, Result) else await self._execute(begun, None)
         except Exception as error:
-            answer = Answer(None, [as_graphql_error(error)], refused=True)
-        return self._told(answer, context)
+            answer = Result(None, [as_graphql_error(error)], refused=True)
+        return self._report_errors(answer, context)
 
     async def stream(
         self, text: str, variables: Variables, name: str | None, context: Any
-    ) -> AsyncGenerator[Answer, None]:
+    ) -> AsyncGenerator[Result, None]:
         """The answers to any operation: one, or of a subscription one for each payload."""
-        begun = self._begin(text, variables, name, context)
-        if isinstance(begun, Answer) or begun.node.operation is not OperationType.SUBSCRIPTION:
+        begun = self._prepare(text, variables, name, context)
+        if isinstance(begun, Result) or begun.node.operation is not OperationType.SUBSCRIPTION:
             yield await self.execute(text, variables, name, context)
             return
         try:
             source = await self._source(begun)
             if isinstance(source, ExecutionResult):
-                yield self._told(Answer(None, source.errors, refused=True), context)
+                yield self._report_errors(Result(None, source.errors, refused=True), context)
                 return
             async with aclosing(cast("AsyncGenerator[Any, None]", source)) as payloads:
-                asked = self._asked(text, name, begun)
+                asked = self._sharing_key(text, name, begun)
                 async for payload in payloads:
-                    yield await self._answer(begun, payload, asked)
+                    yield await self._shared_result(begun, payload, asked)
         except Exception as error:
-            yield self._told(Answer(None, [as_graphql_error(error)]), context)
+            yield self._report_errors(Result(None, [as_graphql_error(error)]), context)
 
-    def asked(self, text: str, variables: Variables, name: str | None, context: Any) -> Hashable:
+    def sharing_key(self, text: str, variables: Variables, name: str | None, context: Any) -> Hashable:
         """What a subscription that is valid asks for: where two ask alike, they differ at most in where they begin."""
-        begun = self._begin(text, variables, name, context)
-        return None if isinstance(begun, Answer) else self._asked(text, name, begun)
+        begun = self._prepare(text, variables, name, context)
+        return None if isinstance(begun, Result) else self._sharing_key(text, name, begun)
 
-    def _asked(self, text: str, name: str | None, begun: _Begun) -> tuple[Hashable, ...]:
-        places = self._places(begun)
+    def _sharing_key(self, text: str, name: str | None, begun: _PreparedRun) -> tuple[Hashable, ...]:
+        places = self._resume_variables(begun)
         values = {name: value for name, value in begun.variables.coerced.items() if name not in places}
         return (text, name, repr(values))
 
-    def _places(self, begun: _Begun) -> set[str]:
+    def _resume_variables(self, begun: _PreparedRun) -> set[str]:
         """The variables that say where a subscription begins, and nothing else: they are declared, and stand there alone."""
         arguments = [
             argument
@@ -156,44 +156,44 @@ class Operations:
             visit(part, found)
         return {name for name in names if found.uses[name] == 2}
 
-    def _begin(self, text: str, variables: Variables, name: str | None, context: Any) -> "_Begun | Answer":
+    def _prepare(self, text: str, variables: Variables, name: str | None, context: Any) -> "_PreparedRun | Result":
         """The operation of that name with its variables; an answer where something is wrong with them."""
         prepared = self.documents.prepare(text)
         if prepared.errors:
-            return Answer(None, prepared.errors, refused=True)
+            return Result(None, prepared.errors, refused=True)
         node = prepared.named(name)
         if not node.variable_definitions:
-            return _Begun(prepared, node, VariableValues({}, {}), context)
+            return _PreparedRun(prepared, node, VariableValues({}, {}), context)
         values = get_variable_values(
             self._schema, node.variable_definitions, variables or {}, MAX_ERRORS, not self._suggestions
         )
-        return Answer(None, values) if isinstance(values, list) else _Begun(prepared, node, values, context)
+        return Result(None, values) if isinstance(values, list) else _PreparedRun(prepared, node, values, context)
 
-    async def _answer(self, begun: _Begun, payload: Any, asked: tuple[Hashable, ...]) -> Answer:
+    async def _shared_result(self, begun: _PreparedRun, payload: Any, asked: tuple[Hashable, ...]) -> Result:
         """A subscription's answer for a payload, shared with all who ask alike."""
 
-        async def execute() -> Answer:
-            return self._told(await self._execute(begun, payload), begun.context)
+        async def execute() -> Result:
+            return self._report_errors(await self._execute(begun, payload), begun.context)
 
         if self._sharing is None:
             return await execute()
-        answer: Answer = await self._shared.get((*asked, self._sharing(begun.context, payload)), execute)
+        answer: Result = await self._shared.get((*asked, self._sharing(begun.context, payload)), execute)
         return answer
 
-    async def _execute(self, begun: _Begun, root: Any) -> Answer:
+    async def _execute(self, begun: _PreparedRun, root: Any) -> Result:
         plan = self._planner.plan(begun.prepared, begun.node, begun.variables) if self._planner else None
         if plan is not None:
             return await self._run(plan, begun, root)
         result: Any = self._executor(begun, root).execute_operation()
         if inspect.isawaitable(result):
             result = await result
-        return Answer(result.data, result.errors)
+        return Result(result.data, result.errors)
 
-    async def _run(self, plan: Plan, begun: _Begun, root: Any) -> Answer:
+    async def _run(self, plan: Plan, begun: _PreparedRun, root: Any) -> Result:
         """Each step of the plan to its end; the answer is null where something that may not be null is."""
         if self._reading is not None:
             self._reading(begun.context, plan.reads)
-        run = Run(lambda: self._executor(begun, root), begun.context, begun.variables)
+        run = ExecutionRun(lambda: self._executor(begun, root), begun.context, begun.variables)
         answer: dict[str, Any] = {}
         for step in plan.steps:
             try:
@@ -202,17 +202,17 @@ class Operations:
                 run.data = None
                 run.add(error, None)
             if run.unfinished:
-                await run.finish()
+                await run.run_deferred()
             if run.data is None:
-                return Answer(None, run.errors)
+                return Result(None, run.errors)
             answer.update(run.data)
-        return Answer(answer, run.errors or None)
+        return Result(answer, run.errors or None)
 
-    async def _source(self, begun: _Begun) -> AsyncIterable[Any] | ExecutionResult:
+    async def _source(self, begun: _PreparedRun) -> AsyncIterable[Any] | ExecutionResult:
         found: Any = create_source_event_stream(self._executor(begun, None))
         return cast("AsyncIterable[Any]", await found if inspect.isawaitable(found) else found)
 
-    def _executor(self, begun: _Begun, root: Any) -> Executor:
+    def _executor(self, begun: _PreparedRun, root: Any) -> Executor:
         fragments = begun.prepared.fragments
         return Executor(
             self._schema,
@@ -230,7 +230,7 @@ class Operations:
             operation_extensions=None,
         )
 
-    def _told(self, answer: Answer, context: Any) -> Answer:
+    def _report_errors(self, answer: Result, context: Any) -> Result:
         if answer.errors:
             self._tell(answer.errors, context)
         return answer

@@ -86,7 +86,7 @@ class Call(NamedTuple):
     checks: Sequence[Callable[[Any], None]]
 
 
-class Reading(Enum):
+class ReadMode(Enum):
     """How a field's value is found."""
 
     TYPE_NAME = "the name of the object's type"
@@ -106,7 +106,7 @@ class SchemaField:
     key_of: Callable[[str], str]
     nullable: bool = field(init=False)
     declared: StrawberryField | None = field(init=False)  # the field as strawberry knows it
-    reading: Reading = Reading.RESOLVER
+    reading: ReadMode = ReadMode.RESOLVER
     check: Check | None = None
     admit: Admit | None = None
     checks_of: ChecksOf | None = None
@@ -122,9 +122,9 @@ class SchemaField:
         self.reads = self._reads()
 
     def _reads(self) -> Reads:
-        if self.reading is Reading.TYPE_NAME:
+        if self.reading is ReadMode.TYPE_NAME:
             return Reads()
-        if self.reading is Reading.KEY and self.declared is not None:
+        if self.reading is ReadMode.KEY and self.declared is not None:
             key = self.key_of(self.declared.python_name)
             return Reads(frozenset({key}), is_leaf_type(get_named_type(self.definition.type)))
         if self.batched is not None:
@@ -134,7 +134,7 @@ class SchemaField:
 
     def _choose_reading(self) -> None:
         if self.name == "__typename":
-            self.reading = Reading.TYPE_NAME
+            self.reading = ReadMode.TYPE_NAME
             return
         guarded, declared = (self.definition.extensions or {}).get(GUARDED), self.declared
         resolve = self.definition.resolve if guarded is None else guarded.resolve
@@ -145,14 +145,14 @@ class SchemaField:
         if resolver is None:
             if not declared.is_basic_field or self.definition.args:
                 return
-            self.reading = Reading.KEY
+            self.reading = ReadMode.KEY
         elif hasattr(resolver.wrapped_func, BATCHED):
-            self.reading, self.batched = Reading.BATCH, getattr(resolver.wrapped_func, BATCHED)
+            self.reading, self.batched = ReadMode.BATCH, getattr(resolver.wrapped_func, BATCHED)
         elif _reads_parent_alone(resolver):
-            self.reading, self.function = Reading.FUNCTION, cast("Any", resolver.wrapped_func)
-        if guarded is not None and guarded.admit is not None and self.reading is not Reading.BATCH:
-            self.reading, self.function = Reading.RESOLVER, None
-        if self.reading is not Reading.RESOLVER and guarded is not None:
+            self.reading, self.function = ReadMode.FUNCTION, cast("Any", resolver.wrapped_func)
+        if guarded is not None and guarded.admit is not None and self.reading is not ReadMode.BATCH:
+            self.reading, self.function = ReadMode.RESOLVER, None
+        if self.reading is not ReadMode.RESOLVER and guarded is not None:
             self.check, self.admit, self.checks_of = guarded.check, guarded.admit, guarded.checks_of
 
 
@@ -186,7 +186,7 @@ class PlannedField:
         return self.of.name
 
     @property
-    def asks_by_key(self) -> bool:
+    def is_read_by_key(self) -> bool:
         """Whether its batch function is given what objects have under a key, and not the objects."""
         return self.batched is not None and self.batched.by is not None
 

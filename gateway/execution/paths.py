@@ -5,10 +5,10 @@ from typing import Any
 from graphql.pyutils import Path
 
 # (the place above, key or index, name of the type that has the key, whether the place may be null)
-Place = tuple["Place | None", str | int, str | None, bool]
+ResponsePath = tuple["ResponsePath | None", str | int, str | None, bool]
 
 
-def keys_of(place: Place | None) -> list[str | int]:
+def keys_of(place: ResponsePath | None) -> list[str | int]:
     """The keys and indexes that lead to a place."""
     keys: list[str | int] = []
     while place is not None:
@@ -18,20 +18,20 @@ def keys_of(place: Place | None) -> list[str | int]:
     return keys
 
 
-def path_of(place: Place) -> Path:
+def path_of(place: ResponsePath) -> Path:
     """The place as graphql-core tells it to resolvers."""
     above, key, type_name, _ = place
     return Path(None if above is None else path_of(above), key, type_name)
 
 
-def nearest_nullable(place: Place | None) -> Place | None:
+def nearest_nullable(place: ResponsePath | None) -> ResponsePath | None:
     """The place, or the nearest one above it that may be null; None: the whole answer."""
     while place is not None and not place[3]:
         place = place[0]
     return place
 
 
-def put(data: Any, place: Place, value: Any) -> None:
+def put(data: Any, place: ResponsePath, value: Any) -> None:
     """Write a value at its place of the answer, unless something above it is null by now."""
     *above, last = keys_of(place)
     for key in above:

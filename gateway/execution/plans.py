@@ -24,16 +24,16 @@ from graphql.execution.collect_fields import FragmentDetails, GroupedFieldSet, c
 from graphql.execution.values import VariableValues
 
 from gateway.caches import Entry
+from gateway.execution.codegen import selection
+from gateway.execution.completion import Complete, Select, SelectAll, completer
 from gateway.execution.documents import Prepared
 from gateway.execution.fields import PlannedField, Reads
 from gateway.execution.reads import NotCompilableError, ReadKeys, SchemaFields
-from gateway.execution.codegen import selection
 from gateway.execution.syntax_tree import node_bytes, nodes_below
-from gateway.execution.completion import Complete, Select, SelectAll, completer
 
 _UNDERSTOOD = frozenset({"skip", "include"})
 _MOST_PLANS = 32
-_MOST_EXPLAINED = 200
+_MOST_EXPLAINED_SETS = 200
 # What a plan takes besides its fields, a field with what completes it, a function, and a field's part of a function.
 _PLAN_BYTES, _FIELD_BYTES, _FUNCTION_BYTES, _LINE_BYTES = 6000, 1600, 1600, 1400
 _PART_BYTES = 200  # of a fragment, and of a selection set that was looked at
@@ -98,7 +98,7 @@ class Plan:
         self._explained = deque()
         self._functions.clear()
         self._begin()
-        while self._explained and len(self.sources) < _MOST_EXPLAINED:
+        while self._explained and len(self.sources) < _MOST_EXPLAINED_SETS:
             where, fields = self._explained.popleft()
             for planned, _ in fields:
                 self._expand(where, planned)

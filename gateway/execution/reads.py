@@ -23,8 +23,8 @@ from graphql.execution.collect_fields import (
 )
 from graphql.execution.values import VariableValues
 
+from gateway.execution.completion import is_ignored
 from gateway.execution.fields import Reads, SchemaField
-from gateway.execution.completion import ignores
 
 _ANYTHING = Reads(None, shown=False)
 _INTROSPECTION = frozenset({"__schema", "__type"})
@@ -84,7 +84,7 @@ class ReadKeys:
             return
         self._added.add((parent.name, id(selections)))
         if parent.name not in self.reads:
-            looked_at = parent.is_type_of is not None and not ignores(parent.is_type_of, 0)
+            looked_at = parent.is_type_of is not None and not is_ignored(parent.is_type_of, 0)
             self._add_reads(parent.name, _ANYTHING if looked_at else Reads())
         for selected in selections.selections:
             node = cast("FieldNode | FragmentSpreadNode | InlineFragmentNode", selected)

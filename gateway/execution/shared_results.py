@@ -13,7 +13,7 @@ _MOST_KEPT = 4096
 _TASK_BYTES = 4000  # of a task with what it works on
 
 
-class SharedAnswers:
+class SharedResults:
     """The answers of the last moments, by what was asked and by whom."""
 
     def __init__(self, caches: CacheBudget | None = None) -> None:

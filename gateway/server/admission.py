@@ -9,7 +9,7 @@ from gateway.server.exchange import Exchange
 from gateway.services.rate_limits import Allowance, RateLimits, seconds_until
 
 
-async def admitted(
+async def authenticate(
     exchange: Exchange, authenticator: Authenticator, limits: RateLimits
 ) -> tuple[Principal | None, Allowance]:
     """Who asks, once the request is counted: for the bearer, or for the address where there is no valid credential.

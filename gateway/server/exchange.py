@@ -69,7 +69,7 @@ class Exchange:
         self._is_read = True
         return bytes(body)
 
-    async def answer(self, reply: Reply) -> None:
+    async def respond(self, reply: Reply) -> None:
         """Send the answer."""
         headers = [
             (b"content-length", b"%d" % len(reply.content)),

@@ -10,9 +10,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from gateway.server.admission import admitted, limit_headers
 from gateway.auth import Authenticator, from_allowed_page
-from gateway.server.persisted_documents import Documents
 from gateway.core.principals import Principal
 from gateway.errors import (
     BadRequestError,
@@ -23,16 +21,18 @@ from gateway.errors import (
     UnauthenticatedError,
     UnsupportedMediaTypeError,
 )
-from gateway.server.exchange import Exchange, Reply
-from gateway.execution.executor import Answer, Operations
+from gateway.execution.executor import Operations, Result
 from gateway.json_codec import decode_json, encode_json
 from gateway.observability import log_name, new_request_id
+from gateway.server.admission import authenticate, limit_headers
+from gateway.server.exchange import Exchange, Reply
+from gateway.server.persisted_documents import PersistedDocuments
 from gateway.services.rate_limits import Allowance
 from gateway.store.deadlines import answered_by, moment_in
 from resolvers.context import Context, Services
+from schema.errors import code_and_status, formatted
 from schema.introspection import MOST_BYTES, Introspection
 from schema.limits import OperationLimits
-from schema.errors import code_and_status, formatted
 
 if TYPE_CHECKING:
     from gateway.tracing import OperationSpan
@@ -59,7 +59,7 @@ class OperationEndpoint:
         self,
         operations: Operations,
         limits: OperationLimits,
-        documents: Documents,
+        documents: PersistedDocuments,
         services: Services,
         authenticator: Authenticator,
         introspection: Introspection,
@@ -70,7 +70,9 @@ class OperationEndpoint:
         self._documents = documents
         self._services = services
         self._authenticator = authenticator
-        self._log = structlog.get_logger("gateway.server.graphql_http").bind()  # a logger that is not bound is bound anew at each line
+        self._log = structlog.get_logger(
+            "gateway.server.graphql_http"
+        ).bind()  # a logger that is not bound is bound anew at each line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -78,21 +80,21 @@ class OperationEndpoint:
         tracing = self._services.tracing
         try:
             if tracing is None:
-                reply = await self._answer_or_refusal(exchange, request_id, None)
+                reply = await self._response(exchange, request_id, None)
             else:
                 with tracing.continued(exchange.headers), tracing.operation(request_id) as span:
-                    reply = await self._answer_or_refusal(exchange, request_id, span)
+                    reply = await self._response(exchange, request_id, span)
         except (ClientDisconnect, asyncio.CancelledError):
             return  # the client left, or the gateway does: nobody is there to answer
         reply.headers["x-request-id"] = request_id
         if exchange.allowance is not None:
             reply.headers |= await limit_headers(exchange.allowance, self._services.clock())
-        await exchange.answer(reply)
+        await exchange.respond(reply)
 
-    async def _answer_or_refusal(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
+    async def _response(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
         line: dict[str, Any] = {"name": None, "outcome": "cancelled", "key": None}
         try:
-            return await self._answer(exchange, request_id, span, line)
+            return await self._execute(exchange, request_id, span, line)
         except ClientDisconnect:
             raise
         except GatewayError as error:
@@ -108,16 +110,16 @@ class OperationEndpoint:
         self._services.metrics.refused(refused.code)
         if span is not None:
             span.failed(refused.code, refused.status)
-        return _refusal(refused, exchange, request_id)
+        return _error_reply(refused, exchange, request_id)
 
-    async def _answer(
+    async def _execute(
         self, exchange: Exchange, request_id: str, span: "OperationSpan | None", line: dict[str, Any]
     ) -> Reply:
         if exchange.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         settings = self._services.settings
         async with answered_by(moment_in(settings.mongo_timeout_seconds)):
-            bearer, allowance = await admitted(exchange, self._authenticator, self._services.rate_limits)
+            bearer, allowance = await authenticate(exchange, self._authenticator, self._services.rate_limits)
         if bearer is None:
             return await self._answer_unauthenticated(exchange, request_id, line)
         line["key"] = bearer.id
@@ -142,7 +144,7 @@ class OperationEndpoint:
         line["name"] = log_name(checked.name)
         await allowance.take_cost(checked.cost)
         if span is not None:
-            span.meant(checked.kind, checked.name)
+            span.name_operation(checked.kind, checked.name)
         with self._services.metrics.operation(checked.name) as told:
             told["outcome"] = "refused"
             _check_kind(checked.kind, exchange.method)
@@ -174,7 +176,7 @@ class OperationEndpoint:
         return _reply(answer, None, exchange, request_id)
 
 
-def _operation(sent: Mapping[str, Any], documents: Documents) -> Operation:
+def _operation(sent: Mapping[str, Any], documents: PersistedDocuments) -> Operation:
     variables, name, extensions = _checked(sent)
     return Operation(documents.text(sent), variables, name, extensions.get("cost") is True, sent)
 
@@ -234,7 +236,7 @@ def _check_kind(kind: str | None, method: str) -> None:
         raise MethodNotAllowedError("Mutations are taken by POST alone.")
 
 
-def _reply(answer: Answer, cost: int | None, exchange: Exchange, request_id: str) -> Reply:
+def _reply(answer: Result, cost: int | None, exchange: Exchange, request_id: str) -> Reply:
     body: dict[str, Any] = {}
     if answer.errors:
         body["errors"] = [formatted(error, request_id) for error in answer.errors]
@@ -246,7 +248,7 @@ def _reply(answer: Answer, cost: int | None, exchange: Exchange, request_id: str
     return Reply(encode_json(body), 400 if answer.refused and kind == RESPONSE_JSON else 200, kind)
 
 
-def _refusal(error: GatewayError, exchange: Exchange, request_id: str) -> Reply:
+def _error_reply(error: GatewayError, exchange: Exchange, request_id: str) -> Reply:
     extensions = {"code": error.code, "retryable": error.retryable, "requestId": request_id}
     body = {"errors": [{"message": error.message, "extensions": extensions}]}
     reply = Reply(encode_json(body), error.status, _accepted(exchange.headers))

@@ -17,8 +17,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
 from gateway.auth import Authenticator, from_allowed_page
-from gateway.bus.fan_out import Alike, Broadcast, Receiver
-from gateway.server.persisted_documents import Documents
+from gateway.bus.fan_out import SharedSubscription, SharingRegistry, SocketSink
 from gateway.core.principals import Principal
 from gateway.errors import (
     LimitExceededError,
@@ -27,15 +26,16 @@ from gateway.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from gateway.execution.executor import Answer, Operations, as_graphql_error
+from gateway.execution.executor import Operations, Result, as_graphql_error
 from gateway.json_codec import encode_json
 from gateway.observability import log_name, new_request_id
+from gateway.server.persisted_documents import PersistedDocuments
 from gateway.services.rate_limits import Allowance
 from gateway.settings import Settings
 from gateway.store.deadlines import answered_by, moment_in
 from resolvers.context import Context, Services
-from schema.limits import OperationLimits
 from schema.errors import code_and_status, formatted, log_unexpected
+from schema.limits import OperationLimits
 
 if TYPE_CHECKING:
     from gateway.tracing import OperationSpan
@@ -59,7 +59,7 @@ class SocketRegistry:
         services: Services,
         operations: Operations,
         limits: OperationLimits,
-        documents: Documents,
+        documents: PersistedDocuments,
         check_seconds: float,
     ) -> None:
         self.authenticator = authenticator
@@ -69,7 +69,7 @@ class SocketRegistry:
         self.documents = documents
         self.services = services
         self.open: Counter[str] = Counter()
-        self.broadcasts: Alike = {}
+        self.broadcasts: SharingRegistry = {}
         self.log = _log.bind()  # a logger that is not bound binds itself at each line
 
     @property
@@ -110,7 +110,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sent: dict[str, Mapping[str, Any]] = {}
-        self._receivers: dict[str, Receiver] = {}
+        self._receivers: dict[str, SocketSink] = {}
 
     @property
     def registry(self) -> SocketRegistry:
@@ -203,7 +203,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self.registry.open += Counter()  # forget who has none left
             self.principal = None
         for id_, receiver in self._receivers.items():
-            if receiver.broadcast.receivers != {receiver}:
+            if receiver.subscription.sinks != {receiver}:
                 self.operations[id_].task = None  # it goes on for others
         await super().shutdown()
 
@@ -268,7 +268,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await allowance.take_cost(checked.cost)
         self.registry.documents.register(sent)
         if span is not None:
-            span.meant(checked.kind, checked.name)
+            span.name_operation(checked.kind, checked.name)
         metrics = context.services.metrics
         if checked.kind == "subscription":
             metrics.subscribed(checked.name)
@@ -294,12 +294,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     await self._end(operation, failure, context, None)
 
         def key() -> Hashable:
-            asked = self.registry.operations.asked(
+            asked = self.registry.operations.sharing_key(
                 operation.query or "", operation.variables, operation.operation_name, context
             )
             return asked, context.rights
 
-        receiver = Receiver(
+        receiver = SocketSink(
             operation.id,
             self.registry.settings.stream_queue,
             lambda answer: _next(operation.id, answer, context.request_id),
@@ -308,8 +308,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             ended,
         )
         self._receivers[operation.id] = receiver
-        broadcast = Broadcast(self.registry.broadcasts, receiver, key, context.services.metrics)
-        context.resting = broadcast.rests
+        broadcast = SharedSubscription(self.registry.broadcasts, receiver, key, context.services.metrics)
+        context.on_caught_up = broadcast.on_caught_up
         await broadcast.run(self._results(operation, context))
 
     async def _send_result(
@@ -354,7 +354,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         with suppress(WebSocketDisconnected):
             await operation.send_operation_message({"id": operation.id, "type": "error", "payload": told})
 
-    def _results(self, operation: Operation[Context, None], context: Context) -> AsyncGenerator[Answer, None]:
+    def _results(self, operation: Operation[Context, None], context: Context) -> AsyncGenerator[Result, None]:
         return self.registry.operations.stream(
             operation.query or "", operation.variables, operation.operation_name, context
         )
@@ -455,11 +455,11 @@ def _malformed_operation(payload: Any) -> str | None:
     return None
 
 
-def _next(operation_id: str, answer: Answer, request_id: str) -> str:
+def _next(operation_id: str, answer: Result, request_id: str) -> str:
     """The message that brings an answer; what all messages of that answer have in common is written once."""
-    if answer.written is None:
+    if answer.encoded is None:
         payload: dict[str, Any] = {"data": answer.data}
         if answer.errors:
             payload["errors"] = [formatted(error, request_id) for error in answer.errors]
-        answer.written = encode_json(payload).decode()
-    return f'{{"id":{orjson.dumps(operation_id).decode()},"type":"next","payload":{answer.written}}}'
+        answer.encoded = encode_json(payload).decode()
+    return f'{{"id":{orjson.dumps(operation_id).decode()},"type":"next","payload":{answer.encoded}}}'

@@ -23,7 +23,7 @@ _PLACE = 16_000
 _ONLY_TRUSTED = "Only the documents of this gateway's manifest are executed, and this is none of them: deploy the manifest of this client's build."
 
 
-class Documents:
+class PersistedDocuments:
     """The documents of this gateway; StartupError where its settings or its manifest do not make sense.
 
     `is_valid`: whether a text that passed the limits can be executed."""

@@ -12,37 +12,37 @@ from typing import Any
 import structlog
 
 from gateway.caches import Cache, CacheBudget
+from gateway.core.clock import Clock
+from gateway.core.idempotency import claim
+from gateway.core.ids import Minter, Prefix
+from gateway.destinations.klaviyo.backfill_metrics import METRICS, historical_metric_events
+from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.destinations.klaviyo.mapping import Metric
+from gateway.destinations.klaviyo.metric_events import MetricEvent
 from gateway.domain.backfills import (
     ACTIVE,
     WINDOW,
     BackfillState,
     Stage,
+    advanced,
     backfill_line,
     bounds_of,
     finished,
-    moved,
     new_backfill,
     resumed,
 )
-from gateway.core.clock import Clock
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryState, Queue, Wanted
+from gateway.domain.deliveries import DeliveryState, NewDelivery, Queue
 from gateway.domain.events.events import check_idempotency_key
-from gateway.core.idempotency import claim
-from gateway.core.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
-from gateway.destinations.klaviyo.metric_events import Happening
-from gateway.destinations.klaviyo.backfill_metrics import METRICS, past_of
-from gateway.destinations.klaviyo.identifiers import identifiers_of
-from gateway.destinations.klaviyo.mapping import Metric
-from gateway.store.retries import until_stored
 from gateway.services.klaviyo import KlaviyoService
-from gateway.services.outboxes import Outbox, supported, told_live, whole_profile
-from gateway.services.pasts import behind, count_rows, next_rows, subjects_by_id
-from gateway.services.syncs import SyncService
+from gateway.services.outboxes import Outbox, full_profile, support_event, with_live_profile
+from gateway.services.pasts import count_rows, next_rows, rows_before, subjects_by_id
+from gateway.services.syncs import KlaviyoConnections
 from gateway.settings import KlaviyoMode
 from gateway.store.backfills import running
 from gateway.store.driver import DuplicateError, Session, TransientError
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 _AGAIN_SECONDS = 0.5
@@ -55,7 +55,7 @@ class _Step:
     """Rows of history, what is to be delivered of them, and behind which row the next step begins (None: none is left)."""
 
     rows: int
-    wanted: Sequence[Wanted]
+    wanted: Sequence[NewDelivery]
     idle: int
     last_id: str | None
 
@@ -69,7 +69,7 @@ class BackfillService:
         clock: Clock,
         minter: Minter,
         klaviyo: KlaviyoService,
-        syncs: SyncService,
+        syncs: KlaviyoConnections,
         outbox: Outbox,
         caches: CacheBudget | None = None,
     ) -> None:
@@ -96,7 +96,7 @@ class BackfillService:
             await store.backfills.insert(backfill, session)
             if kept is not None:
                 await store.idempotency_keys.keep(kept, {"backfill_id": id_}, now, session)
-            await self._tell(store, backfill, session)
+            await self._report(store, backfill, session)
 
         async def attempt(number: int) -> Document:
             if kept and (first := await store.idempotency_keys.result_of(kept)) is not None:
@@ -112,7 +112,7 @@ class BackfillService:
                 raise TransientError("another one began meanwhile") from None
             return backfill
 
-        return await until_stored(attempt)
+        return await retry_transaction(attempt)
 
     async def pause(self, workspace_id: str, id_: str) -> Document:
         """Let it queue nothing more until it is resumed; what waits already goes out."""
@@ -165,7 +165,7 @@ class BackfillService:
     async def _step(self, store: WorkspaceStore, backfill: Document) -> bool:
         if backfill["state"] != BackfillState.RUNNING:
             return False
-        if not (await self._syncs.read(store.workspace_id)).on:
+        if not (await self._syncs.read(store.workspace_id)).is_active:
             await self._without_sync(store, backfill)
             return False
         if not backfill.get("counted"):
@@ -202,20 +202,22 @@ class BackfillService:
         low, high = bounds_of(backfill, stage)
         rows = await next_rows(store, stage, backfill["place"] or low, high)
         if stage is Stage.CONTACTS:
-            return await self._profiles(store, rows[:room], behind(rows, min(room, len(rows))))
-        pasts: dict[str, list[Happening]] = {}
+            return await self._profiles(store, rows[:room], rows_before(rows, min(room, len(rows))))
+        pasts: dict[str, list[MetricEvent]] = {}
         for row in rows:
-            pasts[row["_id"]] = [one for one in past_of(stage, row) if _is_asked(backfill, one)]
+            pasts[row["_id"]] = [one for one in historical_metric_events(stage, row) if _is_requested(backfill, one)]
             room -= len(pasts[row["_id"]])
             if room <= 0:
                 break
-        last_id, rows = behind(rows, len(pasts)), rows[: len(pasts)]
+        last_id, rows = rows_before(rows, len(pasts)), rows[: len(pasts)]
         subjects = await subjects_by_id(store, stage, [row for row in rows if pasts[row["_id"]]])
-        wanted: list[Wanted] = []
+        wanted: list[NewDelivery] = []
         idle, now = 0, self._clock()
         for row in rows:
             subject = subjects.get(str(row.get("subject_id", row["_id"])))
-            found = [] if subject is None else [supported(one, subject, now, history=True) for one in pasts[row["_id"]]]
+            found = (
+                [] if subject is None else [support_event(one, subject, now, history=True) for one in pasts[row["_id"]]]
+            )
             wanted += found
             idle += not found
         return _Step(len(rows), wanted, idle, last_id)
@@ -223,14 +225,14 @@ class BackfillService:
     async def _profiles(self, store: WorkspaceStore, rows: Sequence[Document], last_id: str | None) -> _Step:
         """The profiles of those contacts of whom Klaviyo was told nothing, nor is about to be, and whom it could know: of
         others it has the newest."""
-        told = await told_live(store, [row["_id"] for row in rows])
+        told = await with_live_profile(store, [row["_id"] for row in rows])
         untold = [row for row in rows if row["_id"] not in told]
-        wanted = [whole_profile(row) for row in untold if identifiers_of(row).any]
+        wanted = [full_profile(row) for row in untold if identifiers_of(row).any]
         return _Step(len(rows), wanted, len(rows) - len(wanted), last_id)
 
     async def _write(self, store: WorkspaceStore, backfill: Document, step: _Step, session: Session) -> None:
         """Queue what a step found, with the place from which the next one goes on."""
-        rows = await self._outbox.write(
+        rows = await self._outbox.enqueue(
             store, step.wanted, self._clock(), session, Queue.BACKFILL, backfill_id=backfill["_id"]
         )
         rejected = sum(row["state"] == DeliveryState.REJECTED for row in rows)
@@ -242,7 +244,7 @@ class BackfillService:
             "done": step.idle + left,
             "total": len(step.wanted) - (step.rows - step.idle),
         }
-        await self._move(store, backfill, moved(backfill, step.last_id), more, session)
+        await self._move(store, backfill, advanced(backfill, step.last_id), more, session)
 
     async def _turn(self, workspace_id: str, id_: str, state: BackfillState) -> Document:
         store = self._store.open(workspace_id)
@@ -264,7 +266,7 @@ class BackfillService:
             await self._change(store, found, values)
             return {**found, **values}
 
-        return await until_stored(attempt)
+        return await retry_transaction(attempt)
 
     async def _change(
         self, store: WorkspaceStore, backfill: Document, values: Document, more: Mapping[str, int] | None = None
@@ -280,9 +282,9 @@ class BackfillService:
         session: Session,
     ) -> None:
         await store.backfills.change(backfill, values, session, more)
-        await self._tell(store, backfill, session)
+        await self._report(store, backfill, session)
 
-    async def _tell(self, store: WorkspaceStore, backfill: Document, session: Session) -> None:
+    async def _report(self, store: WorkspaceStore, backfill: Document, session: Session) -> None:
         now = self._clock()
         line = backfill_line(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, backfill["_id"], now)
         await store.changes.write([line], session)
@@ -308,7 +310,7 @@ def _check(sent: Mapping[str, Any]) -> list[Stage]:
     return stages
 
 
-def _is_asked(backfill: Mapping[str, Any], one: Any) -> bool:
+def _is_requested(backfill: Mapping[str, Any], one: Any) -> bool:
     asked = backfill["metrics"] is None or one.metric in backfill["metrics"]
     return bool(asked and backfill["since"] <= one.at < backfill["until"])
 

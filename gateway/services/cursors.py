@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pydantic import SecretStr
 
 from gateway.core.cursors import CursorCipher
-from gateway.store.retries import until_stored
 from gateway.store.deployment import CURSORS, DeploymentSecrets
+from gateway.store.retries import retry_transaction
 
 
 class CursorKeys:
@@ -20,5 +20,5 @@ class CursorKeys:
     async def cipher(self) -> CursorCipher:
         """What encrypts and decrypts cursors; UnavailableError where its secret must be read first and the database does not answer."""
         if self._cipher is None:
-            self._cipher = CursorCipher([await until_stored(lambda _: self._stored.get(CURSORS))])
+            self._cipher = CursorCipher([await retry_transaction(lambda _: self._stored.get(CURSORS))])
         return self._cipher

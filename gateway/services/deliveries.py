@@ -17,8 +17,13 @@ from typing import Any
 
 import structlog
 
-from gateway.domain.backfills import backfill_line
 from gateway.core.clock import Clock
+from gateway.core.ids import Minter, Prefix
+from gateway.destinations.klaviyo.batch_sender import Batch, Result, Sender
+from gateway.destinations.klaviyo.client import Connections, KlaviyoClient, open_http_client
+from gateway.destinations.klaviyo.limiter import Limiter
+from gateway.destinations.klaviyo.responses import Outcome, Response
+from gateway.domain.backfills import backfill_line
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import (
     LEASE,
@@ -27,28 +32,23 @@ from gateway.domain.deliveries import (
     Queue,
     attempt,
     backfill_tallies,
+    claim_limit,
     dead,
     delivered,
     delivery_line,
-    held,
     in_order,
-    lane_after,
-    pause_after,
-    reached,
+    released_lane,
+    requeued,
     retried,
+    retry_delay,
 )
-from gateway.core.ids import Minter, Prefix
-from gateway.domain.syncs import LONGEST_BACK_OFF, Sync, SyncState
+from gateway.domain.syncs import LONGEST_BACK_OFF, KlaviyoConnection, SyncState
 from gateway.errors import UnavailableError
-from gateway.destinations.klaviyo.responses import Answer, Verdict
-from gateway.destinations.klaviyo.client import Connections, KlaviyoClient, connections
-from gateway.destinations.klaviyo.limiter import Limiter
-from gateway.destinations.klaviyo.batch_sender import Batch, Result, Sender
-from gateway.store.retries import until_stored
-from gateway.services.outboxes import supersede, told_live
-from gateway.services.syncs import SyncService
+from gateway.services.outboxes import supersede, with_live_profile
+from gateway.services.syncs import KlaviyoConnections
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import Session, TransientError
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 _SENDING_SECONDS = 12.0  # with one request's patience less than the lease
@@ -60,7 +60,7 @@ _LOGGED = "Written to the log and not sent: the mode is LOG."
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _LaneBatch:
     """A batch with the lanes that it is of: up to which number each was read, and by which lease they are held."""
 
     lease: str
@@ -69,11 +69,11 @@ class _Work:
     batch: Batch
 
 
-class DeliveryService:
+class OutboxDispatcher:
     """Sends what is queued; `run` in every process that works in the background."""
 
     def __init__(
-        self, store: Store, syncs: SyncService, clock: Clock, minter: Minter, chance: random.Random | None = None
+        self, store: Store, syncs: KlaviyoConnections, clock: Clock, minter: Minter, chance: random.Random | None = None
     ) -> None:
         self._store = store
         self._syncs = syncs
@@ -85,14 +85,14 @@ class DeliveryService:
 
     async def run(self) -> None:
         """Deliver, until cancelled; a workspace whose Klaviyo is slow keeps no other waiting."""
-        async with connections() as http, asyncio.TaskGroup() as group:
+        async with open_http_client() as http, asyncio.TaskGroup() as group:
             under_way: dict[str, asyncio.Task[None]] = {}
             while True:
                 try:
-                    for sync in await self._syncs.all_on():
+                    for sync in await self._syncs.active():
                         task = under_way.get(sync.workspace_id)
                         if task is None or task.done():
-                            under_way[sync.workspace_id] = group.create_task(self._serve(sync, http))
+                            under_way[sync.workspace_id] = group.create_task(self._dispatch(sync, http))
                 except UnavailableError as error:
                     self._log.warning("deliveries wait for the database", reason=str(error))
                 except Exception:
@@ -101,18 +101,18 @@ class DeliveryService:
 
     async def deliver_due(self, workspace_id: str) -> int:
         """Send what is due now in a workspace; how many lanes were looked after."""
-        async with connections() as http:
-            return await self._deliver(await self._syncs.read(workspace_id), http)
+        async with open_http_client() as http:
+            return await self._drain(await self._syncs.read(workspace_id), http)
 
-    async def _serve(self, sync: Sync, http: Connections) -> None:
+    async def _dispatch(self, sync: KlaviyoConnection, http: Connections) -> None:
         try:
-            await self._deliver(sync, http)
+            await self._drain(sync, http)
         except UnavailableError as error:
             self._log.warning("deliveries wait for the database", reason=str(error))
         except Exception:
             self._log.exception("deliveries failed and are tried again", workspace=sync.workspace_id)
 
-    async def _deliver(self, sync: Sync, http: Connections) -> int:
+    async def _drain(self, sync: KlaviyoConnection, http: Connections) -> int:
         """Work until nothing is due, live ones first; how many lanes were looked after."""
         store, done = self._store.open(sync.workspace_id), 0
         while sync.state(self._clock()) is SyncState.RUNNING:
@@ -126,7 +126,7 @@ class DeliveryService:
             self._chance.shuffle(parts)  # so that several workers seldom want the same
             for lanes in parts:
                 done += len(lanes)
-                await self._work(store, sync, sender, lanes)
+                await self._run_batch(store, sync, sender, lanes)
                 sync = await self._syncs.read(sync.workspace_id)
                 if sync.state(self._clock()) is not SyncState.RUNNING or lanes[0]["queue"] != Queue.LIVE:
                     break
@@ -136,25 +136,27 @@ class DeliveryService:
         live = await store.lanes.due(Queue.LIVE, self._clock(), _MOST_READ)
         return live or await store.lanes.due(Queue.BACKFILL, self._clock(), _ROWS_AT_ONCE)
 
-    async def _sender(self, store: WorkspaceStore, sync: Sync, http: Connections) -> Sender | None:
+    async def _sender(self, store: WorkspaceStore, sync: KlaviyoConnection, http: Connections) -> Sender | None:
         limiter = self._limiters.setdefault(sync.workspace_id, Limiter(store.quotas, self._clock))
         if sync.mode is KlaviyoMode.LOG:
-            return Sender(self._logged, limiter, self._clock)
-        if (key := await self._syncs.key_of(sync)) is None:
+            return Sender(self._log_deliveries, limiter, self._clock)
+        if (key := await self._syncs.api_key(sync)) is None:
             reason = "The key that is kept cannot be opened with GATEWAY_SECRET_KEY: connect Klaviyo again."
             await self._syncs.pause(sync.workspace_id, reason)
             return None
         return Sender(KlaviyoClient(http, sync.base_url, key, self._clock).send, limiter, self._clock)
 
-    async def _logged(self, operation: Any, body: Document) -> Answer:
+    async def _log_deliveries(self, operation: Any, body: Document) -> Response:
         self._log.info("Klaviyo would hear", operation=operation.name, body=body)
-        return Answer(Verdict.DONE)
+        return Response(Outcome.DONE)
 
-    async def _work(self, store: WorkspaceStore, sync: Sync, sender: Sender, due: Sequence[Document]) -> None:
+    async def _run_batch(
+        self, store: WorkspaceStore, sync: KlaviyoConnection, sender: Sender, due: Sequence[Document]
+    ) -> None:
         """Look after these lanes. Who is told to end meanwhile sends no more of them, hears what is under way, and gives
         them back; who is told so twice leaves them to the end of their lease."""
         ending = asyncio.Event()
-        work = asyncio.create_task(self._look_after(store, sync, sender, due, ending))
+        work = asyncio.create_task(self._process(store, sync, sender, due, ending))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -162,8 +164,13 @@ class DeliveryService:
             await asyncio.gather(work, return_exceptions=True)
             raise
 
-    async def _look_after(
-        self, store: WorkspaceStore, sync: Sync, sender: Sender, due: Sequence[Document], ending: asyncio.Event
+    async def _process(
+        self,
+        store: WorkspaceStore,
+        sync: KlaviyoConnection,
+        sender: Sender,
+        due: Sequence[Document],
+        ending: asyncio.Event,
     ) -> None:
         """Take these lanes, send what is in them, and write down what became of it."""
         ends = time.monotonic() + _SENDING_SECONDS
@@ -173,9 +180,9 @@ class DeliveryService:
             return
         batch = Batch.of(rows, Queue(lanes[0]["queue"]))
         await sender.run(batch, lambda: not ending.is_set() and time.monotonic() < ends)
-        work = _Work(lease, {lane["_id"]: reached(lane) for lane in lanes}, rows, batch)
-        await until_stored(lambda _: store.database.transaction(partial(self._write, store, sync, work)))
-        await self._note(sync, batch)
+        work = _LaneBatch(lease, {lane["_id"]: claim_limit(lane) for lane in lanes}, rows, batch)
+        await retry_transaction(lambda _: store.database.transaction(partial(self._write, store, sync, work)))
+        await self._update_health(sync, batch)
 
     async def _claim(
         self, store: WorkspaceStore, lease: str, due: Sequence[Document]
@@ -189,7 +196,7 @@ class DeliveryService:
             lanes = await store.lanes.claim(due, lease, self._clock() + LEASE, session)
             rows = await store.deliveries.open_in(lanes, session)
             if due[0]["queue"] == Queue.BACKFILL:
-                rows = await self._without_older(store, rows, session)
+                rows = await self._drop_stale_profiles(store, rows, session)
             await store.deliveries.mark_sending([row["_id"] for row in rows], session)
 
         try:
@@ -198,19 +205,21 @@ class DeliveryService:
             return [], []  # where it was stored all the same, the lanes come back with the end of their lease
         return lanes, rows
 
-    async def _without_older(self, store: WorkspaceStore, rows: list[Document], session: Session) -> list[Document]:
+    async def _drop_stale_profiles(
+        self, store: WorkspaceStore, rows: list[Document], session: Session
+    ) -> list[Document]:
         """These rows of history but the profiles of contacts of whom Klaviyo was told a newer one meanwhile, or is about
         to be: whoever queued that could not leave out what was under way, or not queued yet."""
         profiles = [row for row in rows if row["kind"] == DeliveryKind.PROFILE]
         if not profiles:
             return rows
-        told = await told_live(store, [row["contact_id"] for row in profiles], session)
+        told = await with_live_profile(store, [row["contact_id"] for row in profiles], session)
         older = [row for row in profiles if row["contact_id"] in told]
         await supersede(store, self._minter, older, self._clock(), session)
         left = {row["_id"] for row in older}
         return [row for row in rows if row["_id"] not in left]
 
-    async def _write(self, store: WorkspaceStore, sync: Sync, work: _Work, session: Session) -> None:
+    async def _write(self, store: WorkspaceStore, sync: KlaviyoConnection, work: _LaneBatch, session: Session) -> None:
         """Write down the results of the lanes that are still this lease's, and give those lanes back."""
         now, lanes = self._clock(), await store.lanes.by_ids(list(work.reached), session)
         lanes = {id_: lane for id_, lane in lanes.items() if lane.get("lease") == work.lease}
@@ -220,34 +229,34 @@ class DeliveryService:
         changes = {row["_id"]: self._outcome(row, results.get(row["_id"]), sync) for row in rows if row["_id"] in there}
         await store.deliveries.change(changes, session)
         settled = [{**row, **changes[row["_id"]]} for row in rows if row["_id"] in changes and row["_id"] in results]
-        before = {row["_id"]: held(row)["state"] for row in rows}
+        before = {row["_id"]: requeued(row)["state"] for row in rows}
         lines = [
             delivery_line(self._minter.mint(Prefix.CHANGE, now), row, before[row["_id"]], now)
             for row in settled
             if row["state"] != before[row["_id"]]
         ]
-        await store.delivery_metrics.add(_tallies(settled), session)
+        await store.delivery_metrics.add(_metric_counts(settled), session)
         tallies = backfill_tallies(settled, before)
         await store.backfills.settle(tallies, session)
         lines += [backfill_line(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, id_, now) for id_ in tallies]
         await store.changes.write(lines, session)
-        await _give_back(store, lanes, work, changes, now, session)
+        await _release(store, lanes, work, changes, now, session)
 
-    def _outcome(self, row: Document, result: Result | None, sync: Sync) -> Document:
+    def _outcome(self, row: Document, result: Result | None, sync: KlaviyoConnection) -> Document:
         """What becomes of a delivery."""
         if result is None:
-            return held(row)
-        answer = result.answer
+            return requeued(row)
+        answer = result.response
         tried = attempt(result.at, answer.duration_ms, answer.status, answer.error, answer.retry_after)
-        if answer.verdict is Verdict.DONE:
+        if answer.outcome is Outcome.DONE:
             return delivered(row, tried, _LOGGED if sync.mode is KlaviyoMode.LOG else None)
-        if answer.verdict is Verdict.PAUSE:
-            return held(row, tried)
-        if answer.verdict is Verdict.RETRY:
+        if answer.outcome is Outcome.PAUSE:
+            return requeued(row, tried)
+        if answer.outcome is Outcome.RETRY:
             return retried(row, tried, self._chance, sync.resumed_at)
         return dead(row, tried, answer.error)
 
-    async def _note(self, sync: Sync, batch: Batch) -> None:
+    async def _update_health(self, sync: KlaviyoConnection, batch: Batch) -> None:
         """Pause the sync where Klaviyo says that nobody could send this; back off where it does not answer at all."""
         if batch.stopped_by is not None:
             reason = f"{batch.stopped_by.error} Correct that, then resume: nothing is lost meanwhile."
@@ -255,16 +264,16 @@ class DeliveryService:
             await self._syncs.pause(sync.workspace_id, reason)
         elif batch.all_failed:
             failures = sync.failures + 1
-            pause = pause_after(min(failures, 10), self._chance) if failures >= _FAILURES_ALLOWED else timedelta(0)
+            pause = retry_delay(min(failures, 10), self._chance) if failures >= _FAILURES_ALLOWED else timedelta(0)
             await self._syncs.back_off(sync.workspace_id, failures, self._clock() + min(pause, LONGEST_BACK_OFF))
         elif sync.failures and batch.results:
             await self._syncs.back_off(sync.workspace_id, 0, None)
 
 
-async def _give_back(
+async def _release(
     store: WorkspaceStore,
     lanes: Mapping[str, Document],
-    work: _Work,
+    work: _LaneBatch,
     changes: Mapping[str, Document],
     now: datetime,
     session: Session,
@@ -278,10 +287,10 @@ async def _give_back(
             left.setdefault(row["lane_id"], after)
         elif row["kind"] == DeliveryKind.DELETION and after["state"] == DeliveryState.DELIVERED:
             erased.add(row["lane_id"])
-    profiles = {one.row["lane_id"]: id_ for one in work.batch.results if (id_ := one.answer.profile_id) is not None}
+    profiles = {one.row["lane_id"]: id_ for one in work.batch.results if (id_ := one.response.profile_id) is not None}
     saved: list[tuple[Document, Mapping[str, Any]]] = []
     for id_, lane in lanes.items():
-        after = lane_after(lane, work.reached[id_], left.get(id_), work.batch.not_before.get(id_), now)
+        after = released_lane(lane, work.reached[id_], left.get(id_), work.batch.not_before.get(id_), now)
         saved.append((lane, {**after, **({"profile_id": profiles[id_]} if id_ in profiles else {})}))
     await store.lanes.save([pair for pair in saved if pair[0]["_id"] not in erased], session)
     await store.lanes.remove([lane for id_, lane in lanes.items() if id_ in erased], session)
@@ -292,7 +301,7 @@ def _parts(lanes: Iterable[Document]) -> list[list[Document]]:
     found: list[list[Document]] = []
     size = 0
     for lane in lanes:
-        more = reached(lane) - lane["head"] + 1
+        more = claim_limit(lane) - lane["head"] + 1
         if not found or size + more > _ROWS_AT_ONCE:
             found.append([])
             size = 0
@@ -301,7 +310,7 @@ def _parts(lanes: Iterable[Document]) -> list[list[Document]]:
     return found
 
 
-def _tallies(rows: Iterable[Mapping[str, Any]]) -> list[Document]:
+def _metric_counts(rows: Iterable[Mapping[str, Any]]) -> list[Document]:
     """What these deliveries, as they are now, add to the figures of their metrics."""
     found: dict[str, Document] = {}
     for row in rows:

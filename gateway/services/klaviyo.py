@@ -7,21 +7,21 @@ from typing import Any
 from pydantic_core import Url
 
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, delivery_line, left_out
 from gateway.core.ids import Minter, Prefix
 from gateway.core.pagination import Page
-from gateway.domain.syncs import Sync
 from gateway.core.text_rules import MAX_URL_LENGTH
 from gateway.core.time_ranges import TimeRange
-from gateway.errors import ErrorCode, UserProblem
+from gateway.destinations.klaviyo.client import KlaviyoClient, open_http_client
 from gateway.destinations.klaviyo.key_check import ask, problem_of
-from gateway.destinations.klaviyo.client import KlaviyoClient, connections
-from gateway.store.retries import until_stored
-from gateway.services.outboxes import Outbox, whole_profile
-from gateway.services.syncs import SyncService
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, delivery_line, discarded
+from gateway.domain.syncs import KlaviyoConnection
+from gateway.errors import ErrorCode, UserProblem
+from gateway.services.outboxes import Outbox, full_profile
+from gateway.services.syncs import KlaviyoConnections
 from gateway.settings import Settings
 from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 from gateway.urls import has_credentials, parse_http_url
 
@@ -36,7 +36,7 @@ class KlaviyoService:
     """What can be done to the sync of a workspace."""
 
     def __init__(
-        self, store: Store, settings: Settings, clock: Clock, minter: Minter, syncs: SyncService, outbox: Outbox
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, syncs: KlaviyoConnections, outbox: Outbox
     ) -> None:
         self._store = store
         self._settings = settings
@@ -61,8 +61,8 @@ class KlaviyoService:
         if not keep_pending:
             store = self._store.open(workspace_id)
             while waiting := await self._waiting(store):
-                leave_out = partial(self._leave_out, store, waiting)
-                await until_stored(partial(_in_transaction, store, leave_out))
+                leave_out = partial(self._discard_pending, store, waiting)
+                await retry_transaction(partial(_in_transaction, store, leave_out))
 
     async def pause(self, workspace_id: str, reason: str) -> None:
         """Send nothing until it is resumed; what happens meanwhile is queued."""
@@ -84,24 +84,24 @@ class KlaviyoService:
         found = (await store.contacts.of_ids([contact_id])).get(contact_id)
         if found is None:
             raise _unknown(contact_id)
-        if (refused := whole_profile(found).refused) is not None:
+        if (refused := full_profile(found).problem) is not None:
             raise UserProblem(ErrorCode.INVALID, refused, ("id",))
 
         async def write(session: Session) -> None:
             current = (await store.contacts.by_ids([found["_id"]], session)).get(found["_id"])
             if current is None:
                 raise _unknown(contact_id)
-            await self._outbox.write(store, [whole_profile(current)], now, session)
+            await self._outbox.enqueue(store, [full_profile(current)], now, session)
 
-        await until_stored(partial(_in_transaction, store, write))
+        await retry_transaction(partial(_in_transaction, store, write))
         return found
 
-    async def problem(self, workspace_id: str) -> tuple[Sync, str | None]:
+    async def problem(self, workspace_id: str) -> tuple[KlaviyoConnection, str | None]:
         """The sync of a workspace, and what Klaviyo says is wrong with its key; None where nothing is."""
         sync = await self._syncs.read(workspace_id)
-        if not sync.on:
+        if not sync.is_active:
             return sync, "The sync is off: connect it by connectKlaviyo, or set GATEWAY_KLAVIYO_MODE."
-        key = await self._syncs.key_of(sync)
+        key = await self._syncs.api_key(sync)
         if key is None:
             why = "there is none" if sync.sealed_key is None else "it cannot be opened with GATEWAY_SECRET_KEY"
             return (
@@ -110,16 +110,16 @@ class KlaviyoService:
             )
         return sync, await self._problem(key, sync.base_url)
 
-    async def check_on(self, workspace_id: str) -> Sync:
+    async def check_on(self, workspace_id: str) -> KlaviyoConnection:
         """The sync, which is on; UserProblem."""
         sync = await self._syncs.read(workspace_id)
-        if not sync.on:
+        if not sync.is_active:
             message = "Klaviyo is not connected to this workspace: do that first, by connectKlaviyo."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message)
         return sync
 
     async def _problem(self, key: str, base_url: str) -> str | None:
-        async with connections() as http:
+        async with open_http_client() as http:
             return problem_of(await ask(KlaviyoClient(http, base_url, key, self._clock)))
 
     def _check_base_url(self, url: str | None) -> str | None:
@@ -137,11 +137,11 @@ class KlaviyoService:
         oldest = Page(_ROWS_AT_ONCE - 1, True, None, None)
         return await store.deliveries.page(filters, oldest, TimeRange(), self._clock())
 
-    async def _leave_out(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> None:
+    async def _discard_pending(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> None:
         now = self._clock()
         found = await store.deliveries.by_ids([row["_id"] for row in rows], session)
         open_rows = [row for row in found.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
-        changes = {row["_id"]: left_out(DISCONNECTED, now) for row in open_rows}
+        changes = {row["_id"]: discarded(DISCONNECTED, now) for row in open_rows}
         await store.deliveries.change(changes, session)
         lines = [
             delivery_line(self._minter.mint(Prefix.CHANGE, now), {**row, **changes[row["_id"]]}, row["state"], now)

@@ -10,32 +10,32 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.domain.support.threads import Change
-from gateway.domain.contacts.contacts import Document, Draft
+from gateway.core.ids import Minter, Prefix
+from gateway.destinations.klaviyo import mapping
+from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.destinations.klaviyo.metric_events import MetricEvent, metric_events_of
+from gateway.destinations.klaviyo.validation import problem_of_event, problem_of_profile
+from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.contacts.merging import ids_of
 from gateway.domain.deliveries import (
     SUPERSEDED,
     DeliveryKind,
     DeliveryState,
+    NewDelivery,
     Queue,
-    Wanted,
     delivery_line,
     delivery_of,
-    held,
+    discarded,
     is_leased,
     lane_id_of,
-    left_out,
     new_lane,
-    was_told,
+    requeued,
+    was_delivered,
 )
-from gateway.core.ids import Minter, Prefix
-from gateway.domain.contacts.merging import ids_of
-from gateway.domain.syncs import Sync
-from gateway.destinations.klaviyo import mapping
-from gateway.destinations.klaviyo.metric_events import Happening, happenings_of
-from gateway.destinations.klaviyo.identifiers import identifiers_of
-from gateway.destinations.klaviyo.validation import refusal_of_event, refusal_of_profile
+from gateway.domain.support.threads import Changeset
+from gateway.domain.syncs import KlaviyoConnection
 from gateway.services.subjects import subjects_of
-from gateway.services.syncs import SyncService
+from gateway.services.syncs import KlaviyoConnections
 from gateway.store.driver import Session
 from gateway.store.workspace_store import WorkspaceStore
 
@@ -45,17 +45,17 @@ _HISTORY = timedelta(days=1)
 class Outbox:
     """Writes deliveries. Nothing is written for workspaces whose sync is off."""
 
-    def __init__(self, syncs: SyncService, minter: Minter) -> None:
+    def __init__(self, syncs: KlaviyoConnections, minter: Minter) -> None:
         self._syncs = syncs
         self._minter = minter
 
-    async def tell(
+    async def contacts_changed(
         self,
         store: WorkspaceStore,
         now: datetime,
         session: Session,
         *,
-        drafts: Iterable[Draft] = (),
+        drafts: Iterable[ContactDraft] = (),
         events: Sequence[Document] = (),
         contacts: Mapping[str, Document] | None = None,
     ) -> None:
@@ -63,34 +63,38 @@ class Outbox:
 
         `contacts`: whose events they are, by id."""
         sync = await self._syncs.current(store.workspace_id)
-        if not sync.on:
+        if not sync.is_active:
             return
         wanted = [profile for draft in drafts for profile in changed_profile(draft)]
-        wanted += [forwarded(event, (contacts or {})[event["contact_id"]], now) for event in _told(events, sync)]
-        await self.write(store, wanted, now, session)
+        wanted += [
+            tracked_event(event, (contacts or {})[event["contact_id"]], now) for event in _sent_values(events, sync)
+        ]
+        await self.enqueue(store, wanted, now, session)
 
-    async def act(
-        self, store: WorkspaceStore, change: Change, contact: Draft | None, now: datetime, session: Session
+    async def thread_changed(
+        self, store: WorkspaceStore, change: Changeset, contact: ContactDraft | None, now: datetime, session: Session
     ) -> None:
         """Queue what Klaviyo hears of a change of a conversation or ticket. `contact`: the one whose it is, if the
         transaction writes it."""
-        happened = list(happenings_of(change))
-        if not ((contact or happened) and (await self._syncs.current(store.workspace_id)).on):
+        happened = list(metric_events_of(change))
+        if not ((contact or happened) and (await self._syncs.current(store.workspace_id)).is_active):
             return
         wanted = [] if contact is None else changed_profile(contact)
         if happened:
             subject = await self._subject(store, change.after, contact)
-            wanted += [supported(happening, subject, now) for happening in happened] if subject is not None else []
-        await self.write(store, wanted, now, session)
+            wanted += [support_event(happening, subject, now) for happening in happened] if subject is not None else []
+        await self.enqueue(store, wanted, now, session)
 
     @staticmethod
-    async def _subject(store: WorkspaceStore, document: Document, contact: Draft | None) -> mapping.Subject | None:
+    async def _subject(
+        store: WorkspaceStore, document: Document, contact: ContactDraft | None
+    ) -> mapping.MetricSubject | None:
         """The conversation or ticket with all that its properties name; None where its contact is gone."""
         id_ = document["contact_id"]
         contacts = await store.contacts.of_ids([id_]) if contact is None else {id_: contact.document}
         return (await subjects_of(store, [document], contacts)).get(document["_id"])
 
-    async def erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
+    async def contact_erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
         """Ask for the erasure of a contact of whom Klaviyo may know something, and queue nothing else of it."""
         ids = [lane_id_of(store.workspace_id, id_, queue) for id_ in ids_of(contact) for queue in Queue]
         lanes = await store.lanes.by_ids(ids, session)
@@ -98,24 +102,24 @@ class Outbox:
         await store.lanes.remove(of_history, session)  # the others go once Klaviyo has taken the deletion
         await store.backfills.read_again(session)
         sync = await self._syncs.current(store.workspace_id)
-        if sync.on and lanes and identifiers_of(contact).problem is None:
+        if sync.is_active and lanes and identifiers_of(contact).problem is None:
             own = lane_id_of(store.workspace_id, contact["_id"])
             sending = [lane["due_at"] for id_, lane in lanes.items() if id_ != own and is_leased(lane, now)]
             payload = mapping.deletion_payload(contact)
-            wanted = Wanted(DeliveryKind.DELETION, contact, payload, not_before=max(sending, default=None))
-            await self.write(store, [wanted], now, session)
+            wanted = NewDelivery(DeliveryKind.DELETION, contact, payload, not_before=max(sending, default=None))
+            await self.enqueue(store, [wanted], now, session)
 
-    async def write(
+    async def enqueue(
         self,
         store: WorkspaceStore,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[NewDelivery],
         now: datetime,
         session: Session,
         queue: Queue = Queue.LIVE,
         backfill_id: str | None = None,
     ) -> list[Document]:
         """Queue deliveries, those of each contact in their order, its profile before its first event; the new rows."""
-        by_contact: dict[str, list[Wanted]] = defaultdict(list)
+        by_contact: dict[str, list[NewDelivery]] = defaultdict(list)
         for item in wanted:
             by_contact[item.contact["_id"]].append(item)
         if not by_contact:
@@ -135,7 +139,7 @@ class Outbox:
             changes += [(lane, change)] if change else []
         await store.lanes.save(changes, session)  # first: here those meet who write to the same lanes
         await store.deliveries.insert(rows, session)
-        told = [item for item in wanted if item.kind is DeliveryKind.PROFILE and item.refused is None]
+        told = [item for item in wanted if item.kind is DeliveryKind.PROFILE and item.problem is None]
         newer = {item.contact["_id"] for item in told} | {row["contact_id"] for row in rows if _is_profile(row)}
         await self._supersede(store, [lane for lane in passed if lane["contact_id"] in newer], now, session)
         lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in rows]
@@ -163,7 +167,7 @@ class Outbox:
         self,
         store: WorkspaceStore,
         lane: Document,
-        items: list[Wanted],
+        items: list[NewDelivery],
         now: datetime,
         session: Session,
         backfill_id: str | None,
@@ -171,17 +175,17 @@ class Outbox:
         """The new rows of a lane, and what of the lane changes."""
         seq, profile_id = lane["seq"], lane.get("profile_delivery_id")
         rows: list[Document] = []
-        first_event = next((item for item in items if item.kind is DeliveryKind.EVENT and item.refused is None), None)
+        first_event = next((item for item in items if item.kind is DeliveryKind.EVENT and item.problem is None), None)
         if profile_id is None and first_event is not None and lane["queue"] == Queue.LIVE:
             known = next((item for item in items if item.kind is DeliveryKind.PROFILE), None)
-            items = [known or whole_profile(first_event.contact), *(item for item in items if item is not known)]
+            items = [known or full_profile(first_event.contact), *(item for item in items if item is not known)]
         for item in items:
             coalesced = item.kind is DeliveryKind.PROFILE and await self._coalesce(store, lane, item, now, session)
             if coalesced:
                 continue
             row = delivery_of(item, self._minter.mint(Prefix.DELIVERY, now), lane, seq + 1, now, backfill_id)
             rows.append(row)
-            if item.refused is None:
+            if item.problem is None:
                 seq += 1
                 profile_id = row["_id"] if item.kind is DeliveryKind.PROFILE else profile_id
         if seq == lane["seq"]:
@@ -193,10 +197,12 @@ class Outbox:
         return rows, {**change, **({"profile_delivery_id": profile_id} if profile_id else {})}
 
     @staticmethod
-    async def _coalesce(store: WorkspaceStore, lane: Document, item: Wanted, now: datetime, session: Session) -> bool:
+    async def _coalesce(
+        store: WorkspaceStore, lane: Document, item: NewDelivery, now: datetime, session: Session
+    ) -> bool:
         """Whether the profile took the place of one that waits: only the current state goes out."""
         waiting_id = lane.get("profile_delivery_id")
-        if waiting_id is None or item.refused is not None or is_leased(lane, now):
+        if waiting_id is None or item.problem is not None or is_leased(lane, now):
             return False
         waiting = (await store.deliveries.by_ids([waiting_id], session)).get(waiting_id)
         if waiting is None or waiting.get("open") is None:
@@ -208,7 +214,7 @@ class Outbox:
         return True
 
 
-async def told_live(store: WorkspaceStore, contact_ids: Sequence[str], session: Session = None) -> set[str]:
+async def with_live_profile(store: WorkspaceStore, contact_ids: Sequence[str], session: Session = None) -> set[str]:
     """Those of the contacts of whom the account that is connected now was told a profile as it changed, or is about to be:
     history has nothing newer of them."""
     ids = {lane_id_of(store.workspace_id, id_, Queue.LIVE): id_ for id_ in contact_ids}
@@ -218,7 +224,7 @@ async def told_live(store: WorkspaceStore, contact_ids: Sequence[str], session: 
     return {
         ids[lane["_id"]]
         for lane in lanes
-        if was_told(lane, connected_at) or newest.get(lane["profile_delivery_id"], {}).get("open") is not None
+        if was_delivered(lane, connected_at) or newest.get(lane["profile_delivery_id"], {}).get("open") is not None
     }
 
 
@@ -228,15 +234,17 @@ async def supersede(
     """Leave out these profiles of history: newer ones go in their place."""
     if not rows:
         return
-    out = left_out(SUPERSEDED, now)
+    out = discarded(SUPERSEDED, now)
     await store.deliveries.change({row["_id"]: out for row in rows}, session)
-    lines = [delivery_line(minter.mint(Prefix.CHANGE, now), {**row, **out}, held(row)["state"], now) for row in rows]
+    lines = [
+        delivery_line(minter.mint(Prefix.CHANGE, now), {**row, **out}, requeued(row)["state"], now) for row in rows
+    ]
     await store.changes.write(lines, session)
     counts = Counter(row["backfill_id"] for row in rows)
     await store.backfills.settle({id_: {"settled": count, "done": count} for id_, count in counts.items()}, session)
 
 
-def changed_profile(draft: Draft) -> list[Wanted]:
+def changed_profile(draft: ContactDraft) -> list[NewDelivery]:
     """The profile of a contact of which something changed that Klaviyo hears; nothing of one whom it could not know."""
     before, after = draft.stored or {}, draft.document
     if not identifiers_of(after).any:
@@ -253,12 +261,14 @@ def profile_again(payload: Mapping[str, Any], contact: Mapping[str, Any]) -> Doc
     return mapping.profile_payload(mapping.profile_attributes(contact), _unset(payload))
 
 
-def whole_profile(contact: Mapping[str, Any]) -> Wanted:
+def full_profile(contact: Mapping[str, Any]) -> NewDelivery:
     """The profile of a contact of whom Klaviyo knows nothing yet."""
     return _profile(contact, mapping.profile_payload(mapping.profile_attributes(contact), ()))
 
 
-def supported(happening: Happening, subject: mapping.Subject, now: datetime, *, history: bool = False) -> Wanted:
+def support_event(
+    happening: MetricEvent, subject: mapping.MetricSubject, now: datetime, *, history: bool = False
+) -> NewDelivery:
     """Something that happened to a conversation or ticket, as one of the nine metrics; `history`: no flow is to hear it."""
     properties = mapping.properties_of(happening.metric, subject)
     return _event(
@@ -274,7 +284,7 @@ def supported(happening: Happening, subject: mapping.Subject, now: datetime, *, 
     )
 
 
-def forwarded(event: Document, contact: Document, now: datetime) -> Wanted:
+def tracked_event(event: Document, contact: Document, now: datetime) -> NewDelivery:
     """A tracked event as a metric of its own name."""
     name = event["name"]
     wanted = _event(
@@ -288,7 +298,7 @@ def forwarded(event: Document, contact: Document, now: datetime) -> Wanted:
         subject_id=event["_id"],
         money=mapping.money_of(event["metadata"]),
     )
-    return replace(wanted, refused=wanted.refused or mapping.refusal_of_name(name))
+    return replace(wanted, problem=wanted.problem or mapping.problem_of_metric_name(name))
 
 
 def _event(
@@ -303,11 +313,11 @@ def _event(
     subject_id: str,
     money: tuple[float, str] | None = None,
     history: bool = False,
-) -> Wanted:
+) -> NewDelivery:
     """An event of a contact. What happened long ago is history: no flow is to be set off by it."""
     backfill = history or at < now - _HISTORY
     payload = mapping.event_payload(metric, contact, properties, at, unique_id, money=money, backfill=backfill)
-    return Wanted(
+    return NewDelivery(
         DeliveryKind.EVENT,
         contact,
         payload,
@@ -315,7 +325,7 @@ def _event(
         source=source.value,
         subject_id=subject_id,
         unique_id=unique_id,
-        refused=refusal_of_event(payload, contact, at, now),
+        problem=problem_of_event(payload, contact, at, now),
         note=identifiers_of(contact).note,
     )
 
@@ -328,7 +338,7 @@ def _has_profile(lane: Mapping[str, Any]) -> bool:
     return lane.get("profile_delivery_id") is not None
 
 
-def _held_back(lane: Mapping[str, Any], items: list[Wanted], until: datetime | None) -> list[Wanted]:
+def _held_back(lane: Mapping[str, Any], items: list[NewDelivery], until: datetime | None) -> list[NewDelivery]:
     """These, not to be sent before that moment where a profile is among them, or goes before them."""
     if until is None or (_has_profile(lane) and all(item.kind is not DeliveryKind.PROFILE for item in items)):
         return items
@@ -341,10 +351,10 @@ def _unset(payload: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _profile(contact: Mapping[str, Any], payload: Document) -> Wanted:
-    refused = refusal_of_profile(payload, contact)
-    return Wanted(DeliveryKind.PROFILE, contact, payload, refused=refused, note=identifiers_of(contact).note)
+def _profile(contact: Mapping[str, Any], payload: Document) -> NewDelivery:
+    refused = problem_of_profile(payload, contact)
+    return NewDelivery(DeliveryKind.PROFILE, contact, payload, problem=refused, note=identifiers_of(contact).note)
 
 
-def _told(events: Iterable[Document], sync: Sync) -> list[Document]:
+def _sent_values(events: Iterable[Document], sync: KlaviyoConnection) -> list[Document]:
     return [event for event in events if sync.forwards(event["name"]) and not event.get("imported")]

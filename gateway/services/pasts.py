@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from gateway.domain.backfills import Stage, bounds_of
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Prefix
 from gateway.destinations.klaviyo.backfill_metrics import KINDS
-from gateway.destinations.klaviyo.mapping import Subject
+from gateway.destinations.klaviyo.mapping import MetricSubject
+from gateway.domain.backfills import Stage, bounds_of
+from gateway.domain.contacts.contacts import Document
 from gateway.services.subjects import subjects_of
+from gateway.store.range_scan import scan_pages
 from gateway.store.repositories import Repository
 from gateway.store.workspace_store import WorkspaceStore
-from gateway.store.range_scan import pages
 
 ROWS_AT_ONCE = 200
 _PLACES: Mapping[Stage, Document] = {Stage.CONVERSATIONS: {"lists": "*"}, Stage.TICKETS: {"lists": "any::"}}
@@ -19,16 +19,16 @@ _PLACES: Mapping[Stage, Document] = {Stage.CONVERSATIONS: {"lists": "*"}, Stage.
 
 async def next_rows(store: WorkspaceStore, stage: Stage, low: str, high: str) -> list[Document]:
     """The first rows of a stage from that id on, up to ROWS_AT_ONCE."""
-    read = partial(_repository(store, stage).stretch, filters=(_PLACES.get(stage, {}),))
+    read = partial(_repository(store, stage).id_range, filters=(_PLACES.get(stage, {}),))
     rows: list[Document] = []
-    async for page in pages(read, Prefix(low[:4]), low, high, ROWS_AT_ONCE):
+    async for page in scan_pages(read, Prefix(low[:4]), low, high, ROWS_AT_ONCE):
         rows += page
         if len(rows) >= ROWS_AT_ONCE:
             break
     return rows[:ROWS_AT_ONCE]
 
 
-def behind(rows: Sequence[Document], taken: int) -> str | None:
+def rows_before(rows: Sequence[Document], taken: int) -> str | None:
     """Behind which row it goes on where so many of the next rows were taken; None where no more are left."""
     return rows[taken - 1]["_id"] if taken < len(rows) or taken == ROWS_AT_ONCE else None
 
@@ -44,9 +44,9 @@ async def count_rows(store: WorkspaceStore, backfill: Document) -> int:
     return total
 
 
-async def subjects_by_id(store: WorkspaceStore, stage: Stage, rows: Sequence[Document]) -> dict[str, Subject]:
+async def subjects_by_id(store: WorkspaceStore, stage: Stage, rows: Sequence[Document]) -> dict[str, MetricSubject]:
     """The conversations or tickets that rows are of, by id, with all that their properties name; in five reads."""
-    subjects, _ = store.subjects(KINDS[stage])
+    subjects, _ = store.threads(KINDS[stage])
     ids = list(dict.fromkeys(row["subject_id"] for row in rows if "subject_id" in row))
     documents = list((await subjects.by_ids(ids)).values()) if ids else rows
     contacts = await store.contacts.of_ids(list({document["contact_id"] for document in documents}))

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.core.clock import Clock
+from gateway.core.ids import Minter, Prefix
+from gateway.core.pagination import Page
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryKind, DeliveryState, backfill_tallies, delivery_line, replayed
 from gateway.domain.delivery_filters import DeliveryFilter
-from gateway.core.ids import Minter, Prefix
-from gateway.core.pagination import Page
 from gateway.errors import ErrorCode, UserProblem
-from gateway.store.retries import until_stored
 from gateway.services.outboxes import profile_again
 from gateway.store.delivery_searches import DeliverySearch
 from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 MOST_REPLAYED = 10_000
@@ -52,7 +52,7 @@ class ReplayService:
         while total < MOST_REPLAYED:
             found = await search.page(Page(_AT_ONCE - 1, True, None, place))
             total += await self._in_parts(store, [row["_id"] for row in found.rows])
-            place = found.reached or (found.rows[-1]["_id"] if len(found.rows) == _AT_ONCE else None)
+            place = found.stopped_at or (found.rows[-1]["_id"] if len(found.rows) == _AT_ONCE else None)
             if place is None:
                 break
         return total
@@ -81,7 +81,7 @@ class ReplayService:
             await store.database.transaction(write)
             return count
 
-        return await until_stored(attempt)
+        return await retry_transaction(attempt)
 
     async def _write(self, store: WorkspaceStore, ids: Sequence[str], replay_id: str, session: Session) -> int:
         now, found = self._clock(), await store.deliveries.by_ids(ids, session)

@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.clock import Clock
-from gateway.domain.filters.conditions import check_filter
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.messages.rules import MAILING, segments_named
-from gateway.domain.events.retention import Retention
-from gateway.domain.filters.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentSet, kept_filter, segment_line
 from gateway.core.text_rules import check_text
 from gateway.core.timers import timer_id_of
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.events.retention import Retention
+from gateway.domain.filters.conditions import parse_filter
+from gateway.domain.filters.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentGraph, segment_line, stored_filter
+from gateway.domain.messages.rules import CAMPAIGN, segments_named
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
-from gateway.store.retries import until_stored
 from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 
@@ -32,7 +32,7 @@ class SegmentService:
     ) -> Document:
         """The segment as it is now: a new one, or that one with this name and filter (in snake_case, without nulls)."""
         check_text(name, ("name",), longest=MAX_NAME_LENGTH, named="name")
-        kept = kept_filter(filter_, "filter")
+        kept = stored_filter(filter_, "filter")
         self._check_kept(kept)
         new_id = self._minter.mint(Prefix.SEGMENT, self._clock())
 
@@ -48,9 +48,9 @@ class SegmentService:
             elif before is None:
                 raise _unknown(segment_id)
             after = {**before, "name": name, "filter": kept, "updated_at": now}
-            segments = SegmentSet([*(row for row in rows if row["_id"] != after["_id"]), after])
+            segments = SegmentGraph([*(row for row in rows if row["_id"] != after["_id"]), after])
             segments.check(after["_id"])
-            anew = [after, *(segments.rows[id_] for id_ in segments.outer(after["_id"]))]
+            anew = [after, *(segments.rows[id_] for id_ in segments.dependents(after["_id"]))]
             if before.get("filter") == kept:
                 await store.database.transaction(lambda session: self._write(store, turn, [after], [], session))
                 return after
@@ -59,7 +59,7 @@ class SegmentService:
             await store.database.transaction(lambda session: self._write(store, turn, anew, [line], session))
             return anew[0]
 
-        return await until_stored(attempt)
+        return await retry_transaction(attempt)
 
     async def delete(self, workspace_id: str, segment_id: str) -> str:
         """The id of the segment that is gone; its members go soon, and nobody is told that they left."""
@@ -73,7 +73,7 @@ class SegmentService:
                 return segment_id
             if row is None:
                 raise _unknown(segment_id)
-            _check_unnamed(SegmentSet(rows), row)
+            _check_unnamed(SegmentGraph(rows), row)
             _check_no_rule(await store.message_rules.all(), row)
             await _check_no_mailing(store, row)
             line = segment_line(line_id, "DELETED", [row], now)
@@ -86,11 +86,11 @@ class SegmentService:
             await store.database.transaction(write)
             return segment_id
 
-        return await until_stored(attempt)
+        return await retry_transaction(attempt)
 
     def _check_kept(self, filter_: Mapping[str, Any]) -> None:
         try:
-            self._retention.check_saved(check_filter(filter_), self._clock())
+            self._retention.check_saved(parse_filter(filter_), self._clock())
         except BadRequestError as error:
             raise UserProblem(ErrorCode.INVALID, error.message, ("filter",)) from None
 
@@ -110,8 +110,8 @@ def _check_room(rows: list[Document]) -> None:
         )
 
 
-def _check_unnamed(segments: SegmentSet, row: Document) -> None:
-    for other in segments.mentioning(row["_id"]):
+def _check_unnamed(segments: SegmentGraph, row: Document) -> None:
+    for other in segments.referencing(row["_id"]):
         raise UserProblem(
             ErrorCode.CONFLICT,
             f"The filter of the segment '{other['name']}' ({other['_id']}) names '{row['name']}': "
@@ -132,7 +132,7 @@ def _check_no_rule(rules: list[Document], row: Document) -> None:
 
 
 async def _check_no_mailing(store: WorkspaceStore, row: Document) -> None:
-    ids = [timer_id_of(store.workspace_id, MAILING, id_) for id_ in await store.mailings.of_segment(row["_id"])]
+    ids = [timer_id_of(store.workspace_id, CAMPAIGN, id_) for id_ in await store.mailings.of_segment(row["_id"])]
     if await store.timers.by_ids(ids):
         message = (
             f"A message to the members of '{row['name']}' is on its way: delete the segment when all are written to."

@@ -3,22 +3,22 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gateway.destinations.klaviyo.mapping import MetricSubject
 from gateway.domain.contacts.contacts import Document
-from gateway.destinations.klaviyo.mapping import Subject
 from gateway.store.repositories import Repository
 from gateway.store.workspace_store import WorkspaceStore
 
 
 async def subjects_of(
     store: WorkspaceStore, documents: Sequence[Document], contacts: Mapping[str, Document]
-) -> dict[str, Subject]:
+) -> dict[str, MetricSubject]:
     """These conversations or tickets, by id, in a read of each kind that they name; not those whose contact, by the id that
     they have of it, is none of these."""
     admins = await _named(store.admins, documents, "assignee_id")
     teams = await _named(store.teams, documents, "team_id")
     types = await _named(store.ticket_types, documents, "type_id")
     return {
-        document["_id"]: Subject(
+        document["_id"]: MetricSubject(
             document,
             contacts[document["contact_id"]],
             admins.get(document.get("assignee_id"), {}),

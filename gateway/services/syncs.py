@@ -8,9 +8,9 @@ from typing import Any
 
 from gateway.caches import Cache, CacheBudget, data_bytes
 from gateway.core.clock import Clock
+from gateway.core.encryption import SecretBox
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.syncs import Sync, sync_of
-from gateway.core.encryption import Vault
+from gateway.domain.syncs import KlaviyoConnection, connection_of
 from gateway.settings import KlaviyoMode, Settings
 from gateway.store.deliveries import Syncs
 from gateway.store.workspace_store import Store
@@ -20,7 +20,7 @@ _MOST_REMEMBERED = 10_000
 _SYNC_BYTES = 2000
 
 
-class SyncService:
+class KlaviyoConnections:
     """What is known of syncs, and what can be done to them."""
 
     def __init__(
@@ -28,7 +28,7 @@ class SyncService:
         store: Store,
         settings: Settings,
         clock: Clock,
-        vault: Vault,
+        vault: SecretBox,
         caches: CacheBudget | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -38,7 +38,7 @@ class SyncService:
         self._vault = vault
         self._sleep = sleep
         self._default: str | None = None
-        self._remembered: Cache[str, Sync] = Cache(
+        self._remembered: Cache[str, KlaviyoConnection] = Cache(
             caches or CacheBudget(),
             lambda _, sync: _SYNC_BYTES + data_bytes(list(sync.forwarded)),
             _MOST_REMEMBERED,
@@ -46,7 +46,7 @@ class SyncService:
             time.monotonic,
         )
 
-    async def current(self, workspace_id: str) -> Sync:
+    async def current(self, workspace_id: str) -> KlaviyoConnection:
         """The sync of a workspace, as it was a second ago at most."""
         found = self._remembered.get(workspace_id)
         if found is None:
@@ -54,32 +54,32 @@ class SyncService:
             self._remembered.put(workspace_id, found)
         return found
 
-    async def read(self, workspace_id: str) -> Sync:
+    async def read(self, workspace_id: str) -> KlaviyoConnection:
         """The sync of a workspace as it is now."""
         stored = await self._store.open(workspace_id).syncs.find()
-        return await self._told(workspace_id, stored)
+        return await self._notify(workspace_id, stored)
 
-    async def all_on(self) -> list[Sync]:
+    async def active(self) -> list[KlaviyoConnection]:
         """Every sync that is on."""
         stored = {row["workspace_id"]: row for row in await self._store.database.find(Syncs.COLLECTION, {})}
         default = await self._default_workspace()
         ids = stored.keys() | ({default} if default is not None else set())
-        found = [await self._told(id_, stored.get(id_)) for id_ in sorted(ids)]
-        return [sync for sync in found if sync.on]
+        found = [await self._notify(id_, stored.get(id_)) for id_ in sorted(ids)]
+        return [sync for sync in found if sync.is_active]
 
-    async def key_of(self, sync: Sync) -> str | None:
+    async def api_key(self, sync: KlaviyoConnection) -> str | None:
         """The key of a sync; None where what is kept cannot be opened. What an older secret sealed is sealed anew."""
         if sync.sealed_key is None:
             return sync.key
-        key = self._vault.open(sync.sealed_key)
+        key = self._vault.decrypt(sync.sealed_key)
         if key is not None and self._vault.is_outdated(sync.sealed_key):
             syncs = self._store.open(sync.workspace_id).syncs
-            await syncs.update({"sealed_key": self._vault.seal(key)}, sealed_key=sync.sealed_key)
+            await syncs.update({"sealed_key": self._vault.encrypt(key)}, sealed_key=sync.sealed_key)
         return key
 
     def check_secret(self) -> None:
         """Pass where a key can be kept; NotConfiguredError."""
-        self._vault.seal("")
+        self._vault.encrypt("")
 
     async def connect(
         self,
@@ -93,13 +93,13 @@ class SyncService:
         """Let the workspace be live from now on, in every process; the key was checked."""
         values = {
             "mode": KlaviyoMode.LIVE.value,
-            "sealed_key": self._vault.seal(key),
+            "sealed_key": self._vault.encrypt(key),
             "base_url": base_url,
             "forwarded": list(forwarded),
             "forward_all": forward_all,
             "connected_at": self._clock(),
         }
-        await self._update(workspace_id, {**values, **_going_on(self._clock())})
+        await self._update(workspace_id, {**values, **_resumed(self._clock())})
         await self._sleep(REMEMBERED_SECONDS)
 
     async def disconnect(self, workspace_id: str) -> None:
@@ -114,7 +114,7 @@ class SyncService:
 
     async def resume(self, workspace_id: str) -> None:
         """Go on; what was tried before it was paused has its 72 hours anew."""
-        await self._update(workspace_id, _going_on(self._clock()))
+        await self._update(workspace_id, _resumed(self._clock()))
 
     async def back_off(self, workspace_id: str, failures: int, until: datetime | None) -> None:
         """Send nothing until that moment, because so many batches in a row had no answer."""
@@ -124,11 +124,11 @@ class SyncService:
         await self._store.open(workspace_id).syncs.update(values)
         self._remembered.pop(workspace_id)
 
-    async def _told(self, workspace_id: str, stored: Document | None) -> Sync:
+    async def _notify(self, workspace_id: str, stored: Document | None) -> KlaviyoConnection:
         default = self._settings.klaviyo_mode not in (None, KlaviyoMode.OFF) and (
             workspace_id == await self._default_workspace()
         )
-        return sync_of(workspace_id, stored, self._settings, default=default)
+        return connection_of(workspace_id, stored, self._settings, default=default)
 
     async def _default_workspace(self) -> str | None:
         """The oldest workspace: the one that the environment's settings are for."""
@@ -138,5 +138,5 @@ class SyncService:
         return self._default
 
 
-def _going_on(now: datetime) -> dict[str, Any]:
+def _resumed(now: datetime) -> dict[str, Any]:
     return {"paused_reason": None, "paused_at": None, "resumed_at": now, "failures": None, "backing_off_until": None}

@@ -14,8 +14,8 @@ from gateway.core.clock import Clock
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import UnavailableError
 from gateway.store.deadlines import answered_by, moment_in
-from gateway.store.workspace_store import Store
 from gateway.store.timers import TimerTakenError, bring_forward, claim_timer, timers_due
+from gateway.store.workspace_store import Store
 
 Handler = Callable[[Document], Awaitable[None]]
 _AGAIN_SECONDS = 0.5

@@ -7,15 +7,15 @@ from typing import Any
 from gateway.core.clock import Clock
 from gateway.domain.contacts.contacts import IdentityKind, check_ref
 from gateway.domain.tokens import Grant, MadeFrom, TokenSigner, check_lifetime
-from gateway.errors import told_below
+from gateway.errors import error_path
 from gateway.services.contacts.contacts import ContactService
-from gateway.services.support.teammates import PeopleService
+from gateway.services.support.teammates import TeammateService
 
 
 class TokenService:
     """What can be done about tokens: they are not kept, so they end with their time, whose they are, or their secret."""
 
-    def __init__(self, contacts: ContactService, people: PeopleService, signer: TokenSigner, clock: Clock) -> None:
+    def __init__(self, contacts: ContactService, people: TeammateService, signer: TokenSigner, clock: Clock) -> None:
         self._contacts = contacts
         self._people = people
         self._signer = signer
@@ -27,9 +27,9 @@ class TokenService:
         """A token of the contact of that reference, and when it expires; an unknown contact is created."""
         self._signer.check_configured()
         lifetime = check_lifetime(seconds)
-        with told_below("contact"):
+        with error_path("contact"):
             ref = check_ref(sent)
-        contact = await self._contacts.meant(workspace_id, ref)
+        contact = await self._contacts.resolve(workspace_id, ref)
         strongest, _ = ref.keys()[0]
         made_from = MadeFrom.ANONYMOUS if strongest is IdentityKind.ANONYMOUS else MadeFrom.KNOWN
         return self._signed(workspace_id, contact["_id"], made_from, lifetime)

@@ -5,12 +5,12 @@ from typing import Any
 
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import ErrorCode, UserProblem
-from gateway.store.retries import until_stored
-from gateway.store.unique_names import Catalogue
+from gateway.store.retries import retry_transaction
+from gateway.store.unique_names import UniqueNames
 
 
 async def save_entry(
-    catalogue: Catalogue, id_: str | None, values: Mapping[str, Any], new: Document, field: str
+    catalogue: UniqueNames, id_: str | None, values: Mapping[str, Any], new: Document, field: str
 ) -> Document:
     """Set those values of the entry with that id, or add the `new` one; CONFLICT where another one has the text of
     `field`, NOT_FOUND where none has the id."""
@@ -29,4 +29,4 @@ async def save_entry(
             await catalogue.insert(new)
         return (await catalogue.by_ids([new["_id"]]))[new["_id"]]
 
-    return await until_stored(attempt)
+    return await retry_transaction(attempt)

@@ -5,11 +5,11 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 
-from gateway.core.principals import Scope
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Minter, Prefix
+from gateway.core.principals import Scope
 from gateway.core.text_rules import check_text
+from gateway.domain.contacts.contacts import Document
 from gateway.errors import ErrorCode, UserProblem
 from gateway.store.driver import DuplicateError
 from gateway.store.workspace_store import Store

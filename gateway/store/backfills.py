@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.domain.backfills import BackfillState
 from gateway.core.ids import Prefix
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.backfills import BackfillState
 from gateway.store.driver import Database, Document, Session, TransientError
 from gateway.store.repositories import Repository
 

@@ -12,7 +12,7 @@ from gateway.store.repositories import Repository
 KEPT = timedelta(days=7)
 
 
-class Changes(Repository):
+class ChangeLog(Repository):
     """The journal of one workspace, kept for 7 days."""
 
     COLLECTION: ClassVar[str] = "changes"
@@ -27,6 +27,6 @@ class Changes(Repository):
         await self._database.insert(self.COLLECTION, lines, session)
 
 
-def mark(line_id: str, now: datetime) -> Document:
+def heartbeat(line_id: str, now: datetime) -> Document:
     """A line that belongs to no workspace: a place in the stream that every process sees."""
     return {"_id": line_id, "workspace_id": "", "subject": "bus", "kind": "MARK", "at": now}

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 
-from gateway.domain.deliveries import LEASE, OPEN, DeliveryState, Queue, reached
 from gateway.core.ids import Prefix
 from gateway.core.leases import latest_end
 from gateway.core.pagination import Page
-from gateway.domain.syncs import metric_id_of, sync_id_of
 from gateway.core.time_ranges import EARLIEST, TimeRange
+from gateway.domain.deliveries import LEASE, OPEN, DeliveryState, Queue, claim_limit
+from gateway.domain.syncs import connection_id_of, metric_id_of
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, DuplicateError, Operation, Session, TransientError
 from gateway.store.repositories import Repository, with_fields
@@ -37,11 +37,11 @@ class Deliveries(Repository):
 
     async def open_in(self, lanes: Sequence[Document], session: Session) -> list[Document]:
         """The first open deliveries of those lanes."""
-        shallow = [lane["_id"] for lane in lanes if reached(lane) == lane["seq"]]
+        shallow = [lane["_id"] for lane in lanes if claim_limit(lane) == lane["seq"]]
         rows = await self._find({"open": {"$in": shallow}}, session=session) if shallow else []
         for lane in lanes:
-            if reached(lane) < lane["seq"]:
-                filter_ = {"open": lane["_id"], "seq": {"$lte": reached(lane)}}
+            if claim_limit(lane) < lane["seq"]:
+                filter_ = {"open": lane["_id"], "seq": {"$lte": claim_limit(lane)}}
                 rows += await self._find(filter_, session=session)
         return rows
 
@@ -176,7 +176,7 @@ class Syncs(Repository):
 
     async def find(self) -> Document | None:
         """What is kept of the sync."""
-        id_ = sync_id_of(self._workspace_id)
+        id_ = connection_id_of(self._workspace_id)
         return (await self.by_ids([id_])).get(id_)
 
     async def connected_at(self) -> datetime:
@@ -186,7 +186,7 @@ class Syncs(Repository):
 
     async def update(self, values: Mapping[str, Any], **guard: Any) -> bool:
         """Set these fields, None clears; whether the guard held."""
-        id_ = sync_id_of(self._workspace_id)
+        id_ = connection_id_of(self._workspace_id)
         filter_ = {"_id": id_, "workspace_id": self._workspace_id, **guard}
         if await self._database.update(self.COLLECTION, filter_, _setting(values)):
             return True

@@ -52,7 +52,7 @@ _ONE_BATCH = 100_000  # a page arrives in one answer (up to 16 MB), not in batch
 _HISTORY_LOST = frozenset({9, 260, 136, 280, 286, 326, 40647})
 
 
-class Shown(tuple[str, ...]):
+class NaiveUtcProjection(tuple[str, ...]):
     """Fields of documents that are shown as they are stored, and looked at by nobody: their times are UTC without saying so,
     which spares the driver most of its work."""
 
@@ -121,7 +121,7 @@ class Database:
     async def check_deployment(self) -> None:
         """Pass where transactions and change streams work; StartupError says what is there instead."""
         try:
-            async with translated():
+            async with translate_errors():
                 hello = await self._database.command("hello")
         except OperationFailure as error:
             raise StartupError(
@@ -134,24 +134,24 @@ class Database:
 
     async def ping(self) -> None:
         """Pass if the server answers."""
-        async with translated():
+        async with translate_errors():
             await self._database.command("ping")
 
     async def now(self) -> datetime:
         """The time of the database's server. Leases go by it, so that no process's clock matters to another."""
         began = self.server_clock.machine_now()
-        async with translated():
+        async with translate_errors():
             hello = await self._database.command("hello")
         return self.server_clock.measure(hello["localTime"], began)
 
     async def collections(self) -> set[str]:
         """The names of the collections that exist."""
-        async with translated():
+        async with translate_errors():
             return set(await self._database.list_collection_names())
 
     async def find_one(self, collection: str, filter_: Filter) -> Document | None:
         """The first document that matches."""
-        async with translated():
+        async with translate_errors():
             found: Document | None = await self._database[collection].find_one(filter_)
             return found
 
@@ -167,8 +167,8 @@ class Database:
     ) -> list[Document]:
         """The documents that match, in one list."""
         order = list(sort.items()) if sort else None
-        database = self._shown if isinstance(projection, Shown) else self._database
-        async with translated():
+        database = self._shown if isinstance(projection, NaiveUtcProjection) else self._database
+        async with translate_errors():
             cursor = database[collection].find(
                 filter_, projection, limit=limit, sort=order, batch_size=_ONE_BATCH, session=session
             )
@@ -186,8 +186,8 @@ class Database:
     ) -> list[Document]:
         """The documents that the pipeline gives, in one list; `long`: it reads much, and may take its time; `fields`: those
         that it gives, where they are known."""
-        database = self._shown if isinstance(fields, Shown) else self._database
-        async with translated():
+        database = self._shown if isinstance(fields, NaiveUtcProjection) else self._database
+        async with translate_errors():
             with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
                 cursor = database[collection].aggregate(list(pipeline), batchSize=_ONE_BATCH, session=session)
                 found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
@@ -203,7 +203,7 @@ class Database:
         session: Session = None,
     ) -> int:
         """How many documents match, counted up to that many; `long`: it reads much, and may take its time."""
-        async with translated():
+        async with translate_errors():
             options = {} if most is None else {"limit": most}
             with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
                 return int(await self._database[collection].count_documents(filter_, session=session, **options))
@@ -216,7 +216,7 @@ class Database:
 
     async def update(self, collection: str, filter_: Filter, change: Filter, *, upsert: bool = False) -> int:
         """Change the first document that matches; how many matched or were inserted."""
-        async with translated(self.writes):
+        async with translate_errors(self.writes):
             result = await self._database[collection].update_one(filter_, change, upsert=upsert)
             return int(result.matched_count) + (result.upserted_id is not None)
 
@@ -224,7 +224,7 @@ class Database:
         self, collection: str, filter_: Filter, change: Filter | Sequence[Filter]
     ) -> Document | None:
         """Change the document that matches, and give it as it is then; the primary's word alone is waited for."""
-        async with translated(self.writes):
+        async with translate_errors(self.writes):
             single = self._database[collection].with_options(write_concern=WriteConcern(1))
             found: Document | None = await single.find_one_and_update(
                 filter_, change, return_document=ReturnDocument.AFTER
@@ -248,14 +248,14 @@ class Database:
 
     async def create_indexes(self, collection: str, indexes: Sequence[IndexModel]) -> None:
         """Build what is missing of these indexes; what is there stays."""
-        async with translated():
+        async with translate_errors():
             with pymongo.timeout(_LONG_SECONDS):
                 await self._database[collection].create_indexes(list(indexes))
 
     async def drop_index(self, collection: str, name: str) -> None:
         """Remove an index, if it is there."""
         try:
-            async with translated():
+            async with translate_errors():
                 await self._database[collection].drop_index(name)
         except OperationFailure as error:
             if error.code not in _NO_SUCH_INDEX:
@@ -263,7 +263,7 @@ class Database:
 
     async def transaction(self, body: Callable[[Session], Awaitable[None]]) -> None:
         """Run the body in one transaction, once. TransientError: it may or may not have been stored, look before another try."""
-        async with translated(self.writes):
+        async with translate_errors(self.writes):
             session = await self._begin(WriteConcern("majority"))
             try:
                 await body(session)
@@ -282,7 +282,7 @@ class Database:
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:
         """A session whose reads all see the database as it was at the first of them."""
-        async with translated():
+        async with translate_errors():
             session, answered = await self._begin(), True
             try:
                 yield session
@@ -299,7 +299,7 @@ class Database:
         resume_after: "str | Position | None" = None,
         *,
         idle_milliseconds: int = IDLE_MILLISECONDS,
-    ) -> AsyncIterator["Inserts"]:
+    ) -> AsyncIterator["InsertStream"]:
         """The inserts into those collections from now on, or after that token or position. HistoryLostError where it is
         too old, or none of this stream."""
         pipeline = [{"$match": {"ns.coll": {"$in": list(collections)}, "operationType": "insert"}}]
@@ -309,19 +309,19 @@ class Database:
             start["start_at_operation_time"] = Timestamp(*position.at)
         elif resume_after is not None:
             start["resume_after"] = {"_data": resume_after}
-        async with translated():
+        async with translate_errors():
             try:
                 opened = self._database.watch(pipeline, **start)
                 async with opened if self._motor else await opened as stream:
-                    yield Inserts(stream, position)
+                    yield InsertStream(stream, position)
             except OperationFailure as error:
                 if error.code in _HISTORY_LOST:
                     raise HistoryLostError(str(error)) from error
                 raise
 
-    def _writing(self, session: Session) -> "translated":
+    def _writing(self, session: Session) -> "translate_errors":
         """Around a write; within a transaction it is the commit that says whether it went through."""
-        return translated(self.writes if session is None else None)
+        return translate_errors(self.writes if session is None else None)
 
     async def _begin(self, write_concern: WriteConcern | None = None) -> Session:
         session = self._client.start_session()
@@ -370,7 +370,7 @@ class Insert:
     at: tuple[int, int]  # the cluster's time: tokens do not sort, these do; one transaction's inserts share it
 
 
-class Inserts:
+class InsertStream:
     """An open stream of inserts, in the order of their commits; of one that was opened at a position's time those after it."""
 
     def __init__(self, stream: Any, position: Position | None = None) -> None:
@@ -392,14 +392,14 @@ class Inserts:
 
     async def _read(self) -> Insert | None:
         change = await self._stream.try_next()
-        _heed_cancellation()
+        _reraise_cancellation()
         if change is None:
             return None
         time = change["clusterTime"]
         return Insert(change["ns"]["coll"], change["fullDocument"], change["_id"]["_data"], (time.time, time.inc))
 
 
-class translated:  # noqa: N801 - it is used as the context managers of the standard library are
+class translate_errors:  # noqa: N801 - it is used as the context managers of the standard library are
     """Errors of either driver in the gateway's words; and a cancellation that the driver forgot, raised again. `writes`:
     what records whether the write within went through."""
 
@@ -416,8 +416,8 @@ class translated:  # noqa: N801 - it is used as the context managers of the stan
         if self._writes is not None:
             self._record(self._writes, error)
         if error is None or isinstance(error, PyMongoError):
-            _heed_cancellation()
-        if isinstance(error, Exception) and (meant := _meant(error)) is not None:
+            _reraise_cancellation()
+        if isinstance(error, Exception) and (meant := _to_gateway_error(error)) is not None:
             raise meant from error
 
     @staticmethod
@@ -430,7 +430,7 @@ class translated:  # noqa: N801 - it is used as the context managers of the stan
             writes.failed()
 
 
-def _meant(error: Exception) -> Exception | None:
+def _to_gateway_error(error: Exception) -> Exception | None:
     """What an error of the driver's means; None where it means itself."""
     if isinstance(error, ServerSelectionTimeoutError | WaitQueueTimeoutError):
         return UnavailableError()
@@ -457,7 +457,7 @@ def _translated_by_codes(error: PyMongoError) -> Exception | None:
     return TransientError() if transient else None
 
 
-def _heed_cancellation() -> None:
+def _reraise_cancellation() -> None:
     """End here where the task was cancelled meanwhile: PyMongo Async writes within `asyncio.wait_for`, which on Python 3.11
     forgets a cancellation that comes together with the end, or the failure, of what it waits for; the task would go on
     for ever."""

@@ -46,7 +46,7 @@ async def embedded_server(data: Path, executable: str, *, share: bool = False) -
 
     With `share`, another process's server serves too; else this process becomes its owner, or StartupError says who is.
     """
-    async with _taken(data, share=share) as owner:
+    async with _is_port_taken(data, share=share) as owner:
         if not owner:
             yield uri_of(_record(data)["port"])
             return
@@ -194,7 +194,7 @@ class _Server:
 
 
 @asynccontextmanager
-async def _taken(data: Path, *, share: bool) -> AsyncIterator[bool]:
+async def _is_port_taken(data: Path, *, share: bool) -> AsyncIterator[bool]:
     """Hold the folder's lock and give True; where another process holds it and its server will do, use that and give False."""
     deadline = time.monotonic() + _OWNER_PATIENCE_SECONDS
     with (data / "lock").open("a+") as lock, (data / "users").open("a+") as users:

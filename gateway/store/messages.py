@@ -52,7 +52,7 @@ class OvertakenError(Exception):
     """Another message of the rule was sent to the contact meanwhile: look again at what was sent."""
 
 
-class RuleMemories(Repository):
+class RuleStates(Repository):
     """What is remembered of a rule and a contact: how far the contact has come, and what was sent to it."""
 
     COLLECTION: ClassVar[str] = "rule_memories"
@@ -72,7 +72,7 @@ class RuleMemories(Repository):
             raise OvertakenError
         await self.save([row], session)
 
-    async def forget_some(self, rule_id: str) -> bool:
+    async def delete_some(self, rule_id: str) -> bool:
         """Delete a batch of what is remembered of a rule; whether there may be more."""
         rows = await self._find({"rule_id": rule_id}, limit=_AT_ONCE, projection=["_id", "workspace_id"])
         if rows:
@@ -111,7 +111,7 @@ class SentCounts(Repository):
         await self._database.delete(self.COLLECTION, filter_)
 
 
-class Mailings(Repository):
+class Campaigns(Repository):
     """Messages to whole segments: what they say, and how far down its members they have come."""
 
     COLLECTION: ClassVar[str] = "mailings"

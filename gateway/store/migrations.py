@@ -13,23 +13,22 @@ from typing import Any
 import psutil
 import tenacity
 
-from gateway.domain.support import conversations
-from gateway.domain.support import tickets
-from gateway.domain.support.threads import Act, public_words
 from gateway.core.clock import Clock
-from gateway.domain.support.conversations import ConversationAct
 from gateway.core.leases import is_held
-from gateway.domain.support.tickets import TicketAct
+from gateway.domain.support import conversations, tickets
+from gateway.domain.support.conversations import ConversationAggregate
+from gateway.domain.support.threads import ThreadAggregate, public_words
+from gateway.domain.support.tickets import TicketAggregate
 from gateway.errors import StartupError, UnavailableError
 from gateway.store.contacts.contacts import Contacts
-from gateway.store.support.conversations import ConversationParts, Conversations
 from gateway.store.deployment import CURSORS, DeploymentSecrets
 from gateway.store.driver import Database, Document, DuplicateError
 from gateway.store.events.events import EventSummaries
-from gateway.store.support.threads import Parts
 from gateway.store.rate_limits import RateLimitCounters
-from gateway.store.workspace_store import REPOSITORIES
+from gateway.store.support.conversations import ConversationParts, Conversations
+from gateway.store.support.threads import Parts
 from gateway.store.support.tickets import TicketParts, Tickets
+from gateway.store.workspace_store import REPOSITORIES
 from gateway.store.workspaces import Keys, Workspaces
 
 COLLECTION = "migrations"
@@ -70,8 +69,10 @@ async def find_contacts_by_terms(database: Database) -> None:
 async def list_in_every_order(database: Database) -> None:
     """Give conversations and tickets their places in lists, and leave the indexes that others replace."""
     for workspace in await Workspaces(database).all():
-        await Conversations(database, workspace["_id"]).set_places(conversations.EVERYTHING, conversations.places_of)
-        await Tickets(database, workspace["_id"]).set_places(tickets.list_("any", "", ""), tickets.places_of)
+        await Conversations(database, workspace["_id"]).set_index_keys(
+            conversations.EVERYTHING, conversations.places_of
+        )
+        await Tickets(database, workspace["_id"]).set_index_keys(tickets.list_key("any", "", ""), tickets.index_keys_of)
     for field in ("updated_at", "waiting_since", "sla_due_at"):
         await database.drop_index(Conversations.COLLECTION, f"lists_by_{field}")
 
@@ -81,13 +82,18 @@ async def separate_words_of_parts(database: Database) -> None:
     for workspace in await Workspaces(database).all():
         id_ = workspace["_id"]
         for subjects, parts, everything, act in (
-            (Conversations(database, id_), ConversationParts(database, id_), conversations.EVERYTHING, ConversationAct),
-            (Tickets(database, id_), TicketParts(database, id_), tickets.list_("any", "", ""), TicketAct),
+            (
+                Conversations(database, id_),
+                ConversationParts(database, id_),
+                conversations.EVERYTHING,
+                ConversationAggregate,
+            ),
+            (Tickets(database, id_), TicketParts(database, id_), tickets.list_key("any", "", ""), TicketAggregate),
         ):
             await subjects.set_each(everything, partial(_words_of_parts, parts, act), _SUBJECTS_AT_ONCE)
 
 
-async def _words_of_parts(parts: Parts, act: type[Act], rows: Sequence[Document]) -> list[Document]:
+async def _words_of_parts(parts: Parts, act: type[ThreadAggregate], rows: Sequence[Document]) -> list[Document]:
     said = await parts.said_words([row["_id"] for row in rows])
     return [
         {"said_words": said[row["_id"]], "public_words": public_words(act.shown_texts(row), said[row["_id"]])}

@@ -11,7 +11,7 @@ from gateway.core.time_ranges import EARLIEST
 from gateway.store.driver import Database, Document, DuplicateError, Session, TransientError
 
 
-class RollUps:
+class ProjectionOffsets:
     """One document per roll-up: the owner of its lease, its position in the stream, and what is to be counted anew."""
 
     COLLECTION: ClassVar[str] = "roll_ups"

@@ -13,7 +13,7 @@ _WIDEST = timedelta(days=40_000)
 _NARROWEST = timedelta(milliseconds=1)
 
 
-async def pages(
+async def scan_pages(
     read: Read, prefix: Prefix, low: str, high: str, size: int, field: str = "_id"
 ) -> AsyncIterator[list[Document]]:
     """Every row whose id lies from `low` to before `high`. The embedded servers read all that a filter finds before they

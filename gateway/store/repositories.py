@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from pymongo import IndexModel
 
-from gateway.core.principals import Principal
 from gateway.core.ids import Prefix, id_time, lowest_id
 from gateway.core.pagination import Page
+from gateway.core.principals import Principal
 from gateway.core.time_ranges import TimeRange
-from gateway.store.driver import Database, Document, Session, Shown
+from gateway.store.driver import Database, Document, NaiveUtcProjection, Session
 
 # On MongoDB an indexed sort with a limit reads just the page, and the first window could be the only one. The embedded
 # servers read all that a filter finds before they cut it off, so there a page looks at newest (or oldest) rows first.
@@ -91,7 +91,7 @@ class Repository:
             rows += sorted(itertools.chain(*found), key=operator.itemgetter(field), reverse=not asked.backward)
         return rows[: asked.limit]
 
-    async def stretch(
+    async def id_range(
         self,
         low: str,
         high: str,
@@ -198,7 +198,7 @@ def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datet
 def with_fields(fields: Sequence[str], *more: str) -> Sequence[str]:
     """Those fields and more, each of them once."""
     every = dict.fromkeys([*more, *fields])
-    return Shown(every) if isinstance(fields, Shown) else list(every)
+    return NaiveUtcProjection(every) if isinstance(fields, NaiveUtcProjection) else list(every)
 
 
 def _one_or_in(values: Sequence[str]) -> Any:

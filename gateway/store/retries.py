@@ -13,7 +13,7 @@ BUDGET_SECONDS = 10.0
 Result = TypeVar("Result")
 
 
-async def until_stored(
+async def retry_transaction(
     attempt: Callable[[int], Awaitable[Result]],
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     *,

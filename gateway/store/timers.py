@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.core.leases import latest_end
-from gateway.core.timers import LONGEST_PAUSE, pause_after
+from gateway.core.timers import LONGEST_PAUSE, backoff_after
 from gateway.store.driver import Database, Document, Session
 from gateway.store.repositories import Repository
 
@@ -82,5 +82,5 @@ async def claim_timer(database: Database, timer: Mapping[str, Any], now: datetim
     """Whether this process is the one that now tries it; if it does not come to an end, somebody tries again later."""
     guard = {name: timer[name] for name in ("_id", "due_at", "next_at")}
     attempts = timer["attempts"]
-    claimed = {"$set": {"attempts": attempts + 1, "next_at": now + pause_after(attempts)}}
+    claimed = {"$set": {"attempts": attempts + 1, "next_at": now + backoff_after(attempts)}}
     return await database.update(Timers.COLLECTION, guard, claimed) == 1

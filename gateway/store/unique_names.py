@@ -7,7 +7,7 @@ from gateway.store.driver import Document
 from gateway.store.repositories import Repository
 
 
-class Catalogue(Repository):
+class UniqueNames(Repository):
     """One kind of them."""
 
     UNIQUE: ClassVar[str]

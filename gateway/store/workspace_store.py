@@ -5,29 +5,29 @@ from datetime import datetime
 
 from gateway.caches import Cache, CacheBudget
 from gateway.core.principals import Principal
-from gateway.domain.support.threads import Subject
 from gateway.domain.contacts.contacts import ContactRef, Document, identity
+from gateway.domain.support.threads import ThreadKind
 from gateway.store.backfills import Backfills
-from gateway.store.change_log import Changes
+from gateway.store.change_log import ChangeLog
 from gateway.store.contacts.contacts import Contacts
-from gateway.store.support.conversations import ConversationParts, Conversations
-from gateway.store.events.definitions import EventDefinitions, EventValues
+from gateway.store.contacts.erasure import Deletions, Erasures, Salts
 from gateway.store.deliveries import Deliveries, DeliveryMetrics, Lanes, Syncs
 from gateway.store.driver import Database
-from gateway.store.contacts.erasure import Deletions, Erasures, Salts
+from gateway.store.events.definitions import EventDefinitions, EventValues
 from gateway.store.events.events import Events, EventSummaries
-from gateway.store.support.threads import Parts, Subjects
+from gateway.store.events.tombstones import Tombstones
+from gateway.store.filters.segments import SegmentMembers, SegmentReviews, Segments
 from gateway.store.idempotency_keys import IdempotencyKeys
-from gateway.store.messages import Mailings, MessageRules, RuleMemories, SentCounts
-from gateway.store.support.teammates import Admins, Teams
+from gateway.store.messages import Campaigns, MessageRules, RuleStates, SentCounts
+from gateway.store.projection_offsets import ProjectionOffsets
 from gateway.store.quotas import Quotas
 from gateway.store.repositories import Repository
-from gateway.store.projection_offsets import RollUps
-from gateway.store.filters.segments import SegmentMembers, SegmentReviews, Segments
+from gateway.store.support.conversations import ConversationParts, Conversations
+from gateway.store.support.teammates import Admins, Teams
+from gateway.store.support.threads import Parts, Threads
 from gateway.store.support.ticket_types import TicketTypes
 from gateway.store.support.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
-from gateway.store.events.tombstones import Tombstones
 from gateway.store.workspaces import Keys, Workspaces
 
 REPOSITORIES: tuple[type[Repository], ...] = (
@@ -37,15 +37,15 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     EventSummaries,
     EventDefinitions,
     EventValues,
-    Changes,
+    ChangeLog,
     IdempotencyKeys,
     Erasures,
     Deletions,
     Timers,
     MessageRules,
-    RuleMemories,
+    RuleStates,
     SentCounts,
-    Mailings,
+    Campaigns,
     Admins,
     Teams,
     Conversations,
@@ -82,15 +82,15 @@ class WorkspaceStore:
         self.summaries = EventSummaries(database, workspace_id, token)
         self.definitions = EventDefinitions(database, workspace_id, token)
         self.values = EventValues(database, workspace_id, token)
-        self.changes = Changes(database, workspace_id, token)
+        self.changes = ChangeLog(database, workspace_id, token)
         self.idempotency_keys = IdempotencyKeys(database, workspace_id, token)
         self.erasures = Erasures(database, workspace_id, salts, token)
         self.deletions = Deletions(database, workspace_id, token)
         self.timers = Timers(database, workspace_id, token)
         self.message_rules = MessageRules(database, workspace_id, token)
-        self.rule_memories = RuleMemories(database, workspace_id, token)
+        self.rule_memories = RuleStates(database, workspace_id, token)
         self.sent_counts = SentCounts(database, workspace_id, token)
-        self.mailings = Mailings(database, workspace_id, token)
+        self.mailings = Campaigns(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
         self.deliveries = Deliveries(database, workspace_id, token)
@@ -110,23 +110,23 @@ class WorkspaceStore:
         self.reviews = SegmentReviews(database, workspace_id, token)
 
     @property
-    def histories(self) -> dict[Subject, tuple[Subjects, Parts]]:
+    def histories(self) -> dict[ThreadKind, tuple[Threads, Parts]]:
         """Where what is acted on is kept, and where its history is."""
         return {
-            Subject.CONVERSATION: (self.conversations, self.conversation_parts),
-            Subject.TICKET: (self.tickets, self.ticket_parts),
+            ThreadKind.CONVERSATION: (self.conversations, self.conversation_parts),
+            ThreadKind.TICKET: (self.tickets, self.ticket_parts),
         }
 
-    def subjects(self, subject: Subject) -> tuple[Subjects, Parts]:
+    def threads(self, subject: ThreadKind) -> tuple[Threads, Parts]:
         """Where subjects of that kind are kept, and their histories."""
         return self.histories[subject]
 
-    async def meant_by(
+    async def candidates_for(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
     ) -> tuple[list[Document], frozenset[str]]:
         """Every contact that these references may mean, and those of their identities that nobody has because whoever
         had them was erased: read in this order, so that a deletion meanwhile is seen by one or the other."""
-        found = await self.contacts.meant_by(refs, may_become_users=may_become_users)
+        found = await self.contacts.candidates_for(refs, may_become_users=may_become_users)
         known = {text for row in found for text in row["identities"]}
         asked = {identity(kind, value) for ref in refs for kind, value in ref.keys()}  # noqa: SIM118 - not a mapping
         return found, await self.erasures.among(sorted(asked - known), now)
@@ -140,7 +140,7 @@ class Store:
         caches = caches or CacheBudget()
         self.workspaces = Workspaces(database)
         self.keys = Keys(database)
-        self.roll_ups = RollUps(database)
+        self.roll_ups = ProjectionOffsets(database)
         self._salts = Salts(self.workspaces, caches)
         self._opened: Cache[str, WorkspaceStore] = Cache(caches, lambda *_: _STORE_BYTES, _REMEMBERED_WORKSPACES)
 

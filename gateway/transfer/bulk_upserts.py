@@ -8,29 +8,29 @@ from functools import partial
 from typing import Any
 
 from gateway.core.clock import Clock
+from gateway.core.ids import Minter, Prefix, prefix_of
 from gateway.domain.contacts.contacts import (
+    ContactDraft,
     ContactRef,
     Document,
-    Draft,
     IdentityKind,
     check_key,
     check_ref,
+    contact_changed,
     distinct,
     identity,
-    journal_line,
+    is_visible_change,
     new_contact,
     other_ids,
-    worth_telling,
 )
-from gateway.domain.events.events import NameRoom, check_occurred_at
-from gateway.domain.contacts.identity_resolution import Directory
-from gateway.core.ids import Minter, Prefix, prefix_of
+from gateway.domain.contacts.identity_resolution import IdentityResolver
+from gateway.domain.events.events import NameQuota, check_occurred_at
 from gateway.errors import ErrorCode, UserProblem
-from gateway.store.retries import until_stored
 from gateway.services.contacts.contacts import ContactService
 from gateway.services.events.tracking import EventService, ImportedSummaries, added_names
 from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 MAX_OTHER_IDS = 1000
@@ -39,7 +39,7 @@ _MOST_KEYS = 5000  # that one transaction looks for
 _YEARS = 100
 
 
-class Brought(StrEnum):
+class RowResult(StrEnum):
     """What became of a row."""
 
     ADDED = "ADDED"
@@ -48,7 +48,7 @@ class Brought(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class BringContact:
+class UpsertRow:
     """A row, checked: `sent` as upsertContact has it, what of it is stored, the keys of which the first that somebody has
     decides where nobody has an id of `ids`, and what the contact is if it is new, with what is counted of it then (`retained`)."""
 
@@ -72,20 +72,20 @@ class BringContact:
         return [*self.summaries, *(self.retained if contact_id == self.new["_id"] else ())]
 
 
-Outcome = Brought | UserProblem
+Outcome = RowResult | UserProblem
 
 
 @dataclass(slots=True)
 class _Plan:
     """What a batch writes, and what became of its rows: of fewer than there were, where the rest needs a look at what it stored."""
 
-    outcomes: list[Draft | UserProblem] = field(default_factory=list)
-    drafts: dict[str, Draft] = field(default_factory=dict)
+    outcomes: list[ContactDraft | UserProblem] = field(default_factory=list)
+    drafts: dict[str, ContactDraft] = field(default_factory=dict)
     summaries: dict[str, dict[tuple[str, bool], Document]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
 
 
-class ContactBatches:
+class BulkUpserts:
     """What brings contacts in."""
 
     def __init__(
@@ -98,36 +98,36 @@ class ContactBatches:
         self._contacts = contacts
         self._events = events
 
-    async def bring(self, workspace_id: str, rows: Sequence[Document | UserProblem]) -> list[Outcome]:
+    async def upsert_rows(self, workspace_id: str, rows: Sequence[Document | UserProblem]) -> list[Outcome]:
         """What became of each row (its input in snake_case, see `contact_of`), in order."""
         now = self._clock()
         checked = [row if isinstance(row, UserProblem) else self._checked(workspace_id, row, now) for row in rows]
-        commands = [row for row in checked if isinstance(row, BringContact)]
+        commands = [row for row in checked if isinstance(row, UpsertRow)]
         found: list[Outcome] = []
         for batch in _batches(commands):
             done = 0
             while done < len(batch):
-                outcomes = await self._bring(workspace_id, batch[done:], now)
+                outcomes = await self._upsert_rows(workspace_id, batch[done:], now)
                 found += outcomes
                 done += len(outcomes)
         told = iter(found)
         return [row if isinstance(row, UserProblem) else next(told) for row in checked]
 
-    async def _bring(self, workspace_id: str, batch: Sequence[BringContact], now: datetime) -> list[Outcome]:
+    async def _upsert_rows(self, workspace_id: str, batch: Sequence[UpsertRow], now: datetime) -> list[Outcome]:
         async def attempt(_: int) -> list[Outcome]:
             store = self._store.open(workspace_id)
             refs = [ref for command in batch for ref in command.refs()]
-            found, erased = await store.meant_by(refs, now, may_become_users=True)
-            names = await self._events.name_room(store, _names_of(batch))
-            plan = self._plan(batch, Directory(found, dict, now, erased), names)
-            summaries = await self._events.beside(
+            found, erased = await store.candidates_for(refs, now, may_become_users=True)
+            names = await self._events.name_quota(store, _names_of(batch))
+            plan = self._plan(batch, IdentityResolver(found, dict, now, erased), names)
+            summaries = await self._events.summaries_with(
                 store,
                 [(plan.drafts[id_], list(lines.values())) for id_, lines in plan.summaries.items()],
                 now,
                 changed_alone=True,
             )
             counted = {row["contact_id"] for row in summaries.summaries}
-            written = [draft for draft in plan.drafts.values() if draft.changed() or draft.id in counted]
+            written = [draft for draft in plan.drafts.values() if draft.is_changed() or draft.id in counted]
             if written:
                 await store.database.transaction(partial(self._write, store, written, plan.names, summaries, now))
             return [
@@ -135,12 +135,12 @@ class ContactBatches:
                 for outcome, command in zip(plan.outcomes, batch, strict=False)
             ]
 
-        return await until_stored(attempt, lambda: self._events.turn(workspace_id))
+        return await retry_transaction(attempt, lambda: self._events.turn(workspace_id))
 
     async def _write(
         self,
         store: WorkspaceStore,
-        drafts: Sequence[Draft],
+        drafts: Sequence[ContactDraft],
         names: Iterable[str],
         summaries: ImportedSummaries,
         now: datetime,
@@ -148,22 +148,22 @@ class ContactBatches:
     ) -> None:
         await store.contacts.save(drafts, session, unchanged_since_read=True)
         await self._events.write_summaries(store, names, summaries, now, session)
-        lines = [journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts]
+        lines = [contact_changed(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts]
         await store.changes.write([line for line in lines if line is not None], session)
-        await self._outbox.tell(store, now, session, drafts=drafts)
+        await self._outbox.contacts_changed(store, now, session, drafts=drafts)
 
-    def _plan(self, batch: Sequence[BringContact], directory: Directory, names: NameRoom) -> _Plan:
+    def _plan(self, batch: Sequence[UpsertRow], directory: IdentityResolver, names: NameQuota) -> _Plan:
         plan = _Plan()
         for command in batch:
             given_up = frozenset(directory.released)
             try:
-                with directory.undone_by(UserProblem, _LookAgain):
+                with directory.rollback_on(UserProblem, _RetryNeeded):
                     draft = self._stated(directory, command)
                     if given_up & set(draft.document["identities"]):
-                        raise _LookAgain
+                        raise _RetryNeeded
                     brought = command.lines_of(draft.id)
                     plan.names = added_names(brought, names, plan.names)
-            except _LookAgain:
+            except _RetryNeeded:
                 break
             except UserProblem as problem:
                 if given_up:
@@ -177,14 +177,14 @@ class ContactBatches:
                 lines |= {(line["name"], line.get("retained", False)): line for line in brought}
         return plan
 
-    def _stated(self, directory: Directory, command: BringContact) -> Draft:
+    def _stated(self, directory: IdentityResolver, command: UpsertRow) -> ContactDraft:
         directory.new_contact = lambda: dict(command.new)
         if command.ids:
-            draft = directory.brought(command.ids, command.keys, command.sent.get("role"))
+            draft = directory.resolve_imported(command.ids, command.keys, command.sent.get("role"))
         else:
             found = next((each for key in command.keys if (each := directory.find(*key)) is not None), None)
             kind, value = command.keys[0]
-            draft = found or directory.meant(ContactRef(**{kind.value: value}))
+            draft = found or directory.resolve(ContactRef(**{kind.value: value}))
         directory.change(draft)
         document = draft.document
         document["identities"] = distinct(
@@ -196,24 +196,24 @@ class ContactBatches:
             )
         document["anonymous_ids"] = distinct([*document["anonymous_ids"], *command.anonymous_ids])
         self._contacts.state(directory, draft, command.sent, command.values)
-        directory.file(draft)
+        directory.register(draft)
         self._date(draft, command)
         return draft
 
-    def _date(self, draft: Draft, command: BringContact) -> None:
+    def _date(self, draft: ContactDraft, command: UpsertRow) -> None:
         """What changed is updated now; a new contact is as old as its row says."""
         if draft.stored is not None:
             draft.document["updated_at"] = draft.stored["updated_at"]
-            if worth_telling(draft):
+            if is_visible_change(draft):
                 draft.document["updated_at"] = self._clock()
 
-    def _checked(self, workspace_id: str, sent: Document, now: datetime) -> BringContact | UserProblem:
+    def _checked(self, workspace_id: str, sent: Document, now: datetime) -> UpsertRow | UserProblem:
         try:
             return self._command(workspace_id, sent, now)
         except UserProblem as problem:
             return problem
 
-    def _command(self, workspace_id: str, sent: Document, now: datetime) -> BringContact:
+    def _command(self, workspace_id: str, sent: Document, now: datetime) -> UpsertRow:
         ids = distinct(_check_id(id_) for id_ in (sent.get("id"), *sent.get("other_ids", ())) if id_ is not None)
         anonymous = distinct(check_key(IdentityKind.ANONYMOUS, value) for value in sent.get("anonymous_ids", ()))
         ref = check_ref({**sent, "id": ids[0] if ids else None, "anonymous_id": anonymous[0] if anonymous else None})
@@ -222,7 +222,7 @@ class ContactBatches:
         updated = check_occurred_at(sent.get("updated_at"), now, _YEARS, ("updatedAt",)) or now
         contact = new_contact(self._minter.mint(Prefix.CONTACT, created), workspace_id, now)
         retained = self._events.check_summaries(sent.get("retained_summaries") or [], now, "retainedSummaries")
-        return BringContact(
+        return UpsertRow(
             sent=sent,
             values=self._contacts.check_values(sent),
             ids=ids,
@@ -235,19 +235,19 @@ class ContactBatches:
         )
 
 
-class _LookAgain(Exception):  # noqa: N818 - no error: the row waits
+class _RetryNeeded(Exception):  # noqa: N818 - no error: the row waits
     """A row needs a key that an earlier one of its batch gave up: once that is stored it is looked at again."""
 
 
-def _names_of(batch: Sequence[BringContact]) -> list[str]:
+def _names_of(batch: Sequence[UpsertRow]) -> list[str]:
     """The names of all that they count."""
     return [line["name"] for command in batch for line in (*command.summaries, *command.retained)]
 
 
-def _outcome(draft: Draft, command: BringContact, counted: set[str]) -> Brought:
+def _outcome(draft: ContactDraft, command: UpsertRow, counted: set[str]) -> RowResult:
     if draft.id == command.new["_id"]:
-        return Brought.ADDED
-    return Brought.CHANGED if draft.changed() or draft.id in counted else Brought.UNCHANGED
+        return RowResult.ADDED
+    return RowResult.CHANGED if draft.is_changed() or draft.id in counted else RowResult.UNCHANGED
 
 
 def _check_id(id_: str) -> str:
@@ -260,9 +260,9 @@ def _check_id(id_: str) -> str:
     return id_
 
 
-def _batches(commands: Sequence[BringContact]) -> Iterator[list[BringContact]]:
+def _batches(commands: Sequence[UpsertRow]) -> Iterator[list[UpsertRow]]:
     """The commands in groups that are so many and name so many keys at most, or are one."""
-    batch: list[BringContact] = []
+    batch: list[UpsertRow] = []
     keys = 0
     for command in commands:
         keys += len(command.ids) + len(command.anonymous_ids) + 3

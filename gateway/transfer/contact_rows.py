@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
+from gateway.domain.events.summaries import retained_counts
+from gateway.errors import ErrorCode, StartupError, UserProblem
 from gateway.transfer.csv_values import (
     Read,
+    format_time,
     read_count,
     read_flag,
     read_list,
@@ -15,11 +19,7 @@ from gateway.transfer.csv_values import (
     read_text,
     read_texts,
     read_time,
-    written_time,
 )
-from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
-from gateway.domain.events.summaries import retained_of
-from gateway.errors import ErrorCode, StartupError, UserProblem
 
 ATTRIBUTE = "customAttributes."
 _LINE = {"name", "count", "firstAt", "lastAt"}
@@ -103,16 +103,16 @@ def contact_row(
     row = {"id": contact["_id"], "otherIds": [text.partition(":")[2] for text in ids]}
     for name, snake in _STORED.items():
         if (value := contact.get(snake)) is not None:
-            row[name] = written_time(value) if READ.get(name) is read_time else value
+            row[name] = format_time(value) if READ.get(name) is read_time else value
     imported = [one for one in summaries if one.get("imported") is not None]
     row["importedSummaries"] = [summary_line(one["name"], one["imported"]) for one in imported]
-    row["retainedSummaries"] = [summary_line(one["name"], one) for one in retained_of(summaries, swept)]
+    row["retainedSummaries"] = [summary_line(one["name"], one) for one in retained_counts(summaries, swept)]
     return {name: value for name, value in row.items() if value != [] or name == "tags"}
 
 
 def summary_line(name: str, counts: Mapping[str, Any]) -> Document:
     """What a summary counts that no event tells of."""
-    times = {"firstAt": written_time(counts["first_at"]), "lastAt": written_time(counts["last_at"])}
+    times = {"firstAt": format_time(counts["first_at"]), "lastAt": format_time(counts["last_at"])}
     return {"name": name, "count": counts["count"], **times}
 
 

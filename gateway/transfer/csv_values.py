@@ -93,12 +93,12 @@ def read_plain(text: str) -> Any:
     return _WORDS.get(text, text)
 
 
-def written_time(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     """A time as files and the API have it."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def written_cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A value as a cell of CSV: texts as they are, nothing as an empty one, and all else as JSON."""
     if value is None:
         return ""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.transfer.csv_values import read_plain, read_text, read_time
 from gateway.domain.contacts.contacts import Document
+from gateway.transfer.csv_values import read_plain, read_text, read_time
 
 
 @dataclass(frozen=True, slots=True)

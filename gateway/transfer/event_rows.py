@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from gateway.transfer.csv_values import read_object, read_text, read_time, written_time
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.events.events import IMPORT_YEARS, TrackEvent, check_occurred_at, track_event
 from gateway.core.idempotency import Claim
 from gateway.core.text_rules import check_text
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.events.events import IMPORT_YEARS, TrackEvent, check_occurred_at, track_event
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
+from gateway.transfer.csv_values import format_time, read_object, read_text, read_time
 
 EXPORTED = (
     "contactId",
@@ -39,8 +39,8 @@ def event_row(event: Mapping[str, Any], contact: Mapping[str, Any]) -> Document:
         "email": contact.get("email"),
         "anonymousId": anonymous[0] if anonymous else None,
         "name": event["name"],
-        "occurredAt": written_time(event["occurred_at"]),
-        "receivedAt": written_time(event["received_at"]),
+        "occurredAt": format_time(event["occurred_at"]),
+        "receivedAt": format_time(event["received_at"]),
         "metadata": event["metadata_json"],
         "identity": event["identity"],
         "fingerprint": event.get("fingerprint"),

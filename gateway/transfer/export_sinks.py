@@ -16,10 +16,10 @@ from typing import IO, Any
 
 import orjson
 
-from gateway.transfer.csv_values import written_cell
-from gateway.transfer.contact_rows import flat
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import StartupError
+from gateway.transfer.contact_rows import flat
+from gateway.transfer.csv_values import format_cell
 from gateway.transfer.row_files import Format, is_packed
 
 # What OWASP names for CSV injection: signs, their full-width forms, and white space that spreadsheets skip.
@@ -27,7 +27,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 
 
 @dataclass(slots=True)
-class Begun:
+class ExportCheckpoint:
     """How far an export is: the id behind which it goes on (None: from the beginning), and the one before which it ends."""
 
     after: str | None
@@ -41,7 +41,7 @@ def escaped_formula(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
-class Output(ABC):
+class ExportSink(ABC):
     """Takes an export's rows."""
 
     def __init__(self, format_: Format, *, escape_formulas: bool) -> None:
@@ -50,7 +50,7 @@ class Output(ABC):
         self._columns: Sequence[str] = ()
 
     @abstractmethod
-    def begun(self, columns: Sequence[str], high: str) -> Begun:
+    def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
         """Where the export begins or goes on; `columns`: those of a CSV file."""
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Output(ABC):
         return self._cells([[self._cell(row.get(name)) for name in self._columns] for row in flattened])
 
     def _cell(self, value: Any) -> str:
-        cell = written_cell(value)
+        cell = format_cell(value)
         return escaped_formula(cell) if self._escapes_formulas else cell
 
     @staticmethod
@@ -81,18 +81,18 @@ class Output(ABC):
         return text.getvalue().encode()
 
 
-class StreamOutput(Output):
+class StreamSink(ExportSink):
     """An export to a stream that is open, such as the standard output: it cannot be resumed."""
 
     def __init__(self, stream: IO[bytes], format_: Format, *, escape_formulas: bool = False) -> None:
         super().__init__(format_, escape_formulas=escape_formulas)
         self._stream = stream
 
-    def begun(self, columns: Sequence[str], high: str) -> Begun:
+    def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
         """From the beginning."""
         self._columns = columns
         self._put(self._header())
-        return Begun(None, high)
+        return ExportCheckpoint(None, high)
 
     def write(self, rows: Sequence[Document], after: str) -> None:
         """Write these rows."""
@@ -111,7 +111,7 @@ class StreamOutput(Output):
             raise StartupError(f"The output cannot be written ({error.strerror}): whoever reads it is gone.") from error
 
 
-class FileOutput(Output):
+class FileSink(ExportSink):
     """An export to a file: written beside it, page by page, with how far it is, and renamed once it is whole."""
 
     def __init__(
@@ -124,8 +124,8 @@ class FileOutput(Output):
         self._options = {**options, "format": format_.value, "escape_formulas": escape_formulas}
         self._file: IO[bytes] | None = None
 
-    def __enter__(self) -> "FileOutput":
-        with self._explained():
+    def __enter__(self) -> "FileSink":
+        with self._explain():
             self._file = self._partial.open("ab")
             self._lock(self._file)
         return self
@@ -136,11 +136,11 @@ class FileOutput(Output):
         if self._file is not None:
             self._file.close()
 
-    def begun(self, columns: Sequence[str], high: str) -> Begun:
+    def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
         """Where an export with these options was cut off, or the beginning."""
         self._columns = columns
-        self._begun = self._kept() or Begun(None, high)
-        with self._explained():
+        self._begun = self._existing() or ExportCheckpoint(None, high)
+        with self._explain():
             self._open.truncate(self._begun.size)
         if self._begun.after is None:
             self._append(self._header())
@@ -150,14 +150,14 @@ class FileOutput(Output):
         """Write these rows, and then how far that is."""
         self._append(self._written(rows))
         self._begun.after, self._begun.rows = after, self._begun.rows + len(rows)
-        with self._explained():
+        with self._explain():
             new = self._place.with_name(self._place.name + ".new")
             new.write_bytes(orjson.dumps({**asdict(self._begun), "options": self._options}))
             new.replace(self._place)
 
     def finish(self) -> None:
         """Put the file where it belongs."""
-        with self._explained():
+        with self._explain():
             self._partial.replace(self._path)
             self._place.unlink(missing_ok=True)
 
@@ -171,18 +171,18 @@ class FileOutput(Output):
         packed = (
             gzip.compress(content, mtime=0) if is_packed(self._path) else content
         )  # a member of its own can be cut off
-        with self._explained():
+        with self._explain():
             self._open.write(packed)
             self._open.flush()
             os.fsync(self._open.fileno())
         self._begun.size += len(packed)
 
-    def _kept(self) -> Begun | None:
+    def _existing(self) -> ExportCheckpoint | None:
         """How far an earlier run with the same options came, if what it wrote is there."""
         try:
             kept = json.loads(self._place.read_bytes())
             options = kept.pop("options")
-            begun = Begun(**kept)
+            begun = ExportCheckpoint(**kept)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
         there = begun.after is not None and self._partial.stat().st_size >= begun.size
@@ -199,7 +199,7 @@ class FileOutput(Output):
             raise StartupError(f"Another export writes {self._path} right now: wait for it, or choose another file.")
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from gateway.transfer import contact_rows
-from gateway.transfer import event_rows
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Prefix, lowest_id
-from gateway.domain.contacts.merging import ids_of
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.merging import ids_of
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
-from gateway.transfer.imports import Progress
-from gateway.transfer.export_sinks import Output
+from gateway.store.range_scan import scan_pages
 from gateway.store.workspace_store import WorkspaceStore
-from gateway.store.range_scan import pages
+from gateway.transfer import contact_rows, event_rows
+from gateway.transfer.export_sinks import ExportSink
+from gateway.transfer.imports import Progress
 
 PAGE = 500
 _AHEAD = timedelta(minutes=10)  # events may lie 5 minutes ahead
@@ -68,7 +67,7 @@ class ContactSource:
 
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
         """The contacts from one id to before another."""
-        return await self.store.contacts.stretch(low, high, limit)
+        return await self.store.contacts.id_range(low, high, limit)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
         """Those contacts as rows."""
@@ -98,7 +97,7 @@ class SegmentSource:
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
         """The memberships from one contact's id to before another."""
         filters = [{"segment_id": self.segment_id}]
-        return await self.store.members.stretch(low, high, limit, filters=filters, field=self.field)
+        return await self.store.members.id_range(low, high, limit, filters=filters, field=self.field)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
         """Those members as rows of contacts."""
@@ -144,7 +143,7 @@ class EventSource:
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
         """The events from one id to before another."""
         filters: list[Mapping[str, Any]] = [{"name": name} for name in dict.fromkeys(self.names)] or [{}]
-        return await self.store.events.stretch(low, high, limit, filters=filters, fields=_EVENT_FIELDS)
+        return await self.store.events.id_range(low, high, limit, filters=filters, fields=_EVENT_FIELDS)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
         """Those events as rows, of whoever has them now."""
@@ -155,7 +154,7 @@ class EventSource:
 
 async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[Document]) -> list[Document]:
     """Contacts as rows, with what their summaries count that no event tells of."""
-    summaries = await store.summaries.brought_of([contact["_id"] for contact in contacts])
+    summaries = await store.summaries.imported_of([contact["_id"] for contact in contacts])
     swept = await store.tombstones.counts_of({id_: contact["_id"] for contact in contacts for id_ in ids_of(contact)})
     return [
         contact_rows.contact_row(contact, summaries.get(contact["_id"], ()), swept.get(contact["_id"], ()))
@@ -163,7 +162,7 @@ async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[Document]) 
     ]
 
 
-async def export(source: Source, output: Output, clock: Clock, report: Callable[[Progress], None]) -> Progress:
+async def export(source: Source, output: ExportSink, clock: Clock, report: Callable[[Progress], None]) -> Progress:
     """Write every row that there is when its turn comes, and none of what is newer than the export; `report` is told
     after each page."""
     progress = Progress("exporting", 0, None)
@@ -182,5 +181,5 @@ async def export(source: Source, output: Output, clock: Clock, report: Callable[
 
 
 async def _rows(source: Source, low: str, high: str) -> AsyncIterator[tuple[list[Document], list[Document]]]:
-    async for documents in pages(source.read, source.prefix, low, high, PAGE, source.field):
+    async for documents in scan_pages(source.read, source.prefix, low, high, PAGE, source.field):
         yield documents, await source.rows(documents)

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import IO
 
 from gateway.core.clock import Clock
-from gateway.transfer.contact_rows import ContactColumns, contact_of
-from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, identity
-from gateway.transfer.event_rows import NEEDED, exported_event
-from gateway.domain.events.events import IMPORT_YEARS, Tracked, TrackEvent, track_event
 from gateway.core.idempotency import claim
-from gateway.transfer.event_columns import Columns, event_of
+from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, identity
+from gateway.domain.events.events import IMPORT_YEARS, TrackEvent, TrackResult, track_event
 from gateway.errors import ErrorCode, StartupError, UserProblem
-from gateway.transfer.bulk_upserts import Brought, ContactBatches
 from gateway.services.events.tracking import EventService
-from gateway.transfer.row_files import MAX_ROW_CHARACTERS, UNREADABLE, Row, RowFile, content_hash
 from gateway.settings import Settings
 from gateway.store.workspace_store import Store
+from gateway.transfer.bulk_upserts import BulkUpserts, RowResult
+from gateway.transfer.contact_rows import ContactColumns, contact_of
+from gateway.transfer.event_columns import Columns, event_of
+from gateway.transfer.event_rows import NEEDED, exported_event
+from gateway.transfer.row_files import MAX_ROW_CHARACTERS, UNREADABLE, Row, RowFile, content_hash
 
 GROUP = 500
 Numbered = tuple[int, Row]
-Outcome = Brought | UserProblem
+Outcome = RowResult | UserProblem
 
 
 @dataclass(slots=True)
@@ -45,11 +45,11 @@ class Progress:
         """How many rows there were."""
         return self.added + self.changed + self.unchanged + self.rejected
 
-    def count(self, outcome: Brought) -> None:
+    def count(self, outcome: RowResult) -> None:
         """One more row of which that became."""
-        self.added += outcome is Brought.ADDED
-        self.changed += outcome is Brought.CHANGED
-        self.unchanged += outcome is Brought.UNCHANGED
+        self.added += outcome is RowResult.ADDED
+        self.changed += outcome is RowResult.CHANGED
+        self.unchanged += outcome is RowResult.UNCHANGED
 
 
 def _next_group(numbered: Iterator[Numbered]) -> list[Numbered]:
@@ -93,7 +93,7 @@ class FileImport(ABC):
                 numbered = enumerate(rows)
                 while group := _next_group(numbered):
                     for (_, row), outcome in zip(group, await self._import(group), strict=True):
-                        self._tell(row, outcome)
+                        self._report(row, outcome)
                     self.progress.done = raw.tell()
                     report(self.progress)
         except UNREADABLE as error:
@@ -116,7 +116,7 @@ class FileImport(ABC):
     def _read_before(self, report: Callable[[Progress], None]) -> None:  # noqa: B027 - most need nothing
         """Read the file before its rows, where that is needed."""
 
-    def _tell(self, row: Row, outcome: Outcome) -> None:
+    def _report(self, row: Row, outcome: Outcome) -> None:
         if isinstance(outcome, UserProblem):
             self._reject(row, outcome)
         else:
@@ -147,13 +147,13 @@ class FileImport(ABC):
 class ContactImport(FileImport):
     """An import of contacts."""
 
-    def __init__(self, batches: ContactBatches, workspace_id: str, path: Path, columns: ContactColumns) -> None:
+    def __init__(self, batches: BulkUpserts, workspace_id: str, path: Path, columns: ContactColumns) -> None:
         super().__init__(workspace_id, path)
         self._batches = batches
         self._columns = columns
 
     async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
-        return await self._batches.bring(self._workspace_id, [self._sent(row) for _, row in group])
+        return await self._batches.upsert_rows(self._workspace_id, [self._sent(row) for _, row in group])
 
     def _check_header(self, header: Sequence[str]) -> None:
         self._columns.check(header)
@@ -214,11 +214,11 @@ class EventImport(FileImport):
         if self._columns is None:
             commands = await self._of_known_contacts(commands)
         outcomes = await self._events.track(self._workspace_id, commands)
-        return [self._told(outcome) for outcome in outcomes]
+        return [self._report_unknown(outcome) for outcome in outcomes]
 
-    def _told(self, outcome: Tracked | UserProblem) -> Outcome:
-        if isinstance(outcome, Tracked):
-            return Brought.UNCHANGED if outcome.duplicate else Brought.ADDED
+    def _report_unknown(self, outcome: TrackResult | UserProblem) -> Outcome:
+        if isinstance(outcome, TrackResult):
+            return RowResult.UNCHANGED if outcome.duplicate else RowResult.ADDED
         if outcome.code is not ErrorCode.IDEMPOTENCY_KEY_REUSED or (self._columns and self._columns.key is not None):
             return outcome
         return UserProblem(
@@ -241,7 +241,7 @@ class EventImport(FileImport):
     def _by_columns(self, place: int, row: Row, columns: Columns) -> TrackEvent:
         sent = event_of(row.values, columns, text=self._file.is_csv)
         if columns.key is not None:
-            sent["idempotency_key"] = str(_present(row.values, columns.key))
+            sent["idempotency_key"] = str(_without_empty(row.values, columns.key))
         command = track_event(sent, self._settings, self._clock(), years=IMPORT_YEARS)
         kept = command.claim or claim("import", f"{self._content}:{place}", sent)
         return replace(command, claim=kept, imported=True)
@@ -265,7 +265,7 @@ def _of(command: TrackEvent, known: set[str]) -> TrackEvent:
     return replace(command, contact=others) if others.keys() else command
 
 
-def _present(values: Document, column: str) -> object:
+def _without_empty(values: Document, column: str) -> object:
     if values.get(column) in (None, ""):
         raise UserProblem(ErrorCode.INVALID, f"The column '{column}' is empty, and it is the row's key.", (column,))
     return values[column]

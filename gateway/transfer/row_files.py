@@ -98,7 +98,7 @@ class RowFile:
             except StopIteration:
                 return
             except csv.Error as error:
-                line, text = recorded.give_back_all_but_the_first()
+                line, text = recorded.rewind_to_second_line()
                 problem = UserProblem(ErrorCode.INVALID, f"The line is no CSV ({error}).")
                 yield Row(
                     line, {"text": text if len(text) <= MAX_ROW_CHARACTERS else text[:_SHOWN_CHARACTERS]}, problem
@@ -157,7 +157,7 @@ class _Lines:
         self._taken.clear()
         self.size = 0
 
-    def give_back_all_but_the_first(self) -> tuple[int, str]:
+    def rewind_to_second_line(self) -> tuple[int, str]:
         """The row under way is broken: its first line, by number and text; the others are read again."""
         number, (line, *others) = self.first, self._taken
         self._again.extendleft(reversed(others))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.principals import Scope
 from gateway.core.clock import system_clock
+from gateway.core.principals import Scope
 
 ALL = """id externalId role anonymousIds displayName avatarUrl email phone name firstName lastName location { city region country } customAttributes tags
   createdAt updatedAt signedUpAt lastSeenAt unsubscribedFromEmails hasHardBounced markedEmailAsSpam optedOutSubscriptionTypesCount"""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.support.actors import AUTOMATION
-from gateway.domain.support.conversations import ConversationAct
 from gateway.core.ids import Minter, Prefix
+from gateway.domain.support.actors import AUTOMATION
+from gateway.domain.support.conversations import ConversationAggregate
 
 FIELDS = """id title state priority read tags createdAt updatedAt waitingSince snoozedUntil customAttributes
   contact { id externalId } source { channel deliveredAs subject body url author { __typename displayName } }
@@ -477,8 +477,8 @@ async def test_a_page_examines_no_more_documents_of_a_longer_list(moved: Any) ->
         sla = {"name": "Gold", "status": "ACTIVE", "due_at": moment + timedelta(days=900)}
         waits = {"waiting_since": moment, "sla": sla} if number % 5 else {"waiting_since": None}
         made = {**one, **waits, "_id": minter.mint(Prefix.CONVERSATION, moment), "updated_at": moment}
-        act = ConversationAct(made, AUTOMATION, moment, minter, new=True)
-        act.settle_lists()
+        act = ConversationAggregate(made, AUTOMATION, moment, minter, new=True)
+        act.refresh_index_keys()
         return act.document
 
     rows = [row(number) for number in range(1600)]

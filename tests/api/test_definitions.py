@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import UnavailableError
-from gateway.runtime import under_way
+from gateway.runtime import running
 
 TOTALS = """{ eventDefinitions(first: 100) { nodes { name count contactCount firstAt lastAt archived summarizeBy
   metadataKeys { key types } } } }"""
@@ -278,7 +278,7 @@ async def test_another_process_goes_on_where_one_ended_and_a_lost_place_is_made_
             if token != "kept":
                 await writer.runtime.database.update("roll_ups", {"_id": "definitions"}, {"$set": {"token": token}})
             assert (await totals(workspace))["did"]["count"] == before
-            async with under_way(writer.runtime.definitions.run()):
+            async with running(writer.runtime.definitions.run()):
                 await becomes(lambda: totals(workspace), {"did": line(before + 1, 1, ago(days=1), ago(days=1))})
 
 

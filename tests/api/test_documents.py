@@ -9,8 +9,8 @@ import orjson
 import pytest
 import websockets
 
-from gateway.server.persisted_documents import Documents
 from gateway.errors import PersistedQueryNotFoundError, StartupError
+from gateway.server.persisted_documents import PersistedDocuments
 from gateway.settings import Settings
 from schema.limits import OperationLimits
 from schema.root import build_schema
@@ -231,10 +231,10 @@ def test_what_is_kept_is_bounded_in_number_and_in_length() -> None:
     assert [known(text) for text in (long, "y" * 48_000)] == [True, False]
 
 
-def opened(path: Path | None, **settings: Any) -> Documents:
+def opened(path: Path | None, **settings: Any) -> PersistedDocuments:
     schema = build_schema().core
     made = Settings(trusted_documents=path, **settings)
-    return Documents(made, schema, OperationLimits(schema, made))
+    return PersistedDocuments(made, schema, OperationLimits(schema, made))
 
 
 def test_apollos_manifest(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ async def test_a_header_of_strange_bytes_is_401(workspace: Any) -> None:
 async def test_health_and_readiness(gateway: Any) -> None:
     base = gateway.url.removesuffix("/graphql")
     for path in ("/healthz", "/readyz"):
-        response = await gateway.server.graphql_http.get(base + path)
+        response = await gateway.http.get(base + path)
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
@@ -380,6 +380,6 @@ async def test_a_database_that_is_gone_is_unavailable_and_worth_another_try(open
         response = await workspace.post("{ viewer { id } }", key="key_" + "0" * 26 + ".x")
         assert response.status_code == 503
         assert code(response) == "UNAVAILABLE"
-        assert (await gateway.server.graphql_http.get(gateway.url.removesuffix("/graphql") + "/readyz")).status_code == 503
+        assert (await gateway.http.get(gateway.url.removesuffix("/graphql") + "/readyz")).status_code == 503
     finally:
         await stack.__aexit__(None, None, None)

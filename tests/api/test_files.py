@@ -14,16 +14,16 @@ from gateways import Gateway
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.transfer.contact_rows import ContactColumns, Others
 from gateway.core.time_ranges import TimeRange
 from gateway.errors import StartupError, UserProblem
 from gateway.runtime import open_runtime
-from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, export, find_segment
-from gateway.transfer.row_files import Format, format_of
-from gateway.transfer.imports import ContactImport, EventImport
-from gateway.transfer.export_sinks import FileOutput
 from gateway.settings import Settings
 from gateway.store.migrations import migrate
+from gateway.transfer.contact_rows import ContactColumns, Others
+from gateway.transfer.export_sinks import FileSink
+from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, export, find_segment
+from gateway.transfer.imports import ContactImport, EventImport
+from gateway.transfer.row_files import Format, format_of
 
 CONTACTS = """{ contacts(first: 100) { nodes { id externalId anonymousIds role email phone name firstName lastName avatarUrl
   location { city region country } customAttributes tags createdAt updatedAt signedUpAt lastSeenAt unsubscribedFromEmails
@@ -150,7 +150,7 @@ async def exported(workspace: Any, what: str, path: Path, **options: Any) -> Pat
     )
     format_ = format_of(path)
     assert format_ is not None
-    with FileOutput(path, format_, source.options) as output:
+    with FileSink(path, format_, source.options) as output:
         await export(source, output, runtime.clock, lambda _: None)
     return path
 
@@ -397,7 +397,7 @@ async def test_the_members_of_a_segment_go_out_and_come_in(every_gateway: Any, t
     assert (found["_id"], (await find_segment(workspace.store, segment_id))["name"]) == (segment_id, "vips")
     path = tmp_path / "vips.csv.gz"
     source = SegmentSource(workspace.store, segment_id)
-    with FileOutput(path, Format.CSV, source.options) as output:
+    with FileSink(path, Format.CSV, source.options) as output:
         assert (await export(source, output, every_gateway.runtime.clock, lambda _: None)).rows == 2
     assert await imported(copy, "contacts", path) == (2, 0, 0, 0)
     assert [(row["externalId"], row["name"], row["tags"]) for row in await state(copy)] == [
@@ -531,7 +531,7 @@ async def test_an_export_needs_the_memory_of_a_page_however_much_there_is(mongo:
             job = ContactImport(runtime.contact_batches, store.workspace_id, file, ContactColumns())
             assert (await job.run(lambda _: None)).added == end - start
             tracemalloc.start()
-            with FileOutput(tmp_path / "all.csv.gz", Format.CSV, {}) as output:
+            with FileSink(tmp_path / "all.csv.gz", Format.CSV, {}) as output:
                 assert (await export(ContactSource(store), output, runtime.clock, lambda _: None)).rows == end
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
@@ -568,9 +568,9 @@ async def test_an_export_goes_on_where_it_was_cut_off(workspace: Any, tmp_path: 
     assert format_ is not None
     for _ in range(10):
         try:
-            with FileOutput(path, format_, source.options) as output:
+            with FileSink(path, format_, source.options) as output:
                 with pytest.raises(StartupError, match=r"Another export writes .*cut.csv.gz right now"):
-                    FileOutput(path, format_, source.options).__enter__()
+                    FileSink(path, format_, source.options).__enter__()
                 await export(source, output, workspace.gateway.runtime.clock, cut)
         except CutError:
             assert not path.exists()

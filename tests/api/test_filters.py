@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from gateway.core.clock import system_clock
-from gateway.domain.filters.conditions import check_filter, check_metadata_filter
 from gateway.core.cursors import CursorCipher
-from gateway.core.sorting import ContactOrder, ContactSortKey
 from gateway.core.pagination import PageArguments, connection, page, page_info
+from gateway.core.sorting import ContactOrder, ContactSortKey
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.filters.conditions import check_metadata_filter, parse_filter
 from gateway.store.contacts.contacts import Contacts
 from gateway.store.events.event_search import EventSearch
 from gateway.store.filters.contact_search import ContactSearch
@@ -304,13 +304,13 @@ async def test_what_no_index_narrows_looks_at_so_many_a_page_and_goes_on(
     workspace: Any, order: ContactOrder, backward: bool
 ) -> None:
     await workspace.track(*({"contact": {"externalId": f"u{number}"}, "name": "came"} for number in range(60)))
-    rare = check_filter({"external_id": {"ends_with": "7"}})
+    rare = parse_filter({"external_id": {"ends_with": "7"}})
     search = ContactSearch(workspace.store, rare, order, system_clock(), most=7)
     arguments, found, looks = PageArguments(last=2) if backward else PageArguments(first=2), [], 0
     while True:
         asked = page(arguments, CIPHER, "list")
         result = await search.page(asked)
-        shown = connection(result.rows, asked, order.position, result.reached)
+        shown = connection(result.rows, asked, order.position, result.stopped_at)
         assert len(shown["nodes"]) <= 2
         found += [row["external_id"] for row in shown["nodes"]]
         looks += 1
@@ -338,7 +338,7 @@ async def test_events_that_are_looked_at_go_on_too(workspace: Any, now: datetime
     while True:
         asked = page(PageArguments(first=3, after=cursor), CIPHER, "list")
         result = await search.page(asked)
-        shown = connection(result.rows, asked, lambda row: str(row["_id"]), result.reached)
+        shown = connection(result.rows, asked, lambda row: str(row["_id"]), result.stopped_at)
         found += [row["metadata_json"]["n"] for row in shown["nodes"]]
         info = page_info(shown)
         cursor = info["end_cursor"]

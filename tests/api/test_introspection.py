@@ -94,7 +94,7 @@ async def test_what_is_asked_for_is_told(telling: Any) -> None:
 
 async def test_graphiql_is_shown_where_it_is_asked_for_and_without_a_key(gateway: Any, telling: Any) -> None:
     hidden, shown = (each.url.removesuffix("graphql") for each in (gateway, telling.gateway))
-    assert (await gateway.server.graphql_http.get(hidden)).status_code == 404
+    assert (await gateway.http.get(hidden)).status_code == 404
     for headers in ({}, {"host": "api.example.com"}):
-        page = await gateway.server.graphql_http.get(shown, headers=headers)
+        page = await gateway.http.get(shown, headers=headers)
         assert (page.status_code, 'data-key=""' in page.text) == (200, True)

@@ -11,9 +11,9 @@ import typer
 from klaviyo_stand_in import KEY, Klaviyo, listening
 from structlog.testing import capture_logs
 
-from gateway.cli.klaviyo import tell_history
-from gateway.domain.deliveries import Queue
+from gateway.cli.klaviyo import backfill_history
 from gateway.destinations.klaviyo.mapping import Metric
+from gateway.domain.deliveries import Queue
 from gateway.services import backfills, pasts
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import TransientError
@@ -350,7 +350,7 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
     await desk.services.syncs.pause(desk.workspace.id, "The key is revoked.")
     capsys.readouterr()
     with pytest.raises(typer.Exit) as ended:
-        await tell_history(runtime, desk.workspace.id, {"metrics": ["Created Ticket"]})
+        await backfill_history(runtime, desk.workspace.id, {"metrics": ["Created Ticket"]})
     assert ended.value.exit_code == 1
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{id_} is under way and goes on: since 2026-01-01T00:00:00+00:00 until ")
@@ -359,7 +359,7 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
         "The sync is paused: The key is revoked. Resume it by resumeKlaviyo, then call this again: it goes on where it is."
     )
     await desk.services.syncs.resume(desk.workspace.id)
-    await tell_history(runtime, desk.workspace.id, {})
+    await backfill_history(runtime, desk.workspace.id, {})
     assert (await desk.shown(id_))["state"] == "DONE"
 
 

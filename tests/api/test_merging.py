@@ -10,11 +10,11 @@ import orjson
 import pytest
 import websockets
 
-from gateway.core.principals import Scope
 from gateway.core.clock import system_clock
 from gateway.core.pagination import Page
+from gateway.core.principals import Scope
 from gateway.core.time_ranges import TimeRange
-from gateway.store.driver import Shown
+from gateway.store.driver import NaiveUtcProjection
 
 MERGE = """mutation($f: ID!, $i: ID!) { mergeContacts(input: {from: $f, into: $i}) {
   contact { ...whole } movedEvents userErrors { code message path } } }
@@ -202,7 +202,7 @@ async def test_pages_of_contacts_that_are_merged_while_they_are_read_stay_apart(
     await workspace.track({"contact": {"externalId": "other"}, "name": "did"})
     await merge(workspace, visitor, user)
     known_before = {one: [one] for one in (visitor, user, other)}
-    for fields in (None, ["name"], Shown(["name", "occurred_at"])):
+    for fields in (None, ["name"], NaiveUtcProjection(["name", "occurred_at"])):
         found = await workspace.store.events.pages_of_contacts(
             known_before, Page(100, False, None, None), TimeRange(), None, fields
         )

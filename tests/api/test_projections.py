@@ -18,7 +18,7 @@ async def until(condition: Any) -> None:
 
 
 async def get(gateway: Any, path: str) -> Any:
-    return await gateway.server.graphql_http.get(gateway.url.removesuffix("/graphql") + path)
+    return await gateway.http.get(gateway.url.removesuffix("/graphql") + path)
 
 
 async def metric(gateway: Any, name: str) -> float:

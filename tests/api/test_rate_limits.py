@@ -12,8 +12,8 @@ import pytest
 import websockets
 from structlog.testing import capture_logs
 
-from gateway.core.principals import Scope
 from gateway.core.clock import system_clock
+from gateway.core.principals import Scope
 from gateway.errors import RateLimitedError
 from gateway.observability import Metrics
 from gateway.services.rate_limit_storages import SharedStorage
@@ -59,7 +59,7 @@ async def test_a_key_that_asks_too_often_is_refused_until_its_window_ends(open_g
         assert "data" not in refused.json()
         assert told(await workspace.post(ASK, key=await workspace.key_with(Scope.READ))) == (200, 3, 2)
         assert told(await other.post(ASK)) == (200, 3, 2)
-        text = (await gateway.server.graphql_http.get(gateway.url.replace("/graphql", "/metrics"))).text
+        text = (await gateway.http.get(gateway.url.replace("/graphql", "/metrics"))).text
         assert 'gateway_rate_limited_total{limit="requests"} 1.0' in text
         clock.ahead += timedelta(hours=1)
         assert (await workspace.data("{ events(first: 1) { nodes { id } } }")) == {"events": {"nodes": []}}
@@ -119,7 +119,7 @@ async def test_limits_that_are_off_are_neither_counted_nor_told(open_gateway: An
 
 async def test_pages_of_other_origins_may_read_the_headers(open_gateway: Any) -> None:
     async with open_gateway(allowed_origins=("https://app.example.com",)) as gateway:
-        response = await gateway.server.graphql_http.get(gateway.url, headers={"origin": "https://app.example.com"})
+        response = await gateway.http.get(gateway.url, headers={"origin": "https://app.example.com"})
         exposed = response.headers["access-control-expose-headers"].split(", ")
         assert {name for name in response.headers if name.startswith("ratelimit")} <= set(exposed)
         assert "retry-after" in exposed
@@ -182,7 +182,7 @@ async def test_gateways_on_one_database_count_together(
 
         async def ask(gateway: Any) -> Any:
             headers = {"authorization": f"Bearer {workspace.key}"}
-            return await gateway.server.graphql_http.post(gateway.url, json={"query": LIMITS}, headers=headers)
+            return await gateway.http.post(gateway.url, json={"query": LIMITS}, headers=headers)
 
         for number in range(10):
             answer = await ask((first, second)[number % 2])

@@ -25,7 +25,7 @@ async def quiet(open_gateway: Any, tmp_path: Path) -> AsyncIterator[Any]:
 
 
 async def ready(gateway: Any) -> tuple[int, str]:
-    response = await gateway.server.graphql_http.get(gateway.url.replace("/graphql", "/readyz"))
+    response = await gateway.http.get(gateway.url.replace("/graphql", "/readyz"))
     return response.status_code, response.json()["status"]
 
 

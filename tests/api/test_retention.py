@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.core.clock import system_clock
-from gateway.domain.events.definitions import bounded, build_of
+from gateway.domain.events.definitions import bounded, generation_of
 from gateway.domain.events.retention import Retention
-from gateway.services.projections.value_rebuild import counted_anew
 from gateway.services.events.retention import RetentionService
+from gateway.services.projections.value_rebuild import rebuild_values
 
 KEPT = 30
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -226,7 +226,7 @@ async def test_two_who_sweep_at_once_leave_one_tombstone_each(every_new_gateway:
 
     sweepers = [RetentionService(store, Retention(KEPT), later) for _ in range(3)]
     ids = [row["_id"] for row in await workspace.store.events._find({})]
-    buried = await asyncio.gather(*(one._bury(workspace.store, ids[:100]) for one in sweepers))
+    buried = await asyncio.gather(*(one._replace_by_tombstones(workspace.store, ids[:100]) for one in sweepers))
     assert sorted(buried) == [0, 0, 100]
     swept = await asyncio.gather(*(one.sweep() for one in sweepers))
     assert sorted(swept) == [False, False, True]
@@ -251,16 +251,16 @@ async def test_values_are_counted_anew_a_range_of_contacts_at_a_time(every_new_g
     assert (await workspace.data(merging))["identifyContact"] == {"merged": True, "userErrors": []}
     store = workspace.store
     definition = (await store.definitions.by_names(["did"]))["did"]
-    while build_of(definition) is None:
+    while generation_of(definition) is None:
         await asyncio.sleep(0.05)
         definition = (await store.definitions.by_names(["did"]))["did"]
-    build = build_of(definition)
+    build = generation_of(definition)
     assert build is not None
 
     async def anew(size: int) -> tuple[int, list[Any]]:
         async with every_new_gateway.runtime.database.snapshot() as session:
             await store.definitions.all(session)
-            found = [counts async for counts in counted_anew(store, build, session, system_clock(), size)]
+            found = [counts async for counts in rebuild_values(store, build, session, system_clock(), size)]
         return len(found), sorted(
             (one.contact_id, one.value, one.count, one.first_at, one.last_at) for counts in found for one in counts
         )
@@ -275,7 +275,7 @@ async def test_values_are_counted_anew_a_range_of_contacts_at_a_time(every_new_g
     assert {(contact, value): count for contact, value, count, *_ in whole} == wanted
     sweeper = RetentionService(every_new_gateway.runtime.services.store, Retention(KEPT), system_clock)
     half = [row["_id"] for row in await store.events._find({}) if row["occurred_at"] < NOW - timedelta(days=40)][::2]
-    await sweeper._bury(store, half)
+    await sweeper._replace_by_tombstones(store, half)
     assert await anew(1000) == (2, whole)
     assert await anew(4) == (4, whole)
     assert bounded([]) == []

@@ -9,7 +9,7 @@ import orjson
 import websockets
 from pymongo.monitoring import CommandListener
 
-from gateway.bus.change_events import Notice, cursor_to, position_of
+from gateway.bus.change_events import BusEvent, cursor_to, position_of
 
 RING, PLACES, MORE = 100, 100, 150
 RETURNING, SOCKETS, MEANWHILE = 1000, 30, 20
@@ -55,7 +55,7 @@ class Follower:
         notices = gateway.runtime.services.bus.subscribe(workspace_id, is_event, position_of(after, cipher))
         async with contextlib.aclosing(notices) as items:
             async for item in items:
-                if isinstance(item, Notice):
+                if isinstance(item, BusEvent):
                     self.seen.append(item.position.id)
                     self.cursors.append(cursor_to(item.position, cipher))
                     if item.document["name"] == last:
@@ -80,7 +80,7 @@ class Follower:
                         return
 
 
-def is_event(notice: Notice) -> bool:
+def is_event(notice: BusEvent) -> bool:
     return notice.collection == "events"
 
 

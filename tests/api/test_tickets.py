@@ -21,8 +21,8 @@ from tickets import (
     type_id,
 )
 
-from gateway.domain.support.tickets import TRANSITIONS, TicketState
 from gateway.demo.tickets import seed_tickets
+from gateway.domain.support.tickets import TRANSITIONS, TicketState
 
 NOBODY = "01JZ0000000000000000000000"
 CONVERSE = "mutation($i: CreateConversationInput!) { createConversation(input: $i) { conversation { id } userErrors { code } } }"

@@ -12,8 +12,8 @@ import pytest
 import websockets
 from graphql import GraphQLInterfaceType, GraphQLNonNull, GraphQLObjectType, get_named_type
 
-from gateway.core.principals import Principal, Scope
 from gateway.core.pagination import Page
+from gateway.core.principals import Principal, Scope
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.tokens import LEEWAY, Grant, MadeFrom
 from schema.access import Access

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.principals import Scope
 from gateway.core.clock import system_clock
+from gateway.core.principals import Scope
 
 CONTACT = "id role externalId email anonymousIds lastSeenAt"
 ERRORS = "userErrors { code message path }"

@@ -42,7 +42,7 @@ async def open_schema(open_gateway: Any) -> Any:
 
 
 async def post(gateway: Any, sent: Any, **headers: str) -> httpx.Response:
-    return await gateway.server.graphql_http.post(
+    return await gateway.http.post(
         gateway.url, content=orjson.dumps(sent), headers={"content-type": "application/json", **headers}
     )
 
@@ -51,7 +51,7 @@ async def get(gateway: Any, sent: dict[str, Any], **headers: str) -> httpx.Respo
     parameters = {
         name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in sent.items()
     }
-    return await gateway.server.graphql_http.get(gateway.url, params=parameters, headers=headers)
+    return await gateway.http.get(gateway.url, params=parameters, headers=headers)
 
 
 def traces(gateway: Any) -> tuple[int, str]:
@@ -87,7 +87,7 @@ async def test_without_a_credential_nothing_is_parsed_and_the_answer_says_how_to
 
 async def test_bodies_that_are_no_operations_are_no_exception(gateway: Any) -> None:
     for content, type_ in ((b"[" * 100_000, "application/json"), (b"\xff", "application/json"), (b"a=b", "text/plain")):
-        response = await gateway.server.graphql_http.post(gateway.url, content=content, headers={"content-type": type_})
+        response = await gateway.http.post(gateway.url, content=content, headers={"content-type": type_})
         assert (response.status_code, code(response)) == (401, "UNAUTHENTICATED")
 
 
@@ -157,7 +157,7 @@ async def test_a_page_of_an_allowed_origin_may_ask_before_it_sends_its_key(open_
             "access-control-request-method": "POST",
             "access-control-request-headers": "authorization,content-type",
         }
-        preflight = await gateway.server.graphql_http.options(gateway.url, headers={"origin": origin, **asked})
+        preflight = await gateway.http.options(gateway.url, headers={"origin": origin, **asked})
         assert preflight.status_code == 200
         assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
         refused = await post(gateway, {"query": ASK}, origin=origin)

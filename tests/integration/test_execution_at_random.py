@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from hypothesis_graphql import queries
 
 from gateway.core.principals import Principal, Scope
-from gateway.execution.executor import Answer, Operations
+from gateway.execution.executor import Operations, Result
 from gateway.execution.plans import Planner
 from gateway.json_codec import encode_json
 from gateway.observability import Metrics
 from resolvers.context import Context
-from schema.nodes import document_key
 from schema.errors import formatted
+from schema.nodes import document_key
 from schema.root import build_schema
 
 SCHEMA = build_schema(suggestions=True)
@@ -105,7 +105,7 @@ class World:
         return written(answer)
 
 
-def written(answer: Answer) -> bytes:
+def written(answer: Result) -> bytes:
     """The answer as the gateway writes it, the errors in one order."""
     errors = sorted((encode_json(formatted(error, "-")) for error in answer.errors or ()), key=repr)
     return encode_json({"errors": [orjson.Fragment(error) for error in errors], "data": answer.data})
@@ -154,7 +154,7 @@ async def world(open_gateway: OpenGateway, fast_mongo: str) -> Any:
             [*ids, workspace.id, "con_nobody", ""],
             Operations(SCHEMA.core, SCHEMA.tell, Metrics()),
             Operations(
-                SCHEMA.core, SCHEMA.tell, Metrics(), Planner(SCHEMA.core, document_key), reading=Context.read_only
+                SCHEMA.core, SCHEMA.tell, Metrics(), Planner(SCHEMA.core, document_key), reading=Context.set_projection
             ),
             [
                 *[Principal("key_1", workspace.id, frozenset(Scope))] * 4,

@@ -10,15 +10,15 @@ from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
 from gateway.core.clock import system_clock
 from gateway.destinations.klaviyo import client as clients
-from gateway.destinations.klaviyo.responses import Answer, Quota, Verdict, classify
 from gateway.destinations.klaviyo.client import (
     BULK_CREATE_EVENTS,
     CREATE_EVENT,
     GET_ACCOUNTS,
     UPSERT_PROFILE,
     KlaviyoClient,
-    connections,
+    open_http_client,
 )
+from gateway.destinations.klaviyo.responses import Outcome, Quota, Response, classify
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -41,23 +41,23 @@ async def account() -> Klaviyo:
 
 @pytest.fixture
 async def client(account: Klaviyo) -> AsyncIterator[KlaviyoClient]:
-    async with listening(account) as url, connections() as http:
+    async with listening(account) as url, open_http_client() as http:
         yield KlaviyoClient(http, url, KEY, system_clock)
 
 
 async def test_what_is_taken_is_done(client: KlaviyoClient, account: Klaviyo) -> None:
     answer = await client.send(CREATE_EVENT, event())
-    assert (answer.verdict, answer.status, answer.error) == (Verdict.DONE, 202, None)
+    assert (answer.outcome, answer.status, answer.error) == (Outcome.DONE, 202, None)
     assert answer.quota is not None
     assert (answer.quota.limit, answer.quota.remaining) == (3500, 3499)
     made = await client.send(UPSERT_PROFILE, profile(email="ada@shop.example"))
-    assert (made.verdict, made.profile_id) == (Verdict.DONE, next(iter(account.profiles)))
+    assert (made.outcome, made.profile_id) == (Outcome.DONE, next(iter(account.profiles)))
     assert (await client.send(GET_ACCOUNTS)).body["data"][0]["id"] == "AbC123"
 
 
 async def test_what_is_refused_is_bad_and_pointed_at(client: KlaviyoClient) -> None:
     answer = await client.send(UPSERT_PROFILE, profile(email="nobody"))
-    assert (answer.verdict, answer.status, answer.pointer) == (Verdict.BAD, 400, "/data/attributes/email")
+    assert (answer.outcome, answer.status, answer.pointer) == (Outcome.BAD, 400, "/data/attributes/email")
     assert answer.error == "Klaviyo answered 400: Invalid email address"
 
 
@@ -78,7 +78,7 @@ async def test_what_may_pass_is_tried_again(
 ) -> None:
     account.faults = [fault]
     answer = await client.send(CREATE_EVENT, event())
-    assert (answer.verdict, answer.status, answer.retry_after) == (Verdict.RETRY, status, retry_after)
+    assert (answer.outcome, answer.status, answer.retry_after) == (Outcome.RETRY, status, retry_after)
     assert answer.error is not None
     assert answer.error.startswith("Klaviyo ")
 
@@ -87,26 +87,26 @@ async def test_nobody_waits_for_ever(client: KlaviyoClient, account: Klaviyo, mo
     monkeypatch.setattr(clients, "PATIENCE_SECONDS", 0.2)
     account.faults = [Fault(Kind.HANG, seconds=1)]
     answer = await client.send(CREATE_EVENT, event())
-    assert (answer.verdict, answer.status) == (Verdict.RETRY, None)
+    assert (answer.outcome, answer.status) == (Outcome.RETRY, None)
     assert answer.error == "Klaviyo gave no answer within 0.2 seconds."
     assert 200 <= answer.duration_ms < 1000
 
 
 async def test_nobody_there_is_tried_again(free_port: Any) -> None:
-    async with connections() as http:
+    async with open_http_client() as http:
         answer = await KlaviyoClient(http, f"http://127.0.0.1:{free_port()}", KEY, system_clock).send(GET_ACCOUNTS)
-    assert (answer.verdict, answer.error) == (Verdict.RETRY, "Klaviyo gave no answer (ConnectError).")
+    assert (answer.outcome, answer.error) == (Outcome.RETRY, "Klaviyo gave no answer (ConnectError).")
 
 
 async def test_a_wrong_key_scope_or_revision_pauses(client: KlaviyoClient, account: Klaviyo) -> None:
     account.scopes_missing = frozenset({"create_event"})
-    assert (await client.send(CREATE_EVENT, event())).verdict is Verdict.PAUSE
+    assert (await client.send(CREATE_EVENT, event())).outcome is Outcome.PAUSE
     account.scopes_missing, account.retired = frozenset(), True
     gone = await client.send(CREATE_EVENT, event())
-    assert (gone.verdict, gone.error) == (Verdict.PAUSE, "Klaviyo answered 410: This revision is retired.")
+    assert (gone.outcome, gone.error) == (Outcome.PAUSE, "Klaviyo answered 410: This revision is retired.")
     account.revoked = True
     answer = await client.send(CREATE_EVENT, event())
-    assert (answer.verdict, answer.status) == (Verdict.PAUSE, 401)
+    assert (answer.outcome, answer.status) == (Outcome.PAUSE, 401)
 
 
 async def test_no_error_tells_the_key() -> None:
@@ -132,26 +132,26 @@ async def test_a_bulk_names_the_bad_item(client: KlaviyoClient) -> None:
     ]
     body = {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": rows}}}}
     answer = await client.send(BULK_CREATE_EVENTS, body)
-    assert (answer.verdict, answer.item) == (Verdict.BAD, (0, None))
+    assert (answer.outcome, answer.item) == (Outcome.BAD, (0, None))
 
 
 @pytest.mark.parametrize(
     ("status", "content", "verdict"),
     [
-        (404, b'{"errors": [{"title": "Not found."}]}', Verdict.BAD),
-        (409, b'{"errors": [{"code": "duplicate_profile"}]}', Verdict.BAD),
-        (404, b"<html>", Verdict.RETRY),
-        (413, b"<html>", Verdict.TOO_LARGE),
-        (302, b"", Verdict.RETRY),
-        (408, b"{}", Verdict.RETRY),
-        (400, b"[]", Verdict.RETRY),
-        (400, b'{"errors": []}', Verdict.BAD),
-        (400, b'{"errors": ["text"]}', Verdict.BAD),
-        (400, b'{"errors": [{"detail": 7, "source": "text"}]}', Verdict.BAD),
+        (404, b'{"errors": [{"title": "Not found."}]}', Outcome.BAD),
+        (409, b'{"errors": [{"code": "duplicate_profile"}]}', Outcome.BAD),
+        (404, b"<html>", Outcome.RETRY),
+        (413, b"<html>", Outcome.TOO_LARGE),
+        (302, b"", Outcome.RETRY),
+        (408, b"{}", Outcome.RETRY),
+        (400, b"[]", Outcome.RETRY),
+        (400, b'{"errors": []}', Outcome.BAD),
+        (400, b'{"errors": ["text"]}', Outcome.BAD),
+        (400, b'{"errors": [{"detail": 7, "source": "text"}]}', Outcome.BAD),
     ],
 )
-def test_every_status_means_something(status: int, content: bytes, verdict: Verdict) -> None:
-    assert classify(status, {}, content, NOW, 1).verdict is verdict
+def test_every_status_means_something(status: int, content: bytes, verdict: Outcome) -> None:
+    assert classify(status, {}, content, NOW, 1).outcome is verdict
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_retry_after_is_read_in_every_form(sent: str, seconds: int | None) -> No
 
 
 def test_an_item_and_a_quota_are_read_where_they_are_told() -> None:
-    answer = Answer(Verdict.BAD, pointer="/data/attributes/events-bulk-create/data/3/attributes/events/data/12/time")
+    answer = Response(Outcome.BAD, pointer="/data/attributes/events-bulk-create/data/3/attributes/events/data/12/time")
     assert answer.item == (3, 12)
-    assert Answer(Verdict.BAD, pointer="/data").item is None
+    assert Response(Outcome.BAD, pointer="/data").item is None
     headers = {"ratelimit-limit": "150, 10;w=1, 150;w=60", "ratelimit-remaining": "0", "ratelimit-reset": "12"}
     assert classify(202, headers, b"", NOW, 1).quota == Quota(150, 0, 12)

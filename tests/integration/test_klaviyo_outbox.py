@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
-from gateway.domain.deliveries import Queue
 from gateway.core.ids import Minter
-from gateway.services.deliveries import DeliveryService
+from gateway.domain.deliveries import Queue
+from gateway.services.deliveries import OutboxDispatcher
 from gateway.settings import KlaviyoMode
 from gateway.store.deliveries import Deliveries
 
@@ -28,7 +28,7 @@ class Shop:
     workspace: Any
     account: Klaviyo
     clock: Any
-    deliveries: DeliveryService
+    deliveries: OutboxDispatcher
 
     async def upsert(self, **sent: Any) -> str:
         payload = (await self.workspace.data(UPSERT, {"i": sent}))["upsertContact"]
@@ -66,7 +66,7 @@ async def open_shop(open_gateway: Any, clock: Any, **more: Any) -> AsyncIterator
         workspace = await gateway.workspace()
         services = gateway.runtime.services
         await services.syncs.connect(workspace.id, KEY, url, forward_all=True)
-        deliveries = DeliveryService(services.store, services.syncs, clock, Minter(), random.Random(7))
+        deliveries = OutboxDispatcher(services.store, services.syncs, clock, Minter(), random.Random(7))
         yield Shop(workspace, account, clock, deliveries)
 
 
@@ -346,7 +346,7 @@ async def test_the_key_is_kept_encrypted_and_opens_after_a_rotation(open_gateway
         for secrets, mode in ((f"{second},{first}", "RUNNING"), (second, "RUNNING"), (third, "PAUSED")):
             async with open_gateway(database=database, rolls_up=False, clock=clock, secret_key=secrets) as gateway:
                 syncs, deliveries = gateway.runtime.services.syncs, gateway.runtime.services.deliveries
-                await gateway.server.graphql_http.post(
+                await gateway.http.post(
                     gateway.url,
                     json={"query": UPSERT, "variables": {"i": {"email": "ada@shop.example", "name": secrets}}},
                     headers={"authorization": f"Bearer {workspace.key}"},
@@ -406,7 +406,7 @@ async def test_two_workers_share_the_work_and_a_dead_ones_lanes_are_taken_over(s
     await shop.deliver()
     assert shop.account.asked == []
     shop.clock.ahead = timedelta(seconds=31)
-    others = [DeliveryService(services.store, services.syncs, shop.clock, Minter()) for _ in range(2)]
+    others = [OutboxDispatcher(services.store, services.syncs, shop.clock, Minter()) for _ in range(2)]
     await asyncio.gather(*(other.deliver_due(shop.workspace.id) for other in others))
     assert len(shop.account.events) == 30
     assert {state for _, _, state in await shop.told()} == {"DELIVERED"}

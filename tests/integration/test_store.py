@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.core.clock import system_clock
-from gateway.store.retries import until_stored
 from gateway.store.driver import Database, DuplicateError
+from gateway.store.retries import retry_transaction
 
 TRACK = """mutation($i: TrackEventInput!) { trackEvent(input: $i) { duplicate event { id name contact { externalId } } userErrors { code message path } } }"""
 UPSERT = "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { created contact { id } userErrors { code message path } } }"
@@ -297,7 +297,7 @@ async def test_a_transaction_that_fails_leaves_nothing(every_database: Database,
     async def good(session: Any) -> None:
         await every_database.insert("events", [{"_id": "new", "workspace_id": "w", "identity": "new"}], session)
 
-    await until_stored(
+    await retry_transaction(
         lambda _: every_database.transaction(good)
     )  # the locks of the one that failed may go a moment later
     assert await every_database.count("events", {}) == 2

@@ -9,9 +9,9 @@ from typing import Any
 from gateway.core.clock import system_clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.timers import timer_of
-from gateway.store.retries import until_stored
 from gateway.services.timers import TimerService
 from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 
 HOUR = timedelta(hours=1)
 
@@ -37,7 +37,7 @@ class Ringing:
             await store.changes.write([line], session)
             await store.timers.take(timer, session)
 
-        await until_stored(lambda _: store.database.transaction(write))
+        await retry_transaction(lambda _: store.database.transaction(write))
 
 
 def service(workspace: Any, clock: Any = system_clock, **handlers: Any) -> TimerService:

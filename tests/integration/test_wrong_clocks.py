@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from gateway.core.clock import system_clock
-from gateway.domain.deliveries import Queue, lane_id_of, new_lane
-from gateway.domain.contacts.erasure import deletion_of
 from gateway.core.ids import Minter
-from gateway.domain.events.retention import Retention
 from gateway.core.timers import timer_of
-from gateway.services.deliveries import DeliveryService
+from gateway.domain.contacts.erasure import new_deletion
+from gateway.domain.deliveries import Queue, lane_id_of, new_lane
+from gateway.domain.events.retention import Retention
+from gateway.services.deliveries import OutboxDispatcher
 from gateway.services.events.retention import RetentionService
-from gateway.services.projections.event_definitions import DefinitionRollUp
+from gateway.services.projections.event_definitions import EventDefinitionProjection
 from gateway.services.timers import TimerService
-from gateway.store.driver import Session
 from gateway.store.contacts.erasure import deletions_due
+from gateway.store.driver import Session
 from gateway.store.migrations import migrate
 from gateway.store.rate_limits import RateLimitCounters
 
@@ -69,7 +69,7 @@ async def test_who_follows_the_stream_by_a_wrong_clock_is_followed_by_others_whe
     async with open_gateway(database=database, rolls_up=False, clock=lambda: system_clock() + wrong) as shifted:
         workspace = await shifted.workspace()
         store, runtime = shifted.runtime.services.store, shifted.runtime
-        dying = DefinitionRollUp(store, runtime.clock, Minter())
+        dying = EventDefinitionProjection(store, runtime.clock, Minter())
         running = asyncio.create_task(dying.run())
         await workspace.track({"contact": {"externalId": "u"}, "name": "did"})
 
@@ -105,7 +105,7 @@ async def test_a_sweep_and_an_erasure_of_a_wrong_clock_are_taken_over(gateway: A
     await database.update("roll_ups", {"_id": "retention"}, {"$set": {"owner": "x", "until": ahead}}, upsert=True)
     assert await sweep.sweep()
     contact = {"_id": f"con_{uuid.uuid4().hex}", "workspace_id": workspace.id}
-    deletion = deletion_of({**contact, "merged_ids": []}, system_clock(), ahead)
+    deletion = new_deletion({**contact, "merged_ids": []}, system_clock(), ahead)
 
     async def write(session: Session) -> None:
         await workspace.store.deletions.insert(deletion, session)
@@ -151,7 +151,7 @@ async def test_a_lane_of_deliveries_that_a_wrong_clock_leased_is_taken_over(gate
     await store.database.transaction(lambda session: store.lanes.save([(lane, {}), (waiting, {})], session))
     due = await store.lanes.due(Queue.LIVE, system_clock(), 10)
     assert [row["_id"] for row in due] == [lane_id_of(workspace.id, "con_1")]
-    worker = DeliveryService(services.store, services.syncs, system_clock, Minter())
+    worker = OutboxDispatcher(services.store, services.syncs, system_clock, Minter())
     assert [row["lease"] for row in (await worker._claim(store, "mine", due))[0]] == ["mine"]
     assert await store.lanes.due(Queue.LIVE, system_clock(), 10) == []
 

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.transfer.row_files import MAX_ROW_CHARACTERS, RowFile
 from gateway.transfer.export_sinks import escaped_formula
+from gateway.transfer.row_files import MAX_ROW_CHARACTERS, RowFile
 
 HEADER = "externalId,name\n"
 

@@ -24,8 +24,8 @@ from processes import becomes_true
 
 from gateway.bus.bus import WATCHED
 from gateway.bus.change_events import Position, position_of
-from gateway.core.principals import Scope
 from gateway.core.cursors import CursorCipher
+from gateway.core.principals import Scope
 from gateway.runtime import open_runtime
 from gateway.settings import Settings
 from gateway.store.driver import Insert

@@ -51,7 +51,7 @@ async def test_it_goes_by_the_databases_time_and_leaves_no_lease_behind(
         async with started(program, port, "serve", "--port", str(port), **wrong) as process:
             headers = {"authorization": f"Bearer {workspace.key}"}
             query = 'mutation { trackEvent(input: {contact: {externalId: "u"}, name: "did"}) { event { occurredAt } userErrors { message } } }'
-            answer = await gateway.server.graphql_http.post(f"http://127.0.0.1:{port}/graphql", json={"query": query}, headers=headers)
+            answer = await gateway.http.post(f"http://127.0.0.1:{port}/graphql", json={"query": query}, headers=headers)
             at = datetime.fromisoformat(answer.json()["data"]["trackEvent"]["event"]["occurredAt"])
             assert abs(datetime.now(UTC) - at) < timedelta(minutes=5)
             await counted(1)

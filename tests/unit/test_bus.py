@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.bus.fan_out import Alike, Broadcast, Receiver
-from gateway.bus.bus import Bus, Limits
-from gateway.bus.change_events import Notice, Position
+from gateway.bus.bus import Bus, BusLimits
+from gateway.bus.change_events import BusEvent, Position
+from gateway.bus.fan_out import SharedSubscription, SharingRegistry, SocketSink
 from gateway.core.ids import Minter
 from gateway.errors import (
     BadRequestError,
@@ -25,7 +25,7 @@ from gateway.errors import (
     SlowReaderError,
     UnavailableError,
 )
-from gateway.execution.executor import Answer
+from gateway.execution.executor import Result
 from gateway.observability import Metrics
 from gateway.store.driver import HistoryLostError, Insert
 
@@ -141,7 +141,7 @@ class Client:
     ended: GatewayError | None = None
     dropped: int = 0
     task: asyncio.Task[None] | None = None
-    alike: Alike = field(default_factory=dict)
+    alike: SharingRegistry = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
 
     def start(self) -> None:
@@ -168,10 +168,10 @@ class Client:
             except GatewayError as error:
                 self.ended = error
 
-    def _wants(self, notice: Notice) -> bool:
+    def _wants(self, notice: BusEvent) -> bool:
         return notice.collection == "events" and self.name in (None, notice.document["name"])
 
-    def _take(self, item: Notice | Position) -> None:
+    def _take(self, item: BusEvent | Position) -> None:
         if isinstance(item, Position):
             self.cursor = item
         else:
@@ -193,7 +193,7 @@ class Listener(Client):
             async def ended(error: Exception | None, over: asyncio.Future[Exception | None] = over) -> None:
                 over.set_result(error)
 
-            receiver = Receiver("1", QUEUE, _written, self._push, self._send, ended)
+            receiver = SocketSink("1", QUEUE, _written, self._push, self._send, ended)
             begun = asyncio.create_task(self._broadcast(receiver))
             try:
                 error = await over
@@ -204,15 +204,15 @@ class Listener(Client):
             finally:
                 receiver.leave() if hasattr(receiver, "broadcast") else begun.cancel()
 
-    async def _broadcast(self, receiver: Receiver) -> None:
-        broadcast = Broadcast(self.alike, receiver, lambda: self.name, self.metrics)
+    async def _broadcast(self, receiver: SocketSink) -> None:
+        broadcast = SharedSubscription(self.alike, receiver, lambda: self.name, self.metrics)
 
-        async def answers() -> AsyncGenerator[Answer, None]:
-            items = self.bus.subscribe(MINE, self._wants, self.cursor, broadcast.rests)
+        async def answers() -> AsyncGenerator[Result, None]:
+            items = self.bus.subscribe(MINE, self._wants, self.cursor, broadcast.on_caught_up)
             async with contextlib.aclosing(items) as found:  # type: ignore[type-var]
                 async for item in found:
                     await asyncio.sleep(self.execution_seconds)
-                    yield Answer(item)
+                    yield Result(item)
 
         await broadcast.run(answers())
 
@@ -232,8 +232,8 @@ class Listener(Client):
         self.seen += [id_] if id_ else []
 
 
-def _written(answer: Answer) -> str:
-    known = isinstance(answer.data, Notice)
+def _written(answer: Result) -> str:
+    known = isinstance(answer.data, BusEvent)
     position = answer.data.position if known else answer.data
     return f"{position.token} {position.id if known else ''}"
 
@@ -249,14 +249,14 @@ class World:
 
     def __init__(self, delays: Sequence[float | None], kind: type[Client] = Client) -> None:
         self.kind = kind
-        self.alike: Alike = {}
+        self.alike: SharingRegistry = {}
         self.history = History(delays)
         self.metrics = Metrics()
         self.bus = Bus(
             self.history,  # type: ignore[arg-type]
             lambda: datetime(2026, 1, 1, tzinfo=UTC),
             Minter(),
-            Limits(RING, QUEUE, CHECKPOINT_SECONDS),
+            BusLimits(RING, QUEUE, CHECKPOINT_SECONDS),
             self.metrics,
         )
         self.clients: list[Client] = []
@@ -418,7 +418,7 @@ def test_whoever_has_caught_up_is_told_with_the_others_and_the_first_may_leave()
         await asyncio.sleep(1)
         first, *others = [world.come(after, name) for name in "ab" for after in (None, 0, 1, 2)]
         await asyncio.sleep(1)
-        assert sorted(len(one.receivers) for several in world.alike.values() for one in several) == [4, 4]
+        assert sorted(len(one.sinks) for several in world.alike.values() for one in several) == [4, 4]
         assert world.metrics.registry.get_sample_value("gateway_subscribers") == 8
         others[0].reads.clear()
         await first.stop()
@@ -444,7 +444,7 @@ def test_whoever_comes_from_the_past_joins_the_others_once_it_was_told_of_it() -
         await asyncio.sleep(2 * CHECKPOINT_SECONDS)
         assert [len(one.seen) for one in others] == [1, 1]
         assert late.seen == world.wanted(late, 1)[-len(late.seen) :]
-        assert [len(one.receivers) for several in world.alike.values() for one in several] == [3]
+        assert [len(one.sinks) for several in world.alike.values() for one in several] == [3]
 
     simulated(scenario, kind=Listener)
 
@@ -676,7 +676,7 @@ def of_contact(
     """Follows these contacts and who takes them over; what it saw, and every look that was taken for it."""
     seen: list[str] = []
 
-    def wanted(notice: Notice) -> bool:
+    def wanted(notice: BusEvent) -> bool:
         calls.append(notice.position.id)
         if notice.document.get("merged_id") in ids:
             ids.add(notice.document["contact_id"])
@@ -687,7 +687,7 @@ def of_contact(
         items = world.bus.subscribe(MINE, wanted, cursor, contact_ids=ids)
         async with contextlib.aclosing(items) as found:  # type: ignore[type-var]
             async for item in found:
-                seen.append(item.position.id if isinstance(item, Notice) else "")  # noqa: PERF401 - each as it comes
+                seen.append(item.position.id if isinstance(item, BusEvent) else "")  # noqa: PERF401 - each as it comes
 
     return seen, asyncio.create_task(follow())
 
@@ -754,7 +754,7 @@ class _Group:
         self.never = asyncio.Event()
         self.receivers = [self._receiver(number, one, limit) for number, one in enumerate(stuck)]
 
-    def _receiver(self, number: int, stuck: bool, limit: int) -> Receiver:
+    def _receiver(self, number: int, stuck: bool, limit: int) -> SocketSink:
         def push(frame: bytes) -> bool:
             if stuck:
                 raise RuntimeError("a transport that is gone")
@@ -767,18 +767,18 @@ class _Group:
         async def ended(error: Exception | None) -> None:
             self.ends[number] = error
 
-        return Receiver("1", limit, lambda answer: str(answer.written), push, send, ended)
+        return SocketSink("1", limit, lambda answer: str(answer.encoded), push, send, ended)
 
     async def tell(self, *texts: str) -> None:
-        async def answers() -> AsyncGenerator[Answer, None]:
+        async def answers() -> AsyncGenerator[Result, None]:
             for text in texts:
-                yield Answer(None, written=text)
+                yield Result(None, encoded=text)
                 await asyncio.sleep(0)
 
-        broadcast = Broadcast({}, self.receivers[0], lambda: None, Metrics())
+        broadcast = SharedSubscription({}, self.receivers[0], lambda: None, Metrics())
         for receiver in self.receivers[1:]:
-            receiver.broadcast = broadcast
-        broadcast.receivers |= set(self.receivers)
+            receiver.subscription = broadcast
+        broadcast.sinks |= set(self.receivers)
         running = asyncio.create_task(broadcast.run(answers()))
         for _ in range(len(texts) * 3):
             await asyncio.sleep(0)

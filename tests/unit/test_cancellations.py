@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from gateway.store.driver import Inserts, translated
+from gateway.store.driver import InsertStream, translate_errors
 
 
 class ForgetfulStream:
@@ -17,14 +17,14 @@ class ForgetfulStream:
 
 
 async def read_for_ever() -> None:
-    inserts = Inserts(ForgetfulStream())
+    inserts = InsertStream(ForgetfulStream())
     while True:
         await inserts.next()
 
 
 async def ask_for_ever() -> None:
     while True:
-        async with translated():
+        async with translate_errors():
             await ForgetfulStream().try_next()
 
 
@@ -42,5 +42,5 @@ async def test_a_time_that_is_up_stays_a_timeout() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await ask_for_ever()
-    async with translated():
+    async with translate_errors():
         await asyncio.sleep(0)  # the task goes on

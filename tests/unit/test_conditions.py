@@ -5,10 +5,17 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.filters.operators import lowered, number_matches, texts_match, time_matches
-from gateway.domain.filters.conditions import Facts, check_filter
-from gateway.domain.filters.access_paths import Narrowing, Width, created_within, narrowing, often_done, terms_of
 from gateway.core.time_ranges import EARLIEST, LATEST, TimeRange
+from gateway.domain.filters.access_paths import (
+    AccessPath,
+    Selectivity,
+    access_path,
+    created_within,
+    frequency_bound,
+    index_terms,
+)
+from gateway.domain.filters.conditions import ContactFacts, parse_filter
+from gateway.domain.filters.operators import case_folded, number_matches, texts_match, time_matches
 
 NOW = datetime(2026, 5, 10, 12, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -74,7 +81,7 @@ def test_times(asked: Any, at: datetime | None, expected: bool) -> None:
     ],
 )
 def test_texts(asked: Any, texts: list[str], expected: bool) -> None:
-    assert texts_match(lowered(asked), texts) is expected
+    assert texts_match(case_folded(asked), texts) is expected
 
 
 def test_numbers() -> None:
@@ -86,7 +93,7 @@ def test_numbers() -> None:
 
 
 def test_what_was_not_read_is_unknown_unless_the_rest_decides() -> None:
-    facts = Facts({"_id": "con", "role": "USER", "tags": ["vip"], "custom_attributes": {}}, NOW)
+    facts = ContactFacts({"_id": "con", "role": "USER", "tags": ["vip"], "custom_attributes": {}}, NOW)
     event, vip, lead = {"event": {"name": "did"}}, {"tag": {"eq": "vip"}}, {"role": ["LEAD"]}
     for sent, expected in (
         (event, None),
@@ -99,22 +106,22 @@ def test_what_was_not_read_is_unknown_unless_the_rest_decides() -> None:
         ({"or": []}, False),
         ({}, True),
     ):
-        assert check_filter(sent).holds(facts) is expected, sent
+        assert parse_filter(sent).evaluate(facts) is expected, sent
     facts.summaries = {"did": {"count": 1, "tracked_count": 0, "first_at": NOW, "last_at": NOW}}
     within = {"name": "did", "within": {"less_than_days_ago": 1}}
-    assert check_filter(event).holds(facts) is True
-    assert check_filter({"event": within}).holds(facts) is False  # it was imported: there is no event
+    assert parse_filter(event).evaluate(facts) is True
+    assert parse_filter({"event": within}).evaluate(facts) is False  # it was imported: there is no event
     facts.summaries["did"]["tracked_count"] = 1
-    assert check_filter({"event": within}).holds(facts) is None
-    assert check_filter({"event": {"name": "else", "within": {}}}).holds(facts) is False
+    assert parse_filter({"event": within}).evaluate(facts) is None
+    assert parse_filter({"event": {"name": "else", "within": {}}}).evaluate(facts) is False
 
 
 def test_custom_attributes_that_are_no_metadata_compare_as_what_they_are() -> None:
     attributes = {"paid": {"amount": 1.5, "currency": "EUR"}, "far_date": 10**15, "site": "https://x.example"}
-    facts = Facts({"_id": "con", "role": "USER", "custom_attributes": attributes}, NOW)
+    facts = ContactFacts({"_id": "con", "role": "USER", "custom_attributes": attributes}, NOW)
 
     def holds(key: str, **asked: Any) -> Any:
-        return check_filter({"custom_attribute": {"key": key, **asked}}).holds(facts)
+        return parse_filter({"custom_attribute": {"key": key, **asked}}).evaluate(facts)
 
     assert holds("paid")
     assert not holds("paid", money={})
@@ -125,8 +132,8 @@ def test_custom_attributes_that_are_no_metadata_compare_as_what_they_are() -> No
     assert holds("gone", string={"known": False})
 
 
-DID = Narrowing(Width.EVENT, events=frozenset({"did"}))
-VIP = Narrowing(Width.TAG, terms=frozenset({"tag:vip"}))
+DID = AccessPath(Selectivity.EVENT, events=frozenset({"did"}))
+VIP = AccessPath(Selectivity.TAG, terms=frozenset({"tag:vip"}))
 
 
 @pytest.mark.parametrize(
@@ -145,15 +152,15 @@ VIP = Narrowing(Width.TAG, terms=frozenset({"tag:vip"}))
         ({"or": [{"tag": {"eq": "vip"}}, {"name": {"contains": "x"}}]}, None),
         (
             {"or": [{"tag": {"eq": "vip"}}, {"event": {"name": "did"}}]},
-            Narrowing(Width.EVENT, frozenset({"tag:vip"}), frozenset({"did"})),
+            AccessPath(Selectivity.EVENT, frozenset({"tag:vip"}), frozenset({"did"})),
         ),
         ({"tag": {"in": [str(number) for number in range(21)]}}, None),
-        ({"email": {"eq": "A@b.c"}, "tag": {"eq": "vip"}}, Narrowing(Width.PERSON, frozenset({"email:a@b.c"}))),
-        ({"role": []}, Narrowing(Width.ROLE)),
+        ({"email": {"eq": "A@b.c"}, "tag": {"eq": "vip"}}, AccessPath(Selectivity.PERSON, frozenset({"email:a@b.c"}))),
+        ({"role": []}, AccessPath(Selectivity.ROLE)),
     ],
 )
-def test_what_narrows_a_search(sent: Any, expected: Narrowing | None) -> None:
-    assert narrowing(check_filter(sent)) == expected
+def test_what_narrows_a_search(sent: Any, expected: AccessPath | None) -> None:
+    assert access_path(parse_filter(sent)) == expected
 
 
 @pytest.mark.parametrize(
@@ -171,15 +178,15 @@ def test_what_narrows_a_search(sent: Any, expected: Narrowing | None) -> None:
 def test_who_did_something_often_may_be_few(count: Any, least: int | None) -> None:
     event = {"event": {"name": "did", "count": count, "within": {"less_than_days_ago": 1}}}
     expected = None if least is None else ("did", least)
-    assert often_done(check_filter(event)) == expected
-    assert often_done(check_filter({"and": [event], "role": ["USER"]})) == expected
-    assert often_done(check_filter({"or": [event]})) is None
-    assert often_done(check_filter({"not": event})) is None
+    assert frequency_bound(parse_filter(event)) == expected
+    assert frequency_bound(parse_filter({"and": [event], "role": ["USER"]})) == expected
+    assert frequency_bound(parse_filter({"or": [event]})) is None
+    assert frequency_bound(parse_filter({"not": event})) is None
 
 
 def test_times_of_creation_bound_a_search() -> None:
     def within(sent: Any) -> TimeRange:
-        return created_within(check_filter(sent), NOW)
+        return created_within(parse_filter(sent), NOW)
 
     assert within({"created_at": {"less_than_days_ago": 1}}) == TimeRange(start=NOW - DAY + MILLISECOND)
     both = {"and": [{"created_at": {"before": NOW}}], "created_at": {"after": NOW - DAY}, "role": ["USER"]}
@@ -196,7 +203,7 @@ def test_a_contact_is_found_by_these_terms() -> None:
         "location": {"city": "Bonn"},
         "name": "x" * 300,
     }
-    assert terms_of(contact) == ["city:bonn", "email:a@b.c", "name:" + "x" * 250, "role:user", "tag:vip"]
-    assert narrowing(check_filter({"name": {"eq": "X" * 300}})) == Narrowing(
-        Width.PERSON, frozenset({"name:" + "x" * 250})
+    assert index_terms(contact) == ["city:bonn", "email:a@b.c", "name:" + "x" * 250, "role:user", "tag:vip"]
+    assert access_path(parse_filter({"name": {"eq": "X" * 300}})) == AccessPath(
+        Selectivity.PERSON, frozenset({"name:" + "x" * 250})
     )

@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from models import ConversationModel
 
-from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
-from gateway.domain.support.threads import PUBLIC_PARTS, Change
-from gateway.domain.support.conversations import SLA_TIMER, SNOOZE_TIMER, ConversationAct, lists_of, new_conversation
 from gateway.core.ids import Minter
-from gateway.domain.support.sla import check_sla
 from gateway.core.timers import timer_id_of
+from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.support.conversations import (
+    SLA_TIMER,
+    SNOOZE_TIMER,
+    ConversationAggregate,
+    lists_of,
+    new_conversation,
+)
+from gateway.domain.support.sla import check_sla
+from gateway.domain.support.threads import PUBLIC_PARTS, Changeset
 from gateway.errors import UserProblem
 
 ADA = Actor(ActorKind.CONTACT, "con_ada")
@@ -42,16 +48,16 @@ class Conversation(RuleBasedStateMachine):
         self.model = ConversationModel(BEGIN, read={"admin": who == "admin", "contact": who == "contact"})
         if who == "contact":
             self.model.waiting = self.model.asked = BEGIN
-        self.store(ConversationAct.created(document, self.minter).change())
+        self.store(ConversationAggregate.created(document, self.minter).changeset())
 
-    def act(self, who: str, minutes: int) -> ConversationAct:
+    def act(self, who: str, minutes: int) -> ConversationAggregate:
         self.model.pass_time(minutes)
-        return ConversationAct(self.stored, ACTORS[who], self.model.now, self.minter)
+        return ConversationAggregate(self.stored, ACTORS[who], self.model.now, self.minter)
 
-    def store(self, change: Change) -> None:
+    def store(self, change: Changeset) -> None:
         self.stored = change.after
         self.parts += change.parts
-        self.told += [line.kind for line in change.told]
+        self.told += [line.kind for line in change.events]
         self.timers |= {timer["_id"]: timer["due_at"] for timer in change.timers}
         for id_ in change.cancelled:
             self.timers.pop(id_, None)
@@ -59,19 +65,19 @@ class Conversation(RuleBasedStateMachine):
     @rule(who=WHO, minutes=MINUTES)
     def comment(self, who: str, minutes: int) -> None:
         act = self.act(who, minutes)
-        self.store(act.change(act.comment("word")))
+        self.store(act.changeset(act.comment("word")))
         self.model.comment(who)
 
     @rule(minutes=MINUTES)
     def note(self, minutes: int) -> None:
         act = self.act("admin", minutes)
-        self.store(act.change(act.note("secret")))
+        self.store(act.changeset(act.note("secret")))
         self.model.history.append("NOTE")
 
     @rule(minutes=MINUTES, to=st.sampled_from([None, "adm_eve", "adm_bob"]))
     def assign(self, minutes: int, to: str | None) -> None:
         act = self.act("admin", minutes)
-        self.store(act.change(act.assign({"assignee_id": to})))
+        self.store(act.changeset(act.assign({"assignee_id": to})))
         self.model.assignee = to
         self.model.history.append("ASSIGNMENT" if to else "ASSIGNMENT to nobody")
 
@@ -79,14 +85,14 @@ class Conversation(RuleBasedStateMachine):
     def snooze(self, minutes: int, hours: int) -> None:
         act = self.act("admin", minutes)
         until = self.model.now + timedelta(hours=hours) / 4
-        self.store(act.change(act.snooze(until)))
+        self.store(act.changeset(act.snooze(until)))
         self.model.state, self.model.wakes = "SNOOZED", until
         self.model.history.append("SNOOZE")
 
     @rule(who=WHO, minutes=MINUTES, body=st.booleans())
     def close(self, who: str, minutes: int, body: bool) -> None:
         act = self.act(who, minutes)
-        self.store(act.change(act.close("bye" if body else None)))
+        self.store(act.changeset(act.close("bye" if body else None)))
         self.model.close(who, body)
 
     @rule(who=WHO, minutes=MINUTES, body=st.booleans())
@@ -96,7 +102,7 @@ class Conversation(RuleBasedStateMachine):
             with pytest.raises(UserProblem, match="nothing to reopen"):
                 act.reopen()
             return
-        self.store(act.change(act.reopen("again" if body else None)))
+        self.store(act.changeset(act.reopen("again" if body else None)))
         self.model.open()
         if body:
             self.model.speak(who)
@@ -105,20 +111,20 @@ class Conversation(RuleBasedStateMachine):
     def mark_read(self, who: str, minutes: int) -> None:
         act = self.act(who, minutes)
         act.read()
-        self.store(act.change())
+        self.store(act.changeset())
         self.model.read[who] = True
 
     @rule(minutes=MINUTES, score=st.integers(1, 5))
     def rate(self, minutes: int, score: int) -> None:
         act = self.act("contact", minutes)
-        self.store(act.change(act.rate(score, None)))
+        self.store(act.changeset(act.rate(score, None)))
         self.model.score = score
         self.model.history.append("RATING")
 
     @rule(minutes=MINUTES, tag=st.sampled_from("abc"), add=st.booleans())
     def tag(self, minutes: int, tag: str, add: bool) -> None:
         act = self.act("admin", minutes)
-        self.store(act.change(act.update({"add_tags" if add else "remove_tags": [tag]})))
+        self.store(act.changeset(act.update({"add_tags" if add else "remove_tags": [tag]})))
         if (tag in self.model.tags) != add:
             self.model.history.append("TAG")
         self.model.tags = self.model.tags | {tag} if add else self.model.tags - {tag}
@@ -129,17 +135,17 @@ class Conversation(RuleBasedStateMachine):
             return
         act = self.act("admin", minutes)
         sent = {"name": "Gold", "first_reply_minutes": first, "next_reply_minutes": following}
-        self.store(act.change(act.apply_sla(check_sla(sent))))
+        self.store(act.changeset(act.apply_sla(check_sla(sent))))
         self.model.promise(first, following)
 
     @rule(minutes=MINUTES)
     def fire(self, minutes: int) -> None:
-        self.store(self.act("automation", minutes).change())
+        self.store(self.act("automation", minutes).changeset())
 
     @invariant()
     def agrees(self) -> None:
         model = self.model
-        document = ConversationAct(self.stored, AUTOMATION, model.now, self.minter).document
+        document = ConversationAggregate(self.stored, AUTOMATION, model.now, self.minter).document
         statistics = document["statistics"]
         assert document["state"] == model.state
         assert document.get("snoozed_until") == model.wakes

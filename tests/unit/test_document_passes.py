@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError, GatewayError, LimitExceededError
-from gateway.execution.documents import Prepared, read
+from gateway.execution.documents import Prepared, prepare_document
 from gateway.execution.executor import Operations
 from gateway.execution.plans import Planner
 from gateway.observability import Metrics
@@ -70,7 +70,7 @@ class Passes:
             assert isinstance(result, GatewayError), result
             self.refused = result
             return self
-        count, prepared = calls(lambda: read(SCHEMA.core, self.text))
+        count, prepared = calls(lambda: prepare_document(SCHEMA.core, self.text))
         assert count <= READ * most + FEW, ("read", count / most)
         assert isinstance(prepared, Prepared)
         self.errors = len(prepared.errors)
@@ -82,7 +82,7 @@ class Passes:
         count, _ = calls(lambda: planner.plan(prepared, node, variables))
         assert count <= PLAN * most + FEW, ("plan", count / most)
         operations = Operations(SCHEMA.core, lambda *_: None, Metrics(), place="after")
-        count, _ = calls(lambda: operations.asked(self.text, {"a": "x", "n": 5}, name, None))
+        count, _ = calls(lambda: operations.sharing_key(self.text, {"a": "x", "n": 5}, name, None))
         assert count <= (READ + ASK) * most + FEW, ("ask", count / most)
         return self
 

@@ -20,7 +20,7 @@ from pymongo.errors import (
 )
 
 from gateway.errors import BadRequestError, UnavailableError
-from gateway.store.driver import ConflictError, DuplicateError, FaultError, TransientError, translated
+from gateway.store.driver import ConflictError, DuplicateError, FaultError, TransientError, translate_errors
 from gateway.store.write_health import FRESH_SECONDS, RETRY_SECONDS, WriteHealth
 
 
@@ -29,7 +29,7 @@ async def test_a_cancellation_that_the_driver_forgets_ends_the_task(ending: Call
     begun = asyncio.Event()
 
     async def call() -> None:
-        async with translated():
+        async with translate_errors():
             try:
                 begun.set()
                 await asyncio.sleep(60)
@@ -84,7 +84,7 @@ async def test_a_cancellation_that_the_driver_forgets_ends_the_task(ending: Call
 )
 async def test_errors_of_the_driver_are_told_in_the_gateways_words(error: Exception, meant: type[Exception]) -> None:
     with pytest.raises(Exception) as raised:
-        async with translated():
+        async with translate_errors():
             raise error
     assert type(raised.value) is meant
     assert raised.value is error or raised.value.__cause__ is error
@@ -139,11 +139,11 @@ async def test_writes_are_probed_where_no_traffic_shows_whether_they_go_through(
 async def test_a_write_that_failed_makes_unready_until_one_goes_through() -> None:
     now, probe = MovableTime(), Probe()
     writes = WriteHealth(now)
-    async with translated(writes):
+    async with translate_errors(writes):
         pass
     now.seconds += 1
     with pytest.raises(FaultError):
-        async with translated(writes):
+        async with translate_errors(writes):
             raise OperationFailure("disk full", 14031)
     probe.full = True
     assert [await is_healthy(writes, probe) for _ in range(5)] == [False] * 5
@@ -162,7 +162,7 @@ async def test_a_write_that_failed_makes_unready_until_one_goes_through() -> Non
         DuplicateKeyError("there"),
     ):
         with pytest.raises((OperationFailure, TransientError)):
-            async with translated(writes):
+            async with translate_errors(writes):
                 raise error
     assert await is_healthy(writes, probe)
     assert probe.writes == 2

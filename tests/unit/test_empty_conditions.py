@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.filters.conditions import EVERYBODY, NOBODY, Facts, check_filter
-from gateway.domain.filters.access_paths import narrowing
-from gateway.domain.filters.segments import SegmentSet
+from gateway.domain.filters.access_paths import access_path
+from gateway.domain.filters.conditions import EVERYBODY, NOBODY, ContactFacts, parse_filter
+from gateway.domain.filters.segments import SegmentGraph
 
 NOW = datetime(2026, 5, 10, tzinfo=UTC)
 CONTACT = {"_id": "con_x", "role": "USER", "name": "Ann", "tags": ["vip"], "custom_attributes": {}}
@@ -56,10 +56,10 @@ def nodes(condition: Any) -> int:
 
 @given(filters)
 def test_a_filter_with_empty_conditions_means_what_it_says(asked: dict[str, Any]) -> None:
-    condition = check_filter(asked)
-    assert condition.holds(Facts(CONTACT, NOW)) is holds(asked)
+    condition = parse_filter(asked)
+    assert condition.evaluate(ContactFacts(CONTACT, NOW)) is holds(asked)
     assert nodes(condition) <= 1 + 12 * conditions(asked)  # each with what wraps it, five levels deep
-    narrowing(condition)
+    access_path(condition)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_filter_with_empty_conditions_means_what_it_says(asked: dict[str, Any]
     ],
 )
 def test_what_has_no_condition_is_everybody_or_nobody(asked: dict[str, Any], expected: Any) -> None:
-    assert check_filter(asked) is expected
+    assert parse_filter(asked) is expected
 
 
 def test_a_segment_that_was_stored_with_thousands_of_them_is_decided_by_its_conditions_alone() -> None:
@@ -88,11 +88,11 @@ def test_a_segment_that_was_stored_with_thousands_of_them_is_decided_by_its_cond
         + [{"not": {"not": {}}}] * 3000
     }
     rows = [{"_id": "seg_a", "name": "a", "filter": wrapped}]
-    condition = SegmentSet(rows).condition("seg_a")
+    condition = SegmentGraph(rows).condition("seg_a")
     assert nodes(condition) <= 6
-    assert condition.holds(Facts(CONTACT, NOW)) is True
+    assert condition.evaluate(ContactFacts(CONTACT, NOW)) is True
 
 
 def test_a_segment_that_is_not_there_is_still_told_beside_nobody() -> None:
-    assert check_filter({"and": [{"segment": "seg_x"}, {"or": []}]}).segments() == {"seg_x"}
-    assert check_filter({"or": [{}, {"segment": "seg_x"}]}).segments() == {"seg_x"}
+    assert parse_filter({"and": [{"segment": "seg_x"}, {"or": []}]}).segments() == {"seg_x"}
+    assert parse_filter({"or": [{}, {"segment": "seg_x"}]}).segments() == {"seg_x"}

@@ -9,23 +9,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.core.ids import Minter, Prefix, prefix_of
 from gateway.domain.contacts.contacts import ContactRef, new_contact
+from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import (
-    Attempted,
-    Group,
-    NameRoom,
-    Tracked,
+    GroupPlan,
+    NameQuota,
+    PlannedEvent,
     TrackEvent,
+    TrackResult,
+    add_to_summary,
     check_event_name,
     check_occurred_at,
     definition_id_of,
     plan_group,
     summary_id_of,
-    tally,
     track_event,
 )
-from gateway.domain.contacts.identity_resolution import Directory
-from gateway.core.ids import Minter, Prefix, prefix_of
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 
@@ -44,22 +44,24 @@ class Store:
     minter: Minter = field(default_factory=Minter)
     numbers: Any = field(default_factory=lambda: itertools.count(1))
 
-    def attempted(self, *sent: dict[str, Any], now: datetime = NOW) -> list[Attempted]:
+    def attempted(self, *sent: dict[str, Any], now: datetime = NOW) -> list[PlannedEvent]:
         commands = [track_event(item, SETTINGS, now) for item in sent]
         times = [command.occurred_at or now for command in commands]
         return [
-            Attempted(command, self.minter.mint(Prefix.EVENT, at), at, now)
+            PlannedEvent(command, self.minter.mint(Prefix.EVENT, at), at, now)
             for command, at in zip(commands, times, strict=True)
         ]
 
-    def directory(self) -> Directory:
-        return Directory(self.contacts.values(), lambda: new_contact(f"con_{next(self.numbers)}", "wsp_1", NOW), NOW)
+    def directory(self) -> IdentityResolver:
+        return IdentityResolver(
+            self.contacts.values(), lambda: new_contact(f"con_{next(self.numbers)}", "wsp_1", NOW), NOW
+        )
 
-    def plan(self, attempted: list[Attempted], names: NameRoom | None = None) -> Group:
+    def plan(self, attempted: list[PlannedEvent], names: NameQuota | None = None) -> GroupPlan:
         stored = {item.identity: self.events[item.identity] for item in attempted if item.identity in self.events}
-        return plan_group(attempted, stored, self.directory(), names or NameRoom())
+        return plan_group(attempted, stored, self.directory(), names or NameQuota())
 
-    def write(self, group: Group) -> None:
+    def write(self, group: GroupPlan) -> None:
         for event in group.events:
             assert event["identity"] not in self.events, "the unique index"
             self.events[event["identity"]] = event
@@ -127,7 +129,7 @@ def model(sent: list[dict[str, Any]]) -> tuple[list[str], dict[tuple[str, str], 
     return fates, {pair: (len(found), min(found), max(found)) for pair, found in times.items()}
 
 
-def fate(outcome: Tracked | UserProblem) -> str:
+def fate(outcome: TrackResult | UserProblem) -> str:
     if isinstance(outcome, UserProblem):
         assert (outcome.code, outcome.path) == (ErrorCode.IDEMPOTENCY_KEY_REUSED, ("idempotencyKey",))
         return "reused"
@@ -143,7 +145,7 @@ def test_summaries_are_what_was_tracked_however_it_was_grouped(sent: list[dict[s
     assert [fate(outcome) for outcome in outcomes] == fates
     assert store.counted() == sums
     assert len(store.events) == fates.count("tracked")
-    recount = {row["_id"]: row for row in tally(store.events.values())}
+    recount = {row["_id"]: row for row in add_to_summary(store.events.values())}
     assert recount == store.summaries, "count, first and last never disagree with the events"
 
 
@@ -185,10 +187,10 @@ def test_tallies_add_up(rows: list[tuple[str, str, int]], data: st.DataObject) -
         {"workspace_id": "wsp_1", "contact_id": who, "name": name, "occurred_at": NOW + at * MS}
         for who, name, at in rows
     ]
-    assert {row["_id"]: row for row in tally(found)} == {
-        row["_id"]: row for row in tally(data.draw(st.permutations(found)))
+    assert {row["_id"]: row for row in add_to_summary(found)} == {
+        row["_id"]: row for row in add_to_summary(data.draw(st.permutations(found)))
     }
-    assert sum(row["count"] for row in tally(found)) == len(found)
+    assert sum(row["count"] for row in add_to_summary(found)) == len(found)
 
 
 def test_a_tally_line_by_line() -> None:
@@ -206,12 +208,14 @@ def test_a_tally_line_by_line() -> None:
             "last_at": NOW + last * MS,
         }
 
-    assert tally([row("c1", "a", 5), row("c2", "a", 1), row("c1", "b", 2), row("c1", "a", 3), row("c1", "a", 9)]) == [
+    assert add_to_summary(
+        [row("c1", "a", 5), row("c2", "a", 1), row("c1", "b", 2), row("c1", "a", 3), row("c1", "a", 9)]
+    ) == [
         line("c1", "a", 3, 3, 9),
         line("c2", "a", 1, 1, 1),
         line("c1", "b", 1, 2, 2),
     ]
-    assert tally([]) == []
+    assert add_to_summary([]) == []
 
 
 def test_ids_of_summaries_and_definitions() -> None:
@@ -255,7 +259,7 @@ def test_the_event_as_it_is_stored() -> None:
             "fingerprint": item.command.claim.fingerprint,
         }
     ]
-    assert group.outcomes == [Tracked(group.events[0], duplicate=False)]
+    assert group.outcomes == [TrackResult(group.events[0], duplicate=False)]
     (keyless,) = store.plan(store.attempted(event())).events
     assert keyless["identity"] == keyless["_id"]
     assert "fingerprint" not in keyless
@@ -305,14 +309,14 @@ def test_one_that_is_refused_leaves_the_others() -> None:
         {"contact": {"id": "con_x", "external_id": "u8"}, "name": "a"},
         event("a", idempotency_key="k"),
     )
-    group = store.plan(attempted, NameRoom(frozenset({"new"}), 0))
+    group = store.plan(attempted, NameQuota(frozenset({"new"}), 0))
     refused, tracked, unknown, reuse = group.outcomes
     assert isinstance(refused, UserProblem)
     assert (refused.code, refused.path) == (ErrorCode.LIMIT_EXCEEDED, ("name",))
-    assert isinstance(tracked, Tracked)
+    assert isinstance(tracked, TrackResult)
     assert isinstance(unknown, UserProblem)
     assert (unknown.code, unknown.path) == (ErrorCode.NOT_FOUND, ("contact", "id"))
-    assert isinstance(reuse, Tracked), "a key whose event was not stored is free"
+    assert isinstance(reuse, TrackResult), "a key whose event was not stored is free"
     assert [draft.document["external_id"] for draft in group.drafts.values()] == ["u1"]
     assert [row["count"] for row in group.summaries()] == [2]
 
@@ -330,7 +334,7 @@ def test_an_email_that_leads_share_is_told_with_its_path() -> None:
 def test_a_refused_name_that_was_tracked_before_is_still_a_duplicate() -> None:
     store = Store()
     store.track(event(idempotency_key="k"))
-    group = store.plan(store.attempted(event(idempotency_key="k")), NameRoom(frozenset({"a"}), 0))
+    group = store.plan(store.attempted(event(idempotency_key="k")), NameQuota(frozenset({"a"}), 0))
     assert [fate(outcome) for outcome in group.outcomes] == ["duplicate"]
 
 

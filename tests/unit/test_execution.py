@@ -14,10 +14,10 @@ from strawberry import Info, Parent
 from strawberry.dataloader import DataLoader
 from strawberry.schema.config import StrawberryConfig
 
+from gateway.execution.executor import Operations, Result
 from gateway.execution.fields import BATCHED, GUARDED, Batched, Guarded
-from gateway.execution.executor import Answer, Operations
 from gateway.execution.plans import Planner
-from gateway.execution.shared_results import SharedAnswers
+from gateway.execution.shared_results import SharedResults
 from gateway.observability import Metrics
 from resolvers.scalars import SCALARS, JSONObject, SafeInt
 from schema.batching import by_level
@@ -346,7 +346,7 @@ def both(schema: Any) -> tuple[Operations, Operations]:
     return core, Operations(made, lambda errors, context: None, Metrics(), Planner(made, document_key))
 
 
-def written(answer: Answer) -> bytes:
+def written(answer: Result) -> bytes:
     """The answer as it is sent; several errors by their paths, as they come in whatever order they happen."""
     errors = sorted((orjson.dumps(error.formatted) for error in answer.errors or ()), key=repr)
     return orjson.dumps({"errors": [orjson.Fragment(error) for error in errors], "data": answer.data})
@@ -449,7 +449,7 @@ async def test_strawberry_answers_the_same(schema: Any, both: tuple[Operations, 
         name = "B" if "query B" in operation else None
         found = await schema.execute(operation, variables, Asker(), operation_name=name)
         answer = await both[1].execute(operation, variables, name, Asker())
-        assert written(answer) == written(Answer(found.data, found.errors)), operation
+        assert written(answer) == written(Result(found.data, found.errors)), operation
 
 
 async def test_a_batch_function_is_called_once_for_a_level(both: tuple[Operations, Operations]) -> None:
@@ -502,7 +502,7 @@ async def test_subscribers_who_ask_alike_share_each_answer(schema: Any) -> None:
     askers = [Asker(), Asker(), Asker(may_see=False), Asker()]
     wanted = [1, 1, 1, 2]
 
-    async def heard(asker: Asker, number: int) -> list[Answer]:
+    async def heard(asker: Asker, number: int) -> list[Result]:
         return [answer async for answer in _all(operations, asker, number, False)]
 
     one, alike, unlike, elsewhere = await asyncio.gather(*map(heard, askers, wanted))
@@ -526,13 +526,13 @@ async def test_subscribers_who_ask_alike_share_each_answer(schema: Any) -> None:
 )
 def test_where_a_subscription_begins_is_no_part_of_what_it_asks_for(schema: Any, text: str, alike: bool) -> None:
     operations = Operations(schema._schema, lambda errors, context: None, Metrics(), place="first")
-    one, other = (operations.asked(text, {"n": number}, None, Asker()) for number in (1, 2))
+    one, other = (operations.sharing_key(text, {"n": number}, None, Asker()) for number in (1, 2))
     assert one is not None
     assert (one == other) == alike
 
 
 async def test_who_leaves_does_not_spoil_the_answer_of_others() -> None:
-    shared, begun, may_go_on = SharedAnswers(), asyncio.Event(), asyncio.Event()
+    shared, begun, may_go_on = SharedResults(), asyncio.Event(), asyncio.Event()
 
     async def answer() -> str:
         begun.set()
@@ -548,5 +548,5 @@ async def test_who_leaves_does_not_spoil_the_answer_of_others() -> None:
     assert await second == "answered"
 
 
-def _all(operations: Operations, asker: Asker, number: int, fails: bool) -> AsyncGenerator[Answer, None]:
+def _all(operations: Operations, asker: Asker, number: int, fails: bool) -> AsyncGenerator[Result, None]:
     return operations.stream(SUBSCRIPTION, {"n": number, "f": fails}, None, asker)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import UnavailableError
-from gateway.services.events.group_commit import LARGEST_GROUP, GroupCommits
+from gateway.services.events.group_commit import LARGEST_GROUP, GroupCommit
 from gateway.store.driver import ConflictError, FaultError
 
 
@@ -38,12 +38,12 @@ class Writer:
         return [item * 2 for item in items]
 
 
-def commits_of(writer: Writer) -> GroupCommits[int, int]:
+def commits_of(writer: Writer) -> GroupCommit[int, int]:
     """Commits of that writer; numbers that are equal modulo 100 have one key."""
-    return GroupCommits(writer, lambda number: number % 100)
+    return GroupCommit(writer, lambda number: number % 100)
 
 
-async def submitted(commits: GroupCommits[int, int], *calls: list[int]) -> list[asyncio.Task[list[int]]]:
+async def submitted(commits: GroupCommit[int, int], *calls: list[int]) -> list[asyncio.Task[list[int]]]:
     tasks = [asyncio.create_task(commits.submit("w", items)) for items in calls]
     for _ in range(3):
         await asyncio.sleep(0)
@@ -132,7 +132,7 @@ async def test_what_is_held_for_too_long_is_unavailable() -> None:
     writer = Writer()
     writer.held = {5}
     writer.gate.set()
-    commits: GroupCommits[int, int] = GroupCommits(writer, lambda number: number, patience=0.3)
+    commits: GroupCommit[int, int] = GroupCommit(writer, lambda number: number, patience=0.3)
     with pytest.raises(UnavailableError):
         await commits.submit("w", [5])
     assert await commits.submit("w", [1]) == [2]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.domain.events.events import check_idempotency_key, track_event
 from gateway.core.idempotency import MAX_KEY_LENGTH, Claim, claim, fingerprint
+from gateway.domain.events.events import check_idempotency_key, track_event
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 

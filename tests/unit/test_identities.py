@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
+    ContactDraft,
     ContactRef,
     ContactRole,
-    Draft,
     IdentityKind,
     check_ref,
     identities_of,
     identity,
-    journal_entry,
+    is_visible_change,
     new_contact,
-    worth_telling,
+    visible_change,
 )
-from gateway.domain.contacts.identity_resolution import Directory
+from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.errors import ErrorCode, UserProblem
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,12 +44,12 @@ def stored(
     return document | {"version": 1}
 
 
-def directory(*contacts: dict[str, Any]) -> Directory:
+def directory(*contacts: dict[str, Any]) -> IdentityResolver:
     numbers = itertools.count(1)
-    return Directory(contacts, lambda: new_contact(f"con_new{next(numbers)}", "wsp_1", NOW), NOW)
+    return IdentityResolver(contacts, lambda: new_contact(f"con_new{next(numbers)}", "wsp_1", NOW), NOW)
 
 
-def keys_of(draft: Draft) -> dict[str, Any]:
+def keys_of(draft: ContactDraft) -> dict[str, Any]:
     document = draft.document
     return {
         "external_id": document.get("external_id"),
@@ -59,9 +59,9 @@ def keys_of(draft: Draft) -> dict[str, Any]:
     }
 
 
-def refused(found: Directory, **ref: str) -> UserProblem:
+def refused(found: IdentityResolver, **ref: str) -> UserProblem:
     with pytest.raises(UserProblem) as caught:
-        found.meant(ContactRef(**ref))
+        found.resolve(ContactRef(**ref))
     return caught.value
 
 
@@ -81,9 +81,9 @@ FOUR = [
 )
 def test_the_strongest_key_given_decides_and_no_other_contact_changes(given_keys: tuple[str, ...]) -> None:
     found = directory(*FOUR)
-    meant = found.meant(ContactRef(**{name: ALL[name] for name in given_keys}))
+    meant = found.resolve(ContactRef(**{name: ALL[name] for name in given_keys}))
     assert meant.id == f"con_{list(ALL).index(given_keys[0]) + 1}"
-    assert [draft.changed() for draft in found.drafts.values()] == [{}] * 4
+    assert [draft.is_changed() for draft in found.drafts.values()] == [{}] * 4
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_strongest_key_that_nobody_has_creates(given_keys: tuple[str, ...]) ->
     strongest = given_keys[0]
     others = [document for document in FOUR if document is not FOUR[list(ALL).index(strongest)]]
     found = directory(*others)
-    meant = found.meant(ContactRef(**{name: ALL[name] for name in given_keys}))
+    meant = found.resolve(ContactRef(**{name: ALL[name] for name in given_keys}))
     role = {"external_id": "USER", "email": "LEAD", "anonymous_id": "VISITOR"}[strongest]
     assert (meant.id, meant.stored, meant.document["role"]) == ("con_new1", None, role)
     assert meant.document["identities"] == identities_of(meant.document)
@@ -104,11 +104,11 @@ def test_a_strongest_key_that_nobody_has_creates(given_keys: tuple[str, ...]) ->
         "anonymous_ids": ["a4"] if strongest == "anonymous_id" else [],
         "role": role,
     }
-    assert [found.drafts[document["_id"]].changed() for document in others] == [{}] * 3
+    assert [found.drafts[document["_id"]].is_changed() for document in others] == [{}] * 3
 
 
 def test_a_new_contact_has_all_the_keys_that_nobody_has() -> None:
-    meant = directory().meant(ContactRef(external_id="u1", email="Ada@Example.com", anonymous_id="a1"))
+    meant = directory().resolve(ContactRef(external_id="u1", email="Ada@Example.com", anonymous_id="a1"))
     assert meant.document == {
         **new_contact("con_new1", "wsp_1", NOW),
         "external_id": "u1",
@@ -131,7 +131,7 @@ def test_an_id_that_was_merged_away_still_resolves() -> None:
     document = stored("con_1", external_id="u1")
     document["identities"] = ["id:con_1", "id:con_old", "external_id:u1"]
     found = directory(document)
-    meant = found.meant(ContactRef(id="con_old", anonymous_id="a1"))
+    meant = found.resolve(ContactRef(id="con_old", anonymous_id="a1"))
     assert meant.id == "con_1"
     assert meant.document["identities"] == ["id:con_1", "id:con_old", "external_id:u1", "anonymous_id:a1"]
 
@@ -142,10 +142,10 @@ def test_an_id_that_was_merged_away_still_resolves() -> None:
 def test_weaker_keys_that_nobody_has_and_the_contact_lacks_are_attached() -> None:
     document = stored("con_1", anonymous_ids=["a1"])
     before = copy.deepcopy(document)
-    meant = directory(document).meant(
+    meant = directory(document).resolve(
         ContactRef(id="con_1", external_id="u1", email="Ada@example.com", anonymous_id="a2")
     )
-    assert meant.changed() == {
+    assert meant.is_changed() == {
         "external_id": "u1",
         "email": "Ada@example.com",
         "email_lower": "ada@example.com",
@@ -170,16 +170,16 @@ def test_weaker_keys_that_nobody_has_and_the_contact_lacks_are_attached() -> Non
 )
 def test_a_key_that_the_contact_does_not_lack_stays_as_it_is(ref: dict[str, str]) -> None:
     document = stored("con_1", external_id="u1", email="ada@example.com", anonymous_ids=["a1"])
-    assert directory(document).meant(ContactRef(**ref)).changed() == {}
+    assert directory(document).resolve(ContactRef(**ref)).is_changed() == {}
 
 
 def test_anonymous_ids_are_added_up_to_a_limit() -> None:
     full = [f"a{number}" for number in range(MAX_ANONYMOUS_IDS)]
     assert (
-        directory(stored("con_1", anonymous_ids=full)).meant(ContactRef(id="con_1", anonymous_id="more")).changed()
+        directory(stored("con_1", anonymous_ids=full)).resolve(ContactRef(id="con_1", anonymous_id="more")).is_changed()
         == {}
     )
-    last = directory(stored("con_1", anonymous_ids=full[1:])).meant(ContactRef(id="con_1", anonymous_id="more"))
+    last = directory(stored("con_1", anonymous_ids=full[1:])).resolve(ContactRef(id="con_1", anonymous_id="more"))
     assert last.document["anonymous_ids"] == [*full[1:], "more"]
 
 
@@ -191,9 +191,9 @@ def test_an_email_of_somebody_else_is_left_there(holder: str) -> None:
         "two leads": [stored("con_2", email="Ada@example.com"), stored("con_3", email="ada@example.com")],
     }[holder]
     found = directory(stored("con_1", external_id="u1"), *holders)
-    assert found.meant(ContactRef(external_id="u1", email="ada@EXAMPLE.com")).changed() == {}
-    assert found.meant(ContactRef(external_id="new", email="ada@EXAMPLE.com")).document.get("email") is None
-    assert all(found.drafts[row["_id"]].changed() == {} for row in holders)
+    assert found.resolve(ContactRef(external_id="u1", email="ada@EXAMPLE.com")).is_changed() == {}
+    assert found.resolve(ContactRef(external_id="new", email="ada@EXAMPLE.com")).document.get("email") is None
+    assert all(found.drafts[row["_id"]].is_changed() == {} for row in holders)
 
 
 def test_raising_a_lead_never_gives_two_users_one_email() -> None:
@@ -201,7 +201,7 @@ def test_raising_a_lead_never_gives_two_users_one_email() -> None:
     found = directory(
         stored("con_1", email="ada@example.com"), stored("con_2", external_id="u2", email="ADA@example.com")
     )
-    meant = found.meant(ContactRef(id="con_1", external_id="u1", anonymous_id="a1"))
+    meant = found.resolve(ContactRef(id="con_1", external_id="u1", anonymous_id="a1"))
     assert meant.id == "con_1"
     assert meant.document["anonymous_ids"] == ["a1"]
     users = [draft.id for draft in found.drafts.values() if draft.document["role"] == "USER"]
@@ -210,11 +210,11 @@ def test_raising_a_lead_never_gives_two_users_one_email() -> None:
 
 def test_of_two_leads_with_one_email_only_one_becomes_a_user_in_a_batch() -> None:
     found = directory(stored("con_1", email="ada@example.com"), stored("con_2", email="ADA@example.com"))
-    first = found.meant(ContactRef(id="con_1", external_id="u1"))
-    second = found.meant(ContactRef(id="con_2", external_id="u2"))
+    first = found.resolve(ContactRef(id="con_1", external_id="u1"))
+    second = found.resolve(ContactRef(id="con_2", external_id="u2"))
     assert (first.document["role"], second.document["role"]) == ("USER", "LEAD")
-    assert second.changed() == {}
-    assert found.meant(ContactRef(email="Ada@Example.com")) is first
+    assert second.is_changed() == {}
+    assert found.resolve(ContactRef(email="Ada@Example.com")) is first
 
 
 # ---- e-mails ---------------------------------------------------------------------------------------------------------
@@ -224,8 +224,8 @@ def test_of_two_leads_with_one_email_only_one_becomes_a_user_in_a_batch() -> Non
 @pytest.mark.parametrize("fields", [{}, {"external_id": "u1"}], ids=["lead", "user"])
 def test_emails_compare_in_lower_case(email: str, fields: dict[str, str]) -> None:
     found = directory(stored("con_1", email="aDa@eXample.com", **fields))
-    meant = found.meant(ContactRef(email=email))
-    assert (meant.id, meant.changed()) == ("con_1", {})
+    meant = found.resolve(ContactRef(email=email))
+    assert (meant.id, meant.is_changed()) == ("con_1", {})
     assert found.find(EMAIL, email) is meant
 
 
@@ -240,11 +240,11 @@ def test_an_email_that_several_leads_share_and_no_user_has_is_a_conflict() -> No
     found = directory(stored("con_1", email="ada@example.com"), stored("con_2", email="ADA@example.com"))
     problem = refused(found, email="Ada@example.com", anonymous_id="a1")
     assert (problem.code, problem.path) == (ErrorCode.CONFLICT, ("email",))
-    assert [draft.changed() for draft in found.drafts.values()] == [{}, {}]
+    assert [draft.is_changed() for draft in found.drafts.values()] == [{}, {}]
     with pytest.raises(UserProblem):
         found.find(EMAIL, "ada@example.com")
-    assert found.meant(ContactRef(external_id="u1", email="ada@example.com")).stored is None, "a stronger key decides"
-    assert found.meant(ContactRef(id="con_2", email="ada@example.com")).id == "con_2"
+    assert found.resolve(ContactRef(external_id="u1", email="ada@example.com")).stored is None, "a stronger key decides"
+    assert found.resolve(ContactRef(id="con_2", email="ada@example.com")).id == "con_2"
 
 
 def test_where_a_user_has_the_email_the_user_is_meant() -> None:
@@ -255,12 +255,12 @@ def test_where_a_user_has_the_email_the_user_is_meant() -> None:
             stored("con_3", email="Ada@example.com"),
         ]
     ):
-        assert directory(*order).meant(ContactRef(email="ada@example.com")).id == "con_2"
+        assert directory(*order).resolve(ContactRef(email="ada@example.com")).id == "con_2"
 
 
 def test_a_user_by_role_alone_has_the_email_too() -> None:
     found = directory(stored("con_1", email="ada@example.com"), stored("con_2", email="ada@example.com", role="USER"))
-    assert found.meant(ContactRef(email="ada@example.com")).id == "con_2"
+    assert found.resolve(ContactRef(email="ada@example.com")).id == "con_2"
 
 
 # ---- roles -----------------------------------------------------------------------------------------------------------
@@ -268,13 +268,13 @@ def test_a_user_by_role_alone_has_the_email_too() -> None:
 
 def test_a_role_rises_with_the_keys_from_visitor_to_lead_to_user() -> None:
     found = directory()
-    visitor = found.meant(ContactRef(anonymous_id="a1"))
+    visitor = found.resolve(ContactRef(anonymous_id="a1"))
     assert visitor.document["role"] == "VISITOR"
-    visitor_again = found.meant(ContactRef(id=visitor.id, email="ada@example.com"))
+    visitor_again = found.resolve(ContactRef(id=visitor.id, email="ada@example.com"))
     assert visitor_again is visitor
     assert visitor.document["role"] == "LEAD"
     assert visitor.document["identities"] == [f"id:{visitor.id}", "lead_email:ada@example.com", "anonymous_id:a1"]
-    found.meant(ContactRef(id=visitor.id, external_id="u1"))
+    found.resolve(ContactRef(id=visitor.id, external_id="u1"))
     assert visitor.document["role"] == "USER"
     assert visitor.document["identities"] == [
         f"id:{visitor.id}",
@@ -287,8 +287,8 @@ def test_a_role_rises_with_the_keys_from_visitor_to_lead_to_user() -> None:
 @pytest.mark.parametrize("role", ["LEAD", "USER"])
 def test_a_role_never_falls_by_itself(role: str) -> None:
     found = directory(stored("con_1", role=role, anonymous_ids=["a1"]))
-    assert found.meant(ContactRef(anonymous_id="a1")).document["role"] == role
-    assert found.meant(ContactRef(id="con_1", email="ada@example.com")).document["role"] == role
+    assert found.resolve(ContactRef(anonymous_id="a1")).document["role"] == role
+    assert found.resolve(ContactRef(id="con_1", email="ada@example.com")).document["role"] == role
 
 
 # ---- several references in one batch ---------------------------------------------------------------------------------
@@ -297,25 +297,25 @@ def test_a_role_never_falls_by_itself(role: str) -> None:
 @pytest.mark.parametrize("key", [{"external_id": "u1"}, {"email": "ada@example.com"}, {"anonymous_id": "a1"}], ids=str)
 def test_two_references_to_the_same_new_contact_create_one(key: dict[str, str]) -> None:
     found = directory()
-    assert found.meant(ContactRef(**key)) is found.meant(ContactRef(**key))
+    assert found.resolve(ContactRef(**key)) is found.resolve(ContactRef(**key))
     assert list(found.drafts) == ["con_new1"]
 
 
 def test_a_new_contact_is_found_by_every_key_it_got() -> None:
     found = directory()
-    first = found.meant(ContactRef(external_id="u1", email="ada@example.com", anonymous_id="a1"))
+    first = found.resolve(ContactRef(external_id="u1", email="ada@example.com", anonymous_id="a1"))
     for ref in ({"email": "ADA@example.com"}, {"anonymous_id": "a1"}, {"external_id": "u1"}, {"id": first.id}):
-        assert found.meant(ContactRef(**ref)) is first
+        assert found.resolve(ContactRef(**ref)) is first
     assert list(found.drafts) == [first.id]
 
 
 def test_a_key_attached_in_a_batch_is_taken_for_the_rest_of_it() -> None:
     found = directory(stored("con_1", external_id="u1"), stored("con_2", external_id="u2"))
-    first = found.meant(ContactRef(external_id="u1", email="ada@example.com", anonymous_id="a1"))
-    second = found.meant(ContactRef(external_id="u2", email="ADA@example.com", anonymous_id="a1"))
-    assert second.changed() == {}
-    assert found.meant(ContactRef(email="Ada@example.com")) is first
-    assert found.meant(ContactRef(anonymous_id="a1")) is first
+    first = found.resolve(ContactRef(external_id="u1", email="ada@example.com", anonymous_id="a1"))
+    second = found.resolve(ContactRef(external_id="u2", email="ADA@example.com", anonymous_id="a1"))
+    assert second.is_changed() == {}
+    assert found.resolve(ContactRef(email="Ada@example.com")) is first
+    assert found.resolve(ContactRef(anonymous_id="a1")) is first
 
 
 names = st.sampled_from([None, "1", "2", "3"])
@@ -360,7 +360,7 @@ def test_whatever_is_tracked_no_two_contacts_get_one_key(found: list[dict[str, A
         problem: UserProblem | None = None
         try:
             known = opened.find(kind, value)
-            meant = opened.meant(ref)
+            meant = opened.resolve(ref)
         except UserProblem as refusal:
             problem = refusal
         if problem:
@@ -368,7 +368,7 @@ def test_whatever_is_tracked_no_two_contacts_get_one_key(found: list[dict[str, A
             assert {id_: draft.document for id_, draft in opened.drafts.items()} == others
             continue
         assert known in (meant, None)
-        assert opened.meant(ref) is meant, "asked again, the answer is the same"
+        assert opened.resolve(ref) is meant, "asked again, the answer is the same"
         if kind is not EMAIL:
             assert identity(kind, value) in meant.document["identities"]
         assert meant.document["identities"] == identities_of(meant.document)
@@ -383,9 +383,9 @@ def test_whatever_is_tracked_no_two_contacts_get_one_key(found: list[dict[str, A
 # ---- facts: set_keys and settle --------------------------------------------------------------------------------------
 
 
-def states(found: Directory, draft: Draft, **keys: str | None) -> None:
+def states(found: IdentityResolver, draft: ContactDraft, **keys: str | None) -> None:
     found.set_keys(draft, **keys)
-    found.settle(draft)
+    found.claim_identities(draft)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_fact_that_another_contact_has_is_a_conflict(keys: dict[str, str], nam
         states(found, found.drafts["con_1"], **keys)
     assert (caught.value.code, caught.value.path) == (ErrorCode.CONFLICT, (name,))
     assert "con_2" not in caught.value.message, "whoever may not READ learns no ids from it"
-    assert found.drafts["con_2"].changed() == {}
+    assert found.drafts["con_2"].is_changed() == {}
     assert document == stored("con_1", external_id="u1", email="ada@example.com")
 
 
@@ -414,7 +414,7 @@ def test_facts_that_nobody_has_are_set() -> None:
     found = directory(stored("con_1", external_id="u1", email="ada@example.com", anonymous_ids=["a1"]))
     draft = found.drafts["con_1"]
     states(found, draft, external_id="u9", email="New@example.com", anonymous_id="a9")
-    assert draft.changed() == {
+    assert draft.is_changed() == {
         "external_id": "u9",
         "email": "New@example.com",
         "email_lower": "new@example.com",
@@ -426,14 +426,14 @@ def test_facts_that_nobody_has_are_set() -> None:
 def test_facts_that_are_so_already_change_nothing() -> None:
     found = directory(stored("con_1", external_id="u1", email="ada@example.com", anonymous_ids=["a1"]))
     states(found, found.drafts["con_1"], external_id="u1", email="ada@example.com", anonymous_id="a1")
-    assert found.drafts["con_1"].changed() == {}
+    assert found.drafts["con_1"].is_changed() == {}
 
 
 def test_null_clears_a_fact_and_what_is_omitted_stays() -> None:
     found = directory(stored("con_1", external_id="u1", email="ada@example.com"))
     draft = found.drafts["con_1"]
     states(found, draft, email=None)
-    assert draft.changed() == {"email": None, "email_lower": None, "identities": ["id:con_1", "external_id:u1"]}
+    assert draft.is_changed() == {"email": None, "email_lower": None, "identities": ["id:con_1", "external_id:u1"]}
     assert "email" not in draft.document
     assert "email_lower" not in draft.document
 
@@ -443,14 +443,14 @@ def test_leads_may_share_an_email_and_users_may_not() -> None:
     lead = found.drafts["con_2"]
     found.set_keys(lead, email="ADA@example.com")
     lead.document["role"] = "LEAD"
-    found.settle(lead)
+    found.claim_identities(lead)
     assert lead.document["email_lower"] == "ada@example.com"
     first = found.drafts["con_1"]
     first.document["role"] = "USER"
-    found.settle(first)
+    found.claim_identities(first)
     lead.document["role"] = "USER"
     with pytest.raises(UserProblem) as caught:
-        found.settle(lead)
+        found.claim_identities(lead)
     assert (caught.value.code, caught.value.path) == (ErrorCode.CONFLICT, ("email",))
 
 
@@ -518,18 +518,18 @@ def test_keys_come_strongest_first() -> None:
 def test_a_draft_tells_true_from_one(before: Any, after: Any) -> None:
     """To Python True equals 1, to the caller who corrects a custom attribute it does not."""
     document = stored("con_1", custom_attributes={"vip": before})
-    draft = Draft({**document, "custom_attributes": {"vip": after}}, document)
-    assert repr(draft.changed()) == repr({"custom_attributes": {"vip": after}})
+    draft = ContactDraft({**document, "custom_attributes": {"vip": after}}, document)
+    assert repr(draft.is_changed()) == repr({"custom_attributes": {"vip": after}})
 
 
 def test_a_draft_tells_what_changed_and_what_was_cleared() -> None:
     document = stored("con_1", name="Ada", phone="1")
     changed = {**document, "name": "Bea", "tags": ["t"]}
     del changed["phone"]
-    draft = Draft(changed, document)
-    assert draft.changed() == {"name": "Bea", "tags": ["t"], "phone": None}
-    assert worth_telling(draft)
-    entry = journal_entry("chg_1", draft, NOW)
+    draft = ContactDraft(changed, document)
+    assert draft.is_changed() == {"name": "Bea", "tags": ["t"], "phone": None}
+    assert is_visible_change(draft)
+    entry = visible_change("chg_1", draft, NOW)
     assert (entry["kind"], entry["contact_id"], entry["fields"], entry["at"]) == (
         "UPDATED",
         "con_1",
@@ -541,6 +541,6 @@ def test_a_draft_tells_what_changed_and_what_was_cleared() -> None:
 
 def test_having_been_seen_is_not_worth_telling() -> None:
     document = stored("con_1")
-    assert not worth_telling(Draft({**document, "last_seen_at": NOW, "updated_at": NOW}, document))
-    assert worth_telling(Draft(document, None))
-    assert journal_entry("chg_1", Draft(document, None), NOW)["kind"] == "CREATED"
+    assert not is_visible_change(ContactDraft({**document, "last_seen_at": NOW, "updated_at": NOW}, document))
+    assert is_visible_change(ContactDraft(document, None))
+    assert visible_change("chg_1", ContactDraft(document, None), NOW)["kind"] == "CREATED"

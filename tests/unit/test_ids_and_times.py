@@ -320,7 +320,7 @@ def test_a_range_holds_what_its_conditions_say(filter_: dict[str, Any], at: date
 @given(st.tuples(moments, moments), st.tuples(moments, moments), moments)
 def test_what_lies_within_both(one: tuple[datetime, datetime], other: tuple[datetime, datetime], at: datetime) -> None:
     a, b = TimeRange(*one), TimeRange(*other)
-    both = a.within(b)
-    assert both == b.within(a)
+    both = a.intersect(b)
+    assert both == b.intersect(a)
     assert (both.start <= at < both.end) is (a.start <= at < a.end and b.start <= at < b.end)
     assert both.empty is not (both.start < both.end)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.support.inbox_keys import LEVELS, InboxOrder, key_at, with_sparse
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.support.inbox_keys import LEVELS, InboxOrder, sort_key, with_sparse
 from gateway.store.support.inboxes import Inbox
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,7 +44,7 @@ def made(count: int, chance: Random) -> Rows:
             None if chance.random() < 0.2 else BEGIN + timedelta(seconds=chance.randrange(10 ** chance.randrange(1, 8)))
         )
         id_ = minter.mint(Prefix.TICKET, BEGIN + timedelta(seconds=number))
-        rows.append({"_id": id_, "at": at, "key": key_at(id_, at), "lists": with_sparse(id_, ["ab"[number % 2]])})
+        rows.append({"_id": id_, "at": at, "key": sort_key(id_, at), "lists": with_sparse(id_, ["ab"[number % 2]])})
     return Rows(rows)
 
 
@@ -61,7 +61,7 @@ async def test_pages_are_those_of_the_sorted_list(
     before = order.position(rows[end]) if end < count else None
     place = order.newest_first(Page(size, backward, after, before))
     found = await inbox.listed(
-        ["a", "b"], "key", order.stretches(Rows.PREFIX, place, TimeRange()), size, highest_first=not place.backward
+        ["a", "b"], "key", order.ranges(Rows.PREFIX, place, TimeRange()), size, highest_first=not place.backward
     )
     meant = rows[start:end]
     assert found == (meant[::-1] if backward else meant)[:size]
@@ -75,7 +75,7 @@ async def test_a_page_of_a_long_list_looks_at_little() -> None:
         inbox.looked_at, order = 0, InboxOrder("key", descending, nullable=True)
         after = None if number is None else order.position(inbox.rows[number])
         place = order.newest_first(Page(20, False, after, None))
-        stretches = order.stretches(Rows.PREFIX, place, TimeRange())
+        stretches = order.ranges(Rows.PREFIX, place, TimeRange())
         await inbox.listed(["a"], "key", stretches, 20, highest_first=not place.backward)
         assert inbox.looked_at < 500
 

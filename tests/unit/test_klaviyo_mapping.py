@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.contacts.contacts import Draft
-from gateway.domain.deliveries import GIVEN_UP_AFTER, attempt, lane_after, pause_after, reached, retried
-from gateway.destinations.klaviyo.bulk_payloads import MOST_EVENTS, bulk_body, chunks, groups, pointed_at
+from gateway.destinations.klaviyo.bulk_payloads import MOST_EVENTS, bulk_body, chunks, groups, index_of_pointer
 from gateway.destinations.klaviyo.identifiers import e164, identifiers_of
 from gateway.destinations.klaviyo.mapping import event_payload, money_of, profile_attributes, profile_payload
-from gateway.destinations.klaviyo.validation import refusal_of_event, refusal_of_profile
+from gateway.destinations.klaviyo.validation import problem_of_event, problem_of_profile
+from gateway.domain.contacts.contacts import ContactDraft
+from gateway.domain.deliveries import GIVEN_UP_AFTER, attempt, claim_limit, released_lane, retried, retry_delay
 from gateway.services.outboxes import changed_profile
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -124,12 +124,12 @@ def test_a_property_that_came_back_is_not_unset() -> None:
     ],
 )
 def test_only_what_is_sent_queues_a_profile(change: dict[str, Any], told: bool) -> None:
-    assert bool(changed_profile(Draft({**ADA, **change}, ADA))) is told
+    assert bool(changed_profile(ContactDraft({**ADA, **change}, ADA))) is told
 
 
 def test_nobody_knows_a_visitor() -> None:
     visitor = {"_id": "con_2", "role": "VISITOR", "custom_attributes": {"a": 1}}
-    assert changed_profile(Draft(visitor, None)) == []
+    assert changed_profile(ContactDraft(visitor, None)) == []
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_nobody_knows_a_visitor() -> None:
     ],
 )
 def test_what_klaviyo_would_refuse_is_refused(properties: dict[str, Any], at: datetime, reason: str | None) -> None:
-    found = refusal_of_event(event_payload("m", ADA, properties, at, "u"), ADA, at, NOW)
+    found = problem_of_event(event_payload("m", ADA, properties, at, "u"), ADA, at, NOW)
     assert (found or "").startswith(reason or "")
     assert (found is None) == (reason is None)
 
@@ -158,15 +158,15 @@ def test_what_nests_too_deep_is_refused() -> None:
     value: Any = 1
     for _ in range(10):
         value = {"a": value}
-    assert refusal_of_event(event_payload("m", ADA, value, NOW, "u"), ADA, NOW, NOW) is None
+    assert problem_of_event(event_payload("m", ADA, value, NOW, "u"), ADA, NOW, NOW) is None
     deeper = event_payload("m", ADA, {"a": value}, NOW, "u")
-    assert refusal_of_event(deeper, ADA, NOW, NOW) == "The value of 'a' nests deeper than 10 levels."
+    assert problem_of_event(deeper, ADA, NOW, NOW) == "The value of 'a' nests deeper than 10 levels."
 
 
 def test_a_profile_that_is_too_large_is_refused() -> None:
     contact = {**ADA, "custom_attributes": {"a": "x" * 60_000}}
     payload = profile_payload(profile_attributes(contact), ())
-    assert (refusal_of_profile(payload, contact) or "").endswith("bytes, and at most 95000 are sent.")
+    assert (problem_of_profile(payload, contact) or "").endswith("bytes, and at most 95000 are sent.")
 
 
 def test_money_is_in_units_of_its_currency() -> None:
@@ -191,9 +191,9 @@ def test_a_bulk_is_grouped_by_profile_and_its_refusal_leads_back() -> None:
     assert [len(group["attributes"]["events"]["data"]) for group in data] == [2, 1]
     assert "profile" not in data[0]["attributes"]["events"]["data"][0]["attributes"]
     for item, id_ in (((0, 1), "dlv_2"), ((1, 0), "dlv_1"), ((1, None), "dlv_1")):
-        assert (pointed_at(grouped, item) or {})["_id"] == id_
+        assert (index_of_pointer(grouped, item) or {})["_id"] == id_
     for unknown in (None, (0, None), (2, 0), (0, 2)):
-        assert pointed_at(grouped, unknown) is None
+        assert index_of_pointer(grouped, unknown) is None
 
 
 def test_requests_are_small_enough() -> None:
@@ -205,7 +205,7 @@ def test_requests_are_small_enough() -> None:
 def test_pauses_have_full_jitter_under_a_ceiling() -> None:
     chance = random.Random(3)
     for attempts, ceiling in ((0, 1), (3, 8), (9, 512), (10, 900), (1000, 900)):
-        pauses = [pause_after(attempts, chance).total_seconds() for _ in range(500)]
+        pauses = [retry_delay(attempts, chance).total_seconds() for _ in range(500)]
         assert 0 <= min(pauses) < ceiling * 0.1
         assert ceiling * 0.9 < max(pauses) <= ceiling
 
@@ -222,9 +222,9 @@ def test_retry_after_is_a_floor_and_72_hours_the_end() -> None:
 
 def test_a_lane_is_due_when_what_is_left_in_it_is() -> None:
     lane = {"seq": 250, "head": 1}
-    assert reached(lane) == 100
-    assert lane_after(lane, 100, None, None, NOW) == {"lease": None, "head": 101, "due_at": NOW}
-    assert lane_after({"seq": 7, "head": 5}, 7, None, None, NOW) == {"lease": None, "head": 8, "due_at": None}
+    assert claim_limit(lane) == 100
+    assert released_lane(lane, 100, None, None, NOW) == {"lease": None, "head": 101, "due_at": NOW}
+    assert released_lane({"seq": 7, "head": 5}, 7, None, None, NOW) == {"lease": None, "head": 8, "due_at": None}
     left = {"seq": 6, "next_attempt_at": NOW + timedelta(hours=1)}
-    assert lane_after({"seq": 7, "head": 5}, 7, left, None, NOW)["due_at"] == NOW + timedelta(hours=1)
-    assert lane_after({"seq": 7, "head": 5}, 7, left, NOW, NOW) == {"lease": None, "head": 6, "due_at": NOW}
+    assert released_lane({"seq": 7, "head": 5}, 7, left, None, NOW)["due_at"] == NOW + timedelta(hours=1)
+    assert released_lane({"seq": 7, "head": 5}, 7, left, NOW, NOW) == {"lease": None, "head": 6, "due_at": NOW}

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.domain.deliveries import LEASE, is_leased
 from gateway.core.leases import CLOCK_TOLERANCE, is_held
-from gateway.domain.syncs import LONGEST_BACK_OFF, Sync, SyncState
+from gateway.domain.deliveries import LEASE, is_leased
+from gateway.domain.syncs import LONGEST_BACK_OFF, KlaviyoConnection, SyncState
 from gateway.services.rate_limit_storages import LocalStorage
 from gateway.settings import KlaviyoMode
 from gateway.store.server_clock import ServerClock
@@ -40,7 +40,7 @@ def test_a_lane_of_deliveries_is_leased_for_half_a_minute_at_most() -> None:
 
 def test_a_sync_backs_off_for_a_minute_at_most() -> None:
     def state(until: datetime) -> SyncState:
-        return Sync("ws_1", KlaviyoMode.LIVE, "https://a.klaviyo.com", backing_off_until=until).state(NOW)
+        return KlaviyoConnection("ws_1", KlaviyoMode.LIVE, "https://a.klaviyo.com", backing_off_until=until).state(NOW)
 
     assert state(NOW + LONGEST_BACK_OFF) is SyncState.BACKING_OFF
     assert (state(NOW + HOURS), state(NOW)) == (SyncState.RUNNING, SyncState.RUNNING)

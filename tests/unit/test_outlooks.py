@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.filters.conditions import EventCondition, Facts, check_filter
-from gateway.domain.filters.expiry import holds_until, is_timely
+from gateway.domain.filters.conditions import ContactFacts, EventCondition, parse_filter
+from gateway.domain.filters.expiry import is_time_dependent, valid_until
 
 NOW = datetime(2026, 3, 10, 7, 30, tzinfo=UTC)
 STEP = timedelta(hours=5, minutes=7)
@@ -55,7 +55,7 @@ people = st.fixed_dictionaries(
 )
 
 
-def facts_of(person: Any, condition: Any, now: datetime) -> Facts:
+def facts_of(person: Any, condition: Any, now: datetime) -> ContactFacts:
     """All that can be known of a contact at that moment, as the reader of facts finds it."""
     contact = {"last_seen_at": person["seen"], "custom_attributes": {"at": person["at"].isoformat()}}
     contact |= {"signed_up_at": person["signed_up"]} if person["signed_up"] else {}
@@ -70,37 +70,37 @@ def facts_of(person: Any, condition: Any, now: datetime) -> Facts:
     times = [row["occurred_at"] for row in rows]
     count = {"count": len(rows), "tracked_count": len(rows)}
     summaries = {"e": {**count, "first_at": min(times), "last_at": max(times)}} if rows else {}
-    known = Facts(contact, now, summaries)
+    known = ContactFacts(contact, now, summaries)
     for event in condition.events():
         assert isinstance(event, EventCondition)
         bounds = event.bounds(now, ahead=True)
         read = [row for row in rows if bounds.start <= row["occurred_at"] < bounds.end]
-        known.tallies[event] = event.tally_of(read, contact, now, ahead=True)
+        known.event_stats[event] = event.stats_of(read, contact, now, ahead=True)
     return known
 
 
 @given(filters, people)
 def test_nothing_changes_before_the_moment_foretold(asked: Any, person: Any) -> None:
-    condition = check_filter(asked)
+    condition = parse_filter(asked)
     known = facts_of(person, condition, NOW)
-    holds, until = condition.holds(known), holds_until(condition, known)
+    holds, until = condition.evaluate(known), valid_until(condition, known)
     assert isinstance(holds, bool)
     assert until is None or until > NOW
-    assert until is None or is_timely(condition)
+    assert until is None or is_time_dependent(condition)
     later = [NOW + step * timedelta(hours=1, minutes=1) for step in range(1, 300, 7)]
     if until is not None:
         later += [until - timedelta(milliseconds=2), (NOW + (until - NOW) / 2).replace(microsecond=0)]
     for moment in later:
         if moment > NOW and (until is None or moment < until - timedelta(milliseconds=1)):
-            assert condition.holds(facts_of(person, condition, moment)) is holds
+            assert condition.evaluate(facts_of(person, condition, moment)) is holds
 
 
 def test_an_answer_rests_on_the_part_that_lasts() -> None:
     person = {"seen": NOW - timedelta(days=3), "signed_up": NOW - timedelta(days=1), "at": NOW, "deeds": []}
 
     def until(asked: Any) -> datetime | None:
-        condition = check_filter(asked)
-        return holds_until(condition, facts_of(person, condition, NOW))
+        condition = parse_filter(asked)
+        return valid_until(condition, facts_of(person, condition, NOW))
 
     away, new = {"last_seen_at": {"more_than_days_ago": 30}}, {"signed_up_at": {"less_than_days_ago": 7}}
     in_27_days, in_6_days = (NOW + timedelta(days=count, milliseconds=1) for count in (27, 6))

@@ -10,17 +10,17 @@ import pytest
 from mongomock_motor import AsyncMongoMockClient
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from gateway.core.principals import Principal
-from gateway.domain.contacts.contacts import ContactRef, IdentityKind, identity
 from gateway.core.ids import Minter, Prefix
 from gateway.core.pagination import Page
+from gateway.core.principals import Principal
+from gateway.domain.contacts.contacts import ContactRef, IdentityKind, identity
 from gateway.settings import MongoDriver, Settings
 from gateway.store.contacts.contacts import Contacts
 from gateway.store.driver import Database, DuplicateError
 from gateway.store.migrations import build_indexes
 from gateway.store.support.teammates import Admins
-from gateway.store.workspace_store import Store
 from gateway.store.timers import timers_due
+from gateway.store.workspace_store import Store
 from gateway.store.workspaces import Keys, Workspaces
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -124,7 +124,7 @@ async def test_a_repository_sees_its_workspace_alone(database: Database) -> None
     ids = [row["_id"] for row in rows]
     assert await one.by_ids(ids) == {"con_wsp_1": rows[0]}
     assert await other.by_ids(ids) == {"con_wsp_2": rows[1]}
-    assert await one.meant_by([ContactRef(external_id="u")], may_become_users=False) == [rows[0]]
+    assert await one.candidates_for([ContactRef(external_id="u")], may_become_users=False) == [rows[0]]
 
 
 async def test_a_token_sees_its_contacts_rows_alone(database: Database) -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from models import TicketModel
 
-from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
 from gateway.core.ids import Minter
-from gateway.domain.support.tickets import TicketAct, TicketState, lists_of, new_ticket, numbered
+from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.support.tickets import TicketAggregate, TicketState, lists_of, new_ticket, numbered
 from gateway.errors import UserProblem
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,19 +29,19 @@ class TicketMachine(RuleBasedStateMachine):
         values: dict[str, Any] = {"title": "A", "is_shared": True, "attributes": {}, "tags": []}
         contact = {"_id": CONTACT.id, "workspace_id": "wsp_1"}
         document = new_ticket("tkt_01JZ0000000000000000000000", contact, TYPE, values, CONTACT, START)
-        change = TicketAct.created(document, self.minter).change()
+        change = TicketAggregate.created(document, self.minter).changeset()
         self.ticket = change.after
         numbered(self.ticket, 1)
         self.parts: list[dict[str, Any]] = []
         self.model = TicketModel(START)
 
-    def act(self, actor: Actor, minutes: int = 1) -> TicketAct:
+    def act(self, actor: Actor, minutes: int = 1) -> TicketAggregate:
         """An act some time later."""
         self.model.pass_time(minutes)
-        return TicketAct(self.ticket, actor, self.model.now, self.minter)
+        return TicketAggregate(self.ticket, actor, self.model.now, self.minter)
 
-    def store(self, act: TicketAct) -> None:
-        change = act.change()
+    def store(self, act: TicketAggregate) -> None:
+        change = act.changeset()
         self.ticket = change.after
         self.parts += change.parts
         due = [timer["due_at"] for timer in change.timers]
@@ -62,7 +62,7 @@ class TicketMachine(RuleBasedStateMachine):
         else:
             with pytest.raises(UserProblem):
                 act.set_state(state, None)
-            act = TicketAct(self.ticket, AUTOMATION, self.model.now, self.minter)
+            act = TicketAggregate(self.ticket, AUTOMATION, self.model.now, self.minter)
         self.store(act)
 
     @rule(minutes=st.integers(2, 5))
@@ -75,7 +75,7 @@ class TicketMachine(RuleBasedStateMachine):
         else:
             with pytest.raises(UserProblem):
                 act.update(TYPE, sent)
-            act = TicketAct(self.ticket, AUTOMATION, self.model.now, self.minter)
+            act = TicketAggregate(self.ticket, AUTOMATION, self.model.now, self.minter)
         self.store(act)
 
     @invariant()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.full_text import MAX_WORDS, with_words, words_of
+from gateway.core.full_text import MAX_WORDS, extract_words, with_words
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from gateway.core.full_text import MAX_WORDS, with_words, words_of
     ],
 )
 def test_texts_are_cut_into_plain_words(text: str | None, words: list[str]) -> None:
-    assert words_of(text) == words
+    assert extract_words(text) == words
 
 
 def test_the_first_words_are_kept() -> None:

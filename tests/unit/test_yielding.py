@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.filters.conditions import EventCondition, Facts, check_filter
-from gateway.store.filters.fact_loader import FactsReader
+from gateway.domain.filters.conditions import ContactFacts, EventCondition, parse_filter
+from gateway.store.filters.fact_loader import FactLoader
 from gateway.store.yielding import STEPS_OF_A_TURN, filter_rows
 
 NOW = datetime(2026, 5, 10, tzinfo=UTC)
@@ -50,12 +50,12 @@ async def turns_during(work: Callable[[], Awaitable[Any]]) -> int:
 
 @pytest.mark.parametrize("contacts", [200, 2000])
 async def test_others_get_turns_while_a_filter_is_decided(contacts: int) -> None:
-    condition = check_filter(MANY)
+    condition = parse_filter(MANY)
     rows = [(f"con_{number}", contact(number)) for number in range(contacts)]
-    reader = FactsReader(None, condition, NOW)  # type: ignore[arg-type] # nothing is read: the contacts tell all
+    reader = FactLoader(None, condition, NOW)  # type: ignore[arg-type] # nothing is read: the contacts tell all
 
     async def work() -> None:
-        async for _, facts in reader.of(rows):
+        async for _, facts in reader.load(rows):
             assert facts is not None
 
     evaluated = contacts * len(list(condition.leaves()))
@@ -64,19 +64,19 @@ async def test_others_get_turns_while_a_filter_is_decided(contacts: int) -> None
 
 async def test_others_get_turns_while_one_contact_s_events_are_counted() -> None:
     tests = [{"key": f"k{number}", "number": {"gt": number}} for number in range(40)]
-    condition = check_filter({"event": {"name": "n", "metadata": tests}})
+    condition = parse_filter({"event": {"name": "n", "metadata": tests}})
     (event,) = condition.events()
     values = {f"k{number}": number + 1 for number in range(40)}
     rows = [{"name": "n", "occurred_at": NOW, "metadata_json": values, "metadata": []} for _ in range(2000)]
-    reader = FactsReader(None, condition, NOW)  # type: ignore[arg-type] # see above
+    reader = FactLoader(None, condition, NOW)  # type: ignore[arg-type] # see above
     tallies: list[Any] = []
 
     async def work() -> None:
-        tallies.append(await reader._tally_of(event, Facts(contact(1), NOW), rows))
+        tallies.append(await reader._tally_of(event, ContactFacts(contact(1), NOW), rows))
 
     assert await turns_during(work) >= 2000 * 40 // (2 * STEPS_OF_A_TURN)  # two of its pieces at the most
     assert isinstance(event, EventCondition)
-    assert tallies == [event.tally_of(rows, contact(1), NOW)]
+    assert tallies == [event.stats_of(rows, contact(1), NOW)]
     assert tallies[0].count == 2000
 
 

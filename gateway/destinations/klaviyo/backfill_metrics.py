@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.destinations.klaviyo.mapping import Metric
+from gateway.destinations.klaviyo.metric_events import MetricEvent, created_id, read_id
+from gateway.domain.backfills import Stage
 from gateway.domain.support.actors import ActorKind
 from gateway.domain.support.threads import PartKind
-from gateway.domain.support.threads import Subject as Kind
-from gateway.domain.backfills import Stage
-from gateway.destinations.klaviyo.metric_events import Happening, created_id, read_id
-from gateway.destinations.klaviyo.mapping import Metric
+from gateway.domain.support.threads import ThreadKind as Kind
 
-_MOVED_TO = {
+_METRIC_BY_STATE = {
     "SUBMITTED": Metric.SUBMITTED_TICKET,
     "WAITING_ON_CUSTOMER": Metric.MARKED_TICKET_ON_HOLD,
     "RESOLVED": Metric.RESOLVED_TICKET,
@@ -19,7 +19,7 @@ METRICS = {
     Stage.CONVERSATIONS: (Metric.CREATED_CONVERSATION, Metric.READ_CONVERSATION),
     Stage.CONVERSATION_PARTS: (Metric.REPLIED_TO_CONVERSATION, Metric.RATED_CONVERSATION),
     Stage.TICKETS: (Metric.CREATED_TICKET,),
-    Stage.TICKET_PARTS: (*_MOVED_TO.values(), Metric.REPLIED_TO_TICKET),
+    Stage.TICKET_PARTS: (*_METRIC_BY_STATE.values(), Metric.REPLIED_TO_TICKET),
 }
 KINDS = {
     Stage.CONVERSATIONS: Kind.CONVERSATION,
@@ -29,17 +29,17 @@ KINDS = {
 }
 
 
-def past_of(stage: Stage, row: Mapping[str, Any]) -> Iterator[Happening]:
+def historical_metric_events(stage: Stage, row: Mapping[str, Any]) -> Iterator[MetricEvent]:
     """What of a conversation, a ticket or a part of either Klaviyo hears."""
     if stage is Stage.CONVERSATIONS:
         if row["source"]["author"]["kind"] == ActorKind.CONTACT:
-            yield Happening(Metric.CREATED_CONVERSATION, row["created_at"], created_id(row))
+            yield MetricEvent(Metric.CREATED_CONVERSATION, row["created_at"], created_id(row))
         for at in row.get("contact_reads", ()):
-            yield Happening(Metric.READ_CONVERSATION, at, read_id(row, at))
+            yield MetricEvent(Metric.READ_CONVERSATION, at, read_id(row, at))
     elif stage is Stage.TICKETS:
-        yield Happening(Metric.CREATED_TICKET, row["created_at"], created_id(row))
+        yield MetricEvent(Metric.CREATED_TICKET, row["created_at"], created_id(row))
     elif (metric := _metric_of(stage, row)) is not None:
-        yield Happening(metric, row["created_at"], row["_id"])
+        yield MetricEvent(metric, row["created_at"], row["_id"])
 
 
 def _metric_of(stage: Stage, part: Mapping[str, Any]) -> Metric | None:
@@ -47,7 +47,7 @@ def _metric_of(stage: Stage, part: Mapping[str, Any]) -> Metric | None:
     if stage is Stage.TICKET_PARTS:
         if part["kind"] == PartKind.COMMENT:
             return Metric.REPLIED_TO_TICKET if by_contact else None
-        return _MOVED_TO.get(part.get("to_state", ""))
+        return _METRIC_BY_STATE.get(part.get("to_state", ""))
     if not by_contact:
         return None
     if part["kind"] == PartKind.COMMENT:

@@ -7,21 +7,27 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.core.clock import Clock
+from gateway.destinations.klaviyo.bulk_payloads import bulk_body, chunks, groups, index_of_pointer
+from gateway.destinations.klaviyo.client import (
+    BULK_CREATE_EVENTS,
+    CREATE_EVENT,
+    DELETE_PROFILE,
+    UPSERT_PROFILE,
+    Operation,
+)
+from gateway.destinations.klaviyo.limiter import Limiter
+from gateway.destinations.klaviyo.responses import Outcome, Response
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryKind, Queue, in_order
-from gateway.destinations.klaviyo.responses import Answer, Verdict
-from gateway.destinations.klaviyo.bulk_payloads import bulk_body, chunks, groups, pointed_at
-from gateway.destinations.klaviyo.client import BULK_CREATE_EVENTS, CREATE_EVENT, DELETE_PROFILE, UPSERT_PROFILE, Operation
-from gateway.destinations.klaviyo.limiter import Limiter
 
 BULK_FROM = 10
-_AT_ONCE = 10
+_MOST_CONCURRENT = 10
 _OPERATIONS = {
     DeliveryKind.EVENT: CREATE_EVENT,
     DeliveryKind.PROFILE: UPSERT_PROFILE,
     DeliveryKind.DELETION: DELETE_PROFILE,
 }
-Send = Callable[[Operation, Document], Awaitable[Answer]]
+Send = Callable[[Operation, Document], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Result:
     """What became of a delivery, and when."""
 
     row: Document
-    answer: Answer
+    response: Response
     at: datetime
 
 
@@ -37,11 +43,11 @@ class Result:
 class Batch:
     """What is to be sent, in a line for each lane; what was sent; and why the rest was not."""
 
-    lines: dict[str, deque[Document]]
+    payloads: dict[str, deque[Document]]
     queue: Queue
     results: list[Result] = field(default_factory=list)
     not_before: dict[str, datetime] = field(default_factory=dict)
-    stopped_by: Answer | None = None
+    stopped_by: Response | None = None
 
     @classmethod
     def of(cls, rows: Iterable[Document], queue: Queue) -> "Batch":
@@ -53,7 +59,7 @@ class Batch:
 
     def hold(self, lane_id: str, until: datetime | None = None) -> None:
         """Send nothing more of a lane in this batch."""
-        self.lines.pop(lane_id, None)
+        self.payloads.pop(lane_id, None)
         if until is not None:
             self.not_before[lane_id] = until
 
@@ -61,7 +67,7 @@ class Batch:
     def all_failed(self) -> bool:
         """Whether Klaviyo answered nothing that was sent as a server in order would."""
         return bool(self.results) and all(
-            one.answer.verdict is Verdict.RETRY and one.answer.status != 429 for one in self.results
+            one.response.outcome is Outcome.RETRY and one.response.status != 429 for one in self.results
         )
 
 
@@ -75,24 +81,24 @@ class Sender:
 
     async def run(self, batch: Batch, more_time: Callable[[], bool]) -> None:
         """Send what the lanes hold until nothing is left, or no more time, or Klaviyo says that all is in vain."""
-        while batch.lines and batch.stopped_by is None and more_time():
-            heads = [(lane_id, line[0]) for lane_id, line in batch.lines.items()]
+        while batch.payloads and batch.stopped_by is None and more_time():
+            heads = [(lane_id, line[0]) for lane_id, line in batch.payloads.items()]
             others = [head for head in heads if head[1]["kind"] != DeliveryKind.EVENT]
             await self._singles(batch, [row for _, row in others], more_time)
-            runs = [run for lane_id in list(batch.lines) if (run := _events_first(batch.lines[lane_id]))]
+            runs = [run for lane_id in list(batch.payloads) if (run := _events_first(batch.payloads[lane_id]))]
             events = [row for run in runs for row in run]
             if len(events) >= BULK_FROM:
                 await self._bulks(batch, events, more_time)
             else:
                 await self._singles(batch, [run[0] for run in runs], more_time)
-            batch.lines = {lane_id: line for lane_id, line in batch.lines.items() if line}
+            batch.payloads = {lane_id: line for lane_id, line in batch.payloads.items() if line}
 
     async def _singles(self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool]) -> None:
         """Send each by itself, of each lane at most one."""
         for kind in DeliveryKind:
             waiting = deque(row for row in rows if row["kind"] == kind)
             while waiting and batch.stopped_by is None and more_time():
-                wanted = min(_AT_ONCE, len(waiting))
+                wanted = min(_MOST_CONCURRENT, len(waiting))
                 granted, again_at = await self._limiter.take(_OPERATIONS[kind], wanted, batch.queue)
                 if not granted:
                     for row in waiting:
@@ -104,7 +110,7 @@ class Sender:
     async def _single(self, batch: Batch, row: Document) -> None:
         operation = _OPERATIONS[DeliveryKind(row["kind"])]
         answer = await self._send(operation, row["payload"])
-        await self._limiter.heard(operation, answer)
+        await self._limiter.record_response(operation, answer)
         self._settle(batch, [row], answer)
 
     async def _bulks(self, batch: Batch, events: Sequence[Document], more_time: Callable[[], bool]) -> None:
@@ -117,7 +123,7 @@ class Sender:
         """Send these events in one request, and where one of them is refused the others; whether all arrived.
 
         `known_bad`: one of them was refused before, nobody knows which."""
-        rows = [row for row in rows if row["lane_id"] in batch.lines]
+        rows = [row for row in rows if row["lane_id"] in batch.payloads]
         if not rows or batch.stopped_by is not None or not more_time():
             return False
         if known_bad and len(rows) > 1:
@@ -130,11 +136,11 @@ class Sender:
             return False
         grouped = groups(rows)
         answer = await self._send(operation, bulk_body(grouped) if len(rows) > 1 else rows[0]["payload"])
-        await self._limiter.heard(operation, answer)
-        if len(rows) == 1 or answer.verdict not in (Verdict.BAD, Verdict.TOO_LARGE):
+        await self._limiter.record_response(operation, answer)
+        if len(rows) == 1 or answer.outcome not in (Outcome.BAD, Outcome.TOO_LARGE):
             self._settle(batch, rows, answer)
-            return answer.verdict is Verdict.DONE
-        bad = pointed_at(grouped, answer.item) if answer.verdict is Verdict.BAD else None
+            return answer.outcome is Outcome.DONE
+        bad = index_of_pointer(grouped, answer.item) if answer.outcome is Outcome.BAD else None
         if bad is None:
             return await self._halves(batch, rows, more_time)
         return await self._without(batch, rows, bad, more_time)
@@ -156,15 +162,15 @@ class Sender:
         await self._bulk(batch, rows[half:], more_time, known_bad=fine)
         return False
 
-    def _settle(self, batch: Batch, rows: Sequence[Document], answer: Answer) -> None:
+    def _settle(self, batch: Batch, rows: Sequence[Document], answer: Response) -> None:
         at = self._clock()
         batch.results += [Result(row, answer, at) for row in rows]
-        if answer.verdict is Verdict.PAUSE:
+        if answer.outcome is Outcome.PAUSE:
             batch.stopped_by = answer
         for row in rows:
-            if answer.verdict in (Verdict.RETRY, Verdict.PAUSE):
+            if answer.outcome in (Outcome.RETRY, Outcome.PAUSE):
                 batch.hold(row["lane_id"])
-            elif line := batch.lines.get(row["lane_id"]):
+            elif line := batch.payloads.get(row["lane_id"]):
                 line.popleft()
 
 

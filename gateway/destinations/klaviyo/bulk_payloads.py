@@ -49,7 +49,7 @@ def bulk_body(grouped: Sequence[Sequence[Document]]) -> Document:
     return {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": rows}}}}
 
 
-def pointed_at(grouped: Sequence[Sequence[Document]], item: tuple[int, int | None] | None) -> Document | None:
+def index_of_pointer(grouped: Sequence[Sequence[Document]], item: tuple[int, int | None] | None) -> Document | None:
     """The row that a refusal points at; None where it does not say which."""
     if item is None or item[0] >= len(grouped):
         return None

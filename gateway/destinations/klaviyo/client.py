@@ -11,14 +11,14 @@ import httpx
 import orjson
 
 from gateway.core.clock import Clock
-from gateway.destinations.klaviyo.responses import Answer, Verdict, classify
+from gateway.destinations.klaviyo.responses import Outcome, Response, classify
 
 REVISION = "2026-10-15"
 BASE_URL = "https://a.klaviyo.com"
 PATIENCE_SECONDS = 10.0
 _TIMEOUT = httpx.Timeout(9.0, connect=5.0)
 _LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=20)
-_LARGEST_ANSWER = 16_000_000
+_LARGEST_RESPONSE = 16_000_000
 _LONGEST_ERROR = 500
 _TYPE = "application/vnd.api+json"
 
@@ -45,7 +45,7 @@ GET_ACCOUNTS = Operation("get_accounts", "GET", "/api/accounts", 1, 15)
 
 
 @asynccontextmanager
-async def connections() -> AsyncIterator[httpx.AsyncClient]:
+async def open_http_client() -> AsyncIterator[httpx.AsyncClient]:
     """The connections of a process to Klaviyo, whatever the workspace."""
     async with httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, follow_redirects=False) as http:
         yield http
@@ -60,19 +60,19 @@ class KlaviyoClient:
         self._key = key
         self._clock = clock
 
-    async def send(self, operation: Operation, body: Any = None) -> Answer:
+    async def send(self, operation: Operation, body: Any = None) -> Response:
         """The answer to one request. It never raises: what did not arrive is an answer too."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 answer = await self._send(operation, body, began)
         except TimeoutError:
-            answer = self._unanswered(began, f"no answer within {PATIENCE_SECONDS:g} seconds")
+            answer = self._failed_request(began, f"no answer within {PATIENCE_SECONDS:g} seconds")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:  # httpx reads hosts late
-            answer = self._unanswered(began, f"no answer ({type(error).__name__})")
+            answer = self._failed_request(began, f"no answer ({type(error).__name__})")
         return answer
 
-    async def _send(self, operation: Operation, body: Any, began: float) -> Answer:
+    async def _send(self, operation: Operation, body: Any, began: float) -> Response:
         headers = {"authorization": f"Klaviyo-API-Key {self._key}", "revision": REVISION, "accept": _TYPE}
         content = None
         if body is not None:
@@ -82,20 +82,20 @@ class KlaviyoClient:
             read = bytearray()
             async for chunk in response.aiter_bytes():
                 read += chunk
-                if len(read) > _LARGEST_ANSWER:
+                if len(read) > _LARGEST_RESPONSE:
                     break
         found = classify(response.status_code, response.headers, bytes(read), self._clock(), _since(began))
         return found if found.error is None else _without(found, self._key)
 
     @staticmethod
-    def _unanswered(began: float, reason: str) -> Answer:
-        return Answer(Verdict.RETRY, error=f"Klaviyo gave {reason}.", duration_ms=_since(began))
+    def _failed_request(began: float, reason: str) -> Response:
+        return Response(Outcome.RETRY, error=f"Klaviyo gave {reason}.", duration_ms=_since(began))
 
 
 def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-def _without(answer: Answer, key: str) -> Answer:
+def _without(answer: Response, key: str) -> Response:
     """The answer, whose error does not tell the key whatever Klaviyo repeats."""
     return replace(answer, error=(answer.error or "").replace(key, "***")[:_LONGEST_ERROR])

@@ -1,7 +1,7 @@
 """Whether a key of Klaviyo does what the gateway needs, found out by one call that writes nothing."""
 
-from gateway.destinations.klaviyo.responses import Answer, Verdict
 from gateway.destinations.klaviyo.client import CREATE_EVENT, REVISION, KlaviyoClient
+from gateway.destinations.klaviyo.responses import Outcome, Response
 
 _NOTHING = {"data": {"type": "event", "attributes": {}}}
 _WRONG = {
@@ -11,16 +11,16 @@ _WRONG = {
 }
 
 
-async def ask(client: KlaviyoClient) -> Answer:
+async def ask(client: KlaviyoClient) -> Response:
     """Klaviyo's answer to an event without anything in it: refused as such where key, scope and revision are right."""
     return await client.send(CREATE_EVENT, _NOTHING)
 
 
-def problem_of(answer: Answer) -> str | None:
+def problem_of(answer: Response) -> str | None:
     """What the answer says is wrong, and what to do; None where Klaviyo understood who asks for what."""
-    if answer.verdict is Verdict.BAD and answer.status != 404:
+    if answer.outcome is Outcome.BAD and answer.status != 404:
         return None
-    if answer.verdict is Verdict.PAUSE and answer.status in _WRONG:
+    if answer.outcome is Outcome.PAUSE and answer.status in _WRONG:
         return f"{_WRONG[answer.status]} ({answer.error})"
     if answer.status == 429:
         return None  # it knows the key, and counts its calls

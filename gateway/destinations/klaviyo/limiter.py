@@ -5,15 +5,15 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from gateway.core.clock import Clock
-from gateway.domain.deliveries import Queue
-from gateway.destinations.klaviyo.responses import Answer
 from gateway.destinations.klaviyo.client import Operation
+from gateway.destinations.klaviyo.responses import Response
+from gateway.domain.deliveries import Queue
 from gateway.store.quotas import Quotas
 
 _SHARES = {Queue.LIVE: 0.9, Queue.BACKFILL: 0.5}
 _SOON = timedelta(seconds=1.2)
-_HEARD_AGAIN = timedelta(seconds=1)
-_UNTOLD_SECONDS = 10  # how long to wait after a 429 that does not say
+_RECHECK_SECONDS = timedelta(seconds=1)
+_UNREPORTED_SECONDS = 10  # how long to wait after a 429 that does not say
 
 
 class Limiter:
@@ -35,14 +35,14 @@ class Limiter:
                 return granted, again_at
             await self._sleep(max(0.02, waits.total_seconds()))
 
-    async def heard(self, operation: Operation, answer: Answer) -> None:
+    async def record_response(self, operation: Operation, answer: Response) -> None:
         """Believe what an answer tells of the windows."""
         now = self._clock()
         if answer.status == 429 or answer.retry_after is not None:
-            seconds = answer.retry_after or _UNTOLD_SECONDS
+            seconds = answer.retry_after or _UNREPORTED_SECONDS
             await self._quotas.close(operation.name, now + timedelta(seconds=seconds))
         quota, heard_at = answer.quota, self._heard_at.get(operation.name)
-        if quota is not None and (heard_at is None or abs(now - heard_at) > _HEARD_AGAIN):
+        if quota is not None and (heard_at is None or abs(now - heard_at) > _RECHECK_SECONDS):
             self._heard_at[operation.name] = now
             self._steady[operation.name] = quota.limit
             until = now + timedelta(seconds=min(60, max(1, quota.reset_seconds)))

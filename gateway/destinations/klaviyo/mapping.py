@@ -11,9 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.typed_values import in_units
 from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.domain.contacts.contacts import Document
 
 _MOST_FLATTENED = 200
 
@@ -40,7 +40,7 @@ class MetricSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class MetricSubject:
     """A conversation or ticket as it is when something happens to it, with whom and what it names."""
 
     document: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Subject:
         return identifiers_of(self.contact).phone
 
 
-Property = Callable[[Subject], Any]
+Property = Callable[[MetricSubject], Any]
 
 
 def _field(*path: str) -> Property:
@@ -79,7 +79,7 @@ def _count(*path: str) -> Property:
 
 _CONVERSATION: dict[str, Property] = {
     "email": lambda subject: subject.contact.get("email"),
-    "phone_number": Subject.phone,
+    "phone_number": MetricSubject.phone,
     "Title": _field("title"),
     "Snoozed Until": _field("snoozed_until"),
     "Waiting Since": _field("waiting_since"),
@@ -99,7 +99,7 @@ _CONVERSATION: dict[str, Property] = {
 }
 _TICKET: dict[str, Property] = {
     "email": lambda subject: subject.contact.get("email"),
-    "phone_number": Subject.phone,
+    "phone_number": MetricSubject.phone,
     "Category": _word("category"),
     "Assigned Team": lambda subject: subject.team.get("name"),
     "Assigned Admin Name": lambda subject: subject.admin.get("name"),
@@ -138,7 +138,7 @@ TABLE: dict[Metric, dict[str, Property]] = {
 _COUNTS = ("Conversation Parts Count", "Count Reopens", "Count Assignments", "Ticket Parts Count")
 
 
-def properties_of(metric: Metric, subject: Subject) -> Document:
+def properties_of(metric: Metric, subject: MetricSubject) -> Document:
     """The properties of a metric of support, all names that it has among them."""
     found = {name: value(subject) for name, value in TABLE[metric].items()}
     zero = {f"{name} Is Zero": found[name] == 0 for name in _COUNTS if name in found}
@@ -253,7 +253,7 @@ def money_of(metadata: Iterable[Mapping[str, Any]]) -> tuple[float, str] | None:
     return None
 
 
-def refusal_of_name(name: str) -> str | None:
+def problem_of_metric_name(name: str) -> str | None:
     """Why a tracked event cannot be forwarded under its name; None where it can."""
     if name in set(Metric):
         return f"'{name}' is the name of a metric of support: Klaviyo would mix the two up."

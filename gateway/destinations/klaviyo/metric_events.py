@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.domain.support.actors import ActorKind
-from gateway.domain.support.threads import Change, Told
-from gateway.domain.support.threads import Subject as Kind
-from gateway.domain.contacts.contacts import Document
 from gateway.destinations.klaviyo.mapping import Metric
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.actors import ActorKind
+from gateway.domain.support.threads import Changeset, DomainEvent
+from gateway.domain.support.threads import ThreadKind as Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class MetricEvent:
     """Something that Klaviyo hears of; history found again has the same unique id."""
 
     metric: Metric
@@ -41,34 +41,34 @@ _BY_ANYBODY = {
 }
 
 
-def happenings_of(change: Change) -> Iterator[Happening]:
+def metric_events_of(change: Changeset) -> Iterator[MetricEvent]:
     """What of a change Klaviyo hears, in order."""
     parts = {part["_id"]: part for part in change.parts}
-    for told in change.told:
+    for told in change.events:
         part = parts.get(told.part_id or "")
-        metric = _BY_ANYBODY[change.subject].get(told.kind)
-        if metric is None and _is_contacts(change, told, part):
-            metric = _BY_CONTACT[change.subject].get(told.kind)
+        metric = _BY_ANYBODY[change.kind].get(told.kind)
+        if metric is None and _is_by_contact(change, told, part):
+            metric = _BY_CONTACT[change.kind].get(told.kind)
         if metric is not None:
-            yield _happening(metric, change, told, part)
+            yield _metric_event(metric, change, told, part)
 
 
-def _is_contacts(change: Change, told: Told, part: Document | None) -> bool:
+def _is_by_contact(change: Changeset, told: DomainEvent, part: Document | None) -> bool:
     """Whether the contact itself did it."""
     if told.kind == "CREATED":
         return bool(change.after["source"]["author"]["kind"] == ActorKind.CONTACT)
     if told.kind == "READ":
-        return told.public  # those who answer read in silence
+        return told.is_public  # those who answer read in silence
     return part is not None and part["author"]["kind"] == ActorKind.CONTACT
 
 
-def _happening(metric: Metric, change: Change, told: Told, part: Document | None) -> Happening:
+def _metric_event(metric: Metric, change: Changeset, told: DomainEvent, part: Document | None) -> MetricEvent:
     if told.kind == "CREATED":
-        return Happening(metric, change.after["created_at"], created_id(change.after))
+        return MetricEvent(metric, change.after["created_at"], created_id(change.after))
     if part is None:
         at = change.after["contact_reads"][-1]
-        return Happening(metric, at, read_id(change.after, at))
-    return Happening(metric, part["created_at"], part["_id"])
+        return MetricEvent(metric, at, read_id(change.after, at))
+    return MetricEvent(metric, part["created_at"], part["_id"])
 
 
 def created_id(document: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ _STOP = frozenset({401, 403, 410})
 _ITEM = re.compile(r"/events-bulk-create/data/(\d+)(?:/attributes/events/data/(\d+))?")
 
 
-class Verdict(StrEnum):
+class Outcome(StrEnum):
     """What is to be done after an answer."""
 
     DONE = "DONE"
@@ -36,10 +36,10 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An answer of Klaviyo, or the lack of one; `error` says why it did not go well."""
 
-    verdict: Verdict
+    outcome: Outcome
     status: int | None = None
     error: str | None = None
     retry_after: int | None = None
@@ -62,18 +62,18 @@ class Answer:
         return id_ if isinstance(id_, str) else None
 
 
-def classify(status: int, headers: Mapping[str, str], content: bytes, now: datetime, duration_ms: int) -> Answer:
+def classify(status: int, headers: Mapping[str, str], content: bytes, now: datetime, duration_ms: int) -> Response:
     """The meaning of an answer that arrived. Whatever is no JSON comes from something between us and Klaviyo."""
     body = _json(content)
     error = _first_error(body)
-    verdict = _verdict(status, is_json=error is not None or isinstance(body, dict))
+    verdict = _outcome(status, is_json=error is not None or isinstance(body, dict))
     source = error.get("source") if error else None
     pointer = source.get("pointer") if isinstance(source, dict) else None
-    return Answer(
-        verdict=verdict,
+    return Response(
+        outcome=verdict,
         status=status,
-        error=None if verdict is Verdict.DONE else _text(status, error),
-        retry_after=_seconds(headers.get("retry-after"), now) if verdict is Verdict.RETRY else None,
+        error=None if verdict is Outcome.DONE else _text(status, error),
+        retry_after=_seconds(headers.get("retry-after"), now) if verdict is Outcome.RETRY else None,
         pointer=pointer if isinstance(pointer, str) else None,
         quota=_quota(headers),
         duration_ms=duration_ms,
@@ -81,16 +81,16 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
     )
 
 
-def _verdict(status: int, *, is_json: bool) -> Verdict:
+def _outcome(status: int, *, is_json: bool) -> Outcome:
     if 200 <= status < 300:
-        return Verdict.DONE
+        return Outcome.DONE
     if status in _AGAIN or status >= 500 or status < 400:
-        return Verdict.RETRY
+        return Outcome.RETRY
     if status == 413:
-        return Verdict.TOO_LARGE
+        return Outcome.TOO_LARGE
     if not is_json:
-        return Verdict.RETRY
-    return Verdict.PAUSE if status in _STOP else Verdict.BAD
+        return Outcome.RETRY
+    return Outcome.PAUSE if status in _STOP else Outcome.BAD
 
 
 def _text(status: int, error: Mapping[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ _LARGEST_PROFILE = 95_000
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def refusal_of_event(payload: Mapping[str, Any], contact: Mapping[str, Any], at: datetime, now: datetime) -> str | None:
+def problem_of_event(payload: Mapping[str, Any], contact: Mapping[str, Any], at: datetime, now: datetime) -> str | None:
     """Why this event of this contact cannot arrive; None where it can."""
     attributes = payload["data"]["attributes"]
     if (problem := identifiers_of(contact).problem) is not None:
@@ -32,10 +32,10 @@ def refusal_of_event(payload: Mapping[str, Any], contact: Mapping[str, Any], at:
         return f"Its unique id has more than {_LONGEST_UNIQUE_ID} characters."
     if len(attributes["properties"]) > _MOST_PROPERTIES:
         return f"There are {len(attributes['properties'])} properties, and Klaviyo takes {_MOST_PROPERTIES}."
-    return _refusal_of_value(attributes["properties"], "the properties", 1) or _too_large(payload, _LARGEST_EVENT)
+    return _problem_of_value(attributes["properties"], "the properties", 1) or _too_large(payload, _LARGEST_EVENT)
 
 
-def refusal_of_profile(payload: Mapping[str, Any], contact: Mapping[str, Any]) -> str | None:
+def problem_of_profile(payload: Mapping[str, Any], contact: Mapping[str, Any]) -> str | None:
     """Why this contact's profile cannot arrive; None where it can."""
     return identifiers_of(contact).problem or _too_large(payload, _LARGEST_PROFILE)
 
@@ -45,7 +45,7 @@ def _too_large(payload: Mapping[str, Any], most: int) -> str | None:
     return f"It has {size} bytes, and at most {most} are sent." if size > most else None
 
 
-def _refusal_of_value(value: Any, name: str, depth: int) -> str | None:
+def _problem_of_value(value: Any, name: str, depth: int) -> str | None:
     if isinstance(value, str) and len(value.encode()) > _LARGEST_TEXT:
         return f"The text of {name} has more than {_LARGEST_TEXT} bytes."
     if not isinstance(value, dict | list):
@@ -55,4 +55,4 @@ def _refusal_of_value(value: Any, name: str, depth: int) -> str | None:
     if isinstance(value, list) and len(value) > _MOST_ITEMS:
         return f"The list of {name} has more than {_MOST_ITEMS} items."
     inner = value.items() if isinstance(value, dict) else enumerate(value)
-    return next(filter(None, (_refusal_of_value(item, f"'{key}'", depth + 1) for key, item in inner)), None)
+    return next(filter(None, (_problem_of_value(item, f"'{key}'", depth + 1) for key, item in inner)), None)

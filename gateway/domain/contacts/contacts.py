@@ -52,7 +52,7 @@ class ContactRef:
 
 
 @dataclass(slots=True)
-class Draft:
+class ContactDraft:
     """A contact as this transaction would leave it, beside what is stored (None: it is new)."""
 
     document: Document
@@ -63,13 +63,13 @@ class Draft:
         """The contact's id."""
         return str(self.document["_id"])
 
-    def changed(self) -> Document:
+    def is_changed(self) -> Document:
         """The fields that differ from what is stored, cleared ones as None."""
         before = self.stored or {}
         found = {
             name: value
             for name, value in self.document.items()
-            if value is not (stored := before.get(name)) and differ(value, stored)
+            if value is not (stored := before.get(name)) and json_differs(value, stored)
         }
         gone = [name for name, value in before.items() if value is not None and name not in self.document]
         return found | dict.fromkeys(gone)
@@ -188,10 +188,20 @@ def display_name(contact: Mapping[str, Any]) -> str:
     )
 
 
-JOURNALLED = ("role", "external_id", "email", "phone", "name", "tags", "location", "custom_attributes", "signed_up_at")
+LOGGED_FIELDS = (
+    "role",
+    "external_id",
+    "email",
+    "phone",
+    "name",
+    "tags",
+    "location",
+    "custom_attributes",
+    "signed_up_at",
+)
 
 
-def journal_entry(change_id: str, draft: Draft, now: datetime) -> Document:
+def visible_change(change_id: str, draft: ContactDraft, now: datetime) -> Document:
     """The line of the `changes` journal that tells this change: kind, ids, and what filters match, before and after."""
     return {
         "_id": change_id,
@@ -199,36 +209,36 @@ def journal_entry(change_id: str, draft: Draft, now: datetime) -> Document:
         "subject": "contact",
         "kind": "CREATED" if draft.stored is None else "UPDATED",
         "contact_id": draft.id,
-        "fields": sorted(name for name in draft.changed() if name not in _SILENT),
-        "before": None if draft.stored is None else _told(draft.stored),
-        "after": _told(draft.document),
+        "fields": sorted(name for name in draft.is_changed() if name not in _UNLOGGED_FIELDS),
+        "before": None if draft.stored is None else _logged_values(draft.stored),
+        "after": _logged_values(draft.document),
         "at": now,
     }
 
 
-def journal_line(change_id: str, draft: Draft, now: datetime) -> Document | None:
+def contact_changed(change_id: str, draft: ContactDraft, now: datetime) -> Document | None:
     """The line of the journal that tells this change; of a new `last_seen_at` alone one that segments, and nobody else,
     hear. None: there is nothing to tell."""
-    if worth_telling(draft):
-        return journal_entry(change_id, draft, now)
-    if "last_seen_at" not in draft.changed():
+    if is_visible_change(draft):
+        return visible_change(change_id, draft, now)
+    if "last_seen_at" not in draft.is_changed():
         return None
     ids = {"_id": change_id, "workspace_id": draft.document["workspace_id"], "contact_id": draft.id}
     return {**ids, "subject": "seen", "kind": "SEEN", "at": now}
 
 
-def worth_telling(draft: Draft) -> bool:
+def is_visible_change(draft: ContactDraft) -> bool:
     """Whether a change is one of the contact's own: a new `last_seen_at` alone is not."""
-    return any(name not in _SILENT for name in draft.changed())
+    return any(name not in _UNLOGGED_FIELDS for name in draft.is_changed())
 
 
-def differ(one: Any, other: Any) -> bool:
+def json_differs(one: Any, other: Any) -> bool:
     """Whether two values are written differently: to Python true and 1 are equal, to whoever reads them they are not."""
     return one is not other and (one != other or orjson.dumps(one) != orjson.dumps(other))
 
 
-def _told(contact: Mapping[str, Any]) -> Document:
-    return {name: contact[name] for name in JOURNALLED if name in contact}
+def _logged_values(contact: Mapping[str, Any]) -> Document:
+    return {name: contact[name] for name in LOGGED_FIELDS if name in contact}
 
 
 def merged_attributes(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> Document:
@@ -247,6 +257,6 @@ PUBLIC_NAMES: dict[str, str] = {
     IdentityKind.EMAIL: "email",
     IdentityKind.ANONYMOUS: "anonymousId",
 }
-_SILENT = frozenset(
+_UNLOGGED_FIELDS = frozenset(
     {"last_seen_at", "updated_at", "identities", "email_lower", "terms", "name_lower", "version", "contact_ids"}
 )

@@ -26,7 +26,7 @@ def identities_to_refuse(contact: Mapping[str, object]) -> list[str]:
     return [identity(kind, str(value)) for kind, value in kinds if value is not None] + ids
 
 
-def deletion_of(contact: Document, now: datetime, until: datetime) -> Document:
+def new_deletion(contact: Document, now: datetime, until: datetime) -> Document:
     """What is left to do once a contact is gone: to erase what belongs to these ids. Held by who made it until that moment."""
     return {
         "_id": contact["_id"],

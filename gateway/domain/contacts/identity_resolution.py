@@ -8,10 +8,10 @@ from typing import Any
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
     PUBLIC_NAMES,
+    ContactDraft,
     ContactRef,
     ContactRole,
     Document,
-    Draft,
     IdentityKind,
     identities_of,
     identity,
@@ -24,7 +24,7 @@ from gateway.errors import ErrorCode, UserProblem
 NewContact = Callable[[], Document]
 
 
-class Directory:
+class IdentityResolver:
     """The contacts that a group of references may mean, as they stand, and as this transaction changes them."""
 
     def __init__(
@@ -34,15 +34,15 @@ class Directory:
         self._erased = erased
         self.new_contact = new_contact
         self._now = now
-        self._by_identity: dict[str, Draft] = {}
-        self._by_email: dict[str, list[Draft]] = {}
-        self.drafts: dict[str, Draft] = {}
-        self._undo: list[tuple[Draft, Document]] = []
+        self._by_identity: dict[str, ContactDraft] = {}
+        self._by_email: dict[str, list[ContactDraft]] = {}
+        self.drafts: dict[str, ContactDraft] = {}
+        self._undo: list[tuple[ContactDraft, Document]] = []
         self.released: set[str] = set()  # identities that stored contacts gave up in this transaction
         for document in found:
-            self.file(Draft(dict(document), document))
+            self.register(ContactDraft(dict(document), document))
 
-    def meant(self, ref: ContactRef) -> Draft:
+    def resolve(self, ref: ContactRef) -> ContactDraft:
         """The contact of that reference: found by its strongest key, or new; weaker keys that nobody has are attached."""
         kind, value = ref.keys()[0]
         draft = self.find(kind, value) or self._create(kind, value)
@@ -50,7 +50,7 @@ class Directory:
             self._attach(draft, weaker, weak_value)
         return draft
 
-    def find(self, kind: IdentityKind, value: str) -> Draft | None:
+    def find(self, kind: IdentityKind, value: str) -> ContactDraft | None:
         """The one contact with that key; UserProblem where several leads share an e-mail that no USER has."""
         found = self._by_identity.get(identity(kind, value))
         if found is not None or kind is not IdentityKind.EMAIL:
@@ -64,32 +64,34 @@ class Directory:
             )
         return leads[0] if leads else None
 
-    def brought(self, ids: Sequence[str], keys: Iterable[tuple[IdentityKind, str]], role: str | None) -> Draft:
+    def resolve_imported(
+        self, ids: Sequence[str], keys: Iterable[tuple[IdentityKind, str]], role: str | None
+    ) -> ContactDraft:
         """The contact that a file tells of, which has ids of another workspace: whoever has one of them or, where nobody
         does, a key; else a new one that is not filed yet. Several may share an e-mail, if one of them at most is a USER:
         a lead whose e-mail it is counts where no other file brought it, and so does the USER for a row of somebody else."""
         by_id = [self.find(IdentityKind.ID, id_) for id_ in ids]
         by_key = [self._with_key(*key, role) or self._lead_without_other_ids(*key) for key in keys]
-        return next((draft for draft in (*by_id, *by_key) if draft is not None), None) or Draft(
+        return next((draft for draft in (*by_id, *by_key) if draft is not None), None) or ContactDraft(
             self.new_contact(), None
         )
 
-    def _with_key(self, kind: IdentityKind, value: str, role: str | None) -> Draft | None:
+    def _with_key(self, kind: IdentityKind, value: str, role: str | None) -> ContactDraft | None:
         found = self._by_identity.get(identity(kind, value))
         shared = kind is IdentityKind.EMAIL and role not in (None, ContactRole.USER)
         return None if found is not None and shared and other_ids(found.document) else found
 
-    def _lead_without_other_ids(self, kind: IdentityKind, value: str) -> Draft | None:
+    def _lead_without_other_ids(self, kind: IdentityKind, value: str) -> ContactDraft | None:
         leads = self._by_email.get(value.lower(), []) if kind is IdentityKind.EMAIL else []
         found = [lead for lead in leads if not other_ids(lead.document)]
         return found[0] if len(found) == 1 else None
 
-    def change(self, draft: Draft) -> None:
+    def change(self, draft: ContactDraft) -> None:
         """Say that the contact's document is about to be changed."""
         self._undo.append((draft, dict(draft.document)))
 
     @contextmanager
-    def undone_by(self, *errors: type[Exception]) -> Iterator[None]:
+    def rollback_on(self, *errors: type[Exception]) -> Iterator[None]:
         """Where one of these errors leaves the context all is as it was before: who is filed where, and the documents of
         which `change` was told."""
         self._undo.clear()
@@ -103,7 +105,7 @@ class Directory:
                 draft.document = document
             raise
 
-    def set_keys(self, draft: Draft, **keys: str | None) -> None:
+    def set_keys(self, draft: ContactDraft, **keys: str | None) -> None:
         """State a contact's keys as facts; UserProblem CONFLICT where another contact has one."""
         for kind in (IdentityKind.EXTERNAL, IdentityKind.EMAIL):
             if kind.value in keys:
@@ -111,7 +113,7 @@ class Directory:
         if (anonymous := keys.get(IdentityKind.ANONYMOUS.value)) is not None:
             _add_anonymous(draft.document, anonymous)
 
-    def settle(self, draft: Draft) -> None:
+    def claim_identities(self, draft: ContactDraft) -> None:
         """File a contact under what is unique of it now; UserProblem CONFLICT where another contact has it."""
         document = draft.document
         before, email_before = document["identities"], document.get("email_lower")
@@ -129,7 +131,7 @@ class Directory:
                 )
         self._release(draft, set(before) - set(document["identities"]), email_before)
 
-    def _release(self, draft: Draft, texts: Iterable[str], email: str | None) -> None:
+    def _release(self, draft: ContactDraft, texts: Iterable[str], email: str | None) -> None:
         for text in texts:
             if self._by_identity.get(text) is draft:
                 del self._by_identity[text]
@@ -137,7 +139,7 @@ class Directory:
         if email is not None and email != draft.document.get("email_lower") and draft in self._by_email.get(email, []):
             self._by_email[email].remove(draft)
 
-    def _check_not_erased(self, draft: Draft) -> None:
+    def _check_not_erased(self, draft: ContactDraft) -> None:
         """Keys that a contact had all along are its own: several leads may share an e-mail, and one of them be erased."""
         added = _keys_of(draft.document) - _keys_of(draft.stored or {})
         for text in sorted(self._erased & added):
@@ -148,7 +150,7 @@ class Directory:
                 (name,),
             )
 
-    def _create(self, kind: IdentityKind, value: str) -> Draft:
+    def _create(self, kind: IdentityKind, value: str) -> ContactDraft:
         if kind is IdentityKind.ID:
             raise UserProblem(
                 ErrorCode.NOT_FOUND,
@@ -158,14 +160,14 @@ class Directory:
         document = self.new_contact()
         _add(document, kind, value)
         document["role"] = raised_role(document).value
-        draft = Draft(document, None)
-        self.settle(draft)
-        self.file(draft)
+        draft = ContactDraft(document, None)
+        self.claim_identities(draft)
+        self.register(draft)
         return draft
 
-    def _attach(self, draft: Draft, kind: IdentityKind, value: str) -> None:
+    def _attach(self, draft: ContactDraft, kind: IdentityKind, value: str) -> None:
         document = draft.document
-        if identity(kind, value) in self._erased or self._taken(kind, value) or not _lacks(document, kind):
+        if identity(kind, value) in self._erased or self._taken(kind, value) or not _is_missing(document, kind):
             return
         attached = dict(document, anonymous_ids=list(document["anonymous_ids"]))
         _add(attached, kind, value)
@@ -173,21 +175,21 @@ class Directory:
         if self.users_email_taken(attached, draft):
             return
         document.update(attached)
-        self.settle(draft)
+        self.claim_identities(draft)
         document["updated_at"] = self._now
-        self.file(draft)
+        self.register(draft)
 
     def _taken(self, kind: IdentityKind, value: str) -> bool:
         taken = identity(kind, value) in self._by_identity
         return taken or (kind is IdentityKind.EMAIL and bool(self._by_email.get(value.lower())))
 
-    def users_email_taken(self, document: Document, draft: Draft) -> bool:
+    def users_email_taken(self, document: Document, draft: ContactDraft) -> bool:
         """Whether that contact is a USER with the e-mail of another one."""
         if document["role"] != ContactRole.USER or not document.get("email"):
             return False
         return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft
 
-    def file(self, draft: Draft) -> None:
+    def register(self, draft: ContactDraft) -> None:
         """Let the contact be found by what it has."""
         self.drafts[draft.id] = draft
         for text in draft.document["identities"]:
@@ -224,7 +226,7 @@ def _add_anonymous(document: Document, value: str) -> None:
         document["anonymous_ids"] = [*document["anonymous_ids"], value]
 
 
-def _lacks(document: Document, kind: IdentityKind) -> bool:
+def _is_missing(document: Document, kind: IdentityKind) -> bool:
     if kind is IdentityKind.ANONYMOUS:
         return len(document["anonymous_ids"]) < MAX_ANONYMOUS_IDS
     return document.get(kind.value) is None

@@ -9,24 +9,24 @@ from datetime import datetime
 
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
+    ContactDraft,
     ContactRole,
     Document,
-    Draft,
     IdentityKind,
     all_ids,
     distinct,
     identity,
-    journal_entry,
     lead_email,
     unknown_contact,
+    visible_change,
 )
 from gateway.domain.events.events import summary_id_of
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_IDS = 1000
 MAX_TAGS = 100
-_FACTS = ("phone", "name", "first_name", "last_name", "avatar_url", "location", "signed_up_at")
-_OF_THE_EMAIL = ("has_hard_bounced", "marked_email_as_spam")
+_MERGED_FIELDS = ("phone", "name", "first_name", "last_name", "avatar_url", "location", "signed_up_at")
+_EMAIL_FIELDS = ("has_hard_bounced", "marked_email_as_spam")
 _JOINABLE = {
     ContactRole.USER: (ContactRole.VISITOR, ContactRole.LEAD),
     ContactRole.LEAD: (ContactRole.VISITOR,),
@@ -35,11 +35,11 @@ _JOINABLE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Merge:
+class MergeResult:
     """What is to become of two contacts: `gone` is deleted, and the survivor's draft is what it then is."""
 
     gone: Document
-    survivor: Draft
+    survivor: ContactDraft
 
 
 def ids_of(contact: Mapping[str, object]) -> list[str]:
@@ -86,13 +86,15 @@ def _check_roles(gone: Document, survivor: Document) -> None:
         )
 
 
-def merge(gone: Document, survivor: Draft, now: datetime, *, email_free: bool, max_attributes: int) -> Merge:
+def merge(
+    gone: Document, survivor: ContactDraft, now: datetime, *, email_free: bool, max_attributes: int
+) -> MergeResult:
     """The survivor with all that it lacks of the other. `email_free`: nobody else has the e-mail of the one that goes."""
     document = survivor.document
     ids = distinct([*ids_of(document), *ids_of(gone)])
     if len(ids) > MAX_IDS:
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"More than {MAX_IDS} contacts are not merged into one.", ("from",))
-    for name in _FACTS:
+    for name in _MERGED_FIELDS:
         if document.get(name) is None and gone.get(name) is not None:
             document[name] = gone[name]
     _take_email(document, gone, email_free)
@@ -103,7 +105,7 @@ def merge(gone: Document, survivor: Draft, now: datetime, *, email_free: bool, m
     document |= {"contact_ids": ids, "updated_at": now}
     id_texts = [identity(IdentityKind.ID, id_) for id_ in all_ids(gone)]
     document["identities"] = distinct([*document["identities"], *id_texts])
-    return Merge(gone, survivor)
+    return MergeResult(gone, survivor)
 
 
 def _take_email(document: Document, gone: Document, email_free: bool) -> None:
@@ -112,7 +114,7 @@ def _take_email(document: Document, gone: Document, email_free: bool) -> None:
     document["email"] = gone["email"]
     meant = [text for text in gone["identities"] if text == lead_email(gone["email"])]
     document["identities"] = [*document["identities"], *meant]
-    document |= {name: gone[name] for name in _OF_THE_EMAIL}
+    document |= {name: gone[name] for name in _EMAIL_FIELDS}
 
 
 def _take_sets(document: Document, gone: Document, max_attributes: int) -> None:
@@ -137,11 +139,11 @@ def merged_summaries(gone: Iterable[Document], stored: Mapping[str, Document], s
     for row in gone:
         own = stored.get(row["name"])
         ids = {"_id": summary_id_of(workspace_id, survivor_id, row["name"]), "contact_id": survivor_id}
-        found.append({**row, **ids} if own is None else {**_together(own, row), **ids})
+        found.append({**row, **ids} if own is None else {**_summed(own, row), **ids})
     return found
 
 
-def _together(one: Document, other: Document) -> Document:
+def _summed(one: Document, other: Document) -> Document:
     counted = {**one, **_added(one, other, ""), **_added(one, other, "tracked_")}
     for part in ("imported", "retained"):
         if both := [row[part] for row in (one, other) if row.get(part)]:
@@ -161,13 +163,13 @@ def _added(one: Mapping[str, object], other: Mapping[str, object], kind: str) ->
     }
 
 
-def merge_entry(change_id: str, merged: Merge, now: datetime) -> Document:
+def contacts_merged(change_id: str, merged: MergeResult, now: datetime) -> Document:
     """The line of the journal that tells a merge: the survivor's, with the id that it took over."""
-    line = journal_entry(change_id, merged.survivor, now)
+    line = visible_change(change_id, merged.survivor, now)
     return {**line, "kind": "MERGED", "merged_id": merged.gone["_id"]}
 
 
-def merged_line(change_id: str, merged: Merge, gone: Iterable[Document], now: datetime) -> Document:
+def merged_line(change_id: str, merged: MergeResult, gone: Iterable[Document], now: datetime) -> Document:
     """The line of the journal that tells definitions of a merge: each summary of the contact that went is one less."""
     lines = [
         {"name": row["name"], "count": 0, "contacts": -1, "first_at": row["first_at"], "last_at": row["last_at"]}

@@ -9,13 +9,13 @@ from gateway.domain.contacts.contacts import PUBLIC_NAMES, ContactRef, IdentityK
 from gateway.errors import ErrorCode, UserProblem
 
 
-def meant_ref(sent: Mapping[str, Any], speaker: Principal | None) -> ContactRef:
+def subject_ref(sent: Mapping[str, Any], speaker: Principal | None) -> ContactRef:
     """Whom a call is about: a token's own contact whatever was sent, else the reference sent; UserProblem."""
     if speaker is not None and speaker.contact_id is not None:
         return ContactRef(id=speaker.contact_id)
     ref = check_ref(sent)
     if speaker is not None and speaker.publishable:
-        _refuse_known_people(ref)
+        _check_not_a_user(ref)
     return ref
 
 
@@ -28,7 +28,7 @@ def namespace_of(ref: ContactRef, speaker: Principal | None) -> str:
     return ""
 
 
-def _refuse_known_people(ref: ContactRef) -> None:
+def _check_not_a_user(ref: ContactRef) -> None:
     """Who holds only what every visitor of a page can read must not write into the timeline of somebody they can name."""
     for kind, _ in ref.keys():  # noqa: SIM118 - not a mapping
         if kind is not IdentityKind.ANONYMOUS:

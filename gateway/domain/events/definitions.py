@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Prefix, derived_id
+from gateway.domain.contacts.contacts import Document
 
 MAX_KEYS = 500
 MAX_VALUES = 1000
@@ -24,7 +24,7 @@ class Totals:
     first_at: datetime | None = None
     last_at: datetime | None = None
     types: dict[str, set[str]] = field(default_factory=dict)
-    again: bool = False
+    rescan: bool = False
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Count one event."""
@@ -37,7 +37,7 @@ class Totals:
         """Count what the journal tells of summaries that changed by themselves: count, contacts, first_at, last_at, again."""
         self.count += line["count"]
         self.contact_count += line.get("contacts", 0)
-        self.again |= line["again"]
+        self.rescan |= line["again"]
         self._reach(line["first_at"], line["last_at"])
 
     def _reach(self, first: datetime, last: datetime) -> None:
@@ -46,7 +46,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
+class ValueGeneration:
     """One set of counted values of one name: new with each reading of all its events."""
 
     id: str
@@ -75,11 +75,11 @@ class ValueCount:
         return replace(self, count=self.count + other.count, first_at=first, last_at=last)
 
 
-def build_of(definition: Mapping[str, Any]) -> Build | None:
+def generation_of(definition: Mapping[str, Any]) -> ValueGeneration | None:
     """The build that holds of a definition; None where its values are not counted (or not yet)."""
     if definition.get("summarize_by") is None or definition.get("build") is None:
         return None
-    return Build(definition["build"], definition["name"], definition["summarize_by"])
+    return ValueGeneration(definition["build"], definition["name"], definition["summarize_by"])
 
 
 def value_of(entry: Mapping[str, Any]) -> str | None:

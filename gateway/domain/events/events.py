@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.core.principals import Principal
 from gateway.core.clock import to_milliseconds
-from gateway.domain.contacts.contacts import ContactRef, Document, Draft
 from gateway.core.idempotency import MAX_KEY_LENGTH, Claim, claim
-from gateway.domain.contacts.identity_resolution import Directory
 from gateway.core.ids import Prefix, derived_id
-from gateway.core.typed_values import Entry, check_metadata, typed_metadata
-from gateway.domain.contacts.subject_refs import meant_ref, namespace_of
+from gateway.core.principals import Principal
 from gateway.core.text_rules import check_text
-from gateway.errors import ErrorCode, UserProblem, told_below
+from gateway.core.typed_values import Entry, check_metadata, typed_metadata
+from gateway.domain.contacts.contacts import ContactDraft, ContactRef, Document
+from gateway.domain.contacts.identity_resolution import IdentityResolver
+from gateway.domain.contacts.subject_refs import namespace_of, subject_ref
+from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.settings import Settings
 
 MUTATION = "trackEvent"
@@ -52,8 +52,8 @@ def track_event(
     `speaker`: who sent it; None is the gateway's own operator."""
     metadata = sent.get("metadata") or {}
     check_metadata(metadata, settings, ("metadata",))
-    with told_below("contact"):
-        contact = meant_ref(sent["contact"], speaker)
+    with error_path("contact"):
+        contact = subject_ref(sent["contact"], speaker)
     return TrackEvent(
         contact=contact,
         name=check_event_name(sent["name"], settings),
@@ -107,7 +107,7 @@ def check_occurred_at(
 
 
 @dataclass(frozen=True, slots=True)
-class Attempted:
+class PlannedEvent:
     """A command with the id and the time that every attempt at it shares."""
 
     command: TrackEvent
@@ -122,7 +122,7 @@ class Attempted:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
+class TrackResult:
     """The outcome of a command: its event (or what stays of one that is no longer kept), and whether it had been tracked
     before."""
 
@@ -130,26 +130,26 @@ class Tracked:
     duplicate: bool
 
 
-Outcome = Tracked | UserProblem
+Outcome = TrackResult | UserProblem
 
 
 @dataclass(slots=True)
-class Group:
+class GroupPlan:
     """What a group of commands writes in one transaction, and each command's outcome, in order."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     events: list[Document] = field(default_factory=list)
     seen: dict[str, datetime] = field(default_factory=dict)
-    drafts: dict[str, Draft] = field(default_factory=dict)
+    drafts: dict[str, ContactDraft] = field(default_factory=dict)
     new_names: dict[str, bool] = field(default_factory=dict)  # each with whether a page sent it
 
     def summaries(self) -> list[Document]:
         """What the group adds to each summary: one tally per contact and name."""
-        return tally(self.events)
+        return add_to_summary(self.events)
 
 
 @dataclass(frozen=True, slots=True)
-class NameRoom:
+class NameQuota:
     """Which names nobody used before, and how many of them may be added; `free_for_pages`: by pages."""
 
     new: frozenset[str] = frozenset()
@@ -178,10 +178,10 @@ class NameRoom:
 
 
 def plan_group(
-    attempted: Iterable[Attempted], stored: Mapping[str, Document], directory: Directory, names: NameRoom
-) -> Group:
+    attempted: Iterable[PlannedEvent], stored: Mapping[str, Document], directory: IdentityResolver, names: NameQuota
+) -> GroupPlan:
     """Decide each command in order. `stored`: events by identity."""
-    group, known = Group(), dict(stored)
+    group, known = GroupPlan(), dict(stored)
     for item in attempted:
         try:
             group.outcomes.append(_decide(item, known, directory, names, group))
@@ -191,17 +191,17 @@ def plan_group(
 
 
 def _decide(
-    item: Attempted, known: dict[str, Document], directory: Directory, names: NameRoom, group: Group
-) -> Tracked:
+    item: PlannedEvent, known: dict[str, Document], directory: IdentityResolver, names: NameQuota, group: GroupPlan
+) -> TrackResult:
     if (event := known.get(item.identity)) is not None:
         if item.command.claim:
             item.command.claim.check(event.get("fingerprint", ""))
-        return Tracked(event, duplicate=event["_id"] != item.event_id)
+        return TrackResult(event, duplicate=event["_id"] != item.event_id)
     names.check(item.command.name, group.new_names)
     if item.command.from_page:
         names.check_page(item.command.name, group.new_names)
-    with told_below("contact"):
-        draft = directory.meant(item.command.contact)
+    with error_path("contact"):
+        draft = directory.resolve(item.command.contact)
     if item.command.name in names.new:
         group.new_names.setdefault(item.command.name, item.command.from_page)
     group.drafts[draft.id] = draft
@@ -209,10 +209,10 @@ def _decide(
     group.events.append(event)
     if item.command.counts_as_seen:
         group.seen[draft.id] = max(item.occurred_at, group.seen.get(draft.id, item.occurred_at))
-    return Tracked(event, duplicate=False)
+    return TrackResult(event, duplicate=False)
 
 
-def event_document(item: Attempted, contact: Draft) -> Document:
+def event_document(item: PlannedEvent, contact: ContactDraft) -> Document:
     """The event as it is stored."""
     document = {
         "_id": item.event_id,
@@ -232,7 +232,7 @@ def event_document(item: Attempted, contact: Draft) -> Document:
     return document
 
 
-def tally(events: Iterable[Document]) -> list[Document]:
+def add_to_summary(events: Iterable[Document]) -> list[Document]:
     """Count, first and last of those events per contact and name, each with the id of its summary."""
     found: dict[str, Document] = {}
     for event in events:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from gateway.domain.filters.conditions import Condition
+from gateway.core.time_ranges import EARLIEST, TimeRange
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.definitions import value_of
-from gateway.core.time_ranges import EARLIEST, TimeRange
+from gateway.domain.filters.conditions import Condition
 from gateway.errors import BadRequestError
 
 _STAYS = ("_id", "workspace_id", "contact_id", "name", "occurred_at", "identity", "fingerprint")

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.domain.contacts.contacts import Document
 
-_BROUGHT = ("imported", "retained")
+_IMPORTED_FIELDS = ("imported", "retained")
 _COUNTS = ("count", "first_at", "last_at")
 
 
@@ -17,7 +17,7 @@ def with_line(before: Mapping[str, Any], ids: Mapping[str, str], line: Mapping[s
     if line.get("retained"):
         if before.get("retained"):
             return dict(before)
-        tracked = together(_part(before, "tracked_"), counts)
+        tracked = summed(_part(before, "tracked_"), counts)
         return {**before, **_summed(ids, tracked, before.get("imported")), "retained": counts}
     imported = before.get("imported") or {}
     imported = dict(imported) if counts.items() <= imported.items() else {**counts, "at": now}
@@ -26,10 +26,10 @@ def with_line(before: Mapping[str, Any], ids: Mapping[str, str], line: Mapping[s
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether what files and calls brought is another number."""
-    return any(before.get(name) != after.get(name) for name in _BROUGHT)
+    return any(before.get(name) != after.get(name) for name in _IMPORTED_FIELDS)
 
 
-def change_of_summary(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
+def summary_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
     """What a summary's import changes; `again`: it may have been what made a definition's first or last."""
     reaches_less = bool(before) and (after["first_at"] > before["first_at"] or after["last_at"] < before["last_at"])
     return {
@@ -41,15 +41,15 @@ def change_of_summary(before: Mapping[str, Any], after: Mapping[str, Any]) -> Do
     }
 
 
-def retained_of(summaries: Iterable[Mapping[str, Any]], swept: Iterable[Mapping[str, Any]]) -> list[Document]:
+def retained_counts(summaries: Iterable[Mapping[str, Any]], swept: Iterable[Mapping[str, Any]]) -> list[Document]:
     """What a contact's summaries count without events, by name: what was brought with it, and what was `swept` here."""
     found: dict[str, Document] = {}
     for row in [*({**row["retained"], "name": row["name"]} for row in summaries if "retained" in row), *swept]:
-        found[row["name"]] = {"name": row["name"], **together(found.get(row["name"]), row)}
+        found[row["name"]] = {"name": row["name"], **summed(found.get(row["name"]), row)}
     return [found[name] for name in sorted(found)]
 
 
-def together(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Document:
+def summed(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Document:
     """Count, first and last of both; of none, if there is neither."""
     rows = [row for row in (one, other) if row]
     if not rows:
@@ -68,6 +68,6 @@ def _part(summary: Mapping[str, Any], kind: str) -> Document | None:
 def _summed(ids: Mapping[str, str], tracked: Document | None, imported: Mapping[str, Any] | None) -> Document:
     return {
         **ids,
-        **together(tracked, imported),
+        **summed(tracked, imported),
         **{f"tracked_{name}": value for name, value in (tracked or {}).items()},
     }

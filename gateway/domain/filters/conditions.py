@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.operators import (
-    Asked,
     AttributeTest,
+    Operators,
     bounds_ahead,
-    flips,
-    is_timely,
-    lowered,
+    case_folded,
+    is_time_dependent,
     number_matches,
     texts_match,
     time_bounds,
     time_matches,
+    transition_times,
 )
-from gateway.domain.contacts.contacts import Document
-from gateway.core.time_ranges import TimeRange
 from gateway.errors import BadRequestError
 
 MAX_CONDITIONS = 50
@@ -38,7 +38,7 @@ TIME_FIELDS = frozenset({"created_at", "signed_up_at", "last_seen_at"})
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class EventStats:
     """How often something was done, and when first and last; `until`: when another one may count, or one no longer."""
 
     count: int = 0
@@ -46,30 +46,30 @@ class Tally:
     last_at: datetime | None = None
     until: datetime | None = None
 
-    def plus(self, other: "Tally") -> "Tally":
+    def plus(self, other: "EventStats") -> "EventStats":
         """The tally of the events of both."""
         times = [at for at in (self.first_at, self.last_at, other.first_at, other.last_at) if at is not None]
         ends = [at for at in (self.until, other.until) if at is not None]
         bounds = (min(times, default=None), max(times, default=None), min(ends, default=None))
-        return Tally(self.count + other.count, *bounds)
+        return EventStats(self.count + other.count, *bounds)
 
 
 @dataclass(slots=True)
-class Facts:
+class ContactFacts:
     """What is known of a contact: its document, its summaries by name (None: not read yet), the tallies of conditions
     that count events themselves, and whether it is in a segment, by the segment's id, as far as those were read."""
 
     contact: Document
     now: datetime
     summaries: Mapping[str, Document] | None = None
-    tallies: dict["EventCondition", Tally] = field(default_factory=dict)
+    event_stats: dict["EventCondition", EventStats] = field(default_factory=dict)
     segments: dict[str, bool] = field(default_factory=dict)
 
 
 class Condition:
     """What holds of a contact or does not; None: what is known does not tell."""
 
-    def holds(self, facts: Facts) -> bool | None:
+    def evaluate(self, facts: ContactFacts) -> bool | None:
         """Whether it holds."""
         raise NotImplementedError
 
@@ -97,9 +97,9 @@ class AllOf(Condition):
 
     parts: Sequence[Condition]
 
-    def holds(self, facts: Facts) -> bool | None:
+    def evaluate(self, facts: ContactFacts) -> bool | None:
         """Whether every part holds."""
-        return _all(part.holds(facts) for part in self.parts)
+        return _all(part.evaluate(facts) for part in self.parts)
 
     def leaves(self) -> Iterator[Condition]:
         """Those of its parts."""
@@ -113,9 +113,9 @@ class AnyOf(Condition):
 
     parts: Sequence[Condition]
 
-    def holds(self, facts: Facts) -> bool | None:
+    def evaluate(self, facts: ContactFacts) -> bool | None:
         """Whether a part holds."""
-        return _not(_all(_not(part.holds(facts)) for part in self.parts))
+        return _not(_all(_not(part.evaluate(facts)) for part in self.parts))
 
     def leaves(self) -> Iterator[Condition]:
         """Those of its parts."""
@@ -134,9 +134,9 @@ class Negation(Condition):
 
     part: Condition
 
-    def holds(self, facts: Facts) -> bool | None:
+    def evaluate(self, facts: ContactFacts) -> bool | None:
         """Whether its part does not."""
-        return _not(self.part.holds(facts))
+        return _not(self.part.evaluate(facts))
 
     def leaves(self) -> Iterator[Condition]:
         """Those of its part."""
@@ -149,7 +149,7 @@ class RoleCondition(Condition):
 
     roles: Sequence[str]
 
-    def holds(self, facts: Facts) -> bool:
+    def evaluate(self, facts: ContactFacts) -> bool:
         """Whether it has."""
         return facts.contact["role"] in self.roles
 
@@ -159,13 +159,13 @@ class TextCondition(Condition):
     """A text of the contact is as a StringFilter asks; of its tags one."""
 
     name: str
-    asked: Asked
+    operators: Operators
 
-    def holds(self, facts: Facts) -> bool:
+    def evaluate(self, facts: ContactFacts) -> bool:
         """Whether it is."""
         found = TEXT_FIELDS[self.name](facts.contact)
         texts = found if isinstance(found, list) else [] if found is None else [found]
-        return texts_match(self.asked, texts)
+        return texts_match(self.operators, texts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,16 +173,16 @@ class TimeCondition(Condition):
     """A time of the contact is as a TimeFilter asks."""
 
     name: str
-    asked: Asked
+    operators: Operators
 
-    def holds(self, facts: Facts) -> bool:
+    def evaluate(self, facts: ContactFacts) -> bool:
         """Whether it is."""
-        return time_matches(self.asked, facts.contact.get(self.name), facts.now)
+        return time_matches(self.operators, facts.contact.get(self.name), facts.now)
 
     @property
-    def is_timely(self) -> bool:
+    def is_time_dependent(self) -> bool:
         """Whether time alone may change whether it is."""
-        return is_timely(self.asked)
+        return is_time_dependent(self.operators)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,9 +191,9 @@ class AttributeCondition(Condition):
 
     test: AttributeTest
 
-    def holds(self, facts: Facts) -> bool:
+    def evaluate(self, facts: ContactFacts) -> bool:
         """Whether it is."""
-        return self.test.holds(facts.contact["custom_attributes"], None, facts.now)
+        return self.test.matches(facts.contact["custom_attributes"], None, facts.now)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,12 +201,12 @@ class EventCondition(Condition):
     """What a contact did, how often and when: by its summary, or by the events themselves where some are told apart."""
 
     name: str
-    count: Asked | None = None
-    first: Asked | None = None
-    last: Asked | None = None
+    count: Operators | None = None
+    first: Operators | None = None
+    last: Operators | None = None
     never: bool = False
     not_followed_by: str | None = None
-    within: Asked | None = None
+    within: Operators | None = None
     before_sign_up: bool = False
     metadata: Sequence[AttributeTest] = ()
     path: str = ""  # where the filter has it, for messages
@@ -229,7 +229,7 @@ class EventCondition(Condition):
     @property
     def needs_an_event(self) -> bool:
         """Whether it holds of nobody who never did it."""
-        return not self._is_so(Tally(), datetime.min)
+        return not self._matches(EventStats(), datetime.min)
 
     @property
     def least(self) -> int:
@@ -238,12 +238,12 @@ class EventCondition(Condition):
         bounds = (asked.get("eq", 0), asked.get("gte", 0), asked.get("gt", -1) + 1)
         return int(max(self.needs_an_event, *bounds))
 
-    def holds(self, facts: Facts) -> bool | None:
+    def evaluate(self, facts: ContactFacts) -> bool | None:
         """Whether it holds."""
-        tally = self.tally(facts)
+        tally = self.event_stats(facts)
         if tally is None:
             return None
-        if not self._is_so(tally, facts.now):
+        if not self._matches(tally, facts.now):
             return False
         if self.not_followed_by is None or tally.last_at is None:
             return True
@@ -254,43 +254,49 @@ class EventCondition(Condition):
         """The range outside which it counts no event now; `ahead`: nor later."""
         return (bounds_ahead if ahead else time_bounds)(self.within or {}, now)
 
-    def tally_of(
+    def stats_of(
         self, events: Sequence[Document], contact: Mapping[str, Any], now: datetime, *, ahead: bool = False
-    ) -> Tally:
+    ) -> EventStats:
         """The tally of those of a contact's events of this name that it counts; `ahead`: and until when it is so."""
         times = [row["occurred_at"] for row in events if self._counts(row, contact, now)]
-        coming = (at for row in events for at in self._flips(row) if at > now) if ahead else iter(())
+        coming = (at for row in events for at in self._transition_times(row) if at > now) if ahead else iter(())
         until = min(coming, default=None)
-        return Tally(len(times), min(times), max(times), until) if times else Tally(until=until)
+        return EventStats(len(times), min(times), max(times), until) if times else EventStats(until=until)
 
-    def flips(self, tally: Tally) -> Iterator[datetime]:
+    def transition_times(self, tally: EventStats) -> Iterator[datetime]:
         """The moments at which time alone may change whether it holds."""
-        yield from flips(self.first or {}, tally.first_at)
-        yield from flips(self.last or {}, tally.last_at)
+        yield from transition_times(self.first or {}, tally.first_at)
+        yield from transition_times(self.last or {}, tally.last_at)
         if tally.until is not None:
             yield tally.until
 
     @property
-    def is_timely(self) -> bool:
+    def is_time_dependent(self) -> bool:
         """Whether time alone may change whether it holds."""
         asked = (self.first, self.last, self.within)
-        return any(is_timely(one or {}) for one in asked) or any(test.is_timely for test in self.metadata)
+        return any(is_time_dependent(one or {}) for one in asked) or any(
+            test.is_time_dependent for test in self.metadata
+        )
 
-    def _flips(self, row: Document) -> Iterator[datetime]:
-        yield from flips(self.within or {}, row["occurred_at"])
+    def _transition_times(self, row: Document) -> Iterator[datetime]:
+        yield from transition_times(self.within or {}, row["occurred_at"])
         for test in self.metadata:
-            yield from test.flips(row["metadata_json"], row["metadata"])
+            yield from test.transition_times(row["metadata_json"], row["metadata"])
 
-    def tally(self, facts: Facts) -> Tally | None:
+    def event_stats(self, facts: ContactFacts) -> EventStats | None:
         """What it counts of a contact, as far as that is known."""
         if facts.summaries is None:
             return None
         summary = facts.summaries.get(self.name)
         if self.counts_events:
-            return facts.tallies.get(self) if summary is not None and summary.get("tracked_count", 0) else Tally()
-        return Tally() if summary is None else Tally(summary["count"], summary["first_at"], summary["last_at"])
+            return (
+                facts.event_stats.get(self) if summary is not None and summary.get("tracked_count", 0) else EventStats()
+            )
+        return (
+            EventStats() if summary is None else EventStats(summary["count"], summary["first_at"], summary["last_at"])
+        )
 
-    def _is_so(self, tally: Tally, now: datetime) -> bool:
+    def _matches(self, tally: EventStats, now: datetime) -> bool:
         if self.never:
             return tally.count == 0
         if self.not_followed_by is not None and tally.count == 0:
@@ -317,7 +323,7 @@ class SegmentCondition(Condition):
 
     segment_id: str
 
-    def holds(self, facts: Facts) -> bool | None:
+    def evaluate(self, facts: ContactFacts) -> bool | None:
         """Whether it is, as far as is known."""
         return facts.segments.get(self.segment_id)
 
@@ -330,21 +336,21 @@ def was_before_sign_up(event: Mapping[str, Any], contact: Mapping[str, Any]) -> 
 
 def has_metadata(event: Mapping[str, Any], tests: Sequence[AttributeTest], now: datetime) -> bool:
     """Whether every test holds of the event's metadata."""
-    return all(test.holds(event["metadata_json"], event["metadata"], now) for test in tests)
+    return all(test.matches(event["metadata_json"], event["metadata"], now) for test in tests)
 
 
-def check_filter(sent: Mapping[str, Any], path: str = "filter") -> Condition:
+def parse_filter(sent: Mapping[str, Any], path: str = "filter") -> Condition:
     """The condition that a ContactFilter means (in snake_case, without nulls); BadRequestError names what it cannot mean."""
-    return _Reader(path).condition(sent, path, depth=1)
+    return _FilterParser(path).condition(sent, path, depth=1)
 
 
 def check_metadata_filter(sent: Sequence[Mapping[str, Any]] | None, path: str) -> list[AttributeTest]:
     """The tests that a list of AttributeFilters means; BadRequestError."""
-    return _Reader(path.partition(".")[0]).attributes(sent or (), path)
+    return _FilterParser(path.partition(".")[0]).attributes(sent or (), path)
 
 
 @dataclass(slots=True)
-class _Reader:
+class _FilterParser:
     """Reads one filter, and counts its conditions."""
 
     root: str
@@ -411,10 +417,10 @@ class _Reader:
             )
 
 
-def _texts(asked: Asked, path: str) -> Asked:
+def _texts(asked: Operators, path: str) -> Operators:
     if len(asked.get("in", ())) > MAX_TEXTS:
         raise BadRequestError(f"{path}.in has {len(asked['in'])} texts, and {MAX_TEXTS} are allowed.")
-    return lowered(asked)
+    return case_folded(asked)
 
 
 def public_name(name: str) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.core.typed_values import Entry, typed_metadata
 from gateway.core.time_ranges import EARLIEST, LATEST, TimeRange, time_range
+from gateway.core.typed_values import Entry, typed_metadata
 from gateway.errors import UserProblem
 
-Asked = Mapping[str, Any]
+Operators = Mapping[str, Any]
 _MILLISECOND = timedelta(milliseconds=1)
 _RELATIVE = {
     "more_than_days_ago": timedelta(days=1),
@@ -35,7 +35,7 @@ _TEXT: dict[str, Callable[[str, Any], bool]] = {
 }
 
 
-def lowered(asked: Asked) -> dict[str, Any]:
+def case_folded(asked: Operators) -> dict[str, Any]:
     """A StringFilter with its texts in lower case, once for all that are compared with it."""
 
     def lower(value: Any) -> Any:
@@ -46,7 +46,7 @@ def lowered(asked: Asked) -> dict[str, Any]:
     return {name: lower(value) for name, value in asked.items()}
 
 
-def texts_match(asked: Asked, texts: Collection[str]) -> bool:
+def texts_match(asked: Operators, texts: Collection[str]) -> bool:
     """Whether one of the texts is as a lowered StringFilter asks, whatever its case; `ne`: none of them is that text."""
     small = [text.lower() for text in texts]
     if asked.get("known", bool(small)) != bool(small) or asked.get("ne") in small:
@@ -55,43 +55,43 @@ def texts_match(asked: Asked, texts: Collection[str]) -> bool:
     return not wanted or any(all(holds(text, value) for holds, value in wanted) for text in small)
 
 
-def equal_texts(asked: Asked) -> list[str] | None:
+def equal_texts(asked: Operators) -> list[str] | None:
     """The texts of which a value must have one; None where a lowered StringFilter does not name them."""
     return [asked["eq"]] if "eq" in asked else sorted(asked["in"]) if "in" in asked else None
 
 
-def number_matches(asked: Asked, number: float | None) -> bool:
+def number_matches(asked: Operators, number: float | None) -> bool:
     """Whether a number is as an IntFilter or FloatFilter asks; none is unlike every number, and satisfies `ne` alone."""
     if "ne" in asked and number is not None and number == asked["ne"]:
         return False
     return all(number is not None and holds(number, asked[name]) for name, holds in _ORDER.items() if name in asked)
 
 
-def time_matches(asked: Asked, at: datetime | None, now: datetime) -> bool:
+def time_matches(asked: Operators, at: datetime | None, now: datetime) -> bool:
     """Whether a time is as a TimeFilter asks; one that is not known satisfies `known: false` alone."""
     if at is None:
         return set(asked) <= {"known"} and asked.get("known") is not True
-    others = (_lies_in(name, value, at, now) for name, value in asked.items() if name != "known")
+    others = (_is_within(name, value, at, now) for name, value in asked.items() if name != "known")
     return asked.get("known") is not False and all(others)
 
 
-def time_bounds(asked: Asked, now: datetime) -> TimeRange:
+def time_bounds(asked: Operators, now: datetime) -> TimeRange:
     """The range that holds every time of an event, or of a contact's creation, that a TimeFilter lets through."""
     return time_range(asked, now)
 
 
-def bounds_ahead(asked: Asked, now: datetime) -> TimeRange:
+def bounds_ahead(asked: Operators, now: datetime) -> TimeRange:
     """The range that holds every time of an event that a TimeFilter lets through now or at any later moment."""
     found = time_range({name: value for name, value in asked.items() if name not in _RELATIVE}, now)
     for name, value in asked.items():
         if name.startswith("less_than"):
-            found = found.within(time_range({name: value}, now))
+            found = found.intersect(time_range({name: value}, now))
         elif name == "exactly_days_ago":
-            found = found.within(TimeRange(start=time_range({name: value}, now).start))
+            found = found.intersect(TimeRange(start=time_range({name: value}, now).start))
     return found
 
 
-def flips(asked: Asked, at: datetime | None) -> Iterator[datetime]:
+def transition_times(asked: Operators, at: datetime | None) -> Iterator[datetime]:
     """The moments, past and future, at which a TimeFilter begins or ends to let a time through, or just after them."""
     if at is None:
         return
@@ -106,7 +106,7 @@ def flips(asked: Asked, at: datetime | None) -> Iterator[datetime]:
                 yield day + timedelta(days=value + 1)
 
 
-def is_timely(asked: Asked) -> bool:
+def is_time_dependent(asked: Operators) -> bool:
     """Whether what a TimeFilter lets through changes with time."""
     return any(name in _RELATIVE or name == "exactly_days_ago" for name in asked)
 
@@ -116,29 +116,29 @@ class AttributeTest:
     """An AttributeFilter: the value of one key is of that type and so; without a type, the key is there."""
 
     key: str
-    asked: Asked
+    operators: Operators
 
     @property
-    def is_timely(self) -> bool:
+    def is_time_dependent(self) -> bool:
         """Whether time alone may change whether it is so."""
-        return is_timely(self.asked.get("time", {}))
+        return is_time_dependent(self.operators.get("time", {}))
 
-    def flips(self, values: Mapping[str, Any], entries: Sequence[Entry] | None) -> Iterator[datetime]:
+    def transition_times(self, values: Mapping[str, Any], entries: Sequence[Entry] | None) -> Iterator[datetime]:
         """The moments at which time alone may change whether it is so."""
-        if self.is_timely:
+        if self.is_time_dependent:
             entry = _entry(self.key, values.get(self.key), entries)
-            yield from flips(self.asked["time"], entry.get("date"))
+            yield from transition_times(self.operators["time"], entry.get("date"))
 
-    def holds(self, values: Mapping[str, Any], entries: Sequence[Entry] | None, now: datetime) -> bool:
+    def matches(self, values: Mapping[str, Any], entries: Sequence[Entry] | None, now: datetime) -> bool:
         """Whether it is so. `values`: as sent; `entries`: their types, if they were stored."""
         value = values.get(self.key)
-        if not self.asked:
+        if not self.operators:
             return self.key in values
         entry = _entry(self.key, value, entries)
-        return all(_ATTRIBUTE[name](asked, value, entry, now) for name, asked in self.asked.items())
+        return all(_ATTRIBUTE[name](asked, value, entry, now) for name, asked in self.operators.items())
 
 
-def _lies_in(name: str, value: Any, at: datetime, now: datetime) -> bool:
+def _is_within(name: str, value: Any, at: datetime, now: datetime) -> bool:
     if name == "after":
         return bool(at >= min(value, LATEST) + _MILLISECOND)
     range_ = time_range({name: value}, now)  # begins with 1970 where it is open, and ends with 9999
@@ -156,7 +156,7 @@ def _entry(key: str, value: Any, entries: Sequence[Entry] | None) -> Entry:
         return {"type": ""}
 
 
-def _money_matches(asked: Asked, _value: Any, entry: Entry, _now: datetime) -> bool:
+def _money_matches(asked: Operators, _value: Any, entry: Entry, _now: datetime) -> bool:
     if entry["type"] != "MoneyMetadata":
         return False
     if "currency" in asked and entry["currency"] != asked["currency"].upper():

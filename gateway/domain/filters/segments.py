@@ -6,22 +6,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.core.clock import to_milliseconds
+from gateway.core.ids import Prefix, derived_id
+from gateway.core.text_rules import check_unicode
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.conditions import (
     AttributeCondition,
     Condition,
+    ContactFacts,
     EventCondition,
-    Facts,
     RoleCondition,
     SegmentCondition,
     TextCondition,
     TimeCondition,
-    check_filter,
+    parse_filter,
     public_name,
 )
-from gateway.domain.contacts.contacts import Document
-from gateway.core.ids import Prefix, derived_id
-from gateway.domain.filters.expiry import is_timely
-from gateway.core.text_rules import check_unicode
+from gateway.domain.filters.expiry import is_time_dependent
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 
 MAX_SEGMENTS = 100
@@ -46,7 +46,7 @@ def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime
     }
 
 
-def move_line(
+def membership_changed(
     change_id: str, kind: str, member: Mapping[str, Any], now: datetime, *, imported: bool = False
 ) -> Document:
     """The line of the journal that tells who entered or left a segment; `imported`: by imported events alone."""
@@ -69,23 +69,23 @@ def event_key(name: str) -> str:
     return f"event:{name}"
 
 
-def kept_filter(sent: Mapping[str, Any], field: str) -> Document:
+def stored_filter(sent: Mapping[str, Any], field: str) -> Document:
     """A filter that came in that field, as it is kept; UserProblem where it can be none."""
-    kept: Document = kept_value(sent, field)
+    kept: Document = stored_value(sent, field)
     try:
-        check_filter(kept, field)
+        parse_filter(kept, field)
     except BadRequestError as error:
         raise UserProblem(ErrorCode.INVALID, error.message, (field,)) from None
     return kept
 
 
-def kept_value(value: Any, field: str) -> Any:
+def stored_value(value: Any, field: str) -> Any:
     """What was sent in a filter, as it is kept; UserProblem where a text or a time of it cannot be."""
     match value:
         case dict():
-            return {name: kept_value(inner, field) for name, inner in value.items()}
+            return {name: stored_value(inner, field) for name, inner in value.items()}
         case list():
-            return [kept_value(inner, field) for inner in value]
+            return [stored_value(inner, field) for inner in value]
         case str():
             return check_unicode(value, (field,), named=f"A text of {field}")
         case datetime():
@@ -109,15 +109,15 @@ def public_filter(stored: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judgement(Condition):
+class SegmentEvaluation(Condition):
     """Several segments at once, inner ones first; it holds as soon as it is known of each whether its condition does."""
 
     conditions: Mapping[str, Condition]
 
-    def holds(self, facts: Facts) -> bool | None:
+    def evaluate(self, facts: ContactFacts) -> bool | None:
         """True once all is known, which `facts.segments` then tells."""
         for segment_id, condition in self.conditions.items():
-            if segment_id not in facts.segments and (found := condition.holds(facts)) is not None:
+            if segment_id not in facts.segments and (found := condition.evaluate(facts)) is not None:
                 facts.segments[segment_id] = found
         return True if facts.segments.keys() >= self.conditions.keys() else None
 
@@ -131,15 +131,15 @@ class Judgement(Condition):
         return Condition.segments(self) - self.conditions.keys()
 
 
-class SegmentSet:
+class SegmentGraph:
     """The segments of one workspace: how they rest on each other, and what each one looks at."""
 
     def __init__(self, rows: Iterable[Document]) -> None:
         self.rows = {row["_id"]: row for row in rows}
-        self._conditions = {id_: check_filter(row["filter"]) for id_, row in self.rows.items()}
+        self._conditions = {id_: parse_filter(row["filter"]) for id_, row in self.rows.items()}
         self._inner = {id_: sorted(one.segments() & self.rows.keys()) for id_, one in self._conditions.items()}
         self._order: list[str] = []
-        self._file(sorted(self.rows))
+        self._add(sorted(self.rows))
         self._by_key: dict[str, set[str]] = {}
         for id_, condition in self._conditions.items():
             for key in _keys(condition):
@@ -150,24 +150,26 @@ class SegmentSet:
         """All of them."""
         return frozenset(self._order)
 
-    def concerned(self, keys: Iterable[str]) -> frozenset[str]:
+    def depending_on(self, keys: Iterable[str]) -> frozenset[str]:
         """Those that a change of these things can change."""
-        return self._with_outer({id_ for key in keys for id_ in self._by_key.get(key, ())})
+        return self._with_dependents({id_ for key in keys for id_ in self._by_key.get(key, ())})
 
-    def touched_by(self, touch: "Touch") -> frozenset[str]:
+    def affected_by(self, touch: "ContactTouch") -> frozenset[str]:
         """Those that what the stream tells of a contact can change."""
-        return self.ids if touch.everything else self.concerned(touch.keys)
+        return self.ids if touch.everything else self.depending_on(touch.keys)
 
-    def timely(self) -> frozenset[str]:
+    def time_dependent(self) -> frozenset[str]:
         """Those that time alone can change."""
-        return self._with_outer({id_ for id_, condition in self._conditions.items() if is_timely(condition)})
+        return self._with_dependents(
+            {id_ for id_, condition in self._conditions.items() if is_time_dependent(condition)}
+        )
 
-    def outer(self, id_: str) -> list[str]:
+    def dependents(self, id_: str) -> list[str]:
         """Those that rest on that one, inner ones first."""
-        found = self._with_outer({id_}) - {id_}
+        found = self._with_dependents({id_}) - {id_}
         return [other for other in self._order if other in found]
 
-    def mentioning(self, id_: str) -> list[Document]:
+    def referencing(self, id_: str) -> list[Document]:
         """Those whose filter names that one."""
         return [self.rows[other] for other in self._order if id_ in self._inner[other]]
 
@@ -175,9 +177,9 @@ class SegmentSet:
         """What holds of the members of that one."""
         return self._conditions[id_]
 
-    def judgement(self, ids: Collection[str]) -> Judgement:
+    def evaluation(self, ids: Collection[str]) -> SegmentEvaluation:
         """Whether a contact is in each of these."""
-        return Judgement({id_: self._conditions[id_] for id_ in self._order if id_ in ids})
+        return SegmentEvaluation({id_: self._conditions[id_] for id_ in self._order if id_ in ids})
 
     def in_order(self) -> list[Document]:
         """All of them, inner ones first."""
@@ -190,14 +192,14 @@ class SegmentSet:
                 raise UserProblem(
                     ErrorCode.INVALID, f"filter names the segment '{named}', and there is no such segment.", ("filter",)
                 )
-            if (way := self._way(named, id_)) is not None:
+            if (way := self._path_between(named, id_)) is not None:
                 raise UserProblem(
                     ErrorCode.INVALID,
                     f"A segment must not lead back to itself: {' -> '.join(self._named(one) for one in [id_, *way])}.",
                     ("filter",),
                 )
 
-    def _way(self, start: str, end: str) -> list[str] | None:
+    def _path_between(self, start: str, end: str) -> list[str] | None:
         """How one leads to the other by what they name."""
         ways, seen = [[start]], {start}
         for way in ways:
@@ -210,13 +212,13 @@ class SegmentSet:
     def _named(self, id_: str) -> str:
         return f"'{self.rows[id_]['name']}'"
 
-    def _file(self, ids: Sequence[str], under_way: frozenset[str] = frozenset()) -> None:
+    def _add(self, ids: Sequence[str], under_way: frozenset[str] = frozenset()) -> None:
         for id_ in ids:
             if id_ not in self._order and id_ not in under_way:
-                self._file(self._inner[id_], under_way | {id_})
+                self._add(self._inner[id_], under_way | {id_})
                 self._order.append(id_)
 
-    def _with_outer(self, ids: set[str]) -> frozenset[str]:
+    def _with_dependents(self, ids: set[str]) -> frozenset[str]:
         for id_ in self._order:  # inner ones come first, so one round is enough
             if not ids.isdisjoint(self._inner[id_]):
                 ids.add(id_)
@@ -258,47 +260,47 @@ def segment_line(change_id: str, kind: str, segments: Sequence[Document], now: d
 
 
 @dataclass(slots=True)
-class Touch:
+class ContactTouch:
     """What a stretch of the stream tells of one contact: what changed (`everything`: all may have), and whether imported
     events alone did it."""
 
     keys: set[str] = field(default_factory=set)
     everything: bool = False
     imported: bool = False
-    acted: bool = False
+    is_tracked: bool = False
 
     @property
     def by_import(self) -> bool:
         """Whether nothing but an import changed it."""
-        return self.imported and not self.acted
+        return self.imported and not self.is_tracked
 
 
-def touch_event(touched: dict[str, Touch], event: Mapping[str, Any]) -> None:
+def touch_event(touched: dict[str, ContactTouch], event: Mapping[str, Any]) -> None:
     """Add what an event that was inserted tells."""
-    touch = touched.setdefault(event["contact_id"], Touch())
+    touch = touched.setdefault(event["contact_id"], ContactTouch())
     touch.keys |= {event_key(event["name"]), "last_seen_at"}
     if event.get("imported", False):
         touch.imported = True
     else:
-        touch.acted = True
+        touch.is_tracked = True
 
 
-def touch_line(touched: dict[str, Touch], line: Mapping[str, Any]) -> None:
+def touch_of_change(touched: dict[str, ContactTouch], line: Mapping[str, Any]) -> None:
     """Add what a line of the journal tells."""
     match line["subject"], line["kind"]:
         case "contact", "CREATED" | "MERGED" | "DELETED":
             ids = [line["contact_id"], *([line["merged_id"]] if "merged_id" in line else [])]
             for id_ in ids:
-                touched.setdefault(id_, Touch()).everything = True
+                touched.setdefault(id_, ContactTouch()).everything = True
         case "contact", "UPDATED":
-            touch = touched.setdefault(line["contact_id"], Touch())
+            touch = touched.setdefault(line["contact_id"], ContactTouch())
             touch.keys |= {*line["fields"], "last_seen_at"}
-            touch.acted = True
+            touch.is_tracked = True
         case "seen", _:
-            touch = touched.setdefault(line["contact_id"], Touch())
+            touch = touched.setdefault(line["contact_id"], ContactTouch())
             touch.keys.add("last_seen_at")
-            touch.acted = True
+            touch.is_tracked = True
         case "summaries", "IMPORTED":
-            touch = touched.setdefault(line["contact_id"], Touch())
+            touch = touched.setdefault(line["contact_id"], ContactTouch())
             touch.keys |= {event_key(one["name"]) for one in line["lines"]}
             touch.imported = True

@@ -5,17 +5,17 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.filters.conditions import check_filter, check_metadata_filter, public_name
+from gateway.core.text_rules import check_text
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.events import check_event_name
-from gateway.domain.filters.segments import kept_filter, kept_value
+from gateway.domain.filters.conditions import check_metadata_filter, parse_filter, public_name
+from gateway.domain.filters.segments import stored_filter, stored_value
 from gateway.domain.messages.templates import Templates
-from gateway.core.text_rules import check_text
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.settings import Settings
 
 MAX_RULES = 100
-MAILING = "mailing"  # the kind of timer that goes on with a message to a segment
+CAMPAIGN = "mailing"  # the kind of timer that goes on with a message to a segment
 _MAX_NAME_LENGTH = 255
 _MAX_TIMES = 1_000_000
 _MAX_DAYS = 3650
@@ -34,7 +34,7 @@ class RuleTrigger(StrEnum):
 
 
 _LIMITS = {"nth_time": _MAX_TIMES, "days_since_last": _MAX_DAYS, "minutes_since_last": _MAX_MINUTES}
-_SETS_OFF = ("trigger", "event", "segment_id", "metadata")
+_TRIGGER_EVENTS = ("trigger", "event", "segment_id", "metadata")
 
 
 def check_rule(
@@ -46,7 +46,7 @@ def check_rule(
     trigger, n, segment_id = _check_trigger(sent["trigger"])
     has_event = trigger is not RuleTrigger.ENTERED_SEGMENT
     if not has_event:
-        _refuse_event(sent)
+        _check_no_event(sent)
     maximum = said.get("max_per_contact")
     if maximum is not None and maximum < 1:
         message = f"maxPerContact must be 1 or more, not {maximum}: leave it out for no cap."
@@ -58,30 +58,30 @@ def check_rule(
         "n": n,
         "segment_id": segment_id,
         "event": _check_event(said.get("event"), settings) if has_event else None,
-        "audience": None if said.get("audience") is None else kept_filter(said["audience"], "audience"),
+        "audience": None if said.get("audience") is None else stored_filter(said["audience"], "audience"),
         "metadata": check_metadata(said.get("metadata")) if has_event else None,
         "subject": said.get("subject") and templates.check(said["subject"], ("subject",), event=has_event),
         "body": templates.check(sent["body"], ("body",), event=has_event),
         "max_per_contact": maximum,
     }
-    since = stored["since"] if stored is not None and _goes_on(rule, stored) else now
+    since = stored["since"] if stored is not None and _is_continuous(rule, stored) else now
     return {**rule, "since": since, "updated_at": now}
 
 
-def pause_of(rule: Mapping[str, Any]) -> timedelta:
+def delay_of(rule: Mapping[str, Any]) -> timedelta:
     """How long after the last event a rule fires that waits."""
     unit = "days" if rule["trigger"] == RuleTrigger.DAYS_SINCE_LAST else "minutes"
     return timedelta(**{unit: rule["n"]})
 
 
-def waits(rule: Mapping[str, Any]) -> bool:
+def is_delayed(rule: Mapping[str, Any]) -> bool:
     """Whether a rule fires some time after the last event."""
     return rule["trigger"] in (RuleTrigger.DAYS_SINCE_LAST, RuleTrigger.MINUTES_SINCE_LAST)
 
 
 def check_metadata(sent: list[Document] | None) -> list[Document] | None:
     """Conditions on metadata as they are kept, none for an empty list; UserProblem."""
-    kept: list[Document] = kept_value(sent or [], "metadata")
+    kept: list[Document] = stored_value(sent or [], "metadata")
     try:
         check_metadata_filter(kept, "metadata")
     except BadRequestError as error:
@@ -92,13 +92,13 @@ def check_metadata(sent: list[Document] | None) -> list[Document] | None:
 def segments_named(rule: Mapping[str, Any]) -> frozenset[str]:
     """The segments that a rule mentions: the one that is entered, and those of its audience."""
     own = frozenset() if rule["segment_id"] is None else frozenset({str(rule["segment_id"])})
-    return own if rule["audience"] is None else own | check_filter(rule["audience"]).segments()
+    return own if rule["audience"] is None else own | parse_filter(rule["audience"]).segments()
 
 
-def _goes_on(rule: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
+def _is_continuous(rule: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
     """Whether a rule is still the one that it was, as far as what sets it off is concerned."""
-    same = all(rule[name] == stored[name] for name in _SETS_OFF)
-    return bool(stored["enabled"]) and same and (waits(rule) or rule["n"] == stored["n"])
+    same = all(rule[name] == stored[name] for name in _TRIGGER_EVENTS)
+    return bool(stored["enabled"]) and same and (is_delayed(rule) or rule["n"] == stored["n"])
 
 
 def _check_trigger(sent: Mapping[str, Any]) -> tuple[RuleTrigger, int | None, str | None]:
@@ -122,7 +122,7 @@ def _check_event(name: str | None, settings: Settings) -> str:
     return check_event_name(name, settings, ("event",))
 
 
-def _refuse_event(sent: Mapping[str, Any]) -> None:
+def _check_no_event(sent: Mapping[str, Any]) -> None:
     for name in ("event", "metadata"):
         if sent.get(name):
             message = f"Entering a segment is no event: leave {name} out, or choose another trigger."

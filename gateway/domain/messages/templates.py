@@ -20,10 +20,10 @@ from liquid.exceptions import LiquidError
 from liquid.expression import Expression
 
 from gateway.caches import Cache, CacheBudget
-from gateway.domain.contacts.contacts import Document, display_name
-from gateway.core.typed_values import typed_metadata
-from gateway.domain.messages.liquid_sandbox import SECONDS, Sandbox
 from gateway.core.text_rules import check_text
+from gateway.core.typed_values import typed_metadata
+from gateway.domain.contacts.contacts import Document, display_name
+from gateway.domain.messages.liquid_sandbox import SECONDS, Sandbox
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TEMPLATE_LENGTH = 10_000
@@ -33,7 +33,7 @@ _TEMPLATE_BYTES, _CHARACTER_BYTES = 2000, 120  # of a parsed template, and at mo
 _CONTACT: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "id": lambda row: row["_id"],
     "displayName": display_name,
-    "customAttributes": lambda row: _shown(row["custom_attributes"]),
+    "customAttributes": lambda row: _printable(row["custom_attributes"]),
     "location": lambda row: dict(row.get("location") or {}),
     "externalId": lambda row: row.get("external_id"),
     "role": lambda row: row["role"],
@@ -76,10 +76,10 @@ class Templates:
             _check_names(parsed, text, event)
         except LiquidError as error:
             start = 0 if error.token is None else max(0, error.token.start_index)
-            raise _invalid(path, _Flaw(text, start, str(error.message))) from None
+            raise _invalid(path, _TemplateFlaw(text, start, str(error.message))) from None
         except RecursionError:
-            raise _invalid(path, _Flaw(text, 0, "it nests too deep")) from None
-        except _Flaw as flaw:
+            raise _invalid(path, _TemplateFlaw(text, 0, "it nests too deep")) from None
+        except _TemplateFlaw as flaw:
             raise _invalid(path, flaw) from None
         return text
 
@@ -101,13 +101,13 @@ def template_data(contact: Mapping[str, Any], event: Mapping[str, Any] | None, c
     """All that a template can read. `count`: how often the contact had done what the event tells, that time included."""
     data: Document = {"contact": {name: read(contact) for name, read in _CONTACT.items()}}
     if event is not None:
-        metadata = {key: _shown(value) for key, value in event["metadata_json"].items()}
+        metadata = {key: _printable(value) for key, value in event["metadata_json"].items()}
         values = (event["name"], _moment(event["occurred_at"]), metadata, count)
         data["event"] = dict(zip(_EVENT, values, strict=True))
     return data
 
 
-class _Flaw(Exception):  # noqa: N818 - told as a UserProblem
+class _TemplateFlaw(Exception):  # noqa: N818 - told as a UserProblem
     """What is wrong with a template, and where."""
 
     def __init__(self, text: str, start: int, reason: str) -> None:
@@ -128,10 +128,10 @@ class _Object(dict[str, Any]):
         return str(text) if text else orjson.dumps(self).decode()
 
 
-def _shown(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     if isinstance(value, dict):
-        return _Object({key: _shown(inner) for key, inner in value.items()})
-    return [_shown(inner) for inner in value] if isinstance(value, list) else value
+        return _Object({key: _printable(inner) for key, inner in value.items()})
+    return [_printable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _moment(at: datetime | None) -> str | None:
@@ -146,15 +146,15 @@ def _check_marks(text: str) -> None:
         end = text.find(closing, start + 2)
         inner = text[start + 2 : end]
         if end == -1 or _first(inner, ("{{", "{%"), 0) != -1:
-            raise _Flaw(text, start, f"'{text[start : start + 2]}' is not closed by '{closing}'")
+            raise _TemplateFlaw(text, start, f"'{text[start : start + 2]}' is not closed by '{closing}'")
         if len(inner) > _MAX_MARK_LENGTH:
-            raise _Flaw(
+            raise _TemplateFlaw(
                 text,
                 start,
                 f"what stands between '{text[start : start + 2]}' and '{closing}' is longer than {_MAX_MARK_LENGTH} characters",
             )
         if closing == "%}" and inner.strip("- \t\r\n") in ("raw", "doc"):
-            raise _Flaw(text, start, f"unexpected tag '{inner.strip('- ')}'")
+            raise _TemplateFlaw(text, start, f"unexpected tag '{inner.strip('- ')}'")
         at = end + 2
 
 
@@ -165,7 +165,7 @@ def _first(text: str, marks: Iterable[str], start: int) -> int:
 def _check_ranges(parsed: BoundTemplate, text: str) -> None:
     for expression in _expressions(parsed):
         if isinstance(expression, RangeLiteral):
-            raise _Flaw(text, expression.token.start_index, "ranges such as (1..9) are not allowed")
+            raise _TemplateFlaw(text, expression.token.start_index, "ranges such as (1..9) are not allowed")
 
 
 def _check_filters(parsed: BoundTemplate, text: str) -> None:
@@ -175,14 +175,16 @@ def _check_filters(parsed: BoundTemplate, text: str) -> None:
         for used in (expression.filters or ()) if isinstance(expression, FilteredExpression) else ():
             start = used.token.start_index
             if used.name not in known:
-                raise _Flaw(text, start, f"unknown filter '{used.name}'{_meant(used.name, known)}")
+                raise _TemplateFlaw(text, start, f"unknown filter '{used.name}'{_resolve_name(used.name, known)}")
             named = {one.name: None for one in used.args if isinstance(one, KeywordArgument)}
             given = [None] * (1 + len(used.args) - len(named))
             hidden = {"environment", "context"} & inspect.signature(known[used.name]).parameters.keys()
             try:
                 inspect.signature(known[used.name]).bind(*given, **named, **dict.fromkeys(hidden))
             except TypeError as error:
-                raise _Flaw(text, start, f"the filter '{used.name}' is given wrong arguments: {error}") from None
+                raise _TemplateFlaw(
+                    text, start, f"the filter '{used.name}' is given wrong arguments: {error}"
+                ) from None
 
 
 def _check_names(parsed: BoundTemplate, text: str, event: bool) -> None:
@@ -193,16 +195,16 @@ def _check_names(parsed: BoundTemplate, text: str, event: bool) -> None:
         if not isinstance(root, str) or root not in known:
             reason = "no event sets this message off" if root == "event" else "a template reads contact and event"
             named = f"'{root}'" if isinstance(root, str) else "a computed name"
-            raise _Flaw(text, variable.span.index, f"{named} is not known here: {reason}")
+            raise _TemplateFlaw(text, variable.span.index, f"{named} is not known here: {reason}")
         if others and isinstance(others[0], str) and others[0] not in known[root]:
-            raise _Flaw(
+            raise _TemplateFlaw(
                 text,
                 variable.span.index,
-                f"'{root}.{others[0]}' is not known{_meant(others[0], known[root], f'{root}.')}",
+                f"'{root}.{others[0]}' is not known{_resolve_name(others[0], known[root], f'{root}.')}",
             )
 
 
-def _meant(name: str, known: Iterable[str], prefix: str = "") -> str:
+def _resolve_name(name: str, known: Iterable[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f": did you mean '{prefix}{close[0]}'?" if close else ""
 
@@ -221,6 +223,6 @@ def _expressions(parsed: BoundTemplate) -> Iterator[Expression]:
             yield expression
 
 
-def _invalid(path: tuple[str, ...], flaw: _Flaw) -> UserProblem:
+def _invalid(path: tuple[str, ...], flaw: _TemplateFlaw) -> UserProblem:
     end = "" if flaw.reason.endswith("?") else "."
     return UserProblem(ErrorCode.INVALID, f"The {path[-1]} cannot be used, line {flaw.line}: {flaw.reason}{end}", path)

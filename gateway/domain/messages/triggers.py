@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.domain.filters.operators import AttributeTest
-from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
+from gateway.core.ids import Prefix, derived_id
+from gateway.core.timers import timer_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.events import summary_id_of
-from gateway.core.ids import Prefix, derived_id
-from gateway.domain.messages.rules import RuleTrigger, pause_of, waits
-from gateway.core.timers import timer_of
+from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
+from gateway.domain.filters.operators import AttributeTest
+from gateway.domain.messages.rules import RuleTrigger, delay_of, is_delayed
 
 MESSAGE = "message"  # the kind of timer that becomes a conversation
 _LIVE_FOR = timedelta(minutes=5)
@@ -46,7 +46,7 @@ class LiveRule:
         return trigger == RuleTrigger.NTH_TIME or (trigger == RuleTrigger.FIRST_TIME and bool(self.tests))
 
 
-class LiveRules:
+class RuleIndex:
     """The enabled rules of one workspace, by the event that sets them off."""
 
     def __init__(self, rows: Iterable[Document]) -> None:
@@ -59,18 +59,18 @@ class LiveRules:
                 tests = check_metadata_filter(row["metadata"], "metadata")
                 self.by_event.setdefault(row["event"], []).append(LiveRule(row, tests))
 
-    def live(self, events: Iterable[Document]) -> list["Deeds"]:
+    def live(self, events: Iterable[Document]) -> list["ContactActivity"]:
         """What of these events may set rules off, by contact and name."""
-        found: dict[tuple[str, str], Deeds] = {}
+        found: dict[tuple[str, str], ContactActivity] = {}
         for event in events:
             if event["name"] in self.by_event and is_live(event):
                 key = (event["contact_id"], event["name"])
-                found.setdefault(key, Deeds(*key, self.by_event[event["name"]])).events.append(event)
+                found.setdefault(key, ContactActivity(*key, self.by_event[event["name"]])).events.append(event)
         return list(found.values())
 
 
 @dataclass(slots=True)
-class Deeds:
+class ContactActivity:
     """What one contact did under one name in one transaction, in order, and the rules that this may set off."""
 
     contact_id: str
@@ -90,21 +90,21 @@ class Deeds:
 
 
 @dataclass(slots=True)
-class Firings:
+class TriggerPlan:
     """What is to be written: timers, and how far contacts have come."""
 
     now: datetime
     timers: list[Document] = field(default_factory=list)
     progress: list[Document] = field(default_factory=list)
 
-    def plan(self, deeds: Deeds, summary: Mapping[str, Any], known: Mapping[str, Document]) -> None:
+    def plan(self, deeds: ContactActivity, summary: Mapping[str, Any], known: Mapping[str, Document]) -> None:
         """Add what these deeds set off. `summary`: with them counted; `known`: what is remembered, by id."""
         for rule in deeds.rules:
             matching = [event for event in deeds.events if has_metadata(event, rule.tests, self.now)]
             if not matching:
                 continue
             before = summary["count"] - len(deeds.events)
-            if waits(rule.row):
+            if is_delayed(rule.row):
                 last = max(event["occurred_at"] for event in matching) if rule.tests else summary["last_at"]
                 self._wait(rule.row, matching[-1], last)
             elif rule.row["trigger"] == RuleTrigger.EVERY_TIME:
@@ -116,22 +116,24 @@ class Firings:
                 if before == 0:
                     self._fire(rule.row, matching[0], 1)
             else:
-                self._reach(rule.row, deeds, before, known)
+                self._add_progress(rule.row, deeds, before, known)
 
     def _count(self, rule: Mapping[str, Any], matching: Sequence[Document], known: Mapping[str, Document]) -> None:
         """Fire on the event with which as many matched as are wanted, since the rule has been in force."""
         wanted = rule["n"] or 1
-        before = int(_remembered(rule, matching[0]["contact_id"], known).get("count", 0))
+        before = int(_stored_progress(rule, matching[0]["contact_id"], known).get("count", 0))
         if before >= wanted:
             return
         self._remember(rule, matching[0]["contact_id"], count=before + len(matching))
         if before + len(matching) >= wanted:
             self._fire(rule, matching[wanted - before - 1], wanted)
 
-    def _reach(self, rule: Mapping[str, Any], deeds: Deeds, before: int, known: Mapping[str, Document]) -> None:
+    def _add_progress(
+        self, rule: Mapping[str, Any], deeds: ContactActivity, before: int, known: Mapping[str, Document]
+    ) -> None:
         """Fire once on the event that makes the count what is wanted, or on the first one after it jumped over that."""
         wanted = rule["n"]
-        if before + len(deeds.events) < wanted or _remembered(rule, deeds.contact_id, known):
+        if before + len(deeds.events) < wanted or _stored_progress(rule, deeds.contact_id, known):
             return
         place = max(0, wanted - before - 1)
         self._remember(rule, deeds.contact_id)
@@ -142,7 +144,7 @@ class Firings:
         self.timers.append(message_timer(rule, event["contact_id"], self.now, event["_id"], **data))
 
     def _wait(self, rule: Mapping[str, Any], event: Mapping[str, Any], last: datetime) -> None:
-        self.timers.append(waiting_timer(rule, event["contact_id"], event["_id"], last, last + pause_of(rule)))
+        self.timers.append(waiting_timer(rule, event["contact_id"], event["_id"], last, last + delay_of(rule)))
 
     def _remember(self, rule: Mapping[str, Any], contact_id: str, **data: Any) -> None:
         self.progress.append(
@@ -171,7 +173,7 @@ def waiting_timer(
     return message_timer(rule, contact_id, due_at, event_id=event_id, last_at=last)
 
 
-def _remembered(rule: Mapping[str, Any], contact_id: str, known: Mapping[str, Document]) -> Mapping[str, Any]:
+def _stored_progress(rule: Mapping[str, Any], contact_id: str, known: Mapping[str, Document]) -> Mapping[str, Any]:
     """What is remembered of a contact since the rule has been in force."""
     found = known.get(progress_id_of(rule["_id"], contact_id), {})
     return found if found.get("since") == rule["since"] else {}

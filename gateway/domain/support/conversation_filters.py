@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.filters.operators import lowered, number_matches, texts_match, time_matches
+from gateway.core.full_text import parse_search
+from gateway.core.time_ranges import TimeRange, time_range
+from gateway.domain.filters.operators import case_folded, number_matches, texts_match, time_matches
 from gateway.domain.support.conversations import EVERYTHING, ConversationState, assigned_list, team_list
 from gateway.domain.support.inbox_keys import InboxOrder
-from gateway.core.time_ranges import TimeRange, time_range
-from gateway.core.full_text import check_words
 
 _TIMES = {"_id": "created_at", "updated_key": "updated_at"}
 
@@ -42,36 +42,36 @@ def order_of(key: ConversationSortKey, *, descending: bool) -> InboxOrder:
 class ConversationFilter:
     """Conditions, ANDed. `asked`: as sent, in snake_case without what was omitted; `words`: of `text`."""
 
-    asked: Mapping[str, Any]
+    fields: Mapping[str, Any]
     words: tuple[str, ...] = ()
 
     @property
     def lists(self) -> list[str]:
         """The lists that together hold every conversation that is asked for, each of them in one of these alone."""
         whose = None
-        if "assignee_id" in self.asked or self.asked.get("unassigned"):
-            whose = assigned_list(self.asked.get("assignee_id"))
-        elif "team_id" in self.asked:
-            whose = team_list(self.asked["team_id"])
-        if "state" not in self.asked:
+        if "assignee_id" in self.fields or self.fields.get("unassigned"):
+            whose = assigned_list(self.fields.get("assignee_id"))
+        elif "team_id" in self.fields:
+            whose = team_list(self.fields["team_id"])
+        if "state" not in self.fields:
             return [whose or EVERYTHING]
-        states = [f"state:{state}" for state in ConversationState if state in self.asked["state"]]
+        states = [f"state:{state}" for state in ConversationState if state in self.fields["state"]]
         return states if whose is None else [f"{state} {whose}" for state in states]
 
     @property
-    def judges(self) -> bool:
+    def needs_evaluation(self) -> bool:
         """Whether those lists hold others too."""
-        whose = set(self.asked) - {"state"}
+        whose = set(self.fields) - {"state"}
         told = len(whose) == 1 and whose <= {"assignee_id", "unassigned", "team_id"}
-        return bool(whose) and not (told and self.asked.get("unassigned", True))
+        return bool(whose) and not (told and self.fields.get("unassigned", True))
 
     def times(self, key: str, now: datetime) -> TimeRange:
         """The range of the time that a list is sorted by."""
-        return time_range(self.asked.get(_TIMES[key]), now) if key in _TIMES else TimeRange()
+        return time_range(self.fields.get(_TIMES[key]), now) if key in _TIMES else TimeRange()
 
-    def holds(self, row: Mapping[str, Any], now: datetime, *, public: bool = False) -> bool:
+    def matches(self, row: Mapping[str, Any], now: datetime, *, public: bool = False) -> bool:
         """Whether a conversation is so; `public`: told by what its contact may know."""
-        asked = self.asked
+        asked = self.fields
         return (
             all(row.get(name) == asked[name] for name in ("assignee_id", "team_id") if name in asked)
             and ("unassigned" not in asked or asked["unassigned"] == (row.get("assignee_id") is None))
@@ -89,10 +89,10 @@ class ConversationFilter:
         )
 
 
-def check_conversation_filter(sent: Mapping[str, Any]) -> ConversationFilter:
+def parse_conversation_filter(sent: Mapping[str, Any]) -> ConversationFilter:
     """The filter sent; BadRequestError."""
     asked: dict[str, Any] = dict(sent)
     if "tag" in asked:
-        asked["tag"] = lowered(asked["tag"])
-    words = tuple(check_words(asked["text"], "filter.text")) if "text" in asked else ()
+        asked["tag"] = case_folded(asked["tag"])
+    words = tuple(parse_search(asked["text"], "filter.text")) if "text" in asked else ()
     return ConversationFilter(asked, words)

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.core.principals import Principal
-from gateway.domain.support.actors import Actor, ActorKind
-from gateway.domain.contacts.contacts import Document, distinct, merged_attributes
-from gateway.domain.support.conversations import MAX_TAGS, Channel, DeliveredAs, Priority
-from gateway.domain.events.events import IMPORT_YEARS, check_occurred_at
-from gateway.core.typed_values import check_metadata
 from gateway.core.text_rules import check_http_url, check_text
+from gateway.core.typed_values import check_metadata
+from gateway.domain.contacts.contacts import Document, distinct, merged_attributes
+from gateway.domain.events.events import IMPORT_YEARS, check_occurred_at
+from gateway.domain.support.actors import Actor, ActorKind
+from gateway.domain.support.conversations import MAX_TAGS, Channel, DeliveredAs, Priority
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 
@@ -32,7 +32,7 @@ _NOT_BY_CONTACTS = {
 }
 
 
-def refuse_of_contacts(sent: Mapping[str, Any], speaker: Principal) -> None:
+def check_not_by_contact(sent: Mapping[str, Any], speaker: Principal) -> None:
     """UserProblem FORBIDDEN where a contact's token says what is not for it to say. `sent`: by the names of fields in
     snake_case."""
     if speaker.contact_id is None:

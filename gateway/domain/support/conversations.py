@@ -9,18 +9,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from gateway.core.ids import Minter, Prefix
+from gateway.domain.contacts.contacts import Document, distinct, json_differs, merged_attributes
 from gateway.domain.support import sla as sla_rules
 from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
-from gateway.domain.support.threads import Act, PartKind, Subject
-from gateway.domain.contacts.contacts import Document, differ, distinct, merged_attributes
-from gateway.core.ids import Minter, Prefix
-from gateway.domain.support.inbox_keys import key_at, with_sparse
+from gateway.domain.support.inbox_keys import sort_key, with_sparse
+from gateway.domain.support.threads import PartKind, ThreadAggregate, ThreadKind
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TAGS = 100
 MAX_READS = 100
-SNOOZE_TIMER = f"{Subject.CONVERSATION}_snooze"
-SLA_TIMER = f"{Subject.CONVERSATION}_sla"
+SNOOZE_TIMER = f"{ThreadKind.CONVERSATION}_snooze"
+SLA_TIMER = f"{ThreadKind.CONVERSATION}_sla"
 
 
 class ConversationState(StrEnum):
@@ -95,27 +95,27 @@ def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], aut
     }
 
 
-class ConversationAct(Act):
+class ConversationAggregate(ThreadAggregate):
     """Somebody acts on a conversation."""
 
-    SUBJECT: ClassVar[Subject] = Subject.CONVERSATION
+    KIND: ClassVar[ThreadKind] = ThreadKind.CONVERSATION
     PART_PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION_PART
 
     def __init__(self, stored: Document, actor: Actor, at: datetime, minter: Minter, *, new: bool = False) -> None:
         """What is due by then happens first."""
         super().__init__(stored, actor, at, minter, new=new)
         if not new:
-            self._settle(at)
+            self._apply_deadlines(at)
 
     @classmethod
     def created(
         cls, document: Document, minter: Minter, assigned: Mapping[str, str | None] | None = None
-    ) -> "ConversationAct":
+    ) -> "ConversationAggregate":
         """The act of beginning it, and of assigning it to those admins or teams."""
         author = Actor(ActorKind(document["source"]["author"]["kind"]), document["source"]["author"].get("id"))
         act = cls(document, author, document["created_at"], minter, new=True)
-        act.learn(*cls.shown_texts(document))
-        act.tell("CREATED", public=True)
+        act.index_text(*cls.shown_texts(document))
+        act.emit("CREATED", public=True)
         if assigned:
             act.assign(assigned)
         return act
@@ -128,17 +128,17 @@ class ConversationAct(Act):
     def comment(self, body: str) -> str:
         """A reply that the contact sees; the contact's own reopens what is closed or snoozed. The part's id."""
         at = self.at
-        part_id = self.add(PartKind.COMMENT, body)
-        self.tell("REPLIED", part_id, public=True)
+        part_id = self.add_part(PartKind.COMMENT, body)
+        self.emit("REPLIED", part_id, public=True)
         if self.actor.is_contact and self._state is not ConversationState.OPEN:
             self._open(None)
-        self._wrote(at)
+        self._record_reply(at)
         return part_id
 
     def note(self, body: str) -> str:
         """What only those who answer see."""
-        part_id = self.add(PartKind.NOTE, body)
-        self.tell("NOTED", part_id)
+        part_id = self.add_part(PartKind.NOTE, body)
+        self.emit("NOTED", part_id)
         return part_id
 
     def assign(self, to: Mapping[str, str | None]) -> str:
@@ -147,29 +147,29 @@ class ConversationAct(Act):
         for name in ("team_id", "assignee_id"):
             if name in to:
                 self._set(name, to[name])
-                part_id = self.add(PartKind.ASSIGNMENT, assigned_to=to[name])
+                part_id = self.add_part(PartKind.ASSIGNMENT, assigned_to=to[name])
                 self.document["statistics"]["assignment_count"] += to[name] is not None
-        self.tell("ASSIGNED", part_id)
+        self.emit("ASSIGNED", part_id)
         return part_id
 
     def snooze(self, until: datetime) -> str:
         """Put it aside until then."""
-        part_id = self.add(PartKind.SNOOZE, snoozed_until=until)
+        part_id = self.add_part(PartKind.SNOOZE, snoozed_until=until)
         self.document |= {"state": ConversationState.SNOOZED.value, "snoozed_until": until}
-        self.tell("SNOOZED", part_id)
+        self.emit("SNOOZED", part_id)
         return part_id
 
     def close(self, body: str | None = None) -> str:
         """End it, with a last word if there is one. Whoever closes what is closed says so too."""
         at = self.at
-        part_id = self.add(PartKind.CLOSE, body)
+        part_id = self.add_part(PartKind.CLOSE, body)
         if body is not None:
-            self._wrote(at, waits=False)
+            self._record_reply(at, waits=False)
         self.document["state"] = ConversationState.CLOSED.value
         self.document["statistics"]["closed_at"] = at
         for name in ("snoozed_until", "waiting_since"):
             self._set(name, None)
-        self.tell("CLOSED", part_id, public=True)
+        self.emit("CLOSED", part_id, public=True)
         self._set_sla(sla_rules.closed)
         return part_id
 
@@ -181,7 +181,7 @@ class ConversationAct(Act):
         at = self.at
         part_id = self._open(body)
         if body is not None:
-            self._wrote(at)
+            self._record_reply(at)
         return part_id
 
     def read(self) -> None:
@@ -192,15 +192,15 @@ class ConversationAct(Act):
             if self.actor.is_contact:
                 reads = [*self.document.get("contact_reads", ()), self.at]
                 self.document["contact_reads"] = reads[-MAX_READS:]
-            self.tell("READ", public=self.actor.is_contact)
+            self.emit("READ", public=self.actor.is_contact)
 
     def rate(self, score: int, remark: str | None) -> str:
         """What the contact thinks of how it was answered, in the place of what it thought before."""
         admin_id = self.document.get("last_admin_id") or self.document.get("assignee_id")
-        part_id = self.add(PartKind.RATING, remark)
+        part_id = self.add_part(PartKind.RATING, remark)
         told = {"score": score, "remark": remark, "rated_at": self.document["last_part_at"], "admin_id": admin_id}
         self.document["rating"] = {name: value for name, value in told.items() if value is not None}
-        self.tell("RATED", part_id, public=True)
+        self.emit("RATED", part_id, public=True)
         return part_id
 
     def update(self, values: Mapping[str, Any]) -> str | None:
@@ -217,21 +217,21 @@ class ConversationAct(Act):
         added, removed = self._tag(values.get("add_tags", ()), values.get("remove_tags", ()))
         if added or removed:
             marks = [*(f"+{tag}" for tag in added), *(f"-{tag}" for tag in removed)]
-            part_id = self.add(PartKind.TAG, " ".join(marks))
+            part_id = self.add_part(PartKind.TAG, " ".join(marks))
         retitled = self.document.get("title") != before.get("title")
         if retitled:
             self.learn_edited(self.document.get("title"))
         names = ("title", "priority", "custom_attributes")
-        if part_id is not None or any(differ(self.document.get(name), before.get(name)) for name in names):
-            self.tell("UPDATED", part_id, public=retitled)
+        if part_id is not None or any(json_differs(self.document.get(name), before.get(name)) for name in names):
+            self.emit("UPDATED", part_id, public=retitled)
         return part_id
 
     def apply_sla(self, sla: Document) -> str:
         """Promise by when it is answered, from now on; in the place of what was promised before."""
         at = self.at
         waits = self.document.get("waiting_since") is not None
-        self.document["sla"] = sla_rules.waiting(sla, at, answered=self._answered) if waits else sla
-        return self._tell_sla(self.actor)
+        self.document["sla"] = sla_rules.waiting(sla, at, answered=self._has_admin_reply) if waits else sla
+        return self._emit_sla_change(self.actor)
 
     def convert(self, ticket_id: str, *, public: bool) -> None:
         """It has that ticket; `public`: which its contact sees."""
@@ -239,75 +239,75 @@ class ConversationAct(Act):
             message = f"The conversation has the ticket {self.document['ticket_id']} already, and has one at most."
             raise UserProblem(ErrorCode.CONFLICT, message, ("conversationId",))
         self.document["ticket_id"] = ticket_id
-        self.tell("UPDATED", public=public)
+        self.emit("UPDATED", public=public)
 
-    def settle_lists(self) -> None:
+    def refresh_index_keys(self) -> None:
         """The lists that it stands in, and where it lies in each order."""
         self.document |= places_of(self.document)
 
-    def due_times(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
+    def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
         """When it wakes, and when its SLA is missed."""
         yield SNOOZE_TIMER, document.get("snoozed_until")
         yield SLA_TIMER, sla_rules.target_of(document.get("sla"))
 
-    def _settle(self, now: datetime) -> None:
-        for due_at, happens in sorted(self._due(), key=lambda pair: pair[0]):
+    def _apply_deadlines(self, now: datetime) -> None:
+        for due_at, happens in sorted(self._next_deadline(), key=lambda pair: pair[0]):
             if due_at <= now:
                 happens(due_at)
 
-    def _due(self) -> list[tuple[datetime, Any]]:
+    def _next_deadline(self) -> list[tuple[datetime, Any]]:
         pairs = [
-            (self.document.get("snoozed_until"), self._wake),
-            (sla_rules.target_of(self.document.get("sla")), self._miss),
+            (self.document.get("snoozed_until"), self._end_snooze),
+            (sla_rules.target_of(self.document.get("sla")), self._breach_sla),
         ]
         return [(due_at, happens) for due_at, happens in pairs if due_at is not None]
 
-    def _wake(self, due_at: datetime) -> None:
-        part_id = self.add(PartKind.UNSNOOZE, author=AUTOMATION, at=due_at)
+    def _end_snooze(self, due_at: datetime) -> None:
+        part_id = self.add_part(PartKind.UNSNOOZE, author=AUTOMATION, at=due_at)
         self.document["state"] = ConversationState.OPEN.value
         self._set("snoozed_until", None)
-        self.tell("UNSNOOZED", part_id)
+        self.emit("UNSNOOZED", part_id)
 
-    def _miss(self, due_at: datetime) -> None:
+    def _breach_sla(self, due_at: datetime) -> None:
         self.document["sla"] = sla_rules.missed(self.document["sla"])
-        self._tell_sla(AUTOMATION, due_at)
+        self._emit_sla_change(AUTOMATION, due_at)
 
     @property
     def _state(self) -> ConversationState:
         return ConversationState(self.document["state"])
 
     @property
-    def _answered(self) -> bool:
+    def _has_admin_reply(self) -> bool:
         return "first_reply_at" in self.document["statistics"]
 
     def _open(self, body: str | None) -> str:
-        part_id = self.add(PartKind.OPEN, body)
+        part_id = self.add_part(PartKind.OPEN, body)
         self.document["state"] = ConversationState.OPEN.value
         self._set("snoozed_until", None)
         self.document["statistics"]["reopen_count"] += 1
-        self.tell("REOPENED", part_id, public=True)
+        self.emit("REOPENED", part_id, public=True)
         return part_id
 
-    def _wrote(self, at: datetime, *, waits: bool = True) -> None:
+    def _record_reply(self, at: datetime, *, waits: bool = True) -> None:
         """The actor has said something to the other side. The automation's word is no reply: who waits goes on waiting."""
         if self.actor.is_contact:
-            self._contact_wrote(at, waits)
+            self._record_contact_reply(at, waits)
         elif self.actor.kind is ActorKind.ADMIN:
-            self._admin_wrote(at)
+            self._record_admin_reply(at)
         else:
             self.document["read_by_contact"] = False
 
-    def _contact_wrote(self, at: datetime, waits: bool) -> None:
+    def _record_contact_reply(self, at: datetime, waits: bool) -> None:
         self.document["statistics"]["last_contact_reply_at"] = at
         self.document.setdefault("first_contact_at", at)
         self.document |= {"read": False, "read_by_contact": True}
         if waits and self.document.get("waiting_since") is None:
             self.document["waiting_since"] = at
-            self._set_sla(lambda sla: sla_rules.waiting(sla, at, answered=self._answered))
+            self._set_sla(lambda sla: sla_rules.waiting(sla, at, answered=self._has_admin_reply))
 
-    def _admin_wrote(self, at: datetime) -> None:
+    def _record_admin_reply(self, at: datetime) -> None:
         statistics, asked_at = self.document["statistics"], self.document.get("first_contact_at")
-        if asked_at is not None and not self._answered:
+        if asked_at is not None and not self._has_admin_reply:
             statistics["first_reply_at"] = at
             statistics["first_reply_seconds"] = int((at - asked_at).total_seconds())
         statistics["last_admin_reply_at"] = at
@@ -322,14 +322,14 @@ class ConversationAct(Act):
             return
         after = self.document["sla"] = change(before)
         if after["status"] != before["status"]:
-            self._tell_sla(AUTOMATION)
+            self._emit_sla_change(AUTOMATION)
         elif after.get("due_at") != before.get("due_at"):
-            self.tell("SLA_CHANGED")
+            self.emit("SLA_CHANGED")
 
-    def _tell_sla(self, author: Actor, at: datetime | None = None) -> str:
+    def _emit_sla_change(self, author: Actor, at: datetime | None = None) -> str:
         sla = self.document["sla"]
-        part_id = self.add(PartKind.SLA, f"{sla['name']}: {sla['status']}", author=author, at=at)
-        self.tell("SLA_CHANGED", part_id)
+        part_id = self.add_part(PartKind.SLA, f"{sla['name']}: {sla['status']}", author=author, at=at)
+        self.emit("SLA_CHANGED", part_id)
         return part_id
 
     def _tag(self, added: Sequence[str], removed: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -357,9 +357,9 @@ def places_of(conversation: Mapping[str, Any]) -> Document:
     id_ = conversation["_id"]
     return {
         "lists": lists_of(conversation),
-        "updated_key": key_at(id_, conversation["updated_at"]),
-        "waiting_key": key_at(id_, conversation.get("waiting_since")),
-        "due_key": key_at(id_, (conversation.get("sla") or {}).get("due_at")),
+        "updated_key": sort_key(id_, conversation["updated_at"]),
+        "waiting_key": sort_key(id_, conversation.get("waiting_since")),
+        "due_key": sort_key(id_, (conversation.get("sla") or {}).get("due_at")),
     }
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import EARLIEST, TimeRange
+from gateway.domain.contacts.contacts import Document
 
 RATIO = 32  # an id ends in one of so many characters, by chance
 LEVELS = 3  # of sparse lists: enough for some millions in one list
@@ -24,7 +24,7 @@ _TIME_BEGINS, _TIME_ENDS = 4, 14  # a prefix of 4 characters, and 10 of time
 _EARLIEST, _LOWEST, _HIGHEST = "0", "!", "~"  # the first that a time begins with, and what lies around them all
 
 
-def key_at(id_: str, at: datetime | None) -> str:
+def sort_key(id_: str, at: datetime | None) -> str:
     """The text by which what has that id lies at that time, and nothing else does; without one above all others."""
     if at is None:
         return id_[:_TIME_BEGINS] + _HIGHEST + id_[_TIME_BEGINS:]
@@ -64,7 +64,7 @@ class InboxOrder:
     def position(self, row: Mapping[str, Any]) -> str:
         """Where a row lies: by its text, but for what has no time and comes last."""
         text = str(row.get(self.key, row["_id"]))  # what an older version wrote has none until it is migrated
-        if self._turned and text[_TIME_BEGINS] == _HIGHEST:
+        if self._reversed and text[_TIME_BEGINS] == _HIGHEST:
             return text[:_TIME_BEGINS] + _LOWEST + text[_TIME_BEGINS + 1 :]
         return text
 
@@ -78,7 +78,7 @@ class InboxOrder:
         ]
         return sorted(kept, key=self.position, reverse=not place.backward)[: place.limit]
 
-    def stretches(self, prefix: Prefix, place: Page, times: TimeRange) -> list[tuple[str, str]]:
+    def ranges(self, prefix: Prefix, place: Page, times: TimeRange) -> list[tuple[str, str]]:
         """Where the rows of a page lie whose highest position comes first: each from one text to before another."""
         low, high = f"{prefix}{_LOWEST}", f"{prefix}{_HIGHEST}{_HIGHEST}"
         if times != TimeRange():
@@ -88,13 +88,13 @@ class InboxOrder:
         if place.before is not None:
             low = max(low, beyond(place.before))
         found = [(low, high)]
-        if self._turned:
+        if self._reversed:
             timed = f"{prefix}{_EARLIEST}"
             found = [(max(low, timed), min(high, f"{prefix}{_HIGHEST}")), (_stored(low), _stored(min(high, timed)))]
         return [(start, end) for start, end in found if start < end]
 
     @property
-    def _turned(self) -> bool:
+    def _reversed(self) -> bool:
         return self.nullable and self.descending
 
 
@@ -115,10 +115,10 @@ class InboxFilter(Protocol):
         """Those of which each row that is shown has every one."""
 
     @property
-    def judges(self) -> bool:
+    def needs_evaluation(self) -> bool:
         """Whether of the rows in these lists only some are shown."""
 
-    def holds(self, row: Mapping[str, Any], now: datetime) -> bool:
+    def matches(self, row: Mapping[str, Any], now: datetime) -> bool:
         """Whether a row is shown."""
 
     def times(self, key: str, now: datetime) -> TimeRange:

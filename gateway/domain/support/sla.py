@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.core.text_rules import check_text
+from gateway.domain.contacts.contacts import Document
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_MINUTES = 366 * 24 * 60

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document, IdentityKind, check_key, distinct
 from gateway.core.text_rules import check_http_url, check_text
+from gateway.domain.contacts.contacts import Document, IdentityKind, check_key, distinct
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TEAMS = 100
@@ -38,7 +38,7 @@ def check_team(sent: Mapping[str, Any]) -> Document:
     return values | ({"archived": bool(sent["archived"])} if "archived" in sent else {})
 
 
-def new_person(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
+def new_teammate(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
     """An admin or a team with those values."""
     given = {name: value for name, value in values.items() if value is not None}
     return {"_id": id_, "workspace_id": workspace_id, "archived": False, "created_at": now, **given}

@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.filters.operators import Asked, time_matches
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.support.inbox_keys import InboxOrder
-from gateway.domain.support.tickets import FACETS, list_
 from gateway.core.time_ranges import TimeRange, time_range
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.filters.operators import Operators, time_matches
+from gateway.domain.support.inbox_keys import InboxOrder
+from gateway.domain.support.tickets import FACETS, list_key
 
 _TIMES = {"_id": "created_at", "updated_key": "updated_at"}
 
@@ -48,8 +48,8 @@ class TicketCondition:
     team_id: str | None = None
     unassigned: bool | None = None
     is_shared: bool | None = None
-    created_at: Asked = field(default_factory=dict)
-    updated_at: Asked = field(default_factory=dict)
+    created_at: Operators = field(default_factory=dict)
+    updated_at: Operators = field(default_factory=dict)
     words: Sequence[str] = ()
     words_in: str = "words"
 
@@ -58,15 +58,15 @@ class TicketCondition:
         """Those of which each ticket that is meant has one, and none has two."""
         facet, values = self._facets()[0]
         states = [""] if self.state is None else sorted(set(self.state))
-        return [list_(facet, value, state) for value in values for state in states]
+        return [list_key(facet, value, state) for value in values for state in states]
 
     @property
-    def judges(self) -> bool:
+    def needs_evaluation(self) -> bool:
         """Whether lists and the time by which a list is sorted do not tell all."""
         others = (self.is_shared is not None, self.unassigned is False, self.words, self.created_at, self.updated_at)
         return len(self._facets()) > 2 or any(others)
 
-    def holds(self, row: Mapping[str, Any], now: datetime) -> bool:
+    def matches(self, row: Mapping[str, Any], now: datetime) -> bool:
         """Whether a ticket is as asked."""
         named = ("type_id", "assignee_id", "team_id", "is_shared")
         return (

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.core.clock import to_milliseconds
+from gateway.core.text_rules import check_text
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.support.conversation_inputs import check_tags, check_until
-from gateway.core.text_rules import check_text
 from gateway.errors import ErrorCode, UserProblem
 
 _LONGEST_TITLE = 255

@@ -6,9 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
-from gateway.core.typed_values import SAFE_INTEGER, parse_rfc3339
 from gateway.core.text_rules import check_text
+from gateway.core.typed_values import SAFE_INTEGER, parse_rfc3339
+from gateway.domain.contacts.contacts import Document
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TICKET_TYPES = 100
@@ -184,7 +184,7 @@ def _checked(attribute: Document | None, name: str, value: Any, type_: Mapping[s
 
 
 def _unknown(name: str, type_: Mapping[str, Any], path: Path) -> UserProblem:
-    message = f"The ticket type '{type_['name']}' has no attribute '{_sayable(name)}'."
+    message = f"The ticket type '{type_['name']}' has no attribute '{_describe_options(name)}'."
     return UserProblem(ErrorCode.INVALID, message, path)
 
 
@@ -241,7 +241,7 @@ def _option(attribute: Document, value: Any, path: Path) -> str:
     return value
 
 
-def _sayable(name: str) -> str:
+def _describe_options(name: str) -> str:
     return name if len(name) <= _LONGEST_ATTRIBUTE_NAME else name[:_LONGEST_ATTRIBUTE_NAME] + "..."
 
 

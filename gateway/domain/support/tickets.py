@@ -5,11 +5,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from gateway.domain.support.actors import AUTOMATION, Actor, actor_of
-from gateway.domain.support.threads import Act, PartKind, Subject
-from gateway.domain.contacts.contacts import Document, distinct
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.support.inbox_keys import key_at, key_of_number, with_sparse
+from gateway.domain.contacts.contacts import Document, distinct
+from gateway.domain.support.actors import AUTOMATION, Actor, actor_of
+from gateway.domain.support.inbox_keys import key_of_number, sort_key, with_sparse
+from gateway.domain.support.threads import PartKind, ThreadAggregate, ThreadKind
 from gateway.domain.support.ticket_types import TicketCategory, changed_values
 from gateway.errors import ErrorCode, UserProblem
 
@@ -40,7 +40,7 @@ AFTER_CONTACTS_REPLY: Mapping[TicketState, TicketState] = {
     TicketState.RESOLVED: TicketState.IN_PROGRESS,
 }
 # What subscribers hear of a new state.
-TOLD: Mapping[TicketState, str] = {
+CHANGE_KIND_BY_STATE: Mapping[TicketState, str] = {
     TicketState.SUBMITTED: "SUBMITTED",
     TicketState.IN_PROGRESS: "IN_PROGRESS",
     TicketState.WAITING_ON_CUSTOMER: "WAITING",
@@ -50,10 +50,10 @@ TOLD: Mapping[TicketState, str] = {
 FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
 
 
-class TicketAct(Act):
+class TicketAggregate(ThreadAggregate):
     """Somebody acts on a ticket."""
 
-    SUBJECT: ClassVar[Subject] = Subject.TICKET
+    KIND: ClassVar[ThreadKind] = ThreadKind.TICKET
     PART_PREFIX: ClassVar[Prefix] = Prefix.TICKET_PART
     MATCHED: ClassVar[tuple[str, ...]] = ("state", "category", "assignee_id", "team_id", "is_shared")
 
@@ -61,17 +61,17 @@ class TicketAct(Act):
         """What was due by then happens first: a ticket whose time is up has woken, whenever its timer goes off."""
         super().__init__(stored, actor, at, minter, new=new)
         until = self.document.get("snoozed_until")
-        if until is not None and until <= at and (woken := self._wake(until, AUTOMATION)):
-            self.tell("UPDATED", woken)
+        if until is not None and until <= at and (woken := self._end_snooze(until, AUTOMATION)):
+            self.emit("UPDATED", woken)
 
     @classmethod
     def created(
         cls, document: Document, minter: Minter, assigned: Mapping[str, str | None] | None = None
-    ) -> "TicketAct":
+    ) -> "TicketAggregate":
         """The act of opening it, and of assigning it to those admins or teams."""
         act = cls(document, actor_of(document["author"]), document["created_at"], minter, new=True)
-        act.learn(document["title"], document.get("description"))
-        act.tell("CREATED", public=act._public)
+        act.index_text(document["title"], document.get("description"))
+        act.emit("CREATED", public=act._public)
         if assigned:
             act.assign(assigned)
         return act
@@ -79,25 +79,25 @@ class TicketAct(Act):
     def reply(self, body: str, *, note: bool) -> str:
         """Say something, or note it for those who answer; the part's id."""
         if note:
-            part_id = self.add(PartKind.NOTE, body)
-            self.tell("NOTED", part_id)
+            part_id = self.add_part(PartKind.NOTE, body)
+            self.emit("NOTED", part_id)
             return part_id
         before = TicketState(self.document["state"])
         state = AFTER_CONTACTS_REPLY.get(before, before) if self.actor.is_contact else before
         moved: dict[str, Any] = {} if state is before else {"from_state": before.value, "to_state": state.value}
-        part_id = self.add(PartKind.COMMENT, body, **moved)
-        self.tell("REPLIED", part_id, public=self._public)
-        self._move(state, part_id)
-        if self.actor.is_contact and (woken := self._wake(self.at, self.actor)):
-            self.tell("UPDATED", woken)
+        part_id = self.add_part(PartKind.COMMENT, body, **moved)
+        self.emit("REPLIED", part_id, public=self._public)
+        self._change_state(state, part_id)
+        if self.actor.is_contact and (woken := self._end_snooze(self.at, self.actor)):
+            self.emit("UPDATED", woken)
         return part_id
 
     def set_state(self, state: TicketState, body: str | None) -> str:
         """Move it to that state; the part's id. UserProblem ILLEGAL_TRANSITION where it may not follow."""
         before = TicketState(self.document["state"])
         check_transition(self.document, state)
-        part_id = self.add(PartKind.STATE, body, from_state=before.value, to_state=state.value)
-        self._move(state, part_id)
+        part_id = self.add_part(PartKind.STATE, body, from_state=before.value, to_state=state.value)
+        self._change_state(state, part_id)
         if state is TicketState.RESOLVED:
             self.document.pop("snoozed_until", None)
         return part_id
@@ -108,8 +108,8 @@ class TicketAct(Act):
         for name in ("team_id", "assignee_id"):
             if name in to:
                 _set(self.document, name, to[name])
-                part_id = self.add(PartKind.ASSIGNMENT, assigned_to=to[name])
-        self.tell("ASSIGNED", part_id)
+                part_id = self.add_part(PartKind.ASSIGNMENT, assigned_to=to[name])
+        self.emit("ASSIGNED", part_id)
         return part_id
 
     def update(self, type_: Mapping[str, Any], sent: Mapping[str, Any]) -> str | None:
@@ -118,14 +118,14 @@ class TicketAct(Act):
         before, shared = dict(self.document), self._public
         self._edit(type_, sent)
         edited = _edited(before, self.document)
-        part_ids = [self.add(PartKind.UPDATE, ", ".join(edited))] if edited else []
-        if marks := self._retag(sent["add_tags"], sent["remove_tags"]):
-            part_ids.append(self.add(PartKind.TAG, " ".join(marks)))
+        part_ids = [self.add_part(PartKind.UPDATE, ", ".join(edited))] if edited else []
+        if marks := self._change_tags(sent["add_tags"], sent["remove_tags"]):
+            part_ids.append(self.add_part(PartKind.TAG, " ".join(marks)))
         if "snoozed_until" in sent and (snoozed := self._snooze(sent["snoozed_until"])):
             part_ids.append(snoozed)
         if not part_ids:
             return None
-        self.tell("UPDATED", part_ids[-1], public=bool(edited) and (shared or self._public))
+        self.emit("UPDATED", part_ids[-1], public=bool(edited) and (shared or self._public))
         return part_ids[-1]
 
     @staticmethod
@@ -133,11 +133,11 @@ class TicketAct(Act):
         """Title and description, as they are and as they came in."""
         return [document.get(f"{prefix}{name}") for prefix in ("", "submitted_") for name in ("title", "description")]
 
-    def settle_lists(self) -> None:
+    def refresh_index_keys(self) -> None:
         """The inboxes that it stands in, and where it lies in each order."""
-        self.document |= places_of(self.document)
+        self.document |= index_keys_of(self.document)
 
-    def due_times(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
+    def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
         """When it wakes."""
         yield SNOOZE_TIMER, document.get("snoozed_until")
 
@@ -145,11 +145,11 @@ class TicketAct(Act):
     def _public(self) -> bool:
         return is_public(self.document)
 
-    def _move(self, state: TicketState, part_id: str) -> None:
+    def _change_state(self, state: TicketState, part_id: str) -> None:
         if self.document["state"] != state:
             _set(self.document, "resolved_at", self.document["last_part_at"] if state is TicketState.RESOLVED else None)
             self.document["state"] = state.value
-            self.tell(TOLD[state], part_id, public=self._public)
+            self.emit(CHANGE_KIND_BY_STATE[state], part_id, public=self._public)
 
     def _edit(self, type_: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
         if "title" in sent:
@@ -166,7 +166,7 @@ class TicketAct(Act):
         if edited := [self.document.get(name) for name in ("title", "description") if name in sent]:
             self.learn_edited(*edited)
 
-    def _retag(self, added: Sequence[str], removed: Sequence[str]) -> list[str]:
+    def _change_tags(self, added: Sequence[str], removed: Sequence[str]) -> list[str]:
         """Which tags came and which went, each with its sign."""
         before = self.document["tags"]
         tags = [tag for tag in distinct([*before, *added]) if tag not in removed]
@@ -178,20 +178,20 @@ class TicketAct(Act):
 
     def _snooze(self, until: datetime | None) -> str | None:
         if until is None:
-            return self._wake(self.at, self.actor)
+            return self._end_snooze(self.at, self.actor)
         if self.document["state"] == TicketState.RESOLVED:
             message = f"Ticket {self.document['number']} is RESOLVED, and is not put aside: take it up again first."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("snoozedUntil",))
         if self.document.get("snoozed_until") == until:
             return None
         self.document["snoozed_until"] = until
-        return self.add(PartKind.SNOOZE, snoozed_until=until)
+        return self.add_part(PartKind.SNOOZE, snoozed_until=until)
 
-    def _wake(self, at: datetime, author: Actor) -> str | None:
+    def _end_snooze(self, at: datetime, author: Actor) -> str | None:
         """The part that tells that it sleeps no more; None where it did not sleep."""
         if self.document.pop("snoozed_until", None) is None:
             return None
-        return self.add(PartKind.UNSNOOZE, author=author, at=at)
+        return self.add_part(PartKind.UNSNOOZE, author=author, at=at)
 
 
 def is_public(ticket: Mapping[str, Any]) -> bool:
@@ -230,9 +230,9 @@ def numbered(ticket: Document, number: int) -> None:
     ticket |= {"number": number, "number_key": key_of_number(Prefix.TICKET, number)}
 
 
-def places_of(ticket: Mapping[str, Any]) -> Document:
+def index_keys_of(ticket: Mapping[str, Any]) -> Document:
     """The fields that say in which lists a ticket stands, and where in the order of changes."""
-    return {"lists": lists_of(ticket), "updated_key": key_at(ticket["_id"], ticket["updated_at"])}
+    return {"lists": lists_of(ticket), "updated_key": sort_key(ticket["_id"], ticket["updated_at"])}
 
 
 def lists_of(ticket: Mapping[str, Any]) -> list[str]:
@@ -240,11 +240,11 @@ def lists_of(ticket: Mapping[str, Any]) -> list[str]:
     found = {name: ticket.get(name) for name in ("assignee_id", "team_id", "type_id", "category")}
     facets = [(name, value) for name, value in found.items() if value is not None]
     facets += [("any", "")] + ([("unassigned", "")] if found["assignee_id"] is None else [])
-    lists = [list_(name, value, state) for name, value in facets for state in ("", ticket["state"])]
+    lists = [list_key(name, value, state) for name, value in facets for state in ("", ticket["state"])]
     return with_sparse(ticket["_id"], lists)
 
 
-def list_(facet: str, value: str, state: str) -> str:
+def list_key(facet: str, value: str, state: str) -> str:
     """The list of those with that facet's value and state; the state empty: whatever it is."""
     return f"{facet}:{value}:{state}"
 

@@ -6,32 +6,32 @@ from functools import partial
 from typing import Any
 
 from gateway.core.clock import Clock
+from gateway.core.idempotency import Claim, claim
+from gateway.core.ids import Minter, Prefix
+from gateway.core.text_rules import check_http_url, check_text
+from gateway.core.typed_values import check_metadata
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
+    ContactDraft,
     ContactRef,
     ContactRole,
     Document,
-    Draft,
     IdentityKind,
     check_ref,
+    contact_changed,
     distinct,
-    journal_line,
+    is_visible_change,
     merged_attributes,
     new_contact,
     raised_role,
-    worth_telling,
 )
+from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import check_idempotency_key, check_occurred_at
-from gateway.core.idempotency import Claim, claim
-from gateway.domain.contacts.identity_resolution import Directory
-from gateway.core.ids import Minter, Prefix
-from gateway.core.typed_values import check_metadata
-from gateway.core.text_rules import check_http_url, check_text
-from gateway.errors import ErrorCode, UserProblem, told_below
-from gateway.store.retries import until_stored
+from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.services.outboxes import Outbox
 from gateway.settings import Settings
 from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 MUTATION = "upsertContact"
@@ -65,58 +65,64 @@ class ContactService:
         now = self._clock()
         ref = check_ref(sent)
         values = self.check_values(sent)
-        kept = claim(MUTATION, check_idempotency_key(sent.get("idempotency_key")), _fingerprinted(sent))
+        kept = claim(MUTATION, check_idempotency_key(sent.get("idempotency_key")), _fingerprint(sent))
         new_id = self._minter.mint(Prefix.CONTACT, now)
 
         async def attempt(_: int) -> tuple[Document, bool]:
             store = self._store.open(workspace_id)
             if kept and (before := await store.idempotency_keys.result_of(kept)) is not None:
                 return await _first_result(store, before)
-            found, erased = await store.meant_by([ref], now, may_become_users=True)
-            directory = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
+            found, erased = await store.candidates_for([ref], now, may_become_users=True)
+            directory = IdentityResolver(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
             draft = self._updated(directory, ref, sent, values)
-            if worth_telling(draft):
+            if is_visible_change(draft):
                 draft.document["updated_at"] = now
-            if draft.changed() or kept:
+            if draft.is_changed() or kept:
                 await store.database.transaction(partial(self._write, store, draft, kept, now))
             return draft.document, draft.stored is None or draft.id == new_id
 
-        return await until_stored(attempt, lambda: self._turn(workspace_id))
+        return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
-    async def meant(self, workspace_id: str, ref: ContactRef) -> Document:
+    async def resolve(self, workspace_id: str, ref: ContactRef) -> Document:
         """The contact of that reference, as tracking finds it: created where nobody has its strongest key."""
         now = self._clock()
         new_id = self._minter.mint(Prefix.CONTACT, now)
 
         async def attempt(_: int) -> Document:
             store = self._store.open(workspace_id)
-            found, erased = await store.meant_by([ref], now)
-            draft = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased).meant(ref)
-            if draft.changed():
+            found, erased = await store.candidates_for([ref], now)
+            draft = IdentityResolver(found, lambda: new_contact(new_id, workspace_id, now), now, erased).resolve(ref)
+            if draft.is_changed():
                 await store.database.transaction(partial(self._write, store, draft, None, now))
             return draft.document
 
-        with told_below("contact"):
-            return await until_stored(attempt, lambda: self._turn(workspace_id))
+        with error_path("contact"):
+            return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
-    async def _write(self, store: WorkspaceStore, draft: Draft, kept: Claim | None, now: Any, session: Session) -> None:
-        if draft.changed():
+    async def _write(
+        self, store: WorkspaceStore, draft: ContactDraft, kept: Claim | None, now: Any, session: Session
+    ) -> None:
+        if draft.is_changed():
             await store.contacts.save([draft], session)
         if kept:
             await store.idempotency_keys.keep(
                 kept, {"contact_id": draft.id, "created": draft.stored is None}, now, session
             )
-        if (line := journal_line(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
+        if (line := contact_changed(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
             await store.changes.write([line], session)
-        await self._outbox.tell(store, now, session, drafts=[draft])
+        await self._outbox.contacts_changed(store, now, session, drafts=[draft])
 
-    def _updated(self, directory: Directory, ref: ContactRef, sent: Mapping[str, Any], values: Document) -> Draft:
+    def _updated(
+        self, directory: IdentityResolver, ref: ContactRef, sent: Mapping[str, Any], values: Document
+    ) -> ContactDraft:
         kind, value = ref.keys()[0]
-        draft = directory.find(kind, value) or directory.meant(ContactRef(**{kind.value: value}))
+        draft = directory.find(kind, value) or directory.resolve(ContactRef(**{kind.value: value}))
         self.state(directory, draft, sent, values)
         return draft
 
-    def state(self, directory: Directory, draft: Draft, sent: Mapping[str, Any], values: Document) -> None:
+    def state(
+        self, directory: IdentityResolver, draft: ContactDraft, sent: Mapping[str, Any], values: Document
+    ) -> None:
         """State what was sent as facts of that contact. `values`: what of it was checked."""
         document = draft.document
         directory.set_keys(
@@ -131,7 +137,7 @@ class ContactService:
             )
         self._set(document, values)
         document["role"] = (ContactRole(values["role"]) if values.get("role") else raised_role(document)).value
-        directory.settle(draft)
+        directory.claim_identities(draft)
 
     def _set(self, document: Document, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
@@ -220,5 +226,5 @@ async def _first_result(store: WorkspaceStore, before: Document) -> tuple[Docume
     return contact, before["created"]
 
 
-def _fingerprinted(sent: Mapping[str, Any]) -> dict[str, Any]:
+def _fingerprint(sent: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sent.items() if name != "idempotency_key"}

@@ -8,18 +8,18 @@ from functools import partial
 
 import structlog
 
-from gateway.domain.support.threads import Subject, deletion_line, timers_of
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
-from gateway.domain.contacts.erasure import deleted_entry, deleted_line, deletion_of, identities_to_refuse
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.filters.segments import LEFT, move_line
+from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
+from gateway.domain.contacts.erasure import deleted_entry, deleted_line, identities_to_refuse, new_deletion
+from gateway.domain.filters.segments import LEFT, membership_changed
+from gateway.domain.support.threads import ThreadKind, deletion_line, timers_of
 from gateway.errors import UnavailableError
-from gateway.store.retries import until_stored
 from gateway.services.contacts.contacts import Turn
 from gateway.services.outboxes import Outbox
-from gateway.store.driver import Session
 from gateway.store.contacts.erasure import deletions_due
+from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 _LEASE = timedelta(seconds=6)
@@ -50,15 +50,15 @@ class ErasureService:
         store = self._store.open(workspace_id)
 
         async def attempt(number: int) -> Document:
-            contact = next(iter(await store.contacts.meant_by([ref])), None)
+            contact = next(iter(await store.contacts.candidates_for([ref])), None)
             if contact is None:
                 return await self._begun(store, contact_id, line_id if number > 1 else None)
             now = self._clock()
-            deletion = deletion_of(contact, now, await store.database.now() + _LEASE)
+            deletion = new_deletion(contact, now, await store.database.now() + _LEASE)
             await store.database.transaction(lambda session: self._begin(store, contact, deletion, line_id, session))
             return deletion
 
-        deletion = await until_stored(attempt, lambda: self._turn(workspace_id))
+        deletion = await retry_transaction(attempt, lambda: self._turn(workspace_id))
         if not await self._erase(deletion, self._at_once_seconds):
             self._left.set()
         return str(deletion["_id"])
@@ -102,10 +102,10 @@ class ErasureService:
         await store.erasures.keep(identities_to_refuse(contact), now, session)
         await store.deletions.insert(deletion, session)
         second = self._minter.mint(Prefix.CHANGE, now)
-        left = [move_line(self._minter.mint(Prefix.CHANGE, now), LEFT, row, now) for row in members]
+        left = [membership_changed(self._minter.mint(Prefix.CHANGE, now), LEFT, row, now) for row in members]
         lines = [deleted_entry(line_id, contact, now), deleted_line(second, contact, summaries, now)]
         await store.changes.write([*left, *lines], session)
-        await self._outbox.erased(store, contact, now, session)
+        await self._outbox.contact_erased(store, contact, now, session)
 
     async def _erase(self, deletion: Document, seconds: float | None = None) -> bool:
         """Erase what is left of a contact, for so many seconds at most; whether all is done."""
@@ -128,17 +128,17 @@ class ErasureService:
         Whether there was any."""
         for subject, (subjects, _) in store.histories.items():
             if rows := await subjects.of_contact(contact_id, _SUBJECTS_AT_ONCE):
-                await until_stored(partial(self._erase_rows, store, subject, rows))
+                await retry_transaction(partial(self._erase_rows, store, subject, rows))
                 return True
         return False
 
-    async def _erase_rows(self, store: WorkspaceStore, subject: Subject, rows: list[Document], _: int) -> None:
+    async def _erase_rows(self, store: WorkspaceStore, subject: ThreadKind, rows: list[Document], _: int) -> None:
         now = self._clock()
         lines = [deletion_line(subject, row, self._minter.mint(Prefix.CHANGE, now), now) for row in rows]
         timers = [id_ for row in rows for id_ in timers_of(subject, store.workspace_id, row["_id"])]
 
         async def write(session: Session) -> None:
-            await store.subjects(subject)[0].remove([row["_id"] for row in rows], session)
+            await store.threads(subject)[0].remove([row["_id"] for row in rows], session)
             await store.timers.cancel(timers, session)
             await store.changes.write(lines, session)
 

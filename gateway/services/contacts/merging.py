@@ -6,34 +6,34 @@ from datetime import datetime
 from typing import Any
 
 from gateway.core.clock import Clock
+from gateway.core.ids import Minter, Prefix
+from gateway.core.text_rules import check_text
 from gateway.domain.contacts.contacts import (
+    ContactDraft,
     ContactRef,
     ContactRole,
     Document,
-    Draft,
     IdentityKind,
     check_key,
-    journal_entry,
+    is_visible_change,
     new_contact,
-    worth_telling,
+    visible_change,
 )
-from gateway.domain.events.events import check_occurred_at, summary_id_of
-from gateway.domain.contacts.identity_resolution import Directory
-from gateway.core.ids import Minter, Prefix
+from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.contacts.merging import (
-    Merge,
+    MergeResult,
+    contacts_merged,
     merge,
-    merge_entry,
     merged_line,
     merged_summaries,
     pair_of,
 )
-from gateway.core.text_rules import check_text
-from gateway.store.retries import until_stored
+from gateway.domain.events.events import check_occurred_at, summary_id_of
 from gateway.services.contacts.contacts import Turn
 from gateway.services.outboxes import Outbox
 from gateway.settings import Settings
 from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 _YEARS = 100
@@ -43,7 +43,7 @@ _YEARS = 100
 class _Plan:
     """Whom a call ends with, and whom that contact takes over."""
 
-    draft: Draft
+    draft: ContactDraft
     gone: Document | None = None
 
 
@@ -68,17 +68,17 @@ class MergeService:
         async def attempt(_: int) -> Document:
             nonlocal moved
             store, now = self._store.open(workspace_id), self._clock()
-            found = await store.contacts.meant_by(refs, may_become_users=True)
+            found = await store.contacts.candidates_for(refs, may_become_users=True)
             pair = pair_of(found, from_id, into_id)
             if isinstance(pair, dict):
-                moved = await _moved_by(store, line_id)
+                moved = await _moved_keys(store, line_id)
                 return pair
             gone, survivor = pair
-            joined = self._joined(found, gone, Draft(dict(survivor), survivor), now)
+            joined = self._merged_draft(found, gone, ContactDraft(dict(survivor), survivor), now)
             moved = await self._store_merge(store, joined, line_id, now)
             return joined.survivor.document
 
-        return await until_stored(attempt, lambda: self._turn(workspace_id)), moved
+        return await retry_transaction(attempt, lambda: self._turn(workspace_id)), moved
 
     async def identify(self, workspace_id: str, sent: Mapping[str, Any]) -> tuple[Document, bool]:
         """Whoever signed in, and whether an anonymous contact was merged into it. `sent`: the input in snake_case
@@ -93,17 +93,17 @@ class MergeService:
 
         async def attempt(number: int) -> tuple[Document, bool]:
             store, now = self._store.open(workspace_id), self._clock()
-            found, erased = await store.meant_by(_refs(ref, facts), now, may_become_users=True)
-            directory = Directory(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
+            found, erased = await store.candidates_for(_refs(ref, facts), now, may_become_users=True)
+            directory = IdentityResolver(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
             plan = _plan(directory, ref)
             if plan.gone is None:
                 await self._store_signed_in(store, directory, plan.draft, facts, now)
                 return plan.draft.document, number > 1 and await _is_stored(store, line_id)
-            joined = self._joined(found, plan.gone, plan.draft, now, facts, erased)
+            joined = self._merged_draft(found, plan.gone, plan.draft, now, facts, erased)
             await self._store_merge(store, joined, line_id, now)
             return plan.draft.document, True
 
-        return await until_stored(attempt, lambda: self._turn(workspace_id))
+        return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
     def _line_id(self) -> str:
         """The id of the journal's line of a merge: by it a commit whose answer was lost is recognised."""
@@ -119,40 +119,45 @@ class MergeService:
             facts["signed_up_at"] = check_occurred_at(sent["signed_up_at"], self._clock(), _YEARS, ("signedUpAt",))
         return facts
 
-    def _joined(
+    def _merged_draft(
         self,
         found: list[Document],
         gone: Document,
-        survivor: Draft,
+        survivor: ContactDraft,
         now: datetime,
         facts: Mapping[str, Any] | None = None,
         erased: frozenset[str] = frozenset(),
-    ) -> Merge:
+    ) -> MergeResult:
         others = [row for row in found if row["_id"] not in (gone["_id"], survivor.id)]
         free = not any(_has_users_email(row, gone.get("email_lower")) for row in others)
-        directory = Directory(others, dict, now, erased)
+        directory = IdentityResolver(others, dict, now, erased)
         joined = merge(gone, survivor, now, email_free=free, max_attributes=self._settings.max_metadata_keys)
         _state(directory, survivor, facts or {})
         return joined
 
     async def _store_signed_in(
-        self, store: WorkspaceStore, directory: Directory, draft: Draft, facts: Mapping[str, Any], now: datetime
+        self,
+        store: WorkspaceStore,
+        directory: IdentityResolver,
+        draft: ContactDraft,
+        facts: Mapping[str, Any],
+        now: datetime,
     ) -> None:
         _state(directory, draft, facts)
-        if not draft.changed():
+        if not draft.is_changed():
             return
-        if worth_telling(draft):
+        if is_visible_change(draft):
             draft.document["updated_at"] = now
 
         async def write(session: Session) -> None:
             await store.contacts.save([draft], session)
-            if worth_telling(draft):
-                await store.changes.write([journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
-            await self._outbox.tell(store, now, session, drafts=[draft])
+            if is_visible_change(draft):
+                await store.changes.write([visible_change(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
+            await self._outbox.contacts_changed(store, now, session, drafts=[draft])
 
         await store.database.transaction(write)
 
-    async def _store_merge(self, store: WorkspaceStore, joined: Merge, line_id: str, now: datetime) -> int:
+    async def _store_merge(self, store: WorkspaceStore, joined: MergeResult, line_id: str, now: datetime) -> int:
         """Store the merge; how many events came along."""
         moved = 0
 
@@ -166,15 +171,15 @@ class MergeService:
             await store.summaries.replace(merged_summaries(gone, own, joined.survivor.document), session)
             moved = sum(row.get("tracked_count", 0) for row in gone)
             segment_ids = await store.members.carry_over(joined.gone["_id"], joined.survivor.id, session)
-            told = {**merge_entry(line_id, joined, now), "moved_events": moved, "segment_ids": segment_ids}
+            told = {**contacts_merged(line_id, joined, now), "moved_events": moved, "segment_ids": segment_ids}
             await store.changes.write([told, merged_line(self._line_id(), joined, gone, now)], session)
-            await self._outbox.tell(store, now, session, drafts=[joined.survivor])
+            await self._outbox.contacts_changed(store, now, session, drafts=[joined.survivor])
 
         await store.database.transaction(write)
         return moved
 
 
-def _plan(directory: Directory, ref: ContactRef) -> _Plan:
+def _plan(directory: IdentityResolver, ref: ContactRef) -> _Plan:
     """What signing in means: the anonymous contact becomes the user, or is merged into the one there is. A USER stays
     who it is: where two people share a computer the anonymous id stays with whoever had it first."""
     user = directory.find(IdentityKind.EXTERNAL, str(ref.external_id))
@@ -184,7 +189,7 @@ def _plan(directory: Directory, ref: ContactRef) -> _Plan:
         anonymous.document |= {"external_id": ref.external_id, "role": ContactRole.USER.value}
         return _Plan(anonymous)
     if user is None or anonymous is None:
-        user = directory.meant(ref if anonymous is None else ContactRef(external_id=ref.external_id))
+        user = directory.resolve(ref if anonymous is None else ContactRef(external_id=ref.external_id))
     user.document["role"] = ContactRole.USER.value
     if anonymous is not None and anonymous is not user and unknown:
         return _Plan(user, anonymous.document)
@@ -195,7 +200,7 @@ async def _is_stored(store: WorkspaceStore, line_id: str) -> bool:
     return bool(await store.changes.by_ids([line_id]))
 
 
-async def _moved_by(store: WorkspaceStore, line_id: str) -> int:
+async def _moved_keys(store: WorkspaceStore, line_id: str) -> int:
     """How many events a merge brought along, if the attempt at it that lost its answer was stored."""
     line = (await store.changes.by_ids([line_id])).get(line_id)
     return 0 if line is None else int(line["moved_events"])
@@ -205,7 +210,7 @@ def _is_unknown(contact: Mapping[str, Any]) -> bool:
     return contact["role"] != ContactRole.USER and contact.get("external_id") is None
 
 
-def _state(directory: Directory, draft: Draft, facts: Mapping[str, Any]) -> None:
+def _state(directory: IdentityResolver, draft: ContactDraft, facts: Mapping[str, Any]) -> None:
     """File the contact with those facts; UserProblem CONFLICT where another USER has the e-mail that is stated."""
     document = draft.document
     directory.set_keys(draft, **({"email": facts["email"]} if "email" in facts else {}))
@@ -216,7 +221,7 @@ def _state(directory: Directory, draft: Draft, facts: Mapping[str, Any]) -> None
             document[name] = facts[name]
         elif name in facts:
             document.pop(name, None)
-    directory.settle(draft)
+    directory.claim_identities(draft)
 
 
 def _has_users_email(contact: Mapping[str, Any], email: str | None) -> bool:

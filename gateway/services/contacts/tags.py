@@ -4,23 +4,23 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from gateway.core.clock import Clock
+from gateway.core.ids import Minter, Prefix
 from gateway.domain.contacts.contacts import (
+    ContactDraft,
     ContactRef,
     Document,
-    Draft,
     IdentityKind,
     check_key,
     distinct,
-    journal_entry,
+    is_visible_change,
     unknown_contact,
-    worth_telling,
+    visible_change,
 )
-from gateway.core.ids import Minter, Prefix
 from gateway.errors import ErrorCode, UserProblem
-from gateway.store.retries import until_stored
 from gateway.services.contacts.contacts import MAX_TAGS, Turn, check_tags
 from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 
@@ -62,19 +62,19 @@ class TagService:
 
         async def attempt(_: int) -> Document:
             store = self._store.open(workspace_id)
-            stored = next(iter(await store.contacts.meant_by([ref])), None)
+            stored = next(iter(await store.contacts.candidates_for([ref])), None)
             if stored is None:
                 raise unknown_contact(contact_id, "contactId")
-            draft = Draft({**stored, "tags": change(stored["tags"])}, stored)
-            if worth_telling(draft):
+            draft = ContactDraft({**stored, "tags": change(stored["tags"])}, stored)
+            if is_visible_change(draft):
                 draft.document["updated_at"] = self._clock()
                 await store.database.transaction(partial(self._write, store, draft))
             return draft.document
 
-        return await until_stored(attempt, lambda: self._turn(workspace_id))
+        return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
-    async def _write(self, store: WorkspaceStore, draft: Draft, session: Session) -> None:
+    async def _write(self, store: WorkspaceStore, draft: ContactDraft, session: Session) -> None:
         now = draft.document["updated_at"]
         await store.contacts.save([draft], session)
-        await store.changes.write([journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
-        await self._outbox.tell(store, now, session, drafts=[draft])
+        await store.changes.write([visible_change(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
+        await self._outbox.contacts_changed(store, now, session, drafts=[draft])

@@ -13,9 +13,9 @@ from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from gateway.errors import UnavailableError
-from gateway.store.retries import BUDGET_SECONDS
 from gateway.store.deadlines import answered_by, context_without_deadline
 from gateway.store.driver import ConflictError, FaultError
+from gateway.store.retries import BUDGET_SECONDS
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -34,14 +34,14 @@ class _Call(Generic[Item, Outcome]):
     answer: asyncio.Future[list[Outcome]]
     deadline: float
     context: Context
-    tried: bool = False
+    was_attempted: bool = False
     retry_at: float = 0.0
 
 
 Calls = list[_Call[Item, Outcome]]
 
 
-class _Lane(Generic[Item, Outcome]):
+class _WorkspaceQueue(Generic[Item, Outcome]):
     """The calls of one workspace: one group at a time is being written, the others wait."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class _Lane(Generic[Item, Outcome]):
                 calls.remove(call)
 
 
-class GroupCommits(Generic[Item, Outcome]):
+class GroupCommit(Generic[Item, Outcome]):
     """Calls `write(workspace_id, items, tried)` with the items of many calls; it gives one outcome per item, in order.
 
     `key`: of what an item writes: where another transaction holds that, items with other keys are written without it.
@@ -87,11 +87,11 @@ class GroupCommits(Generic[Item, Outcome]):
         self._write = write
         self._key = key
         self._patience = patience
-        self._lanes: WeakValueDictionary[str, _Lane[Item, Outcome]] = WeakValueDictionary()
+        self._lanes: WeakValueDictionary[str, _WorkspaceQueue[Item, Outcome]] = WeakValueDictionary()
 
     async def submit(self, workspace_id: str, items: Sequence[Item]) -> list[Outcome]:
         """One outcome per item, in order, once they are stored."""
-        lane = self._lanes.setdefault(workspace_id, _Lane())
+        lane = self._lanes.setdefault(workspace_id, _WorkspaceQueue())
         loop = asyncio.get_running_loop()
         call: _Call[Item, Outcome] = _Call(
             items, loop.create_future(), loop.time() + self._patience, context_without_deadline()
@@ -108,18 +108,18 @@ class GroupCommits(Generic[Item, Outcome]):
     @asynccontextmanager
     async def turn(self, workspace_id: str) -> AsyncIterator[None]:
         """A turn of one's own for another kind of write, so that it meets no group of this process."""
-        lane = self._lanes.setdefault(workspace_id, _Lane())
+        lane = self._lanes.setdefault(workspace_id, _WorkspaceQueue())
         async with lane.turn:
             yield
 
-    def _go_on(self, workspace_id: str, lane: _Lane[Item, Outcome]) -> None:
+    def _go_on(self, workspace_id: str, lane: _WorkspaceQueue[Item, Outcome]) -> None:
         """Write what waits, unless that is under way: in a task of its own, which goes on where its first caller leaves.
         Half of a transaction would have to be undone, and the next group would meet its locks."""
         if lane.writer is None and (calls := lane.waiting or lane.aside):
             writing = self._write_next(workspace_id, lane)
             lane.writer = asyncio.get_running_loop().create_task(writing, context=calls[0].context)
 
-    async def _write_next(self, workspace_id: str, lane: _Lane[Item, Outcome]) -> None:
+    async def _write_next(self, workspace_id: str, lane: _WorkspaceQueue[Item, Outcome]) -> None:
         """Write a group of those that wait, and those aside that are due; then see to it that the others are written."""
         try:
             async with lane.turn:
@@ -137,15 +137,17 @@ class GroupCommits(Generic[Item, Outcome]):
         elif lane.aside:
             asyncio.get_running_loop().call_later(_ASIDE_SECONDS, self._go_on, workspace_id, lane)
 
-    async def _write_group(self, workspace_id: str, lane: _Lane[Item, Outcome], group: Calls[Item, Outcome]) -> None:
+    async def _write_group(
+        self, workspace_id: str, lane: _WorkspaceQueue[Item, Outcome], group: Calls[Item, Outcome]
+    ) -> None:
         group = _still_waiting(group)
         if not group:
             return
         try:
-            await self._answer(workspace_id, group)
+            await self._write_calls(workspace_id, group)
         except (ConflictError, FaultError) as error:
             for call in group:
-                call.tried = True
+                call.was_attempted = True
             if isinstance(error, FaultError) and len(group) == 1:
                 _refuse(group, error)
             else:
@@ -158,9 +160,9 @@ class GroupCommits(Generic[Item, Outcome]):
             else:
                 await self._one_by_one(workspace_id, group)
 
-    async def _answer(self, workspace_id: str, group: Calls[Item, Outcome]) -> None:
+    async def _write_calls(self, workspace_id: str, group: Calls[Item, Outcome]) -> None:
         items = [item for call in group for item in call.items]
-        tried = any(call.tried for call in group)
+        tried = any(call.was_attempted for call in group)
         async with answered_by(max(call.deadline for call in group)):
             outcomes = iter(await self._write(workspace_id, items, tried))
         for call in group:
@@ -168,7 +170,9 @@ class GroupCommits(Generic[Item, Outcome]):
             if not call.answer.done():
                 call.answer.set_result(own)
 
-    async def _write_apart(self, workspace_id: str, lane: _Lane[Item, Outcome], calls: Calls[Item, Outcome]) -> None:
+    async def _write_apart(
+        self, workspace_id: str, lane: _WorkspaceQueue[Item, Outcome], calls: Calls[Item, Outcome]
+    ) -> None:
         """Write those together that write the same: what the server has against some must not stop the others."""
         faults = 0
         for part in self._parts(_still_waiting(calls)):
@@ -176,7 +180,7 @@ class GroupCommits(Generic[Item, Outcome]):
                 _refuse(part, FaultError())
                 continue
             try:
-                await self._answer(workspace_id, part)
+                await self._write_calls(workspace_id, part)
                 faults = 0
             except ConflictError:
                 retry_at = asyncio.get_running_loop().time() + _ASIDE_SECONDS
@@ -194,13 +198,13 @@ class GroupCommits(Generic[Item, Outcome]):
     async def _one_by_one(self, workspace_id: str, group: Calls[Item, Outcome]) -> None:
         """Something in the group cannot be written: its call fails alone, the others are written without it."""
         for call in group:
-            call.tried = True
+            call.was_attempted = True
             try:
-                await self._answer(workspace_id, [call])
+                await self._write_calls(workspace_id, [call])
             except Exception as error:
                 _refuse([call], error)
 
-    def _set_aside(self, lane: _Lane[Item, Outcome]) -> None:
+    def _set_aside(self, lane: _WorkspaceQueue[Item, Outcome]) -> None:
         """Let no call join the next group that writes what another transaction holds, as far as that is known."""
         lane.aside = _still_waiting(lane.aside)
         held = {key for call in lane.aside if len(keys := self._keys(call)) == 1 for key in keys}

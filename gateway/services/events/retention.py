@@ -11,8 +11,8 @@ import structlog
 from gateway.core.clock import Clock
 from gateway.domain.events.retention import Retention, tombstone_of
 from gateway.errors import UnavailableError
-from gateway.store.retries import until_stored
 from gateway.store.driver import Session, TransientError
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 from gateway.store.workspaces import Workspaces
 
@@ -66,7 +66,7 @@ class RetentionService:
                 return False
             rows = await store.events.oldest(self._retention.since(now), after, _BATCH, now)
             ripe = [row["_id"] for row in rows if row["received_at"] < now - AT_LEAST]
-            swept += await self._bury(store, ripe) if ripe else 0
+            swept += await self._replace_by_tombstones(store, ripe) if ripe else 0
             if len(rows) < _BATCH:
                 break
             after = rows[-1]["_id"]
@@ -75,7 +75,7 @@ class RetentionService:
             self._log.info("old events swept", workspace_id=store.workspace_id, events=swept, seconds=seconds)
         return True
 
-    async def _bury(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
+    async def _replace_by_tombstones(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
         """Put tombstones in the place of these events; how many there were still."""
 
         async def attempt(_: int) -> int:
@@ -88,7 +88,7 @@ class RetentionService:
             await store.database.transaction(write)
             return buried
 
-        return await until_stored(attempt)
+        return await retry_transaction(attempt)
 
     async def _write(self, store: WorkspaceStore, ids: Sequence[str], now: datetime, session: Session) -> int:
         events = list((await store.events.by_ids(ids, session)).values())

@@ -10,34 +10,41 @@ from typing import Any
 
 from gateway.caches import Cache, CacheBudget, text_bytes
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document, Draft, check_ref, journal_entry, new_contact, worth_telling
+from gateway.core.ids import Minter, Prefix
+from gateway.core.text_rules import check_text
+from gateway.domain.contacts.contacts import (
+    ContactDraft,
+    Document,
+    check_ref,
+    is_visible_change,
+    new_contact,
+    visible_change,
+)
+from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import (
     IMPORT_YEARS,
-    Attempted,
-    Group,
-    NameRoom,
+    GroupPlan,
+    NameQuota,
     Outcome,
-    Tracked,
+    PlannedEvent,
     TrackEvent,
+    TrackResult,
     check_event_name,
     check_occurred_at,
     plan_group,
     summary_id_of,
 )
-from gateway.domain.messages.triggers import Deeds
-from gateway.domain.contacts.identity_resolution import Directory
-from gateway.core.ids import Minter, Prefix
-from gateway.domain.events.summaries import change_of_summary, changed, with_line
-from gateway.core.text_rules import check_text
-from gateway.errors import ErrorCode, UserProblem, told_below
+from gateway.domain.events.summaries import changed, summary_change, with_line
+from gateway.domain.messages.triggers import ContactActivity
+from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.observability import Metrics
-from gateway.store.retries import until_stored
-from gateway.services.messages.triggers import FiringService
-from gateway.services.events.group_commit import GroupCommits
+from gateway.services.events.group_commit import GroupCommit
+from gateway.services.messages.triggers import TriggerService
 from gateway.services.outboxes import Outbox
 from gateway.services.projections.definition_totals import rebuild_line
 from gateway.settings import Settings
 from gateway.store.driver import Session, TransientError
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 from gateway.store.workspaces import Workspaces
 
@@ -67,7 +74,7 @@ class EventService:
         minter: Minter,
         metrics: Metrics,
         outbox: Outbox,
-        firings: FiringService,
+        firings: TriggerService,
         caches: CacheBudget | None = None,
     ) -> None:
         self._store = store
@@ -80,17 +87,17 @@ class EventService:
         self._known_names: Cache[tuple[str, str], bool] = Cache(
             caches or CacheBudget(), lambda key, _: _NAME_BYTES + text_bytes(key[1]), _NAMES_REMEMBERED
         )
-        self._groups: GroupCommits[Attempted, Outcome] = GroupCommits(
+        self._groups: GroupCommit[PlannedEvent, Outcome] = GroupCommit(
             self._store_group, lambda item: item.command.contact
         )
 
     async def track(self, workspace_id: str, commands: Sequence[TrackEvent | UserProblem]) -> list[Outcome]:
         """One outcome per command, in order: what is not a UserProblem is stored, once, with its summary."""
         now = self._clock()
-        attempted = [self._attempted(command, now) for command in commands if isinstance(command, TrackEvent)]
+        attempted = [self._planned(command, now) for command in commands if isinstance(command, TrackEvent)]
         outcomes = iter(await self._groups.submit(workspace_id, attempted) if attempted else [])
         told = [command if isinstance(command, UserProblem) else next(outcomes) for command in commands]
-        tracked = [outcome for outcome in told if isinstance(outcome, Tracked)]
+        tracked = [outcome for outcome in told if isinstance(outcome, TrackResult)]
         duplicates = sum(outcome.duplicate for outcome in tracked)
         self._metrics.tracked(len(tracked) - duplicates, duplicates, len(told) - len(tracked))
         return told
@@ -100,44 +107,44 @@ class EventService:
     ) -> list[Document]:
         """Put these counts beside what was tracked, in the place of what was imported under these names before."""
         now = self._clock()
-        with told_below("contact"):
+        with error_path("contact"):
             contact = check_ref(ref)
         lines = self.check_summaries(summaries, now)
 
         async def attempt(_: int) -> list[Document]:
             store = self._store.open(workspace_id)
-            directory = await self._directory(store, [contact], now)
-            with told_below("contact"):
-                draft = directory.meant(contact)
-            names = await self.name_room(store, [line["name"] for line in lines])
+            directory = await self._resolver(store, [contact], now)
+            with error_path("contact"):
+                draft = directory.resolve(contact)
+            names = await self.name_quota(store, [line["name"] for line in lines])
             added = added_names(lines, names)
-            imported = await self.beside(store, [(draft, lines)], now)
+            imported = await self.summaries_with(store, [(draft, lines)], now)
 
             async def write(session: Session) -> None:
                 await store.contacts.save([draft], session, unchanged_since_read=True)
                 await self.write_summaries(store, added, imported, now, session)
                 await store.changes.write(self._journal([draft], now), session)
-                await self._outbox.tell(store, now, session, drafts=[draft])
+                await self._outbox.contacts_changed(store, now, session, drafts=[draft])
 
             await store.database.transaction(write)
             self._remember(workspace_id, added)
             return imported.summaries
 
-        return await until_stored(attempt, lambda: self.turn(workspace_id))
+        return await retry_transaction(attempt, lambda: self.turn(workspace_id))
 
     def check_summaries(
         self, summaries: Sequence[Mapping[str, Any]], now: datetime, field: str = "summaries"
     ) -> list[Document]:
         """The counts to be imported for one contact, checked; `field`: where they were sent."""
-        with told_below(field):
+        with error_path(field):
             lines = [self._check_summary(line, place, now) for place, line in enumerate(summaries)]
             _refuse_repeated_names(lines)
         return lines
 
-    async def beside(
+    async def summaries_with(
         self,
         store: WorkspaceStore,
-        wanted: Iterable[tuple[Draft, Sequence[Document]]],
+        wanted: Iterable[tuple[ContactDraft, Sequence[Document]]],
         now: datetime,
         *,
         changed_alone: bool = False,
@@ -202,7 +209,7 @@ class EventService:
             await store.database.transaction(write)
             return (await store.definitions.by_names([name]))[name]
 
-        return await until_stored(attempt)
+        return await retry_transaction(attempt)
 
     def _check_described(self, described: Mapping[str, Any]) -> Document:
         values = dict(described)
@@ -214,26 +221,26 @@ class EventService:
         cleared = {"archived": False}
         return {field: value or cleared.get(field) for field, value in values.items()}
 
-    def _attempted(self, command: TrackEvent, now: datetime) -> Attempted:
+    def _planned(self, command: TrackEvent, now: datetime) -> PlannedEvent:
         at = command.occurred_at or now
-        return Attempted(command, self._minter.mint(Prefix.EVENT, at), at, command.received_at or now)
+        return PlannedEvent(command, self._minter.mint(Prefix.EVENT, at), at, command.received_at or now)
 
-    async def _store_group(self, workspace_id: str, attempted: Sequence[Attempted], tried: bool) -> list[Outcome]:
+    async def _store_group(self, workspace_id: str, attempted: Sequence[PlannedEvent], tried: bool) -> list[Outcome]:
         store, now = self._store.open(workspace_id), self._clock()
 
         async def attempt(number: int) -> list[Outcome]:
             return await self._attempt(store, attempted, now, tried or number > 1)
 
-        return await until_stored(attempt, refusals=1 if tried else _GROUP_ATTEMPTS)
+        return await retry_transaction(attempt, refusals=1 if tried else _GROUP_ATTEMPTS)
 
     async def _attempt(
-        self, store: WorkspaceStore, attempted: Sequence[Attempted], now: datetime, tried: bool
+        self, store: WorkspaceStore, attempted: Sequence[PlannedEvent], now: datetime, tried: bool
     ) -> list[Outcome]:
         looked_for = [item.identity for item in attempted if tried or item.command.claim]
         stored, directory, names = await asyncio.gather(
             self._stored(store, looked_for),
-            self._directory(store, [item.command.contact for item in attempted], now),
-            self.name_room(store, [item.command.name for item in attempted]),
+            self._resolver(store, [item.command.contact for item in attempted], now),
+            self.name_quota(store, [item.command.name for item in attempted]),
         )
         group = plan_group(attempted, stored, directory, names)
         if group.events:
@@ -250,7 +257,7 @@ class EventService:
         return stored | await store.tombstones.by_identity([one for one in identities if one not in stored])
 
     async def _write(
-        self, store: WorkspaceStore, group: Group, live: Sequence[Deeds], now: datetime, session: Session
+        self, store: WorkspaceStore, group: GroupPlan, live: Sequence[ContactActivity], now: datetime, session: Session
     ) -> None:
         drafts = list(group.drafts.values())
         await store.contacts.save(drafts, session, seen=group.seen)
@@ -260,7 +267,7 @@ class EventService:
         await self._firings.write(store, live, session)
         await store.changes.write(self._journal(drafts, now), session)
         contacts = {draft.id: draft.document for draft in drafts}
-        await self._outbox.tell(store, now, session, drafts=drafts, events=group.events, contacts=contacts)
+        await self._outbox.contacts_changed(store, now, session, drafts=drafts, events=group.events, contacts=contacts)
 
     async def _write_new_names(
         self, store: WorkspaceStore, names: Mapping[str, bool], now: datetime, session: Session
@@ -275,19 +282,21 @@ class EventService:
             if await store.definitions.count_active_of_pages(session) > self._settings.max_page_event_names:
                 raise TransientError("other processes added names of pages")
 
-    async def _directory(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> Directory:
-        found, erased = await store.meant_by(refs, now)
-        return Directory(
+    async def _resolver(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> IdentityResolver:
+        found, erased = await store.candidates_for(refs, now)
+        return IdentityResolver(
             found, lambda: new_contact(self._minter.mint(Prefix.CONTACT, now), store.workspace_id, now), now, erased
         )
 
-    def _journal(self, drafts: Iterable[Draft], now: datetime) -> list[Document]:
+    def _journal(self, drafts: Iterable[ContactDraft], now: datetime) -> list[Document]:
         return [
-            journal_entry(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts if worth_telling(draft)
+            visible_change(self._minter.mint(Prefix.CHANGE, now), draft, now)
+            for draft in drafts
+            if is_visible_change(draft)
         ]
 
     def _imported_line(
-        self, contact: Draft, before: Mapping[str, Document], imported: Iterable[Document], now: datetime
+        self, contact: ContactDraft, before: Mapping[str, Document], imported: Iterable[Document], now: datetime
     ) -> Document:
         """The line of the journal that tells definitions what an import of summaries adds."""
         return {
@@ -296,23 +305,23 @@ class EventService:
             "subject": "summaries",
             "kind": "IMPORTED",
             "contact_id": contact.id,
-            "lines": [change_of_summary(before.get(row["_id"], {}), row) for row in imported],
+            "lines": [summary_change(before.get(row["_id"], {}), row) for row in imported],
             "at": now,
         }
 
-    async def name_room(self, store: WorkspaceStore, names: Iterable[str]) -> NameRoom:
+    async def name_quota(self, store: WorkspaceStore, names: Iterable[str]) -> NameQuota:
         """Which of these names nobody used before, and how many may be added."""
         unknown = [name for name in dict.fromkeys(names) if not self._known_names.get((store.workspace_id, name))]
         if not unknown:
-            return NameRoom()
+            return NameQuota()
         defined = await store.definitions.by_names(unknown)
         self._remember(store.workspace_id, defined)
         if len(defined) == len(unknown):
-            return NameRoom()
+            return NameQuota()
         free = self._settings.max_event_names - await store.definitions.count_active()
         of_pages = await store.definitions.count_active_of_pages()
         free_for_pages = self._settings.max_page_event_names - of_pages
-        return NameRoom(frozenset(unknown) - frozenset(defined), free, free_for_pages)
+        return NameQuota(frozenset(unknown) - frozenset(defined), free, free_for_pages)
 
     async def _check_active(
         self, store: WorkspaceStore, name: str, defined: Document | None, *, unarchived: bool
@@ -320,14 +329,14 @@ class EventService:
         """Pass where one more name in use is allowed, if this is one: a new one, or one that leaves the archive."""
         if defined is None or (unarchived and defined["archived"]):
             free = self._settings.max_event_names - await store.definitions.count_active()
-            NameRoom(frozenset([name]), free).check(name)
+            NameQuota(frozenset([name]), free).check(name)
 
     def _remember(self, workspace_id: str, names: Iterable[str]) -> None:
         for name in names:
             self._known_names.put((workspace_id, name), True)
 
     def _check_summary(self, line: Mapping[str, Any], place: int, now: datetime) -> Document:
-        with told_below(str(place)):
+        with error_path(str(place)):
             check_event_name(line["name"], self._settings)
             return _checked_counts(line, now)
 
@@ -355,11 +364,11 @@ def _refuse_repeated_names(lines: Sequence[Document]) -> None:
         seen.add(line["name"])
 
 
-def added_names(lines: Sequence[Document], names: NameRoom, before: Collection[str] = ()) -> list[str]:
+def added_names(lines: Sequence[Document], names: NameQuota, before: Collection[str] = ()) -> list[str]:
     """The names of these counts that nobody used before, behind those that were `before`; UserProblem where there is no room."""
     added = list(before)
     for place, line in enumerate(lines):
-        with told_below("summaries", str(place)):
+        with error_path("summaries", str(place)):
             names.check(line["name"], added)
         if line["name"] in names.new and line["name"] not in added:
             added.append(line["name"])

@@ -5,22 +5,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.core.clock import Clock
-from gateway.domain.filters.conditions import check_filter, check_metadata_filter, has_metadata
-from gateway.domain.contacts.contacts import Document, unknown_contact
-from gateway.domain.events.events import check_event_name, check_idempotency_key, summary_id_of
 from gateway.core.idempotency import claim
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.messages.rules import MAILING, MAX_RULES, check_metadata, check_rule, segments_named
-from gateway.domain.events.retention import Retention
-from gateway.domain.filters.segments import kept_filter
-from gateway.domain.messages.templates import TemplateError, Templates, template_data
 from gateway.core.timers import timer_of
+from gateway.domain.contacts.contacts import Document, unknown_contact
+from gateway.domain.events.events import check_event_name, check_idempotency_key, summary_id_of
+from gateway.domain.events.retention import Retention
+from gateway.domain.filters.conditions import check_metadata_filter, has_metadata, parse_filter
+from gateway.domain.filters.segments import stored_filter
+from gateway.domain.messages.rules import CAMPAIGN, MAX_RULES, check_metadata, check_rule, segments_named
+from gateway.domain.messages.templates import TemplateError, Templates, template_data
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
-from gateway.store.retries import until_stored
-from gateway.services.messages.triggers import FiringService
+from gateway.services.messages.triggers import TriggerService
 from gateway.settings import Settings
 from gateway.store.driver import Session
-from gateway.store.filters.fact_loader import holds_of
+from gateway.store.filters.fact_loader import contact_matches
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 SEND = "sendMessage"
@@ -37,7 +37,7 @@ class MessageService:
         settings: Settings,
         clock: Clock,
         minter: Minter,
-        firings: FiringService,
+        firings: TriggerService,
         templates: Templates,
         retention: Retention,
     ) -> None:
@@ -78,7 +78,7 @@ class MessageService:
             await store.database.transaction(write)
             return rule
 
-        saved = await until_stored(attempt)
+        saved = await retry_transaction(attempt)
         self._firings.forget(workspace_id)
         return saved
 
@@ -98,7 +98,7 @@ class MessageService:
             await store.database.transaction(write)
             return rule_id
 
-        deleted = await until_stored(attempt)
+        deleted = await retry_transaction(attempt)
         self._firings.forget(workspace_id)
         return deleted
 
@@ -111,7 +111,7 @@ class MessageService:
         for field in ("subject", "body"):
             if sent.get(field) is not None:
                 self._templates.check(sent[field], (field,), event=name is not None)
-        audience = None if sent.get("audience") is None else kept_filter(sent["audience"], "audience")
+        audience = None if sent.get("audience") is None else stored_filter(sent["audience"], "audience")
         self._check_kept(audience)
         tests = check_metadata_filter(check_metadata(sent.get("metadata")), "metadata")
         contact = (await store.contacts.of_ids([sent["contact_id"]])).get(sent["contact_id"])
@@ -124,7 +124,7 @@ class MessageService:
             bool(shown["body"])
             and (name is None or event is not None)
             and (event is None or has_metadata(event, tests, now))
-            and (audience is None or await holds_of(store, check_filter(audience), contact, now))
+            and (audience is None or await contact_matches(store, parse_filter(audience), contact, now))
         )
         return {"subject": shown.get("subject"), "body": shown["body"], "would_send": would}
 
@@ -144,12 +144,12 @@ class MessageService:
             if number > 1 and (stored := (await store.mailings.by_ids([new_id])).get(new_id)) is not None:
                 return int(stored["recipients"])
             turn = await store.segments.next_turn()
-            mailing = await self._mailing(store, sent, new_id, now)
+            mailing = await self._new_campaign(store, sent, new_id, now)
 
             async def write(session: Session) -> None:
                 await store.segments.turn(turn, session)
                 await store.mailings.insert(mailing, session)
-                await store.timers.set([timer_of(workspace_id, MAILING, new_id, now, after=None)], session)
+                await store.timers.set([timer_of(workspace_id, CAMPAIGN, new_id, now, after=None)], session)
                 if kept:
                     result = {"recipients": mailing["recipients"]}
                     await store.idempotency_keys.keep(kept, result, now, session)
@@ -157,17 +157,19 @@ class MessageService:
             await store.database.transaction(write)
             return int(mailing["recipients"])
 
-        return await until_stored(attempt)
+        return await retry_transaction(attempt)
 
     def _check_kept(self, audience: Mapping[str, Any] | None) -> None:
         """Pass where an audience counts no events that are kept no longer; UserProblem."""
         if audience is not None:
             try:
-                self._retention.check_saved(check_filter(audience, "audience"), self._clock())
+                self._retention.check_saved(parse_filter(audience, "audience"), self._clock())
             except BadRequestError as error:
                 raise UserProblem(ErrorCode.INVALID, error.message, ("audience",)) from None
 
-    async def _mailing(self, store: WorkspaceStore, sent: Mapping[str, Any], new_id: str, now: datetime) -> Document:
+    async def _new_campaign(
+        self, store: WorkspaceStore, sent: Mapping[str, Any], new_id: str, now: datetime
+    ) -> Document:
         segment = (await store.segments.by_ids([sent["segment_id"]])).get(sent["segment_id"])
         if segment is None:
             raise _unknown_segment(sent["segment_id"], "segmentId")

@@ -10,37 +10,37 @@ from typing import Any
 
 import structlog
 
-from gateway.domain.support.actors import AUTOMATION
-from gateway.domain.support.threads import Change, Subject
 from gateway.core.clock import Clock
-from gateway.domain.filters.conditions import check_filter
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.support.conversations import Channel, ConversationAct, DeliveredAs, new_conversation
-from gateway.domain.events.events import summary_id_of
-from gateway.domain.messages.triggers import MESSAGE, message_timer, sent_id_of, waiting_timer
 from gateway.core.ids import Minter, Prefix, prefix_of
-from gateway.domain.contacts.merging import ids_of
-from gateway.domain.messages.rules import MAILING, RuleTrigger, pause_of, waits
 from gateway.core.pagination import Page
-from gateway.domain.messages.templates import TemplateError, Templates, template_data
-from gateway.core.timers import timer_of
 from gateway.core.time_ranges import TimeRange
+from gateway.core.timers import timer_of
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.events import summary_id_of
+from gateway.domain.filters.conditions import parse_filter
+from gateway.domain.messages.rules import CAMPAIGN, RuleTrigger, delay_of, is_delayed
+from gateway.domain.messages.templates import TemplateError, Templates, template_data
+from gateway.domain.messages.triggers import MESSAGE, message_timer, sent_id_of, waiting_timer
+from gateway.domain.support.actors import AUTOMATION
+from gateway.domain.support.conversations import Channel, ConversationAggregate, DeliveredAs, new_conversation
+from gateway.domain.support.threads import Changeset, ThreadKind
 from gateway.errors import UserProblem
-from gateway.services.support.commands import ActService, Within
-from gateway.store.retries import until_stored
 from gateway.services.messages.rules import FORGETTING
+from gateway.services.support.commands import AlsoWrite, CommandExecutor
 from gateway.services.timers import Handler
 from gateway.store.driver import Session
-from gateway.store.filters.fact_loader import holds_of
+from gateway.store.filters.fact_loader import contact_matches
 from gateway.store.messages import OvertakenError
+from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-_LETTERS_AT_ONCE = 200
+_MESSAGES_AT_ONCE = 200
 _LONGEST_SUBJECT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class RenderedMessage:
     """What is to be sent to a contact."""
 
     contact: Document
@@ -57,10 +57,10 @@ class _Sent:
     last_for: datetime | None
 
 
-class SendingService:
+class MessageSender:
     """Handles the timers of messages."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, templates: Templates, acts: ActService) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, templates: Templates, acts: CommandExecutor) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
@@ -71,7 +71,7 @@ class SendingService:
     @property
     def handlers(self) -> dict[str, Handler]:
         """What is done when the timers of messages go off."""
-        return {MESSAGE: self.send, MAILING: self.mail, FORGETTING: self.forget}
+        return {MESSAGE: self.send, CAMPAIGN: self.send_campaign, FORGETTING: self.forget}
 
     async def send(self, timer: Document) -> None:
         """Send the message that was set off, unless the contact is not to get it; or wait on where its time moved."""
@@ -80,33 +80,33 @@ class SendingService:
         contact = (await store.contacts.of_ids([timer["contact_id"]])).get(timer["contact_id"])
         if rule is None or contact is None:
             await self._end(store, timer)
-        elif waits(rule) and (moved := await self._moved(store, rule, contact, timer)) is not timer:
+        elif is_delayed(rule) and (moved := await self._reschedule(store, rule, contact, timer)) is not timer:
             await self._end(store, timer, *([] if moved is None else [moved]))
         else:
             await self._send(store, rule, contact, timer)
 
-    async def mail(self, timer: Document) -> None:
+    async def send_campaign(self, timer: Document) -> None:
         """Set off the message to the next members of a segment, and go on after them."""
         store, now = self._store.open(timer["workspace_id"]), self._clock()
         mailing = (await store.mailings.by_ids([timer["subject_id"]])).get(timer["subject_id"])
         if mailing is None:
             return await self._end(store, timer)
-        asked = Page(_LETTERS_AT_ONCE, False, timer["after"], None)
-        members = (await store.members.page(mailing["segment_id"], asked, TimeRange(), now))[:_LETTERS_AT_ONCE]
+        asked = Page(_MESSAGES_AT_ONCE, False, timer["after"], None)
+        members = (await store.members.page(mailing["segment_id"], asked, TimeRange(), now))[:_MESSAGES_AT_ONCE]
         letters = [
             message_timer(mailing, member["contact_id"], now)
             for member in members
             if member["since"] <= mailing["created_at"]
         ]
-        if len(members) == _LETTERS_AT_ONCE:
+        if len(members) == _MESSAGES_AT_ONCE:
             after = members[-1]["contact_id"]
-            letters.append(timer_of(store.workspace_id, MAILING, mailing["_id"], now, after=after))
+            letters.append(timer_of(store.workspace_id, CAMPAIGN, mailing["_id"], now, after=after))
         return await self._end(store, timer, *letters)
 
     async def forget(self, timer: Document) -> None:
         """Erase what was remembered of a rule that is gone."""
         store = self._store.open(timer["workspace_id"])
-        while await store.rule_memories.forget_some(timer["subject_id"]):
+        while await store.rule_memories.delete_some(timer["subject_id"]):
             continue
         await store.sent_counts.remove(timer["subject_id"])
         await self._end(store, timer)
@@ -116,14 +116,14 @@ class SendingService:
             await store.timers.take(timer, session)
             await store.timers.set(others, session)
 
-        await until_stored(lambda _: store.database.transaction(write))
+        await retry_transaction(lambda _: store.database.transaction(write))
 
-    async def _moved(
+    async def _reschedule(
         self, store: WorkspaceStore, rule: Mapping[str, Any], contact: Document, timer: Document
     ) -> Document | None:
         """The timer that is to go off in the place of one that waits: itself where its time has come; None: none is."""
         last = await _last(store, rule, contact, timer)
-        due_at = max(timer["due_at"], last + pause_of(rule))
+        due_at = max(timer["due_at"], last + delay_of(rule))
         meant = waiting_timer(rule, contact["_id"], timer["event_id"], last, due_at)
         if meant["_id"] == timer["_id"]:
             return timer if due_at <= self._clock() else meant
@@ -134,14 +134,14 @@ class SendingService:
         now = self._clock()
         sent = await _sent_before(store, rule, contact)
         event = await _event_of(store, rule, contact, timer, now)
-        last_for = await _last(store, rule, contact, timer) if waits(rule) else None
+        last_for = await _last(store, rule, contact, timer) if is_delayed(rule) else None
         if (
             (rule["event"] is not None and event is None)
             or (rule["max_per_contact"] is not None and sent.count >= rule["max_per_contact"])
             or (last_for is not None and sent.last_for is not None and sent.last_for >= last_for)
-            or (timer.get("jumped") and await _had_reached(store, rule, contact))
-            or not await _is_meant(store, rule, contact, now)
-            or (letter := await self._letter(store, rule, contact, event, timer)) is None
+            or (timer.get("jumped") and await _reached_before_rule(store, rule, contact))
+            or not await _in_audience(store, rule, contact, now)
+            or (letter := await self._render(store, rule, contact, event, timer)) is None
         ):
             await self._end(store, timer)
             return
@@ -166,7 +166,7 @@ class SendingService:
         except UserProblem:  # the contact is gone
             await self._end(store, timer)
 
-    async def _begin(self, store: WorkspaceStore, letter: Letter, within: Within) -> None:
+    async def _begin(self, store: WorkspaceStore, letter: RenderedMessage, within: AlsoWrite) -> None:
         """Begin an automated conversation."""
         new_id = self._minter.mint(Prefix.CONVERSATION, self._clock())
         source = {
@@ -176,21 +176,21 @@ class SendingService:
             "body": letter.body,
         }
 
-        def begin(contact: Document, now: datetime) -> Change:
+        def begin(contact: Document, now: datetime) -> Changeset:
             document = new_conversation(new_id, contact, {"source": source}, AUTOMATION, now)
-            return ConversationAct.created(document, self._minter).change()
+            return ConversationAggregate.created(document, self._minter).changeset()
 
         ref = {"id": letter.contact["_id"]}
-        await self._acts.create(store.workspace_id, Subject.CONVERSATION, new_id, ref, None, begin, within=within)
+        await self._acts.create(store.workspace_id, ThreadKind.CONVERSATION, new_id, ref, None, begin, within=within)
 
-    async def _letter(
+    async def _render(
         self,
         store: WorkspaceStore,
         rule: Mapping[str, Any],
         contact: Document,
         event: Document | None,
         timer: Document,
-    ) -> Letter | None:
+    ) -> RenderedMessage | None:
         """What it says; None where that is nothing, or cannot be written."""
         count = timer.get("count") or (await _count(store, contact, event) if event is not None else 0)
         data = template_data(contact, event, count)
@@ -200,7 +200,7 @@ class SendingService:
         except TemplateError as error:
             self._log.warning("a message could not be written", rule_id=rule["_id"], reason=str(error))
             return None
-        return Letter(contact, subject[:_LONGEST_SUBJECT] if subject else None, body) if body else None
+        return RenderedMessage(contact, subject[:_LONGEST_SUBJECT] if subject else None, body) if body else None
 
 
 async def _rule_of(store: WorkspaceStore, timer: Document) -> Document | None:
@@ -220,11 +220,11 @@ async def _event_of(
     """The event that the message is about; what is left of it, where it is kept no longer."""
     if rule["event"] is None:
         return None
-    if not waits(rule) or rule["metadata"]:
+    if not is_delayed(rule) or rule["metadata"]:
         found = (await store.events.by_ids([timer["event_id"]])).get(timer["event_id"])
     else:
         found = await store.events.last_of(contact, rule["event"], now)
-    if found is None and waits(rule):
+    if found is None and is_delayed(rule):
         return {"name": rule["event"], "occurred_at": timer["last_at"], "metadata_json": {}}
     return found
 
@@ -254,11 +254,11 @@ async def _sent_before(store: WorkspaceStore, rule: Mapping[str, Any], contact: 
     return _Sent(sum(row["count"] for row in found.values()), own, max(lasts, default=None))
 
 
-async def _is_meant(store: WorkspaceStore, rule: Mapping[str, Any], contact: Document, now: datetime) -> bool:
-    return rule["audience"] is None or await holds_of(store, check_filter(rule["audience"]), contact, now)
+async def _in_audience(store: WorkspaceStore, rule: Mapping[str, Any], contact: Document, now: datetime) -> bool:
+    return rule["audience"] is None or await contact_matches(store, parse_filter(rule["audience"]), contact, now)
 
 
-async def _had_reached(store: WorkspaceStore, rule: Mapping[str, Any], contact: Document) -> bool:
+async def _reached_before_rule(store: WorkspaceStore, rule: Mapping[str, Any], contact: Document) -> bool:
     """Whether a contact had done it as often as is wanted before the rule was in force."""
     assert rule["trigger"] == RuleTrigger.NTH_TIME  # noqa: S101 - no other jumps
     summary = await _summary(store, contact, rule["event"]) or {"count": 0}

@@ -13,11 +13,11 @@ from typing import ClassVar
 import structlog
 
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Minter, Prefix
+from gateway.domain.contacts.contacts import Document
 from gateway.errors import UnavailableError
-from gateway.store.change_log import Changes, mark
-from gateway.store.driver import HistoryLostError, Insert, Inserts, Session
+from gateway.store.change_log import ChangeLog, heartbeat
+from gateway.store.driver import HistoryLostError, Insert, InsertStream, Session
 from gateway.store.workspace_store import Store
 
 Body = Callable[[Session], Awaitable[None]]
@@ -27,10 +27,10 @@ _AGAIN_SECONDS = 1.0
 _IDLE_MILLISECONDS = 250
 _BATCH = 1000
 _BATCH_SECONDS = 0.25
-_MARK_SECONDS = 30.0
+_HEARTBEAT_SECONDS = 30.0
 
 
-class StreamReader(ABC):
+class ProjectionConsumer(ABC):
     """Reads some collections' inserts from where it was; `run` in every process: one of them has the lease and works."""
 
     NAME: ClassVar[str]
@@ -49,11 +49,11 @@ class StreamReader(ABC):
         self._log = structlog.get_logger("gateway.roll_ups", reader=self.NAME)
 
     @abstractmethod
-    async def _step(self, inserts: Inserts) -> None:
+    async def _step(self, inserts: InsertStream) -> None:
         """Do a little of what there is to do, and save it."""
 
     @abstractmethod
-    async def _everything(self, since: Sequence[Insert]) -> list[Document]:
+    async def _rebuild_all(self, since: Sequence[Insert]) -> list[Document]:
         """What is to be done where there is no position: for all that is stored, and for what was read by then."""
 
     async def _is_needed(self) -> bool:
@@ -65,7 +65,7 @@ class StreamReader(ABC):
         try:
             while True:
                 try:
-                    await self._work()
+                    await self._consume()
                 except UnavailableError as error:
                     self._log.warning("the reader of the stream broke off and begins again", reason=str(error))
                 except Exception:
@@ -75,7 +75,7 @@ class StreamReader(ABC):
             with suppress(Exception):
                 await asyncio.shield(self._store.roll_ups.release(self.NAME, self._owner))
 
-    async def _work(self) -> None:
+    async def _consume(self) -> None:
         if not await self._is_needed():
             return
         state = await self._store.roll_ups.take(self.NAME, self._owner, _LEASE)
@@ -83,7 +83,7 @@ class StreamReader(ABC):
             return
         self._token, self._pending = state["token"], state["pending"]
         self._position_at, self._newest = state.get("position_at"), None
-        keeping = asyncio.create_task(self._keep())
+        keeping = asyncio.create_task(self._renew_lease())
         try:
             async with self._opened() as inserts:
                 while not keeping.done():
@@ -96,17 +96,17 @@ class StreamReader(ABC):
             await asyncio.wait([keeping])
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Inserts]:
+    async def _opened(self) -> AsyncIterator[InsertStream]:
         """The stream from the position on; where there is none, from now on, with everything to be done."""
         watch = self._store.database.watch(self.WATCHED, self._token, idle_milliseconds=_IDLE_MILLISECONDS)
         async with watch as inserts:
             if self._token is None:
                 await inserts.next()  # only now the stream is open, with every driver
-                since = await self._until_mark(inserts)
-                await self._save(since[-1].token, await self._everything(since))
+                since = await self._read_until_heartbeat(inserts)
+                await self._save(since[-1].token, await self._rebuild_all(since))
             yield inserts
 
-    async def _keep(self) -> None:
+    async def _renew_lease(self) -> None:
         """Renew the lease until it is lost, however long a step takes."""
         held = True
         with suppress(UnavailableError):
@@ -115,7 +115,7 @@ class StreamReader(ABC):
                 async with self._writing:
                     held = await self._store.roll_ups.renew(self.NAME, self._owner, _LEASE)
 
-    async def _next(self, inserts: Inserts) -> list[Insert]:
+    async def _next(self, inserts: InsertStream) -> list[Insert]:
         """What comes next, for a moment."""
         batch: list[Insert] = []
         until = time.monotonic() + _BATCH_SECONDS
@@ -127,12 +127,12 @@ class StreamReader(ABC):
             self._newest = insert
         return batch
 
-    async def _until_mark(self, inserts: Inserts) -> list[Insert]:
+    async def _read_until_heartbeat(self, inserts: InsertStream) -> list[Insert]:
         """What comes up to a mark that is written now."""
-        line = mark(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
-        await self._store.database.insert(Changes.COLLECTION, [line])
+        line = heartbeat(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
+        await self._store.database.insert(ChangeLog.COLLECTION, [line])
         batch: list[Insert] = []
-        until = time.monotonic() + _MARK_SECONDS
+        until = time.monotonic() + _HEARTBEAT_SECONDS
         while not batch or batch[-1].document["_id"] != line["_id"]:
             if time.monotonic() > until:
                 raise UnavailableError("the stream does not show what was written")

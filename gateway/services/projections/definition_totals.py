@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.events.definitions import MAX_VALUES, Build, Totals, ValueCount, merged, value_of
+from gateway.domain.events.definitions import MAX_VALUES, Totals, ValueCount, ValueGeneration, merged, value_of
 from gateway.domain.events.events import summary_id_of
-from gateway.store.change_log import Changes
+from gateway.store.change_log import ChangeLog
 from gateway.store.driver import Insert, Operation, Session
 from gateway.store.events.events import Events, EventSummaries
 from gateway.store.workspace_store import WorkspaceStore
@@ -16,7 +16,7 @@ SUBJECT = "definitions"
 
 
 @dataclass(slots=True)
-class Batch:
+class EventBatch:
     """What the stream told: inserts in order, and for each whether its values count too."""
 
     inserts: list[Insert] = field(default_factory=list)
@@ -65,27 +65,27 @@ def job(workspace_id: str, name: str | None = None, request: str | None = None) 
     return {"workspace_id": workspace_id, "name": name, "request": request}
 
 
-def totals_of(workspace_id: str, batch: Batch) -> dict[str, Totals]:
+def totals_of(workspace_id: str, batch: EventBatch) -> dict[str, Totals]:
     """What a batch adds to each name of a workspace."""
     totals: dict[str, Totals] = {}
     for event in batch.of(Events.COLLECTION, workspace_id):
         totals.setdefault(event["name"], Totals()).add_event(event)
     for summary in batch.of(EventSummaries.COLLECTION, workspace_id):
         totals.setdefault(summary["name"], Totals()).contact_count += 1
-    for change in batch.of(Changes.COLLECTION, workspace_id):
+    for change in batch.of(ChangeLog.COLLECTION, workspace_id):
         for line in change["lines"] if change["subject"] == "summaries" else ():
             totals.setdefault(line["name"], Totals()).add_line(line)
     return totals
 
 
-def jobs_of(batch: Batch) -> list[Document]:
+def jobs_of(batch: EventBatch) -> list[Document]:
     """What a batch asks to be counted anew."""
-    rows = [one.document for one in batch.inserts if one.collection == Changes.COLLECTION]
+    rows = [one.document for one in batch.inserts if one.collection == ChangeLog.COLLECTION]
     asked = [row for row in rows if row["subject"] == SUBJECT]
     return [job(row["workspace_id"], row["name"], None if row["name"] else row["_id"]) for row in asked]
 
 
-async def contained_in(store: WorkspaceStore, batch: Batch, session: Session) -> set[str]:
+async def contained_in(store: WorkspaceStore, batch: EventBatch, session: Session) -> set[str]:
     """Which of a batch's documents the snapshot has."""
     found: set[str] = set()
     for repository in (store.events, store.summaries, store.changes):
@@ -96,7 +96,7 @@ async def contained_in(store: WorkspaceStore, batch: Batch, session: Session) ->
     return found | _outlived(store.workspace_id, batch, found)
 
 
-def _outlived(workspace_id: str, batch: Batch, found: set[str]) -> set[str]:
+def _outlived(workspace_id: str, batch: EventBatch, found: set[str]) -> set[str]:
     """What the snapshot lacks because something that it has took it away: a merge the summaries of the contact that
     went, a deletion all that named the contact."""
     ends = [line for line in _ends(workspace_id, batch) if line["_id"] in found]
@@ -104,7 +104,7 @@ def _outlived(workspace_id: str, batch: Batch, found: set[str]) -> set[str]:
     deleted_ids = {id_ for line in ends if line["kind"] == "DELETED" for id_ in line["contact_ids"]}
     everything = [
         row
-        for collection in (EventSummaries.COLLECTION, Events.COLLECTION, Changes.COLLECTION)
+        for collection in (EventSummaries.COLLECTION, Events.COLLECTION, ChangeLog.COLLECTION)
         for row in batch.all_of(collection, workspace_id)
     ]
     gone = {row["_id"] for row in everything if row.get("contact_id") in deleted_ids}
@@ -112,21 +112,21 @@ def _outlived(workspace_id: str, batch: Batch, found: set[str]) -> set[str]:
     return gone | {row["_id"] for row in summaries if row["contact_id"] in merged_ids}
 
 
-def _ends(workspace_id: str, batch: Batch) -> list[Document]:
+def _ends(workspace_id: str, batch: EventBatch) -> list[Document]:
     """The lines that tell how contacts ended, merged or deleted."""
-    rows = batch.all_of(Changes.COLLECTION, workspace_id)
+    rows = batch.all_of(ChangeLog.COLLECTION, workspace_id)
     return [row for row in rows if row["subject"] == "summaries" and row["kind"] in ("MERGED", "DELETED")]
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
+class MergedContacts:
     """Whose summaries are whose after a batch: by the id of each contact that went, who has them now, or nobody."""
 
     workspace_id: str
     survivors: dict[str, str | None]
 
     @classmethod
-    def of(cls, workspace_id: str, batch: Batch) -> "Moves":
+    def of(cls, workspace_id: str, batch: EventBatch) -> "MergedContacts":
         """What the batch tells, in its order: who took over one that was then taken over itself has nothing."""
         survivors: dict[str, str | None] = {}
         for line in _ends(workspace_id, batch):
@@ -158,14 +158,16 @@ def counted_values(workspace_id: str, name: str, found: Iterable[Document]) -> l
     return counted
 
 
-async def value_operations(store: WorkspaceStore, batch: Batch, builds: Iterable[Build]) -> list[Operation]:
+async def value_operations(
+    store: WorkspaceStore, batch: EventBatch, builds: Iterable[ValueGeneration]
+) -> list[Operation]:
     """What a batch adds to the counted values of the names that have a build."""
     operations: list[Operation] = []
-    moves = Moves.of(store.workspace_id, batch)
+    moves = MergedContacts.of(store.workspace_id, batch)
     for build in builds:
         rows = batch.all_of(Events.COLLECTION, store.workspace_id)
         mine = [row for row in rows if row["name"] == build.name and batch.counts_value(row)]
-        told = [_told(row, build, moves) for row in mine if _value(row, build.key) is not None]
+        told = [_unreported(row, build, moves) for row in mine if _value(row, build.key) is not None]
         moving = await store.values.of_summaries(moves.emptied(build.name), build.id)
         lines = merged(line for line in (*told, *(_moved(row, moves) for row in moving)) if line is not None)
         operations += [store.values.adding(build, line) for line in await _with_room(store, build, lines)]
@@ -174,12 +176,12 @@ async def value_operations(store: WorkspaceStore, batch: Batch, builds: Iterable
     return operations
 
 
-def _told(event: Document, build: Build, moves: Moves) -> ValueCount | None:
+def _unreported(event: Document, build: ValueGeneration, moves: MergedContacts) -> ValueCount | None:
     counted, at = moves.counted(event), event["occurred_at"]
     return None if counted is None else ValueCount(*counted, _value(event, build.key), 1, at, at)
 
 
-def _moved(row: Document, moves: Moves) -> ValueCount | None:
+def _moved(row: Document, moves: MergedContacts) -> ValueCount | None:
     counted = moves.counted(row)
     if counted is None:
         return None
@@ -190,7 +192,7 @@ def _value(event: Document, key: str) -> str | None:
     return next((value_of(entry) for entry in event["metadata"] if entry["key"] == key), None)
 
 
-async def _with_room(store: WorkspaceStore, build: Build, lines: Sequence[ValueCount]) -> list[ValueCount]:
+async def _with_room(store: WorkspaceStore, build: ValueGeneration, lines: Sequence[ValueCount]) -> list[ValueCount]:
     """The lines, those for which a summary has no room left as one that tells no value."""
     stored = await store.values.by_ids([build.id_of(line.summary_id, line.value) for line in lines])
     new = [line for line in lines if build.id_of(line.summary_id, line.value) not in stored]
@@ -200,7 +202,9 @@ async def _with_room(store: WorkspaceStore, build: Build, lines: Sequence[ValueC
     return merged(_fitted(lines, set(stored), taken, build))
 
 
-def _fitted(lines: Iterable[ValueCount], stored: set[str], taken: dict[str, int], build: Build) -> list[ValueCount]:
+def _fitted(
+    lines: Iterable[ValueCount], stored: set[str], taken: dict[str, int], build: ValueGeneration
+) -> list[ValueCount]:
     fitted = []
     for line in lines:
         used = taken.get(line.summary_id, 0)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from gateway.domain.filters.conditions import Facts
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.filters.expiry import holds_until
-from gateway.domain.filters.segments import ENTERED, LEFT, SegmentSet, member_of, move_line
-from gateway.services.messages.triggers import FiringService
+from gateway.domain.filters.conditions import ContactFacts
+from gateway.domain.filters.expiry import valid_until
+from gateway.domain.filters.segments import ENTERED, LEFT, SegmentGraph, member_of, membership_changed
+from gateway.services.messages.triggers import TriggerService
 from gateway.store.driver import Session
-from gateway.store.filters.fact_loader import FactsReader
-from gateway.store.workspace_store import WorkspaceStore
+from gateway.store.filters.fact_loader import FactLoader
 from gateway.store.filters.scans import Candidate
+from gateway.store.workspace_store import WorkspaceStore
 from gateway.store.yielding import Yielder
 
 _GRAIN_SECONDS = 10  # what is due within it is looked at together
@@ -22,21 +22,21 @@ Key = tuple[str, str]  # of a segment and a contact
 
 
 @dataclass(slots=True)
-class Moves:
+class MembershipUpdate:
     """What is to be written of a workspace; `told`: whether anybody hears of a move of that segment and contact."""
 
     store: WorkspaceStore
-    segments: SegmentSet
+    segments: SegmentGraph
     now: datetime
     new_line_id: Callable[[], str]
-    firings: FiringService
-    told: Callable[[str, str], bool]
+    firings: TriggerService
+    reported: Callable[[str, str], bool]
     added: list[Document] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     lines: list[Document] = field(default_factory=list)
     due: dict[str, datetime | None] = field(default_factory=dict)
 
-    async def judge(
+    async def evaluate(
         self, wanted: Mapping[str, frozenset[str]], *, imported: frozenset[str] = frozenset(), review: bool = False
     ) -> None:
         """Judge contacts, each for the segments wanted. `imported`: those of whom nothing but an import is told;
@@ -45,9 +45,9 @@ class Moves:
         asked: dict[str, frozenset[str]] = defaultdict(frozenset)
         for id_, row in contacts.items():
             asked[row["_id"]] |= wanted[id_]
-        carried = await self._carried([id_ for id_ in wanted if id_ not in asked], contacts)
+        carried = await self._inherited([id_ for id_ in wanted if id_ not in asked], contacts)
         facts = await self._facts([*{row["_id"]: row for row in contacts.values()}.values()], asked)
-        kept = await self._kept(asked)
+        kept = await self._current_members(asked)
         yielder = Yielder()
         for contact_id, known in facts.items():
             if yielder.is_due(len(asked[contact_id])):
@@ -57,7 +57,7 @@ class Moves:
         self.added += [member_of(self.store.workspace_id, *key, self.now) for key in sorted(carried - kept.keys())]
         await self._set_due(asked, facts, review=review)
 
-    async def write(self, session: Session) -> None:
+    async def persist(self, session: Session) -> None:
         """Write what was found."""
         await self.store.members.add(self.added, session)
         await self.store.members.remove(self.removed, session)
@@ -66,7 +66,7 @@ class Moves:
         await self.store.reviews.write(self.due, session)
 
     def _compare(
-        self, key: Key, known: Facts, kept: Mapping[Key, Document], carried: set[Key], *, imported: bool
+        self, key: Key, known: ContactFacts, kept: Mapping[Key, Document], carried: set[Key], *, imported: bool
     ) -> None:
         belongs, belonged = known.segments[key[0]], key in kept or key in carried
         carried.discard(key)
@@ -75,14 +75,14 @@ class Moves:
         if not belongs and key in kept:
             self.removed.append(kept[key]["_id"])
         if belongs != belonged:
-            self._tell(ENTERED if belongs else LEFT, key, imported=imported)
+            self._emit(ENTERED if belongs else LEFT, key, imported=imported)
 
-    def _tell(self, kind: str, key: Key, *, imported: bool = False) -> None:
-        if self.told(*key):
+    def _emit(self, kind: str, key: Key, *, imported: bool = False) -> None:
+        if self.reported(*key):
             member = member_of(self.store.workspace_id, *key, self.now)
-            self.lines.append(move_line(self.new_line_id(), kind, member, self.now, imported=imported))
+            self.lines.append(membership_changed(self.new_line_id(), kind, member, self.now, imported=imported))
 
-    async def _carried(self, gone: Sequence[str], contacts: Mapping[str, Document]) -> set[Key]:
+    async def _inherited(self, gone: Sequence[str], contacts: Mapping[str, Document]) -> set[Key]:
         """What whoever took these contacts over has of them; who was deleted leaves. Their own transactions see to it,
         but for what was written while they were under way."""
         carried: set[Key] = set()
@@ -93,30 +93,32 @@ class Moves:
                 if row["segment_id"] in self.segments.rows and id_ in contacts:
                     carried.add((row["segment_id"], contacts[id_]["_id"]))
                 elif row["segment_id"] in self.segments.rows:
-                    self._tell(LEFT, (row["segment_id"], id_))
+                    self._emit(LEFT, (row["segment_id"], id_))
         return carried
 
-    async def _facts(self, contacts: Sequence[Document], asked: Mapping[str, frozenset[str]]) -> dict[str, Facts]:
+    async def _facts(
+        self, contacts: Sequence[Document], asked: Mapping[str, frozenset[str]]
+    ) -> dict[str, ContactFacts]:
         """What is known of each contact once all is decided that is asked of it: those with the same questions together."""
         groups: dict[frozenset[str], list[Candidate]] = defaultdict(list)
         for row in contacts:
             groups[asked[row["_id"]]].append((row["_id"], row))
-        found: dict[str, Facts] = {}
+        found: dict[str, ContactFacts] = {}
         yielder = Yielder()
         for ids, candidates in groups.items():
-            judgement, left = self.segments.judgement(ids), candidates if ids else []
+            judgement, left = self.segments.evaluation(ids), candidates if ids else []
             while left:
-                reader = FactsReader(self.store, judgement, self.now, ahead=True)
-                known = {id_: facts async for (id_, _), facts in reader.of(left) if facts is not None}
+                reader = FactLoader(self.store, judgement, self.now, ahead=True)
+                known = {id_: facts async for (id_, _), facts in reader.load(left) if facts is not None}
                 for facts in known.values():
-                    judgement.holds(facts)  # what was read last is reckoned with
+                    judgement.evaluate(facts)  # what was read last is reckoned with
                     if yielder.is_due(reader.size):
                         await asyncio.sleep(0)
                 found |= known
                 left = left[len(known) :]
         return found
 
-    async def _kept(self, asked: Mapping[str, frozenset[str]]) -> dict[Key, Document]:
+    async def _current_members(self, asked: Mapping[str, frozenset[str]]) -> dict[Key, Document]:
         """The memberships that are kept, of what is asked."""
         groups: dict[frozenset[str], list[str]] = defaultdict(list)
         for contact_id, ids in asked.items():
@@ -126,7 +128,9 @@ class Moves:
             kept |= await self.store.members.among(sorted(ids), contact_ids)
         return kept
 
-    async def _set_due(self, asked: Mapping[str, frozenset[str]], facts: Mapping[str, Facts], *, review: bool) -> None:
+    async def _set_due(
+        self, asked: Mapping[str, frozenset[str]], facts: Mapping[str, ContactFacts], *, review: bool
+    ) -> None:
         """Look at them again when time may move them. What is due earlier stays, unless its time has come."""
         ends, yielder = dict[str, datetime | None](), Yielder()
         sizes = {id_: self.segments.condition(id_).size for id_ in self.segments.ids}
@@ -140,7 +144,7 @@ class Moves:
             self.due |= dict.fromkeys(asked)
         self.due |= {id_: end for id_, end in timely.items() if id_ not in stored or end < stored[id_]["due_at"]}
 
-    def _end(self, ids: frozenset[str], known: Facts) -> datetime | None:
-        ends = [holds_until(self.segments.condition(id_), known) for id_ in ids]
+    def _end(self, ids: frozenset[str], known: ContactFacts) -> datetime | None:
+        ends = [valid_until(self.segments.condition(id_), known) for id_ in ids]
         first = min((end for end in ends if end is not None), default=None)
         return None if first is None else first + timedelta(seconds=-first.timestamp() % _GRAIN_SECONDS)

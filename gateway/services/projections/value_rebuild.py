@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-from gateway.domain.events.definitions import Build, ValueCount, bounded, merged
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.events.definitions import ValueCount, ValueGeneration, bounded, merged
 from gateway.services.projections.definition_totals import counted_values
 from gateway.store.driver import Session
 from gateway.store.events.events import IdRange
@@ -14,8 +14,8 @@ from gateway.store.workspace_store import WorkspaceStore
 CONTACTS_AT_ONCE = 1000
 
 
-async def counted_anew(
-    store: WorkspaceStore, build: Build, session: Session, now: datetime, size: int = CONTACTS_AT_ONCE
+async def rebuild_values(
+    store: WorkspaceStore, build: ValueGeneration, session: Session, now: datetime, size: int = CONTACTS_AT_ONCE
 ) -> AsyncIterator[list[ValueCount]]:
     """The counts of all events of a build's name, those that are no longer kept included, as a snapshot has them.
 

@@ -13,36 +13,36 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from gateway.core.principals import Principal
-from gateway.domain.support.actors import Actor
-from gateway.domain.support.threads import Change, Subject, journal_lines, unknown_subject
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document, Draft, journal_entry, new_contact, worth_telling
-from gateway.domain.events.events import check_idempotency_key
 from gateway.core.idempotency import Claim, claim
-from gateway.domain.contacts.identity_resolution import Directory
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.contacts.subject_refs import meant_ref
-from gateway.errors import ErrorCode, UnavailableError, UserProblem, told_below
-from gateway.store.retries import BUDGET_SECONDS, until_stored
+from gateway.core.principals import Principal
+from gateway.domain.contacts.contacts import ContactDraft, Document, is_visible_change, new_contact, visible_change
+from gateway.domain.contacts.identity_resolution import IdentityResolver
+from gateway.domain.contacts.subject_refs import subject_ref
+from gateway.domain.events.events import check_idempotency_key
+from gateway.domain.support.actors import Actor
+from gateway.domain.support.threads import Changeset, ThreadKind, change_events_of, unknown_thread
+from gateway.errors import ErrorCode, UnavailableError, UserProblem, error_path
 from gateway.services.contacts.contacts import Turn
 from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
+from gateway.store.retries import BUDGET_SECONDS, retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-Decide = Callable[[Document, datetime], Change]
-Within = Callable[[WorkspaceStore, Session], Awaitable[None]]
+Apply = Callable[[Document, datetime], Changeset]
+AlsoWrite = Callable[[WorkspaceStore, Session], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Acted:
+class CommandResult:
     """The subject as it is now, and the part that tells of the act, where one does."""
 
     document: Document
     part: Document | None = None
 
 
-class ActService:
+class CommandExecutor:
     """Stores acts. `turn`: contacts are written in turn with tracking."""
 
     def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
@@ -51,7 +51,7 @@ class ActService:
         self._minter = minter
         self._turn = turn
         self._outbox = outbox
-        self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def claim(self, mutation: str, sent: Mapping[str, Any], speaker: Principal | None) -> Claim | None:
         """The claim of a call that may have an idempotency key: a contact's token has keys of its own."""
@@ -59,7 +59,7 @@ class ActService:
         compared = {name: value for name, value in sent.items() if name != "idempotency_key"}
         return claim(mutation, check_idempotency_key(sent.get("idempotency_key")), compared, namespace)
 
-    async def first_result(self, speaker: Principal, subject: Subject, kept: Claim | None) -> Acted | None:
+    async def first_result(self, speaker: Principal, subject: ThreadKind, kept: Claim | None) -> CommandResult | None:
         """What the first call with that key gave, as the speaker may see it now; None where this is the first."""
         if kept is None:
             return None
@@ -67,145 +67,147 @@ class ActService:
         seen = self._seen_by(speaker.workspace_id, speaker)
         return None if first is None else await _first_result(seen, subject, first)
 
-    async def act(
+    async def execute(
         self,
         workspace_id: str,
-        subject: Subject,
+        subject: ThreadKind,
         id_: str,
-        decide: Decide,
+        decide: Apply,
         *,
         speaker: Principal | None = None,
         kept: Claim | None = None,
-        within: Within | None = None,
+        within: AlsoWrite | None = None,
         path: tuple[str, ...] = ("id",),
-    ) -> Acted:
+    ) -> CommandResult:
         """What became of that subject. `decide`: from the subject as it is and the time, perhaps more than once;
         `within`: what else is to be stored in the transaction. What an earlier call or attempt stored is given as the
         speaker may see it now (None: the gateway itself, which sees everything)."""
         line_id = self._line_id()
 
-        async def attempt(number: int) -> Acted:
+        async def attempt(number: int) -> CommandResult:
             store, now = self._store.open(workspace_id), self._clock()
             if kept and (first := await store.idempotency_keys.result_of(kept)) is not None:
                 return await _first_result(self._seen_by(workspace_id, speaker), subject, first)
             if number > 1 and (line := (await store.changes.by_ids([line_id])).get(line_id)) is not None:
                 seen = self._seen_by(workspace_id, speaker)
-                if (found := await _acted(seen, subject, id_, line["act_part_id"])) is None:
-                    raise unknown_subject(subject, id_, path)
+                if (found := await _stored_result(seen, subject, id_, line["act_part_id"])) is None:
+                    raise unknown_thread(subject, id_, path)
                 return found
-            stored = (await store.subjects(subject)[0].by_ids([id_])).get(id_)
+            stored = (await store.threads(subject)[0].by_ids([id_])).get(id_)
             if stored is None:
-                raise unknown_subject(subject, id_, path)
+                raise unknown_thread(subject, id_, path)
             change = decide(stored, now)
-            if change.changes or within or kept:
+            if change.has_changes or within or kept:
                 await self._store_change(store, change, line_id, now, kept, within)
-            return Acted(change.after, change.part)
+            return CommandResult(change.after, change.part)
 
         async with self._turn_on(id_):
-            return await until_stored(attempt)
+            return await retry_transaction(attempt)
 
     async def create(
         self,
         workspace_id: str,
-        subject: Subject,
+        subject: ThreadKind,
         new_id: str,
         contact: Mapping[str, Any],
         speaker: Principal | None,
-        begin: Callable[[Document, datetime], Change],
+        begin: Callable[[Document, datetime], Changeset],
         *,
         kept: Claim | None = None,
-        within: Within | None = None,
-    ) -> Acted:
+        within: AlsoWrite | None = None,
+    ) -> CommandResult:
         """A new subject of the contact meant, who is created where nobody knows it, as tracking does. `begin`: from the
         contact and the time."""
         line_id, contact_id = self._line_id(), self._minter.mint(Prefix.CONTACT, self._clock())
-        with told_below("contact"):
-            ref = meant_ref(contact, speaker)
+        with error_path("contact"):
+            ref = subject_ref(contact, speaker)
 
-        async def attempt(number: int) -> Acted:
+        async def attempt(number: int) -> CommandResult:
             store, now = self._store.open(workspace_id), self._clock()
             if kept and (first := await store.idempotency_keys.result_of(kept)) is not None:
                 return await _first_result(self._seen_by(workspace_id, speaker), subject, first)
-            if number > 1 and await store.subjects(subject)[0].by_ids([new_id]):
+            if number > 1 and await store.threads(subject)[0].by_ids([new_id]):
                 seen = self._seen_by(workspace_id, speaker)
                 return await _first_result(seen, subject, {f"{subject.value}_id": new_id}, path=())
-            found, erased = await store.meant_by([ref], now)
-            with told_below("contact"):
-                draft = Directory(found, lambda: new_contact(contact_id, workspace_id, now), now, erased).meant(ref)
+            found, erased = await store.candidates_for([ref], now)
+            with error_path("contact"):
+                draft = IdentityResolver(
+                    found, lambda: new_contact(contact_id, workspace_id, now), now, erased
+                ).resolve(ref)
             change = begin(draft.document, now)
             await self._store_change(store, change, line_id, now, kept, within, draft)
-            return Acted(change.after, change.part)
+            return CommandResult(change.after, change.part)
 
-        return await until_stored(attempt, lambda: self._turn(workspace_id))
+        return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
     async def check_owner(
-        self, speaker: Principal, subject: Subject, id_: str, actor: Actor, path: tuple[str, ...] = ("id",)
+        self, speaker: Principal, subject: ThreadKind, id_: str, actor: Actor, path: tuple[str, ...] = ("id",)
     ) -> None:
         """Pass where the actor is no contact, or the one whose subject it is; UserProblem."""
         if not actor.is_contact:
             return
         store = self._store.open(speaker.workspace_id)
-        stored = (await store.subjects(subject)[0].by_ids([id_])).get(id_)
+        stored = (await store.threads(subject)[0].by_ids([id_])).get(id_)
         if stored is None:
-            raise unknown_subject(subject, id_, path)
+            raise unknown_thread(subject, id_, path)
         owner = (await store.contacts.of_ids([stored["contact_id"]])).get(stored["contact_id"])
         if owner is not None and owner["_id"] == actor.id:
             return
         if speaker.contact_id is not None:
-            raise unknown_subject(subject, id_, path)
+            raise unknown_thread(subject, id_, path)
         message = f"This {subject.value} is not of that contact: name the one whose it is, or an admin."
         raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor", "contactId"))
 
     async def _store_change(
         self,
         store: WorkspaceStore,
-        change: Change,
+        change: Changeset,
         line_id: str,
         now: datetime,
         kept: Claim | None,
-        within: Within | None,
-        contact: Draft | None = None,
+        within: AlsoWrite | None,
+        contact: ContactDraft | None = None,
     ) -> None:
         await store.database.transaction(
-            partial(self.write, store, change, line_id, now, kept=kept, within=within, contact=contact)
+            partial(self.persist, store, change, line_id, now, kept=kept, within=within, contact=contact)
         )
 
-    async def write(
+    async def persist(
         self,
         store: WorkspaceStore,
-        change: Change,
+        change: Changeset,
         line_id: str,
         now: datetime,
         session: Session,
         *,
         kept: Claim | None = None,
-        within: Within | None = None,
-        contact: Draft | None = None,
+        within: AlsoWrite | None = None,
+        contact: ContactDraft | None = None,
     ) -> None:
         """Write a change in that transaction; `line_id`: of the journal's first line, by which it is recognised."""
         if within is not None:
             await within(store, session)
         if contact is not None:  # written in any case: whoever deletes it meanwhile must see this
             await store.contacts.save([contact], session)
-        subjects, parts = store.subjects(change.subject)
-        if change.changes:
+        subjects, parts = store.threads(change.kind)
+        if change.has_changes:
             await subjects.save(change, session)
             await parts.insert(change.parts, session)
             await store.timers.set(change.timers, session)
             await store.timers.cancel(change.cancelled, session)
         lines = self._lines(change, line_id, now)
-        if contact is not None and worth_telling(contact):
-            lines.insert(0, journal_entry(self._line_id(), contact, now))
+        if contact is not None and is_visible_change(contact):
+            lines.insert(0, visible_change(self._line_id(), contact, now))
         await store.changes.write(lines, session)
         if kept is not None:
-            result = {f"{change.subject.value}_id": change.after["_id"], "contact_id": change.after["contact_id"]}
+            result = {f"{change.kind.value}_id": change.after["_id"], "contact_id": change.after["contact_id"]}
             part = {} if change.part is None else {"part_id": change.part["_id"]}
             await store.idempotency_keys.keep(kept, result | part, now, session)
-        await self._outbox.act(store, change, contact, now, session)
+        await self._outbox.thread_changed(store, change, contact, now, session)
 
-    def _lines(self, change: Change, line_id: str, now: datetime) -> list[Document]:
+    def _lines(self, change: Changeset, line_id: str, now: datetime) -> list[Document]:
         ids = iter([line_id])
-        lines = journal_lines(change, lambda: next(ids, None) or self._line_id(), now)
+        lines = change_events_of(change, lambda: next(ids, None) or self._line_id(), now)
         if lines:
             lines[0]["act_part_id"] = None if change.part is None else change.part["_id"]
         return lines
@@ -213,7 +215,7 @@ class ActService:
     @asynccontextmanager
     async def _turn_on(self, id_: str) -> AsyncIterator[None]:
         """A turn of one's own on that subject in this process; UnavailableError where others take too long."""
-        lane = self._lanes.setdefault(id_, asyncio.Lock())
+        lane = self._locks.setdefault(id_, asyncio.Lock())
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
                 await lane.acquire()
@@ -232,19 +234,21 @@ class ActService:
         return self._minter.mint(Prefix.CHANGE, self._clock())
 
 
-async def _acted(store: WorkspaceStore, subject: Subject, id_: str, part_id: str | None) -> Acted | None:
+async def _stored_result(
+    store: WorkspaceStore, subject: ThreadKind, id_: str, part_id: str | None
+) -> CommandResult | None:
     """The outcome of an act that was stored before; None where its subject is gone, or not to be seen in this store."""
-    subjects, parts = store.subjects(subject)
+    subjects, parts = store.threads(subject)
     document = (await subjects.by_ids([id_])).get(id_)
     if document is None:
         return None
-    return Acted(document, None if part_id is None else (await parts.by_ids([part_id])).get(part_id))
+    return CommandResult(document, None if part_id is None else (await parts.by_ids([part_id])).get(part_id))
 
 
 async def _first_result(
-    store: WorkspaceStore, subject: Subject, first: Document, path: tuple[str, ...] = ("idempotencyKey",)
-) -> Acted:
-    found = await _acted(store, subject, first[f"{subject.value}_id"], first.get("part_id"))
+    store: WorkspaceStore, subject: ThreadKind, first: Document, path: tuple[str, ...] = ("idempotencyKey",)
+) -> CommandResult:
+    found = await _stored_result(store, subject, first[f"{subject.value}_id"], first.get("part_id"))
     if found is None:
         message = f"The {subject.value} that the first call with this idempotencyKey gave is gone: use a new key."
         raise UserProblem(ErrorCode.NOT_FOUND, message if path else f"The new {subject.value} is gone again.", path)

@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.core.principals import Principal
-from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document, unknown_contact
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.support.teammates import MAX_TEAMS, check_active, check_admin, check_team, new_person
+from gateway.core.principals import Principal
+from gateway.domain.contacts.contacts import Document, unknown_contact
+from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.support.teammates import MAX_TEAMS, check_active, check_admin, check_team, new_teammate
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.unique_names import save_entry
 from gateway.store.workspace_store import Store
 
 
-class PeopleService:
+class TeammateService:
     """What can be done to admins and teams, and who of them (or of the contacts) acts."""
 
     def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
@@ -95,7 +95,7 @@ class PeopleService:
 
     def _new(self, prefix: Prefix, workspace_id: str, values: Document) -> Document:
         now = self._clock()
-        return new_person(self._minter.mint(prefix, now), workspace_id, values, now)
+        return new_teammate(self._minter.mint(prefix, now), workspace_id, values, now)
 
     async def _check_members(self, workspace_id: str, admin_ids: Sequence[str]) -> None:
         found = await self._store.open(workspace_id).admins.by_ids(admin_ids)

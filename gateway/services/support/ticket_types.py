@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document
 from gateway.core.ids import Minter, Prefix
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.support.ticket_types import (
     MAX_TICKET_TYPES,
     check_same_category,

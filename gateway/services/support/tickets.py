@@ -5,20 +5,20 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from gateway.domain.support import ticket_inputs as inputs
-from gateway.core.principals import Principal
-from gateway.domain.support.actors import AUTOMATION, Actor
-from gateway.domain.support.threads import Change, Subject, check_moment, unknown_subject
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.support.conversation_inputs import check_body, check_created_at, refuse_of_contacts
-from gateway.domain.support.conversations import ConversationAct
 from gateway.core.ids import Minter, Prefix
+from gateway.core.principals import Principal
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.support import ticket_inputs as inputs
+from gateway.domain.support.actors import AUTOMATION, Actor
+from gateway.domain.support.conversation_inputs import check_body, check_created_at, check_not_by_contact
+from gateway.domain.support.conversations import ConversationAggregate
+from gateway.domain.support.threads import Changeset, ThreadKind, check_moment, unknown_thread
 from gateway.domain.support.ticket_types import TicketCategory, check_usable, new_values
 from gateway.domain.support.tickets import (
     SNOOZE_TIMER,
-    TicketAct,
+    TicketAggregate,
     TicketState,
     check_shared_with,
     is_public,
@@ -26,21 +26,23 @@ from gateway.domain.support.tickets import (
     numbered,
 )
 from gateway.errors import ErrorCode, UserProblem
-from gateway.services.support.commands import Acted, ActService
-from gateway.services.support.teammates import PeopleService
+from gateway.services.support.commands import CommandExecutor, CommandResult
+from gateway.services.support.teammates import TeammateService
 from gateway.services.timers import Handler
 from gateway.store.driver import Session
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-_SUBJECT = Subject.TICKET
-Do = Callable[[TicketAct], str | None]
+_SUBJECT = ThreadKind.TICKET
+Do = Callable[[TicketAggregate], str | None]
 
 
 class TicketService:
     """What can be done to tickets. `speaker` is whose credential it is; `sent` the mutation's input in snake_case,
     without what was omitted; None clears."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, acts: ActService, people: PeopleService) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, minter: Minter, acts: CommandExecutor, people: TeammateService
+    ) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
@@ -50,11 +52,11 @@ class TicketService:
     @property
     def handlers(self) -> dict[str, Handler]:
         """What is done when a ticket's timer goes off."""
-        return {SNOOZE_TIMER: self.settle}
+        return {SNOOZE_TIMER: self.apply_deadlines}
 
     async def create(self, speaker: Principal, sent: Mapping[str, Any]) -> Document:
         """A new ticket, of a contact who may be new too; of a conversation if one is named."""
-        refuse_of_contacts(sent, speaker)
+        check_not_by_contact(sent, speaker)
         return await self._create(speaker, sent, "createTicket", sent["contact"], sent.get("conversation_id"))
 
     async def convert(self, speaker: Principal, sent: Mapping[str, Any]) -> Document:
@@ -63,13 +65,13 @@ class TicketService:
         store = self._store.open(speaker.workspace_id)
         conversation = (await store.conversations.by_ids([conversation_id])).get(conversation_id)
         if conversation is None:
-            raise unknown_subject(Subject.CONVERSATION, conversation_id, ("conversationId",))
+            raise unknown_thread(ThreadKind.CONVERSATION, conversation_id, ("conversationId",))
         contact = {"id": conversation["contact_id"]}
         return await self._create(speaker, sent, "convertToTicket", contact, conversation_id)
 
-    async def reply(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
+    async def reply(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
         """A reply, or a note for those who answer."""
-        refuse_of_contacts(sent, speaker)
+        check_not_by_contact(sent, speaker)
         kept = self._acts.claim("replyToTicket", sent, speaker)
         if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
             return first
@@ -81,64 +83,64 @@ class TicketService:
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("note",))
         await self._acts.check_owner(speaker, _SUBJECT, id_, actor, ("ticketId",))
 
-        def decide(stored: Document, now: datetime) -> Change:
+        def decide(stored: Document, now: datetime) -> Changeset:
             _check_seen(stored, speaker, actor, ("ticketId",))
             check_moment(dated, stored)
-            act = TicketAct(stored, actor, dated or now, self._minter)
-            return act.change(act.reply(body, note=note))
+            act = TicketAggregate(stored, actor, dated or now, self._minter)
+            return act.changeset(act.reply(body, note=note))
 
-        return await self._acts.act(
+        return await self._acts.execute(
             speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker, kept=kept, path=("ticketId",)
         )
 
-    async def set_state(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
+    async def set_state(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
         """Move it to another state, with a word if there is one."""
         state, body = TicketState(sent["state"]), check_body(sent.get("body"))
-        return await self._act(speaker, sent, lambda act: act.set_state(state, body))
+        return await self._execute(speaker, sent, lambda act: act.set_state(state, body))
 
-    async def assign(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
+    async def assign(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
         """Hand it to an admin, a team or both, or to nobody any more."""
         to = await self._people.assignees(speaker.workspace_id, sent)
         if not to:
             message = "Say to whom: assigneeId, teamId or both; null takes it away."
             raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
-        return await self._act(speaker, sent, lambda act: act.assign(to))
+        return await self._execute(speaker, sent, lambda act: act.assign(to))
 
-    async def update(self, speaker: Principal, sent: Mapping[str, Any]) -> Acted:
+    async def update(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
         """Edit what it says, tag it, share it or not, put it aside or wake it."""
         values, id_ = inputs.check_update(sent, self._clock()), str(sent["id"])
         store = self._store.open(speaker.workspace_id)
         stored = (await store.tickets.by_ids([id_])).get(id_)
         if stored is None:
-            raise unknown_subject(_SUBJECT, id_, ("id",))
+            raise unknown_thread(_SUBJECT, id_, ("id",))
         type_ = (await store.ticket_types.by_ids([stored["type_id"]]))[stored["type_id"]]
-        return await self._act(speaker, sent, lambda act: act.update(type_, values))
+        return await self._execute(speaker, sent, lambda act: act.update(type_, values))
 
-    async def settle(self, timer: Document) -> None:
+    async def apply_deadlines(self, timer: Document) -> None:
         """Who slept wakes, if no act has seen to it before."""
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
-        def decide(stored: Document, now: datetime) -> Change:
-            return TicketAct(stored, AUTOMATION, now, self._minter).change()
+        def decide(stored: Document, now: datetime) -> Changeset:
+            return TicketAggregate(stored, AUTOMATION, now, self._minter).changeset()
 
         try:
-            await self._acts.act(
+            await self._acts.execute(
                 workspace_id, _SUBJECT, id_, decide, within=lambda store, session: store.timers.take(timer, session)
             )
         except UserProblem:  # the ticket is gone
             store = self._store.open(workspace_id)
             await store.database.transaction(partial(store.timers.take, timer))
 
-    async def _act(self, speaker: Principal, sent: Mapping[str, Any], do: Do) -> Acted:
+    async def _execute(self, speaker: Principal, sent: Mapping[str, Any], do: Do) -> CommandResult:
         actor, id_ = await self._people.actor(speaker, sent.get("actor")), str(sent["id"])
         await self._acts.check_owner(speaker, _SUBJECT, id_, actor)
 
-        def decide(stored: Document, now: datetime) -> Change:
+        def decide(stored: Document, now: datetime) -> Changeset:
             _check_seen(stored, speaker, actor, ("id",))
-            act = TicketAct(stored, actor, now, self._minter)
-            return act.change(do(act))
+            act = TicketAggregate(stored, actor, now, self._minter)
+            return act.changeset(do(act))
 
-        return await self._acts.act(speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker)
+        return await self._acts.execute(speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker)
 
     async def _create(
         self,
@@ -162,12 +164,12 @@ class TicketService:
         new_id = self._minter.mint(Prefix.TICKET, dated or self._clock())
         opening = _Opening(self._acts, self._minter, conversation_id)
 
-        def begin(found: Document, now: datetime) -> Change:
+        def begin(found: Document, now: datetime) -> Changeset:
             _check_own(actor, found)
             document = new_ticket(new_id, found, type_, values, actor, dated or now)
             if conversation_id is not None:
                 document["conversation_id"] = conversation_id
-            return opening.of(TicketAct.created(document, self._minter, assigned).change(), found, actor, now)
+            return opening.of(TicketAggregate.created(document, self._minter, assigned).changeset(), found, actor, now)
 
         acted = await self._acts.create(
             speaker.workspace_id, _SUBJECT, new_id, contact, speaker, begin, kept=kept, within=opening.store
@@ -188,12 +190,12 @@ class TicketService:
 class _Opening:
     """What is stored beside a new ticket, in its transaction: its number, and that its conversation has it."""
 
-    def __init__(self, acts: ActService, minter: Minter, conversation_id: str | None) -> None:
+    def __init__(self, acts: CommandExecutor, minter: Minter, conversation_id: str | None) -> None:
         self._acts = acts
         self._minter = minter
         self._conversation_id = conversation_id
 
-    def of(self, change: Change, contact: Document, actor: Actor, now: datetime) -> Change:
+    def of(self, change: Changeset, contact: Document, actor: Actor, now: datetime) -> Changeset:
         """The change that this attempt stores."""
         self._change, self._contact, self._actor, self._now = change, contact, actor, now
         return change
@@ -206,11 +208,11 @@ class _Opening:
         id_, ticket = self._conversation_id, self._change.after
         conversation = (await store.conversations.by_ids([id_], session)).get(id_)
         if conversation is None or conversation["contact_id"] not in ids_of(self._contact):
-            raise unknown_subject(Subject.CONVERSATION, id_, ("conversationId",))
-        act = ConversationAct(conversation, self._actor, self._now, self._minter)
+            raise unknown_thread(ThreadKind.CONVERSATION, id_, ("conversationId",))
+        act = ConversationAggregate(conversation, self._actor, self._now, self._minter)
         act.convert(ticket["_id"], public=is_public(ticket))
         line_id = self._minter.mint(Prefix.CHANGE, self._now)
-        await self._acts.write(store, act.change(), line_id, self._now, session)
+        await self._acts.persist(store, act.changeset(), line_id, self._now, session)
 
 
 def _check_own(actor: Actor, contact: Mapping[str, Any]) -> None:
@@ -222,5 +224,5 @@ def _check_own(actor: Actor, contact: Mapping[str, Any]) -> None:
 def _check_seen(ticket: Mapping[str, Any], speaker: Principal, actor: Actor, path: tuple[str, ...]) -> None:
     """Pass where whoever acts sees the ticket: what a token does not see is not there for it."""
     if speaker.contact_id is not None and not is_public(ticket):
-        raise unknown_subject(_SUBJECT, ticket["_id"], path)
+        raise unknown_thread(_SUBJECT, ticket["_id"], path)
     check_shared_with(ticket, actor)

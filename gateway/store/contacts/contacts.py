@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
 
-from gateway.core.principals import Principal
-from gateway.domain.contacts.contacts import ContactRef, ContactRole, Draft, IdentityKind, all_ids, identity
 from gateway.core.ids import Prefix
-from gateway.domain.contacts.merging import Merge
-from gateway.domain.filters.access_paths import terms_of
 from gateway.core.pagination import Page
+from gateway.core.principals import Principal
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.contacts import ContactDraft, ContactRef, ContactRole, IdentityKind, all_ids, identity
+from gateway.domain.contacts.merging import MergeResult
+from gateway.domain.filters.access_paths import index_terms
 from gateway.store.driver import Document, Operation, Session, TransientError
 from gateway.store.repositories import Repository
 
@@ -41,7 +41,7 @@ class Contacts(Repository):
         ),
     )
 
-    async def meant_by(self, refs: Iterable[ContactRef], *, may_become_users: bool = False) -> list[Document]:
+    async def candidates_for(self, refs: Iterable[ContactRef], *, may_become_users: bool = False) -> list[Document]:
         """Every contact that has a key of those references, or shares an e-mail with them.
 
         `may_become_users`: also those who share an e-mail with a contact found, which as a USER must be the only one.
@@ -108,7 +108,7 @@ class Contacts(Repository):
 
     async def save(
         self,
-        drafts: Iterable[Draft],
+        drafts: Iterable[ContactDraft],
         session: Session,
         *,
         seen: dict[str, datetime] | None = None,
@@ -122,7 +122,7 @@ class Contacts(Repository):
         seen, new, operations, visits = seen or {}, [], [], defaultdict[datetime | None, list[str]](list)
         for draft in drafts:
             at = seen.get(draft.id)
-            if draft.stored is not None and not unchanged_since_read and not draft.changed():
+            if draft.stored is not None and not unchanged_since_read and not draft.is_changed():
                 visits[at].append(draft.id)
                 continue
             draft.document.pop("name_lower", None)
@@ -151,7 +151,7 @@ class Contacts(Repository):
         if await self._database.delete(self.COLLECTION, guard, session) != 1:
             raise TransientError("a contact that is to be deleted or merged changed meanwhile")
 
-    async def take_over(self, merged: Merge, session: Session) -> None:
+    async def take_over(self, merged: MergeResult, session: Session) -> None:
         """Delete the contact that goes and save its survivor; TransientError where either changed since it was read."""
         await self.remove(merged.gone, session)
         await self.save([merged.survivor], session, unchanged_since_read=True)
@@ -160,8 +160,8 @@ class Contacts(Repository):
         hidden = token.anonymous and row["role"] == ContactRole.USER
         return super()._shows(row, token) and not hidden
 
-    def _update(self, draft: Draft, version: int, seen: datetime | None) -> Operation:
-        changed, update = draft.changed(), _visited(seen)
+    def _update(self, draft: ContactDraft, version: int, seen: datetime | None) -> Operation:
+        changed, update = draft.is_changed(), _visited(seen)
         if kept := {name: value for name, value in changed.items() if value is not None}:
             update["$set"] = kept
         if cleared := [name for name, value in changed.items() if value is None]:
@@ -186,4 +186,4 @@ def _visited(seen: datetime | None) -> Document:
 def _found_by(contact: Mapping[str, Any]) -> Document:
     """What filters and sorts find a contact by."""
     name = contact.get("name")
-    return {"terms": terms_of(contact)} | ({"name_lower": name.lower()} if name else {})
+    return {"terms": index_terms(contact)} | ({"name_lower": name.lower()} if name else {})

@@ -8,21 +8,21 @@ from typing import ClassVar
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.caches import Cache, CacheBudget
+from gateway.core.leases import latest_end
 from gateway.core.principals import Principal
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.erasure import REFUSED_FOR, identity_hash
-from gateway.core.leases import latest_end
-from gateway.store.change_log import Changes
-from gateway.store.support.conversations import ConversationParts
+from gateway.store.change_log import ChangeLog
 from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Database, Session
 from gateway.store.events.events import Events
+from gateway.store.events.tombstones import Tombstones
 from gateway.store.idempotency_keys import IdempotencyKeys
-from gateway.store.messages import RuleMemories
+from gateway.store.messages import RuleStates
 from gateway.store.repositories import Repository
+from gateway.store.support.conversations import ConversationParts
 from gateway.store.support.tickets import TicketParts
 from gateway.store.timers import Timers
-from gateway.store.events.tombstones import Tombstones
 from gateway.store.workspaces import Workspaces
 
 _BATCH = 1000
@@ -106,12 +106,12 @@ class Deletions(Repository):
             (Events.COLLECTION, {"contact_id": contact_id}),
             (Tombstones.COLLECTION, {"contact_id": contact_id}),  # behind events: one may become the other meanwhile
             (Deliveries.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETION"}}),
-            (Changes.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
+            (ChangeLog.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
             (ConversationParts.COLLECTION, {"contact_id": contact_id}),
             (TicketParts.COLLECTION, {"contact_id": contact_id}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
             (Timers.COLLECTION, {"contact_id": contact_id}),
-            (RuleMemories.COLLECTION, {"contact_id": contact_id}),
+            (RuleStates.COLLECTION, {"contact_id": contact_id}),
         ):
             filter_ = {**condition, "workspace_id": self._workspace_id}
             rows = await self._database.find(collection, filter_, limit=_BATCH, projection=["_id"])

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, DESCENDING, DeleteMany, IndexModel, UpdateOne
 
-from gateway.domain.events.definitions import Build, Totals, ValueCount
-from gateway.domain.events.events import definition_id_of
 from gateway.core.pagination import Page
+from gateway.domain.events.definitions import Totals, ValueCount, ValueGeneration
+from gateway.domain.events.events import definition_id_of
 from gateway.store.driver import Document, Operation, Session
 from gateway.store.events.events import EventSummaries
 from gateway.store.repositories import Repository
@@ -125,7 +125,7 @@ class EventValues(Repository):
         IndexModel([("workspace_id", ASCENDING), ("name", ASCENDING)], name="name"),
     )
 
-    async def insert(self, build: Build, counted: Iterable[ValueCount]) -> None:
+    async def insert(self, build: ValueGeneration, counted: Iterable[ValueCount]) -> None:
         """Add the first counts of a build."""
         rows = [
             {
@@ -172,7 +172,7 @@ class EventValues(Repository):
             parent_collection=EventSummaries.COLLECTION,
         )
 
-    def adding(self, build: Build, line: ValueCount) -> Operation:
+    def adding(self, build: ValueGeneration, line: ValueCount) -> Operation:
         """Adds what was counted; a value that is not there yet begins with it."""
         key = self._key(build, line)
         return UpdateOne(
@@ -186,7 +186,7 @@ class EventValues(Repository):
             upsert=True,
         )
 
-    def _key(self, build: Build, line: ValueCount) -> Document:
+    def _key(self, build: ValueGeneration, line: ValueCount) -> Document:
         key: Document = {
             "_id": build.id_of(line.summary_id, line.value),
             "workspace_id": self._workspace_id,

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from gateway.core.ids import Prefix, lowest_id
-from gateway.domain.contacts.merging import ids_of
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.merging import ids_of
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, Operation, Session
 from gateway.store.repositories import Repository, id_bounds
@@ -264,7 +264,7 @@ class EventSummaries(Repository):
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
 
-    async def brought_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
+    async def imported_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
         """Those summaries of each contact of which a part was brought as a number, by name."""
         brought = [{"imported": {"$exists": True}}, {"retained": {"$exists": True}}]
         filter_ = {"contact_id": {"$in": list(contact_ids)}, "$or": brought}

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.domain.filters.conditions import AllOf, Condition
-from gateway.domain.filters.access_paths import created_within, narrowing, often_done
-from gateway.core.sorting import ContactOrder
 from gateway.core.pagination import Page
+from gateway.core.sorting import ContactOrder
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.filters.access_paths import access_path, created_within, frequency_bound
+from gateway.domain.filters.conditions import AllOf, Condition
 from gateway.store.driver import Document
-from gateway.store.filters.fact_loader import Collections, FactsReader
-from gateway.store.filters.scans import Candidate, CreatedWalk, ListedWalk, OrderedWalk, Walk
+from gateway.store.filters.fact_loader import Collections, FactLoader
+from gateway.store.filters.scans import Candidate, IdScan, MemoryScan, Scan, SortedScan
 
 MAX_CANDIDATES = 10_000
 _BATCH = 1000
@@ -19,11 +19,11 @@ _FEW = 1000  # who did something so often, where they are few, are read as a who
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchPage:
     """What a search found; `reached` is where it ended if it ran out of candidates it may look at, else None."""
 
     rows: list[Document]
-    reached: str | None = None
+    stopped_at: str | None = None
 
 
 class ContactSearch:
@@ -46,48 +46,48 @@ class ContactSearch:
         self._order = order
         self._now = now
         self._times = created_within(condition, now)
-        self._narrowing = narrowing(condition)
-        self._facts = FactsReader(store, condition, now)
+        self._narrowing = access_path(condition)
+        self._facts = FactLoader(store, condition, now)
         self._most = most
 
-    async def page(self, asked: Page) -> Found:
+    async def page(self, asked: Page) -> SearchPage:
         """The contacts of a page, in its direction."""
-        if self._everybody and self._order == ContactOrder():
-            return Found(await self._store.contacts.page(asked, self._now, self._fields))
-        return await self._search(await self._walk(asked), asked.limit)
+        if self._all_contacts and self._order == ContactOrder():
+            return SearchPage(await self._store.contacts.page(asked, self._now, self._fields))
+        return await self._search(await self._scan(asked), asked.limit)
 
     async def count(self, most: int) -> int | None:
         """How many there are, counted up to that many; None where the candidates ran out before."""
-        if self._everybody:
+        if self._all_contacts:
             return await self._store.contacts.count(most)
         whole = Page(1, False, None, None)
-        found = await self._search(await self._of_few(whole) or self._created(whole), most)
-        return None if found.reached is not None else len(found.rows)
+        found = await self._search(await self._check_listed(whole) or self._created(whole), most)
+        return None if found.stopped_at is not None else len(found.rows)
 
     @property
-    def _everybody(self) -> bool:
+    def _all_contacts(self) -> bool:
         return isinstance(self._condition, AllOf) and not self._condition.parts
 
-    async def _search(self, walk: Walk, wanted: int) -> Found:
+    async def _search(self, walk: Scan, wanted: int) -> SearchPage:
         rows: list[Document] = []
         looked, size, reached = 0, min(2 * wanted, _BATCH), None
         while looked < self._most and not walk.done:
             batch = await walk.next(min(size, self._most - looked))
             judged = 0
-            async for (position, row), facts in self._facts.of(batch):
+            async for (position, row), facts in self._facts.load(batch):
                 judged, reached = judged + 1, position
-                if row is not None and facts is not None and self._condition.holds(facts):
+                if row is not None and facts is not None and self._condition.evaluate(facts):
                     rows.append(row)
                 if len(rows) == wanted:
-                    return Found(rows)
+                    return SearchPage(rows)
             if judged < len(batch):
-                return Found(rows, reached)
+                return SearchPage(rows, reached)
             looked, size = looked + len(batch), min(4 * size, _BATCH)
-        return Found(rows, None if walk.done else reached)
+        return SearchPage(rows, None if walk.done else reached)
 
-    async def _of_few(self, asked: Page) -> ListedWalk | None:
+    async def _check_listed(self, asked: Page) -> MemoryScan | None:
         """Through those who did it as often as is asked for, where an index tells that they are few."""
-        if (often := often_done(self._condition)) is None:
+        if (often := frequency_bound(self._condition)) is None:
             return None
         ids = await self._store.summaries.contacts_of_frequent(*often, limit=_FEW + 1)
         if len(ids) > min(_FEW, self._most):
@@ -95,8 +95,8 @@ class ContactSearch:
         rows = await self._store.contacts.by_ids(ids)
         return self._listed([(id_, row) for id_, row in rows.items()], asked)
 
-    async def _walk(self, asked: Page) -> Walk:
-        if (few := await self._of_few(asked)) is not None:
+    async def _scan(self, asked: Page) -> Scan:
+        if (few := await self._check_listed(asked)) is not None:
             return few
         if self._order.by_id:
             return self._created(asked)
@@ -107,11 +107,11 @@ class ContactSearch:
                 return self._listed(listed, asked)
         after, before = self._order.read(asked.after), self._order.read(asked.before)
         place, stop = (before, after) if asked.backward else (after, before)
-        return OrderedWalk(self._store.contacts, self._order, asked.backward, place, stop)
+        return SortedScan(self._store.contacts, self._order, asked.backward, place, stop)
 
-    def _created(self, asked: Page) -> CreatedWalk:
+    def _created(self, asked: Page) -> IdScan:
         descending = self._order.descending or not self._order.by_id
-        return CreatedWalk(
+        return IdScan(
             self._store.contacts,
             self._store.summaries,
             self._store.members,
@@ -123,14 +123,14 @@ class ContactSearch:
             upper=asked.after if descending else asked.before,
         )
 
-    def _listed(self, listed: Sequence[Candidate], asked: Page) -> ListedWalk:
+    def _listed(self, listed: Sequence[Candidate], asked: Page) -> MemoryScan:
         order = self._order
         after, before = order.read(asked.after), order.read(asked.before)
         kept = [
             row
             for _, row in listed
             if row is not None
-            and (after is None or order.precedes(after, order.place(row)))
-            and (before is None or order.precedes(order.place(row), before))
+            and (after is None or order.precedes(after, order.position_of(row)))
+            and (before is None or order.precedes(order.position_of(row), before))
         ]
-        return ListedWalk(order.sorted(kept, backward=asked.backward), order)
+        return MemoryScan(order.sorted(kept, backward=asked.backward), order)

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from gateway.domain.filters.conditions import Condition, EventCondition, Facts, Tally
 from gateway.domain.events.events import summary_id_of
+from gateway.domain.filters.conditions import Condition, ContactFacts, EventCondition, EventStats
 from gateway.store.contacts.contacts import Contacts
 from gateway.store.driver import Document
 from gateway.store.events.events import Events, EventSummaries
-from gateway.store.filters.segments import SegmentMembers
 from gateway.store.filters.scans import Candidate
+from gateway.store.filters.segments import SegmentMembers
 from gateway.store.yielding import STEPS_OF_A_TURN, Yielder
 
 MAX_EVENTS = 200_000  # of those looked at one by one for one page
@@ -31,7 +31,7 @@ class Collections(Protocol):
     members: SegmentMembers
 
 
-class FactsReader:
+class FactLoader:
     """Reads what one condition must know at one moment; `ahead`: also until when its answers will be so."""
 
     def __init__(self, store: Collections, condition: Condition, now: datetime, *, ahead: bool = False) -> None:
@@ -46,10 +46,10 @@ class FactsReader:
         self._yielder = Yielder()
         self.size = condition.size
 
-    async def of(self, batch: Sequence[Candidate]) -> AsyncIterator[tuple[Candidate, Facts | None]]:
+    async def load(self, batch: Sequence[Candidate]) -> AsyncIterator[tuple[Candidate, ContactFacts | None]]:
         """Each candidate in order with the facts that decide the condition, None where its contact is no longer there;
         ends early where too many events would be read."""
-        facts = {row["_id"]: Facts(row, self._now) for _, row in batch if row is not None}
+        facts = {row["_id"]: ContactFacts(row, self._now) for _, row in batch if row is not None}
         await self._read_segments(await self._undecided(facts.values()))
         await self._read_summaries(await self._undecided(facts.values()))
         unread = await self._undecided(facts.values())
@@ -63,23 +63,23 @@ class FactsReader:
             if self._yielder.is_due(self.size):  # whoever reads this decides it once more
                 await asyncio.sleep(0)
 
-    async def _undecided(self, of: Iterable[Facts]) -> list[Facts]:
+    async def _undecided(self, of: Iterable[ContactFacts]) -> list[ContactFacts]:
         undecided = []
         for one in of:
-            if self._condition.holds(one) is None:
+            if self._condition.evaluate(one) is None:
                 undecided.append(one)
             if self._yielder.is_due(self.size):
                 await asyncio.sleep(0)
         return undecided
 
-    async def _read_segments(self, unknown: Sequence[Facts]) -> None:
+    async def _read_segments(self, unknown: Sequence[ContactFacts]) -> None:
         if not (self._segments and unknown):
             return
         found = await self._store.members.among(self._segments, [one.contact["_id"] for one in unknown])
         for one in unknown:
             one.segments |= {id_: (id_, one.contact["_id"]) in found for id_ in self._segments}
 
-    async def _read_summaries(self, unknown: Sequence[Facts]) -> None:
+    async def _read_summaries(self, unknown: Sequence[ContactFacts]) -> None:
         ids = {
             summary_id_of(self._store.workspace_id, one.contact["_id"], name): (one, name)
             for one in unknown
@@ -94,7 +94,7 @@ class FactsReader:
         for one in unknown:
             one.summaries = found[one.contact["_id"]]
 
-    async def _read_events(self, unknown: Sequence[Facts]) -> int:
+    async def _read_events(self, unknown: Sequence[ContactFacts]) -> int:
         """Read the events of the first of these, and tally them; of how many."""
         chosen, expected = 0, 0
         for one in unknown:
@@ -104,10 +104,10 @@ class FactsReader:
             chosen += 1
         for event in self._events:
             if event.counts_events:
-                await self._tally(event, unknown[:chosen])
+                await self._event_stats(event, unknown[:chosen])
         return chosen
 
-    async def _tally(self, event: EventCondition, of: Sequence[Facts]) -> None:
+    async def _event_stats(self, event: EventCondition, of: Sequence[ContactFacts]) -> None:
         did = [one for one in of if self._expected(one, event)]
         times = event.bounds(self._now, ahead=self._ahead)
         rows: dict[str, list[Document]] = {}
@@ -116,24 +116,24 @@ class FactsReader:
             rows = await self._store.events.of_contacts(ids, event.name, times, metadata=bool(event.metadata))
         self._events_read += _PER_CONTACT * len(did) + sum(map(len, rows.values()))
         for one in did:
-            one.tallies[event] = await self._tally_of(event, one, rows.get(one.contact["_id"], []))
+            one.event_stats[event] = await self._tally_of(event, one, rows.get(one.contact["_id"], []))
 
-    async def _tally_of(self, event: EventCondition, of: Facts, rows: Sequence[Document]) -> Tally:
+    async def _tally_of(self, event: EventCondition, of: ContactFacts, rows: Sequence[Document]) -> EventStats:
         """The tally of one contact's events, as many at once as fill a turn."""
-        tally, at_once = Tally(), 1 + STEPS_OF_A_TURN // event.size
+        tally, at_once = EventStats(), 1 + STEPS_OF_A_TURN // event.size
         for start in range(0, len(rows), at_once):
             some = rows[start : start + at_once]
-            tally = tally.plus(event.tally_of(some, of.contact, self._now, ahead=self._ahead))
+            tally = tally.plus(event.stats_of(some, of.contact, self._now, ahead=self._ahead))
             if self._yielder.is_due(len(some) * event.size):
                 await asyncio.sleep(0)
         return tally
 
-    def _expected(self, one: Facts, event: EventCondition) -> int:
+    def _expected(self, one: ContactFacts, event: EventCondition) -> int:
         summary = (one.summaries or {}).get(event.name)
         return int(summary.get("tracked_count", 0)) if summary is not None and event.counts_events else 0
 
 
-async def holds_of(store: Collections, condition: Condition, contact: Document, now: datetime) -> bool:
+async def contact_matches(store: Collections, condition: Condition, contact: Document, now: datetime) -> bool:
     """Whether a condition holds of one contact."""
-    found = [facts async for _, facts in FactsReader(store, condition, now).of([(contact["_id"], contact)])]
-    return any(facts is not None and bool(condition.holds(facts)) for facts in found)
+    found = [facts async for _, facts in FactLoader(store, condition, now).load([(contact["_id"], contact)])]
+    return any(facts is not None and bool(condition.evaluate(facts)) for facts in found)

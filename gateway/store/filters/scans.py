@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from gateway.domain.filters.access_paths import Narrowing
-from gateway.core.sorting import Order, Place
 from gateway.core.pagination import Page
+from gateway.core.sorting import Order, SortPosition
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.filters.access_paths import AccessPath
 from gateway.store.contacts.contacts import Contacts
 from gateway.store.driver import Document
 from gateway.store.events.events import EventSummaries
@@ -19,7 +19,7 @@ from gateway.store.filters.segments import SegmentMembers
 Candidate = tuple[str, Document | None]
 
 
-class Walk(Protocol):
+class Scan(Protocol):
     """A way through candidates; `done` once there are no more."""
 
     done: bool
@@ -29,13 +29,13 @@ class Walk(Protocol):
 
 
 @dataclass(slots=True)
-class CreatedWalk:
+class IdScan:
     """Through the contacts by their ids, or through those alone that an index finds; bounds are exclusive."""
 
     contacts: Contacts
     summaries: EventSummaries
     members: SegmentMembers
-    narrowing: Narrowing | None
+    access_path: AccessPath | None
     times: TimeRange
     now: datetime
     oldest_first: bool
@@ -62,10 +62,10 @@ class CreatedWalk:
     def _streams(self, asked: Page) -> list["asyncio.Future[dict[str, Document | None]]"]:
         if self.times.empty:
             return []
-        terms: Sequence[str | None] = [None] if self.narrowing is None else sorted(self.narrowing.terms)
-        names = () if self.narrowing is None else sorted(self.narrowing.events)
-        segments = () if self.narrowing is None else sorted(self.narrowing.segments)
-        streams = [self._with_term(term, asked) for term in terms] + [self._who_did(name, asked) for name in names]
+        terms: Sequence[str | None] = [None] if self.access_path is None else sorted(self.access_path.terms)
+        names = () if self.access_path is None else sorted(self.access_path.events)
+        segments = () if self.access_path is None else sorted(self.access_path.segments)
+        streams = [self._with_term(term, asked) for term in terms] + [self._with_event(name, asked) for name in names]
         streams += [self._members(segment_id, asked) for segment_id in segments]
         return [asyncio.ensure_future(stream) for stream in streams]
 
@@ -73,7 +73,7 @@ class CreatedWalk:
         rows = await self.contacts.created(asked, self.times, self.now, term)
         return {row["_id"]: row for row in rows}
 
-    async def _who_did(self, name: str, asked: Page) -> dict[str, Document | None]:
+    async def _with_event(self, name: str, asked: Page) -> dict[str, Document | None]:
         rows = await self.summaries.of_name(name, asked, self.times, self.now)
         return {row["contact_id"]: None for row in rows}
 
@@ -90,14 +90,14 @@ class Ordered(Protocol):
 
 
 @dataclass(slots=True)
-class OrderedWalk:
+class SortedScan:
     """Through all rows by another field: those without it at the end of the list."""
 
     rows: Ordered
     order: Order
     backward: bool
-    place: Place | None
-    stop: Place | None
+    position: SortPosition | None
+    stop: SortPosition | None
     done: bool = False
 
     async def next(self, size: int) -> list[Candidate]:
@@ -107,10 +107,10 @@ class OrderedWalk:
         for part in self._parts():
             if len(found) < size:
                 found += await self.rows.ordered(part, sort, size - len(found))
-        kept = [row for row in found if self._lies_before_the_stop(row)]
+        kept = [row for row in found if self._is_before_stop(row)]
         self.done = len(kept) < size
         if kept:
-            self.place = self.order.place(kept[-1])
+            self.position = self.order.position_of(kept[-1])
         return [(self.order.position(row), row) for row in kept]
 
     @property
@@ -121,8 +121,8 @@ class OrderedWalk:
         field, beyond = self.order.field, "$gt" if self._sign > 0 else "$lt"
         values: list[Document] = [{field: {"$gt": self.order.lowest}}]
         nulls: list[Document] = [{field: None}]
-        if self.place is not None:
-            value, id_ = self.place
+        if self.position is not None:
+            value, id_ = self.position
             equals = {field: value, "_id": {beyond: id_}}
             if value is None:
                 return [equals, *values] if self.backward else [equals]
@@ -130,15 +130,15 @@ class OrderedWalk:
             nulls = [] if self.backward else nulls
         return [*nulls, *values] if self.backward else [*values, *nulls]
 
-    def _lies_before_the_stop(self, row: Document) -> bool:
-        place = self.order.place(row)
+    def _is_before_stop(self, row: Document) -> bool:
+        place = self.order.position_of(row)
         if self.stop is None:
             return True
         return self.order.precedes(self.stop, place) if self.backward else self.order.precedes(place, self.stop)
 
 
 @dataclass(slots=True)
-class ListedWalk:
+class MemoryScan:
     """Through rows that were read before."""
 
     rows: Sequence[Document]

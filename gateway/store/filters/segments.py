@@ -8,8 +8,8 @@ from pymongo import ASCENDING, DeleteOne, IndexModel, UpdateOne
 
 from gateway.core.ids import Prefix
 from gateway.core.pagination import Page
-from gateway.domain.filters.segments import member_id_of, member_of
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.filters.segments import member_id_of, member_of
 from gateway.store.contacts.contacts import Contacts
 from gateway.store.driver import Database, Document, Session, TransientError
 from gateway.store.repositories import Repository

@@ -8,11 +8,11 @@ from pymongo import ASCENDING, IndexModel
 from gateway.core.ids import Prefix
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document
-from gateway.store.support.threads import Parts, Subjects
 from gateway.store.support.inboxes import Inbox, inbox_indexes
+from gateway.store.support.threads import Parts, Threads
 
 
-class Conversations(Subjects, Inbox):
+class Conversations(Threads, Inbox):
     """The conversations of one workspace."""
 
     COLLECTION: ClassVar[str] = "conversations"
@@ -55,4 +55,4 @@ class ConversationParts(Parts):
     """The parts of the conversations of one workspace."""
 
     COLLECTION: ClassVar[str] = "conversation_parts"
-    SUBJECTS: ClassVar[type[Subjects]] = Conversations
+    SUBJECTS: ClassVar[type[Threads]] = Conversations

@@ -11,12 +11,12 @@ from typing import ClassVar
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.core.ids import Prefix, lowest_id
-from gateway.domain.support.inbox_keys import LEVELS, RATIO, InboxFilter, InboxOrder, beyond, sparse
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import EARLIEST, TimeRange
+from gateway.domain.support.inbox_keys import LEVELS, RATIO, InboxFilter, InboxOrder, beyond, sparse
 from gateway.store.driver import Document
+from gateway.store.filters.contact_search import MAX_CANDIDATES, SearchPage
 from gateway.store.repositories import Repository, with_fields
-from gateway.store.filters.contact_search import MAX_CANDIDATES, Found
 from gateway.store.yielding import filter_rows
 
 INBOX_STEPS = 10  # comparisons of one row with a filter
@@ -43,7 +43,7 @@ class Inbox(Repository):
 
     PREFIX: ClassVar[Prefix]
 
-    async def set_places(self, everything: str, places_of: Callable[[Document], Document]) -> None:
+    async def set_index_keys(self, everything: str, places_of: Callable[[Document], Document]) -> None:
         """Give all in that list what lists find it by: what was stored before it was kept lacks it."""
 
         async def places(rows: Sequence[Document]) -> list[Document]:
@@ -59,7 +59,7 @@ class Inbox(Repository):
     ) -> None:
         """Set the fields that the function gives for all in that list, unless somebody changes a row meanwhile."""
         after = lowest_id(self.PREFIX, EARLIEST)
-        while rows := await self.stretch(after, f"{self.PREFIX}~", at_once, filters=[{"lists": everything}]):
+        while rows := await self.id_range(after, f"{self.PREFIX}~", at_once, filters=[{"lists": everything}]):
             guards = [
                 {"_id": row["_id"], "workspace_id": self._workspace_id, "version": row["version"]} for row in rows
             ]
@@ -170,39 +170,39 @@ class InboxSearch:
     most: int = MAX_CANDIDATES
     fields: Sequence[str] | None = None
 
-    async def page(self, asked: Page) -> Found:
+    async def page(self, asked: Page) -> SearchPage:
         """The rows of a page, in its direction."""
         place = self.order.newest_first(asked)
-        if not self.filter.judges:
-            return Found(await self._read(place))
+        if not self.filter.needs_evaluation:
+            return SearchPage(await self._read(place))
         if self.filter.words and self.order.key != "_id":
             found = await self.inbox.with_word(self._word, self.most + 1)
             if len(found) <= self.most:
-                return Found(self.order.cut(await self._held(found), place))
-        return await self._walk(asked, place)
+                return SearchPage(self.order.cut(await self._held(found), place))
+        return await self._scan(asked, place)
 
     async def count(self, most: int) -> int | None:
         """How many there are, counted up to that many; None where the rows to look at ran out before."""
-        if not self.filter.judges and self.filter.times(self.order.key, self.now) == TimeRange():
+        if not self.filter.needs_evaluation and self.filter.times(self.order.key, self.now) == TimeRange():
             return await self.inbox.counted(self.filter.lists, most)
         found = await self.page(Page(most - 1, False, None, None))
-        return None if found.reached is not None else len(found.rows)
+        return None if found.stopped_at is not None else len(found.rows)
 
-    async def _walk(self, asked: Page, place: Page) -> Found:
+    async def _scan(self, asked: Page, place: Page) -> SearchPage:
         rows: list[Document] = []
         looked, size = 0, min(2 * asked.limit, _BATCH, self.most)
         while looked < self.most:
             batch = await self._read(replace(place, size=size - 1))
             rows += await self._held(batch)
             if len(rows) >= asked.limit or len(batch) < size:
-                return Found(rows[: asked.limit])
+                return SearchPage(rows[: asked.limit])
             last = self.order.position(batch[-1])
             place = replace(place, before=last) if place.backward else replace(place, after=last)
             looked, size = looked + len(batch), max(1, min(4 * size, _BATCH, self.most - looked - len(batch)))
-        return Found(rows, place.before if place.backward else place.after)
+        return SearchPage(rows, place.before if place.backward else place.after)
 
     async def _held(self, rows: Sequence[Document]) -> list[Document]:
-        return await filter_rows(rows, lambda row: self.filter.holds(row, self.now), INBOX_STEPS)
+        return await filter_rows(rows, lambda row: self.filter.matches(row, self.now), INBOX_STEPS)
 
     async def _read(self, place: Page) -> list[Document]:
         order, times = self.order, self.filter.times(self.order.key, self.now)
@@ -210,8 +210,8 @@ class InboxSearch:
             return []
         if self.filter.words and order.key == "_id":
             return await self.inbox.page_with_word(self._word, place, times, self.now)
-        stretches = order.stretches(self.inbox.PREFIX, place, times)
-        fields = None if self.filter.judges else self.fields
+        stretches = order.ranges(self.inbox.PREFIX, place, times)
+        fields = None if self.filter.needs_evaluation else self.fields
         return await self.inbox.listed(
             self.filter.lists, order.key, stretches, place.limit, highest_first=not place.backward, fields=fields
         )

@@ -8,11 +8,11 @@ from pymongo import ASCENDING, IndexModel
 from gateway.core.ids import Prefix
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
-from gateway.store.unique_names import Catalogue
 from gateway.store.driver import Document
+from gateway.store.unique_names import UniqueNames
 
 
-class Admins(Catalogue):
+class Admins(UniqueNames):
     """Those of one workspace who answer."""
 
     COLLECTION: ClassVar[str] = "admins"
@@ -27,7 +27,7 @@ class Admins(Catalogue):
         return await self._page_by_id([{}], Prefix.ADMIN, asked, TimeRange(), now)
 
 
-class Teams(Catalogue):
+class Teams(UniqueNames):
     """The teams of one workspace."""
 
     COLLECTION: ClassVar[str] = "teams"

@@ -5,20 +5,20 @@ from typing import Any, ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.core.principals import Principal
-from gateway.domain.support.threads import MATCHED, PUBLIC_PARTS, Change
-from gateway.core.pagination import Page
 from gateway.core.full_text import with_words
+from gateway.core.pagination import Page
+from gateway.core.principals import Principal
+from gateway.domain.support.threads import MATCHED_FIELDS, PUBLIC_PARTS, Changeset
 from gateway.store.driver import Document, Session, TransientError
 from gateway.store.repositories import Repository
 
 
-class Subjects(Repository):
+class Threads(Repository):
     """Conversations or tickets of one workspace."""
 
     OWNER: ClassVar[str | None] = "contact_id"
 
-    async def save(self, change: Change, session: Session) -> None:
+    async def save(self, change: Changeset, session: Session) -> None:
         """Insert what is new, or set what changed; TransientError where it changed since it was read."""
         if change.before is None:
             await self._database.insert(self.COLLECTION, [{**change.after, "version": 1}], session)
@@ -37,7 +37,7 @@ class Subjects(Repository):
     async def of_contact(self, contact_id: str, limit: int) -> list[Document]:
         """Some of what belongs to that contact."""
         return await self._find(
-            {"contact_id": contact_id}, limit=limit, projection=["workspace_id", "contact_id", *MATCHED]
+            {"contact_id": contact_id}, limit=limit, projection=["workspace_id", "contact_id", *MATCHED_FIELDS]
         )
 
     async def remove(self, ids: Sequence[str], session: Session) -> None:
@@ -51,7 +51,7 @@ class Parts(Repository):
 
     OWNER: ClassVar[str | None] = "contact_id"
     SHOWN_BY: ClassVar[tuple[str, ...]] = ("kind",)
-    SUBJECTS: ClassVar[type[Subjects]]
+    THREADS: ClassVar[type[Threads]]
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         # A subject belongs to one workspace; its id comes first so that a lookup by subject can use this on every server.
         IndexModel([("subject_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="subject"),
@@ -79,7 +79,7 @@ class Parts(Repository):
             sort,
             asked.limit,
             foreign="subject_id",
-            parent_collection=self.SUBJECTS.COLLECTION,
+            parent_collection=self.THREADS.COLLECTION,
             fields=fields,
         )
 

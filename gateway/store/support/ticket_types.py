@@ -6,11 +6,11 @@ from pymongo import ASCENDING, IndexModel
 
 from gateway.core.principals import Principal
 from gateway.domain.support.ticket_types import TicketCategory
-from gateway.store.unique_names import Catalogue
 from gateway.store.driver import Document
+from gateway.store.unique_names import UniqueNames
 
 
-class TicketTypes(Catalogue):
+class TicketTypes(UniqueNames):
     """The types of one workspace; a contact's token sees those of customers' tickets."""
 
     COLLECTION: ClassVar[str] = "ticket_types"

@@ -6,24 +6,24 @@ from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.core.principals import Principal
 from gateway.core.ids import Prefix
-from gateway.domain.support.inbox_keys import InboxOrder
 from gateway.core.pagination import Page
+from gateway.core.principals import Principal
+from gateway.core.time_ranges import TimeRange
+from gateway.domain.support.inbox_keys import InboxOrder
 from gateway.domain.support.ticket_filters import TicketCondition
 from gateway.domain.support.tickets import is_public
-from gateway.core.time_ranges import TimeRange
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, Session
-from gateway.store.support.threads import Parts, Subjects
-from gateway.store.support.inboxes import Inbox, inbox_indexes
 from gateway.store.repositories import Repository, id_bounds
+from gateway.store.support.inboxes import Inbox, inbox_indexes
+from gateway.store.support.threads import Parts, Threads
 
 # As `is_public` says it, for the database.
 PUBLIC_TICKETS = {"$and": [{"category": "CUSTOMER"}, {"is_shared": True}]}
 
 
-class Tickets(Subjects, Inbox):
+class Tickets(Threads, Inbox):
     """The tickets of one workspace; a contact's token finds its own that are shared with it."""
 
     COLLECTION: ClassVar[str] = "tickets"
@@ -71,7 +71,7 @@ class TicketParts(Parts):
     """The parts of the tickets of one workspace."""
 
     COLLECTION: ClassVar[str] = "ticket_parts"
-    SUBJECTS: ClassVar[type[Subjects]] = Tickets
+    SUBJECTS: ClassVar[type[Threads]] = Tickets
 
 
 class TicketNumbers(Repository):
