@@ -1,4 +1,4 @@
-"""The HTTP table of contents: /graphql, by HTTP and by websocket, /healthz, /readyz, /metrics; / where GraphiQL is on."""
+"""The ASGI application: /graphql over HTTP and websocket, /healthz, /readyz, /metrics, and GraphiQL at / if enabled."""
 
 import asyncio
 from contextlib import suppress
@@ -52,15 +52,16 @@ def create_app(
     page_key: str | None = None,
     check_seconds: float = CHECK_SECONDS,
 ) -> Starlette:
-    """The gateway as an ASGI application over an open runtime; `page_key` is the key that GraphiQL has in place, and the
-    credentials of open sockets are checked that often."""
+    """Build the ASGI application for an open runtime.
+
+    `page_key`: the key that GraphiQL uses. `check_seconds`: how often the credentials of open sockets are checked."""
     services, settings = runtime.services, runtime.services.settings
     suggestions, caches = bool(settings.introspection), runtime.caches
     schema = build_schema(suggestions=suggestions)
     planner = Planner(schema.core, document_key, suggestions=suggestions) if settings.compiled_execution else None
     operations = Operations(
         schema.core,
-        schema.tell,
+        schema.report_errors,
         services.metrics,
         planner,
         sharing,
@@ -87,24 +88,23 @@ def create_app(
 
 
 class _CrossOrigin(CORSMiddleware):
-    """Starlette's, but whoever sends no Origin is let through at once."""
+    """Starlette's CORS middleware, skipped for requests without an Origin header."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if any(name == b"origin" for name, _ in scope["headers"]):
             await super().__call__(scope, receive, send)
             return
 
-        async def varying(message: Message) -> None:
+        async def send_with_vary(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"].append((b"vary", b"Origin"))
             await send(message)
 
-        await self.app(scope, receive, varying)
+        await self.app(scope, receive, send_with_vary)
 
 
 def _cross_origin(settings: Settings) -> Middleware:
-    """What pages of other origins may read: answers to operations, never the page with the key."""
+    """CORS for /graphql alone: no other origin may read the page with the key."""
     return Middleware(
         _CrossOrigin,
         allow_origins=settings.allowed_origins,
@@ -120,22 +120,21 @@ async def _healthy(_: Request) -> Response:
 
 
 class _Readiness:
-    """Whether requests can be served: what the first check says that does not pass. Who asks meanwhile shares the answer."""
+    """Readiness: the first failing check is reported. Concurrent requests share one run of the checks."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._checks = (self._check_database, self._check_writes, self._check_stream, self._check_projections)
-        self._under_way: asyncio.Task[str | None] | None = None
+        self._running: asyncio.Task[str | None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._under_way is None or self._under_way.done():
-            self._under_way = asyncio.create_task(self._unready())
-        reason = await asyncio.shield(self._under_way)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._unready())
+        reason = await asyncio.shield(self._running)
         response = JSONResponse({"status": reason or "ok"}, status_code=503 if reason else 200)
         await response(scope, receive, send)
 
     async def _unready(self) -> str | None:
-        """Why no requests can be served; None where they can."""
         for check in self._checks:
             if (reason := await check()) is not None:
                 return reason
@@ -177,7 +176,7 @@ class _Readiness:
 
 
 async def _stalled_projection(projections: ProjectionMonitor) -> str | None:
-    """Which projection stands still, as far as that can be known in a moment."""
+    """Return which projection is stalled; the check takes at most a second."""
     with suppress(UnavailableError, TimeoutError):
         async with asyncio.timeout(_CHECK_SECONDS):
             await projections.check()
@@ -185,19 +184,17 @@ async def _stalled_projection(projections: ProjectionMonitor) -> str | None:
 
 
 class _Metrics:
-    """What Prometheus reads."""
-
     def __init__(self, metrics: Metrics, projections: ProjectionMonitor) -> None:
         self._metrics = metrics
         self._projections = projections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _stalled_projection(self._projections)  # its metrics are those of this moment then
+        await _stalled_projection(self._projections)  # updates the projection metrics
         await Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
 
 
 class _Sockets(GraphQL[Context, None]):
-    """Strawberry's view, for websockets alone, with our handler and our JSON."""
+    """Strawberry's ASGI view for websockets alone, with our handler and JSON codec."""
 
     graphql_transport_ws_handler_class = SocketHandler
     websocket_adapter_class = SocketAdapter
@@ -214,14 +211,12 @@ class _Sockets(GraphQL[Context, None]):
         self._registry = registry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one socket."""
         scope["gateway.server.graphql_ws"] = self._registry
         await super().__call__(scope, receive, send)
 
     async def get_context(self, request: Any, response: Any) -> Any:
-        """None: each operation of a socket makes its own."""
+        """Return None: each operation has its own context."""
         return None
 
     def decode_json(self, data: str | bytes) -> object:
-        """JSON as the HTTP endpoint reads it."""
         return decode_json(data)

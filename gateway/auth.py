@@ -1,4 +1,4 @@
-"""Who is asking: a bearer's key or token, and whether a page that may asks with it."""
+"""Authentication of keys and tokens, and the check whether a browser page sent a request."""
 
 import hmac
 import time
@@ -19,15 +19,15 @@ from gateway.services.rate_limits import Allowance
 from gateway.services.workspaces import REMEMBERED_SECONDS, secret_hash
 from gateway.store.workspace_store import Store
 
-_REMEMBERED_KEYS = 10_000
+_MAX_ENTRIES = 10_000
 _REFUSED_SECONDS = 5.0
-_KEY_BYTES, _REFUSED_BYTES = 1500, 400  # of a bearer; of the hash of a credential, and why it was refused
+_KEY_BYTES, _REFUSED_BYTES = 1500, 400  # estimates: a principal; a hash with the reason for refusal
 _LONGEST_CREDENTIAL = 4000
 _SCOPES_OF_ADMINS = frozenset({Scope.READ, Scope.SUPPORT})
 
 
 class _Credential(NamedTuple):
-    """What a header holds; `grant` where it is a token that is signed."""
+    """A parsed credential; `grant` is set if it is a signed token."""
 
     text: str
     digest: str
@@ -35,47 +35,47 @@ class _Credential(NamedTuple):
 
 
 class _Remembered(NamedTuple):
-    """The bearer of a key, and until when it is not looked up again; an older entry still says that the key was valid."""
+    """A principal that is cached by its key. After `fresh_until` it is looked up again, but still counts as valid lately."""
 
     principal: Principal
     fresh_until: float
 
 
 class Authenticator:
-    """Turns credentials into principals. `known` are keys that live in this process alone, by their text."""
+    """Turns credentials into principals. `local_keys`: principals by keys that exist in this process alone."""
 
     def __init__(
         self,
         store: Store,
         clock: Clock,
         signer: TokenSigner,
-        known: Mapping[str, Principal] | None = None,
+        local_keys: Mapping[str, Principal] | None = None,
         remembered_seconds: float = REMEMBERED_SECONDS,
         caches: CacheBudget | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._signer = signer
-        self._known = {secret_hash(text): principal for text, principal in (known or {}).items()}
+        self._local_keys = {secret_hash(text): principal for text, principal in (local_keys or {}).items()}
         self._remembered_seconds = remembered_seconds
         caches = caches or CacheBudget()
-        self._remembered: Cache[str, _Remembered] = Cache(caches, lambda *_: _KEY_BYTES, _REMEMBERED_KEYS)
-        self._refused: Cache[str, str] = Cache(caches, lambda *_: _REFUSED_BYTES, _REMEMBERED_KEYS, _REFUSED_SECONDS)
+        self._remembered: Cache[str, _Remembered] = Cache(caches, lambda *_: _KEY_BYTES, _MAX_ENTRIES)
+        self._refused: Cache[str, str] = Cache(caches, lambda *_: _REFUSED_BYTES, _MAX_ENTRIES, _REFUSED_SECONDS)
         self._open_workspaces: Cache[str, bool] = Cache(
-            caches, lambda *_: _REFUSED_BYTES, _REMEMBERED_KEYS, remembered_seconds
+            caches, lambda *_: _REFUSED_BYTES, _MAX_ENTRIES, remembered_seconds
         )
 
     def remembered(self, authorization: str | None) -> Principal | None:
-        """The bearer of that header, where its key was looked up just now."""
+        """Return the principal if its key was looked up recently, else None."""
         text = None if authorization is None else _bearer_text(authorization)
         remembered = None if text is None else self._remembered.get(secret_hash(text))
         return remembered.principal if remembered is not None and time.monotonic() < remembered.fresh_until else None
 
     async def admit(self, authorization: str, address: Allowance) -> Principal:
-        """The bearer of that header, counted for the address unless it is valid; RateLimitedError, UnauthenticatedError.
+        """Return the principal. An invalid credential costs the address one request.
 
-        A credential that nobody here knows is counted before it is looked up, and given back once it turns out to be valid.
-        One that was valid lately, or that is signed, is looked up whatever the others at that address have asked for."""
+        An unknown key takes a request before its lookup, and gets it back if it is valid. A signed token, or a key that was valid
+        lately, is looked up even if the address has no requests left. Raises RateLimitedError, UnauthenticatedError."""
         try:
             credential = self._credential(authorization)
             if credential.grant is not None or self._was_valid(credential.digest):
@@ -95,13 +95,13 @@ class Authenticator:
         return bearer
 
     async def principal(self, authorization: str | None) -> Principal | None:
-        """The bearer of that header; None without one, UnauthenticatedError where it is worth nothing."""
+        """Return the principal, or None without a header. Raises UnauthenticatedError."""
         if authorization is None:
             return None
         return self.remembered(authorization) or await self._bearer(self._credential(authorization))
 
     def _credential(self, authorization: str) -> "_Credential":
-        """What the header holds; UnauthenticatedError where it can be nothing, or was refused just now."""
+        """Parse the header. Raises UnauthenticatedError if it is malformed or was refused recently."""
         text = _bearer_text(authorization)
         if text is None:
             raise UnauthenticatedError("The Authorization header must be 'Bearer <key>'.")
@@ -111,17 +111,17 @@ class Authenticator:
         refused = self._refused.get(digest)
         if refused is not None:
             raise UnauthenticatedError(refused)
-        signed = is_token(text) and digest not in self._known
+        signed = is_token(text) and digest not in self._local_keys
         return _Credential(text, digest, self._signer.read(text, self._clock()) if signed else None)
 
     def _was_valid(self, digest: str) -> bool:
-        return digest in self._remembered or digest in self._known
+        return digest in self._remembered or digest in self._local_keys
 
     async def _bearer(self, credential: "_Credential") -> Principal:
         try:
             if credential.grant is not None:
                 return await self._bearer_of_token(credential.grant)
-            bearer = self._known.get(credential.digest) or await self._look_up(credential.text)
+            bearer = self._local_keys.get(credential.digest) or await self._look_up(credential.text)
             await self._check_workspace(bearer.workspace_id)
         except UnauthenticatedError as error:
             self._remembered.pop(credential.digest)
@@ -132,14 +132,12 @@ class Authenticator:
         return bearer
 
     async def _bearer_of_token(self, grant: Grant) -> Principal:
-        """Whoever speaks by a token, as it is now."""
         if grant.workspace_id not in self._open_workspaces:
             await self._check_workspace(grant.workspace_id)
             self._open_workspaces.put(grant.workspace_id, True)
         return await (self._admin(grant) if grant.kind is TokenKind.ADMIN else self._contact(grant))
 
     async def _admin(self, grant: Grant) -> Principal:
-        """An admin who still answers."""
         admins = await self._store.open(grant.workspace_id).admins.by_ids([grant.subject_id])
         if not admins or admins[grant.subject_id]["archived"]:
             raise UnauthenticatedError("The admin of this token is not there or is archived.")
@@ -152,12 +150,12 @@ class Authenticator:
         )
 
     async def _contact(self, grant: Grant) -> Principal:
-        """A contact, also where another one took its id over."""
+        """Load a contact, or the survivor it was merged into."""
         contacts = self._store.open(grant.workspace_id).contacts
-        found = await contacts.with_identities([identity(IdentityKind.ID, grant.subject_id)])
-        if not found:
+        contacts_by_identity = await contacts.with_identities([identity(IdentityKind.ID, grant.subject_id)])
+        if not contacts_by_identity:
             raise UnauthenticatedError("The contact of this token was deleted.")
-        (contact,) = found.values()
+        (contact,) = contacts_by_identity.values()
         return Principal(
             bearer_id(grant.subject_id),
             grant.workspace_id,
@@ -178,23 +176,22 @@ class Authenticator:
         if not _valid(key, secret):
             raise UnauthenticatedError("This key is unknown or was revoked: 'gateway keys create' makes one.")
         await self._store.keys.used(key_id, self._clock())
-        assert key is not None  # noqa: S101 - a key that is valid is there
+        assert key is not None  # noqa: S101 - a valid key exists
         return Principal(key["_id"], key["workspace_id"], frozenset(Scope(scope) for scope in key["scopes"]))
 
 
 def from_allowed_page(headers: Mapping[str, str], allowed_origins: Sequence[str]) -> bool:
-    """Whether a page asks that is of an allowed origin or of the gateway's own; who sends no Origin is no page."""
+    """Whether the request has an Origin that is allowed or the gateway's own."""
     origin = headers.get("origin")
-    named = normalize_origin(origin) if origin else None
-    if origin is None or named is None:
+    normalized = normalize_origin(origin) if origin else None
+    if origin is None or normalized is None:
         return False
     return is_same_origin(origin, headers.get("host")) or not normalize_allowed_origins(allowed_origins).isdisjoint(
-        {"*", named}
+        {"*", normalized}
     )
 
 
 def _bearer_text(authorization: str) -> str | None:
-    """What follows the scheme; None where it is another one, or nothing."""
     scheme, _, text = authorization.partition(" ")
     return (text.strip() or None) if scheme.lower() == "bearer" else None
 

@@ -1,4 +1,4 @@
-"""Caches that share one budget of memory: each entry has a weight, and what was used least recently goes first."""
+"""Caches with one memory budget per process. Entries have weights; the least recently used go first."""
 
 import time
 from collections import OrderedDict
@@ -9,15 +9,15 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 DEFAULT_BYTES = 128_000_000
-ENTRY_BYTES = 600  # what an entry takes besides its key and its value
-_LARGEST_SHARE = 8  # no entry takes more than that part of the budget, so that one caller's document leaves room
-_SAMPLED = 20  # how many items of a long list say how large all of them are
+ENTRY_BYTES = 600  # overhead of an entry
+_LARGEST_SHARE = 8  # an entry may take 1/8 of the budget, so that one caller's document leaves room
+_SAMPLED = 20  # items of a long list that are measured
 _DEEPEST = 20
-_OBJECT_BYTES = 100  # of a value that is no text, list or object, with its place in what holds it
+_OBJECT_BYTES = 100  # of a value that is no text, list or object, with its slot in the container
 
 
 class CacheBudget:
-    """What all caches of a process may weigh together, in bytes; each operation takes the same time however much is kept."""
+    """The memory limit of all caches of a process, in bytes. Operations take constant time."""
 
     def __init__(self, most: int = DEFAULT_BYTES) -> None:
         self.most = most
@@ -26,15 +26,15 @@ class CacheBudget:
 
     @property
     def largest(self) -> int:
-        """The most that one entry may weigh."""
+        """The largest weight of one entry."""
         return self.most // _LARGEST_SHARE
 
     def use(self, entry: "Entry[Any, Any]") -> None:
-        """Note that an entry was used just now."""
+        """Mark an entry as used now."""
         self._entries.move_to_end(entry)
 
     def add(self, entry: "Entry[Any, Any]", weight: int) -> None:
-        """Let an entry weigh that much more; it goes where it is too large, and others where all weigh too much."""
+        """Increase an entry's weight. It is removed if it is too large; the oldest entries go while the budget is exceeded."""
         if entry.removed:
             return
         self._entries.setdefault(entry, None)
@@ -47,14 +47,14 @@ class CacheBudget:
             oldest.cache.remove(oldest)
 
     def remove(self, entry: "Entry[Any, Any]") -> None:
-        """Give back what an entry weighs."""
+        """Release an entry's weight."""
         entry.removed = True
         self.weight -= entry.weight
         self._entries.pop(entry, None)
 
 
 class Entry(Generic[Key, Value]):
-    """What a cache keeps under a key."""
+    """A value in a cache."""
 
     __slots__ = ("cache", "expires_at", "key", "places", "removed", "value", "weight")
 
@@ -68,15 +68,15 @@ class Entry(Generic[Key, Value]):
         self.removed = False
 
     def add(self, weight: int) -> None:
-        """Let it weigh that much more, as what it holds has grown."""
+        """Increase the weight, because the value has grown."""
         self.cache.budget.add(self, weight)
 
 
 class Cache(Generic[Key, Value]):
-    """What was used last, as far as the budget reaches.
+    """A least-recently-used cache within a shared budget.
 
-    `weigh` estimates the bytes of a key and its value. `most` entries are kept; where `places_of` is given, an entry counts
-    as several of them. An entry that is `seconds` old is gone, and then `most` leaves out the oldest first."""
+    `weigh` estimates the bytes of a key and its value. `most` limits the slots; an entry takes one, or `places_of(value)`.
+    With `seconds`, entries expire at that age and the oldest go first, used or not."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Cache(Generic[Key, Value]):
         self._entries: OrderedDict[Key, Entry[Key, Value]] = OrderedDict()
 
     def get(self, key: Key) -> Value | None:
-        """What is kept under that key, which is used by that."""
+        """Return the value, or None, and mark it as used."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -110,7 +110,7 @@ class Cache(Generic[Key, Value]):
         return entry.value
 
     def put(self, key: Key, value: Value) -> Entry[Key, Value]:
-        """Keep a value in place of what was there; its entry, which is not kept where it is too large."""
+        """Store a value and return its entry; an entry that is too large is returned removed."""
         self.pop(key)
         entry = Entry(self, key, value, 1 if self._places_of is None else self._places_of(value))
         self._entries[key] = entry
@@ -123,21 +123,21 @@ class Cache(Generic[Key, Value]):
         return entry
 
     def pop(self, key: Key) -> None:
-        """Forget what is kept under that key."""
+        """Remove the value of a key, if there is one."""
         entry = self._entries.get(key)
         if entry is not None:
             self.remove(entry)
 
     def remove(self, entry: Entry[Key, Value]) -> None:
-        """Forget an entry of this cache."""
+        """Remove an entry of this cache; does nothing the second time."""
         if not entry.removed:
             del self._entries[entry.key]
             self._places -= entry.places
             self.budget.remove(entry)
-            del entry.value  # what it holds may hold the entry, and goes at once where no circle is left
+            del entry.value  # breaks a possible cycle, so the value is freed at once
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all entries."""
         for entry in list(self._entries.values()):
             self.remove(entry)
 
@@ -155,12 +155,12 @@ class Cache(Generic[Key, Value]):
 
 
 def text_bytes(text: str) -> int:
-    """About how many bytes a text takes."""
+    """Estimate the bytes of a text."""
     return 60 + len(text) * (1 if text.isascii() else 4)
 
 
 def data_bytes(data: Any) -> int:
-    """About how many bytes a value of JSON or of a document takes; of a long list some items are looked at."""
+    """Estimate the bytes of JSON data or a document; long lists are sampled."""
     return _data_bytes(data, _DEEPEST)
 
 

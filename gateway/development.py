@@ -1,4 +1,4 @@
-"""The gateway for one developer: an embedded database, a workspace with demo data, a key that opens all of it."""
+"""`gateway dev`: an embedded database, a workspace with demo data, and a key with every scope."""
 
 import asyncio
 import contextlib
@@ -29,11 +29,11 @@ from gateway.store.migrations import migrate as run_migrations
 from gateway.store.servers import mongo_uri
 
 DEV_WORKSPACE = "dev"
-_PRIVATE, _OPEN_TO_OTHERS = 0o600, 0o077
+_PRIVATE, _GROUP_AND_WORLD = 0o600, 0o077
 
 
 async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: str) -> None:
-    """Serve on that port until a signal ends it; the database is the settings', or the embedded one of that folder."""
+    """Serve on the port until a signal. The database is that of the settings, or the embedded one in `data`."""
     settings = _with_secret(_with_development_defaults(settings), data)
     async with (
         mongo_uri(settings, data, share=False) as uri,
@@ -59,22 +59,22 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
 
 
 def _with_development_defaults(settings: Settings) -> Settings:
-    """The settings with everything on that shows a developer the API, unless it was set."""
-    shown = {"introspection": True, "graphiql": True, "klaviyo_mode": KlaviyoMode.LOG}
-    return settings.model_copy(update={name: value for name, value in shown.items() if getattr(settings, name) is None})
+    defaults = {"introspection": True, "graphiql": True, "klaviyo_mode": KlaviyoMode.LOG}
+    return settings.model_copy(
+        update={name: value for name, value in defaults.items() if getattr(settings, name) is None}
+    )
 
 
 @contextlib.asynccontextmanager
 async def _demo(runtime: Runtime, workspace: dict[str, Any]) -> AsyncIterator[None]:
-    """Demo data that keeps arriving, where there is any."""
     services = runtime.services
     if not _is_demo(workspace) or not services.settings.demo_seconds:
         yield
         return
-    happening = keep_tracking(
+    tracking = keep_tracking(
         services.events, workspace["_id"], services.settings, workspace["created_at"], services.clock
     )
-    task = asyncio.create_task(happening)
+    task = asyncio.create_task(tracking)
     try:
         yield
     finally:
@@ -83,20 +83,19 @@ async def _demo(runtime: Runtime, workspace: dict[str, Any]) -> AsyncIterator[No
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, saying how to use the gateway once it listens, and leaving the database time to end after it."""
+    """Uvicorn that prints the welcome text when it listens, and returns after a signal so that the database can stop."""
 
     welcome = ""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal, without raising it again at the end: it would kill this process before its child has ended."""
+        """Stop at a signal without re-raising it: that would kill this process before its database."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
         await super().startup(sockets)
         if self.started:
             sys.stdout.write(self.welcome + "\n")
@@ -104,32 +103,32 @@ class _Server(uvicorn.Server):
 
 
 def _is_demo(workspace: dict[str, Any]) -> bool:
-    """Whether it was made for the demo: a workspace of that name that somebody made is theirs."""
+    """Whether the workspace was created for the demo, not by the user under the same name."""
     return workspace.get("demo") in ("pending", "done")
 
 
 async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
-    found = await runtime.services.store.workspaces.find(DEV_WORKSPACE)
-    if found is None:
-        found = await runtime.workspaces.create(DEV_WORKSPACE, demo="pending" if demo else "none")
-    if found.get("demo") == "pending" and demo:
+    workspace = await runtime.services.store.workspaces.find(DEV_WORKSPACE)
+    if workspace is None:
+        workspace = await runtime.workspaces.create(DEV_WORKSPACE, demo="pending" if demo else "none")
+    if workspace.get("demo") == "pending" and demo:
         with Console(stderr=True).status("Making up people and what they did ..."):
             await seed_demo(
                 runtime.services.events,
                 runtime.services.contacts,
-                found["_id"],
+                workspace["_id"],
                 runtime.services.settings,
-                found["created_at"],
+                workspace["created_at"],
             )
-        await runtime.services.store.workspaces.update(found["_id"], {"demo": "done"})
-    if _is_demo(found) and found.get("desk") != "done" and demo:
+        await runtime.services.store.workspaces.update(workspace["_id"], {"demo": "done"})
+    if _is_demo(workspace) and workspace.get("desk") != "done" and demo:
         with Console(stderr=True).status("Opening the help desk ..."):
-            services, at = runtime.services, found["created_at"]
-            await seed_desk(services.people, services.conversations, services.store, found["_id"], at)
-            await seed_tickets(services.ticket_types, services.tickets, services.store, found["_id"], at)
-            await seed_messages(services.messages, services.store.open(found["_id"]))
-        await runtime.services.store.workspaces.update(found["_id"], {"desk": "done"})
-    return found
+            services, at = runtime.services, workspace["created_at"]
+            await seed_desk(services.people, services.conversations, services.store, workspace["_id"], at)
+            await seed_tickets(services.ticket_types, services.tickets, services.store, workspace["_id"], at)
+            await seed_messages(services.messages, services.store.open(workspace["_id"]))
+        await runtime.services.store.workspaces.update(workspace["_id"], {"desk": "done"})
+    return workspace
 
 
 def _welcome(port: int, key: str, settings: Settings) -> str:
@@ -151,7 +150,7 @@ def _welcome(port: int, key: str, settings: Settings) -> str:
 
 
 def _with_secret(settings: Settings, data: Path) -> Settings:
-    """The settings with a secret to sign tokens with, so that they can be tried out at once."""
+    """Add a stored signing secret if the settings have none, so that tokens work."""
     if settings.secret_key:
         return settings
     return settings.model_copy(
@@ -160,13 +159,13 @@ def _with_secret(settings: Settings, data: Path) -> Settings:
 
 
 def _read_or_create(path: Path, new: str) -> str:
-    """What that file keeps for its owner alone: the new text where there was none."""
+    """Return the content of a file that only its owner can read; created with `new` if missing or empty."""
     try:
         with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mode & _OPEN_TO_OTHERS:
+            if path.stat().st_mode & _GROUP_AND_WORLD:
                 path.chmod(_PRIVATE)
-            if kept := path.read_text().strip():
-                return kept
+            if stored := path.read_text().strip():
+                return stored
         path.touch(mode=_PRIVATE)
         path.write_text(new + "\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Every error a caller can meet, as one small tree; a class's docstring is its default message."""
+"""The errors that callers see. A class's docstring is its default message."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class ErrorCode(StrEnum):
-    """What a mutation's caller can fix, as `UserError.code`."""
+    """The codes of `UserError`: problems that the caller can fix."""
 
     NOT_FOUND = "NOT_FOUND"
     INVALID = "INVALID"
@@ -30,7 +30,7 @@ class GatewayError(Exception):
 
     @property
     def message(self) -> str:
-        """What the caller reads."""
+        """The message for the caller."""
         return str(self)
 
 
@@ -59,7 +59,7 @@ class PersistedQueryNotFoundError(GatewayError):
     """PersistedQueryNotFound"""
 
     code = "PERSISTED_QUERY_NOT_FOUND"
-    status = 200  # as Apollo's protocol wants it; its clients go by the message or the code
+    status = 200  # required by Apollo's protocol; its clients check the message or code
 
 
 class PersistedQueryNotSupportedError(GatewayError):
@@ -93,7 +93,7 @@ class RateLimitedError(GatewayError):
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
-        self.retry_after = retry_after  # in whole seconds, at least one
+        self.retry_after = retry_after  # whole seconds, at least 1
 
 
 class MethodNotAllowedError(BadRequestError):
@@ -127,11 +127,10 @@ class UnavailableError(GatewayError):
     retryable = True
 
 
-class UserProblem(Exception):  # noqa: N818 - an answer to the caller, not a failure of the gateway
-    """What one mutation, or one item of it, asks for and cannot have; nothing was written for it.
+class UserProblem(Exception):  # noqa: N818 - a result for the caller, not a failure of the gateway
+    """A mutation, or one item of it, is refused; nothing was written for it.
 
-    `path` leads from the mutation's `input` to the field, in the names of the API.
-    """
+    `path` leads from the mutation's `input` to the field, in API names."""
 
     def __init__(self, code: ErrorCode, message: str, path: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -140,13 +139,13 @@ class UserProblem(Exception):  # noqa: N818 - an answer to the caller, not a fai
         self.path = path
 
     def below(self, *prefix: str) -> "UserProblem":
-        """The same problem, told from further out."""
+        """Return the same problem with `prefix` before its path."""
         return UserProblem(self.code, self.message, (*prefix, *self.path))
 
 
 @contextmanager
 def error_path(*prefix: str) -> Iterator[None]:
-    """A UserProblem of what is done within is told from further out."""
+    """Prefix the path of each UserProblem raised inside."""
     try:
         yield
     except UserProblem as problem:

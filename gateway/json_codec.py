@@ -1,4 +1,4 @@
-"""JSON as it comes in and as it goes out."""
+"""Decodes and encodes JSON."""
 
 import json
 import re
@@ -7,18 +7,18 @@ from typing import Any
 import orjson
 
 _LONGEST_INTEGER = 40
-_LONG_NUMBER = re.compile(rb"\d{19}")  # perhaps beyond 64 bits
+_LONG_NUMBER = re.compile(rb"\d{19}")  # may exceed 64 bits
 
 
 def decode_json(data: str | bytes) -> Any:
-    """JSON as Python reads it: NaN and numbers that nothing can keep arrive as such, and are refused where they stand.
+    """Decode JSON as Python does: NaN and infinite numbers pass, and are refused by the type of their field.
 
-    json.JSONDecodeError, whatever is wrong with the text."""
-    written = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    if _LONG_NUMBER.search(written) is None:
+    Raises json.JSONDecodeError for any invalid text."""
+    encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if _LONG_NUMBER.search(encoded) is None:
         try:
-            return orjson.loads(written)
-        except orjson.JSONDecodeError:  # wrong, or one of those things that Python reads all the same
+            return orjson.loads(encoded)
+        except orjson.JSONDecodeError:  # invalid, or an extension that Python accepts
             pass
     try:
         return _JSON.decode(data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass"))
@@ -27,12 +27,12 @@ def decode_json(data: str | bytes) -> Any:
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON with times in UTC, as the contract has them; a time without a zone is one."""
+    """Encode JSON with times in UTC; times without a zone are taken as UTC."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 
 
 def _integer(digits: str) -> int | float:
-    """An integer, or infinity where it lies so far beyond 64 bits that reading it would be work."""
+    """Parse an integer; return infinity for very long ones, which would be slow to parse."""
     return int(digits) if len(digits) <= _LONGEST_INTEGER else float("inf")
 
 

@@ -1,4 +1,4 @@
-"""What operators see: log lines, and metrics for Prometheus. No text of a query, no variable and no secret is in either."""
+"""Logs and Prometheus metrics. Neither contains query text, variables or secrets."""
 
 import logging
 import os
@@ -24,11 +24,11 @@ MULTIPROCESS_FOLDER = (
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 _MOST_NAMES = 200
-_LONGEST_NAME = 100  # each of its metrics repeats it about twenty times
+_LONGEST_NAME = 100  # repeated in about twenty lines of metrics
 
 
 def forget_dead_workers() -> None:
-    """Drop what workers that died last said of themselves; their counters stay."""
+    """Remove the live gauges of dead workers; their counters stay."""
     folder = os.environ.get(MULTIPROCESS_FOLDER)
     for path in Path(folder).glob("gauge_live*_*.db") if folder else ():
         process_id = int(path.stem.rpartition("_")[2])
@@ -37,9 +37,9 @@ def forget_dead_workers() -> None:
 
 
 def configure_logs(level: str, *, json: bool) -> None:
-    """Log to standard error from that level on: lines of JSON for machines, or coloured ones for people.
+    """Log to standard error from this level: JSON lines, or coloured text for people.
 
-    Everything that libraries, warnings and uncaught exceptions say goes the same way."""
+    Messages of libraries, warnings and uncaught exceptions use the same format."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -49,7 +49,7 @@ def configure_logs(level: str, *, json: bool) -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
         processors=[*shared, *renderers],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one piece: processes share the output
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # writes whole lines: processes share the output
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -60,12 +60,12 @@ def configure_logs(level: str, *, json: bool) -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # Whoever calls the driver tells what failed; its own tasks in the background would tell it again, with a traceback.
+    # Callers of the driver log its failures; its background tasks would repeat them with a traceback.
     logging.getLogger("pymongo").setLevel(logging.CRITICAL)
 
 
 def _json_renderers() -> list[Processor]:
-    # Without the locals of each frame, which hold keys and people's data.
+    # Locals of frames would expose keys and personal data.
     return [ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), structlog.processors.JSONRenderer()]
 
 
@@ -77,7 +77,7 @@ def _console_renderers() -> list[Processor]:
 
 
 def _escape_controls(_: Any, __: str, event: EventDict) -> EventDict:
-    """Texts with line breaks or other control characters as Python writes them, so that none looks like another line."""
+    """Escape control characters, so that a value cannot look like another log line."""
     return {
         name: repr(value) if isinstance(value, str) and name != "exception" and not value.isprintable() else value
         for name, value in event.items()
@@ -85,7 +85,7 @@ def _escape_controls(_: Any, __: str, event: EventDict) -> EventDict:
 
 
 def log_uncaught_exceptions() -> None:
-    """Log what nothing catches, where Python would print a traceback."""
+    """Log uncaught exceptions instead of printing a traceback."""
     log = structlog.get_logger("gateway.uncaught")
 
     def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -101,12 +101,12 @@ def log_uncaught_exceptions() -> None:
 
 
 def log_name(name: str | None) -> str | None:
-    """An operation's name as log lines and metrics have it: its caller chooses it."""
+    """Cut an operation's name to the length that logs and metrics allow: callers choose it."""
     return None if name is None else name[:_LONGEST_NAME]
 
 
 def new_request_id() -> str:
-    """What tells one operation from others in log lines and answers; it is no secret."""
+    """Return an id for one operation, shown in logs and responses; not secret."""
     return f"{getrandbits(64):016x}"
 
 
@@ -116,7 +116,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._names: set[str] = set()
-        self._counters: dict[tuple[str, str], Counter] = {}  # as many as there may be names and outcomes
+        self._counters: dict[tuple[str, str], Counter] = {}  # bounded by names times outcomes
         self._timers: dict[str, Histogram] = {}
         registry = self.registry
         self._operations = Counter(
@@ -137,7 +137,7 @@ class Metrics:
             ["kept"],
             registry=registry,
         )
-        self._kept, self._read = documents.labels("yes"), documents.labels("no")
+        self._cached, self._read = documents.labels("yes"), documents.labels("no")
         self._tracked = Counter(
             "gateway_tracked_events", "Events, by what became of them.", ["outcome"], registry=registry
         )
@@ -186,7 +186,7 @@ class Metrics:
         )
 
     def operation(self, name: str | None) -> "Operation":
-        """Count and time one operation; the caller puts its `outcome` into the mapping."""
+        """Count and time one operation; the caller sets its `outcome`."""
         return Operation(self, self._label(name))
 
     def ended(self, label: str, outcome: str, seconds: float) -> None:
@@ -195,25 +195,25 @@ class Metrics:
         self._timer(label).observe(seconds)
 
     def subscribed(self, name: str | None) -> None:
-        """Count one subscription that begins; how long it goes on says nothing."""
+        """Count a subscription that starts; its duration is not measured."""
         self._operations.labels(self._label(name), "subscribed").inc()
 
     def refused(self, code: str) -> None:
-        """Count one operation that was refused before it began."""
+        """Count an operation that was refused before execution."""
         self._refused.labels(code).inc()
 
-    def prepared(self, *, kept: bool) -> None:
-        """Count one document that is executed: kept from before, or read and validated anew."""
-        (self._kept if kept else self._read).inc()
+    def prepared(self, *, cached: bool) -> None:
+        """Count a document that is executed: cached, or parsed and validated."""
+        (self._cached if cached else self._read).inc()
 
     def tracked(self, added: int, duplicates: int, rejected: int) -> None:
-        """Count events by what became of them."""
+        """Count events by outcome."""
         for outcome, count in (("added", added), ("duplicate", duplicates), ("rejected", rejected)):
             if count:
                 self._tracked.labels(outcome).inc(count)
 
     def text(self) -> bytes:
-        """What Prometheus reads: of every worker process where there are several."""
+        """Return the metrics in Prometheus format, merged over all worker processes."""
         if MULTIPROCESS_FOLDER not in os.environ:
             return generate_latest(self.registry)
         merged = CollectorRegistry()
@@ -221,19 +221,19 @@ class Metrics:
         return generate_latest(merged)
 
     def _counter(self, label: str, outcome: str) -> Counter:
-        found = self._counters.get((label, outcome))
-        if found is None:
-            found = self._counters[label, outcome] = self._operations.labels(label, outcome)
-        return found
+        counter = self._counters.get((label, outcome))
+        if counter is None:
+            counter = self._counters[label, outcome] = self._operations.labels(label, outcome)
+        return counter
 
     def _timer(self, label: str) -> Histogram:
-        found = self._timers.get(label)
-        if found is None:
-            found = self._timers[label] = self._seconds.labels(label)
-        return found
+        timer = self._timers.get(label)
+        if timer is None:
+            timer = self._timers[label] = self._seconds.labels(label)
+        return timer
 
     def _label(self, name: str | None) -> str:
-        """The operation's name, as long as there are not too many: callers choose them."""
+        """Return the operation's name, or `other` if there are too many names: callers choose them."""
         if name is None:
             return "anonymous"
         if len(name) > _LONGEST_NAME:
@@ -246,7 +246,7 @@ class Metrics:
 
 
 class Operation(dict[str, str]):
-    """An operation under way, with its `outcome` so far; it is counted when the context ends."""
+    """An operation that is being timed; `outcome` is counted when the context exits."""
 
     __slots__ = ("_began", "_label", "_metrics")
 

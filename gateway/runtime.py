@@ -1,4 +1,4 @@
-"""What the gateway is made of, opened in order and closed in reverse."""
+"""Builds the gateway's services over an open database, and runs its background tasks."""
 
 import asyncio
 import gc
@@ -62,9 +62,9 @@ if TYPE_CHECKING:
     from gateway.tracing import Tracing
 
 Sleep = Callable[[float], Awaitable[None]]
-# Of the time that other calls wait for the database: a limit is worth less than the time of those within it.
+# The share of the database timeout that a rate limit may wait: a limit must not delay the callers within it.
 _RATE_LIMIT_PATIENCE = 0.1
-# How many objects more than were let go begin a look for cycles, and how many looks at the newest begin one at older ones.
+# Arguments of gc.set_threshold.
 _THRESHOLDS = (10_000, 10, 10)
 
 
@@ -84,9 +84,9 @@ class Runtime:
     clock: Clock
     caches: CacheBudget
 
-    def authenticator(self, known: Mapping[str, Principal] | None = None) -> Authenticator:
-        """Who turns this gateway's credentials into principals; `known` are keys that live in this process alone."""
-        return Authenticator(self.services.store, self.clock, self.signer, known, caches=self.caches)
+    def authenticator(self, local_keys: Mapping[str, Principal] | None = None) -> Authenticator:
+        """Return the authenticator; `local_keys`: principals by keys that exist in this process alone."""
+        return Authenticator(self.services.store, self.clock, self.signer, local_keys, caches=self.caches)
 
 
 @asynccontextmanager
@@ -100,8 +100,9 @@ async def open_runtime(
     listeners: Sequence[Any] = (),
     sleep: Sleep = asyncio.sleep,
 ) -> AsyncIterator[Runtime]:
-    """The gateway on that database; `listeners` are pymongo's and see every command; `sleep` waits until other processes
-    know what changed."""
+    """Open the gateway on a database.
+
+    `listeners`: pymongo's command listeners. `sleep`: waits until other processes have seen a change; tests replace it."""
     async with (
         open_tracing(settings) as tracing,
         open_database(settings, uri, database_name, tracing, listeners) as database,
@@ -113,27 +114,28 @@ async def open_runtime(
 
 @asynccontextmanager
 async def background_tasks(runtime: Runtime, *, rolls_up: bool = True, delivers: bool = False) -> AsyncIterator[None]:
-    """The bus and (unless other processes do that) the roll-ups, erasures, timers and the sweep of old events of
-    that gateway under way, and deliveries where it is a worker, for as long as the context is open."""
+    """Run the bus, and by option the other background tasks, while the context is open.
+
+    `rolls_up`: projections, erasures, timers and retention. `delivers`: the outbox dispatcher and backfills."""
     services = runtime.services
-    works = [services.bus.run()]
+    jobs = [services.bus.run()]
     if rolls_up:
         with suppress(UnavailableError):
-            await runtime.database.now()  # from here on a wrong clock of this machine does no harm
-        works += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
-        works += [runtime.retention.run(), runtime.projections.run()]
+            await runtime.database.now()  # measures the offset of this machine's clock
+        jobs += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
+        jobs += [runtime.retention.run(), runtime.projections.run()]
     if delivers:
-        works += [services.deliveries.run(), services.backfills.run()]
+        jobs += [services.deliveries.run(), services.backfills.run()]
     async with AsyncExitStack() as stack:
-        for work in works:
-            await stack.enter_async_context(running(work))
+        for job in jobs:
+            await stack.enter_async_context(running(job))
         yield
 
 
 @asynccontextmanager
-async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """That work in the background, for as long as the context is open."""
-    task = asyncio.create_task(work)
+async def running(job: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine in the background while the context is open; cancels and awaits it at the end."""
+    task = asyncio.create_task(job)
     try:
         yield
     finally:
@@ -149,46 +151,46 @@ def build_services(
     tracing: "Tracing | None" = None,
     sleep: Sleep = asyncio.sleep,
 ) -> Runtime:
-    """The services over an open database."""
+    """Build the services over an open database."""
     caches = CacheBudget(settings.cache_bytes)
     store = Store(database, caches)
     metrics = Metrics()
     limits = BusLimits(settings.stream_ring, settings.stream_queue, settings.checkpoint_seconds)
     signer = TokenSigner(settings.secret_key)
-    firings, templates = TriggerService(clock, caches), Templates(caches=caches)
+    triggers, templates = TriggerService(clock, caches), Templates(caches=caches)
     retention = Retention(settings.event_retention_days)
-    syncs = KlaviyoConnections(store, settings, clock, SecretBox(settings.secret_key), caches, sleep)
-    outbox = Outbox(syncs, minter)
-    klaviyo = KlaviyoService(store, settings, clock, minter, syncs, outbox)
-    events = EventService(store, settings, clock, minter, metrics, outbox, firings, caches)
+    connections = KlaviyoConnections(store, settings, clock, SecretBox(settings.secret_key), caches, sleep)
+    outbox = Outbox(connections, minter)
+    klaviyo = KlaviyoService(store, settings, clock, minter, connections, outbox)
+    events = EventService(store, settings, clock, minter, metrics, outbox, triggers, caches)
     contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
-    people = TeammateService(store, clock, minter)
-    acts = CommandExecutor(store, clock, minter, events.turn, outbox)
-    conversations = ConversationService(store, settings, clock, minter, acts, people)
-    sendings = MessageSender(store, clock, minter, templates, acts)
-    tickets = TicketService(store, clock, minter, acts, people)
+    teammates = TeammateService(store, clock, minter)
+    commands = CommandExecutor(store, clock, minter, events.turn, outbox)
+    conversations = ConversationService(store, settings, clock, minter, commands, teammates)
+    sender = MessageSender(store, clock, minter, templates, commands)
+    tickets = TicketService(store, clock, minter, commands, teammates)
     services = Services(
         settings=settings,
         clock=clock,
         store=store,
         events=events,
         contacts=contacts,
-        messages=MessageService(store, settings, clock, minter, firings, templates, retention),
+        messages=MessageService(store, settings, clock, minter, triggers, templates, retention),
         tags=TagService(store, clock, minter, events.turn, outbox),
         merges=MergeService(store, settings, clock, minter, events.turn, outbox),
         erasures=ErasureService(store, clock, minter, events.turn, outbox),
-        timers=TimerService(store, clock, conversations.handlers | tickets.handlers | sendings.handlers),
+        timers=TimerService(store, clock, conversations.handlers | tickets.handlers | sender.handlers),
         conversations=conversations,
         tickets=tickets,
-        people=people,
+        people=teammates,
         ticket_types=TicketTypeService(store, clock, minter),
-        syncs=syncs,
+        syncs=connections,
         outbox=outbox,
-        deliveries=OutboxDispatcher(store, syncs, clock, minter),
+        deliveries=OutboxDispatcher(store, connections, clock, minter),
         klaviyo=klaviyo,
         replays=ReplayService(store, clock, minter),
-        backfills=BackfillService(store, clock, minter, klaviyo, syncs, outbox, caches),
-        tokens=TokenService(contacts, people, signer, clock),
+        backfills=BackfillService(store, clock, minter, klaviyo, connections, outbox, caches),
+        tokens=TokenService(contacts, teammates, signer, clock),
         cursors=CursorKeys(settings.secret_key, DeploymentSecrets(database)),
         segments=SegmentService(store, clock, minter, retention),
         bus=Bus(database, clock, minter, limits, metrics),
@@ -196,13 +198,25 @@ def build_services(
         metrics=metrics,
         tracing=tracing,
     )
-    roll_up = EventDefinitionProjection(store, clock, minter)
-    sweep = RetentionService(store, retention, clock)
+    definitions = EventDefinitionProjection(store, clock, minter)
+    retention_service = RetentionService(store, retention, clock)
     batches = BulkUpserts(store, clock, minter, contacts, events, outbox)
-    keeper = SegmentMembershipProjection(store, clock, minter, firings)
+    memberships = SegmentMembershipProjection(store, clock, minter, triggers)
     workspaces = WorkspaceService(store, clock, minter, sleep)
     projections = ProjectionMonitor(store, services.bus, metrics, settings.projection_stall_seconds)
-    return Runtime(database, services, workspaces, roll_up, sweep, keeper, batches, projections, signer, clock, caches)
+    return Runtime(
+        database,
+        services,
+        workspaces,
+        definitions,
+        retention_service,
+        memberships,
+        batches,
+        projections,
+        signer,
+        clock,
+        caches,
+    )
 
 
 def _rate_limits(
@@ -215,9 +229,9 @@ def _rate_limits(
 
 
 def tune_gc() -> None:
-    """Have the collector of cycles pass over all that was made until now, for it stays, and look at the rest less often.
+    """Exclude all current objects from garbage collection, and collect less often.
 
-    Answers are made of many small objects without cycles, and each look costs as much as there is: bench/ shows the gain."""
+    Responses consist of many small objects without cycles, so collections cost much and free little; see bench/."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)

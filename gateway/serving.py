@@ -1,4 +1,4 @@
-"""The gateway as `gateway serve` runs it: one application per worker process, opened when the worker starts."""
+"""`gateway serve`: one application per worker process, opened when the worker starts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ _log = structlog.get_logger("gateway.serving")
 
 
 def application() -> ASGIApp:
-    """One worker's application, by the settings of its environment."""
+    """Build one worker's application from its environment."""
     configure_logs("INFO", json=True)
     log_uncaught_exceptions()
     try:
@@ -32,7 +32,7 @@ def application() -> ASGIApp:
         _log.critical("the worker cannot start", reason=str(error))
         raise SystemExit(1) from None
     configure_logs(settings.log_level, json=True)
-    forget_dead_workers()  # this one may be in the place of one
+    forget_dead_workers()  # this worker may replace a dead one
     opened = _Opened()
 
     @asynccontextmanager
@@ -45,7 +45,7 @@ def application() -> ASGIApp:
 
 
 class _Opened:
-    """The application, once it is open."""
+    """Forwards to the application, which is set when the worker has started."""
 
     app: ASGIApp
 
@@ -65,7 +65,7 @@ async def _gateway(settings: Settings) -> AsyncIterator[ASGIApp]:
 
 
 def check_ready(settings: Settings) -> None:
-    """Pass where workers can start; StartupError says what to do first."""
+    """Check that workers can start; raises StartupError with what to do."""
     if settings.mongo_uri is None:
         raise StartupError("Set GATEWAY_MONGO_URI to a MongoDB replica set, or use 'gateway dev' for the embedded one.")
 

@@ -1,4 +1,4 @@
-"""Every environment variable, typed and frozen: read here and nowhere else."""
+"""All settings, read from environment variables here and nowhere else."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ from gateway.urls import parse_http_url
 
 PREFIX = "GATEWAY_"
 _SHORTEST_SECRET = 32
-_PRIVATE, _OPEN_TO_OTHERS = 0o700, 0o077
+_PRIVATE, _GROUP_AND_WORLD = 0o700, 0o077
 _OUR_FILES = frozenset({"lock", "database", "database.json", "dev_key", "secret_key"})
 
 
@@ -30,21 +30,21 @@ def _long_enough(secret: SecretStr) -> SecretStr:
 
 
 class MongoDriver(StrEnum):
-    """Which client library speaks to MongoDB."""
+    """The client library for MongoDB."""
 
     MOTOR = "motor"
     PYMONGO = "pymongo"
 
 
 class RateLimitStore(StrEnum):
-    """Where the counters of rate limits are kept."""
+    """Where the counters of rate limits are stored."""
 
     MEMORY = "memory"
     MONGODB = "mongodb"
 
 
 class KlaviyoMode(StrEnum):
-    """What becomes of what Klaviyo is to hear."""
+    """What happens with deliveries to Klaviyo: nothing, a log line, or a request."""
 
     OFF = "OFF"
     LOG = "LOG"
@@ -78,7 +78,7 @@ HttpUrlText = Annotated[str, AfterValidator(_check_http_url)]
 
 
 class Settings(BaseSettings):
-    """What can be set from outside; each field is the variable `GATEWAY_<NAME>`."""
+    """All settings; each field is the variable `GATEWAY_<NAME>`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
@@ -354,8 +354,8 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process's environment; StartupError says what is wrong with each variable."""
-    problems = [_unknown(name) for name in sorted(os.environ) if name.startswith(PREFIX) and not _known(name)]
+    """Load the settings from the environment. Raises StartupError that lists every invalid variable."""
+    problems = [_unknown(name) for name in sorted(os.environ) if name.startswith(PREFIX) and not _is_setting(name)]
     try:
         settings = Settings(**overrides)
     except SettingsError as error:
@@ -371,12 +371,12 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def database_name(settings: Settings, *, dev: bool = False) -> str:
-    """The database that a command uses; one of its own for `gateway dev` where the server serves others too."""
+    """Return the database's name; `gateway dev` on a configured server has its own."""
     return settings.mongo_database or ("gateway_dev" if dev and settings.mongo_uri else "gateway")
 
 
 def settings_table() -> str:
-    """The table of the README: one Markdown row a setting."""
+    """Return the README's Markdown table, one row per setting."""
     rows = ["| variable | default | what it does |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`"
@@ -385,10 +385,10 @@ def settings_table() -> str:
 
 
 def data_folder(path: Path) -> Path:
-    """The folder for everything that a machine of one developer keeps; created, private to its owner."""
+    """Return the data folder; created if missing, and private to its owner. Raises StartupError."""
     try:
         path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        if path.stat().st_mode & _OPEN_TO_OTHERS:
+        if path.stat().st_mode & _GROUP_AND_WORLD:
             _check_ours(path)
             path.chmod(_PRIVATE)
     except OSError as error:
@@ -399,7 +399,7 @@ def data_folder(path: Path) -> Path:
 
 
 def _check_ours(path: Path) -> None:
-    """Pass a folder that others could read and that is empty or holds our data: another one is not ours to close."""
+    """Check that the folder is empty or holds our data before its mode is changed. Raises StartupError."""
     entries = list(path.iterdir())
     if entries and not any(entry.name in _OUR_FILES for entry in entries):
         raise StartupError(
@@ -421,13 +421,13 @@ def _listed(text: str) -> Any:
         raise PydanticCustomError("not_json", "it begins like a JSON list, and is none") from None
 
 
-def _known(name: str) -> bool:
+def _is_setting(name: str) -> bool:
     return name.removeprefix(PREFIX).lower() in Settings.model_fields
 
 
 def _unknown(name: str) -> str:
-    known = [field.upper() for field in Settings.model_fields]
-    close = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
+    names = [field.upper() for field in Settings.model_fields]
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), names, n=1)
     return f"{name} is not a setting" + (
         f": did you mean {PREFIX}{close[0]}?" if close else ": unset it, or see the table in the README."
     )

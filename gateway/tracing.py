@@ -1,7 +1,6 @@
-"""Spans for OpenTelemetry: one for each operation and one for each command to the database, without any text of either.
+"""OpenTelemetry spans for operations and database commands, without the text of either.
 
-This module, and with it OpenTelemetry, is loaded where GATEWAY_TRACING is set, and nowhere else.
-"""
+Only imported if GATEWAY_TRACING is set, and OpenTelemetry with it."""
 
 import asyncio
 import importlib.metadata
@@ -22,18 +21,18 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 _PATH = "/v1/traces"
 _SEND_SECONDS = 5.0
-_LONGEST_ATTRIBUTE = 200  # the names of operations are the callers' to choose
+_LONGEST_ATTRIBUTE = 200  # callers choose the names of operations
 _log = structlog.get_logger("gateway.tracing")
 
 
 class OperationSpan:
-    """The span of one operation, told what it turned out to be and how it ended."""
+    """The span of one operation."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
 
     def name_operation(self, kind: str | None, name: str | None) -> None:
-        """Say which operation it is."""
+        """Set the operation's type and name."""
         if kind is not None:
             self._span.update_name(kind)
             self._span.set_attribute("graphql.operation.type", kind)
@@ -41,8 +40,8 @@ class OperationSpan:
             self._span.set_attribute("graphql.operation.name", name)
 
     def failed(self, code: str, status: int) -> None:
-        """Say why it failed; only what is the gateway's fault, and not the caller's, makes it an error."""
-        if not self._span.is_recording():  # a subscription's start was well
+        """Record the error's code; only the gateway's own failures (5xx) set the error status."""
+        if not self._span.is_recording():  # a subscription's span ends with its start
             return
         self._span.set_attribute("error.type", code)
         if status >= 500:
@@ -50,13 +49,13 @@ class OperationSpan:
 
 
 class CommandSpan:
-    """The span of one command to the database."""
+    """The span of one database command."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
 
     def end(self, failure: str | None) -> None:
-        """End it; `failure` is the name of the error that the server or the connection gave."""
+        """End the span; `failure` is the name of the server's or driver's error."""
         if failure is not None:
             self._span.set_attribute("error.type", failure)
             self._span.set_status(StatusCode.ERROR)
@@ -64,10 +63,10 @@ class CommandSpan:
 
 
 class Tracing:
-    """The spans of one process, sent in batches by a thread of their own."""
+    """The tracer of one process. Its own thread exports spans in batches."""
 
     def __init__(self, endpoint: str) -> None:
-        # What cannot be sent is told by _Exporter, once; the library tells it for every batch, on several lines.
+        # _Exporter logs a failure once; the library would log it for every batch.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._exporter = _Exporter(endpoint)
         limits = SpanLimits(max_span_attribute_length=_LONGEST_ATTRIBUTE)
@@ -77,13 +76,13 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     async def close(self) -> None:
-        """Send what is left, for seconds at most, and end the thread."""
+        """Export what is left, for a few seconds at most, and end the thread."""
         self._exporter.close()
         await asyncio.to_thread(self._provider.shutdown)
 
     @contextmanager
     def continued(self, carrier: Mapping[str, str]) -> Iterator[None]:
-        """What is traced within belongs to the trace that the carrier's `traceparent` names, or to one of its own."""
+        """Continue the trace of the carrier's `traceparent`, or start a new one."""
         token = attach(self._propagator.extract(carrier, Context()))
         try:
             yield
@@ -92,7 +91,7 @@ class Tracing:
 
     @contextmanager
     def operation(self, request_id: str) -> Iterator[OperationSpan]:
-        """The span of an operation that is under way; every log line within has its trace's id."""
+        """Open the span of an operation; log lines inside carry its trace id."""
         with (
             self._tracer.start_as_current_span(
                 "GraphQL Operation",
@@ -105,12 +104,12 @@ class Tracing:
         ):
             try:
                 yield OperationSpan(span)
-            except BaseException as error:  # nobody waits for the answer any more
+            except BaseException as error:  # cancelled: the client left
                 span.set_attribute("error.type", type(error).__qualname__)
                 raise
 
     def command(self, name: str, database: str, collection: str | None, address: tuple[str, int]) -> CommandSpan | None:
-        """The span of a command to MongoDB; None where no operation that is recorded asks for it, as for the bus."""
+        """Start the span of a MongoDB command; None outside a recorded operation, as for the bus."""
         if not trace.get_current_span().is_recording():
             return None
         attributes: dict[str, str | int] = {
@@ -127,37 +126,35 @@ class Tracing:
 
 
 class _Exporter(SpanExporter):
-    """Sends to a collector; says once that it cannot, and once that it can again."""
+    """Exports to a collector; logs once when it fails, and once when it works again."""
 
     def __init__(self, endpoint: str) -> None:
         url = endpoint if urlsplit(endpoint).path.strip("/") else endpoint.rstrip("/") + _PATH
         self._inner = OTLPSpanExporter(url, timeout=_SEND_SECONDS)
-        self._well = True
+        self._is_sending = True
         self._closing = False
 
     def close(self) -> None:
-        """From now on try once at most: what ends waits for no collector that does not answer."""
+        """From now on try at most once: shutdown does not wait for an unreachable collector."""
         self._closing = True
-        if not self._well:
+        if not self._is_sending:
             self._inner.shutdown()  # type: ignore[no-untyped-call]
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send them; they are lost where that fails."""
-        if self._closing and not self._well:
+        if self._closing and not self._is_sending:
             return SpanExportResult.FAILURE
         result = self._inner.export(spans)
-        well = result is SpanExportResult.SUCCESS
-        if well != self._well:
-            self._well = well
-            _log.info("traces are sent again") if well else _log.warning("traces cannot be sent: they are lost")
+        is_exported = result is SpanExportResult.SUCCESS
+        if is_exported != self._is_sending:
+            self._is_sending = is_exported
+            _log.info("traces are sent again") if is_exported else _log.warning("traces cannot be sent: they are lost")
         return result
 
     def shutdown(self) -> None:
-        """Close the connection."""
         self._inner.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _resource() -> Resource:
-    """What the spans are of; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say more, or otherwise."""
-    ours = {"service.name": "gateway", "service.version": importlib.metadata.version("events-gateway")}
-    return Resource.create(ours).merge(OTELResourceDetector().detect())
+    """Return the resource attributes; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override them."""
+    attributes = {"service.name": "gateway", "service.version": importlib.metadata.version("events-gateway")}
+    return Resource.create(attributes).merge(OTELResourceDetector().detect())

@@ -1,16 +1,16 @@
-"""Addresses of the web, read in one place: by the standard that browsers follow, without exceptions."""
+"""Parses web addresses by the standard that browsers follow."""
 
 import re
 
 from pydantic import ValidationError
 from pydantic_core import Url
 
-# What browsers skip or change (spaces, control characters, backslashes, missing slashes) is refused.
+# Refuses what browsers skip or change: spaces, control characters, backslashes, missing slashes.
 _HTTP = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f\\/?#][^\s\x00-\x1f\x7f-\x9f\\]*", re.IGNORECASE)
 
 
 def parse_http_url(text: str) -> Url | None:
-    """An absolute http or https address with a host; None for every other text."""
+    """Parse an absolute http or https URL with a host; None for any other text."""
     if _HTTP.fullmatch(text) is None:
         return None
     try:
@@ -22,5 +22,5 @@ def parse_http_url(text: str) -> Url | None:
 
 
 def has_credentials(url: Url) -> bool:
-    """Whether a user or a password is written in the address."""
+    """Whether the URL contains a user or a password."""
     return bool(url.username or url.password)

@@ -83,12 +83,12 @@ async def contact(parents: Sequence[Any], by: ContactKey, context: Context) -> l
     """Batch: the contact with that key; of an e-mail the USER, or else the one lead who has it."""
     ((kind, value),) = provided_fields(by).items()
     contacts, fields = context.store.contacts, context.fields_of("Contact")
-    found = list((await contacts.with_identities([identity(IdentityKind(kind), value)], fields)).values())
-    if not found and kind == IdentityKind.EMAIL:
-        found = await contacts.with_email(value)
-        if len(found) > 1:
+    matches = list((await contacts.with_identities([identity(IdentityKind(kind), value)], fields)).values())
+    if not matches and kind == IdentityKind.EMAIL:
+        matches = await contacts.with_email(value)
+        if len(matches) > 1:
             raise BadRequestError(f"Several leads share the e-mail '{value}': ask by id, externalId or anonymousId.")
-    return [found[0] if found else None] * len(parents)
+    return [matches[0] if matches else None] * len(parents)
 
 
 async def contacts(
@@ -98,18 +98,20 @@ async def contacts(
 ) -> list[Document]:
     """Batch: a page of the contacts of whom the filter holds, the newest first unless another order is asked for."""
     page_asked, filter_, sort = arguments
-    wanted, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
+    filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
     cipher = await context.cursor_cipher()
-    asked = page(page_asked, cipher, "contacts", context.principal.workspace_id, wanted, sorted_by)
+    page_request = page(page_asked, cipher, "contacts", context.principal.workspace_id, filter_values, sorted_by)
     order = ContactOrder()
     if sorted_by:
         order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
-    condition, now = parse_filter(wanted), context.services.clock()
+    condition, now = parse_filter(filter_values), context.services.clock()
     Retention(context.services.settings.event_retention_days).check_condition(condition, now)
     await check_named(context, condition)
     search = ContactSearch(context.store, condition, order, now, fields=context.fields_of("Contact"))
-    found = await search.page(asked)
-    return [counted(connection(found.rows, asked, order.position, found.stopped_at), search.count)] * len(parents)
+    result = await search.page(page_request)
+    return [counted(connection(result.rows, page_request, order.position, result.stopped_at), search.count)] * len(
+        parents
+    )
 
 
 async def top_contacts(context: Context, event: str, first: int | None) -> list[Document]:
@@ -127,28 +129,28 @@ async def events(
 ) -> list[Any]:
     """Batch: a page of each contact's timeline, newest first; the last days alone unless the filter says when."""
     page_asked, filter_ = arguments
-    wanted = provided_fields(filter_) or {}
-    names = check_names(wanted.get("name"))
-    metadata = check_metadata_filter(wanted.get("metadata"), "filter.metadata")
-    times, fields = _timeline(wanted, context), context.fields_of("Event")
+    filter_values = provided_fields(filter_) or {}
+    names = check_names(filter_values.get("name"))
+    metadata = check_metadata_filter(filter_values.get("metadata"), "filter.metadata")
+    times, fields = _timeline(filter_values, context), context.fields_of("Event")
     cipher = await context.cursor_cipher()
 
-    def asked(parent: Document) -> Page:
-        return page(page_asked, cipher, "Contact.events", parent["_id"], wanted)
+    def page_of(parent: Document) -> Page:
+        return page(page_asked, cipher, "Contact.events", parent["_id"], filter_values)
 
-    def meant(contact_ids: Sequence[str]) -> bool:
-        return wanted.get("contact_id") in (None, *contact_ids)
+    def is_selected(contact_ids: Sequence[str]) -> bool:
+        return filter_values.get("contact_id") in (None, *contact_ids)
 
     def search(parent: Document) -> EventSearch:
         return EventSearch(
             context.store,
-            times if meant(ids_of(parent)) else TimeRange(end=EARLIEST),
+            times if is_selected(ids_of(parent)) else TimeRange(end=EARLIEST),
             context.services.clock(),
             names=names,
             contact_ids=ids_of(parent),
             contact=parent,
             metadata=metadata,
-            before_sign_up=wanted.get("before_sign_up", False),
+            before_sign_up=filter_values.get("before_sign_up", False),
             most=max(_LEAST_EVENTS, MAX_CANDIDATES // len(parents)),
         )
 
@@ -158,28 +160,28 @@ async def events(
     all_ids = {parent["_id"]: ids_of(parent) for parent in parents}
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
-        contacts = {id_: all_ids[id_] for id_ in ids if meant(all_ids[id_])}
+        contacts = {id_: all_ids[id_] for id_ in ids if is_selected(all_ids[id_])}
         if times.empty or not contacts:
             return {}
         return await context.store.events.pages_of_contacts(contacts, of_all, times, names, fields)
 
-    if metadata or wanted.get("before_sign_up"):
-        found: list[Any] = await asyncio.gather(*(_searched(search(parent), asked, parent) for parent in parents))
+    if metadata or filter_values.get("before_sign_up"):
+        results: list[Any] = await asyncio.gather(*(_searched(search(parent), page_of, parent) for parent in parents))
     else:
-        found = await pages_of_parents(parents, asked, read, _id)
+        results = await pages_of_parents(parents, page_of, read, _id)
     return [
-        one if isinstance(one, BadRequestError) else counted(one, counter(parent))
-        for parent, one in zip(parents, found, strict=True)
+        result if isinstance(result, BadRequestError) else counted(result, counter(parent))
+        for parent, result in zip(parents, results, strict=True)
     ]
 
 
-async def _searched(search: EventSearch, asked: Any, parent: Document) -> Any:
+async def _searched(search: EventSearch, page_of: Any, parent: Document) -> Any:
     try:
-        of_parent = asked(parent)
+        of_parent = page_of(parent)
     except BadRequestError as error:
         return error
-    found = await search.page(of_parent)
-    return connection(found.rows, of_parent, _id, found.stopped_at)
+    result = await search.page(of_parent)
+    return connection(result.rows, of_parent, _id, result.stopped_at)
 
 
 async def event_summaries(
@@ -191,7 +193,7 @@ async def event_summaries(
         raise BadRequestError(f"'names' has {len(names)} names, and {MAX_SUMMARY_NAMES} are allowed.")
     cipher = await context.cursor_cipher()
 
-    def asked(parent: Document) -> Page:
+    def page_of(parent: Document) -> Page:
         return page(page_asked, cipher, "Contact.eventSummaries", parent["_id"], names)
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
@@ -199,14 +201,14 @@ async def event_summaries(
             return await context.store.summaries.pages_of_contacts(ids, of_all, context.fields_of("EventSummary"))
         return await _named_summaries(context, ids, sorted(set(names)), of_all)
 
-    return await pages_of_parents(parents, asked, read, lambda row: str(row["name"]))
+    return await pages_of_parents(parents, page_of, read, lambda row: str(row["name"]))
 
 
 async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[Document | None]:
     """Batch: each contact's summary of that name."""
     ids = [summary_id_of(parent["workspace_id"], parent["_id"], name) for parent in parents]
-    found = await context.store.summaries.by_ids(ids, fields=context.fields_of("EventSummary"))
-    return [found.get(id_) for id_ in ids]
+    summaries = await context.store.summaries.by_ids(ids, fields=context.fields_of("EventSummary"))
+    return [summaries.get(id_) for id_ in ids]
 
 
 async def upsert_contact(context: Context, input_: UpsertContactInput) -> Document:
@@ -217,55 +219,64 @@ async def upsert_contact(context: Context, input_: UpsertContactInput) -> Docume
     return {"contact": document if await context.may_read() else None, "created": created}
 
 
-def _timeline(wanted: Document, context: Context) -> TimeRange:
+def _timeline(filter_values: Document, context: Context) -> TimeRange:
     now = context.services.clock()
-    if wanted.get("occurred_at"):
-        return kept_times(context, wanted["occurred_at"], now)
+    if filter_values.get("occurred_at"):
+        return kept_times(context, filter_values["occurred_at"], now)
     return TimeRange(now - timedelta(days=context.services.settings.timeline_days), now + _AHEAD)
 
 
 async def pages_of_parents(
-    parents: Sequence[Document], asked: Any, read: Any, position: Any, shown: Any = None
+    parents: Sequence[Document], page_of: Any, read: Any, position: Any, shown: Any = None
 ) -> list[Any]:
     """One connection per parent from one read; a cursor that is not this parent's fails for this parent alone.
 
     `shown(parent, page, rows)`: makes a connection, where all that was read is not shown."""
 
-    async def connected(parent: Document, of_parent: Page, found: list[Document]) -> Document:
-        return connection(found, of_parent, position)
+    async def connected(parent: Document, of_parent: Page, rows: list[Document]) -> Document:
+        return connection(rows, of_parent, position)
 
     pages: list[Page | BadRequestError] = []
     for parent in parents:
         try:
-            pages.append(asked(parent))
+            pages.append(page_of(parent))
         except BadRequestError as error:
             pages.append(error)
-    good = {parent["_id"]: found for parent, found in zip(parents, pages, strict=True) if isinstance(found, Page)}
+    good = {
+        parent["_id"]: page_or_error
+        for parent, page_or_error in zip(parents, pages, strict=True)
+        if isinstance(page_or_error, Page)
+    }
     rows = await read(list(good), next(iter(good.values()))) if good else {}
     make = shown or connected
     return [
-        await make(parent, found, rows.get(parent["_id"], [])) if isinstance(found, Page) else found
-        for parent, found in zip(parents, pages, strict=True)
+        await make(parent, page_or_error, rows.get(parent["_id"], []))
+        if isinstance(page_or_error, Page)
+        else page_or_error
+        for parent, page_or_error in zip(parents, pages, strict=True)
     ]
 
 
 async def _named_summaries(
-    context: Context, contact_ids: Sequence[str], names: Sequence[str], asked: Page
+    context: Context, contact_ids: Sequence[str], names: Sequence[str], page_request: Page
 ) -> dict[str, list[Document]]:
     shown = [
         name
         for name in names
-        if (asked.after is None or name > asked.after) and (asked.before is None or name < asked.before)
+        if (page_request.after is None or name > page_request.after)
+        and (page_request.before is None or name < page_request.before)
     ]
-    ordered = shown[::-1] if asked.backward else shown
+    ordered = shown[::-1] if page_request.backward else shown
     ids = {
         (contact_id, name): summary_id_of(context.principal.workspace_id, contact_id, name)
         for contact_id in contact_ids
         for name in ordered
     }
-    found = await context.store.summaries.by_ids(list(ids.values()), fields=context.fields_of("EventSummary"))
+    summaries = await context.store.summaries.by_ids(list(ids.values()), fields=context.fields_of("EventSummary"))
     return {
-        contact_id: [found[ids[contact_id, name]] for name in ordered if ids[contact_id, name] in found][: asked.limit]
+        contact_id: [summaries[ids[contact_id, name]] for name in ordered if ids[contact_id, name] in summaries][
+            : page_request.limit
+        ]
         for contact_id in contact_ids
     }
 

@@ -169,8 +169,8 @@ class Context:
 
 async def _seen_contact(contact_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the bearer's own contact, as far as it may see it."""
-    found = await context.store.contacts.by_ids(list(dict.fromkeys(contact_ids)))
-    return [found.get(id_) for id_ in contact_ids]
+    contacts = await context.store.contacts.by_ids(list(dict.fromkeys(contact_ids)))
+    return [contacts.get(id_) for id_ in contact_ids]
 
 
 async def _call(batch: Batch, arguments: Any, context: Context, parents: list[Any]) -> list[Any]:

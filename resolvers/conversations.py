@@ -87,23 +87,26 @@ async def conversations(
     context: Context, filter_: ConversationFilter | None, sort: ConversationSort | None, arguments: PageArguments
 ) -> Document:
     """A page of the workspace's conversations, the newest first unless another order is asked for."""
-    wanted, order = provided_fields(filter_) or {}, _order(sort)
-    cipher, scope = await context.cursor_cipher(), (context.principal.workspace_id, wanted, order.key, order.descending)
-    asked = page(arguments, cipher, "conversations", *scope)
-    if (contact_id := wanted.get("contact_id")) is None:
-        condition = parse_conversation_filter(wanted)
+    filter_values, order = provided_fields(filter_) or {}, _order(sort)
+    cipher, scope = (
+        await context.cursor_cipher(),
+        (context.principal.workspace_id, filter_values, order.key, order.descending),
+    )
+    page_request = page(arguments, cipher, "conversations", *scope)
+    if (contact_id := filter_values.get("contact_id")) is None:
+        condition = parse_conversation_filter(filter_values)
         now, fields = context.services.clock(), context.fields_of("Conversation")
         search = InboxSearch(context.store.conversations, condition, order, now, fields=fields)
-        found = await search.page(asked)
-        return counted(connection(found.rows, asked, order.position, found.stopped_at), search.count)
+        result = await search.page(page_request)
+        return counted(connection(result.rows, page_request, order.position, result.stopped_at), search.count)
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
     # Whose they are is settled: the id that was asked for may be one that the contact had elsewhere.
-    rest = {name: value for name, value in wanted.items() if name != "contact_id"}
+    rest = {name: value for name, value in filter_values.items() if name != "contact_id"}
     list_ = _OfContacts(context, rest, order, [] if contact is None else [contact])
     if contact is None:
-        return counted(connection([], asked, order.position), list_.counter(None))
-    rows = (await list_.read([contact["_id"]], asked)).get(contact["_id"], [])
-    return counted(await list_.shown(contact, asked, rows), list_.counter(contact))
+        return counted(connection([], page_request, order.position), list_.counter(None))
+    rows = (await list_.read([contact["_id"]], page_request)).get(contact["_id"], [])
+    return counted(await list_.shown(contact, page_request, rows), list_.counter(contact))
 
 
 async def of_contacts(
@@ -113,16 +116,18 @@ async def of_contacts(
 ) -> list[Any]:
     """Batch: a page of each contact's conversations, in one read."""
     page_asked, filter_, sort = arguments
-    wanted, order = provided_fields(filter_) or {}, _order(sort)
-    list_, cipher = _OfContacts(context, wanted, order, parents), await context.cursor_cipher()
+    filter_values, order = provided_fields(filter_) or {}, _order(sort)
+    list_, cipher = _OfContacts(context, filter_values, order, parents), await context.cursor_cipher()
 
-    def asked(parent: Document) -> Page:
-        return page(page_asked, cipher, "Contact.conversations", parent["_id"], wanted, order.key, order.descending)
+    def page_of(parent: Document) -> Page:
+        return page(
+            page_asked, cipher, "Contact.conversations", parent["_id"], filter_values, order.key, order.descending
+        )
 
-    found = await pages_of_parents(parents, asked, list_.read, order.position, list_.shown)
+    results = await pages_of_parents(parents, page_of, list_.read, order.position, list_.shown)
     return [
-        one if isinstance(one, BadRequestError) else counted(one, list_.counter(parent))
-        for parent, one in zip(parents, found, strict=True)
+        result if isinstance(result, BadRequestError) else counted(result, list_.counter(parent))
+        for parent, result in zip(parents, results, strict=True)
     ]
 
 
@@ -138,10 +143,10 @@ def read(context: Context, parent: Document) -> bool:
 
 def statistics(context: Context, parent: Document) -> Document:
     """The statistics: of a contact's token without what it does not see."""
-    found = dict(parent["statistics"])
+    counts = dict(parent["statistics"])
     if context.principal.contact_id is not None:
-        found["part_count"] = found["public_part_count"]
-    return found
+        counts["part_count"] = counts["public_part_count"]
+    return counts
 
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
@@ -156,37 +161,39 @@ class _OfContacts:
     """A list of the conversations of each of so many contacts. Where they are filtered or sorted, that is done with the
     newest of each, up to a number."""
 
-    def __init__(self, context: Context, wanted: Document, order: InboxOrder, contacts: Sequence[Document]) -> None:
-        self.filter, self.now = parse_conversation_filter(wanted), context.services.clock()
+    def __init__(
+        self, context: Context, filter_values: Document, order: InboxOrder, contacts: Sequence[Document]
+    ) -> None:
+        self.filter, self.now = parse_conversation_filter(filter_values), context.services.clock()
         self._conversations = context.store.conversations
         self._public = context.principal.contact_id is not None
-        self._wanted, self._order = wanted, order
+        self._filter_values, self._order = filter_values, order
         self._by_id = order.key == "_id"
-        self._filters = bool(set(wanted) - {"contact_id"})
+        self._filters = bool(set(filter_values) - {"contact_id"})
         self._looks_at_rows = self._filters or not self._by_id
         self._fields = None if self._looks_at_rows else context.fields_of("Conversation")
         self._ids = {contact["_id"]: ids_of(contact) for contact in contacts}
         self._most = max(_LEAST_LOOKED_AT, MAX_CANDIDATES // max(1, len(contacts)))
 
-    async def read(self, ids: Sequence[str], asked: Page) -> dict[str, list[Document]]:
+    async def read(self, ids: Sequence[str], page_request: Page) -> dict[str, list[Document]]:
         """What is looked at of each contact for a page."""
-        place = self._order.newest_first(asked) if self._by_id else _NEWEST
-        bounds = id_bounds(Prefix.CONVERSATION, place, TimeRange())
-        most = self._most if self._looks_at_rows else asked.limit
+        id_page = self._order.newest_first(page_request) if self._by_id else _NEWEST
+        bounds = id_bounds(Prefix.CONVERSATION, id_page, TimeRange())
+        most = self._most if self._looks_at_rows else page_request.limit
         contacts = {id_: self._ids[id_] for id_ in ids}
         return await self._conversations.of_contacts(
-            contacts, bounds, most, oldest_first=place.backward, fields=self._fields
+            contacts, bounds, most, oldest_first=id_page.backward, fields=self._fields
         )
 
-    async def shown(self, parent: Document, asked: Page, rows: Sequence[Document]) -> Document:
+    async def shown(self, parent: Document, page_request: Page, rows: Sequence[Document]) -> Document:
         """The page of a contact, of what was read for it."""
         if not self._means(parent):
-            return connection([], asked, self._order.position)
-        kept = await self._held(rows) if self._filters else list(rows)
+            return connection([], page_request, self._order.position)
+        matching = await self._held(rows) if self._filters else list(rows)
         if not self._by_id:
-            kept = self._order.cut(kept, self._order.newest_first(asked))
-        stopped = self._by_id and self._filters and len(rows) >= self._most and len(kept) < asked.limit
-        return connection(kept, asked, self._order.position, rows[-1]["_id"] if stopped else None)
+            matching = self._order.cut(matching, self._order.newest_first(page_request))
+        stopped = self._by_id and self._filters and len(rows) >= self._most and len(matching) < page_request.limit
+        return connection(matching, page_request, self._order.position, rows[-1]["_id"] if stopped else None)
 
     def counter(self, parent: Document | None) -> Counter:
         """Counts what a contact has, up to a number."""
@@ -198,15 +205,17 @@ class _OfContacts:
                 return await self._conversations.count_of_contacts(ids_of(parent), most)
             bounds = id_bounds(Prefix.CONVERSATION, _NEWEST, TimeRange())
             contacts = {parent["_id"]: ids_of(parent)}
-            found = await self._conversations.of_contacts(contacts, bounds, MAX_CANDIDATES, oldest_first=False)
-            rows = found.get(parent["_id"], [])
+            rows_by_contact = await self._conversations.of_contacts(
+                contacts, bounds, MAX_CANDIDATES, oldest_first=False
+            )
+            rows = rows_by_contact.get(parent["_id"], [])
             held = len(await self._held(rows))
             return None if len(rows) >= MAX_CANDIDATES and held < most else min(held, most)
 
         return count
 
     def _means(self, parent: Document) -> bool:
-        return self._wanted.get("contact_id") in (None, *ids_of(parent))
+        return self._filter_values.get("contact_id") in (None, *ids_of(parent))
 
     async def _held(self, rows: Sequence[Document]) -> list[Document]:
         return await filter_rows(rows, lambda row: self.filter.matches(row, self.now, public=self._public), INBOX_STEPS)

@@ -129,38 +129,40 @@ async def events(
 ) -> list[Document]:
     """Batch: a page of the workspace's events, newest first."""
     page_asked, filter_ = arguments
-    wanted = provided_fields(filter_) or {}
-    asked = page(page_asked, await context.cursor_cipher(), "events", context.principal.workspace_id, wanted)
+    filter_values = provided_fields(filter_) or {}
+    page_request = page(
+        page_asked, await context.cursor_cipher(), "events", context.principal.workspace_id, filter_values
+    )
     now = context.services.clock()
-    times = kept_times(context, wanted.get("occurred_at"), now)
-    names = check_names(wanted.get("name"))
+    times = kept_times(context, filter_values.get("occurred_at"), now)
+    names = check_names(filter_values.get("name"))
     search = EventSearch(
         context.store,
         times,
         now,
         names=names,
-        contact_ids=await contact_ids(context, wanted.get("contact_id")),
-        metadata=check_metadata_filter(wanted.get("metadata"), "filter.metadata"),
-        before_sign_up=wanted.get("before_sign_up", False),
+        contact_ids=await contact_ids(context, filter_values.get("contact_id")),
+        metadata=check_metadata_filter(filter_values.get("metadata"), "filter.metadata"),
+        before_sign_up=filter_values.get("before_sign_up", False),
         fields=context.fields_of("Event"),
     )
-    found = await search.page(asked)
-    shown = connection(found.rows, asked, lambda row: str(row["_id"]), found.stopped_at)
+    result = await search.page(page_request)
+    shown = connection(result.rows, page_request, lambda row: str(row["_id"]), result.stopped_at)
     return [counted(shown, search.count)] * len(parents)
 
 
 async def contact_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each event or summary."""
     ids = list(dict.fromkeys(parent["contact_id"] for parent in parents))
-    found = await context.store.contacts.of_ids(ids, context.fields_of("Contact"))
-    return [found.get(parent["contact_id"]) for parent in parents]
+    contacts = await context.store.contacts.of_ids(ids, context.fields_of("Contact"))
+    return [contacts.get(parent["contact_id"]) for parent in parents]
 
 
 async def definition_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the definition of each event's or summary's name."""
     names = list(dict.fromkeys(parent["name"] for parent in parents))
-    found = await context.store.definitions.by_names(names, fields=context.fields_of("EventDefinition"))
-    return [found.get(parent["name"]) for parent in parents]
+    definitions_by_name = await context.store.definitions.by_names(names, fields=context.fields_of("EventDefinition"))
+    return [definitions_by_name.get(parent["name"]) for parent in parents]
 
 
 async def definitions(context: Context, search: str | None, arguments: PageArguments) -> Document:
@@ -168,9 +170,9 @@ async def definitions(context: Context, search: str | None, arguments: PageArgum
     if search is not None and len(search) > MAX_SEARCH_LENGTH:
         raise BadRequestError(f"'search' has {len(search)} characters, and {MAX_SEARCH_LENGTH} are allowed.")
     cipher = await context.cursor_cipher()
-    asked = page(arguments, cipher, "eventDefinitions", context.principal.workspace_id, search)
-    rows = await context.store.definitions.page(asked, search, context.fields_of("EventDefinition"))
-    return connection(rows, asked, lambda row: str(row["name"]))
+    page_request = page(arguments, cipher, "eventDefinitions", context.principal.workspace_id, search)
+    rows = await context.store.definitions.page(page_request, search, context.fields_of("EventDefinition"))
+    return connection(rows, page_request, lambda row: str(row["name"]))
 
 
 async def values_of(parents: Sequence[Document], first: int, context: Context) -> list[list[Document] | None]:
@@ -183,19 +185,19 @@ async def values_of(parents: Sequence[Document], first: int, context: Context) -
         if (build := generation_of(row)) is not None
     }
     ids = [parent["_id"] for parent in parents if parent["name"] in builds]
-    found = await context.store.values.pages_of_summaries(ids, list(builds.values()), size) if ids else {}
-    return [found.get(parent["_id"], []) if parent["name"] in builds else None for parent in parents]
+    values = await context.store.values.pages_of_summaries(ids, list(builds.values()), size) if ids else {}
+    return [values.get(parent["_id"], []) if parent["name"] in builds else None for parent in parents]
 
 
 async def summary_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the summary that each payload's event was counted in."""
     events = [parent["counted"] for parent in parents if parent["counted"] is not None]
     fields = context.fields_of("EventSummary")
-    found = await context.store.summaries.by_ids([*dict.fromkeys(map(_summary_id, events))], fields=fields)
-    merged = [event for event in events if _summary_id(event) not in found]
+    summaries = await context.store.summaries.by_ids([*dict.fromkeys(map(_summary_id, events))], fields=fields)
+    merged = [event for event in events if _summary_id(event) not in summaries]
     if merged:
-        found |= await _summaries_of_survivors(context, merged)
-    return [None if parent["counted"] is None else found.get(_summary_id(parent["counted"])) for parent in parents]
+        summaries |= await _summaries_of_survivors(context, merged)
+    return [None if parent["counted"] is None else summaries.get(_summary_id(parent["counted"])) for parent in parents]
 
 
 async def track(context: Context, input_: TrackEventInput) -> Document:
@@ -226,7 +228,7 @@ async def track_many(context: Context, input_: TrackEventsInput) -> Document:
         "accepted": len(tracked) - duplicates,
         "duplicates": duplicates,
         "rejected": len(outcomes) - len(tracked),
-        "results": [_result(place, outcome) for place, outcome in enumerate(outcomes)],
+        "results": [_result(index, outcome) for index, outcome in enumerate(outcomes)],
     }
 
 
@@ -252,10 +254,10 @@ async def describe(context: Context, input_: DescribeEventInput) -> Document:
     return {"definition": row if await context.may_read() else None}
 
 
-def kept_times(context: Context, asked: Mapping[str, Any] | None, now: datetime) -> TimeRange:
+def kept_times(context: Context, range_filter: Mapping[str, Any] | None, now: datetime) -> TimeRange:
     """The range of a filter's `occurredAt`; BadRequestError where it asks for events that are no longer kept."""
-    times = time_range(asked, now)
-    if asked:
+    times = time_range(range_filter, now)
+    if range_filter:
         Retention(context.services.settings.event_retention_days).check_times(times, now, "filter.occurredAt")
     return times
 
@@ -284,28 +286,28 @@ async def _summaries_of_survivors(context: Context, events: Sequence[Document]) 
         for event in events
         if event["contact_id"] in contacts
     }
-    found = await context.store.summaries.by_ids([*dict.fromkeys(now.values())])
-    return {before: found[id_] for before, id_ in now.items() if id_ in found}
+    summaries = await context.store.summaries.by_ids([*dict.fromkeys(now.values())])
+    return {before: summaries[id_] for before, id_ in now.items() if id_ in summaries}
 
 
-async def contact_ids(context: Context, asked: str | None) -> list[str] | None:
+async def contact_ids(context: Context, contact_id: str | None) -> list[str] | None:
     """What events and conversations may name the contact of that id by; None where none is asked for."""
-    if asked is None:
+    if contact_id is None:
         return None
-    contact = (await context.store.contacts.of_ids([asked])).get(asked)
-    return [asked] if contact is None else ids_of(contact)
+    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    return [contact_id] if contact is None else ids_of(contact)
 
 
 def _summary_id(event_document: Document) -> str:
     return summary_id_of(event_document["workspace_id"], event_document["contact_id"], event_document["name"])
 
 
-def _result(place: int, outcome: Outcome) -> dict[str, Any]:
+def _result(index: int, outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, UserProblem):
         return {
-            "index": place,
+            "index": index,
             "event_id": None,
             "duplicate": False,
-            "error": outcome.below("input", "events", str(place)),
+            "error": outcome.below("input", "events", str(index)),
         }
-    return {"index": place, "event_id": outcome.event["_id"], "duplicate": outcome.duplicate, "error": None}
+    return {"index": index, "event_id": outcome.event["_id"], "duplicate": outcome.duplicate, "error": None}

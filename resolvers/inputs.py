@@ -33,8 +33,8 @@ def provided_fields(value: Any, *, nulls: bool = False) -> Any:
 def check_input(value: Any, path: tuple[str, ...] = ()) -> None:
     """Pass an input all of whose values can be stored; UserProblem names the first that cannot, by its path in the API."""
     if isinstance(value, list):
-        for place, item in enumerate(value):
-            check_input(item, (*path, str(place)))
+        for index, item in enumerate(value):
+            check_input(item, (*path, str(index)))
     elif is_dataclass(value) and not isinstance(value, type):
         for name, attribute in _api_names(value.__class__):
             check_input(getattr(value, attribute), (*path, name))
@@ -52,12 +52,12 @@ def _given(value: Any) -> Any:
 
 
 def _fields(value: Any, nulls: bool) -> Document:
-    found = {}
+    fields = {}
     for name, attribute in _names(value.__class__):
         inner = getattr(value, attribute)
         if inner is not strawberry.UNSET and (nulls or inner is not None):
-            found[name] = inner if type(inner) in _PLAIN else provided_fields(inner, nulls=nulls)
-    return found
+            fields[name] = inner if type(inner) in _PLAIN else provided_fields(inner, nulls=nulls)
+    return fields
 
 
 @cache

@@ -74,15 +74,15 @@ class DeliveryFilter:
 async def klaviyo(context: Context) -> Document:
     """The sync of the workspace as it is now."""
     sync, now = await context.services.syncs.read(context.principal.workspace_id), context.services.clock()
-    told = {"mode": sync.mode.value, "state": sync.state(now).value, "paused_reason": sync.paused_reason}
-    return {"_id": connection_id_of(sync.workspace_id), "workspace_id": sync.workspace_id, **told}
+    status = {"mode": sync.mode.value, "state": sync.state(now).value, "paused_reason": sync.paused_reason}
+    return {"_id": connection_id_of(sync.workspace_id), "workspace_id": sync.workspace_id, **status}
 
 
 async def counts(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
     """Batch: how many deliveries there are in each state."""
     deliveries, states = context.store.deliveries, list(DeliveryState)
-    found = await asyncio.gather(*(deliveries.count({"state": state.value}, LARGEST_COUNT) for state in states))
-    return [dict(zip((state.value.lower() for state in states), found, strict=True)) for _ in parents]
+    totals = await asyncio.gather(*(deliveries.count({"state": state.value}, LARGEST_COUNT) for state in states))
+    return [dict(zip((state.value.lower() for state in states), totals, strict=True)) for _ in parents]
 
 
 async def oldest_pending_at(parents: Sequence[Document], _: None, context: Context) -> list[Any]:
@@ -94,17 +94,17 @@ async def oldest_pending_at(parents: Sequence[Document], _: None, context: Conte
 async def lag_seconds(parents: Sequence[Document], _: None, context: Context) -> list[float]:
     """Batch: for how long the oldest delivery waits."""
     now = context.services.clock()
-    found = await oldest_pending_at(parents, None, context)
-    return [0.0 if at is None else max(0.0, (now - at).total_seconds()) for at in found]
+    times = await oldest_pending_at(parents, None, context)
+    return [0.0 if at is None else max(0.0, (now - at).total_seconds()) for at in times]
 
 
 async def metrics(context: Context, source: MetricSource | None, search: str | None) -> list[Document]:
     """The nine metrics, and those of tracked events that were told, by name."""
     rows: dict[str, Document] = {name: _without_delivery(context.principal.workspace_id, name) for name in Metric}
     rows |= {row["name"]: row for row in await context.store.delivery_metrics.all()}
-    wanted, sources = (search or "").casefold(), set(MetricSource) if source is None else {source}
-    found = [row for name, row in rows.items() if wanted in name.casefold() and MetricSource(row["source"]) in sources]
-    return sorted(found, key=lambda row: str(row["name"]))[:MOST_METRICS]
+    text, sources = (search or "").casefold(), set(MetricSource) if source is None else {source}
+    matches = [row for name, row in rows.items() if text in name.casefold() and MetricSource(row["source"]) in sources]
+    return sorted(matches, key=lambda row: str(row["name"]))[:MOST_METRICS]
 
 
 async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
@@ -114,54 +114,54 @@ async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Docum
 
 async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments: PageArguments) -> Document:
     """A page of the workspace's deliveries, the newest first."""
-    wanted = provided_fields(filter_) or {}
+    filter_values = provided_fields(filter_) or {}
     cipher = await context.cursor_cipher()
-    asked = page(arguments, cipher, "klaviyo.deliveries", context.principal.workspace_id, wanted)
-    search = replace(await search_of(context, wanted), fields=context.fields_of("KlaviyoDelivery"))
-    found = await search.page(asked)
-    return counted(connection(found.rows, asked, lambda row: str(row["_id"]), found.stopped_at), search.count)
+    page_request = page(arguments, cipher, "klaviyo.deliveries", context.principal.workspace_id, filter_values)
+    search = replace(await search_of(context, filter_values), fields=context.fields_of("KlaviyoDelivery"))
+    result = await search.page(page_request)
+    return counted(connection(result.rows, page_request, lambda row: str(row["_id"]), result.stopped_at), search.count)
 
 
 async def backfills(context: Context, arguments: PageArguments) -> Document:
     """A page of the workspace's backfills, the newest first."""
     cipher = await context.cursor_cipher()
-    asked = page(arguments, cipher, "klaviyo.backfills", context.principal.workspace_id)
-    rows = await context.store.backfills.page(asked, context.services.clock())
-    return connection(rows, asked, lambda row: str(row["_id"]))
+    page_request = page(arguments, cipher, "klaviyo.backfills", context.principal.workspace_id)
+    rows = await context.store.backfills.page(page_request, context.services.clock())
+    return connection(rows, page_request, lambda row: str(row["_id"]))
 
 
-async def search_of(context: Context, wanted: Document) -> DeliverySearch:
+async def search_of(context: Context, filter_values: Document) -> DeliverySearch:
     """The search for deliveries of that filter."""
-    ids, now = await contact_ids(context, wanted.get("contact_id")), context.services.clock()
-    return DeliverySearch(context.store.deliveries, delivery_filter(wanted, ids, now), now)
+    ids, now = await contact_ids(context, filter_values.get("contact_id")), context.services.clock()
+    return DeliverySearch(context.store.deliveries, delivery_filter(filter_values, ids, now), now)
 
 
 async def subject_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: what each delivery tells of; of a profile its contact."""
-    found = await _by_prefix(context, [_subject_id(parent) for parent in parents])
-    return [found.get(_subject_id(parent)) for parent in parents]
+    subjects = await _by_prefix(context, [_subject_id(parent) for parent in parents])
+    return [subjects.get(_subject_id(parent)) for parent in parents]
 
 
 async def of_events(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the delivery of each event that is forwarded."""
     ids = [parent["_id"] for parent in parents]
-    found = await context.store.deliveries.of_subjects(ids, context.fields_of("KlaviyoDelivery"))
-    return [found.get(parent["_id"]) for parent in parents]
+    deliveries_by_event = await context.store.deliveries.of_subjects(ids, context.fields_of("KlaviyoDelivery"))
+    return [deliveries_by_event.get(parent["_id"]) for parent in parents]
 
 
 async def profile_ids(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
     """Batch: how Klaviyo calls the profile of each subject's contact."""
-    asked = [_contact_id(parent) for parent in parents]
+    contact_ids_ = [_contact_id(parent) for parent in parents]
     contacts = await context.services.store.open(context.principal.workspace_id).contacts.of_ids(
-        list(dict.fromkeys(asked))
+        list(dict.fromkeys(contact_ids_))
     )
     lanes = {
         id_: lane_id_of(context.principal.workspace_id, contacts[id_]["_id"], Queue.LIVE)
-        for id_ in asked
+        for id_ in contact_ids_
         if id_ in contacts
     }
-    found = await context.store.lanes.by_ids(list(dict.fromkeys(lanes.values())))
-    return [found.get(lanes.get(id_, ""), {}).get("profile_id") for id_ in asked]
+    lanes_by_id = await context.store.lanes.by_ids(list(dict.fromkeys(lanes.values())))
+    return [lanes_by_id.get(lanes.get(id_, ""), {}).get("profile_id") for id_ in contact_ids_]
 
 
 async def newest_state(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
@@ -185,7 +185,7 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
     """Batch: a page of each subject's deliveries, the newest first."""
     cipher = await context.cursor_cipher()
 
-    def asked(parent: Document) -> Page:
+    def page_of(parent: Document) -> Page:
         return page(arguments, cipher, "KlaviyoSubject.deliveries", parent["_id"])
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
@@ -195,35 +195,39 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
 
     def search(parent: Document) -> DeliverySearch:
         by_contact = prefix_of(parent["_id"]) is Prefix.CONTACT
-        wanted = Wanted(contact_ids=ids_of(parent)) if by_contact else Wanted(subject_id=parent["_id"])
-        return DeliverySearch(context.store.deliveries, wanted, context.services.clock())
+        criteria = Wanted(contact_ids=ids_of(parent)) if by_contact else Wanted(subject_id=parent["_id"])
+        return DeliverySearch(context.store.deliveries, criteria, context.services.clock())
 
-    found = await pages_of_parents(parents, asked, read, lambda row: str(row["_id"]))
+    results = await pages_of_parents(parents, page_of, read, lambda row: str(row["_id"]))
     return [
-        one if isinstance(one, Exception) else counted(one, search(parent).count)
-        for parent, one in zip(parents, found, strict=True)
+        result if isinstance(result, Exception) else counted(result, search(parent).count)
+        for parent, result in zip(parents, results, strict=True)
     ]
 
 
 async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
     """What of the sync has those ids, for whoever may know of it."""
-    asked = {prefix: [id_ for id_ in ids if prefix_of(id_) is prefix] for prefix in _PREFIXES}
-    if not any(asked.values()) or context.principal.contact_id is not None or not context.principal.may(_KLAVIYO):
+    ids_by_prefix = {prefix: [id_ for id_ in ids if prefix_of(id_) is prefix] for prefix in _PREFIXES}
+    if (
+        not any(ids_by_prefix.values())
+        or context.principal.contact_id is not None
+        or not context.principal.may(_KLAVIYO)
+    ):
         return {}
-    found = await context.store.deliveries.by_ids(asked[Prefix.DELIVERY])
-    found |= await context.store.backfills.by_ids(asked[Prefix.BACKFILL])
-    found |= await metrics_by_id(context, asked[Prefix.METRIC])
-    if connection_id_of(context.principal.workspace_id) in asked[Prefix.SYNC]:
+    documents = await context.store.deliveries.by_ids(ids_by_prefix[Prefix.DELIVERY])
+    documents |= await context.store.backfills.by_ids(ids_by_prefix[Prefix.BACKFILL])
+    documents |= await metrics_by_id(context, ids_by_prefix[Prefix.METRIC])
+    if connection_id_of(context.principal.workspace_id) in ids_by_prefix[Prefix.SYNC]:
         sync = await klaviyo(context)
-        found[sync["_id"]] = sync
-    return found
+        documents[sync["_id"]] = sync
+    return documents
 
 
 async def _newest(parents: Sequence[Document], match: Document, field: str, context: Context) -> list[Document]:
     """That field of each subject's newest delivery of those that match."""
     ids = [parent["_id"] for parent in parents]
-    found = await _children(context, ids, match, 1, oldest_first=False, fields=[field])
-    return [next(iter(found.get(id_, ())), {}) for id_ in ids]
+    children = await _children(context, ids, match, 1, oldest_first=False, fields=[field])
+    return [next(iter(children.get(id_, ())), {}) for id_ in ids]
 
 
 async def _children(
@@ -236,37 +240,37 @@ async def _children(
     fields: Sequence[str] | None,
 ) -> dict[str, list[Document]]:
     """The first deliveries of each subject, of them those fields, if any are named; one read for each type of subject."""
-    found: dict[str, list[Document]] = {}
+    children: dict[str, list[Document]] = {}
     for prefix, parents in (
         (Prefix.CONTACT, context.store.contacts),
         (Prefix.CONVERSATION, context.store.conversations),
         (Prefix.TICKET, context.store.tickets),
     ):
-        if asked := [id_ for id_ in ids if prefix_of(id_) is prefix]:
+        if matching_ids := [id_ for id_ in ids if prefix_of(id_) is prefix]:
             deliveries = context.store.deliveries
-            found |= await deliveries.pages_of_parents(
-                parents, asked, match, limit, oldest_first=oldest_first, fields=fields
+            children |= await deliveries.pages_of_parents(
+                parents, matching_ids, match, limit, oldest_first=oldest_first, fields=fields
             )
-    return found
+    return children
 
 
 async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Document]:
-    asked = dict.fromkeys(ids)
-    found: dict[str, Document] = {}
+    distinct_ids = dict.fromkeys(ids)
+    documents: dict[str, Document] = {}
     for prefix, repository in (
         (Prefix.EVENT, context.store.events),
         (Prefix.CONVERSATION, context.store.conversations),
         (Prefix.TICKET, context.store.tickets),
     ):
-        found |= await repository.by_ids([id_ for id_ in asked if prefix_of(id_) is prefix])
-    contacts = [id_ for id_ in asked if prefix_of(id_) is Prefix.CONTACT]
-    return found | (await context.store.contacts.of_ids(contacts) if contacts else {})
+        documents |= await repository.by_ids([id_ for id_ in distinct_ids if prefix_of(id_) is prefix])
+    contacts = [id_ for id_ in distinct_ids if prefix_of(id_) is Prefix.CONTACT]
+    return documents | (await context.store.contacts.of_ids(contacts) if contacts else {})
 
 
 def _without_delivery(workspace_id: str, name: Metric) -> Document:
     """A metric of support of which nothing was told."""
-    told = {"name": name.value, "source": MetricSource.SUPPORT.value, "delivered": 0, "failed": 0}
-    return {"_id": metric_id_of(workspace_id, name.value), **told}
+    fields = {"name": name.value, "source": MetricSource.SUPPORT.value, "delivered": 0, "failed": 0}
+    return {"_id": metric_id_of(workspace_id, name.value), **fields}
 
 
 def _subject_id(delivery: Document) -> str:

@@ -139,17 +139,17 @@ async def resume(context: Context, _: ResumeKlaviyoInput | None) -> Document:
 
 async def replay(context: Context, input_: ReplayDeliveriesInput) -> Document:
     """The payload of `replayDeliveries`."""
-    asked, workspace_id = provided_fields(input_), context.principal.workspace_id
-    given = [name for name, value in asked.items() if value is not False]
+    values, workspace_id = provided_fields(input_), context.principal.workspace_id
+    given = [name for name, value in values.items() if value is not False]
     if len(given) != 1:
         raise UserProblem(ErrorCode.INVALID, "Give exactly one of ids, filter and allDead.")
     replays = context.services.replays
     if "ids" in given:
-        return {"replayed": await replays.replay_ids(workspace_id, asked["ids"])}
-    wanted = Wanted(states=frozenset({DeliveryState.DEAD.value}))
+        return {"replayed": await replays.replay_ids(workspace_id, values["ids"])}
+    criteria = Wanted(states=frozenset({DeliveryState.DEAD.value}))
     if "filter" in given:
-        wanted = (await search_of(context, asked["filter"])).filter
-    return {"replayed": await replays.replay(workspace_id, wanted)}
+        criteria = (await search_of(context, values["filter"])).filter
+    return {"replayed": await replays.replay(workspace_id, criteria)}
 
 
 async def sync_contact(context: Context, input_: SyncContactInput) -> Document:

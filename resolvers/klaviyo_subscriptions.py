@@ -41,17 +41,17 @@ async def klaviyo_delivery(
     context: Context, filter_: DeliveryStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     """A notification per delivery whose state changes."""
-    asked = provided_fields(filter_) or {}
-    followed = await followed_contact(context, asked.get("contact_id"))
+    filter_values = provided_fields(filter_) or {}
+    followed = await followed_contact(context, filter_values.get("contact_id"))
 
-    def is_so(told: Document | None) -> bool:
+    def is_so(delivery: Document | None) -> bool:
         return (
-            told is not None
-            and ("state" not in asked or told["state"] in asked["state"])
-            and all(told[name] == asked[name] for name in ("metric", "subject_id") if name in asked)
+            delivery is not None
+            and ("state" not in filter_values or delivery["state"] in filter_values["state"])
+            and all(delivery[name] == filter_values[name] for name in ("metric", "subject_id") if name in filter_values)
         )
 
-    def wanted(notice: BusEvent) -> bool:
+    def matches(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
@@ -61,10 +61,10 @@ async def klaviyo_delivery(
             and (is_so(row["before"]) or is_so(row["after"]))
         )
 
-    def told(notice: BusEvent) -> Document:
+    def payload_of(notice: BusEvent) -> Document:
         return {"kind": DeliveryChange.CHANGED.value, "delivery_id": notice.document["delivery_id"]}
 
-    async with aclosing(payloads_of(context, wanted, told, after, {"delivery_id": None}, followed)) as payloads:
+    async with aclosing(payloads_of(context, matches, payload_of, after, {"delivery_id": None}, followed)) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -77,15 +77,15 @@ async def changed_delivery(parents: Sequence[Document], _: None, context: Contex
 async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Document]:
     """A notification per change of that backfill."""
 
-    def wanted(notice: BusEvent) -> bool:
+    def matches(notice: BusEvent) -> bool:
         row = notice.document
         ours = notice.collection == ChangeLog.COLLECTION and row["subject"] == "backfill"
         return ours and row["backfill_id"] == id_
 
-    def told(notice: BusEvent) -> Document:
+    def payload_of(notice: BusEvent) -> Document:
         return {"kind": DeliveryChange.CHANGED.value, "backfill_id": notice.document["backfill_id"]}
 
-    async with aclosing(payloads_of(context, wanted, told, after, {"backfill_id": None})) as payloads:
+    async with aclosing(payloads_of(context, matches, payload_of, after, {"backfill_id": None})) as payloads:
         async for payload in payloads:
             yield payload
 

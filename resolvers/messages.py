@@ -118,14 +118,14 @@ async def send_message(context: Context, input_: SendMessageInput) -> Document:
 
 async def sent_counts(parents: Sequence[Document], _: None, context: Context) -> list[int]:
     """Batch: how many messages each rule sent."""
-    found = await context.store.sent_counts.of_rules([parent["_id"] for parent in parents])
-    return [found[parent["_id"]] for parent in parents]
+    counts = await context.store.sent_counts.of_rules([parent["_id"] for parent in parents])
+    return [counts[parent["_id"]] for parent in parents]
 
 
 async def segments(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the segments with those ids."""
-    found = await context.store.segments.by_ids(sorted(set(ids)))
-    return [found.get(id_) for id_ in ids]
+    segments_by_id = await context.store.segments.by_ids(sorted(set(ids)))
+    return [segments_by_id.get(id_) for id_ in ids]
 
 
 def as_sent(value: Any) -> Any:

@@ -19,7 +19,7 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
     if len(ids) > MAX_IDS:
         raise BadRequestError(f"'ids' has {len(ids)} ids, and {MAX_IDS} are allowed.")
     store = context.store
-    found: dict[str, Document] = {}
+    documents: dict[str, Document] = {}
     for prefix, repository in (
         (Prefix.EVENT, store.events),
         (Prefix.SUMMARY, store.summaries),
@@ -33,16 +33,16 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         (Prefix.TICKET_TYPE, store.ticket_types),
         (Prefix.SEGMENT, store.segments),
     ):
-        found |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
-    found |= await store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.CONTACT])
-    found |= await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.TICKET_PART])
-    found |= await klaviyo.nodes(context, list(dict.fromkeys(ids)))
+        documents |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
+    documents |= await store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.CONTACT])
+    documents |= await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.TICKET_PART])
+    documents |= await klaviyo.nodes(context, list(dict.fromkeys(ids)))
     me = viewer(context)
     if me["_id"] in ids:
-        found[me["_id"]] = me
+        documents[me["_id"]] = me
     if context.principal.workspace_id in ids and (mine := await workspace(context)) is not None:
-        found[context.principal.workspace_id] = mine
-    return [found.get(id_) for id_ in ids]
+        documents[context.principal.workspace_id] = mine
+    return [documents.get(id_) for id_ in ids]
 
 
 async def visible(payload: Document, context: Context) -> Document:
@@ -59,8 +59,8 @@ async def _seen(documents: Sequence[Document], context: Context) -> dict[str, Do
     """Those of the documents that a token sees, by id, as they are now. An event stays as it is: only its owner counts."""
     events = [row for row in documents if prefix_of(row["_id"]) is Prefix.EVENT]
     seen = {row["_id"]: row for row in events if context.principal.owns(row["contact_id"])}
-    others = [row["_id"] for row in documents if prefix_of(row["_id"]) is not Prefix.EVENT]
-    rows = await nodes(context, others) if others else []
+    node_ids = [row["_id"] for row in documents if prefix_of(row["_id"]) is not Prefix.EVENT]
+    rows = await nodes(context, node_ids) if node_ids else []
     return seen | {row["_id"]: row for row in rows if row is not None}
 
 

@@ -27,19 +27,19 @@ async def pages_of_parts(
     page_asked, order = arguments
     cipher = await context.cursor_cipher()
 
-    def asked(parent: Document) -> Page:
+    def page_of(parent: Document) -> Page:
         return page(page_asked, cipher, list_, parent["_id"], order.value)
 
-    async def found(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         return await parts.pages_of_subjects(ids, of_all, oldest_first=order is Direction.ASC, fields=fields)
 
-    return await pages_of_parents(parents, asked, found, lambda row: str(row["_id"]))
+    return await pages_of_parents(parents, page_of, read, lambda row: str(row["_id"]))
 
 
 async def assigned_to(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the admins or teams of those ids."""
     admins = [id_ for id_ in ids if prefix_of(id_) is Prefix.ADMIN]
     teams = [id_ for id_ in ids if prefix_of(id_) is Prefix.TEAM]
-    found = dict(zip(admins, await admins_by_id(admins, None, context) if admins else [], strict=True))
-    found |= dict(zip(teams, await teams_by_id(teams, None, context) if teams else [], strict=True))
-    return [found.get(id_) for id_ in ids]
+    teammates = dict(zip(admins, await admins_by_id(admins, None, context) if admins else [], strict=True))
+    teammates |= dict(zip(teams, await teams_by_id(teams, None, context) if teams else [], strict=True))
+    return [teammates.get(id_) for id_ in ids]

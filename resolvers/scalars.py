@@ -31,12 +31,12 @@ _TIME = PassThrough(
 
 
 def _read_time(value: Any) -> dt.datetime:
-    found = parse_rfc3339(value) if isinstance(value, str) else None
-    if found is None:
+    moment = parse_rfc3339(value) if isinstance(value, str) else None
+    if moment is None:
         raise GraphQLError(
             f'DateTime must be RFC 3339 with an offset, such as "2026-01-31T09:30:00Z", not {_shown(value)}.'
         )
-    return found
+    return moment
 
 
 def _read_safe_int(value: Any) -> int:

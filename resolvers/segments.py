@@ -60,8 +60,8 @@ async def delete_segment(context: Context, input_: DeleteSegmentInput) -> Docume
 
 def filter_of(segment_: Document) -> Document:
     """A segment's filter as its caller wrote it."""
-    found: Document = public_filter(segment_["filter"])
-    return found
+    filter_: Document = public_filter(segment_["filter"])
+    return filter_
 
 
 async def contacts(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
@@ -73,58 +73,60 @@ async def contacts(parents: Sequence[Document], arguments: PageArguments, contex
             pages[parent["_id"]] = page(arguments, cipher, "Segment.contacts", parent["_id"])
         except BadRequestError as error:
             pages[parent["_id"]] = error
-    good = {id_: asked for id_, asked in pages.items() if isinstance(asked, Page)}
+    good = {id_: page_or_error for id_, page_or_error in pages.items() if isinstance(page_or_error, Page)}
     rows = await _members(good, context)
-    found = await context.store.contacts.by_ids(
-        sorted({row["contact_id"] for several in rows.values() for row in several})
+    contacts_by_id = await context.store.contacts.by_ids(
+        sorted({row["contact_id"] for group in rows.values() for row in group})
     )
     return [
-        counted(_shown(rows.get(id_, []), asked, found), partial(context.store.members.count, id_))
-        if isinstance(asked, Page)
-        else asked
-        for id_, asked in ((parent["_id"], pages[parent["_id"]]) for parent in parents)
+        counted(_shown(rows.get(id_, []), page_or_error, contacts_by_id), partial(context.store.members.count, id_))
+        if isinstance(page_or_error, Page)
+        else page_or_error
+        for id_, page_or_error in ((parent["_id"], pages[parent["_id"]]) for parent in parents)
     ]
 
 
 async def of_contacts(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
     """Batch: the segments that each contact is in, the oldest first."""
     rows = await context.store.members.of_contacts([parent["_id"] for parent in parents], MAX_SEGMENTS)
-    ids = {row["segment_id"] for several in rows.values() for row in several}
-    found = await context.store.segments.by_ids(sorted(ids))
-    return [_found(found, sorted(row["segment_id"] for row in rows.get(parent["_id"], ()))) for parent in parents]
+    ids = {row["segment_id"] for group in rows.values() for row in group}
+    segments_by_id = await context.store.segments.by_ids(sorted(ids))
+    return [
+        _present(segments_by_id, sorted(row["segment_id"] for row in rows.get(parent["_id"], ()))) for parent in parents
+    ]
 
 
 async def of_notification(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the segment that each notification tells of."""
     ids = sorted({parent["segment_id"] for parent in parents if parent["segment_id"] is not None})
-    found = await context.store.segments.by_ids(ids)
-    return [found.get(parent["segment_id"]) for parent in parents]
+    segments_by_id = await context.store.segments.by_ids(ids)
+    return [segments_by_id.get(parent["segment_id"]) for parent in parents]
 
 
 async def check_named(context: Context, condition: Condition) -> None:
     """Pass where every segment that a filter names is there; BadRequestError."""
     named = sorted(condition.segments())
-    found = await context.store.segments.by_ids(named)
+    segments_by_id = await context.store.segments.by_ids(named)
     for id_ in named:
-        if id_ not in found:
+        if id_ not in segments_by_id:
             raise BadRequestError(f"filter names the segment '{id_}', and there is no such segment.")
 
 
-async def _members(asked: dict[str, Page], context: Context) -> dict[str, list[Document]]:
+async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[Document]]:
     """The members of each page: of one segment alone in windows, of several in one read."""
     members = context.store.members
-    if len(asked) == 1:
-        ((id_, one),) = asked.items()
-        return {id_: await members.page(id_, one, TimeRange(), context.services.clock())}
-    return await members.pages_of_segments(list(asked), next(iter(asked.values()))) if asked else {}
+    if len(pages) == 1:
+        ((id_, page_request),) = pages.items()
+        return {id_: await members.page(id_, page_request, TimeRange(), context.services.clock())}
+    return await members.pages_of_segments(list(pages), next(iter(pages.values()))) if pages else {}
 
 
-def _shown(rows: list[Document], asked: Page, contacts_: dict[str, Document]) -> Document:
+def _shown(rows: list[Document], page_request: Page, contacts_: dict[str, Document]) -> Document:
     """A page of members as one of their contacts, without those that went a moment ago."""
-    found = connection(rows, asked, lambda row: str(row["contact_id"]))
-    kept = [row for row in found["rows"] if row["contact_id"] in contacts_]
-    return {**found, "rows": kept, "nodes": [contacts_[row["contact_id"]] for row in kept]}
+    result = connection(rows, page_request, lambda row: str(row["contact_id"]))
+    existing = [row for row in result["rows"] if row["contact_id"] in contacts_]
+    return {**result, "rows": existing, "nodes": [contacts_[row["contact_id"]] for row in existing]}
 
 
-def _found(rows: dict[str, Document], ids: Sequence[str]) -> list[Document]:
+def _present(rows: dict[str, Document], ids: Sequence[str]) -> list[Document]:
     return [rows[id_] for id_ in ids if id_ in rows]

@@ -141,12 +141,12 @@ async def event_tracked(
     context: Context, filter_: EventStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     """A notification per tracked event that is wanted."""
-    asked = provided_fields(filter_) or {}
-    names = None if asked.get("name") is None else frozenset(check_names(asked["name"]) or ())
-    followed = await followed_contact(context, asked.get("contact_id"))
-    metadata = check_metadata_filter(asked.get("metadata"), "filter.metadata")
+    filter_values = provided_fields(filter_) or {}
+    names = None if filter_values.get("name") is None else frozenset(check_names(filter_values["name"]) or ())
+    followed = await followed_contact(context, filter_values.get("contact_id"))
+    metadata = check_metadata_filter(filter_values.get("metadata"), "filter.metadata")
 
-    def wanted(notice: BusEvent) -> bool:
+    def matches(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
@@ -156,11 +156,11 @@ async def event_tracked(
             and has_metadata(row, metadata, context.services.clock())
         )
 
-    def told(notice: BusEvent) -> Document:
+    def payload_of(notice: BusEvent) -> Document:
         return {"kind": EventChange.TRACKED.value, "event": notice.document, "counted": notice.document}
 
     async with aclosing(
-        payloads_of(context, wanted, told, after, {"event": None, "counted": None}, followed)
+        payloads_of(context, matches, payload_of, after, {"event": None, "counted": None}, followed)
     ) as payloads:
         async for payload in payloads:
             yield payload
@@ -170,12 +170,15 @@ async def contact_changed(
     context: Context, filter_: ContactStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     """A notification per change of a contact that is wanted."""
-    asked = provided_fields(filter_) or {}
-    kinds = None if asked.get("kind") is None else frozenset(asked["kind"])
-    followed, segment_id = await followed_contact(context, asked.get("contact_id")), asked.get("segment_id")
+    filter_values = provided_fields(filter_) or {}
+    kinds = None if filter_values.get("kind") is None else frozenset(filter_values["kind"])
+    followed, segment_id = (
+        await followed_contact(context, filter_values.get("contact_id")),
+        filter_values.get("segment_id"),
+    )
     own = context.principal.contact_id is not None
 
-    def wanted(notice: BusEvent) -> bool:
+    def matches(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
@@ -187,13 +190,13 @@ async def contact_changed(
             and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
         )
 
-    def told(notice: BusEvent) -> Document:
+    def payload_of(notice: BusEvent) -> Document:
         row = notice.document
-        told = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
-        return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **told}
+        ids = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
+        return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **ids}
 
     nothing = {"matches": False, "contact_id": None, "merged_id": None, "segment_id": None}
-    async with aclosing(payloads_of(context, wanted, told, after, nothing, followed)) as payloads:
+    async with aclosing(payloads_of(context, matches, payload_of, after, nothing, followed)) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -218,31 +221,31 @@ async def ticket_changed(
             yield payload
 
 
-async def _thread_changes(context: Context, subject: ThreadKind, asked: Document, after: str | None) -> Any:
+async def _thread_changes(context: Context, subject: ThreadKind, filter_values: Document, after: str | None) -> Any:
     """A notification per line of the journal that tells of an act on such a subject, as far as that is wanted."""
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
-    followed = await followed_contact(context, asked.get("contact_id"))
+    followed = await followed_contact(context, filter_values.get("contact_id"))
 
-    def wanted(notice: BusEvent) -> bool:
+    def matches(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
             notice.collection == ChangeLog.COLLECTION
             and row["subject"] == subject
             and (own is None or row["public"])
-            and (asked.get("kind") is None or row["kind"] in asked["kind"])
-            and asked.get(id_name, row[id_name]) == row[id_name]
+            and (filter_values.get("kind") is None or row["kind"] in filter_values["kind"])
+            and filter_values.get(id_name, row[id_name]) == row[id_name]
             and (followed is None or row["contact_id"] in followed)
-            and (_is_so(asked, row["before"]) or _is_so(asked, row["after"]))
+            and (_is_so(filter_values, row["before"]) or _is_so(filter_values, row["after"]))
         )
 
-    def told(notice: BusEvent) -> Document:
+    def payload_of(notice: BusEvent) -> Document:
         row = notice.document
         ids = {name: row[name] for name in (id_name, "part_id")}
-        return {"kind": row["kind"], "matches": _is_so(asked, row["after"]), **ids}
+        return {"kind": row["kind"], "matches": _is_so(filter_values, row["after"]), **ids}
 
     nothing = {"matches": False, id_name: None, "part_id": None}
-    async with aclosing(payloads_of(context, wanted, told, after, nothing, followed)) as payloads:
+    async with aclosing(payloads_of(context, matches, payload_of, after, nothing, followed)) as payloads:
         async for payload in payloads:
             yield payload
 
@@ -255,8 +258,8 @@ async def changed_ticket(parents: Sequence[Document], _: None, context: Context)
 async def visible_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the part of each notification of a ticket."""
     ids = [parent["part_id"] for parent in parents]
-    found = await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if id_ is not None])
-    return [None if id_ is None else found.get(id_) for id_ in ids]
+    parts = await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [None if id_ is None else parts.get(id_) for id_ in ids]
 
 
 async def changed_conversation(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
@@ -272,22 +275,22 @@ async def visible_part(parents: Sequence[Document], _: None, context: Context) -
 async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the contact of each notification, as it is now."""
     ids = [parent["contact_id"] for parent in parents]
-    found = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
-    return [found.get(id_) for id_ in ids]
+    contacts = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [contacts.get(id_) for id_ in ids]
 
 
 async def named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
     """What each of these ids names, as it is now; nothing where there is no id."""
-    found = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
-    return [None if id_ is None else found.get(id_) for id_ in ids]
+    documents = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
+    return [None if id_ is None else documents.get(id_) for id_ in ids]
 
 
-def _is_so(asked: Document, told: Document | None) -> bool:
+def _is_so(filter_values: Document, row: Document | None) -> bool:
     """Whether what the journal tells of a conversation or a ticket is as a filter asks."""
     return (
-        told is not None
-        and ("state" not in asked or told["state"] in asked["state"])
-        and all(told[name] == asked[name] for name in ("assignee_id", "team_id") if name in asked)
+        row is not None
+        and ("state" not in filter_values or row["state"] in filter_values["state"])
+        and all(row[name] == filter_values[name] for name in ("assignee_id", "team_id") if name in filter_values)
     )
 
 
@@ -307,8 +310,8 @@ def follow_merge(followed: set[str] | None, notice: BusEvent) -> None:
 
 async def payloads_of(
     context: Context,
-    wanted: Callable[[BusEvent], bool],
-    told: Callable[[BusEvent], Document],
+    matches: Callable[[BusEvent], bool],
+    payload_of: Callable[[BusEvent], Document],
     after: str | None,
     nothing: Document,
     followed: set[str] | None = None,
@@ -316,30 +319,30 @@ async def payloads_of(
     """What the bus gives as notifications, each with its cursor; checkpoints have no object.
 
     A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it. `followed`:
-    nothing is wanted but what names one of these contacts; `wanted` adds who takes them over.
+    nothing is wanted but what names one of these contacts; `matches` adds who takes them over.
     """
     cipher = await context.cursor_cipher()
-    asked = None if after is strawberry.UNSET or after is None else position_of(after, cipher)
+    position = None if after is strawberry.UNSET or after is None else position_of(after, cipher)
     own = context.principal.contact_id
 
     def seen(notice: BusEvent) -> bool:
-        return (own is None or context.principal.owns(notice.document.get("contact_id"))) and wanted(notice)
+        return (own is None or context.principal.owns(notice.document.get("contact_id"))) and matches(notice)
 
     notices = context.services.bus.subscribe(
         context.principal.workspace_id,
         seen,
-        asked,
+        position,
         context.on_caught_up,
         contact_ids=followed if own is None else set(context.principal.own_ids),
         owner=own or "",
         most_resumes=None if own is None else context.services.settings.max_resumes_per_token,
     )
-    async with aclosing(notices) as found:  # type: ignore[type-var]
-        async for item in found:
+    async with aclosing(notices) as stream:  # type: ignore[type-var]
+        async for item in stream:
             context.forget()
             if isinstance(item, Position):
                 yield {"cursor": cursor_to(item, cipher), "kind": "CHECKPOINT", **nothing}
             else:
                 if own is not None:
                     await context.check_may_read()
-                yield {"cursor": cursor_to(item.position, cipher), **told(item)}
+                yield {"cursor": cursor_to(item.position, cipher), **payload_of(item)}

@@ -61,9 +61,9 @@ async def save_team(context: Context, input_: SaveTeamInput) -> Document:
 
 async def admins(context: Context, arguments: PageArguments) -> Document:
     """A page of the admins, the newest first."""
-    asked = page(arguments, await context.cursor_cipher(), "admins", context.principal.workspace_id)
-    rows = await context.store.admins.page(asked, context.services.clock())
-    return connection(rows, asked, lambda row: str(row["_id"]))
+    page_request = page(arguments, await context.cursor_cipher(), "admins", context.principal.workspace_id)
+    rows = await context.store.admins.page(page_request, context.services.clock())
+    return connection(rows, page_request, lambda row: str(row["_id"]))
 
 
 async def teams(context: Context) -> list[Document]:
@@ -79,20 +79,20 @@ async def viewer(context: Context) -> Document | None:
 
 async def admins_of(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
     """Batch: the admins of each team, in the order in which they were named."""
-    found = await _by_ids(context.store.admins, [id_ for parent in parents for id_ in parent["admin_ids"]])
-    return [[found[id_] for id_ in parent["admin_ids"] if id_ in found] for parent in parents]
+    rows = await _by_ids(context.store.admins, [id_ for parent in parents for id_ in parent["admin_ids"]])
+    return [[rows[id_] for id_ in parent["admin_ids"] if id_ in rows] for parent in parents]
 
 
 async def admins_by_id(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the admins of those ids, whoever asks; what a contact's token may see of one is said at each field."""
-    found = await _by_ids(_all_of(context).admins, ids)
-    return [found.get(id_) for id_ in ids]
+    rows = await _by_ids(_all_of(context).admins, ids)
+    return [rows.get(id_) for id_ in ids]
 
 
 async def teams_by_id(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the teams of those ids."""
-    found = await _by_ids(context.store.teams, ids)
-    return [found.get(id_) for id_ in ids]
+    rows = await _by_ids(context.store.teams, ids)
+    return [rows.get(id_) for id_ in ids]
 
 
 async def author_of(actors: Sequence[Document], _: None, context: Context) -> list[Document]:
@@ -103,9 +103,10 @@ async def author_of(actors: Sequence[Document], _: None, context: Context) -> li
             ids.setdefault(actor["kind"], []).append(actor["id"])
     admins = await _by_ids(_all_of(context).admins, ids.get(ActorKind.ADMIN, ()))
     contacts = await context.store.contacts.of_ids(list(dict.fromkeys(ids.get(ActorKind.CONTACT, ()))))
-    found = admins | contacts
+    authors = admins | contacts
     return [
-        _AUTOMATION if actor["kind"] == ActorKind.AUTOMATION else found.get(actor["id"], _SOMEBODY) for actor in actors
+        _AUTOMATION if actor["kind"] == ActorKind.AUTOMATION else authors.get(actor["id"], _SOMEBODY)
+        for actor in actors
     ]
 
 

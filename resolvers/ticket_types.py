@@ -51,8 +51,8 @@ async def save_ticket_type(context: Context, input_: SaveTicketTypeInput) -> Doc
 
 async def ticket_types(context: Context) -> list[Document]:
     """Every type by name; for a contact's token those that it may open tickets of."""
-    found = await context.store.ticket_types.all()
-    return found if context.principal.contact_id is None else [one for one in found if not one["archived"]]
+    rows = await context.store.ticket_types.all()
+    return rows if context.principal.contact_id is None else [row for row in rows if not row["archived"]]
 
 
 async def attributes(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:

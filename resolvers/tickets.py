@@ -82,21 +82,21 @@ async def tickets(
     context: Context, filter_: TicketFilter | None, sort: TicketSort | None, arguments: PageArguments
 ) -> Document:
     """A page of the tickets of which the filter holds, the newest first unless another order is asked for."""
-    wanted, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
-    list_ = _List.page_of(context, wanted, sorted_by)
-    contact_id = wanted.get("contact_id") or context.principal.contact_id
+    filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
+    list_ = _List.page_of(context, filter_values, sorted_by)
+    contact_id = filter_values.get("contact_id") or context.principal.contact_id
     cipher = await context.cursor_cipher()
-    asked = page(arguments, cipher, "tickets", context.principal.workspace_id, wanted, sorted_by)
+    page_request = page(arguments, cipher, "tickets", context.principal.workspace_id, filter_values, sorted_by)
     fields = context.fields_of("Ticket")
     if contact_id is None:
         now = context.services.clock()
         search = InboxSearch(context.store.tickets, list_.condition, list_.order, now, fields=fields)
-        found = await search.page(asked)
-        return counted(connection(found.rows, asked, list_.order.position, found.stopped_at), search.count)
+        result = await search.page(page_request)
+        return counted(connection(result.rows, page_request, list_.order.position, result.stopped_at), search.count)
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
-    rows = {} if contact is None else await list_.of_contacts([contact["_id"]], asked, fields)
-    found_rows = [row for of_one in rows.values() for row in of_one]
-    return counted(connection(found_rows, asked, list_.order.position), list_.counter(contact))
+    rows = {} if contact is None else await list_.of_contacts([contact["_id"]], page_request, fields)
+    contact_rows = [row for of_one in rows.values() for row in of_one]
+    return counted(connection(contact_rows, page_request, list_.order.position), list_.counter(contact))
 
 
 async def of_contacts(
@@ -106,42 +106,44 @@ async def of_contacts(
 ) -> list[Any]:
     """Batch: a page of each contact's tickets, the newest first unless another order is asked for."""
     page_asked, filter_, sort = arguments
-    wanted, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
-    list_, cipher = _List.page_of(context, wanted, sorted_by), await context.cursor_cipher()
+    filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
+    list_, cipher = _List.page_of(context, filter_values, sorted_by), await context.cursor_cipher()
 
-    def asked(parent: Document) -> Page:
-        return page(page_asked, cipher, "Contact.tickets", parent["_id"], wanted, sorted_by)
+    def page_of(parent: Document) -> Page:
+        return page(page_asked, cipher, "Contact.tickets", parent["_id"], filter_values, sorted_by)
 
-    meant = [parent for parent in parents if wanted.get("contact_id") in (None, *ids_of(parent))]
-    shown = {parent["_id"] for parent in meant}
+    selected = [parent for parent in parents if filter_values.get("contact_id") in (None, *ids_of(parent))]
+    shown = {parent["_id"] for parent in selected}
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         return await list_.of_contacts([id_ for id_ in ids if id_ in shown], of_all, context.fields_of("Ticket"))
 
-    found = await pages_of_parents(parents, asked, read, list_.order.position)
+    results = await pages_of_parents(parents, page_of, read, list_.order.position)
     return [
-        one if isinstance(one, Exception) else counted(one, list_.counter(parent if parent["_id"] in shown else None))
-        for parent, one in zip(parents, found, strict=True)
+        result
+        if isinstance(result, Exception)
+        else counted(result, list_.counter(parent if parent["_id"] in shown else None))
+        for parent, result in zip(parents, results, strict=True)
     ]
 
 
 async def of_conversations(ticket_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the tickets with those ids, as far as whoever asks sees them."""
-    found = await context.store.tickets.by_ids(list(dict.fromkeys(ticket_ids)), fields=context.fields_of("Ticket"))
-    return [found.get(id_) for id_ in ticket_ids]
+    rows = await context.store.tickets.by_ids(list(dict.fromkeys(ticket_ids)), fields=context.fields_of("Ticket"))
+    return [rows.get(id_) for id_ in ticket_ids]
 
 
 async def conversations_of(conversation_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
     """Batch: the conversations with those ids, as far as whoever asks sees them."""
     fields = context.fields_of("Conversation")
-    found = await context.store.conversations.by_ids(list(dict.fromkeys(conversation_ids)), fields=fields)
-    return [found.get(id_) for id_ in conversation_ids]
+    rows = await context.store.conversations.by_ids(list(dict.fromkeys(conversation_ids)), fields=fields)
+    return [rows.get(id_) for id_ in conversation_ids]
 
 
 async def types_of(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
     """Batch: the type of each ticket."""
-    found = await context.store.ticket_types.by_ids(list({parent["type_id"] for parent in parents}))
-    return [found[parent["type_id"]] for parent in parents]
+    types = await context.store.ticket_types.by_ids(list({parent["type_id"] for parent in parents}))
+    return [types[parent["type_id"]] for parent in parents]
 
 
 async def attributes_of(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
@@ -160,18 +162,18 @@ async def parts(parents: Sequence[Document], arguments: PartArguments, context: 
         seen = await context.store.tickets.by_ids([parent["_id"] for parent in parents], fields=[])
         shown = [parent for parent in parents if parent["_id"] in seen]
         pages = await pages_of_parts(context, context.store.ticket_parts, "Ticket.parts", shown, arguments, fields)
-        by_ticket = {parent["_id"]: one for parent, one in zip(shown, pages, strict=True)}
+        by_ticket = {parent["_id"]: page_rows for parent, page_rows in zip(shown, pages, strict=True)}
         return [by_ticket.get(parent["_id"]) for parent in parents]
     return await pages_of_parts(context, context.store.ticket_parts, "Ticket.parts", parents, arguments, fields)
 
 
 async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
     """The parts with those ids; for a contact's token those of tickets that it sees."""
-    found = await context.store.ticket_parts.by_ids(ids)
+    parts = await context.store.ticket_parts.by_ids(ids)
     if context.principal.contact_id is None:
-        return found
-    seen = await context.store.tickets.by_ids(list({row["subject_id"] for row in found.values()}))
-    return {id_: row for id_, row in found.items() if row["subject_id"] in seen}
+        return parts
+    seen = await context.store.tickets.by_ids(list({row["subject_id"] for row in parts.values()}))
+    return {id_: row for id_, row in parts.items() if row["subject_id"] in seen}
 
 
 def part_count(context: Context, parent: Document) -> int:
@@ -189,31 +191,33 @@ class _List:
     order: InboxOrder
 
     @classmethod
-    def page_of(cls, context: Context, wanted: Document, sorted_by: Document) -> "_List":
+    def page_of(cls, context: Context, filter_values: Document, sorted_by: Document) -> "_List":
         """The list that a filter and a sort mean."""
         by_contact = context.principal.contact_id is not None
-        rest = {name: value for name, value in wanted.items() if name not in ("contact_id", "text")}
-        words = [] if "text" not in wanted else parse_search(wanted["text"], "filter.text")
+        rest = {name: value for name, value in filter_values.items() if name not in ("contact_id", "text")}
+        words = [] if "text" not in filter_values else parse_search(filter_values["text"], "filter.text")
         condition = TicketCondition(**rest, words=words, words_in="public_words" if by_contact else "words")
         key = TicketSortKey(sorted_by.get("key", TicketSortKey.CREATED_AT))
         descending = sorted_by.get("direction", Direction.DESC) == Direction.DESC
         return cls(context, condition, order_of(key, descending=descending))
 
     async def of_contacts(
-        self, contact_ids: Sequence[str], asked: Page, fields: Sequence[str] | None = None
+        self, contact_ids: Sequence[str], page_request: Page, fields: Sequence[str] | None = None
     ) -> dict[str, list[Document]]:
         """A page of each contact's tickets."""
         if not contact_ids:
             return {}
         now = self.context.services.clock()
-        return await self.context.store.tickets.of_contacts(contact_ids, self.condition, self.order, asked, now, fields)
+        return await self.context.store.tickets.of_contacts(
+            contact_ids, self.condition, self.order, page_request, now, fields
+        )
 
     def counter(self, contact: Document | None) -> Counter:
         """Counts a contact's tickets, up to a number."""
 
         async def count(most: int) -> int:
             ids = [] if contact is None else [contact["_id"]]
-            found = await self.of_contacts(ids, Page(most - 1, False, None, None), ["_id"])
-            return sum(len(rows) for rows in found.values())
+            rows_by_contact = await self.of_contacts(ids, Page(most - 1, False, None, None), ["_id"])
+            return sum(len(rows) for rows in rows_by_contact.values())
 
         return count

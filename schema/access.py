@@ -96,8 +96,8 @@ def _guarded(
         check(info, arguments)
         if shows_own:
             await _check_may_read(info.context)
-        found = resolve(source, info, **arguments)
-        return await found if inspect.isawaitable(found) else found
+        result = resolve(source, info, **arguments)
+        return await result if inspect.isawaitable(result) else result
 
     def guarded(source: Any, info: Any, **arguments: Any) -> Any:
         check(info, arguments)

@@ -51,7 +51,7 @@ def by_level(
             arguments.__doc__,
         )
         resolve.__signature__ = signature.replace(parameters=[*_GIVEN, *own])  # type: ignore[attr-defined]
-        resolve.__annotations__ = {one.name: one.annotation for one in [*_GIVEN, *own]} | {
+        resolve.__annotations__ = {parameter.name: parameter.annotation for parameter in [*_GIVEN, *own]} | {
             "return": signature.return_annotation
         }
         keys = None if reads is None else frozenset(reads)

@@ -95,9 +95,9 @@ class CostTable:
                 if self.filters.has_filters(named := get_named_type(given.type))
             },
             weights={
-                argument: found.weight
+                argument: cost.weight
                 for argument, given in definition.args.items()
-                if (found := declared(given, Cost)) is not None
+                if (cost := declared(given, Cost)) is not None
             },
             searches=weight is not None and any(type_.name == sized for sized, _ in self._sized),
         )
@@ -118,11 +118,13 @@ class CostTable:
 def declared(of: Any, directive: type) -> Any:
     """The directive of that class that a field, an argument or an input declares; None where it declares none."""
     definition = (of.extensions or {}).get("strawberry-definition")
-    return next((one for one in getattr(definition, "directives", ()) if isinstance(one, directive)), None)
+    return next(
+        (candidate for candidate in getattr(definition, "directives", ()) if isinstance(candidate, directive)), None
+    )
 
 
 def _types(schema: GraphQLSchema) -> Iterator[GraphQLObjectType | GraphQLInterfaceType]:
-    return (one for one in schema.type_map.values() if isinstance(one, GraphQLObjectType | GraphQLInterfaceType))
+    return (type_ for type_ in schema.type_map.values() if isinstance(type_, GraphQLObjectType | GraphQLInterfaceType))
 
 
 def _filter_weights(schema: GraphQLSchema) -> Iterator[tuple[GraphQLInputObjectType, int]]:
@@ -151,6 +153,6 @@ def _size_of(list_: ListSize | None, definition: GraphQLField) -> tuple[int | No
 def _is_list(path: str, definition: GraphQLField) -> bool:
     name, *inner = path.split(".")
     type_ = definition.args[name].type
-    for one in inner:
-        type_ = get_named_type(type_).fields[one].type  # type: ignore[attr-defined] # a path leads through inputs
+    for key in inner:
+        type_ = get_named_type(type_).fields[key].type  # type: ignore[attr-defined] # a path leads through inputs
     return is_list_type(get_nullable_type(type_))

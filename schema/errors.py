@@ -54,17 +54,17 @@ def user_error(problem: UserProblem) -> dict[str, Any]:
 
 def formatted(error: GraphQLError, request_id: str) -> GraphQLFormattedError:
     """A top-level error as callers see it; what was not foreseen is masked."""
-    told: GraphQLFormattedError = {"message": _sayable(error.message)}
+    body: GraphQLFormattedError = {"message": _sayable(error.message)}
     cause = _cause(error)
     if error.locations:
-        told["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
+        body["locations"] = [{"line": location.line, "column": location.column} for location in error.locations]
     if error.path:
-        told["path"] = error.path
+        body["path"] = error.path
     kind = _kind(cause)
     if cause is not None and not isinstance(cause, GatewayError):
-        told["message"] = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
-    told["extensions"] = {"code": kind.code, "retryable": kind.retryable, "requestId": request_id}
-    return told
+        body["message"] = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
+    body["extensions"] = {"code": kind.code, "retryable": kind.retryable, "requestId": request_id}
+    return body
 
 
 def code_and_status(error: GraphQLError) -> tuple[str, int]:

@@ -28,7 +28,11 @@ class FilterTypes:
         self._others: dict[str, frozenset[str]] = {}
         for type_, weight in weights:
             named = {name: get_named_type(field.type) for name, field in type_.fields.items()}
-            inputs = {name: one.name for name, one in named.items() if isinstance(one, GraphQLInputObjectType)}
+            inputs = {
+                name: input_type.name
+                for name, input_type in named.items()
+                if isinstance(input_type, GraphQLInputObjectType)
+            }
             self._weights[type_.name], self._inputs[type_.name] = weight, inputs
             self._others[type_.name] = frozenset(named.keys() - inputs.keys())
         self._holding = {name for name, weight in self._weights.items() if weight}
@@ -50,11 +54,11 @@ class FilterTypes:
         waiting = [(type_name, value)]
         while waiting:
             name, given = waiting.pop()
-            for one in _objects(given, variables):
+            for item in _objects(given, variables):
                 if self._weights[name]:
-                    yield name, one
+                    yield name, item
                 else:
-                    members = _members(one, variables)
+                    members = _members(item, variables)
                     inner = [(key, of) for key, of in self._inputs[name].items() if of in self._holding]
                     waiting += [(of, members[key]) for key, of in inner if key in members]
 
@@ -74,7 +78,7 @@ class FilterTypes:
             for key, inner in self._inputs[name].items():
                 if key in members:
                     below = level + (inner == type_name)
-                    waiting += [(below, inner, one) for one in _objects(members[key], variables)]
+                    waiting += [(below, inner, value) for value in _objects(members[key], variables)]
             if total + len(waiting) > MAX_OBJECTS:
                 raise BadRequestError(
                     f"The filter of '{field}' has more than the {MAX_OBJECTS} objects that are allowed: "
@@ -105,7 +109,7 @@ def _objects(value: Any, variables: Mapping[str, Any]) -> list[Any]:
     """The objects of a list, up to one more than are allowed, or the only one."""
     given = resolve(value, variables)
     items = given.values if isinstance(given, ListValueNode) else given if isinstance(given, list) else [given]
-    return [one for one in items[: MAX_OBJECTS + 1] if isinstance(resolve(one, variables), ObjectValueNode | dict)]
+    return [item for item in items[: MAX_OBJECTS + 1] if isinstance(resolve(item, variables), ObjectValueNode | dict)]
 
 
 def _length(value: Any, variables: Mapping[str, Any]) -> int:

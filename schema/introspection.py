@@ -32,7 +32,7 @@ _ROOTS = frozenset({"__schema", "__type", "__typename"})
 _LISTS = frozenset({"fields", "inputFields", "interfaces", "possibleTypes"})
 
 
-class _Place(Enum):
+class _Level(Enum):
     ROOT = "a field of Query"
     BELOW = "a field of the schema"
     LISTED = "a field within a list that each type has: another one there would multiply with it"
@@ -78,33 +78,40 @@ class Introspection:
 def _asks_for_schema_alone(document: DocumentNode) -> bool:
     """Whether its operations are queries of the schema, without aliases, directives and repetitions, which cost much."""
     definitions = document.definitions
-    fragments = {one.name.value: one for one in definitions if isinstance(one, FragmentDefinitionNode)}
-    operations = [one for one in definitions if isinstance(one, OperationDefinitionNode)]
+    fragments = {
+        definition.name.value: definition
+        for definition in definitions
+        if isinstance(definition, FragmentDefinitionNode)
+    }
+    operations = [definition for definition in definitions if isinstance(definition, OperationDefinitionNode)]
     if not operations or len(fragments) + len(operations) < len(definitions):
         return False
     if any(isinstance(node, DirectiveNode) or getattr(node, "alias", None) for node in nodes_below(document)):
         return False
-    return all(one.operation is OperationType.QUERY and _selects_schema_alone(one, fragments) for one in operations)
+    return all(
+        definition.operation is OperationType.QUERY and _selects_schema_alone(definition, fragments)
+        for definition in operations
+    )
 
 
 def _selects_schema_alone(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> bool:
-    waiting, spread = [(operation.selection_set, _Place.ROOT)], set[tuple[str, _Place]]()
+    waiting, spread = [(operation.selection_set, _Level.ROOT)], set[tuple[str, _Level]]()
     while waiting:
-        selections, place = waiting.pop()
+        selections, level = waiting.pop()
         names = [node.name.value for node in selections.selections if isinstance(node, FieldNode | FragmentSpreadNode)]
         if len(set(names)) < len(names):
             return False
         for node in selections.selections:
             if isinstance(node, InlineFragmentNode):
-                waiting.append((node.selection_set, place))
+                waiting.append((node.selection_set, level))
             elif isinstance(node, FragmentSpreadNode):
                 if node.name.value not in fragments:
                     return False
-                if (node.name.value, place) not in spread:
-                    spread.add((node.name.value, place))
-                    waiting.append((fragments[node.name.value].selection_set, place))
+                if (node.name.value, level) not in spread:
+                    spread.add((node.name.value, level))
+                    waiting.append((fragments[node.name.value].selection_set, level))
             elif isinstance(node, FieldNode):
-                below = _below(node.name.value, place)
+                below = _below(node.name.value, level)
                 if below is None:
                     return False
                 if node.selection_set is not None:
@@ -112,10 +119,10 @@ def _selects_schema_alone(operation: OperationDefinitionNode, fragments: Mapping
     return True
 
 
-def _below(name: str, place: _Place) -> _Place | None:
+def _below(name: str, level: _Level) -> _Level | None:
     """Where the fields of that field stand; None where it is not allowed."""
-    if place is _Place.ROOT:
-        return _Place.BELOW if name in _ROOTS else None
+    if level is _Level.ROOT:
+        return _Level.BELOW if name in _ROOTS else None
     if name not in _LISTS:
-        return place
-    return _Place.LISTED if place is _Place.BELOW else None
+        return level
+    return _Level.LISTED if level is _Level.BELOW else None

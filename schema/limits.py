@@ -48,12 +48,16 @@ class Document:
 
     def named(self, name: str | None) -> OperationDefinitionNode:
         """The operation with that name, or the only one; BadRequestError."""
-        found = [one for one in self.operations if name is None or (one.name and one.name.value == name)]
-        if name is None and len(found) > 1:
+        operations = [
+            operation
+            for operation in self.operations
+            if name is None or (operation.name and operation.name.value == name)
+        ]
+        if name is None and len(operations) > 1:
             raise BadRequestError("The document has several operations: say which with 'operationName'.")
-        if not found:
+        if not operations:
             raise BadRequestError("There is no such operation in the document: see 'operationName'.")
-        return found[0]
+        return operations[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +83,28 @@ class OperationLimits:
         self._settings = settings
         self._costs = CostTable(schema)
         self._valid = valid
-        self._known: Cache[str, Document] = Cache(caches or CacheBudget(), _weigh)
+        self._documents: Cache[str, Document] = Cache(caches or CacheBudget(), _weigh)
 
     def check(self, query: str, variables: Mapping[str, Any] | None, name: str | None) -> Checked:
         """The operation, where it is within every limit; LimitExceededError, BadRequestError or ForbiddenError.
 
         A document that is no GraphQL passes: its execution says what is wrong with it."""
-        found = self._known.get(query)
-        if found is None:
+        document = self._documents.get(query)
+        if document is None:
             try:
-                found = self._read(query)
+                document = self._read(query)
             except GraphQLSyntaxError:
                 return Checked()
             if query in self._valid:
-                self._known.put(query, found)
-        meant = found.named(name)
-        cost = self._check_cost(found, meant, variables or {})
-        return Checked(cost, meant.name.value if meant.name else None, meant.operation.value)
+                self._documents.put(query, document)
+        operation = document.named(name)
+        cost = self._check_cost(document, operation, variables or {})
+        return Checked(cost, operation.name.value if operation.name else None, operation.operation.value)
 
     def _read(self, query: str) -> Document:
         most = self._settings.max_tokens
         try:
-            found = Document(parse_document(query, located=False, max_tokens=most))
+            document = Document(parse_document(query, located=False, max_tokens=most))
         except GraphQLError as error:
             if "token" in error.message and str(most) in error.message:
                 raise LimitExceededError(f"The document has more than the {most} tokens that are allowed.") from None
@@ -109,21 +113,21 @@ class OperationLimits:
             raise
         except ValueError:
             raise LimitExceededError(TOO_DEEP) from None
-        for definition in found.document.definitions:
+        for definition in document.document.definitions:
             if isinstance(definition, FragmentDefinitionNode):
                 name = definition.name.value
-                if found.fragments.setdefault(name, definition) is not definition:
+                if document.fragments.setdefault(name, definition) is not definition:
                     raise BadRequestError(f"The document has two fragments named '{name[:100]}': rename one of them.")
             elif isinstance(definition, OperationDefinitionNode):
-                found.operations.append(definition)
-        self._check_size(found)
-        return found
+                document.operations.append(definition)
+        self._check_size(document)
+        return document
 
     def _check_size(self, operation: Document) -> None:
         order = sort_fragments(operation.fragments, operation.operations)
         try:
             measured = measure_fragments(operation.fragments, order)
-            sizes = [measure_operation(one, measured) for one in operation.operations]
+            sizes = [measure_operation(node, measured) for node in operation.operations]
         except RecursionError:
             raise LimitExceededError(TOO_DEEP) from None
         for size in sizes:
@@ -135,24 +139,24 @@ class OperationLimits:
         settings = self._settings
         if size.levels > _MOST_LEVELS:
             raise LimitExceededError(TOO_DEEP)
-        for what, found, most in (
+        for what, count, most in (
             ("levels of fields", size.depth, settings.max_depth),
             ("aliases", size.aliases, settings.max_aliases),
             ("directives", size.directives, settings.max_directives),
             ("repeated fields", size.duplicates, settings.max_duplicate_fields),
         ):
-            if found > most:
+            if count > most:
                 raise LimitExceededError(f"The operation has more {what} than the {most} that are allowed.")
 
     def _refuse_amplified(self, operation: Document, sizes: Sequence[Size]) -> None:
         """All operations together: whatever goes through a document goes through each of them, with its fragments."""
-        written = count_written(one.selection_set for one in (*operation.operations, *operation.fragments.values()))
+        written = count_written(node.selection_set for node in (*operation.operations, *operation.fragments.values()))
         settings = self._settings
-        for what, found, most in (
+        for what, count, most in (
             ("fields", sum(size.fields for size in sizes), min(settings.max_fields, written * _MOST_TIMES_WRITTEN)),
             ("values of arguments", sum(size.values for size in sizes), settings.max_tokens),
         ):
-            if found > most:
+            if count > most:
                 raise LimitExceededError(
                     f"The document has more {what}, with its fragments spelled out, than the {most} that are allowed."
                 )
@@ -163,21 +167,21 @@ class OperationLimits:
                 "Introspection is off on this gateway: whoever runs it can set GATEWAY_INTROSPECTION=true."
             )
 
-    def _check_cost(self, operation: Document, one: OperationDefinitionNode, variables: Mapping[str, Any]) -> int:
+    def _check_cost(self, operation: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]) -> int:
         values = {
             definition.variable.name.value: variables.get(
                 definition.variable.name.value, _default(definition.default_value)
             )
-            for definition in one.variable_definitions or ()
+            for definition in node.variable_definitions or ()
         }
-        key = _cost_key(one, values)
-        known = None if key is None else operation.costs.get(key)
-        if known is not None:
-            return known
-        root = self._schema.get_root_type(one.operation)
+        key = _cost_key(node, values)
+        cached = None if key is None else operation.costs.get(key)
+        if cached is not None:
+            return cached
+        root = self._schema.get_root_type(node.operation)
         most = self._settings.max_cost
         analysis = CostAnalysis(self._costs, operation.fragments, values, most)
-        cost = 0 if root is None else analysis.cost(one.selection_set, root.name)
+        cost = 0 if root is None else analysis.cost(node.selection_set, root.name)
         if cost > most:
             raise LimitExceededError(
                 f"The operation may show {cost if cost < 10**9 else 'over a billion'} rows, and {most} are allowed: "
@@ -189,15 +193,15 @@ class OperationLimits:
 
 
 def _weigh(query: str, document: Document) -> int:
-    variables = sum(len(one.variable_definitions or ()) for one in document.operations)
+    variables = sum(len(node.variable_definitions or ()) for node in document.operations)
     costs = _REMEMBERED_COSTS * (_COST_BYTES + _VALUE_BYTES * variables)
     return text_bytes(query) + node_bytes(*document.document.definitions) + costs
 
 
-def _cost_key(one: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
+def _cost_key(node: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
     """What the operation's cost depends on; None where a variable is neither a number nor a text (of which none counts
     for more than another), so that it must be counted anew."""
-    given: list[Any] = [id(one)]
+    given: list[Any] = [id(node)]
     for value in values.values():
         if type(value) not in (int, str, bool, NoneType):
             return None

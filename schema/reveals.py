@@ -100,7 +100,7 @@ class RevealedFields:
         """By the names of the members that declare what they reveal: those fields of it that need rights."""
         members: Mapping[str, Any] = type_.fields if isinstance(type_, GraphQLInputObjectType) else type_.values
         return {
-            name: [one for field in reveals.fields if (one := self._restricted(name, field)) is not None]
+            name: [restricted for field in reveals.fields if (restricted := self._restricted(name, field)) is not None]
             for name, member in members.items()
             if (reveals := _reveals(member)) is not None
         }
@@ -116,4 +116,8 @@ class RevealedFields:
 
 def _reveals(member: Any) -> Reveals | None:
     definition = member.extensions.get(_DEFINITION)
-    return next((one for one in definition.directives if isinstance(one, Reveals)), None) if definition else None
+    return (
+        next((directive for directive in definition.directives if isinstance(directive, Reveals)), None)
+        if definition
+        else None
+    )

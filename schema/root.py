@@ -48,7 +48,7 @@ class Schema(strawberry.Schema):
         """Suggest no name of the schema, be it of a field, an argument, a type or a value."""
         error.message = _SUGGESTION.sub("", error.message)
 
-    def tell(self, errors: list[GraphQLError], context: Any) -> None:
+    def report_errors(self, errors: list[GraphQLError], context: Any) -> None:
         """Make an answer's errors say what callers may read, and log what nobody foresaw."""
         if self.config.disable_field_suggestions:
             for error in errors:

@@ -31,8 +31,8 @@ from schema.tickets import Ticket, TicketPart
 
 def sharing(context: Context, payload: dict[str, Any]) -> tuple[Hashable, ...]:
     """What makes two subscribers' payloads the same one: equal rights, and the same notice with the same words."""
-    told = (value for value in payload.values() if value is None or isinstance(value, str | bool | int))
-    return (context.rights, *told)
+    values = (value for value in payload.values() if value is None or isinstance(value, str | bool | int))
+    return (context.rights, *values)
 
 
 @strawberry.type

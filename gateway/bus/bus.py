@@ -1,4 +1,4 @@
-"""The bus of one process: reads the stream, keeps the newest of it, and gives each subscriber what it asked for."""
+"""The bus of one process: reads the change stream, keeps the newest events, and serves every subscriber."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ _START_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class BusLimits:
-    """How much the bus keeps, and how often it says where it is."""
+    """Sizes in events: of the ring, and of one subscriber's queue."""
 
     ring_size: int = 10_000
     queue_size: int = 1_000
@@ -37,7 +37,7 @@ class BusLimits:
 
 
 class Bus:
-    """One stream, many subscribers. `run` must be under way for anything to arrive."""
+    """One change stream for many subscribers. Events arrive only while `run` is running."""
 
     def __init__(self, database: Database, clock: Clock, minter: Minter, limits: BusLimits, metrics: Metrics) -> None:
         self._database = database
@@ -49,12 +49,12 @@ class Bus:
         self._live = Subscribers()
         self._catch_up = CatchUp(database, self._ring, self._live, limits.queue_size)
         self._started = asyncio.Event()
-        self._moved_at = 0.0
+        self._last_event_at = 0.0
         self.running = False
         self._log = structlog.get_logger("gateway.bus")
 
     async def run(self) -> None:
-        """Read the stream until cancelled; it is opened again, where it was, whenever it breaks."""
+        """Read the change stream until cancelled. It is reopened at the same position when it breaks."""
         self.running = True
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -65,31 +65,33 @@ class Bus:
             self.running = False
 
     async def position(self) -> Position:
-        """Where the stream is now: what is committed later comes after it, and nothing that came before is missed."""
+        """The newest position. Every later commit comes after it; every earlier one is before it."""
         return await self._now()
 
     def oldest_after(self, at: tuple[int, int]) -> int | None:
-        """When (in unix seconds) the oldest change that is known here and younger than that time of the cluster was made."""
-        notice = self._ring.first_after(at)
-        return None if notice is None else notice.position.at[0]
+        """Unix time of the oldest event in memory that is younger than that cluster time; None if there is none."""
+        event = self._ring.first_after(at)
+        return None if event is None else event.position.at[0]
 
     async def subscribe(
         self,
         workspace_id: str,
-        wanted: Predicate,
+        predicate: Predicate,
         after: Position | None,
-        resting: OnCaughtUp | None = None,
+        on_caught_up: OnCaughtUp | None = None,
         *,
         contact_ids: set[str] | None = None,
         owner: str = "",
         most_resumes: int | None = None,
     ) -> AsyncIterator[BusEvent | Position]:
-        """What is wanted of that workspace, in order, once each, from `after` (or now) on; a Position where nothing
-        came for a while. `resting` is told whenever all was given. CursorExpiredError, SlowReaderError.
+        """Yield the workspace's events that match the predicate, in order, once each, after `after` (or from now on);
+        and a Position as a checkpoint at each interval. `on_caught_up` is called whenever the queue is empty and no
+        older event is missing.
 
-        `contact_ids`: nothing is wanted but what names one of these; `wanted` adds who takes them over. `most_resumes`: how
-        many subscriptions of that owner may catch up at once, or RateLimitedError."""
-        subscriber = Subscriber(workspace_id, wanted, self._limits.queue_size, owner, contact_ids)
+        `contact_ids`: only events that name one of these contacts are offered; the predicate may add ids after a merge.
+        `most_resumes`: how many subscriptions of `owner` may catch up at once. Raises RateLimitedError above that,
+        CursorExpiredError, SlowReaderError."""
+        subscriber = Subscriber(workspace_id, predicate, self._limits.queue_size, owner, contact_ids)
         loop = asyncio.get_running_loop()
         async with self._attached(subscriber, after, most_resumes):
             checkpoint_at = loop.time() + self._limits.checkpoint_seconds
@@ -99,23 +101,23 @@ class Bus:
                     self._catch_up.note_taken(subscriber)
                 if loop.time() >= checkpoint_at:
                     checkpoint_at = loop.time() + self._limits.checkpoint_seconds
-                    if (here := self._checkpoint_of(subscriber)) is not None:
-                        yield here
+                    if (position := self._checkpoint_of(subscriber)) is not None:
+                        yield position
                 elif subscriber.failure is None:
                     subscriber.ready.clear()
                     subscriber.is_waiting = True
-                    if resting is not None and subscriber.caught_up:
-                        resting(subscriber)
+                    if on_caught_up is not None and subscriber.caught_up:
+                        on_caught_up(subscriber)
                     await _set_within(subscriber.ready, checkpoint_at - loop.time())
                     subscriber.is_waiting = False
             if subscriber.failure is not None:
                 raise subscriber.failure
 
     def _checkpoint_of(self, subscriber: Subscriber) -> Position | None:
-        """Up to where a subscriber that has nothing queued was given everything; None while it catches up, or failed."""
-        last = self._ring.last
-        given = subscriber.failure is None and subscriber.cursor is None and not subscriber.queue
-        return last.position if last is not None and given else None
+        """The newest position, if the subscriber received everything up to it."""
+        newest = self._ring.last
+        is_drained = subscriber.failure is None and subscriber.cursor is None and not subscriber.queue
+        return newest.position if newest is not None and is_drained else None
 
     @asynccontextmanager
     async def _attached(
@@ -148,23 +150,23 @@ class Bus:
 
     async def _follow(self) -> None:
         while True:
-            last = self._ring.last
+            newest = self._ring.last
             try:
-                async with self._database.watch(WATCHED, last.position if last else None) as inserts:
+                async with self._database.watch(WATCHED, newest.position if newest else None) as inserts:
                     await self._read(inserts)
             except HistoryLostError:
-                self._log.warning("the stream lost its place: every subscriber must load anew")
+                self._log.warning("the change stream cannot be resumed: every subscriber must reload")
                 self._fail_all(CursorExpiredError())
             except UnavailableError as error:
-                self._log.warning("the stream broke off and is opened again", reason=str(error))
+                self._log.warning("the change stream broke and is reopened", reason=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
             except Exception:
-                self._log.exception("the stream failed and is opened again")
+                self._log.exception("the change stream failed and is reopened")
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def _read(self, inserts: InsertStream) -> None:
         if self._ring.last is None:
-            first = await inserts.next()  # only now the stream is open, with every driver
+            first = await inserts.next()  # with every driver the stream is open only after the first read
             await self._write_heartbeat()
             if first is not None:
                 self._publish(bus_event_of(first))
@@ -172,17 +174,17 @@ class Bus:
             if (insert := await inserts.next()) is not None:
                 self._publish(bus_event_of(insert))
                 self._started.set()
-                await asyncio.sleep(0)  # a batch that arrived at once must not fill the queues of those who do read
+                await asyncio.sleep(0)  # let readers drain their queues within a batch
 
-    def _publish(self, notice: BusEvent) -> None:
-        if notice.position.id in self._ring:
+    def _publish(self, event: BusEvent) -> None:
+        if event.position.id in self._ring:
             return
-        self._ring.add(notice)
-        self._metrics.bus_lag.set(max(0.0, self._clock().timestamp() - notice.position.at[0] - 1))
-        self._moved_at = asyncio.get_running_loop().time()
-        for subscriber in self._live.offer(notice):
+        self._ring.add(event)
+        self._metrics.bus_lag.set(max(0.0, self._clock().timestamp() - event.position.at[0] - 1))
+        self._last_event_at = asyncio.get_running_loop().time()
+        for subscriber in self._live.offer(event):
             subscriber.fail(SlowReaderError())
-        self._catch_up.published(notice)
+        self._catch_up.published(event)
 
     def _fail_all(self, error: GatewayError) -> None:
         self._ring.clear()
@@ -192,20 +194,19 @@ class Bus:
         self._catch_up.fail(error)
 
     async def _write_heartbeats(self) -> None:
-        """In a quiet hour write a mark now and then, so that no cursor grows older than the server's history."""
+        """Write a heartbeat when no event came for a while, so that no cursor grows older than the server's history."""
         while True:
             await asyncio.sleep(self._limits.heartbeat_seconds / 2)
-            if asyncio.get_running_loop().time() - self._moved_at >= self._limits.heartbeat_seconds / 2:
+            if asyncio.get_running_loop().time() - self._last_event_at >= self._limits.heartbeat_seconds / 2:
                 try:
                     await self._write_heartbeat()
                 except Exception:
-                    self._log.exception("no mark could be written")
+                    self._log.exception("the heartbeat could not be written")
 
     async def _write_heartbeat(self) -> None:
-        """A line of the journal that belongs to no workspace: a place in the stream that every process sees."""
         now = self._clock()
-        line = heartbeat(self._minter.mint(Prefix.CHANGE, now), now)
-        await self._database.insert(ChangeLog.COLLECTION, [line])
+        document = heartbeat(self._minter.mint(Prefix.CHANGE, now), now)
+        await self._database.insert(ChangeLog.COLLECTION, [document])
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""Subscribers that catch up: from the ring, and before it by one stream of the past, which nobody who is full holds up."""
+"""Subscribers that catch up: from the ring or, before it, from one shared catch-up stream."""
 
 import asyncio
 from collections import defaultdict
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.bus.change_events import BusEvent, Position, Ring, bus_event_of
-from gateway.bus.resume_schedule import Returning
+from gateway.bus.resume_schedule import ResumeQueue
 from gateway.bus.subscribers import Subscriber, Subscribers
 from gateway.errors import (
     BadRequestError,
@@ -30,64 +30,63 @@ _REFUSED_SECONDS = 5
 
 
 class CatchUp:
-    """Leads subscribers from their cursors to the present, where they become `live`. `run` must be under way."""
+    """Brings subscribers from their cursors to the newest event, where they become `live`. `run` must be running."""
 
-    def __init__(self, database: Database, ring: Ring, live: Subscribers, queue: int) -> None:
+    def __init__(self, database: Database, ring: Ring, live: Subscribers, queue_size: int) -> None:
         self._database = database
         self._ring = ring
         self._live = live
-        self._queue = queue
-        self._by_key: dict[Hashable, set[Subscriber]] = defaultdict(set)  # waiting, under way, or full
-        self._returning = Returning()
-        self._under_way = Subscribers()
-        self._someone_returns = asyncio.Event()
+        self._queue_size = queue_size
+        self._by_key: dict[Hashable, set[Subscriber]] = defaultdict(set)  # waiting, active or full
+        self._waiting = ResumeQueue()
+        self._active = Subscribers()
+        self._has_waiting = asyncio.Event()
         self._log = structlog.get_logger("gateway.bus")
 
     async def run(self) -> None:
-        """Serve those whose cursors lie before the ring, by one stream of the past in turns."""
+        """Serve the subscribers with cursors older than the ring, by one catch-up stream in turns."""
         while True:
-            await self._someone_returns.wait()
-            self._someone_returns.clear()
-            while self._returning:
+            await self._has_waiting.wait()
+            self._has_waiting.clear()
+            while self._waiting:
                 await self._take_turn()
 
     def begin(self, subscriber: Subscriber, after: Position, most: int | None) -> None:
-        """Lead a subscriber on from there; RateLimitedError where `most` of its owner catch up already."""
+        """Start at that position. RateLimitedError if `most` subscribers of the same owner catch up already."""
         self._check_resumes(subscriber.turn_key, most)
         subscriber.cursor = after
         self._by_key[subscriber.turn_key].add(subscriber)
-        self._return(subscriber)
+        self._resume(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber that is over."""
+        """Forget a subscriber that has ended."""
         subscriber.stop_timer()
-        self._under_way.discard(subscriber)
-        self._returning.discard(subscriber)
-        self._has_caught_up(subscriber)
+        self._active.discard(subscriber)
+        self._waiting.discard(subscriber)
+        self._finish(subscriber)
 
-    def published(self, notice: BusEvent) -> None:
-        """Go on with those whose cursors were ahead of this process: this notice is now in the ring."""
-        for subscriber in self._returning.take(notice.position.id):
-            self._join(subscriber, notice.position)
+    def published(self, event: BusEvent) -> None:
+        """Continue with the subscribers whose cursors were ahead of this process: this event is now in the ring."""
+        for subscriber in self._waiting.take(event.position.id):
+            self._join_live(subscriber, event.position)
 
     def fail(self, error: GatewayError) -> None:
-        """End all that catch up."""
+        """End every subscriber that catches up."""
         for subscriber in [subscriber for subscribers in self._by_key.values() for subscriber in subscribers]:
             subscriber.fail(error)
-            self._under_way.discard(subscriber)
-            self._returning.discard(subscriber)
+            self._active.discard(subscriber)
+            self._waiting.discard(subscriber)
 
     def note_taken(self, subscriber: Subscriber) -> None:
-        """Let a subscriber that was full return once it has room: at once where it reads, and ever later where it does so
-        slowly."""
+        """Resume a full subscriber once half its queue is free; a slow one after a growing pause."""
         subscriber.taken += 1
         if subscriber.full_since is None or len(subscriber.queue) > subscriber.limit // 2:
             return
         loop = asyncio.get_running_loop()
-        slow = loop.time() - subscriber.full_since > _SLOW_SECONDS
-        subscriber.pause = min(max(2 * subscriber.pause, _FIRST_PAUSE), _LONGEST_PAUSE) if slow else 0
+        is_slow = loop.time() - subscriber.full_since > _SLOW_SECONDS
+        subscriber.pause = min(max(2 * subscriber.pause, _FIRST_PAUSE), _LONGEST_PAUSE) if is_slow else 0
         subscriber.full_since = None
-        self._return_later(subscriber, subscriber.pause)
+        self._resume_later(subscriber, subscriber.pause)
 
     def _check_resumes(self, key: Hashable, most: int | None) -> None:
         if most is not None and len(self._by_key.get(key, ())) >= most:
@@ -97,130 +96,132 @@ class CatchUp:
                 _REFUSED_SECONDS,
             )
 
-    def _has_caught_up(self, subscriber: Subscriber) -> None:
+    def _finish(self, subscriber: Subscriber) -> None:
         subscriber.cursor = None
         key = subscriber.turn_key
-        others = self._by_key.get(key, set())
-        others.discard(subscriber)
-        if not others:
+        peers = self._by_key.get(key, set())
+        peers.discard(subscriber)
+        if not peers:
             self._by_key.pop(key, None)
-            self._returning.forget(key)
+            self._waiting.forget(key)
 
-    def _return(self, subscriber: Subscriber) -> None:
-        """Go on after the subscriber's cursor: from the ring, or in a turn with the stream of the past."""
+    def _resume(self, subscriber: Subscriber) -> None:
+        """Continue after the cursor: from the ring, or in a turn of the catch-up stream."""
         subscriber.stop_timer()
         if subscriber.failure is not None or subscriber.cursor is None:
             return
         if subscriber.cursor.id in self._ring:
-            self._join(subscriber, subscriber.cursor)
+            self._join_live(subscriber, subscriber.cursor)
         else:
-            self._returning.add(subscriber)
-            self._someone_returns.set()
+            self._waiting.add(subscriber)
+            self._has_waiting.set()
 
-    def _join(self, subscriber: Subscriber, cursor: Position) -> None:
-        """Give what the ring has after that place, and from then on what comes: no moment lies between. Who becomes full on
-        the way comes back for the rest."""
-        for notice in self._ring.after(cursor.id, subscriber.contact_ids):
-            if not subscriber.offer(notice):
+    def _join_live(self, subscriber: Subscriber, cursor: Position) -> None:
+        """Offer what the ring has after the cursor, then make the subscriber live; nothing is awaited between, so no
+        event is missed. One that becomes full returns later for the rest."""
+        for event in self._ring.after(cursor.id, subscriber.contact_ids):
+            if not subscriber.offer(event):
                 self._wait_for_room(subscriber, cursor)
                 return
-            cursor = notice.position
-        limit = self._queue
+            cursor = event.position
+        limit = self._queue_size
         subscriber.limit = max(limit, len(subscriber.queue) + limit // 2)
-        self._has_caught_up(subscriber)
+        self._finish(subscriber)
         if subscriber.failure is None:
             self._live.add(subscriber)
 
     def _wait_for_room(self, subscriber: Subscriber, cursor: Position) -> None:
-        """Leave a subscriber that is full alone until half its queue is free; one that takes nothing at all is ended."""
+        """Pause a full subscriber until half its queue is free; it fails if it reads nothing for _PATIENCE_SECONDS."""
         loop = asyncio.get_running_loop()
         subscriber.cursor, subscriber.full_since = cursor, loop.time()
-        subscriber.timer = loop.call_later(_PATIENCE_SECONDS, self._give_up, subscriber, subscriber.taken)
+        subscriber.timer = loop.call_later(_PATIENCE_SECONDS, self._check_progress, subscriber, subscriber.taken)
 
-    def _give_up(self, subscriber: Subscriber, taken: int) -> None:
+    def _check_progress(self, subscriber: Subscriber, taken: int) -> None:
         if subscriber.taken == taken:
             subscriber.fail(SlowReaderError())
         else:
-            again = asyncio.get_running_loop().call_later
-            subscriber.timer = again(_PATIENCE_SECONDS, self._give_up, subscriber, subscriber.taken)
+            call_later = asyncio.get_running_loop().call_later
+            subscriber.timer = call_later(_PATIENCE_SECONDS, self._check_progress, subscriber, subscriber.taken)
 
-    def _return_later(self, subscriber: Subscriber, seconds: float) -> None:
+    def _resume_later(self, subscriber: Subscriber, seconds: float) -> None:
         subscriber.stop_timer()
         if seconds:
-            subscriber.timer = asyncio.get_running_loop().call_later(seconds, self._return, subscriber)
+            subscriber.timer = asyncio.get_running_loop().call_later(seconds, self._resume, subscriber)
         else:
-            self._return(subscriber)
+            self._resume(subscriber)
 
     async def _take_turn(self) -> None:
-        """A turn for those of one cursor, and for others whose cursors are met on the way."""
-        start, most, group = self._returning.begin_turn()
-        keys = {subscriber.turn_key for subscriber in group}
-        for subscriber in group:
-            self._under_way.add(subscriber)
-        turn = _Turn(start, most, max(subscriber.barren_turns for subscriber in group))
+        """Read from one cursor; subscribers with cursors on the way join in."""
+        start, max_events, subscribers = self._waiting.begin_turn()
+        keys = {subscriber.turn_key for subscriber in subscribers}
+        for subscriber in subscribers:
+            self._active.add(subscriber)
+        turn = _Turn(start, max_events, max(subscriber.barren_turns for subscriber in subscribers))
         try:
-            await self._catch_up(turn)
+            await self._read_turn(turn)
         except HistoryLostError:
-            self._refuse(turn, CursorExpiredError())
+            self._fail_active(turn, CursorExpiredError())
         except UnavailableError as error:
-            self._log.warning("the stream of the past broke off and is opened again", reason=str(error))
+            self._log.warning("the catch-up stream broke and is reopened", reason=str(error))
             await asyncio.sleep(AGAIN_SECONDS)
         except Exception:
-            self._log.exception("a cursor cannot be followed")
-            self._refuse(turn, BadRequestError("'after' is not a cursor of this stream: pass one that a payload gave."))
-            await asyncio.sleep(AGAIN_SECONDS if turn.notices else 0)
-        self._returning.count_turn(keys | {subscriber.turn_key for subscriber in self._under_way})
-        self._put_back(turn)
+            self._log.exception("a cursor could not be resumed")
+            self._fail_active(
+                turn, BadRequestError("'after' is not a cursor of this stream: pass one that a payload gave.")
+            )
+            await asyncio.sleep(AGAIN_SECONDS if turn.events else 0)
+        self._waiting.count_turn(keys | {subscriber.turn_key for subscriber in self._active})
+        self._requeue(turn)
 
-    async def _catch_up(self, turn: "_Turn") -> None:
-        """Read the past until it meets the ring, nobody is left who has room, or others had to wait for long enough."""
-        async with self._database.watch(WATCHED, turn.here) as inserts:
-            while self._under_way:
+    async def _read_turn(self, turn: "_Turn") -> None:
+        """Read until the ring is reached, no active subscriber is left, or the turn is over and others wait."""
+        async with self._database.watch(WATCHED, turn.position) as inserts:
+            while self._active:
                 insert = await inserts.next()
                 if insert is None:
                     turn.polls += 1
                 else:
-                    self._hand_out(turn, bus_event_of(insert))
-                    await asyncio.sleep(0)  # who reads makes room meanwhile
-                if turn.here.id in self._ring or (self._returning and turn.is_over):
+                    self._dispatch(turn, bus_event_of(insert))
+                    await asyncio.sleep(0)  # let readers drain their queues
+                if turn.position.id in self._ring or (self._waiting and turn.is_over):
                     return
 
-    def _hand_out(self, turn: "_Turn", notice: BusEvent) -> None:
-        """Offer a notice to those under way: who is full leaves them at once. Who waits for this place comes along."""
-        for subscriber in self._under_way.offer(notice):
-            self._under_way.discard(subscriber)
-            self._wait_for_room(subscriber, turn.here)
-        turn.here = notice.position
-        turn.notices += 1
-        for subscriber in self._returning.take(notice.position.id):
-            self._under_way.add(subscriber)
+    def _dispatch(self, turn: "_Turn", event: BusEvent) -> None:
+        """Offer an event to the active subscribers. Full ones leave; those that wait for this position join."""
+        for subscriber in self._active.offer(event):
+            self._active.discard(subscriber)
+            self._wait_for_room(subscriber, turn.position)
+        turn.position = event.position
+        turn.events += 1
+        for subscriber in self._waiting.take(event.position.id):
+            self._active.add(subscriber)
 
-    def _refuse(self, turn: "_Turn", error: GatewayError) -> None:
-        """End those whose cursor it is that leads nowhere; where the stream broke later, the next turn shows who that is."""
-        for subscriber in self._under_way if not turn.notices else ():
+    def _fail_active(self, turn: "_Turn", error: GatewayError) -> None:
+        """Fail those that started at this cursor; after a later break the next turn finds the bad one."""
+        for subscriber in self._active if not turn.events else ():
             subscriber.fail(error)
 
-    def _put_back(self, turn: "_Turn") -> None:
-        for subscriber in self._under_way:
-            self._under_way.discard(subscriber)
-            subscriber.cursor = turn.here
-            barren = not turn.notices and bool(turn.polls)
-            subscriber.barren_turns = subscriber.barren_turns + 1 if barren else 0
-            pause = min(_FIRST_PAUSE * 2**subscriber.barren_turns, _LONGEST_PAUSE) if barren else 0
-            self._return_later(subscriber, pause)
+    def _requeue(self, turn: "_Turn") -> None:
+        for subscriber in self._active:
+            self._active.discard(subscriber)
+            subscriber.cursor = turn.position
+            is_barren = not turn.events and bool(turn.polls)
+            subscriber.barren_turns = subscriber.barren_turns + 1 if is_barren else 0
+            pause = min(_FIRST_PAUSE * 2**subscriber.barren_turns, _LONGEST_PAUSE) if is_barren else 0
+            self._resume_later(subscriber, pause)
 
 
 @dataclass(slots=True)
 class _Turn:
-    """A look at the past: where it is, how many notices it may hand out while others wait, and what there was."""
+    """One turn of the catch-up stream: its position, its limit while others wait, and what it read."""
 
-    here: Position
-    most: int
+    position: Position
+    max_events: int
     barren_turns: int
-    notices: int = 0
+    events: int = 0
     polls: int = 0
 
     @property
     def is_over(self) -> bool:
-        """Whether others have waited for long enough; a place after which nothing comes is looked at longer each time."""
-        return self.notices >= self.most or self.polls >= 1 << min(self.barren_turns, 4)
+        """Whether others have waited for long enough. A position with nothing after it gets longer turns each time."""
+        return self.events >= self.max_events or self.polls >= 1 << min(self.barren_turns, 4)

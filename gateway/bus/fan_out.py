@@ -1,4 +1,4 @@
-"""One execution of a subscription, and the same bytes of each answer to every socket that asked for the same."""
+"""One execution of a subscription, with the bytes of each result shared by every socket that subscribed alike."""
 
 import asyncio
 from collections import deque
@@ -18,58 +18,58 @@ Push = Callable[[bytes], bool]
 Send = Callable[[str], Awaitable[None]]
 OnEnd = Callable[[Exception | None], Coroutine[None, None, None]]
 Encode = Callable[[Result], str]
-# Of one receiver, beyond the first answer that waits. The answers are shared, and so is what of them is written.
+# Per sink, beyond the first result that waits. Sinks share the results and their encoded text.
 _MOST_WAITING_CHARACTERS = 2_000_000
 
 
 class SocketSink:
-    """One operation of one socket: messages go out in order, and a limited number waits while the socket takes none.
+    """One operation of one socket. Results go out in order; a limited number waits while the socket is busy.
 
-    `write` gives an answer's message as text; `push` sends a frame at once where that can be; `ended` is told once there is
-    no more, and why."""
+    `write` encodes a result as a message; `push` sends a frame at once if the socket can take it; `on_end` is called
+    once at the end, with the error if there is one."""
 
     subscription: "SharedSubscription"
 
     def __init__(
-        self, operation_id: str, limit: int, write: Encode, push: Push | None, send: Send, ended: OnEnd
+        self, operation_id: str, limit: int, write: Encode, push: Push | None, send: Send, on_end: OnEnd
     ) -> None:
         self.operation_id = operation_id
         self.write = write
         self._limit = limit
         self._push = push
         self._send = send
-        self._ended = ended
+        self._on_end = on_end
         self._waiting: deque[Result] = deque()
         self._characters = 0
         self._sending: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    def send(self, answer: Result, frame: bytes) -> None:
-        """Send an answer, whose frame this is, at once or in its turn; a receiver for which too much waits is ended as too slow."""
+    def send(self, result: Result, frame: bytes) -> None:
+        """Send a result, encoded as `frame`, now or in its turn. A sink with too much waiting ends as too slow."""
         if self._sending is None and self._try_push(frame):
             return
         if len(self._waiting) >= self._limit or self._characters > _MOST_WAITING_CHARACTERS:
             self.leave()
             self.subscription.metrics.queue_drops.inc()
-            self._ending = asyncio.create_task(self._ended(SlowReaderError()))
+            self._ending = asyncio.create_task(self._on_end(SlowReaderError()))
             return
-        self._waiting.append(answer)
-        self._characters += len(answer.encoded or "")
+        self._waiting.append(result)
+        self._characters += len(result.encoded or "")
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_waiting())
 
     async def drained(self) -> None:
-        """Wait until all is sent."""
+        """Wait until every result is sent."""
         if self._sending is not None:
             await asyncio.wait([self._sending])
 
     async def end(self, error: Exception | None) -> None:
-        """Tell that there is no more, after all that there was."""
+        """Send what waits, then report the end."""
         await self.drained()
-        await self._ended(error)
+        await self._on_end(error)
 
     def leave(self) -> None:
-        """Take no more."""
+        """Drop what waits, and leave the subscription."""
         self._waiting.clear()
         if self._sending is not None:
             self._sending.cancel()
@@ -79,14 +79,14 @@ class SocketSink:
         try:
             return self._push is not None and self._push(frame)
         except Exception:
-            return False  # this socket's own trouble, which it meets when it sends
+            return False  # the same error comes again when this socket sends
 
     async def _send_waiting(self) -> None:
         try:
             while self._waiting:
-                answer = self._waiting.popleft()
-                self._characters -= len(answer.encoded or "")
-                await self._send(self.write(answer))
+                result = self._waiting.popleft()
+                self._characters -= len(result.encoded or "")
+                await self._send(self.write(result))
         except WebSocketDisconnected:
             self._waiting.clear()
         finally:
@@ -94,61 +94,61 @@ class SocketSink:
 
 
 class SharedSubscription:
-    """One execution, by the task that began it for one receiver. One that has caught up joins another that tells the same and has
-    caught up, too. A receiver sets the pace as long as it is the only one."""
+    """One subscription execution shared by several sockets. Equal subscriptions merge once both are caught up. With a
+    single socket its backpressure applies."""
 
     def __init__(
-        self, alike: "SharingRegistry", receiver: SocketSink, key: Callable[[], Hashable], metrics: Metrics
+        self, registry: "SharingRegistry", sink: SocketSink, key: Callable[[], Hashable], metrics: Metrics
     ) -> None:
         self.metrics = metrics
-        self.sinks = {receiver}
-        receiver.subscription = self
-        self._alike = alike
+        self.sinks = {sink}
+        sink.subscription = self
+        self._registry = registry
         self._key = key
-        self._known_as: Hashable = None
+        self._sharing_key: Hashable = None
         self._subscriber: Subscriber | None = None
         self._task = cast("asyncio.Task[None]", asyncio.current_task())
 
-    async def run(self, answers: AsyncGenerator[Result, None]) -> None:
-        """Tell each answer until there is none, or nobody to tell it."""
+    async def run(self, results: AsyncGenerator[Result, None]) -> None:
+        """Send each result to every sink until the results end or no sink is left."""
         error: Exception | None = None
         try:
-            async with aclosing(answers):
-                async for answer in answers:
-                    if (error := answer.end) is not None:
+            async with aclosing(results):
+                async for result in results:
+                    if (error := result.end) is not None:
                         break
-                    await self._send(answer)
-        except Exception as failure:
-            error = failure
+                    await self._send(result)
+        except Exception as exception:
+            error = exception
         finally:
             self._forget()
-        await asyncio.gather(*(receiver.end(error) for receiver in self.sinks))
+        await asyncio.gather(*(sink.end(error) for sink in self.sinks))
 
     def on_caught_up(self, subscriber: Subscriber) -> None:
-        """Be told that everything up to now was given: whoever tells the same and has come as far is joined."""
+        """Register as caught up, and merge with an equal subscription that is caught up, too."""
         if not self.sinks:
             return
         if self._subscriber is None:
-            self._subscriber, self._known_as = subscriber, self._key()
-        alike = self._alike.setdefault(self._known_as, set())
-        alike.add(self)
-        for other in [*alike]:
+            self._subscriber, self._sharing_key = subscriber, self._key()
+        peers = self._registry.setdefault(self._sharing_key, set())
+        peers.add(self)
+        for other in [*peers]:
             if other is not self and other.caught_up:
-                small, large = sorted((self, other), key=lambda one: len(one.sinks))
+                small, large = sorted((self, other), key=lambda subscription: len(subscription.sinks))
                 small._join(large)
                 if small is self:
                     return
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything up to now was told."""
+        """Whether every event up to now was sent."""
         return self._subscriber is not None and self._subscriber.caught_up
 
-    def leave(self, receiver: SocketSink) -> None:
-        """Tell that receiver no more; the last one ends the execution."""
-        if receiver not in self.sinks:
+    def leave(self, sink: SocketSink) -> None:
+        """Remove a sink; without any sink the execution is cancelled."""
+        if sink not in self.sinks:
             return
-        self.sinks.discard(receiver)
+        self.sinks.discard(sink)
         if not self.sinks:
             self._forget()
             self._task.cancel()
@@ -157,32 +157,32 @@ class SharedSubscription:
             self.metrics.subscribers.dec()
 
     def _join(self, other: "SharedSubscription") -> None:
-        for receiver in self.sinks:
-            receiver.subscription = other
+        for sink in self.sinks:
+            sink.subscription = other
         other.sinks |= self.sinks
         self.sinks = set()
         self._forget()
-        assert self._subscriber is not None  # noqa: S101 - who is at rest has one
+        assert self._subscriber is not None  # noqa: S101 - a caught-up subscription has one
         assert other._subscriber is not None  # noqa: S101
         self._subscriber.join(other._subscriber)
 
     def _forget(self) -> None:
-        alike = self._alike.get(self._known_as, set())
-        alike.discard(self)
-        if not alike:
-            self._alike.pop(self._known_as, None)
+        peers = self._registry.get(self._sharing_key, set())
+        peers.discard(self)
+        if not peers:
+            self._registry.pop(self._sharing_key, None)
 
-    async def _send(self, answer: Result) -> None:
+    async def _send(self, result: Result) -> None:
         frames: dict[str, bytes] = {}
-        told = [*self.sinks]
-        for receiver in told:
-            frame = frames.get(receiver.operation_id)
+        sinks = [*self.sinks]
+        for sink in sinks:
+            frame = frames.get(sink.operation_id)
             if frame is None:
-                text = receiver.write(answer).encode()
-                frame = frames[receiver.operation_id] = Frame(Opcode.TEXT, text).serialize(mask=False)
-            receiver.send(answer, frame)
-        if len(told) == 1:
-            await told[0].drained()
+                text = sink.write(result).encode()
+                frame = frames[sink.operation_id] = Frame(Opcode.TEXT, text).serialize(mask=False)
+            sink.send(result, frame)
+        if len(sinks) == 1:
+            await sinks[0].drained()
 
 
 SharingRegistry = dict[Hashable, set[SharedSubscription]]

@@ -1,4 +1,4 @@
-"""Subscribers of the bus, and which of them a notice may concern."""
+"""Subscribers of the bus, indexed by the contacts that they follow."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -13,11 +13,11 @@ Predicate = Callable[[BusEvent], bool]
 
 @dataclass(slots=True, eq=False)
 class Subscriber:
-    """A bounded queue of what one subscription asked for, or several that ask alike. It ends with `failure`.
+    """A bounded queue of bus events for one subscription, or for several equal ones. It ends with `failure`.
 
-    `contact_ids`: it wants nothing but what names one of these contacts; `wanted` may add to them. `owner`: whose
-    share of the bus it uses; empty: a share of its own.
-    `cursor`: after which notice it goes on, as long as it catches up."""
+    `contact_ids`: it receives only events that name one of these; `predicate` may add ids. `owner`: the bus limits
+    count per owner; empty: the subscriber counts alone. `cursor`: the position it continues after while it catches
+    up."""
 
     workspace_id: str
     predicate: Predicate
@@ -37,12 +37,12 @@ class Subscriber:
     is_waiting: bool = False
     is_over: bool = False
 
-    def offer(self, notice: BusEvent) -> bool:
-        """Queue a notice if it is wanted; False where it is and the queue is full."""
-        if self.failure is None and notice.workspace_id == self.workspace_id and self.predicate(notice):
+    def offer(self, event: BusEvent) -> bool:
+        """Queue an event if it matches; False if it matches and the queue is full."""
+        if self.failure is None and event.workspace_id == self.workspace_id and self.predicate(event):
             if len(self.queue) >= self.limit:
                 return False
-            self.queue.append(notice)
+            self.queue.append(event)
             self.ready.set()
         return True
 
@@ -54,22 +54,22 @@ class Subscriber:
 
     @property
     def turn_key(self) -> Hashable:
-        """Who shares turns with it: all of its owner, or itself alone."""
+        """What shares catch-up turns: all subscribers of an owner, or this one alone."""
         return self.owner or self
 
     def stop_timer(self) -> None:
-        """Wait for nothing any more."""
+        """Cancel the timer, if one is set."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
     @property
     def caught_up(self) -> bool:
-        """Whether it was given everything up to now, and nothing of that is under way."""
+        """Whether its reader waits for the next event, and none is queued or missing."""
         return self.is_waiting and not self.queue and self.cursor is None and self.failure is None and not self.is_over
 
     def join(self, other: "Subscriber") -> None:
-        """End here, as its listeners go on with another that wants the same: both are at rest, so at one place."""
+        """End here and move the listeners to an equal subscriber. Both must be caught up, so at the same position."""
         other.listeners += self.listeners
         self.listeners = 0
         self.is_over = True
@@ -77,14 +77,14 @@ class Subscriber:
 
 
 class Subscribers:
-    """A set of subscribers, indexed by the contacts that they follow: a notice is offered to few of many."""
+    """A set of subscribers, indexed by contact, so that an event is offered to few."""
 
     def __init__(self) -> None:
         self._keys: dict[Subscriber, set[tuple[str, str]]] = {}
         self._by_key: dict[tuple[str, str], set[Subscriber]] = defaultdict(set)
 
     def add(self, subscriber: Subscriber) -> None:
-        """Add it, under every contact that it follows now."""
+        """Add it under every contact that it follows now; adding it again updates the index."""
         ids = {""} if subscriber.contact_ids is None else subscriber.contact_ids
         keys = {(subscriber.workspace_id, id_) for id_ in ids}
         self._keys[subscriber] = keys
@@ -98,14 +98,14 @@ class Subscribers:
             if not self._by_key[key]:
                 del self._by_key[key]
 
-    def offer(self, notice: BusEvent) -> list[Subscriber]:
-        """Offer a notice to those whom it may concern; those who want it and are full."""
-        keys = ((notice.workspace_id, id_) for id_ in ("", *notice.contact_ids))
+    def offer(self, event: BusEvent) -> list[Subscriber]:
+        """Offer an event to the subscribers that may match; returns those that match and are full."""
+        keys = ((event.workspace_id, id_) for id_ in ("", *event.contact_ids))
         groups = [self._by_key[key] for key in keys if key in self._by_key]
-        concerned = groups[0] if len(groups) == 1 else set().union(*groups)
-        full = [subscriber for subscriber in concerned if not subscriber.offer(notice)]
-        for subscriber in [*concerned] if notice.is_merge else ():
-            self.add(subscriber)  # it follows the contact that took over, too
+        candidates = groups[0] if len(groups) == 1 else set().union(*groups)
+        full = [subscriber for subscriber in candidates if not subscriber.offer(event)]
+        for subscriber in [*candidates] if event.is_merge else ():
+            self.add(subscriber)  # it follows the survivor, too
         return full
 
     def __iter__(self) -> Iterator[Subscriber]:

@@ -30,7 +30,7 @@ _MODULES = {
 
 
 class _Commands(Mapping[str, TyperCommand | TyperGroup]):
-    """Every command by its name. A module is imported when its command is looked up: the schema takes a second of CPU."""
+    """Every command by name. A module is imported when its command is looked up: the schema takes a second of CPU."""
 
     def __getitem__(self, name: str) -> TyperCommand | TyperGroup:
         module = importlib.import_module(f"{__name__}.{_MODULES[name]}")

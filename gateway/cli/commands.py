@@ -1,4 +1,4 @@
-"""What all commands share: options, settings, a server, and how they speak."""
+"""What all commands share: options, settings, the database server and output."""
 
 import asyncio
 import os
@@ -30,11 +30,13 @@ DEFAULT_DATA = Path(".gateway")
 
 
 def run_command(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end; SIGTERM ends it as Ctrl-C does, so that what was opened is closed."""
+    """Run a coroutine to its end; SIGTERM cancels it like Ctrl-C, so that resources are closed."""
 
     async def cancellable() -> None:
         task = asyncio.current_task()
-        if task is not None and threading.current_thread() is threading.main_thread():  # no other thread gets signals
+        if (
+            task is not None and threading.current_thread() is threading.main_thread()
+        ):  # only the main thread handles signals
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         await work
 
@@ -49,14 +51,14 @@ def run_command(work: Coroutine[Any, Any, None]) -> None:
 
 @asynccontextmanager
 async def server_uri(settings: Settings, data: Path) -> AsyncIterator[str]:
-    """The URI of the settings' server, or of the embedded one of that folder; where it is not needed, none is made."""
+    """The URI of the configured server, or of an embedded one in that folder."""
     folder = data_folder(data) if settings.mongo_uri is None else data
     async with mongo_uri(settings, folder) as uri:
         yield uri
 
 
 def loaded_settings(*, json_logs: bool = False) -> Settings:
-    """The settings, with the logs as they say."""
+    """The settings, with logging configured from them."""
     settings = load_settings()
     configure_logs(settings.log_level, json=json_logs)
     if json_logs:
@@ -65,24 +67,24 @@ def loaded_settings(*, json_logs: bool = False) -> Settings:
 
 
 def owner() -> str:
-    """Who this process is, to other processes."""
+    """The name of this process for other processes."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def print_line(text: str) -> None:
-    """A line for whoever ran the command."""
+    """Write a line to standard output."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A table for whoever ran the command."""
-    found = Table(*(Column(column, no_wrap=True, overflow="ignore") for column in columns), box=None, pad_edge=False)
+    """Write a table to standard output."""
+    grid = Table(*(Column(column, no_wrap=True, overflow="ignore") for column in columns), box=None, pad_edge=False)
     for row in rows:
-        found.add_row(*(Text(cell) for cell in row))
-    Console(width=max(200, Console().width)).print(found, crop=False)
+        grid.add_row(*(Text(cell) for cell in row))
+    Console(width=max(200, Console().width)).print(grid, crop=False)
 
 
 def format_time(at: Any) -> str:
-    """A moment as tables show it."""
+    """A time as tables show it; empty for None."""
     return at.strftime("%Y-%m-%d %H:%M") if at else ""

@@ -1,4 +1,4 @@
-"""What commands share that need the database and no other service: they start without the schema and Klaviyo's client."""
+"""Runs commands that need only the database: they start without the schema and Klaviyo's client."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from gateway.store.workspace_store import Store
 
 
 def with_database(run: Callable[[Database], Awaitable[None]], data: Path) -> None:
-    """Run it with the database of the settings, or the embedded one of that folder, as it is."""
+    """Run with the configured database, or the embedded one in that folder, without migrating it."""
     settings = loaded_settings()
 
     async def opened() -> None:
@@ -30,7 +30,7 @@ def with_database(run: Callable[[Database], Awaitable[None]], data: Path) -> Non
 
 
 def with_workspaces(run: Callable[[WorkspaceService], Awaitable[None]], data: Path) -> None:
-    """Run it with the workspaces and keys of that database, which is migrated first."""
+    """Run with the workspaces and keys of that database, after migrating it."""
 
     async def migrated(database: Database) -> None:
         await migrate(database, system_clock, owner=owner())

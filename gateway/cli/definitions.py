@@ -23,8 +23,8 @@ def rebuild_definitions(
     """Count the totals of all event names anew, from what is stored. Gateways may go on meanwhile."""
 
     async def run(runtime: Runtime) -> None:
-        found = [await runtime.workspaces.find(workspace)] if workspace else await runtime.workspaces.all()
-        ids = [row["_id"] for row in found]
+        workspaces = [await runtime.workspaces.find(workspace)] if workspace else await runtime.workspaces.all()
+        ids = [row["_id"] for row in workspaces]
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("Counting", total=len(ids))

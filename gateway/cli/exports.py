@@ -98,30 +98,30 @@ def export_segment(
 
     async def run(runtime: Runtime) -> None:
         store = runtime.services.store.open(await workspace_id(runtime, workspace))
-        found = await find_segment(store, segment)
-        await _export(runtime, SegmentSource(store, found["_id"]), file, chosen, "contacts", escape_formulas)
+        segment_row = await find_segment(store, segment)
+        await _export(runtime, SegmentSource(store, segment_row["_id"]), file, chosen, "contacts", escape_formulas)
 
     with_runtime(run, data)
 
 
-def _format(file: Path, asked: Format | None, escape_formulas: bool) -> Format:
-    format_ = _format_of(file, asked)
+def _format(file: Path, requested: Format | None, escape_formulas: bool) -> Format:
+    format_ = _format_of(file, requested)
     if escape_formulas and format_ is not Format.CSV:
         raise StartupError("--escape-formulas is for CSV: spreadsheets run no formulas of NDJSON, so leave it out.")
     return format_
 
 
-def _format_of(file: Path, asked: Format | None) -> Format:
-    named = None if file == Path("-") else format_of(file)
-    if named is None and asked is None and file != Path("-"):
+def _format_of(file: Path, requested: Format | None) -> Format:
+    by_name = None if file == Path("-") else format_of(file)
+    if by_name is None and requested is None and file != Path("-"):
         raise StartupError(
             f"{file} is neither .csv nor .ndjson (nor one of them with .gz): rename it, or give --format."
         )
-    if None not in (named, asked) and named is not asked:
+    if None not in (by_name, requested) and by_name is not requested:
         raise StartupError(
-            f"{file} is called {named} and --format says {asked}: an import goes by the name, so rename it."
+            f"{file} is called {by_name} and --format says {requested}: an import goes by the name, so rename it."
         )
-    return asked or named or Format.NDJSON
+    return requested or by_name or Format.NDJSON
 
 
 def _time(option: str, text: str | None) -> datetime | None:
@@ -134,7 +134,7 @@ def _time(option: str, text: str | None) -> datetime | None:
 
 
 async def _export(
-    runtime: Runtime, source: Source, file: Path, format_: Format, named: str, escape_formulas: bool
+    runtime: Runtime, source: Source, file: Path, format_: Format, noun: str, escape_formulas: bool
 ) -> None:
     with ExitStack() as stack:
         output: ExportSink
@@ -146,4 +146,4 @@ async def _export(
         bar = stack.enter_context(FileBar())
         done = await export(source, output, runtime.clock, bar.show)
     if file != Path("-"):
-        print_line(f"{done.added} {named} exported to {file}.")
+        print_line(f"{done.added} {noun} exported to {file}.")

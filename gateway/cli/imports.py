@@ -39,7 +39,7 @@ def import_contacts(
     data: DATA = DEFAULT_DATA,
 ) -> None:
     """Import a file of contacts, by the rules of upsertContact. Running it again changes nothing. Exit code 3: some rows were rejected."""
-    columns = ContactColumns(dict(_pair(each) for each in mapped or ()), others)
+    columns = ContactColumns(dict(_pair(pair) for pair in mapped or ()), others)
 
     async def run(runtime: Runtime) -> None:
         job = ContactImport(runtime.contact_batches, await workspace_id(runtime, workspace), file, columns)

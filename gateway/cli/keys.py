@@ -22,8 +22,8 @@ def create_key(
     """A new key, printed once: only a hash of it is kept."""
 
     async def run(workspaces: WorkspaceService) -> None:
-        found = await workspaces.find(workspace)
-        _, text = await workspaces.create_key(found["_id"], scope, name)
+        workspace_row = await workspaces.find(workspace)
+        _, text = await workspaces.create_key(workspace_row["_id"], scope, name)
         print_line(text)
 
     with_workspaces(run, data)
@@ -34,7 +34,7 @@ def list_keys(workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
     """The keys of a workspace, without their secrets."""
 
     async def run(workspaces: WorkspaceService) -> None:
-        found = await workspaces.find(workspace)
+        workspace_row = await workspaces.find(workspace)
         rows = [
             (
                 key["_id"],
@@ -44,7 +44,7 @@ def list_keys(workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
                 format_time(key.get("last_used_at")),
                 format_time(key.get("revoked_at")),
             )
-            for key in await workspaces.keys(found["_id"])
+            for key in await workspaces.keys(workspace_row["_id"])
         ]
         table(("id", "name", "scopes", "created", "last used", "revoked"), rows)
 
@@ -56,8 +56,8 @@ def revoke_key(key: str, workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> Non
     """Make a key worthless, within seconds everywhere."""
 
     async def run(workspaces: WorkspaceService) -> None:
-        found = await workspaces.find(workspace)
-        await workspaces.revoke_key(found["_id"], key)
+        workspace_row = await workspaces.find(workspace)
+        await workspaces.revoke_key(workspace_row["_id"], key)
         print_line(f"Revoked {key}.")
 
     with_workspaces(run, data)

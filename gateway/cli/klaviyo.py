@@ -51,60 +51,58 @@ def backfill(
 ) -> None:
     """Tell Klaviyo history, and wait for the end of it; one that is under way already, or was broken off, goes on."""
     times = {name: at.replace(tzinfo=UTC) for name, at in (("since", since), ("until", until)) if at is not None}
-    asked: dict[str, Any] = {**times, "include_profiles": profiles, **({"metrics": metric} if metric else {})}
+    options: dict[str, Any] = {**times, "include_profiles": profiles, **({"metrics": metric} if metric else {})}
 
     async def run(runtime: Runtime) -> None:
-        await backfill_history(runtime, await workspace_id(runtime, workspace), asked)
+        await backfill_history(runtime, await workspace_id(runtime, workspace), options)
 
     with_runtime(run, data)
 
 
-async def backfill_history(runtime: Runtime, workspace_id: str, asked: Mapping[str, Any]) -> None:
-    """Begin a backfill, or go on with the one that is under way, to its end; typer.Exit where it does not come to that."""
+async def backfill_history(runtime: Runtime, workspace_id: str, options: Mapping[str, Any]) -> None:
+    """Start a backfill, or continue the active one, and wait for its end; typer.Exit(1) unless it is DONE."""
     services = runtime.services
-    found = await services.store.open(workspace_id).backfills.active()
-    if found is None:
-        found = await services.backfills.start(workspace_id, asked)
+    row = await services.store.open(workspace_id).backfills.active()
+    if row is None:
+        row = await services.backfills.start(workspace_id, options)
     else:
-        print_line(_is_running(found))
-    if found["state"] == BackfillState.PAUSED:
-        found = await services.backfills.resume(workspace_id, found["_id"])
+        print_line(_is_running(row))
+    if row["state"] == BackfillState.PAUSED:
+        row = await services.backfills.resume(workspace_id, row["_id"])
     async with AsyncExitStack() as stack:
         for work in (services.backfills.run(), services.deliveries.run()):
             await stack.enter_async_context(running(work))
-        found = await _follow(runtime, found)
-    print_line(f"{found['_id']} is {found['state']}: {found['done']} done, {found['failed']} failed.")
-    if found["state"] in ACTIVE and (reason := await _paused(runtime, workspace_id)) is not None:
+        row = await _follow(runtime, row)
+    print_line(f"{row['_id']} is {row['state']}: {row['done']} done, {row['failed']} failed.")
+    if row["state"] in ACTIVE and (reason := await _paused(runtime, workspace_id)) is not None:
         print_line(
             f"The sync is paused: {reason} Resume it by resumeKlaviyo, then call this again: it goes on where it is."
         )
-    if found["state"] != BackfillState.DONE:
+    if row["state"] != BackfillState.DONE:
         raise typer.Exit(1)
 
 
-def _is_running(found: Mapping[str, Any]) -> str:
-    """What is said where a backfill is under way already."""
-    metrics = "all metrics" if found["metrics"] is None else ", ".join(found["metrics"]) or "no metrics"
-    times = f"since {found['since'].isoformat()} until {found['until'].isoformat()}"
-    return f"{found['_id']} is under way and goes on: {times}, {metrics}. The options of this call are not used."
+def _is_running(row: Mapping[str, Any]) -> str:
+    metrics = "all metrics" if row["metrics"] is None else ", ".join(row["metrics"]) or "no metrics"
+    times = f"since {row['since'].isoformat()} until {row['until'].isoformat()}"
+    return f"{row['_id']} is under way and goes on: {times}, {metrics}. The options of this call are not used."
 
 
 async def _paused(runtime: Runtime, workspace_id: str) -> str | None:
-    """Why the sync is paused; None where it is not."""
     sync = await runtime.services.syncs.read(workspace_id)
     return sync.paused_reason if sync.state(runtime.clock()) is SyncState.PAUSED else None
 
 
-async def _follow(runtime: Runtime, found: dict[str, Any]) -> dict[str, Any]:
-    """The backfill at its end, or paused by somebody, itself or the sync; a bar shows how far it is."""
-    backfills = runtime.services.store.open(found["workspace_id"]).backfills
+async def _follow(runtime: Runtime, row: dict[str, Any]) -> dict[str, Any]:
+    """Wait until the backfill ends, or until it or the connection is paused; shows a progress bar."""
+    backfills = runtime.services.store.open(row["workspace_id"]).backfills
     with FileBar() as bar:
-        while found["state"] in ACTIVE and found["state"] != BackfillState.PAUSED:
-            if await _paused(runtime, found["workspace_id"]) is not None:
+        while row["state"] in ACTIVE and row["state"] != BackfillState.PAUSED:
+            if await _paused(runtime, row["workspace_id"]) is not None:
                 break
             await asyncio.sleep(_POLL_SECONDS)
-            found = (await backfills.by_ids([found["_id"]]))[found["_id"]]
-            settled = found["done"] + found["failed"]
-            total = max(found["total"], settled) if found.get("counted") else None
-            bar.show(Progress("telling history", settled, total, added=found["done"], rejected=found["failed"]))
-    return found
+            row = (await backfills.by_ids([row["_id"]]))[row["_id"]]
+            settled = row["done"] + row["failed"]
+            total = max(row["total"], settled) if row.get("counted") else None
+            bar.show(Progress("telling history", settled, total, added=row["done"], rejected=row["failed"]))
+    return row

@@ -1,4 +1,4 @@
-"""How long work shows where it is."""
+"""The progress bar of long work."""
 
 import time
 
@@ -35,7 +35,7 @@ class FileBar:
         """Show how far the work is."""
         rate = progress.rows / max(time.monotonic() - self._started, 0.001)
         rejected = f", {progress.rejected} rejected" if progress.phase == "importing" else ""
-        told = f"{progress.rows} rows, {rate:.0f}/s{rejected}" if progress.rows else ""
+        counts = f"{progress.rows} rows, {rate:.0f}/s{rejected}" if progress.rows else ""
         self._bar.update(
-            self._task, description=progress.phase, total=progress.total, completed=progress.done, rows=told
+            self._task, description=progress.phase, total=progress.total, completed=progress.done, rows=counts
         )

@@ -1,4 +1,4 @@
-"""What commands share that need the services: an open gateway, and its workspace."""
+"""Runs commands that need the services: an open runtime, and its workspace."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from gateway.store.migrations import migrate
 
 
 def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, json_logs: bool = False) -> None:
-    """Run it with an open gateway on the database of the settings, or on the embedded one of that folder."""
+    """Run with an open, migrated runtime on the configured database, or the embedded one in that folder."""
     settings = loaded_settings(json_logs=json_logs)
 
     async def opened() -> None:
@@ -22,6 +22,6 @@ def with_runtime(run: Callable[[Runtime], Awaitable[None]], data: Path, *, json_
 
 
 async def workspace_id(runtime: Runtime, id_or_name: str | None) -> str:
-    """The id of the workspace meant, which may be left out where there is only one."""
-    found = await (runtime.workspaces.find(id_or_name) if id_or_name else runtime.workspaces.only())
-    return str(found["_id"])
+    """The id of the named workspace, or of the only one."""
+    workspace = await (runtime.workspaces.find(id_or_name) if id_or_name else runtime.workspaces.only())
+    return str(workspace["_id"])

@@ -17,7 +17,7 @@ from gateway.serving import check_ready
 from gateway.settings import data_folder
 from gateway.store.embedded import HOST
 
-WORKER_START_SECONDS = 60  # a worker that says nothing for so long is killed; on a busy machine its start takes a while
+WORKER_START_SECONDS = 60  # a silent worker is killed after this; on a busy machine a start is slow
 
 cli = typer.Typer()
 

@@ -43,13 +43,13 @@ def delete_workspace(
     """Delete a workspace with every contact, event and key in it."""
 
     async def run(workspaces: WorkspaceService) -> None:
-        found = await workspaces.find(workspace)
+        workspace_row = await workspaces.find(workspace)
         if not yes:
             await asyncio.to_thread(
-                typer.confirm, f"Delete '{found['name']}' and all that is in it, for ever?", abort=True
+                typer.confirm, f"Delete '{workspace_row['name']}' and all that is in it, for ever?", abort=True
             )
         with Console(stderr=True).status("Deleting ..."):
-            gone = await workspaces.delete(found["_id"])
-        print_line(f"Deleted {gone} documents.")
+            count = await workspaces.delete(workspace_row["_id"])
+        print_line(f"Deleted {count} documents.")
 
     with_workspaces(run, data)

@@ -1,1 +1,1 @@
-"""What every layer uses: the clock, ids, pagination, sorting, text rules, typed values. No I/O and no framework."""
+"""Shared by every layer: clock, ids, pagination, sorting, text rules, typed values. No I/O, no framework."""

@@ -1,4 +1,4 @@
-"""Where the present comes from, so that a test can say what time it is."""
+"""The clock as a value, so that tests can set the time."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,10 +7,10 @@ Clock = Callable[[], datetime]
 
 
 def system_clock() -> datetime:
-    """Now, in UTC, to the millisecond that MongoDB keeps."""
+    """The current UTC time in milliseconds, which is MongoDB's precision."""
     return to_milliseconds(datetime.now(UTC))
 
 
 def to_milliseconds(at: datetime) -> datetime:
-    """The same moment without what lies below a millisecond."""
+    """Truncate to milliseconds."""
     return at.replace(microsecond=at.microsecond // 1000 * 1000)

@@ -1,4 +1,4 @@
-"""Cursors as callers see them: a position, encrypted together with the list or stream that it belongs to."""
+"""Opaque cursors: a position, encrypted and bound to the list or stream that it belongs to."""
 
 import binascii
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-# What a cursor is bound to: a digest of its list, or the name of a stream, as the cipher wants it.
+# The associated data of a cursor: a digest of its list, or the name of a stream.
 Bound = list[bytes | bytearray | memoryview]
 _KEY_BYTES = 64
 _KEY_ID_BYTES = 2
@@ -18,17 +18,15 @@ _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 class InvalidCursorError(Exception):
-    """This text is no cursor of that scope: it was changed, cut off, or belongs to another list."""
+    """Not a cursor of this scope."""
 
 
 class UnknownKeyError(InvalidCursorError):
-    """No key that is in use encrypted this text."""
+    """No current key encrypted this cursor."""
 
 
 class CursorCipher:
-    """Encrypts positions with the key of the first secret, and decrypts what the key of any of them encrypted.
-
-    AES-SIV is deterministic: a position has one cursor in each scope, in every process and after every restart."""
+    """Encrypts with the first secret; decrypts with any. Deterministic (AES-SIV): one cursor per position and scope."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         derived = [_derived(secret) for secret in secrets]
@@ -37,12 +35,12 @@ class CursorCipher:
         self._by_key_id = dict(reversed(derived))
 
     def encrypt(self, position: bytes, scope: Bound) -> str:
-        """The cursor of that position."""
+        """The URL-safe cursor of a position."""
         raw = self._key_id + self._encrypt(position, scope)
         return binascii.b2a_base64(raw, newline=False).translate(_TO_URL_SAFE).decode().rstrip("=")
 
     def decrypt(self, cursor: str, scope: Bound) -> bytes:
-        """The position of a cursor that was given for this scope; InvalidCursorError, UnknownKeyError."""
+        """The position of a cursor. Raises InvalidCursorError or UnknownKeyError."""
         raw = _decoded(cursor)
         cipher = self._by_key_id.get(raw[:_KEY_ID_BYTES])
         if cipher is None:
@@ -54,19 +52,17 @@ class CursorCipher:
 
 
 def _decoded(cursor: str) -> bytes:
-    """The bytes of the one text that spells them."""
     try:
         text = cursor.encode("ascii").translate(_FROM_URL_SAFE)
         raw = binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
     except (UnicodeError, binascii.Error):
         raise InvalidCursorError from None
-    spelled = binascii.b2a_base64(raw, newline=False).translate(_TO_URL_SAFE).decode().rstrip("=")
-    if spelled != cursor or len(raw) < _KEY_ID_BYTES + _TAG_BYTES:
+    canonical = binascii.b2a_base64(raw, newline=False).translate(_TO_URL_SAFE).decode().rstrip("=")
+    if canonical != cursor or len(raw) < _KEY_ID_BYTES + _TAG_BYTES:
         raise InvalidCursorError
     return raw
 
 
 def _derived(secret: bytes) -> tuple[bytes, AESSIV]:
-    """The id and the key for cursors of a secret that may have other uses."""
     derived = HKDF(SHA256(), _KEY_BYTES + _KEY_ID_BYTES, salt=None, info=b"gateway: cursors").derive(secret)
     return derived[_KEY_BYTES:], AESSIV(derived[:_KEY_BYTES])

@@ -1,4 +1,4 @@
-"""Secrets of others that are kept: encrypted under GATEWAY_SECRET_KEY, whose older values still open them."""
+"""Encryption of stored third-party secrets under GATEWAY_SECRET_KEY; its older values still decrypt them."""
 
 import base64
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from gateway.errors import NotConfiguredError
 
 
 class SecretBox:
-    """Seals texts with the first secret, and opens what any of them sealed."""
+    """Encrypts with the first secret; decrypts with any of them."""
 
     def __init__(self, secrets: Sequence[SecretStr]) -> None:
         keys = [Fernet(_derive_key(secret)) for secret in secrets]
@@ -20,20 +20,20 @@ class SecretBox:
         self._fernet = MultiFernet(keys) if keys else None
 
     def encrypt(self, text: str) -> str:
-        """The text, encrypted; NotConfiguredError where no secret is set."""
+        """Encrypt a text. Raises NotConfiguredError where no secret is set."""
         if self._fernet is None:
             raise NotConfiguredError("A key cannot be kept: set GATEWAY_SECRET_KEY, under which it is encrypted.")
         return self._fernet.encrypt(text.encode()).decode()
 
     def decrypt(self, sealed: str) -> str | None:
-        """The text that was sealed; None where no secret that is set opens it."""
+        """The plain text, or None where no configured secret decrypts it."""
         try:
             return None if self._fernet is None else self._fernet.decrypt(sealed).decode()
         except InvalidToken:
             return None
 
     def is_outdated(self, sealed: str) -> bool:
-        """Whether only a secret that is on its way out opens it."""
+        """Whether only an older secret decrypts it."""
         try:
             return self._newest is not None and not self._newest.decrypt(sealed)
         except InvalidToken:

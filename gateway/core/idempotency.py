@@ -1,4 +1,4 @@
-"""Idempotency keys: the same key with the same input is the same call, with another input a mistake."""
+"""Idempotency keys: the same key with the same input is the same call, with another input an error."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,16 +14,13 @@ MAX_KEY_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A caller's key, with the fingerprint of the input that it was sent with.
-
-    `key` is unique in a workspace: it begins with the name of the mutation, and with who speaks where that matters.
-    """
+    """A caller's key with the fingerprint of its input. `key` is unique in a workspace."""
 
     key: str
     fingerprint: str
 
     def check(self, stored_fingerprint: str) -> None:
-        """Pass where the first call had the same input; else IDEMPOTENCY_KEY_REUSED."""
+        """Raise IDEMPOTENCY_KEY_REUSED where the first call had another input."""
         if stored_fingerprint != self.fingerprint:
             raise UserProblem(
                 ErrorCode.IDEMPOTENCY_KEY_REUSED,
@@ -32,16 +29,16 @@ class Claim:
             )
 
 
-def claim(mutation: str, key: str | None, sent: Mapping[str, Any], namespace: str = "") -> Claim | None:
-    """The claim of a call; None where no key was sent. `sent` is the input without what was omitted or null.
+def claim(mutation: str, key: str | None, input_: Mapping[str, Any], namespace: str = "") -> Claim | None:
+    """The claim of a call, or None without a key. `input_` has no omitted or null fields.
 
-    Keys of different namespaces never meet: neither names of mutations nor namespaces have an `@` or a `:`.
+    Scopes cannot collide: neither mutation names nor namespaces contain `@` or `:`.
     """
     scope = f"{mutation}@{namespace}" if namespace else mutation
-    return None if key is None else Claim(f"{scope}:{key}", fingerprint(sent))
+    return None if key is None else Claim(f"{scope}:{key}", fingerprint(input_))
 
 
-def fingerprint(sent: Mapping[str, Any]) -> str:
-    """A short text that differs where inputs differ."""
-    canonical = orjson.dumps(sent, option=orjson.OPT_SORT_KEYS)
+def fingerprint(input_: Mapping[str, Any]) -> str:
+    """A hash of the input that ignores the order of keys."""
+    canonical = orjson.dumps(input_, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Ids: a prefix that tells the type, then a ULID, so that the order of ids is the order of time."""
+"""Ids: a type prefix and a ULID, so that ids sort by time."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ _LATEST = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 
 class Prefix(StrEnum):
-    """What an id is the id of."""
+    """The type prefix of an id."""
 
     WORKSPACE = "wsp_"
     KEY = "key_"
@@ -35,7 +35,7 @@ class Prefix(StrEnum):
     TIMER = "tmr_"
     RULE = "rul_"
     FIRING = "fir_"
-    MAILING = "mls_"
+    CAMPAIGN = "mls_"
     ADMIN = "adm_"
     TEAM = "tea_"
     TICKET = "tkt_"
@@ -48,34 +48,34 @@ class Prefix(StrEnum):
 
 
 class Minter:
-    """Mints ids; `entropy(n)` gives n random bytes."""
+    """Creates ids. `entropy(n)` returns n random bytes."""
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._entropy = entropy
 
     def mint(self, prefix: Prefix, at: datetime) -> str:
-        """A new id whose place in the order of ids is `at`."""
+        """A new id that sorts at `at`."""
         return prefix + str(ULID(_timestamp(at) + self._entropy(_RANDOM_BYTES)))
 
 
 def lowest_id(prefix: Prefix, at: datetime) -> str:
-    """What no id of `at` or later lies below, and every earlier one does."""
+    """A bound: ids minted before `at` sort below it, all others do not."""
     return prefix + str(ULID(_timestamp(at) + bytes(_RANDOM_BYTES)))
 
 
 def derived_id(prefix: Prefix, *parts: str) -> str:
-    """The one id of what those parts name together: made anew, it is the same."""
+    """A deterministic id of these parts."""
     digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return prefix + str(ULID(digest))
 
 
 def id_time(id_: str) -> datetime:
-    """The moment that a minted id encodes."""
+    """The time that a minted id encodes."""
     return _EPOCH + min(ULID.from_str(id_[4:30]).milliseconds, _LATEST) * _MILLISECOND
 
 
 def prefix_of(id_: str) -> Prefix | None:
-    """The prefix of an id of ours; None for any other text."""
+    """The prefix of a well-formed id; None for any other text."""
     try:
         ULID.from_str(id_[4:])
         return Prefix(id_[:4])

@@ -1,4 +1,4 @@
-"""Relay connections by keyset: what a page asks for, where its cursors lead, what it shows."""
+"""Relay connections by keyset: page arguments, cursors, edges and pageInfo."""
 
 import hashlib
 import json
@@ -26,32 +26,32 @@ class PageArguments:
 
 
 class CursorScope:
-    """A list, its parent and its filter, to which cursors are bound; digested once somebody asks for a cursor."""
+    """Binds cursors to a list, its parent and its filter; hashed on first use."""
 
-    __slots__ = ("_cipher", "_digest", "_named")
+    __slots__ = ("_cipher", "_digest", "_parts")
 
-    def __init__(self, cipher: CursorCipher, *named: object) -> None:
+    def __init__(self, cipher: CursorCipher, *parts: object) -> None:
         self._cipher = cipher
-        self._named = named
+        self._parts = parts
         self._digest: Bound | None = None
 
     def cursor(self, position: str) -> str:
-        """The cursor that leads to that position."""
+        """The cursor of a position."""
         return self._cipher.encrypt(position.encode(), self._digest or self._digested())
 
     def position(self, cursor: str) -> str:
-        """The position that a cursor of this scope leads to; InvalidCursorError."""
+        """The position of a cursor of this scope. Raises InvalidCursorError."""
         return self._cipher.decrypt(cursor, self._digest or self._digested()).decode()
 
     def _digested(self) -> Bound:
-        text = json.dumps(self._named, default=str, sort_keys=True)
+        text = json.dumps(self._parts, default=str, sort_keys=True)
         self._digest = [hashlib.blake2b(text.encode(), digest_size=_SCOPE_BYTES).digest()]
         return self._digest
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page that was asked for: `size` rows, the last ones if `backward`, between two positions (both exclusive)."""
+    """The requested page: `size` rows between two exclusive positions, the last ones if `backward`."""
 
     size: int
     backward: bool
@@ -61,25 +61,25 @@ class Page:
 
     @property
     def limit(self) -> int:
-        """How many rows to read: one more than is shown tells whether there are more."""
+        """How many rows to read: one extra shows whether there are more."""
         return self.size + 1
 
 
 def page(arguments: PageArguments, cipher: CursorCipher, *scope: object) -> Page:
-    """The page meant; `scope` names the list, its parent and its filter, and a cursor of any other scope is refused."""
-    size, of_list = page_size(arguments), CursorScope(cipher, *scope)
+    """The requested page. `scope` names the list, its parent and its filter, and binds the cursors."""
+    size, cursor_scope = page_size(arguments), CursorScope(cipher, *scope)
     return Page(
         size=size,
         backward=arguments.last is not None,
-        after=_position(arguments.after, "after", of_list),
-        before=_position(arguments.before, "before", of_list),
-        scope=of_list,
+        after=_position(arguments.after, "after", cursor_scope),
+        before=_position(arguments.before, "before", cursor_scope),
+        scope=cursor_scope,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """The rows of a page, from which its cursors are made where somebody asks for them."""
+    """The rows of a page; cursors are computed on demand."""
 
     rows: Sequence[Row]
     page: Page
@@ -88,45 +88,44 @@ class PageResult:
     stopped_at: str | None
 
     def cursor(self, row: Row) -> str:
-        """The cursor that leads to a row."""
+        """The cursor of a row."""
         return self.cursor_to(self.position(row))
 
     def cursor_to(self, position: str) -> str:
-        """The cursor that leads to a position of this list."""
+        """The cursor of a position in this list."""
         assert self.page.scope is not None, "this page has no cursors"  # noqa: S101 - pages of callers have a scope
         return self.page.scope.cursor(position)
 
 
-def connection(rows: Sequence[Row], asked: Page, position: Callable[[Row], str], reached: str | None = None) -> Row:
-    """The connection of rows that were read in the page's own direction, up to one more than its size.
-
-    `reached`: where the reading ended before the page was full; its cursor goes on from there."""
-    shown = list(rows[: asked.size])
-    if asked.backward:
+def connection(rows: Sequence[Row], page: Page, position: Callable[[Row], str], reached: str | None = None) -> Row:
+    """Build a connection from up to `page.limit` rows in reading order. `reached`: where a bounded scan stopped early."""
+    shown = list(rows[: page.size])
+    if page.backward:
         shown.reverse()
-    more = len(rows) > asked.size or reached is not None
-    return {"nodes": shown, "rows": shown, "shown": PageResult(shown, asked, position, more, reached)}
+    more = len(rows) > page.size or reached is not None
+    return {"nodes": shown, "rows": shown, "shown": PageResult(shown, page, position, more, reached)}
 
 
-def edges(found: Row) -> list[Row]:
-    """The edges of a connection, whose `nodes` stand for its `rows`."""
-    shown: PageResult = found["shown"]
+def edges(connection_: Row) -> list[Row]:
+    """The edges of a connection. `nodes` correspond to `rows`, one for one."""
+    result: PageResult = connection_["shown"]
     return [
-        {"cursor": shown.cursor(row), "node": node} for row, node in zip(found["rows"], found["nodes"], strict=True)
+        {"cursor": result.cursor(row), "node": node}
+        for row, node in zip(connection_["rows"], connection_["nodes"], strict=True)
     ]
 
 
-def page_info(found: Row) -> Row:
-    """Where the page of a connection lies in its list."""
-    shown: PageResult = found["shown"]
-    asked = shown.page
-    start, end = (shown.cursor(shown.rows[0]), shown.cursor(shown.rows[-1])) if shown.rows else (None, None)
-    if shown.stopped_at is not None:
-        stopped = shown.cursor_to(shown.stopped_at)
-        start, end = (stopped, end or stopped) if asked.backward else (start or stopped, stopped)
+def page_info(connection_: Row) -> Row:
+    """The pageInfo of a connection, in snake_case."""
+    result: PageResult = connection_["shown"]
+    page = result.page
+    start, end = (result.cursor(result.rows[0]), result.cursor(result.rows[-1])) if result.rows else (None, None)
+    if result.stopped_at is not None:
+        stopped = result.cursor_to(result.stopped_at)
+        start, end = (stopped, end or stopped) if page.backward else (start or stopped, stopped)
     return {
-        "has_next_page": asked.before is not None if asked.backward else shown.has_more,
-        "has_previous_page": shown.has_more if asked.backward else asked.after is not None,
+        "has_next_page": page.before is not None if page.backward else result.has_more,
+        "has_previous_page": result.has_more if page.backward else page.after is not None,
         "start_cursor": start,
         "end_cursor": end,
     }
@@ -145,7 +144,7 @@ def _position(text: str | None, argument: str, scope: CursorScope) -> str | None
 
 
 def page_size(arguments: PageArguments) -> int:
-    """How many rows a page shows; BadRequestError."""
+    """The requested number of rows. Raises BadRequestError."""
     if arguments.first is not None and arguments.last is not None:
         raise BadRequestError("'first' and 'last' exclude each other: give one of them.")
     for name, value in (("first", arguments.first), ("last", arguments.last)):

@@ -1,4 +1,4 @@
-"""Who is asking, and what they may do."""
+"""Principals: who sends a request, and with which rights."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,12 +18,13 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The bearer of a valid credential: one workspace, and what may be done in it.
+    """The bearer of a valid credential in one workspace.
 
-    Of a contact's token `contact_id` is whose it is, and it holds no scope: what it may do is declared at each field.
-    Of an admin's token `admin_id` is who acts by it, with the scopes of those who answer.
-    `merged_ids`: of the contacts that this one took over, whose rows are its own.
-    `anonymous`: it was made from an anonymous id, and never reads a USER. From `expires_at` on it is worth nothing.
+    A contact's token has `contact_id` and no scopes: each field declares what it may do.
+    An admin's token has `admin_id`, and the scopes of a teammate.
+    `merged_ids`: contacts merged into this one, which owns their rows too.
+    `anonymous`: the token was made from an anonymous id, and never reads a USER.
+    `expires_at`: from then on the credential is invalid.
     """
 
     id: str
@@ -36,19 +37,19 @@ class Principal:
     expires_at: datetime | None = None
 
     def may(self, any_of: frozenset[Scope]) -> bool:
-        """Whether one of those scopes is held."""
+        """Whether the principal holds at least one of these scopes."""
         return not self.scopes.isdisjoint(any_of)
 
     def owns(self, contact_id: object) -> bool:
-        """Whether what belongs to that contact is this token's own."""
+        """Whether the contact is this token's contact, or was merged into it."""
         return contact_id == self.contact_id or contact_id in self.merged_ids
 
     @property
     def own_ids(self) -> list[str]:
-        """What rows may call the contact whose token it is."""
+        """Every contact id under which this contact's rows may be stored, sorted."""
         return sorted({*self.merged_ids, *(() if self.contact_id is None else (self.contact_id,))})
 
     @property
     def publishable(self) -> bool:
-        """Whether it tracks by BROWSER alone: such a key stands in a page, so that anybody may hold it."""
+        """Whether the key tracks by BROWSER alone: anybody can read it in a web page."""
         return Scope.BROWSER in self.scopes and Scope.TRACK not in self.scopes

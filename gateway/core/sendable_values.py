@@ -1,4 +1,4 @@
-"""Values that come in as JSON: which of them can be stored, hashed and shown again."""
+"""Checks that JSON input can be stored, hashed and returned."""
 
 import math
 from typing import Any
@@ -7,12 +7,12 @@ from gateway.core.text_rules import check_unicode
 from gateway.errors import ErrorCode, UserProblem
 
 Path = tuple[str, ...]
-MAX_DEPTH = 100  # far above GATEWAY_MAX_METADATA_DEPTH, and far below where writers of JSON end
+MAX_DEPTH = 100  # far above GATEWAY_MAX_METADATA_DEPTH, and far below the limit of JSON writers
 _LARGEST_INT64 = 2**63 - 1
 
 
 def check_value(value: Any, path: Path, depth: int = 0) -> None:
-    """Pass what can be stored; UserProblem names the first text, number or key within it that cannot."""
+    """Check a JSON value recursively. UserProblem names the first bad text, number or key."""
     if isinstance(value, str):
         if not value.isascii():
             check_unicode(value, path, named=f"'{shown(path[-1])}'")
@@ -23,14 +23,14 @@ def check_value(value: Any, path: Path, depth: int = 0) -> None:
             check_value(inner, (*path, key), depth + 1)
     elif isinstance(value, list):
         _check_depth(path, depth)
-        for place, inner in enumerate(value):
-            check_value(inner, (*path, str(place)), depth + 1)
+        for index, inner in enumerate(value):
+            check_value(inner, (*path, str(index)), depth + 1)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         check_number(value, path)
 
 
 def check_number(value: float, path: Path) -> None:
-    """Pass a number that a database can keep."""
+    """Raise UserProblem unless a database can store the number."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserProblem(
             ErrorCode.INVALID,
@@ -44,7 +44,7 @@ def check_number(value: float, path: Path) -> None:
 
 
 def shown(key: str) -> str:
-    """A key as messages show it: short, and of characters that can be sent."""
+    """A key for use in error messages: short and printable."""
     printable = key.encode("utf-8", "replace").decode().replace("\0", "\\0")
     return printable if len(printable) <= 60 else printable[:57] + "..."
 

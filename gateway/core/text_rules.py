@@ -1,4 +1,4 @@
-"""What may stand in a text that is stored and looked up."""
+"""Checks for text that is stored and looked up."""
 
 from gateway.errors import ErrorCode, UserProblem
 from gateway.urls import has_credentials, parse_http_url
@@ -7,7 +7,7 @@ MAX_URL_LENGTH = 2000
 
 
 def check_text(text: str, path: tuple[str, ...], *, longest: int, named: str) -> str:
-    """The text itself, where it can be stored as a name or a key; UserProblem says why not."""
+    """Return the text if it can be stored as a name or key. Raises UserProblem."""
     if not text.strip():
         raise UserProblem(ErrorCode.INVALID, f"{named} must not be empty.", path)
     if len(text) > longest:
@@ -20,7 +20,7 @@ def check_text(text: str, path: tuple[str, ...], *, longest: int, named: str) ->
 
 
 def check_unicode(text: str, path: tuple[str, ...], *, named: str) -> str:
-    """The text itself, unless half of a surrogate pair stands alone in it."""
+    """Return the text unless it contains a lone surrogate. Raises UserProblem."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -31,7 +31,7 @@ def check_unicode(text: str, path: tuple[str, ...], *, named: str) -> str:
 
 
 def check_http_url(text: str, path: tuple[str, ...], *, longest: int = MAX_URL_LENGTH) -> str:
-    """The text itself, where a page may link to it: http or https, and no scheme that runs code."""
+    """Return the text if it is an http(s) link without credentials. Raises UserProblem."""
     named = path[-1]
     check_text(text, path, longest=longest, named=named)
     url = parse_http_url(text)

@@ -1,4 +1,4 @@
-"""Ranges of time, as filters ask for them."""
+"""Time ranges of filters."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """From `start` (within) to `end` (without)."""
+    """From `start` (inclusive) to `end` (exclusive)."""
 
     start: datetime = EARLIEST
     end: datetime = LATEST
 
     def intersect(self, other: "TimeRange") -> "TimeRange":
-        """What lies in both."""
+        """The overlap of both ranges."""
         return TimeRange(max(self.start, other.start), min(self.end, other.end))
 
     @property
     def empty(self) -> bool:
-        """Whether no moment lies in it."""
+        """Whether the range contains no moment."""
         return self.start >= self.end
 
 
 def time_range(filter_: Mapping[str, Any] | None, now: datetime) -> TimeRange:
-    """The range of a TimeFilter on a time that every row has; its conditions are ANDed."""
-    found = TimeRange()
+    """The range of a TimeFilter on a time that every row has. Its conditions are ANDed."""
+    range_ = TimeRange()
     for name, value in (filter_ or {}).items():
         if value is not None:
-            found = found.intersect(_CONDITIONS[name](value, now))
-    return found
+            range_ = range_.intersect(_CONDITIONS[name](value, now))
+    return range_
 
 
 def _ago(now: datetime, **units: int) -> datetime:
@@ -63,5 +63,5 @@ _CONDITIONS: dict[str, Callable[[Any, datetime], TimeRange]] = {
     "exactly_days_ago": _calendar_day,
     "more_than_minutes_ago": lambda minutes, now: TimeRange(end=_ago(now, minutes=minutes)),
     "less_than_minutes_ago": lambda minutes, now: _after(_ago(now, minutes=minutes)),
-    "known": lambda known, _: TimeRange() if known else TimeRange(end=EARLIEST),
+    "known": lambda is_set, _: TimeRange() if is_set else TimeRange(end=EARLIEST),
 }

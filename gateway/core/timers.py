@@ -1,4 +1,4 @@
-"""Timers: what is to be done at a moment, once, whichever process is up then."""
+"""Timers: stored work that is done once, at a given time, by any running process."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,14 +11,14 @@ LONGEST_PAUSE = timedelta(minutes=10)
 
 
 def timer_id_of(workspace_id: str, kind: str, subject_id: str, discriminator: str = "") -> str:
-    """The id of the one timer of that kind and subject; `discriminator` tells apart those of which it has several."""
+    """The id of a timer. `discriminator` separates timers of one kind and subject."""
     return derived_id(Prefix.TIMER, workspace_id, kind, subject_id, discriminator)
 
 
 def timer_of(
     workspace_id: str, kind: str, subject_id: str, due_at: datetime, discriminator: str = "", **data: Any
 ) -> Document:
-    """The timer as it is stored: due at that moment, with what its handler is to know beside the subject's id."""
+    """A timer as it is stored, with the `data` of its handler."""
     return {
         "_id": timer_id_of(workspace_id, kind, subject_id, discriminator),
         "workspace_id": workspace_id,
@@ -32,5 +32,5 @@ def timer_of(
 
 
 def backoff_after(attempts: int) -> timedelta:
-    """How long after it began an attempt is left alone before somebody else begins the next one: ever longer."""
+    """The time between the starts of two attempts: from 5 s, doubling up to 10 minutes."""
     return min(_FIRST_PAUSE * (1 << min(attempts, 10)), LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""Metadata: what callers send as JSON, checked, and told apart into the types that people read."""
+"""Metadata: JSON from callers, checked and classified into typed values."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _STRIPE = {
 
 
 def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) -> None:
-    """Pass what can be stored and found again; UserProblem names the first key that cannot, and why."""
+    """Check that metadata can be stored. UserProblem names the first bad key."""
     if len(metadata) > settings.max_metadata_keys:
         extra = list(metadata)[settings.max_metadata_keys]
         raise UserProblem(
@@ -39,9 +39,9 @@ def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) 
             f"There are {len(metadata)} keys, and {settings.max_metadata_keys} are allowed: '{shown(extra)}' is the first too many.",
             (*path, extra),
         )
-    whole = dict(metadata)
-    _check_value(whole, settings, path, depth=0)
-    if len(orjson.dumps(whole)) > settings.max_metadata_bytes:
+    values = dict(metadata)
+    _check_value(values, settings, path, depth=0)
+    if len(orjson.dumps(values)) > settings.max_metadata_bytes:
         _check_size(metadata, settings, path)
 
 
@@ -58,12 +58,12 @@ def _check_size(metadata: Mapping[str, Any], settings: Settings, path: Path) -> 
 
 
 def typed_metadata(metadata: Mapping[str, Any], path: Path = ()) -> list[Entry]:
-    """One entry a key, in the order sent; `type` names the GraphQL type. UserProblem: money or a date that is none."""
+    """One entry per key, in order; `type` names the GraphQL type. UserProblem for malformed money or dates."""
     return [_typed_entry(key, value, metadata, path) for key, value in metadata.items()]
 
 
 def parse_rfc3339(text: str) -> datetime | None:
-    """The moment, in UTC and to the millisecond; None where the text is not RFC 3339 with an offset."""
+    """The UTC time in milliseconds; None unless RFC 3339 with an offset."""
     if not _RFC3339.fullmatch(text):
         return None
     try:
@@ -80,8 +80,8 @@ def _check_value(value: Any, settings: Settings, path: Path, depth: int) -> None
             _check_value(inner, settings, (*path, key), depth + 1)
     elif isinstance(value, list):
         _check_depth(settings, path, depth)
-        for place, inner in enumerate(value):
-            _check_value(inner, settings, (*path, str(place)), depth + 1)
+        for index, inner in enumerate(value):
+            _check_value(inner, settings, (*path, str(index)), depth + 1)
     elif isinstance(value, str):
         if not value.isascii():
             check_unicode(value, path, named=f"'{shown(path[-1])}'")
@@ -100,12 +100,12 @@ def _check_depth(settings: Settings, path: Path, depth: int) -> None:
 
 def _check_key(key: str, settings: Settings, path: Path) -> None:
     if key.isidentifier() and key.isascii() and len(key) <= settings.max_metadata_key_length:
-        return  # as nearly all are: there is nothing to say of it
+        return  # fast path: nearly all keys
     check_text(key, path, longest=settings.max_metadata_key_length, named=f"The key '{shown(key)}'")
-    for mark in "$.":
-        if mark in key:
+    for char in "$.":
+        if char in key:
             raise UserProblem(
-                ErrorCode.INVALID, f"The key '{shown(key)}' contains '{mark}', which a key may not: rename it.", path
+                ErrorCode.INVALID, f"The key '{shown(key)}' contains '{char}', which a key may not: rename it.", path
             )
 
 
@@ -193,7 +193,7 @@ def _money(key: str, amount: Any, currency: Any, path: Path) -> Entry:
 
 
 def format_money(amount_minor: int, currency: str) -> str:
-    """The amount as people in the United States write it; `currency` is an ISO 4217 code."""
+    """The amount in US notation. `currency` is an ISO 4217 code."""
     digits = _minor_units()[currency]
     pattern = "¤#,##0" + ("." + "0" * digits if digits else "")
     return format_currency(
@@ -202,7 +202,7 @@ def format_money(amount_minor: int, currency: str) -> str:
 
 
 def in_units(amount_minor: int, currency: str) -> float:
-    """The amount in units of its currency, such as dollars; `currency` is an ISO 4217 code."""
+    """The amount in major units, such as dollars."""
     return float(Decimal(amount_minor).scaleb(-_minor_units()[currency]))
 
 

@@ -1,1 +1,1 @@
-"""The demo workspace: people, events, conversations, tickets, messages."""
+"""Seeds the demo workspace: contacts, events, conversations, tickets and message rules."""

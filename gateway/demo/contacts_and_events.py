@@ -1,4 +1,4 @@
-"""A demo workspace: people who do not exist and what they did, the same at every seeding but for the date."""
+"""Seeds the demo workspace with contacts and events, the same each time but for the date."""
 
 import asyncio
 import random
@@ -54,13 +54,13 @@ _USERS, _LEADS, _VISITORS = 40, 12, 8
 async def seed_demo(
     events: EventService, contacts: ContactService, workspace_id: str, settings: Settings, now: datetime
 ) -> None:
-    """Fill that workspace; every step has its idempotency key, so a seeding that was cut off may be repeated."""
+    """Seed contacts and events. Idempotency keys make it safe to repeat after an interruption."""
     chance = random.Random(SEED)  # noqa: S311 - the same numbers each time is the point
     people = list(_people(chance, now))
     for person in people:
         await contacts.upsert(workspace_id, person)
-    sent = [event for person in people for event in _events(chance, person, now)]
-    commands = [track_event(event, settings, now) for event in sent]
+    inputs = [event for person in people for event in _events(chance, person, now)]
+    commands = [track_event(event, settings, now) for event in inputs]
     for start in range(0, len(commands), _BATCH):
         for outcome in await events.track(workspace_id, commands[start : start + _BATCH]):
             if isinstance(outcome, UserProblem):
@@ -70,17 +70,17 @@ async def seed_demo(
 async def keep_tracking(
     events: EventService, workspace_id: str, settings: Settings, seeded_at: datetime, clock: Clock
 ) -> None:
-    """Let somebody of the demo do something every few seconds, until cancelled."""
+    """Track a random event of a demo contact every few seconds, until cancelled."""
     chance = random.Random()  # noqa: S311 - it is a game
     people = list(_people(random.Random(SEED), seeded_at))  # noqa: S311
     log = structlog.get_logger("gateway.demo")
     while True:
         await asyncio.sleep(settings.demo_seconds)
         person = chance.choice(people)
-        name, metadata = _random_event(chance, known="external_id" in person)
-        sent = {"contact": _keys(person), "name": name, "metadata": metadata}
+        name, metadata = _random_event(chance, is_user="external_id" in person)
+        event_input = {"contact": _keys(person), "name": name, "metadata": metadata}
         try:
-            await events.track(workspace_id, [track_event(sent, settings, clock())])
+            await events.track(workspace_id, [track_event(event_input, settings, clock())])
         except GatewayError as error:
             log.warning("the demo pauses", reason=error.message)
 
@@ -119,16 +119,16 @@ def _people(chance: random.Random, now: datetime) -> Iterator[Document]:
 def _events(chance: random.Random, person: Document, now: datetime) -> Iterator[Document]:
     contact = _keys(person)
     for number in range(chance.randint(3, 60)):
-        name, metadata = _random_event(chance, known="external_id" in contact)
+        name, metadata = _random_event(chance, is_user="external_id" in contact)
         at = now - timedelta(seconds=chance.randint(60, DAYS * 86_400))
         key = f"demo-{contact.get('external_id') or contact.get('email') or contact.get('anonymous_id')}-{number}"
         yield {"contact": contact, "name": name, "metadata": metadata, "occurred_at": at, "idempotency_key": key}
 
 
-def _random_event(chance: random.Random, *, known: bool) -> tuple[str, dict[str, Any]]:
+def _random_event(chance: random.Random, *, is_user: bool) -> tuple[str, dict[str, Any]]:
     page = chance.choice(("pricing", "docs", "blog", "features"))
     visited = ("viewed page", {"page": page, "link": f"https://example.com/{page}"})
-    if not known or chance.random() < 0.5:
+    if not is_user or chance.random() < 0.5:
         return visited
     number = chance.randint(1000, 9999)
     return chance.choice(

@@ -1,4 +1,4 @@
-"""The help desk of the demo workspace: who answers, and conversations in every state, the same at every seeding."""
+"""Seeds the help desk of the demo workspace: teammates, and conversations in every state, the same each time."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -34,45 +34,45 @@ _CONVERSATIONS = 15
 async def seed_desk(
     people: TeammateService, conversations: ConversationService, store: Store, workspace_id: str, now: datetime
 ) -> None:
-    """Fill the help desk of that workspace, unless it has one; a seeding that was cut off may be repeated."""
-    speaker = Principal("key_demo", workspace_id, frozenset(Scope))
+    """Seed teammates and conversations; safe to repeat after an interruption."""
+    principal = Principal("key_demo", workspace_id, frozenset(Scope))
     admins = {name: await _admin(people, store, workspace_id, name) for name in _ADMINS}
     teams = {name: await _team(people, store, workspace_id, name, admins) for name in _TEAMS}
     chance = random.Random(SEED)  # noqa: S311 - the same numbers each time is the point
     for number in range(_CONVERSATIONS):
-        await _converse(conversations, speaker, chance, number, now, admins, teams)
+        await _converse(conversations, principal, chance, number, now, admins, teams)
 
 
 async def _admin(people: TeammateService, store: Store, workspace_id: str, name: str) -> str:
     email = f"{name.lower()}@acme.example"
-    found = await store.open(workspace_id).admins.with_text(email)
-    found = found or await people.save_admin(workspace_id, {"name": name, "email": email})
-    return str(found["_id"])
+    admin = await store.open(workspace_id).admins.with_text(email)
+    admin = admin or await people.save_admin(workspace_id, {"name": name, "email": email})
+    return str(admin["_id"])
 
 
 async def _team(people: TeammateService, store: Store, workspace_id: str, name: str, admins: Mapping[str, str]) -> str:
-    found = await store.open(workspace_id).teams.with_text(name.lower())
+    team = await store.open(workspace_id).teams.with_text(name.lower())
     ids = [admins[member] for member in _TEAMS[name]]
-    found = found or await people.save_team(workspace_id, {"name": name, "admin_ids": ids})
-    return str(found["_id"])
+    team = team or await people.save_team(workspace_id, {"name": name, "admin_ids": ids})
+    return str(team["_id"])
 
 
 async def _converse(
     conversations: ConversationService,
-    speaker: Principal,
+    principal: Principal,
     chance: random.Random,
     number: int,
     now: datetime,
     admins: Mapping[str, str],
     teams: Mapping[str, str],
 ) -> None:
-    """One conversation, from its first message to where it stands; what was there already is left as it is."""
+    """Create a conversation and take it through its steps; one that has replies is left as it is."""
     title, body = chance.choice(_QUESTIONS)
     at = now - timedelta(hours=5 * (_CONVERSATIONS - number), minutes=chance.randint(0, 200))
     team = "Billing" if "invoice" in body or "plan" in body else "Support"
     admin_id = admins[chance.choice(_TEAMS[team])]
-    begun = await conversations.create(
-        speaker,
+    conversation = await conversations.create(
+        principal,
         {
             "contact": {"external_id": f"user-{chance.randrange(40)}"},
             "title": title,
@@ -83,29 +83,29 @@ async def _converse(
             "idempotency_key": f"demo-conversation-{number}",
         },
     )
-    steps = list(_steps(chance, number, begun, admin_id, at, now))
-    if begun["statistics"]["part_count"] <= 1:
-        for name, sent in steps:
-            await getattr(conversations, name)(speaker, sent)
+    steps = list(_steps(chance, number, conversation, admin_id, at, now))
+    if conversation["statistics"]["part_count"] <= 1:
+        for name, command in steps:
+            await getattr(conversations, name)(principal, command)
 
 
 def _steps(
-    chance: random.Random, number: int, begun: Mapping[str, Any], admin_id: str, at: datetime, now: datetime
+    chance: random.Random, number: int, conversation: Mapping[str, Any], admin_id: str, at: datetime, now: datetime
 ) -> Iterator[tuple[str, Document]]:
-    """What is done with it: a third waits for an answer, the others are answered, and most of these come to an end."""
-    id_, by_admin = begun["_id"], {"actor": {"admin_id": admin_id}}
+    """The commands on it: a third waits for a reply, the others get one, and most of these end."""
+    id_, by_admin = conversation["_id"], {"actor": {"admin_id": admin_id}}
     if number % 3 == 0:
         if number % 2 == 0:
             yield "apply_sla", {"id": id_, "name": "Gold", "first_reply_minutes": 60 * (24 + number)}
         return
-    answered = at + timedelta(minutes=chance.randint(3, 90))
+    replied_at = at + timedelta(minutes=chance.randint(3, 90))
     reply = {"conversation_id": id_, "idempotency_key": f"demo-reply-{number}"}
-    yield "reply", {**reply, **by_admin, "body": chance.choice(_REPLIES), "created_at": answered}
-    thanked = {"contact_id": begun["contact_id"]}
+    yield "reply", {**reply, **by_admin, "body": chance.choice(_REPLIES), "created_at": replied_at}
+    by_contact = {"contact_id": conversation["contact_id"]}
     if number % 4 < 3:
         key = {"idempotency_key": f"demo-thanks-{number}"}
-        later = answered + timedelta(minutes=chance.randint(5, 60))
-        yield "reply", {**reply, **key, "actor": thanked, "body": chance.choice(_THANKS), "created_at": later}
+        later = replied_at + timedelta(minutes=chance.randint(5, 60))
+        yield "reply", {**reply, **key, "actor": by_contact, "body": chance.choice(_THANKS), "created_at": later}
     yield "assign", {"id": id_, "assignee_id": admin_id, **by_admin}
     if number % 5 == 0:
         yield "snooze", {"id": id_, "until": now + timedelta(days=2 + number), **by_admin}

@@ -1,4 +1,4 @@
-"""Two message rules at work in the demo workspace."""
+"""Seeds two message rules of the demo workspace."""
 
 from gateway.domain.contacts.contacts import Document
 from gateway.services.messages.rules import MessageService
@@ -25,8 +25,8 @@ _RULES: tuple[Document, ...] = (
 
 
 async def seed_messages(messages: MessageService, store: WorkspaceStore) -> None:
-    """Save the rules, which what keeps happening in the demo sets off; a seeding that was cut off may be repeated."""
-    known = {rule["name"] for rule in await store.message_rules.all()}
+    """Save the rules that the demo's events trigger; safe to repeat after an interruption."""
+    existing_names = {rule["name"] for rule in await store.message_rules.all()}
     for rule in _RULES:
-        if rule["name"] not in known:
+        if rule["name"] not in existing_names:
             await messages.save(store.workspace_id, rule)

@@ -1,4 +1,4 @@
-"""The tickets of the demo workspace: of two types, and in each state, the same at every seeding."""
+"""Seeds tickets of two types in every state, the same each time."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,12 +38,12 @@ _COMMENTS = {
 async def seed_tickets(
     types: TicketTypeService, tickets: TicketService, store: Store, workspace_id: str, now: datetime
 ) -> None:
-    """Open the tickets of that workspace; a seeding that was cut off may be repeated."""
-    speaker = Principal("key_demo", workspace_id, frozenset(Scope))
+    """Seed the tickets; safe to repeat after an interruption."""
+    principal = Principal("key_demo", workspace_id, frozenset(Scope))
     ids = {type_["name"]: await _type(types, store, workspace_id, type_) for type_ in _TYPES}
     for number, (title, type_, attributes, state) in enumerate(_TICKETS):
         ticket = await tickets.create(
-            speaker,
+            principal,
             {
                 "contact": {"external_id": f"user-{3 * number}"},
                 "type_id": ids[type_],
@@ -54,9 +54,9 @@ async def seed_tickets(
             },
         )
         if state is not None and ticket["state"] == "SUBMITTED":
-            await tickets.set_state(speaker, {"id": ticket["_id"], "state": state, "body": _COMMENTS[state]})
+            await tickets.set_state(principal, {"id": ticket["_id"], "state": state, "body": _COMMENTS[state]})
 
 
 async def _type(types: TicketTypeService, store: Store, workspace_id: str, type_: dict[str, Any]) -> str:
-    found = await store.open(workspace_id).ticket_types.with_text(type_["name"].lower())
-    return str((found or await types.save(workspace_id, type_))["_id"])
+    ticket_type = await store.open(workspace_id).ticket_types.with_text(type_["name"].lower())
+    return str((ticket_type or await types.save(workspace_id, type_))["_id"])

@@ -1,4 +1,4 @@
-"""Backfills: history told to Klaviyo a window at a time, from a place that is kept with what was queued."""
+"""Backfills: history sent to Klaviyo in windows, from a position that is stored with the queued deliveries."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -9,12 +9,12 @@ from gateway.core.ids import Prefix, lowest_id
 from gateway.core.time_ranges import EARLIEST
 from gateway.domain.contacts.contacts import Document
 
-WINDOW = 2000  # deliveries of history that wait at once
-_CLOCK_SKEW = timedelta(minutes=1)  # more than any id is older than what it is of
+WINDOW = 2000  # backfilled deliveries that are open at once
+_CLOCK_SKEW = timedelta(minutes=1)  # more than an id's time can precede its row
 
 
 class BackfillState(StrEnum):
-    """How a backfill is."""
+    """The state of a backfill."""
 
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
@@ -27,7 +27,7 @@ ACTIVE = (BackfillState.RUNNING, BackfillState.PAUSED)
 
 
 class Stage(StrEnum):
-    """What is walked through, in this order."""
+    """The collections that a backfill reads, in this order."""
 
     CONTACTS = "CONTACTS"
     CONVERSATIONS = "CONVERSATIONS"
@@ -46,18 +46,18 @@ PREFIXES = {
 
 
 def new_backfill(
-    id_: str, workspace_id: str, asked: Mapping[str, Any], stages: Sequence[Stage], now: datetime
+    id_: str, workspace_id: str, input_: Mapping[str, Any], stages: Sequence[Stage], now: datetime
 ) -> Document:
-    """A backfill that begins; `active`: what no two of a workspace share while they are under way."""
+    """A backfill as it starts. `active` is unique, so that a workspace has one unfinished backfill."""
     return {
         "_id": id_,
         "workspace_id": workspace_id,
         "active": workspace_id,
         "version": 1,
         "state": BackfillState.RUNNING.value,
-        "since": asked.get("since") or EARLIEST,
-        "until": min(asked.get("until") or now, now),
-        "metrics": asked.get("metrics"),
+        "since": input_.get("since") or EARLIEST,
+        "until": min(input_.get("until") or now, now),
+        "metrics": input_.get("metrics"),
         "stages": [stage.value for stage in stages],
         "place": None,
         "total": 0,
@@ -72,36 +72,38 @@ def new_backfill(
 
 
 def bounds_of(backfill: Mapping[str, Any], stage: Stage) -> tuple[str, str]:
-    """From which id to before which one its history of that stage lies. Contacts, and what may have been read since, are
-    looked at whenever they began; the others from a little earlier on, as an id may be older than its row."""
+    """The id range [start, end) of a stage.
+
+    Contacts and conversations of any age are read: a conversation may have been read since.
+    """
     prefix = PREFIXES[stage]
-    whole = stage in (Stage.CONTACTS, Stage.CONVERSATIONS)
-    since = EARLIEST if whole else max(EARLIEST + _CLOCK_SKEW, backfill["since"]) - _CLOCK_SKEW
+    reads_all = stage in (Stage.CONTACTS, Stage.CONVERSATIONS)
+    since = EARLIEST if reads_all else max(EARLIEST + _CLOCK_SKEW, backfill["since"]) - _CLOCK_SKEW
     return lowest_id(prefix, since), lowest_id(prefix, backfill["until"])
 
 
 def advanced(backfill: Mapping[str, Any], last_id: str | None) -> Document:
-    """Where it goes on: behind that row, or at the beginning of the next stage."""
+    """The fields to set after a batch. None for `last_id` ends the stage."""
     if last_id is not None:
         return {"place": last_id + "0"}
     return {"place": None, "stages": backfill["stages"][1:]}
 
 
 def finished(backfill: Mapping[str, Any], state: BackfillState, now: datetime) -> Document:
-    """What a backfill becomes that is over."""
+    """The fields to set when a backfill ends in that state."""
     settled = backfill["done"] + backfill["failed"]
     total = {"total": settled} if state is BackfillState.DONE else {}
     return {"state": state.value, "active": backfill["_id"], "finished_at": now, **total}
 
 
 def resumed(backfill: Mapping[str, Any], now: datetime) -> Document:
-    """What a paused backfill becomes that goes on; its rate counts from now on."""
+    """The fields to set on resume. The rate is measured from now."""
     settled = backfill["done"] + backfill["failed"]
     return {"state": BackfillState.RUNNING.value, "resumed_at": now, "settled_before": settled}
 
 
 def rate_of(backfill: Mapping[str, Any], now: datetime) -> float:
-    """How many are settled in a second, since it began or was resumed; 0 while it is paused."""
+    """Deliveries settled per second since the start or last resume; 0 while paused."""
     if backfill["state"] == BackfillState.PAUSED:
         return 0.0
     settled = backfill["done"] + backfill["failed"] - backfill["settled_before"]
@@ -110,15 +112,15 @@ def rate_of(backfill: Mapping[str, Any], now: datetime) -> float:
 
 
 def eta_of(backfill: Mapping[str, Any], now: datetime) -> int | None:
-    """In how many seconds it will be over; None where nothing tells."""
+    """Seconds until the end; None if unknown."""
     rate = rate_of(backfill, now)
     if backfill["state"] != BackfillState.RUNNING or not backfill.get("counted") or rate <= 0:
         return None
-    left: int = backfill["total"] - backfill["done"] - backfill["failed"]
-    return round(max(0, left) / rate)
+    remaining: int = backfill["total"] - backfill["done"] - backfill["failed"]
+    return round(max(0, remaining) / rate)
 
 
 def backfill_line(change_id: str, workspace_id: str, backfill_id: str, now: datetime) -> Document:
-    """The line of the journal that tells that a backfill changed."""
-    told = {"subject": "backfill", "kind": "CHANGED", "backfill_id": backfill_id}
-    return {"_id": change_id, "workspace_id": workspace_id, **told, "at": now}
+    """The change log entry for a changed backfill."""
+    fields = {"subject": "backfill", "kind": "CHANGED", "backfill_id": backfill_id}
+    return {"_id": change_id, "workspace_id": workspace_id, **fields, "at": now}

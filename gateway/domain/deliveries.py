@@ -1,4 +1,4 @@
-"""Deliveries: what another system is to hear, frozen when it happened, and told in order for each contact."""
+"""Deliveries to another system: payloads frozen at the time of the change, sent in order for each contact."""
 
 import random
 from collections import Counter
@@ -12,7 +12,7 @@ from gateway.core.ids import Prefix, derived_id, id_time
 from gateway.core.leases import is_held
 from gateway.domain.contacts.contacts import Document
 
-LEASE = timedelta(seconds=30)  # how long a worker has for the lanes that it took
+LEASE = timedelta(seconds=30)  # how long a worker may hold the lanes it claimed
 GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
 MAX_STORED_ATTEMPTS = 20
@@ -23,14 +23,14 @@ _LONGEST_PAUSE = timedelta(minutes=15)
 
 
 class DeliveryState(StrEnum):
-    """What has become of a delivery."""
+    """The state of a delivery."""
 
     PENDING = "PENDING"
     SENDING = "SENDING"
     RETRYING = "RETRYING"
     DELIVERED = "DELIVERED"
     REJECTED = "REJECTED"  # Klaviyo would refuse or silently drop it: never sent
-    DEAD = "DEAD"  # Klaviyo refused it, or it was tried for 72 hours: kept until it is replayed
+    DEAD = "DEAD"  # Klaviyo refused it, or retries went on for 72 hours: stored until replayed
 
 
 class DeliveryKind(StrEnum):
@@ -42,7 +42,7 @@ class DeliveryKind(StrEnum):
 
 
 class Queue(StrEnum):
-    """Which deliveries go first: what happens now, or history."""
+    """Live deliveries go before backfilled ones."""
 
     LIVE = "LIVE"
     BACKFILL = "BACKFILL"
@@ -53,7 +53,7 @@ OPEN = frozenset({DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.RE
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """What is to be delivered of a contact; `refused`: why it cannot be; `not_before`: when it may be sent."""
+    """A delivery to enqueue. `problem`: why it must not be sent. `not_before`: the earliest time to send it."""
 
     kind: DeliveryKind
     contact: Mapping[str, Any]
@@ -68,14 +68,17 @@ class NewDelivery:
 
 
 def lane_id_of(workspace_id: str, contact_id: str, queue: Queue = Queue.LIVE) -> str:
-    """The id of the one lane in which a contact's deliveries keep their order."""
+    """The id of the lane that keeps a contact's deliveries in order."""
     return derived_id(Prefix.LANE, workspace_id, contact_id, queue)
 
 
 def new_lane(workspace_id: str, contact_id: str, queue: Queue, now: datetime) -> Document:
-    """A lane in which nothing was delivered yet. `seq`: the number of its newest delivery; `head`: of the first that is
-    open; `due_at`: when somebody is to look at it, absent where nothing is open; `lease`: whose it is until `due_at`;
-    `not_before`: until when nothing new of it is sent, whoever gives it back."""
+    """An empty lane.
+
+    `seq`: number of the newest delivery. `head`: number of the first open one.
+    `due_at`: when to work on it, absent if nothing is open. `lease`: who holds it until `due_at`.
+    `not_before`: no new delivery is sent before it, whichever worker releases the lane.
+    """
     return {
         "_id": lane_id_of(workspace_id, contact_id, queue),
         "workspace_id": workspace_id,
@@ -89,131 +92,140 @@ def new_lane(workspace_id: str, contact_id: str, queue: Queue, now: datetime) ->
 
 
 def is_leased(lane: Mapping[str, Any], now: datetime) -> bool:
-    """Whether a worker may be sending what is in the lane."""
+    """Whether a worker may be sending from this lane."""
     return lane.get("lease") is not None and is_held(lane["due_at"], now, LEASE)
 
 
 def was_delivered(lane: Mapping[str, Any], connected_at: datetime) -> bool:
-    """Whether the account that is connected now was told the profile of the contact whose live lane it is: Klaviyo has
-    answered with the profile's id, which neither the log nor a refusal gives."""
+    """Whether the account connected now has the contact's profile. `lane` is the contact's live lane.
+
+    Only a success response sets `profile_id`: log mode and refusals do not.
+    """
     id_ = lane.get("profile_delivery_id")
     return id_ is not None and id_time(id_) >= connected_at and lane.get("profile_id") is not None
 
 
 def delivery_of(
-    wanted: NewDelivery,
+    new: NewDelivery,
     delivery_id: str,
     lane: Mapping[str, Any],
     seq: int,
     now: datetime,
     backfill_id: str | None = None,
 ) -> Document:
-    """The delivery as it is stored; without a place in its lane where it is refused."""
-    contact = wanted.contact
+    """A delivery as it is stored. A rejected one gets no number in its lane."""
+    contact = new.contact
     row = {
         "_id": delivery_id,
         "workspace_id": lane["workspace_id"],
         "contact_id": contact["_id"],
-        "kind": wanted.kind.value,
-        "metric": wanted.metric,
-        "source": wanted.source,
-        "subject_id": wanted.subject_id,
-        "unique_id": wanted.unique_id or delivery_id,
-        "payload": wanted.payload,
+        "kind": new.kind.value,
+        "metric": new.metric,
+        "source": new.source,
+        "subject_id": new.subject_id,
+        "unique_id": new.unique_id or delivery_id,
+        "payload": new.payload,
         "attempts": [],
         "attempt_count": 0,
         "created_at": now,
         **({} if backfill_id is None else {"backfill_id": backfill_id}),
     }
-    if wanted.problem is not None:
-        rejected = {"state": DeliveryState.REJECTED.value, "reason": wanted.problem, "expires_at": now + KEPT}
+    if new.problem is not None:
+        rejected = {"state": DeliveryState.REJECTED.value, "reason": new.problem, "expires_at": now + KEPT}
         return {**row, "lane_id": lane["_id"], **rejected}
-    at = max(now, wanted.not_before or now)
-    return {**row, **enqueued(lane["_id"], seq, now), "next_attempt_at": at, "reason": wanted.note}
+    at = max(now, new.not_before or now)
+    return {**row, **enqueued(lane["_id"], seq, now), "next_attempt_at": at, "reason": new.note}
 
 
 def enqueued(lane_id: str, seq: int, now: datetime) -> Document:
-    """What a delivery that is open holds: its place in its lane, and when it is to be tried."""
+    """The fields of an open delivery."""
     state = DeliveryState.PENDING.value
     return {"state": state, "lane_id": lane_id, "open": lane_id, "seq": seq, "next_attempt_at": now}
 
 
 def replayed(lane_id: str, seq: int, now: datetime) -> Document:
-    """What a dead delivery becomes that is sent again, at the end of its lane; its attempts stay."""
+    """The fields to set on replay, at the end of the lane. Attempts stay."""
     return {**enqueued(lane_id, seq, now), "first_attempt_at": None, "reason": None}
 
 
 def discarded(reason: str, now: datetime) -> Document:
-    """What a delivery becomes that is not to be sent any more."""
+    """The fields to set when a delivery will not be sent."""
     return {"state": DeliveryState.REJECTED.value, "reason": reason, "open": None, "expires_at": now + KEPT}
 
 
 def attempt(at: datetime, duration_ms: int, status: int | None, error: str | None, retry_after: int | None) -> Document:
-    """One try at a delivery, as it is kept."""
-    told = {"at": at, "duration_ms": duration_ms, "status": status, "error": error}
-    return {**told, "retry_after_seconds": retry_after}
+    """One attempt at a delivery, as it is stored."""
+    result = {"at": at, "duration_ms": duration_ms, "status": status, "error": error}
+    return {**result, "retry_after_seconds": retry_after}
 
 
 def delivered(row: Mapping[str, Any], tried: Document, note: str | None = None) -> Document:
-    """What a delivery that arrived becomes. Of an erasure nothing stays that tells whose it was."""
+    """The fields to set after success. A deletion loses its payload, which identifies the person."""
     at = tried["at"]
-    told = {"state": DeliveryState.DELIVERED.value, "delivered_at": at, "expires_at": at + KEPT, "open": None}
+    fields = {"state": DeliveryState.DELIVERED.value, "delivered_at": at, "expires_at": at + KEPT, "open": None}
     if row["kind"] == DeliveryKind.DELETION:
-        return {**_after(row, tried), **told, "attempts": [tried], "payload": None, "reason": None}
-    return {**_after(row, tried), **told, "reason": note or row.get("reason")}
+        return {**_after(row, tried), **fields, "attempts": [tried], "payload": None, "reason": None}
+    return {**_after(row, tried), **fields, "reason": note or row.get("reason")}
 
 
 def dead(row: Mapping[str, Any], tried: Document, reason: str | None) -> Document:
-    """What a delivery that cannot arrive becomes."""
+    """The fields to set when a delivery is given up."""
     return {**_after(row, tried), "state": DeliveryState.DEAD.value, "reason": reason, "open": None}
 
 
 def retried(row: Mapping[str, Any], tried: Document, chance: random.Random, since: datetime | None) -> Document:
-    """What a delivery becomes that may arrive later: tried again, or given up 72 hours after the first attempt.
+    """The fields to set after a temporary failure: retry, or give up after 72 hours.
 
-    `since`: when somebody last resumed the sync, from when on the hours count anew."""
+    `since`: when the connection was last resumed; the 72 hours restart then.
+    """
     now, first = tried["at"], row.get("first_attempt_at", tried["at"])
     if now - max(first, since or first) >= GIVEN_UP_AFTER:
         return dead(row, tried, f"Given up after 72 hours. {tried['error']}")
     throttled = tried["status"] == 429
     pause = timedelta(seconds=tried["retry_after_seconds"] or 0)
     pause += retry_delay(0 if throttled or pause else row["attempt_count"], chance)
-    told = {"state": DeliveryState.RETRYING.value, "next_attempt_at": now + pause, "reason": tried["error"]}
-    return {**_after(row, tried), **told}
+    fields = {"state": DeliveryState.RETRYING.value, "next_attempt_at": now + pause, "reason": tried["error"]}
+    return {**_after(row, tried), **fields}
 
 
 def requeued(row: Mapping[str, Any], tried: Document | None = None) -> Document:
-    """What a delivery becomes that was not sent, or could not be whoever had sent it: it waits as before."""
-    waits = DeliveryState.RETRYING if row["attempt_count"] else DeliveryState.PENDING
-    return {**(_after(row, tried) if tried else {}), "state": waits.value}
+    """The fields to set when a delivery was not sent, or failed for a reason of the whole connection."""
+    state = DeliveryState.RETRYING if row["attempt_count"] else DeliveryState.PENDING
+    return {**(_after(row, tried) if tried else {}), "state": state.value}
 
 
 def retry_delay(attempts: int, chance: random.Random) -> timedelta:
-    """How long a delivery that failed that often before is left: full jitter under a ceiling that doubles."""
+    """Full jitter under a ceiling that doubles with each failure."""
     ceiling = min(_LONGEST_PAUSE, timedelta(seconds=2 ** min(attempts, 20)))
     return ceiling * chance.random()
 
 
 def claim_limit(lane: Mapping[str, Any]) -> int:
-    """Up to which number the deliveries of a lane are read at once."""
+    """The highest number to read from a lane at once."""
     return int(min(lane["seq"], lane["head"] + DEEPEST_READ - 1))
 
 
 def released_lane(
-    lane: Mapping[str, Any], done_to: int, left: Mapping[str, Any] | None, not_before: datetime | None, now: datetime
+    lane: Mapping[str, Any],
+    done_to: int,
+    first_open: Mapping[str, Any] | None,
+    not_before: datetime | None,
+    now: datetime,
 ) -> Document:
-    """What a lane becomes that a worker gives back, having looked after it up to that number. `left`: the first of these
-    deliveries that is still open."""
-    if left is not None:
-        at = not_before or left["next_attempt_at"]
-        return {"lease": None, "head": left["seq"], "due_at": max(at, lane.get("not_before", at))}
+    """The fields to set when a worker releases a lane after handling it up to `done_to`.
+
+    `first_open`: the first of those deliveries that is still open.
+    """
+    if first_open is not None:
+        at = not_before or first_open["next_attempt_at"]
+        return {"lease": None, "head": first_open["seq"], "due_at": max(at, lane.get("not_before", at))}
     more = lane["seq"] > done_to
     return {"lease": None, "head": done_to + 1, "due_at": max(now, lane.get("not_before", now)) if more else None}
 
 
 def delivery_line(change_id: str, row: Mapping[str, Any], before: str | None, now: datetime) -> Document:
-    """The line of the journal that tells a delivery's new state, with what streams filter by."""
-    matched = {name: row[name] for name in ("metric", "subject_id", "kind")}
+    """The change log entry of a delivery's new state."""
+    filterable = {name: row[name] for name in ("metric", "subject_id", "kind")}
     return {
         "_id": change_id,
         "workspace_id": row["workspace_id"],
@@ -221,34 +233,34 @@ def delivery_line(change_id: str, row: Mapping[str, Any], before: str | None, no
         "kind": "CHANGED",
         "delivery_id": row["_id"],
         "contact_id": row["contact_id"],
-        "before": None if before is None else {**matched, "state": before},
-        "after": {**matched, "state": row["state"]},
+        "before": None if before is None else {**filterable, "state": before},
+        "after": {**filterable, "state": row["state"]},
         "at": now,
     }
 
 
 def _after(row: Mapping[str, Any], tried: Document) -> Document:
-    """What any attempt changes; the newest 20 are kept."""
     attempts = [*row["attempts"], tried][-MAX_STORED_ATTEMPTS:]
     first = row.get("first_attempt_at", tried["at"])
     return {"attempts": attempts, "attempt_count": row["attempt_count"] + 1, "first_attempt_at": first}
 
 
 def in_order(rows: Sequence[Document]) -> list[Document]:
-    """The rows of a lane as they are to be sent."""
+    """The rows of a lane in sending order."""
     return sorted(rows, key=lambda row: int(row["seq"]))
 
 
 def backfill_tallies(rows: Iterable[Mapping[str, Any]], before: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """What deliveries of backfills, as they are now, add to `settled`, `done` and `failed`, by backfill. `before`: what
-    their states were."""
-    found: dict[str, Counter[str]] = {}
+    """The increments of `settled`, `done` and `failed` by backfill. `before`: previous states by delivery id."""
+    tallies: dict[str, Counter[str]] = {}
     for row in rows:
         if row.get("backfill_id") is not None:
-            tally = found.setdefault(row["backfill_id"], Counter())
+            tally = tallies.setdefault(row["backfill_id"], Counter())
             for state, sign in ((row["state"], 1), (before[row["_id"]], -1)):
                 if state not in OPEN:
                     tally.update({"settled": sign, "done" if state == DeliveryState.DELIVERED else "failed": sign})
     return {
-        id_: {name: more for name, more in tally.items() if more} for id_, tally in found.items() if any(tally.values())
+        id_: {name: increment for name, increment in tally.items() if increment}
+        for id_, tally in tallies.items()
+        if any(tally.values())
     }

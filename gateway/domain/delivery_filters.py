@@ -1,4 +1,4 @@
-"""Filters of deliveries: which of their places an index finds, and what is looked at in each row."""
+"""Filters of deliveries: which part an index answers, and what is checked on each row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from gateway.domain.contacts.contacts import Document
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Conditions on a delivery, ANDed; None: any. `contact_ids`: what deliveries may name the contact by."""
+    """Conditions on a delivery, ANDed; None matches all. `contact_ids`: all ids of the one contact."""
 
     states: frozenset[str] | None = None
     kind: str | None = None
@@ -22,7 +22,7 @@ class DeliveryFilter:
 
     @property
     def places(self) -> list[Document]:
-        """Filters on equality, each with an index, that find whatever is wanted once."""
+        """Disjoint equality filters, each with an index, that together cover every match."""
         if self.subject_id is not None:
             return [{"subject_id": self.subject_id}]
         if self.contact_ids is not None:
@@ -33,13 +33,13 @@ class DeliveryFilter:
 
     @property
     def is_exact(self) -> bool:
-        """Whether its places hold nothing else."""
-        others = (self.states, self.kind, self.metric, self.contact_ids, self.subject_id)
-        given = sum(one is not None for one in others)
-        return given <= 1 and self.kind is None
+        """Whether `places` contain matches only, so that rows need no check."""
+        values = (self.states, self.kind, self.metric, self.contact_ids, self.subject_id)
+        set_count = sum(value is not None for value in values)
+        return set_count <= 1 and self.kind is None
 
     def matches(self, row: Mapping[str, Any]) -> bool:
-        """Whether the delivery is wanted; its time is asked of the index."""
+        """Whether the delivery matches. `times` is left to the index."""
         return (
             (self.states is None or row["state"] in self.states)
             and (self.kind is None or row["kind"] == self.kind)
@@ -49,14 +49,14 @@ class DeliveryFilter:
         )
 
 
-def delivery_filter(sent: Mapping[str, Any], contact_ids: Sequence[str] | None, now: datetime) -> DeliveryFilter:
-    """The filter as it was sent."""
-    states = sent.get("state")
+def delivery_filter(input_: Mapping[str, Any], contact_ids: Sequence[str] | None, now: datetime) -> DeliveryFilter:
+    """Parse a filter input. `contact_ids` replace its contact."""
+    states = input_.get("state")
     return DeliveryFilter(
         None if states is None else frozenset(states),
-        sent.get("kind"),
-        sent.get("metric"),
+        input_.get("kind"),
+        input_.get("metric"),
         contact_ids,
-        sent.get("subject_id"),
-        time_range(sent.get("created_at"), now),
+        input_.get("subject_id"),
+        time_range(input_.get("created_at"), now),
     )

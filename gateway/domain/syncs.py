@@ -1,4 +1,4 @@
-"""The sync of a workspace with Klaviyo: whether it is on, and what it tells."""
+"""The connection of a workspace to Klaviyo: its mode, its state, and which events it forwards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ LONGEST_BACK_OFF = timedelta(minutes=1)
 
 
 class SyncState(StrEnum):
-    """How a sync is."""
+    """The state of a connection."""
 
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
@@ -24,7 +24,7 @@ class SyncState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KlaviyoConnection:
-    """The sync of one workspace as it is now; `sealed_key` is encrypted, `key` is not (one of the two, where it is live)."""
+    """The connection of a workspace. Live mode needs `sealed_key` (encrypted, stored) or `key` (from the environment)."""
 
     workspace_id: str
     mode: KlaviyoMode
@@ -40,7 +40,7 @@ class KlaviyoConnection:
 
     @property
     def is_active(self) -> bool:
-        """Whether changes are queued."""
+        """Whether changes are queued as deliveries."""
         return self.mode is not KlaviyoMode.OFF
 
     def forwards(self, name: str) -> bool:
@@ -48,32 +48,32 @@ class KlaviyoConnection:
         return self.forward_all or name in self.forwarded
 
     def state(self, now: datetime) -> SyncState:
-        """How it is now."""
+        """The state at that time."""
         if not self.is_active:
             return SyncState.OFF
         if self.paused_reason is not None:
             return SyncState.PAUSED
-        waits = self.backing_off_until is not None and is_held(self.backing_off_until, now, LONGEST_BACK_OFF)
-        return SyncState.BACKING_OFF if waits else SyncState.RUNNING
+        is_waiting = self.backing_off_until is not None and is_held(self.backing_off_until, now, LONGEST_BACK_OFF)
+        return SyncState.BACKING_OFF if is_waiting else SyncState.RUNNING
 
 
 def connection_id_of(workspace_id: str) -> str:
-    """The id of the one sync of that workspace."""
+    """The id of the workspace's connection."""
     return derived_id(Prefix.SYNC, workspace_id)
 
 
 def metric_id_of(workspace_id: str, name: str) -> str:
-    """The id of the one metric of that name."""
+    """The id of the metric with that name."""
     return derived_id(Prefix.METRIC, workspace_id, name)
 
 
 def connection_of(
     workspace_id: str, stored: Mapping[str, Any] | None, settings: Settings, *, default: bool
 ) -> KlaviyoConnection:
-    """The sync of a workspace: as it was connected, or else for the default workspace as the environment says."""
+    """The connection as stored. Without one, the default workspace uses the environment; others are off."""
     row = stored or {}
-    told: dict[str, Any] = {name: row.get(name) for name in ("paused_reason", "resumed_at", "backing_off_until")}
-    told["failures"] = row.get("failures", 0)
+    health: dict[str, Any] = {name: row.get(name) for name in ("paused_reason", "resumed_at", "backing_off_until")}
+    health["failures"] = row.get("failures", 0)
     if row.get("mode") is not None:
         return KlaviyoConnection(
             workspace_id,
@@ -82,11 +82,17 @@ def connection_of(
             sealed_key=row.get("sealed_key"),
             forward_all=row.get("forward_all", False),
             forwarded=frozenset(row.get("forwarded", ())),
-            **told,
+            **health,
         )
     mode = (settings.klaviyo_mode or KlaviyoMode.OFF) if default else KlaviyoMode.OFF
     key = settings.klaviyo_api_key.get_secret_value() if settings.klaviyo_api_key is not None else None
     names = settings.klaviyo_forward_events
     return KlaviyoConnection(
-        workspace_id, mode, settings.klaviyo_base_url, key, forward_all="*" in names, forwarded=frozenset(names), **told
+        workspace_id,
+        mode,
+        settings.klaviyo_base_url,
+        key,
+        forward_all="*" in names,
+        forwarded=frozenset(names),
+        **health,
     )

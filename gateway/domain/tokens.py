@@ -1,4 +1,4 @@
-"""Tokens of contacts and admins: what one says, and how it is signed, rotated and read."""
+"""Tokens of contacts and admins: claims, signing, key rotation and verification."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from gateway.core.ids import Prefix, prefix_of
 from gateway.errors import ErrorCode, NotConfiguredError, UnauthenticatedError, UserProblem
 
-LEEWAY = timedelta(seconds=5)  # how far the clocks of two machines may lie apart
+LEEWAY = timedelta(seconds=5)  # tolerated clock difference between machines
 DEFAULT_LIFETIME = 3600
 LONGEST_TOKEN = 1000  # characters; one of ours has about 430
 _SHORTEST_LIFETIME, _LONGEST_LIFETIME = 60, 86_400
@@ -36,7 +36,7 @@ _STRICTLY: Options = {
 
 
 class TokenKind(StrEnum):
-    """As whom a token speaks."""
+    """Who a token acts as."""
 
     CONTACT = "contact"
     ADMIN = "admin"
@@ -46,15 +46,15 @@ _SUBJECTS = {TokenKind.CONTACT: Prefix.CONTACT, TokenKind.ADMIN: Prefix.ADMIN}
 
 
 class MadeFrom(StrEnum):
-    """How whoever speaks by a token was named when it was made."""
+    """How the subject was identified when the token was made."""
 
-    KNOWN = "id"  # by what a service knows: an id, an external id, an e-mail
+    KNOWN = "id"  # by an id, external id or e-mail, which only a service has
     ANONYMOUS = "anonymous_id"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token grants: to act as that contact or admin until then."""
+    """What a token grants: to act as that contact or admin until `expires_at`."""
 
     workspace_id: str
     subject_id: str
@@ -63,18 +63,18 @@ class Grant:
 
     @property
     def kind(self) -> TokenKind:
-        """As whom the token speaks."""
+        """Who the token acts as."""
         return TokenKind.ADMIN if prefix_of(self.subject_id) is Prefix.ADMIN else TokenKind.CONTACT
 
 
 class TokenSigner:
-    """Signs with the first secret, accepts what any of them signed: so secrets can be exchanged without a pause."""
+    """Signs with the first secret and accepts tokens of any, for rotation without downtime."""
 
     def __init__(self, secret_keys: Sequence[SecretStr]) -> None:
         self._keys = dict(_derived(secret.get_secret_value()) for secret in secret_keys)
 
     def check_configured(self) -> None:
-        """Pass where there is a secret to sign with."""
+        """Raise NotConfiguredError without a secret to sign with."""
         if not self._keys:
             raise NotConfiguredError(
                 "This gateway makes no tokens, for it has no secret to sign them with: "
@@ -82,7 +82,7 @@ class TokenSigner:
             )
 
     def sign(self, grant: Grant, now: datetime) -> str:
-        """The token."""
+        """The signed token (JWT, HS256)."""
         self.check_configured()
         key_id, key = next(iter(self._keys.items()))
         claims = {
@@ -99,7 +99,7 @@ class TokenSigner:
         return jwt.encode(claims, key, _ALGORITHM, headers={"kid": key_id})
 
     def read(self, text: str, now: datetime) -> Grant:
-        """What a token grants; UnauthenticatedError where it is none of ours, was changed, or has expired."""
+        """Verify a token. Raises UnauthenticatedError where it is foreign, changed or expired."""
         if len(text) > LONGEST_TOKEN or not _FORM.fullmatch(text):
             raise UnauthenticatedError(_NOT_OURS)
         try:
@@ -121,7 +121,7 @@ def is_token(text: str) -> bool:
 
 
 def check_lifetime(seconds: int) -> timedelta:
-    """The lifetime; UserProblem where it is too short or too long."""
+    """The lifetime. Raises UserProblem where it is too short or too long."""
     if not _SHORTEST_LIFETIME <= seconds <= _LONGEST_LIFETIME:
         raise UserProblem(
             ErrorCode.INVALID,
@@ -132,12 +132,12 @@ def check_lifetime(seconds: int) -> timedelta:
 
 
 def bearer_id(subject_id: str) -> str:
-    """The id of whoever speaks by a token of that contact or admin: one for all its tokens, and not its own."""
+    """The principal id of a contact or admin, the same for all its tokens."""
     return Prefix.BEARER + subject_id[len(Prefix.CONTACT) :]
 
 
 def _derived(secret: str) -> tuple[str, bytes]:
-    """A key's id and the key itself: other uses of the secret have other keys, and no secret looks like a public key."""
+    """Key id and key. The key is hex, as PyJWT rejects texts that look like a public key."""
     text = secret.encode("utf-8", "surrogateescape")
     key = hmac.digest(text, b"gateway token key", hashlib.sha256).hex().encode()
     return hmac.digest(text, b"gateway token key id", hashlib.sha256).hex()[:16], key

@@ -1,4 +1,4 @@
-"""Documents by their text: parsed and validated once, and kept as long as they are asked for."""
+"""A cache of parsed and validated documents, by their text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,16 +22,16 @@ from gateway.execution.rules import RULES, explained
 from gateway.execution.syntax_tree import node_bytes
 from gateway.observability import Metrics
 
-MAX_ERRORS = 10  # of a document or of its variables: each suggestion in them compares a name with all of a type
+MAX_ERRORS = 10  # per document or set of variables: each suggestion compares a name with all fields of a type
 TOO_DEEP = "The document nests deeper than can be read: flatten it."
 _NO_TOKEN = Token(TokenKind.SOF, 0, 0, 0, 0)
 
 
 @dataclass(slots=True, eq=False)
 class Prepared:
-    """A document that can be executed, or what is wrong with it; `plans` are kept with it by the planner.
+    """A parsed document, or the errors that make it invalid.
 
-    `entry`: where it is kept, so that its plans are weighed with it."""
+    `plans` belongs to the planner. `entry` is the document's cache entry, to which its plans add their weight."""
 
     document: DocumentNode | None = None
     errors: list[GraphQLError] = field(default_factory=list)
@@ -41,49 +41,52 @@ class Prepared:
     entry: Entry[str, "Prepared"] | None = None
 
     def named(self, name: str | None) -> OperationDefinitionNode:
-        """The operation with that name, or the only one; LookupError."""
-        found = [one for one in self.operations if name is None or (one.name and one.name.value == name)]
-        if len(found) != 1:
+        """Return the operation with this name, or the only one; raises LookupError."""
+        operations = [
+            operation
+            for operation in self.operations
+            if name is None or (operation.name and operation.name.value == name)
+        ]
+        if len(operations) != 1:
             raise LookupError(name)
-        return found[0]
+        return operations[0]
 
 
 class PreparedDocuments:
-    """The documents that were asked for last, ready to be executed; only valid ones are kept."""
+    """The documents that were used last. Only valid ones are cached."""
 
     def __init__(
         self, schema: GraphQLSchema, metrics: Metrics, caches: CacheBudget | None = None, *, suggestions: bool = False
     ) -> None:
         self._schema = schema
         self._suggestions = suggestions
-        self._kept: Cache[str, Prepared] = Cache(caches or CacheBudget(), _weigh)
+        self._documents: Cache[str, Prepared] = Cache(caches or CacheBudget(), _weigh)
         self._metrics = metrics
 
     def prepare(self, text: str) -> Prepared:
-        """The document of that text; what is wrong with it is in its `errors`, and is found anew each time."""
-        found = self._kept.get(text)
-        self._metrics.prepared(kept=found is not None)
-        return self._read(text) if found is None else found
+        """Return the document of a text. Errors are in `errors`; an invalid document is validated again each time."""
+        prepared = self._documents.get(text)
+        self._metrics.prepared(cached=prepared is not None)
+        return self._read(text) if prepared is None else prepared
 
     def is_valid(self, text: str) -> bool:
-        """Whether the document of that text can be executed."""
-        return text in self._kept or not self._read(text).errors
+        """Whether the text is a valid document."""
+        return text in self._documents or not self._read(text).errors
 
     def __contains__(self, text: object) -> bool:
-        return text in self._kept
+        return text in self._documents
 
     def _read(self, text: str) -> Prepared:
         prepared = prepare_document(self._schema, text, suggestions=self._suggestions)
         if not prepared.errors:
-            prepared.entry = self._kept.put(text, prepared)
+            prepared.entry = self._documents.put(text, prepared)
         return prepared
 
 
 class _Parser(Parser):
-    """A parser whose nodes know where they stand, but not their tokens, which would be kept with them, comments included."""
+    """A parser whose nodes have locations without tokens: cached tokens would keep all comments in memory."""
 
     def loc(self, start_token: Token) -> Location | None:
-        """Where what begins with that token stands."""
         if self._no_location:
             return None
         location = Location(start_token, self._lexer.last_token, self._lexer.source)
@@ -91,7 +94,7 @@ class _Parser(Parser):
         return location
 
     def forget_tokens(self) -> None:
-        """Break the chain of tokens, so that they go at once, and not when somebody looks for circles."""
+        """Unlink the tokens, so that they are freed without the cycle collector."""
         token: Token | None = self._lexer.token
         while token is not None:
             before = token.prev
@@ -100,7 +103,7 @@ class _Parser(Parser):
 
 
 def parse_document(text: str, *, located: bool = True, max_tokens: int | None = None) -> DocumentNode:
-    """The document of that text, `located` where its nodes know where they stand; GraphQLError."""
+    """Parse a text; `located` gives nodes their locations. Raises GraphQLError."""
     parser = _Parser(text, no_location=not located, max_tokens=max_tokens)
     try:
         return parser.parse_document()
@@ -111,7 +114,7 @@ def parse_document(text: str, *, located: bool = True, max_tokens: int | None = 
 
 
 def prepare_document(schema: GraphQLSchema, text: str, *, suggestions: bool = False) -> Prepared:
-    """The document of that text, parsed and validated; what is wrong with it is in its `errors`, MAX_ERRORS at most."""
+    """Parse and validate a text; `errors` has at most MAX_ERRORS entries."""
     try:
         document = parse_document(text)
         errors = explained(validate(schema, document, RULES, max_errors=MAX_ERRORS, hide_suggestions=not suggestions))
@@ -119,13 +122,13 @@ def prepare_document(schema: GraphQLSchema, text: str, *, suggestions: bool = Fa
         return Prepared(errors=[error])
     except Exception as error:
         return Prepared(errors=[GraphQLError(str(error), original_error=error)])
-    found = Prepared(document, errors)
+    prepared = Prepared(document, errors)
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
-            found.operations.append(definition)
+            prepared.operations.append(definition)
         elif isinstance(definition, FragmentDefinitionNode):
-            found.fragments[definition.name.value] = definition
-    return found
+            prepared.fragments[definition.name.value] = definition
+    return prepared
 
 
 def _weigh(text: str, prepared: Prepared) -> int:

@@ -1,4 +1,4 @@
-"""One execution of a plan: what waits for the next level, what went wrong, and the answer as it fills."""
+"""One execution of a plan: deferred values, errors and the response data."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,35 +17,33 @@ Executor = StrawberryGraphQLCoreExecutionContext
 
 
 class _Pending:
-    """What stands in the answer until a value is known; nothing that is sent ever holds it."""
+    """Placeholder in the response data until a value arrives; never sent."""
 
 
 PENDING = _Pending()
 
 
 class _Deferred(NamedTuple):
-    """A field of one object whose value the next call of a batch function brings."""
+    """A field of one object that waits for its batch function; the value is written into `target`."""
 
     field: PlannedField
     complete: Callable[[Any, "ExecutionRun", ResponsePath], Any]
     source: Any
-    place: ResponsePath
-    answer: dict[str, Any]
+    path: ResponsePath
+    target: dict[str, Any]
 
 
 class _Awaited(NamedTuple):
-    """A value that must be awaited, and how it is completed then."""
+    """A value to await, and the function that completes it."""
 
     field: PlannedField
     awaitable: Awaitable[Any]
-    place: ResponsePath
+    path: ResponsePath
     complete: Callable[[Any, "ExecutionRun", ResponsePath], Any]
 
 
 @dataclass(slots=True)
 class _Group:
-    """All that one call of a batch function answers."""
-
     function: Batch
     arguments: Any
     admit: Admit | None
@@ -54,14 +52,14 @@ class _Group:
     async def call(self, context: Any) -> Sequence[Any]:
         if self.admit is not None:
             await self.admit(context)
-        found = await self.function([row.source for row in self.rows], self.arguments, context)
-        if len(found) != len(self.rows):
-            raise WrongNumberOfResultsReturned(expected=len(self.rows), received=len(found))
-        return found
+        results = await self.function([row.source for row in self.rows], self.arguments, context)
+        if len(results) != len(self.rows):
+            raise WrongNumberOfResultsReturned(expected=len(self.rows), received=len(results))
+        return results
 
 
 class ExecutionRun:
-    """One execution of a plan."""
+    """One execution of a plan. Deferred values are read level by level."""
 
     __slots__ = (
         "_awaited",
@@ -90,14 +88,14 @@ class ExecutionRun:
 
     @property
     def executor(self) -> Executor:
-        """Graphql-core's own executor of this operation, for what it alone can tell."""
+        """graphql-core's executor of this operation, built on first use."""
         if self._executor is None:
             self._executor = self._build()
         return self._executor
 
     @property
     def unfinished(self) -> bool:
-        """Whether something of the answer is still to come."""
+        """Whether values are still pending."""
         return bool(self._waiting or self._awaited)
 
     def defer(
@@ -105,74 +103,75 @@ class ExecutionRun:
         planned: PlannedField,
         complete: Callable[[Any, "ExecutionRun", ResponsePath], Any],
         source: Any,
-        place: ResponsePath | None,
-        answer: dict[str, Any],
+        path: ResponsePath | None,
+        target: dict[str, Any],
     ) -> None:
-        """Have the field's batch function called for this object too, at the end of the level, and complete the value then."""
-        here = (place, planned.key, planned.parent.name, planned.nullable)
-        self._waiting.append(_Deferred(planned, complete, source, here, answer))
+        """Add an object to the next call of the field's batch function. `path` is the path of the object."""
+        field_path = (path, planned.key, planned.parent.name, planned.nullable)
+        self._waiting.append(_Deferred(planned, complete, source, field_path, target))
 
     def defer_awaitable(
         self,
         planned: PlannedField,
         awaitable: Any,
-        place: ResponsePath,
+        path: ResponsePath,
         complete: Callable[[Any, "ExecutionRun", ResponsePath], Any],
     ) -> Any:
-        """Await a value at the end of the level, and complete it then."""
-        self._awaited.append(_Awaited(planned, awaitable, place, complete))
+        """Await a value at the end of the level and complete it then."""
+        self._awaited.append(_Awaited(planned, awaitable, path, complete))
         return PENDING
 
     def denial(self, planned: PlannedField) -> Exception | None:
-        """Why the asker may not see the field, found out once; None where it may."""
+        """Return why the principal may not see the field, or None; checked once per run."""
         if planned not in self._refusals:
             self._refusals[planned] = self._check(planned)
         return self._refusals[planned]
 
-    def resolve(self, planned: PlannedField, source: Any, place: ResponsePath | None) -> Any:
-        """What the field's own resolver gives, be it an exception or awaitable."""
+    def resolve(self, planned: PlannedField, source: Any, path: ResponsePath | None) -> Any:
+        """Call the field's resolver. The result may be awaitable; an exception is returned, not raised."""
         try:
             arguments = planned.arguments(self.variables)
             resolve = planned.definition.resolve or self.executor.field_resolver
-            here = (place, planned.key, planned.parent.name, planned.nullable)
-            return resolve(source, self.info(planned, here), **arguments)
+            field_path = (path, planned.key, planned.parent.name, planned.nullable)
+            return resolve(source, self.info(planned, field_path), **arguments)
         except Exception as error:
             return error
 
-    def info(self, planned: PlannedField, place: ResponsePath) -> Any:
-        """What graphql-core tells the field's resolver."""
-        return self.executor.build_resolve_info(planned.definition, planned.nodes, planned.parent, path_of(place))
+    def info(self, planned: PlannedField, path: ResponsePath) -> Any:
+        """Build graphql-core's resolve info for a field."""
+        return self.executor.build_resolve_info(planned.definition, planned.nodes, planned.parent, path_of(path))
 
-    def fail(self, error: Exception, planned: PlannedField, place: ResponsePath) -> None:
-        """Null for a value that could not be had; where it may not be null the error goes on upwards."""
-        located = located_error(error, planned.nodes, keys_of(place))
-        if not place[3]:
+    def fail(self, error: Exception, planned: PlannedField, path: ResponsePath) -> None:
+        """Record the error and return null; raise it if the value must not be null."""
+        located = located_error(error, planned.nodes, keys_of(path))
+        if not path[3]:
             raise located
-        self.add(located, place)
+        self.add(located, path)
 
-    def add(self, error: GraphQLError, place: ResponsePath | None) -> None:
-        """Tell the error that makes the place null, unless something at or above it is null for another one."""
-        keys = tuple(keys_of(place))
+    def add(self, error: GraphQLError, path: ResponsePath | None) -> None:
+        """Record the error that nulls this path, unless an earlier error nulled the path or one above it."""
+        keys = tuple(keys_of(path))
         if not any(keys[:length] in self._nulled for length in range(len(keys) + 1)):
             self._nulled.add(keys)
             self.errors.append(error)
 
     async def run_deferred(self) -> None:
-        """Bring what is still to come, level by level."""
+        """Read and complete all pending values, level by level."""
         while self._waiting or self._awaited:
             waiting, self._waiting = self._waiting, []
             awaited, self._awaited = self._awaited, []
             groups = self._grouped(waiting)
-            found = await _all([*(group.call(self.context) for group in groups), *(one.awaitable for one in awaited)])
-            for group, results in zip(groups, found, strict=False):
-                several = [results] * len(group.rows) if isinstance(results, Exception) else results
-                for row, result in zip(group.rows, several, strict=True):
+            results = await _all(
+                [*(group.call(self.context) for group in groups), *(item.awaitable for item in awaited)]
+            )
+            for group, group_results in zip(groups, results, strict=False):
+                values = [group_results] * len(group.rows) if isinstance(group_results, Exception) else group_results
+                for row, result in zip(group.rows, values, strict=True):
                     self._settle(row, result)
-            for one, result in zip(awaited, found[len(groups) :], strict=True):
-                self._place(one.field, one.place, result, one.complete)
+            for item, result in zip(awaited, results[len(groups) :], strict=True):
+                self._put_result(item.field, item.path, result, item.complete)
 
     def _grouped(self, waiting: list[_Deferred]) -> list[_Group]:
-        """One group for each batch function and arguments; what is refused or has wrong arguments fails at once."""
         groups: dict[PlannedField, _Group | Exception] = {}
         shared: dict[tuple[Batch, str, Admit | None], _Group] = {}
         for row in waiting:
@@ -182,7 +181,7 @@ class ExecutionRun:
             if isinstance(group, Exception):
                 self._settle(row, group)
             elif isinstance(row.source, Exception) or (row.source is None and row.field.is_read_by_key):
-                self._settle(row, row.source)  # there is nothing to ask by
+                self._settle(row, row.source)  # no key to read by
             else:
                 group.rows.append(row)
         return [group for group in shared.values() if group.rows]
@@ -201,36 +200,36 @@ class ExecutionRun:
         return shared.setdefault((function, key, admit), _Group(function, arguments, admit))
 
     def _settle(self, row: _Deferred, result: Any) -> None:
-        planned, complete, _, place, answer = row
+        planned, complete, _, path, target = row
         try:
-            answer[planned.key] = complete(result, self, place)
+            target[planned.key] = complete(result, self, path)
         except Exception as error:
-            answer[planned.key] = None
-            self._nullify(error, planned, place)
+            target[planned.key] = None
+            self._nullify(error, planned, path)
 
-    def _place(
+    def _put_result(
         self,
         planned: PlannedField,
-        place: ResponsePath,
+        path: ResponsePath,
         result: Any,
         complete: Callable[[Any, "ExecutionRun", ResponsePath], Any],
     ) -> None:
         try:
-            put(self.data, place, complete(result, self, place))
+            put(self.data, path, complete(result, self, path))
         except Exception as error:
-            self._nullify(error, planned, place)
+            self._nullify(error, planned, path)
 
-    def _nullify(self, error: Exception, planned: PlannedField, place: ResponsePath) -> None:
-        located = located_error(error, planned.nodes, keys_of(place))
-        nulled = nearest_nullable(place)
-        self.add(located, nulled)
-        if nulled is None:
+    def _nullify(self, error: Exception, planned: PlannedField, path: ResponsePath) -> None:
+        located = located_error(error, planned.nodes, keys_of(path))
+        nullable_path = nearest_nullable(path)
+        self.add(located, nullable_path)
+        if nullable_path is None:
             self.data = None
         else:
-            put(self.data, nulled, None)
+            put(self.data, nullable_path, None)
 
     def _check(self, planned: PlannedField) -> Exception | None:
-        assert planned.check is not None  # noqa: S101 - only fields with a check are asked about
+        assert planned.check is not None  # noqa: S101 - denial() is called only for fields with a check
         try:
             planned.check(self.context, planned.name, planned.parent.name)
         except Exception as error:
@@ -239,14 +238,14 @@ class ExecutionRun:
 
 
 async def _all(awaitables: list[Awaitable[Any]]) -> list[Any]:
-    """What they give, exceptions included; a lone one needs no task."""
+    """Await all and return results and exceptions, in order; a single awaitable needs no task."""
     if len(awaitables) == 1:
         try:
             return [await awaitables[0]]
         except Exception as error:
             return [error]
-    found = await asyncio.gather(*awaitables, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException) and not isinstance(one, Exception):
-            raise one
-    return found
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, Exception):
+            raise result
+    return results

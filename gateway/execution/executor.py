@@ -1,4 +1,4 @@
-"""Operations as they are executed, whatever they came over: by their compiled plan, or by graphql-core."""
+"""Executes operations by their compiled plan, or by graphql-core."""
 
 import inspect
 from collections import Counter
@@ -42,9 +42,9 @@ OnErrors = Callable[[list[GraphQLError], Any], None]
 
 @dataclass(slots=True)
 class Result:
-    """What became of an operation; `refused` where it is not valid, so that its execution never began.
+    """The result of an operation. `refused`: the operation is invalid and was not executed.
 
-    `written` is left to who sends it, where several are sent the same one."""
+    `encoded` caches the payload as JSON text when several subscribers receive the same result."""
 
     data: Any
     errors: list[GraphQLError] | None = None
@@ -53,14 +53,12 @@ class Result:
 
     @property
     def end(self) -> GraphQLError | None:
-        """The error that the whole operation ends with; None where it goes on, whatever went wrong at single fields."""
+        """The error that ends the whole operation; None if it goes on, as after errors of single fields."""
         return self.errors[0] if self.errors and (self.refused or self.errors[0].path is None) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _PreparedRun:
-    """An operation that is valid, with the values of its variables."""
-
     prepared: Prepared
     node: OperationDefinitionNode
     variables: VariableValues
@@ -68,18 +66,19 @@ class _PreparedRun:
 
 
 class Operations:
-    """Executes the operations of one schema, compiled where there is a planner.
+    """Executes the operations of one schema, compiled if there is a planner.
 
-    `tell` is told each answer's errors, with the operation's context, before anybody else sees them. `sharing` gives a
-    subscription's context and payload a key: where the operation is the same and the key too, so is the answer. `reading` is told
-    with the context, before it is executed, what of each type's documents the operation reads, by a mapping that grows as
-    types are met. `place` is the argument of a subscription that says where it begins, and nothing of what it tells from
-    there on. `suggestions`: whether errors suggest names."""
+    - `on_errors`: called with the errors of each result and the context, before the result is returned.
+    - `sharing`: returns a key for a context and payload. Subscriptions with the same operation and key share one result.
+    - `reading`: called with the context and the keys that the operation reads, by type, before it executes. The mapping may
+      grow during execution.
+    - `place`: the argument of a subscription that says where it resumes. It is ignored when operations are compared.
+    - `suggestions`: whether errors suggest names."""
 
     def __init__(
         self,
         schema: GraphQLSchema,
-        tell: OnErrors,
+        on_errors: OnErrors,
         metrics: Metrics,
         planner: Planner | None = None,
         sharing: Callable[[Any, Any], Hashable] | None = None,
@@ -90,74 +89,73 @@ class Operations:
         suggestions: bool = True,
     ) -> None:
         self._schema = schema
-        self._tell = tell
+        self._on_errors = on_errors
         self._planner = planner
         self._suggestions = suggestions
         caches = caches or CacheBudget()
         self.documents = PreparedDocuments(schema, metrics, caches, suggestions=suggestions)
-        self._sharing = sharing
-        self._reading = reading
-        self._place = place
+        self._share_key = sharing
+        self._on_reads = reading
+        self._resume_argument = place
         self._shared = SharedResults(caches)
 
     async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Result:
-        """The answer to a query or mutation."""
+        """Execute a query or mutation."""
         try:
-            begun = self._prepare(text, variables, name, context)
-            answer = begun if isinstance(begun, Result) else await self._execute(begun, None)
+            run = self._prepare(text, variables, name, context)
+            result = run if isinstance(run, Result) else await self._execute(run, None)
         except Exception as error:
-            answer = Result(None, [as_graphql_error(error)], refused=True)
-        return self._report_errors(answer, context)
+            result = Result(None, [as_graphql_error(error)], refused=True)
+        return self._report_errors(result, context)
 
     async def stream(
         self, text: str, variables: Variables, name: str | None, context: Any
     ) -> AsyncGenerator[Result, None]:
-        """The answers to any operation: one, or of a subscription one for each payload."""
-        begun = self._prepare(text, variables, name, context)
-        if isinstance(begun, Result) or begun.node.operation is not OperationType.SUBSCRIPTION:
+        """Execute any operation: yields one result, or one per payload of a subscription."""
+        run = self._prepare(text, variables, name, context)
+        if isinstance(run, Result) or run.node.operation is not OperationType.SUBSCRIPTION:
             yield await self.execute(text, variables, name, context)
             return
         try:
-            source = await self._source(begun)
+            source = await self._source(run)
             if isinstance(source, ExecutionResult):
                 yield self._report_errors(Result(None, source.errors, refused=True), context)
                 return
             async with aclosing(cast("AsyncGenerator[Any, None]", source)) as payloads:
-                asked = self._sharing_key(text, name, begun)
+                sharing_key = self._sharing_key(text, name, run)
                 async for payload in payloads:
-                    yield await self._shared_result(begun, payload, asked)
+                    yield await self._shared_result(run, payload, sharing_key)
         except Exception as error:
             yield self._report_errors(Result(None, [as_graphql_error(error)]), context)
 
     def sharing_key(self, text: str, variables: Variables, name: str | None, context: Any) -> Hashable:
-        """What a subscription that is valid asks for: where two ask alike, they differ at most in where they begin."""
-        begun = self._prepare(text, variables, name, context)
-        return None if isinstance(begun, Result) else self._sharing_key(text, name, begun)
+        """Return equal keys for subscriptions that differ at most in where they resume; None if invalid."""
+        run = self._prepare(text, variables, name, context)
+        return None if isinstance(run, Result) else self._sharing_key(text, name, run)
 
-    def _sharing_key(self, text: str, name: str | None, begun: _PreparedRun) -> tuple[Hashable, ...]:
-        places = self._resume_variables(begun)
-        values = {name: value for name, value in begun.variables.coerced.items() if name not in places}
+    def _sharing_key(self, text: str, name: str | None, run: _PreparedRun) -> tuple[Hashable, ...]:
+        resume_variables = self._resume_variables(run)
+        values = {name: value for name, value in run.variables.coerced.items() if name not in resume_variables}
         return (text, name, repr(values))
 
-    def _resume_variables(self, begun: _PreparedRun) -> set[str]:
-        """The variables that say where a subscription begins, and nothing else: they are declared, and stand there alone."""
+    def _resume_variables(self, run: _PreparedRun) -> set[str]:
+        """The variables used only in the resume argument: declared once and used once."""
         arguments = [
             argument
-            for field in begun.node.selection_set.selections
+            for field in run.node.selection_set.selections
             if isinstance(field, FieldNode)
             for argument in field.arguments or ()
-            if argument.name.value == self._place
+            if argument.name.value == self._resume_argument
         ]
         names = {argument.value.name.value for argument in arguments if isinstance(argument.value, VariableNode)}
         if not names:
             return names
-        found = _Variables()
-        for part in (begun.node, *begun.prepared.fragments.values()):
-            visit(part, found)
-        return {name for name in names if found.uses[name] == 2}
+        usage = _Variables()
+        for part in (run.node, *run.prepared.fragments.values()):
+            visit(part, usage)
+        return {name for name in names if usage.uses[name] == 2}
 
     def _prepare(self, text: str, variables: Variables, name: str | None, context: Any) -> "_PreparedRun | Result":
-        """The operation of that name with its variables; an answer where something is wrong with them."""
         prepared = self.documents.prepare(text)
         if prepared.errors:
             return Result(None, prepared.errors, refused=True)
@@ -169,59 +167,58 @@ class Operations:
         )
         return Result(None, values) if isinstance(values, list) else _PreparedRun(prepared, node, values, context)
 
-    async def _shared_result(self, begun: _PreparedRun, payload: Any, asked: tuple[Hashable, ...]) -> Result:
-        """A subscription's answer for a payload, shared with all who ask alike."""
+    async def _shared_result(self, run: _PreparedRun, payload: Any, sharing_key: tuple[Hashable, ...]) -> Result:
+        """Execute a subscription for one payload, shared by all subscribers with the same key."""
 
         async def execute() -> Result:
-            return self._report_errors(await self._execute(begun, payload), begun.context)
+            return self._report_errors(await self._execute(run, payload), run.context)
 
-        if self._sharing is None:
+        if self._share_key is None:
             return await execute()
-        answer: Result = await self._shared.get((*asked, self._sharing(begun.context, payload)), execute)
-        return answer
+        result: Result = await self._shared.get((*sharing_key, self._share_key(run.context, payload)), execute)
+        return result
 
-    async def _execute(self, begun: _PreparedRun, root: Any) -> Result:
-        plan = self._planner.plan(begun.prepared, begun.node, begun.variables) if self._planner else None
+    async def _execute(self, run: _PreparedRun, root: Any) -> Result:
+        plan = self._planner.plan(run.prepared, run.node, run.variables) if self._planner else None
         if plan is not None:
-            return await self._run(plan, begun, root)
-        result: Any = self._executor(begun, root).execute_operation()
+            return await self._run(plan, run, root)
+        result: Any = self._executor(run, root).execute_operation()
         if inspect.isawaitable(result):
             result = await result
         return Result(result.data, result.errors)
 
-    async def _run(self, plan: Plan, begun: _PreparedRun, root: Any) -> Result:
-        """Each step of the plan to its end; the answer is null where something that may not be null is."""
-        if self._reading is not None:
-            self._reading(begun.context, plan.reads)
-        run = ExecutionRun(lambda: self._executor(begun, root), begun.context, begun.variables)
-        answer: dict[str, Any] = {}
+    async def _run(self, plan: Plan, run: _PreparedRun, root: Any) -> Result:
+        if self._on_reads is not None:
+            self._on_reads(run.context, plan.reads)
+        execution = ExecutionRun(lambda: self._executor(run, root), run.context, run.variables)
+        data: dict[str, Any] = {}
         for step in plan.steps:
             try:
-                run.data = step(root, run, None)
+                execution.data = step(root, execution, None)
             except GraphQLError as error:
-                run.data = None
-                run.add(error, None)
-            if run.unfinished:
-                await run.run_deferred()
-            if run.data is None:
-                return Result(None, run.errors)
-            answer.update(run.data)
-        return Result(answer, run.errors or None)
+                execution.data = None
+                execution.add(error, None)
+            if execution.unfinished:
+                await execution.run_deferred()
+            if execution.data is None:
+                return Result(None, execution.errors)
+            data.update(execution.data)
+        return Result(data, execution.errors or None)
 
-    async def _source(self, begun: _PreparedRun) -> AsyncIterable[Any] | ExecutionResult:
-        found: Any = create_source_event_stream(self._executor(begun, None))
-        return cast("AsyncIterable[Any]", await found if inspect.isawaitable(found) else found)
+    async def _source(self, run: _PreparedRun) -> AsyncIterable[Any] | ExecutionResult:
+        stream: Any = create_source_event_stream(self._executor(run, None))
+        return cast("AsyncIterable[Any]", await stream if inspect.isawaitable(stream) else stream)
 
-    def _executor(self, begun: _PreparedRun, root: Any) -> Executor:
-        fragments = begun.prepared.fragments
+    def _executor(self, run: _PreparedRun, root: Any) -> Executor:
+        fragments = run.prepared.fragments
         return Executor(
             self._schema,
             fragments,
             {name: FragmentDetails(fragment, None) for name, fragment in fragments.items()},
             root,
-            begun.context,
-            begun.node,
-            begun.variables,
+            run.context,
+            run.node,
+            run.variables,
             default_field_resolver,
             default_type_resolver,
             default_field_resolver,
@@ -230,14 +227,14 @@ class Operations:
             operation_extensions=None,
         )
 
-    def _report_errors(self, answer: Result, context: Any) -> Result:
-        if answer.errors:
-            self._tell(answer.errors, context)
-        return answer
+    def _report_errors(self, result: Result, context: Any) -> Result:
+        if result.errors:
+            self._on_errors(result.errors, context)
+        return result
 
 
 class _Variables(Visitor):
-    """Counts where variables stand, their declarations included."""
+    """Counts the uses of variables, declarations included."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,5 +245,5 @@ class _Variables(Visitor):
 
 
 def as_graphql_error(error: Exception) -> GraphQLError:
-    """An error as GraphQL tells it."""
+    """Wrap an exception in a GraphQLError, unless it is one."""
     return error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)

@@ -1,4 +1,4 @@
-"""Fields as plans know them: how each is declared, and what one of a selection set asks for."""
+"""The fields of a schema and of a selection set, as plans use them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ from strawberry.types.field import StrawberryField
 
 from gateway.execution.syntax_tree import nodes_below
 
-# One result (or exception) per parent, in their order; the last one is the operation's context.
+# (parents, arguments, context) -> one result or exception per parent, in their order.
 Batch = Callable[[Sequence[Any], Any, Any], Awaitable[Sequence[Any]]]
-# Passes where the asker may see the field of that name and type, and raises where not.
+# (context, field name, type name): raises if the principal may not see the field.
 Check = Callable[[Any, str, str], None]
 Admit = Callable[[Any], Awaitable[None]]
-# Of a field's arguments, by their names in the schema: what is called with the context, and raises where the asker may not.
+# (arguments by schema name) -> checks; each is called with the context and raises if the principal may not see the field.
 ChecksOf = Callable[[Mapping[str, Any]], Sequence[Callable[[Any], None]]]
 
 BATCHED = "__batched__"
@@ -39,10 +39,11 @@ _STRAWBERRYS = "strawberry.schema.schema_converter"
 
 @dataclass(frozen=True, slots=True)
 class Batched:
-    """How a field's values are read for a whole level at once: `arguments` makes the batch function's of the field's own.
+    """How a field is read for all objects of a level at once.
 
-    `by`: the key of each object whose value the function is given, and null where there is none; None: the object itself.
-    `reads`: the keys that it looks at then; None: it may look at any."""
+    `arguments`: maps the field's arguments to those of the batch function.
+    `by`: the key whose values are passed to the function (a null value gives null); None passes the objects themselves.
+    `reads`: the keys that the function reads of each object; None if it may read any."""
 
     function: Batch
     arguments: Callable[..., Any]
@@ -52,10 +53,11 @@ class Batched:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A resolver behind a check that depends on nothing but who asks, so that once per operation is enough.
+    """A resolver behind a check that depends on the principal alone, so it runs once per operation.
 
-    `check`: None where everybody may see it. `admit`: what must pass besides, with the context, and takes time: once for each
-    call of a batch function is enough. `checks_of`: what must pass by the arguments of the field."""
+    `check`: None if everybody may see the field.
+    `admit`: a further, asynchronous check, run once per call of a batch function.
+    `checks_of`: returns the checks that depend on the field's arguments."""
 
     check: Check | None
     resolve: Callable[..., Any]
@@ -65,19 +67,18 @@ class Guarded:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What is read of documents: those keys (None: any), and whether their values are `shown` as they are and looked at by nobody."""
+    """The keys that are read of documents (None: any), and whether their values are only `shown`, not inspected."""
 
     keys: frozenset[str] | None = frozenset()
     shown: bool = True
 
     def __or__(self, other: "Reads") -> "Reads":
-        """What is read by both."""
-        known = self.keys is not None and other.keys is not None
-        return Reads(self.keys | other.keys if known else None, self.shown and other.shown)  # type: ignore[operator]
+        has_keys = self.keys is not None and other.keys is not None
+        return Reads(self.keys | other.keys if has_keys else None, self.shown and other.shown)  # type: ignore[operator]
 
 
 class Call(NamedTuple):
-    """A batch function, its arguments and what must pass first; fields with equal ones, by `key`, share the call."""
+    """A batch function, its arguments and its checks. Fields with the same `key` share one call."""
 
     function: Batch
     arguments: Any
@@ -87,7 +88,7 @@ class Call(NamedTuple):
 
 
 class ReadMode(Enum):
-    """How a field's value is found."""
+    """How a field's value is read."""
 
     TYPE_NAME = "the name of the object's type"
     KEY = "a key of the document"
@@ -98,14 +99,14 @@ class ReadMode(Enum):
 
 @dataclass(slots=True, eq=False)
 class SchemaField:
-    """A field of the schema: how its values are found, wherever it is selected. `reads`: what of a document they depend on."""
+    """A field of the schema. `reads`: what its value depends on in a document."""
 
     parent: GraphQLObjectType
     name: str
     definition: GraphQLField
     key_of: Callable[[str], str]
     nullable: bool = field(init=False)
-    declared: StrawberryField | None = field(init=False)  # the field as strawberry knows it
+    declared: StrawberryField | None = field(init=False)  # strawberry's definition
     reading: ReadMode = ReadMode.RESOLVER
     check: Check | None = None
     admit: Admit | None = None
@@ -115,8 +116,8 @@ class SchemaField:
     reads: Reads = field(init=False)
 
     def __post_init__(self) -> None:
-        found = (self.definition.extensions or {}).get("strawberry-definition")
-        self.declared = found if isinstance(found, StrawberryField) else None
+        field_definition = (self.definition.extensions or {}).get("strawberry-definition")
+        self.declared = field_definition if isinstance(field_definition, StrawberryField) else None
         self.nullable = not is_non_null_type(self.definition.type)
         self._choose_reading()
         self.reads = self._reads()
@@ -138,7 +139,7 @@ class SchemaField:
             return
         guarded, declared = (self.definition.extensions or {}).get(GUARDED), self.declared
         resolve = self.definition.resolve if guarded is None else guarded.resolve
-        # Whatever else stands around strawberry's own resolver is called, as it may refuse.
+        # A resolver wrapped by anything else must be called: the wrapper may refuse.
         if getattr(resolve, "__module__", None) != _STRAWBERRYS or declared is None or declared.extensions:
             return
         resolver = declared.base_resolver
@@ -172,12 +173,12 @@ class PlannedField:
     batched: Batched | None = field(init=False)
     nodes: list[FieldNode] = field(init=False)
     _constant: bool = field(init=False)
-    _called: "Call | None" = None
+    _constant_call: "Call | None" = None
 
     def __post_init__(self) -> None:
         self.parent, self.definition, self.nullable = self.of.parent, self.of.definition, self.of.nullable
         self.check, self.batched = self.of.check, self.of.batched
-        self.nodes = [one.node for one in self.details]
+        self.nodes = [detail.node for detail in self.details]
         self._constant = not any(isinstance(node, VariableNode) for node in nodes_below(*self.nodes[0].arguments or ()))
 
     @property
@@ -187,35 +188,35 @@ class PlannedField:
 
     @property
     def is_read_by_key(self) -> bool:
-        """Whether its batch function is given what objects have under a key, and not the objects."""
+        """Whether the batch function receives key values instead of objects."""
         return self.batched is not None and self.batched.by is not None
 
     def arguments(self, variables: VariableValues) -> dict[str, Any]:
-        """The values of its arguments."""
+        """Return the argument values."""
         if not self.definition.args and not self.nodes[0].arguments:
             return {}
         return get_argument_values(self.definition, self.nodes[0], variables, hide_suggestions=not self.suggestions)
 
     def call(self, variables: VariableValues) -> Call:
-        """What its batch function is called with; whatever is wrong with its arguments is raised."""
-        if self._called is not None:
-            return self._called
+        """Return the call of the batch function; raises if the arguments are invalid."""
+        if self._constant_call is not None:
+            return self._constant_call
         declared = self.of.declared
-        assert self.batched is not None and declared is not None  # noqa: S101, PT018 - only batched fields are called
-        strawberrys: Any = self.schema._strawberry_schema  # type: ignore[attr-defined] # strawberry leaves it there
-        given = self.arguments(variables)
-        sent = convert_arguments(
-            given,
+        assert self.batched is not None and declared is not None  # noqa: S101, PT018 - only batched fields have a call
+        strawberry_schema: Any = self.schema._strawberry_schema  # type: ignore[attr-defined] # strawberry sets it
+        values = self.arguments(variables)
+        converted = convert_arguments(
+            values,
             declared.arguments,
-            scalar_registry=strawberrys.schema_converter.scalar_registry,
-            config=strawberrys.config,
+            scalar_registry=strawberry_schema.schema_converter.scalar_registry,
+            config=strawberry_schema.config,
         )
-        arguments = self.batched.arguments(**sent)
-        checks = () if self.of.checks_of is None else self.of.checks_of(given)
-        called = Call(self.batched.function, arguments, repr(arguments), self.of.admit, checks)
+        arguments = self.batched.arguments(**converted)
+        checks = () if self.of.checks_of is None else self.of.checks_of(values)
+        call = Call(self.batched.function, arguments, repr(arguments), self.of.admit, checks)
         if self._constant:
-            self._called = called
-        return called
+            self._constant_call = call
+        return call
 
 
 def _reads_parent_alone(resolver: Any) -> bool:

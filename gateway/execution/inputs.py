@@ -1,4 +1,4 @@
-"""Inputs as strawberry builds them of what was sent, by what is found out once for each type instead of for each value."""
+"""Builds strawberry inputs with converters that are chosen once per type instead of once per value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
@@ -22,7 +22,7 @@ Convert = Callable[[Any, InputContext], Any]
 
 
 def compile_inputs(schema: GraphQLSchema) -> None:
-    """Have every input of a schema built by a builder of its type."""
+    """Install an InputBuilder for every input type of a schema."""
     for type_ in schema.type_map.values():
         definition = (type_.extensions or {}).get("strawberry-definition")
         if isinstance(type_, GraphQLInputObjectType) and isinstance(definition, StrawberryObjectDefinition):
@@ -42,15 +42,17 @@ class InputBuilder:
         }
 
     def __call__(self, class_: type, value: Mapping[str, Any], context: InputContext) -> Any:
-        """The input of that value, keyed by names of the schema."""
+        """Build the input from a value keyed by schema names."""
         if self._fields is None:
-            self._fields = self._compiled(context)  # only now every type can be resolved
-        given: dict[str, Any] = self._omitted.copy()
+            self._fields = self._compiled(context)  # types can be resolved only after the schema is built
+        arguments: dict[str, Any] = self._omitted.copy()
         for key, name, convert in self._fields:
             if key in value:
                 inner = value[key]
-                given[name] = inner if convert is None or inner is None or inner is UNSET else convert(inner, context)
-        return class_(**given)
+                arguments[name] = (
+                    inner if convert is None or inner is None or inner is UNSET else convert(inner, context)
+                )
+        return class_(**arguments)
 
     def _compiled(self, context: InputContext) -> list[tuple[str, str, Convert | None]]:
         name_of = context.config.name_converter.from_field
@@ -65,7 +67,7 @@ class InputBuilder:
 
 
 def _conversion(type_: Any, context: InputContext) -> Convert | None:
-    """How a value of that type is made of one that is neither null nor omitted; None: it is the value itself."""
+    """Return the converter for values that are neither null nor omitted; None if the value is used as it is."""
     if isinstance(type_, StrawberryOptional) and not isinstance(type_, StrawberryMaybe):
         return _conversion(type_.of_type, context)
     if isinstance(type_, StrawberryList):

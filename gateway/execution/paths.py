@@ -1,39 +1,39 @@
-"""Where a value stands in the answer: links from a place to the one above it, made for every row, so bare tuples."""
+"""Response paths as linked tuples: one is made per row, so they must be cheap."""
 
 from typing import Any
 
 from graphql.pyutils import Path
 
-# (the place above, key or index, name of the type that has the key, whether the place may be null)
+# (parent path, key or index, name of the parent type, whether the value may be null)
 ResponsePath = tuple["ResponsePath | None", str | int, str | None, bool]
 
 
-def keys_of(place: ResponsePath | None) -> list[str | int]:
-    """The keys and indexes that lead to a place."""
+def keys_of(path: ResponsePath | None) -> list[str | int]:
+    """Return the keys and indexes of a path, outermost first."""
     keys: list[str | int] = []
-    while place is not None:
-        keys.append(place[1])
-        place = place[0]
+    while path is not None:
+        keys.append(path[1])
+        path = path[0]
     keys.reverse()
     return keys
 
 
-def path_of(place: ResponsePath) -> Path:
-    """The place as graphql-core tells it to resolvers."""
-    above, key, type_name, _ = place
+def path_of(path: ResponsePath) -> Path:
+    """Convert to graphql-core's Path, as resolvers receive it."""
+    above, key, type_name, _ = path
     return Path(None if above is None else path_of(above), key, type_name)
 
 
-def nearest_nullable(place: ResponsePath | None) -> ResponsePath | None:
-    """The place, or the nearest one above it that may be null; None: the whole answer."""
-    while place is not None and not place[3]:
-        place = place[0]
-    return place
+def nearest_nullable(path: ResponsePath | None) -> ResponsePath | None:
+    """Return the path, or the nearest one above it that may be null; None means the whole response."""
+    while path is not None and not path[3]:
+        path = path[0]
+    return path
 
 
-def put(data: Any, place: ResponsePath, value: Any) -> None:
-    """Write a value at its place of the answer, unless something above it is null by now."""
-    *above, last = keys_of(place)
+def put(data: Any, path: ResponsePath, value: Any) -> None:
+    """Write a value at its path, unless something above it is null by now."""
+    *above, last = keys_of(path)
     for key in above:
         if data is None:
             return

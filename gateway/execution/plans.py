@@ -1,4 +1,4 @@
-"""Plans: an operation compiled to one function for each of its selection sets, when the first object for it is met."""
+"""Plans: an operation compiled to one function per selection set, when its first object arrives."""
 
 import weakref
 from collections import deque
@@ -34,24 +34,22 @@ from gateway.execution.syntax_tree import node_bytes, nodes_below
 _UNDERSTOOD = frozenset({"skip", "include"})
 _MOST_PLANS = 32
 _MOST_EXPLAINED_SETS = 200
-# What a plan takes besides its fields, a field with what completes it, a function, and a field's part of a function.
+# Estimated bytes of a plan without its fields, of a field, of a function, and of one field's lines in a function.
 _PLAN_BYTES, _FIELD_BYTES, _FUNCTION_BYTES, _LINE_BYTES = 6000, 1600, 1600, 1400
-_PART_BYTES = 200  # of a fragment, and of a selection set that was looked at
-_ARGUMENTS = 2  # how often arguments are kept besides the document: as values, and as the text that equal calls share
+_PART_BYTES = 200  # of a fragment or an analyzed selection set
+_ARGUMENTS = 2  # copies of arguments: the values, and the text that identifies equal calls
 
 
 class _Compiled(NamedTuple):
-    """A field of a selection set, and what completes its values."""
-
     field: PlannedField
     complete: Complete
 
 
 class Plan:
-    """An operation that is compiled as it is executed: its functions run one after another, each to its end.
+    """A compiled operation: its `steps` run one after another.
 
-    `reads`: by type, what of its documents is read anywhere in the operation. Equal selection sets share a function. Nothing
-    that is compiled holds the plan, so all of it goes when the plan does."""
+    `reads`: what the operation reads of documents, by type. Equal selection sets share a function. Compiled functions hold
+    the plan only weakly, so all of it is freed together."""
 
     def __init__(
         self,
@@ -85,16 +83,16 @@ class Plan:
 
     @property
     def reads(self) -> dict[str, Reads]:
-        """What is read of each type's documents; it grows as objects of several possible types are met."""
+        """What is read of documents, by type; it grows when objects of further possible types arrive."""
         return self._keys.reads
 
     def forget(self) -> None:
-        """Weigh nothing any more, as nobody keeps the plan."""
+        """Subtract the plan's weight from the cache; called when the plan is dropped."""
         self._add_weight(-self._weight)
         self._entry = None
 
     def explain(self) -> list[str]:
-        """The sources of all that may be compiled, innermost functions first."""
+        """Return the source of every function that may be compiled, innermost first."""
         self._explained = deque()
         self._functions.clear()
         self._begin()
@@ -105,7 +103,7 @@ class Plan:
         return self.sources[::-1]
 
     def select_of(self, type_: GraphQLObjectType, where: str, planned: PlannedField, *, each: bool = False) -> Any:
-        """The function that answers for objects of that type, which the field leads to; or for `each` of its list."""
+        """Return the function for objects of this type below a field; with `each` for a list of them."""
         for node in planned.nodes:
             self._keys.add(type_, node.selection_set)
         collected = collect_subfields(
@@ -119,37 +117,36 @@ class Plan:
         self._add_weight(_PLAN_BYTES + _PART_BYTES * (len(self._fragments) + self._keys.size))
         collected = collect_fields(self._schema, self._fragments, self._variables, root, self._node)
         fields = collected.grouped_field_set
-        one_by_one = self._node.operation is OperationType.MUTATION
-        steps = [{key: details} for key, details in fields.items()] if one_by_one else [fields]
+        is_serial = self._node.operation is OperationType.MUTATION
+        steps = [{key: details} for key, details in fields.items()] if is_serial else [fields]
         self.steps = [self._select(root, root.name, step) for step in steps]
 
     def _select(self, parent: GraphQLObjectType, where: str, fields: GroupedFieldSet, *, each: bool = False) -> Any:
-        """The function for these fields, compiled once wherever the same ones are selected."""
-        places = {key: (key, *(id(one.node) for one in details)) for key, details in fields.items()}
-        same = (parent.name, each, *places.values())
-        function = self._functions.get(same)
+        field_keys = {key: (key, *(id(detail.node) for detail in details)) for key, details in fields.items()}
+        set_key = (parent.name, each, *field_keys.values())
+        function = self._functions.get(set_key)
         if function is None:
             compiled = [
-                self._field(parent, where, (parent.name, *places[key]), details) for key, details in fields.items()
+                self._field(parent, where, (parent.name, *field_keys[key]), details) for key, details in fields.items()
             ]
-            function = self._functions[same] = self._function(parent, where, compiled, each=each)
+            function = self._functions[set_key] = self._function(parent, where, compiled, each=each)
             if self._explained is not None:
                 self._explained.append((where, compiled))
         return function
 
-    def _field(self, parent: GraphQLObjectType, where: str, place: tuple[Any, ...], details: Any) -> _Compiled:
-        compiled = self._compiled.get(place)
+    def _field(self, parent: GraphQLObjectType, where: str, field_key: tuple[Any, ...], details: Any) -> _Compiled:
+        compiled = self._compiled.get(field_key)
         if compiled is None:
-            of = self._fields.get(parent, details[0].node.name.value)
-            planned = PlannedField(self._schema, place[1], of, details, self._suggestions)
-            complete = completer(of.definition.type, planned, _Below(weakref.ref(self), where, planned))
-            compiled = self._compiled[place] = _Compiled(planned, complete)
+            schema_field = self._fields.get(parent, details[0].node.name.value)
+            planned = PlannedField(self._schema, field_key[1], schema_field, details, self._suggestions)
+            complete = completer(schema_field.definition.type, planned, _Below(weakref.ref(self), where, planned))
+            compiled = self._compiled[field_key] = _Compiled(planned, complete)
             self._add_weight(_FIELD_BYTES + _ARGUMENTS * node_bytes(*(planned.nodes[0].arguments or ())))
         return compiled
 
     def _function(self, parent: GraphQLObjectType, where: str, compiled: list[_Compiled], *, each: bool) -> Any:
         title = where if where == parent.name else f"{where}: {parent.name}"
-        planned, completers = [one.field for one in compiled], [one.complete for one in compiled]
+        planned, completers = [item.field for item in compiled], [item.complete for item in compiled]
         text, function = selection(title, planned, completers, self._fields.key_of, each=each).function(
             f"<plan of {where}>"
         )
@@ -160,9 +157,9 @@ class Plan:
 
     def _expand(self, where: str, planned: PlannedField) -> None:
         type_ = get_named_type(planned.definition.type)
-        several = is_list_type(get_nullable_type(planned.definition.type))
+        is_list = is_list_type(get_nullable_type(planned.definition.type))
         if is_object_type(type_):
-            self.select_of(type_, where, planned, each=several)
+            self.select_of(type_, where, planned, each=is_list)
         elif is_abstract_type(type_):
             for possible in self._schema.get_possible_types(type_):
                 self.select_of(possible, where, planned)
@@ -175,7 +172,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Operation:
-    """An operation of a document, with a plan for each set of values that its conditional fields had."""
+    """An operation with one plan per set of values of its `conditions`, the variables of @skip and @include."""
 
     node: OperationDefinitionNode
     conditions: tuple[str, ...]
@@ -184,9 +181,9 @@ class Operation:
 
 
 class Planner:
-    """Compiles operations of a schema whose objects are documents; `key_of`: a document's key for a field's Python name.
+    """Compiles the operations of a schema whose objects are documents.
 
-    `suggestions`: whether errors suggest names."""
+    `key_of`: maps a field's Python name to the document's key. `suggestions`: whether errors suggest names."""
 
     def __init__(self, schema: GraphQLSchema, key_of: Callable[[str], str], *, suggestions: bool = True) -> None:
         self._schema = schema
@@ -194,30 +191,32 @@ class Planner:
         self._suggestions = suggestions
 
     def plan(self, prepared: Prepared, node: OperationDefinitionNode, variables: VariableValues) -> Plan | None:
-        """The plan of an operation of that document for those variables; None where graphql-core must execute it."""
-        known = prepared.plans.get(id(node))
-        if known is None:
-            known = prepared.plans[id(node)] = _examined(prepared, node)
-        if not known.understood:
+        """Return the plan for these variables; None if graphql-core must execute the operation."""
+        operation = prepared.plans.get(id(node))
+        if operation is None:
+            operation = prepared.plans[id(node)] = _analyze(prepared, node)
+        if not operation.understood:
             return None
-        key = tuple(variables.coerced.get(name) for name in known.conditions)
-        if key not in known.plans:
-            if len(known.plans) >= _MOST_PLANS:
-                oldest = known.plans.pop(next(iter(known.plans)))
+        key = tuple(variables.coerced.get(name) for name in operation.conditions)
+        if key not in operation.plans:
+            if len(operation.plans) >= _MOST_PLANS:
+                oldest = operation.plans.pop(next(iter(operation.plans)))
                 if oldest is not None:
                     oldest.forget()
-            known.plans[key] = self._made(prepared, known, variables)
-        return cast("Plan | None", known.plans[key])
+            operation.plans[key] = self._build_plan(prepared, operation, variables)
+        return cast("Plan | None", operation.plans[key])
 
     def explain(self, prepared: Prepared, node: OperationDefinitionNode, variables: VariableValues) -> list[str]:
-        """The sources of an operation's plan, with every type that its objects may have; none where it has no plan."""
-        examined = _examined(prepared, node)
-        plan = self._made(prepared, examined, variables) if examined.understood else None
+        """Return the sources of the plan for all possible types; empty if there is no plan."""
+        operation = _analyze(prepared, node)
+        plan = self._build_plan(prepared, operation, variables) if operation.understood else None
         return [] if plan is None else plan.explain()
 
-    def _made(self, prepared: Prepared, operation: Operation, variables: VariableValues) -> Plan | None:
-        sources, coerced = ({name: some[name] for name in operation.conditions if name in some} for some in variables)
-        decisive = VariableValues(sources, coerced)  # others may be large, and a plan is kept
+    def _build_plan(self, prepared: Prepared, operation: Operation, variables: VariableValues) -> Plan | None:
+        sources, coerced = (
+            {name: values[name] for name in operation.conditions if name in values} for values in variables
+        )
+        decisive = VariableValues(sources, coerced)  # other variables may be large, and plans are cached
         try:
             return Plan(self._schema, self._fields, prepared, operation.node, decisive, suggestions=self._suggestions)
         except (NotCompilableError, GraphQLError, RecursionError):
@@ -226,7 +225,7 @@ class Planner:
 
 @dataclass(frozen=True, slots=True)
 class _Below:
-    """Compiles what a field leads to, when the first object of it is met: so only while the plan is executed."""
+    """Compiles what is selected below a field. It holds the plan weakly and is used only while the plan executes."""
 
     plan: weakref.ref[Plan]
     where: str
@@ -240,12 +239,12 @@ class _Below:
 
     def _plan(self) -> Plan:
         plan = self.plan()
-        assert plan is not None  # noqa: S101 - the execution of a plan holds it
+        assert plan is not None  # noqa: S101 - an executing plan is referenced
         return plan
 
 
-def _examined(prepared: Prepared, node: OperationDefinitionNode) -> Operation:
-    """The operation with the variables that decide on its fields, and whether all its directives are understood."""
+def _analyze(prepared: Prepared, node: OperationDefinitionNode) -> Operation:
+    """Collect the variables that decide on fields, and whether all directives can be compiled."""
     conditions, fragments = set[str](), prepared.fragments.values()
     understood = not any(getattr(fragment, "variable_definitions", None) for fragment in fragments)
     for part in nodes_below(node, *fragments):

@@ -1,4 +1,4 @@
-"""What an operation reads of each type's documents, found out before it is compiled: each fragment is looked at once a type."""
+"""Collects what an operation reads of each type's documents, before it is compiled."""
 
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -31,11 +31,11 @@ _INTROSPECTION = frozenset({"__schema", "__type"})
 
 
 class NotCompilableError(Exception):
-    """The operation holds something that graphql-core alone executes."""
+    """Only graphql-core can execute this operation."""
 
 
 class SchemaFields:
-    """The fields of a schema, each examined when it is first selected; `key_of`: a document's key for a Python name."""
+    """The fields of a schema, analyzed on first use. `key_of`: maps a Python name to a document's key."""
 
     def __init__(self, schema: GraphQLSchema, key_of: Callable[[str], str]) -> None:
         self.key_of = key_of
@@ -43,18 +43,18 @@ class SchemaFields:
         self._fields: dict[tuple[str, str], SchemaField] = {}
 
     def get(self, parent: GraphQLObjectType, name: str) -> SchemaField:
-        """The field of that name; NotCompilableError where there is none, or it asks for the schema."""
-        known = self._fields.get((parent.name, name))
-        if known is None:
+        """Return a field; raises NotCompilableError if it does not exist or is introspection."""
+        schema_field = self._fields.get((parent.name, name))
+        if schema_field is None:
             definition = self._schema.get_field(parent, name)
             if definition is None or name in _INTROSPECTION:
                 raise NotCompilableError
-            known = self._fields[parent.name, name] = SchemaField(parent, name, definition, self.key_of)
-        return known
+            schema_field = self._fields[parent.name, name] = SchemaField(parent, name, definition, self.key_of)
+        return schema_field
 
 
 class ReadKeys:
-    """Notes by type, in `reads`, what the selection sets that are added read of its documents."""
+    """Collects in `reads`, by type, what selection sets read of documents."""
 
     def __init__(
         self,
@@ -79,13 +79,13 @@ class ReadKeys:
         return len(self._added)
 
     def add(self, parent: GraphQLObjectType, selections: SelectionSetNode | None) -> None:
-        """Note what a selection set reads of objects of that type, and of all that is below them."""
+        """Add what a selection set reads of this type and of everything below; each set is added once per type."""
         if selections is None or (parent.name, id(selections)) in self._added:
             return
         self._added.add((parent.name, id(selections)))
         if parent.name not in self.reads:
-            looked_at = parent.is_type_of is not None and not is_ignored(parent.is_type_of, 0)
-            self._add_reads(parent.name, _ANYTHING if looked_at else Reads())
+            is_inspected = parent.is_type_of is not None and not is_ignored(parent.is_type_of, 0)
+            self._add_reads(parent.name, _ANYTHING if is_inspected else Reads())
         for selected in selections.selections:
             node = cast("FieldNode | FragmentSpreadNode | InlineFragmentNode", selected)
             if not should_include_node(self._context, node, self._variables):
@@ -98,17 +98,17 @@ class ReadKeys:
                 self.add(parent, inner.selection_set)
 
     def _add_field(self, parent: GraphQLObjectType, node: FieldNode) -> None:
-        found = self._fields.get(parent, node.name.value)
+        schema_field = self._fields.get(parent, node.name.value)
         if (parent.name, node.name.value) not in self._added:
             self._added.add((parent.name, node.name.value))
-            self._add_reads(parent.name, found.reads)
-        type_ = get_named_type(found.definition.type)
+            self._add_reads(parent.name, schema_field.reads)
+        type_ = get_named_type(schema_field.definition.type)
         if is_object_type(type_):
             self.add(type_, node.selection_set)
         elif is_abstract_type(type_) and (type_.name, "") not in self._added:
             self._added.add((type_.name, ""))
             for possible in self._schema.get_possible_types(type_):
-                self._add_reads(possible.name, _ANYTHING)  # which of them are met is not known before
+                self._add_reads(possible.name, _ANYTHING)  # the actual types are known only during execution
 
     def _add_reads(self, type_name: str, reads: Reads) -> None:
         self.reads[type_name] = self.reads.get(type_name, Reads()) | reads

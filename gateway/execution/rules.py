@@ -1,4 +1,4 @@
-"""The rules that documents are validated by: graphql-core's, none of which does more than so much for each token."""
+"""Validation rules: graphql-core's, with bounded work per token."""
 
 from graphql import GraphQLError, OverlappingFieldsCanBeMergedRule, specified_rules
 from graphql.validation import ValidationContext
@@ -17,7 +17,7 @@ _TOO_MANY = (
 
 
 class BoundedOverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):
-    """Compares every two fields of one name, of which there are many in a long document: so many for each of its nodes."""
+    """Limits the comparisons of fields with one name, which grow with the square of the document."""
 
     def __init__(self, context: ValidationContext) -> None:
         super().__init__(context)
@@ -33,5 +33,5 @@ RULES = (
 
 
 def explained(errors: list[GraphQLError]) -> list[GraphQLError]:
-    """The errors of a validation, with what ended it in words that help."""
+    """Replace the error that ended a validation early by one that says what to do."""
     return [GraphQLError(_TOO_MANY) if error.message == _ABORTED else error for error in errors]

@@ -1,4 +1,4 @@
-"""Answers that many subscribers ask for alike: each payload is executed once, and written once."""
+"""Results that subscribers share: each payload is executed and encoded once."""
 
 import asyncio
 import time
@@ -7,39 +7,38 @@ from typing import Any
 
 from gateway.caches import Cache, CacheBudget, data_bytes
 
-# Those who keep up ask within moments; what comes later is answered anew, as things are then.
-_KEPT_SECONDS = 1.0
-_MOST_KEPT = 4096
-_TASK_BYTES = 4000  # of a task with what it works on
+# Subscribers that keep up ask within moments. Later ones get a fresh result.
+_CACHE_SECONDS = 1.0
+_MAX_RESULTS = 4096
+_TASK_BYTES = 4000  # of a task and its data
 
 
 class SharedResults:
-    """The answers of the last moments, by what was asked and by whom."""
+    """The results of the last second, by the key that the caller gives."""
 
     def __init__(self, caches: CacheBudget | None = None) -> None:
-        self._kept: Cache[Hashable, asyncio.Task[Any]] = Cache(
+        self._tasks: Cache[Hashable, asyncio.Task[Any]] = Cache(
             caches or CacheBudget(),
             lambda key, _: _TASK_BYTES + data_bytes(key),
-            _MOST_KEPT,
-            _KEPT_SECONDS,
+            _MAX_RESULTS,
+            _CACHE_SECONDS,
             time.monotonic,
         )
 
     async def get(self, key: Hashable, execute: Callable[[], Awaitable[Any]]) -> Any:
-        """The answer under that key, executed by whoever asks first; nobody's leaving spoils it for the others."""
-        task = self._kept.get(key)
+        """Return the result for a key; the first caller executes it. Cancelling one caller does not affect the others."""
+        task = self._tasks.get(key)
         if task is None:
-            task = asyncio.ensure_future(_called(execute))
-            entry = self._kept.put(key, task)
-            task.add_done_callback(lambda done: entry.add(_answer_bytes(done)))
+            task = asyncio.ensure_future(_call(execute))
+            entry = self._tasks.put(key, task)
+            task.add_done_callback(lambda done: entry.add(_result_bytes(done)))
         return await asyncio.shield(task)
 
 
-async def _called(execute: Callable[[], Awaitable[Any]]) -> Any:
+async def _call(execute: Callable[[], Awaitable[Any]]) -> Any:
     return await execute()
 
 
-def _answer_bytes(done: asyncio.Task[Any]) -> int:
-    """What an answer takes, as data and once it is written."""
+def _result_bytes(done: asyncio.Task[Any]) -> int:
     failed = done.cancelled() or done.exception() is not None
     return 0 if failed else 2 * data_bytes(getattr(done.result(), "data", None))

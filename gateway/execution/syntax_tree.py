@@ -1,4 +1,4 @@
-"""Nodes of parsed documents: all of them below one, and the memory that they take."""
+"""Nodes of parsed documents: traversal and memory size."""
 
 import gc
 import sys
@@ -13,23 +13,23 @@ _NO_PART_OF_NODES = (type, Enum, Source)
 
 
 def nodes_below(*nodes: Node) -> Iterator[Node]:
-    """Those nodes and all below them, each once for each place that it stands at."""
+    """Yield the nodes and all their descendants; a shared node appears once per occurrence."""
     waiting = list(nodes)
     while waiting:
-        here = waiting.pop()
-        yield here
-        for key in QUERY_DOCUMENT_KEYS.get(here.kind, ()):
-            below = getattr(here, key)
+        node = waiting.pop()
+        yield node
+        for key in QUERY_DOCUMENT_KEYS.get(node.kind, ()):
+            below = getattr(node, key)
             waiting += [below] if isinstance(below, Node) else below or ()
 
 
 def node_bytes(*nodes: Any) -> int:
-    """About how many bytes nodes take with all that is below them, but for the text that they were read from."""
+    """Estimate the bytes of nodes with their descendants, without the source text."""
     weight, waiting, seen = 0, list(nodes), set[int]()
     while waiting:
-        here = waiting.pop()
-        if id(here) not in seen and not isinstance(here, _NO_PART_OF_NODES):
-            seen.add(id(here))
-            weight += sys.getsizeof(here)
-            waiting += gc.get_referents(here)
-    return weight * 5 // 4  # memory is given out in larger pieces
+        node = waiting.pop()
+        if id(node) not in seen and not isinstance(node, _NO_PART_OF_NODES):
+            seen.add(id(node))
+            weight += sys.getsizeof(node)
+            waiting += gc.get_referents(node)
+    return weight * 5 // 4  # the allocator rounds up

@@ -1,4 +1,4 @@
-"""Who a request comes from, counted against its rate limits, and what its answer says of them."""
+"""Identifies the caller of a request and applies its rate limits."""
 
 from datetime import datetime
 
@@ -12,9 +12,9 @@ from gateway.services.rate_limits import Allowance, RateLimits, seconds_until
 async def authenticate(
     exchange: Exchange, authenticator: Authenticator, limits: RateLimits
 ) -> tuple[Principal | None, Allowance]:
-    """Who asks, once the request is counted: for the bearer, or for the address where there is no valid credential.
+    """Return the principal (None without a credential) and its allowance, after counting the request.
 
-    RateLimitedError where that one has none left; the allowance is what counts for this exchange."""
+    The principal is charged, or the address if there is no valid credential. Raises RateLimitedError, UnauthenticatedError."""
     authorization = exchange.headers.get("authorization")
     bearer = authenticator.remembered(authorization)
     if bearer is None:
@@ -34,11 +34,11 @@ async def authenticate(
 
 
 async def limit_headers(allowance: Allowance, now: datetime) -> dict[str, str]:
-    """Headers that tell of the limit that is nearest to its end; none where there is none."""
+    """Return headers for the limit that is closest to exhaustion; empty without limits."""
     states = await allowance.states()
     if not states:
         return {}
-    state = min(states, key=lambda each: each.remaining / each.limit)
+    state = min(states, key=lambda state: state.remaining / state.limit)
     return {
         "ratelimit-limit": str(state.limit),
         "ratelimit-remaining": str(state.remaining),

@@ -1,4 +1,4 @@
-"""The open connections of one process: how many there may be, and each one looked at about once a second."""
+"""Counts the open connections of one process, and checks each about once a second."""
 
 import asyncio
 import ipaddress
@@ -16,11 +16,11 @@ class Connection(Protocol):
     """An open connection."""
 
     def look(self, now: float) -> None:
-        """End it where its peer takes longer than it may."""
+        """Close the connection if its peer is too slow. `now` is the event loop's time."""
 
 
 class Connections:
-    """The open connections of one process. It is pickled, while it is empty, for each worker process."""
+    """The open connections of one process. It is pickled, while empty, for each worker process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -32,7 +32,7 @@ class Connections:
         self._interval = min([_LOOK_SECONDS, *(seconds / 4 for seconds in patience if seconds)])
 
     def add(self, connection: Connection, address: str) -> bool:
-        """Whether there is a place for one more connection, which it then has."""
+        """Register a connection; False if a limit is reached."""
         if self._most and len(self._networks) >= self._most:
             return False
         network, most = _network(address), self.settings.max_connections_per_address
@@ -45,11 +45,11 @@ class Connections:
         return True
 
     def replace(self, old: Connection, new: Connection) -> None:
-        """Give the place of a connection to what it was upgraded to."""
+        """Register `new`, the upgraded connection, in place of `old`."""
         self._networks[new] = self._networks.pop(old)
 
     def remove(self, connection: Connection) -> None:
-        """Free the place of a connection, where it has one."""
+        """Unregister a connection, if it is registered."""
         network = self._networks.pop(connection, None)
         if network is None:
             return
@@ -70,7 +70,7 @@ class Connections:
 
 
 class WriteProgress:
-    """Whether a peer takes what waits to be written to it, while nothing is added to that."""
+    """Whether a peer reads what is buffered for it, while nothing is added to the buffer."""
 
     def __init__(self, transport: asyncio.Transport, settings: Settings) -> None:
         self._transport = transport
@@ -80,19 +80,19 @@ class WriteProgress:
         self._waiting = 0
 
     def is_stalled(self, now: float) -> bool:
-        """Whether the peer took too little for too long, as far as was looked at since the restart."""
+        """Whether the peer read too little for too long since the last restart."""
         waiting = self._transport.get_write_buffer_size()
         if self._since is None or waiting <= self._waiting - self._least:
             self._since, self._waiting = now, waiting
         return now - self._since >= self._seconds
 
     def restart(self) -> None:
-        """Begin again, as the peer keeps up."""
+        """Start a new measurement: the peer keeps up."""
         self._since = None
 
 
 def _network(address: str) -> str:
-    """The address, or the /64 of an IPv6 address: one customer has all of that."""
+    """Return an IPv4 address, or the /64 of an IPv6 address: one customer usually has all of it."""
     if ":" not in address:
         return address
     try:
@@ -102,14 +102,13 @@ def _network(address: str) -> str:
 
 
 def _allowed_by_files(most: int) -> int:
-    """As many connections as this process may have files for, which it is allowed more of where that is possible."""
     if not most:
         return 0
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = most + _RESERVED_FILES
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    required = most + _RESERVED_FILES
+    if soft == resource.RLIM_INFINITY or soft >= required:
         return most
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    allowed = required if hard == resource.RLIM_INFINITY else min(hard, required)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     except (OSError, ValueError):  # macOS refuses more than its kernel allows a process

@@ -1,4 +1,4 @@
-"""One HTTP request and its answer over ASGI, thin enough to cost less than the operation that it brings."""
+"""One HTTP request and its response over ASGI: lighter than Starlette's, since most operations are short."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from gateway.services.rate_limits import Allowance
 
 @dataclass(slots=True)
 class Reply:
-    """What is answered."""
+    """A response: `kind` is its content type."""
 
     content: bytes
     status: int
@@ -22,7 +22,7 @@ class Reply:
 
 
 class Exchange:
-    """A request that is read once and answered once; `allowance` is what counts for it, once that is known."""
+    """A request that is read once and answered once; `allowance` is set when the caller has been identified."""
 
     __slots__ = ("_is_read", "_receive", "_scope", "_send", "allowance", "headers")
 
@@ -32,31 +32,31 @@ class Exchange:
         self._send = send
         self._is_read = False
         self.allowance: Allowance | None = None
-        # By their names in small letters; of those that were sent twice the first.
+        # By lower-case name; of repeated headers the first counts.
         self.headers: Mapping[str, str] = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])
         }
 
     @property
     def method(self) -> str:
-        """GET, POST ..."""
+        """The HTTP method."""
         return str(self._scope["method"])
 
     @property
     def address(self) -> str:
-        """Where it comes from, as far as is known."""
+        """The client's address, or an empty text."""
         client = self._scope.get("client")
         return str(client[0]) if client else ""
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of its URL."""
+        """The parameters of the URL."""
         return dict(QueryParams(self._scope["query_string"]))
 
     async def body(self, most: int) -> bytes:
-        """Its body; LimitExceededError where that is longer than so many bytes, ClientDisconnect where it does not come."""
-        body, more = bytearray(), True
-        while more:
+        """Read the body. Raises LimitExceededError above `most` bytes, ClientDisconnect if the client leaves."""
+        body, more_follows = bytearray(), True
+        while more_follows:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
@@ -65,18 +65,18 @@ class Exchange:
                 raise LimitExceededError(
                     f"The request body is larger than the {most} bytes that are allowed: send less at once."
                 )
-            more = message.get("more_body", False)
+            more_follows = message.get("more_body", False)
         self._is_read = True
         return bytes(body)
 
     async def respond(self, reply: Reply) -> None:
-        """Send the answer."""
+        """Send the response."""
         headers = [
             (b"content-length", b"%d" % len(reply.content)),
             (b"content-type", f"{reply.kind}; charset=utf-8".encode()),
             *((name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
         ]
         if not self._is_read and "expect" in self.headers:
-            headers.append((b"connection", b"close"))  # the client waits for a 100 and may leave its body out
+            headers.append((b"connection", b"close"))  # the client waits for a 100 and may never send its body
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.content})

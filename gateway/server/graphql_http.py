@@ -1,4 +1,4 @@
-"""GraphQL over HTTP to the letter: what a request may be, what is answered, and with which status and content type."""
+"""GraphQL over HTTP: which requests are accepted, and the status and content type of each response."""
 
 import asyncio
 import json
@@ -43,17 +43,17 @@ RESPONSE_JSON = "application/graphql-response+json"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a request asks for."""
+    """A parsed request; `request` is its JSON object."""
 
     query: str
     variables: dict[str, Any] | None
     name: str | None
     shows_cost: bool
-    sent: Mapping[str, Any]
+    request: Mapping[str, Any]
 
 
 class OperationEndpoint:
-    """One operation per request: queries by GET or POST, mutations by POST."""
+    """Executes one operation per request: queries by GET or POST, mutations by POST."""
 
     def __init__(
         self,
@@ -72,10 +72,10 @@ class OperationEndpoint:
         self._authenticator = authenticator
         self._log = structlog.get_logger(
             "gateway.server.graphql_http"
-        ).bind()  # a logger that is not bound is bound anew at each line
+        ).bind()  # an unbound logger binds itself for every line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Serve one request."""
         exchange, request_id = Exchange(scope, receive, send), new_request_id()
         tracing = self._services.tracing
         try:
@@ -85,7 +85,7 @@ class OperationEndpoint:
                 with tracing.continued(exchange.headers), tracing.operation(request_id) as span:
                     reply = await self._response(exchange, request_id, span)
         except (ClientDisconnect, asyncio.CancelledError):
-            return  # the client left, or the gateway does: nobody is there to answer
+            return  # the client left or the gateway stops: nobody reads a response
         reply.headers["x-request-id"] = request_id
         if exchange.allowance is not None:
             reply.headers |= await limit_headers(exchange.allowance, self._services.clock())
@@ -121,13 +121,13 @@ class OperationEndpoint:
         async with answered_by(moment_in(settings.mongo_timeout_seconds)):
             bearer, allowance = await authenticate(exchange, self._authenticator, self._services.rate_limits)
         if bearer is None:
-            return await self._answer_unauthenticated(exchange, request_id, line)
+            return await self._run_introspection(exchange, request_id, line)
         line["key"] = bearer.id
-        body = await exchange.body(settings.max_body_bytes)  # which has a time of its own
+        body = await exchange.body(settings.max_body_bytes)  # the body has its own timeout
         async with answered_by(moment_in(settings.mongo_timeout_seconds)):
-            return await self._answer_to(body, bearer, allowance, exchange, request_id, span, line)
+            return await self._run_operation(body, bearer, allowance, exchange, request_id, span, line)
 
-    async def _answer_to(
+    async def _run_operation(
         self,
         body: bytes,
         bearer: Principal,
@@ -137,7 +137,7 @@ class OperationEndpoint:
         span: "OperationSpan | None",
         line: dict[str, Any],
     ) -> Reply:
-        operation = _operation(_sent(exchange, body), self._documents)
+        operation = _operation(_request(exchange, body), self._documents)
         from_page = from_allowed_page(exchange.headers, self._services.settings.allowed_origins)
         context = Context(self._services, request_id, bearer, from_page)
         checked = self._limits.check(operation.query, operation.variables, operation.name)
@@ -145,49 +145,47 @@ class OperationEndpoint:
         await allowance.take_cost(checked.cost)
         if span is not None:
             span.name_operation(checked.kind, checked.name)
-        with self._services.metrics.operation(checked.name) as told:
-            told["outcome"] = "refused"
+        with self._services.metrics.operation(checked.name) as measured:
+            measured["outcome"] = "refused"
             _check_kind(checked.kind, exchange.method)
-            self._documents.register(operation.sent)
-            answer = await self._operations.execute(operation.query, operation.variables, operation.name, context)
-            told["outcome"] = "error" if answer.errors else "ok"
-        line["outcome"] = told["outcome"]
-        if answer.errors:
-            code, status = code_and_status(answer.errors[0])
+            self._documents.register(operation.request)
+            result = await self._operations.execute(operation.query, operation.variables, operation.name, context)
+            measured["outcome"] = "error" if result.errors else "ok"
+        line["outcome"] = measured["outcome"]
+        if result.errors:
+            code, status = code_and_status(result.errors[0])
             line["code"] = code
             if span is not None:
                 span.failed(code, status)
-        return _reply(answer, checked.cost if operation.shows_cost else None, exchange, request_id)
+        return _reply(result, checked.cost if operation.shows_cost else None, exchange, request_id)
 
-    async def _answer_unauthenticated(self, exchange: Exchange, request_id: str, line: dict[str, Any]) -> Reply:
-        """The schema, for a caller without a credential, where introspection is on; anything else is refused unread."""
+    async def _run_introspection(self, exchange: Exchange, request_id: str, line: dict[str, Any]) -> Reply:
         if not self._introspection.is_on:
             raise UnauthenticatedError
         try:
-            sent = _sent(exchange, await exchange.body(MOST_BYTES))
-            variables, name, _ = _checked(sent)
+            request = _request(exchange, await exchange.body(MOST_BYTES))
+            variables, name, _ = _parameters(request)
         except (BadRequestError, LimitExceededError):
-            sent, variables, name = {}, None, None
+            request, variables, name = {}, None, None
         with self._services.metrics.operation(None) as measured:
             measured["outcome"] = "refused"
-            answer = self._introspection.answer(sent.get("query"), variables, name)
-            measured["outcome"] = "error" if answer.errors else "ok"
+            result = self._introspection.answer(request.get("query"), variables, name)
+            measured["outcome"] = "error" if result.errors else "ok"
         line["outcome"] = measured["outcome"]
-        return _reply(answer, None, exchange, request_id)
+        return _reply(result, None, exchange, request_id)
 
 
-def _operation(sent: Mapping[str, Any], documents: PersistedDocuments) -> Operation:
-    variables, name, extensions = _checked(sent)
-    return Operation(documents.text(sent), variables, name, extensions.get("cost") is True, sent)
+def _operation(request: Mapping[str, Any], documents: PersistedDocuments) -> Operation:
+    variables, name, extensions = _parameters(request)
+    return Operation(documents.text(request), variables, name, extensions.get("cost") is True, request)
 
 
-def _sent(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
-    return _posted(exchange, body) if exchange.method == "POST" else _queried(exchange)
+def _request(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
+    return _posted_request(exchange, body) if exchange.method == "POST" else _query_request(exchange)
 
 
-def _checked(sent: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None, Mapping[str, Any]]:
-    """The variables, the operation's name and the extensions."""
-    variables, name, extensions = sent.get("variables"), sent.get("operationName"), sent.get("extensions")
+def _parameters(request: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None, Mapping[str, Any]]:
+    variables, name, extensions = request.get("variables"), request.get("operationName"), request.get("extensions")
     if variables is not None and not isinstance(variables, dict):
         raise BadRequestError("'variables' must be an object.")
     if name is not None and not isinstance(name, str):
@@ -197,7 +195,7 @@ def _checked(sent: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None
     return variables, name or None, extensions or {}
 
 
-def _posted(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
+def _posted_request(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
     kind, _, parameters = exchange.headers.get("content-type", "").partition(";")
     if kind.strip().lower() != JSON:
         raise UnsupportedMediaTypeError(f"Send the operation as JSON, with 'Content-Type: {JSON}'.")
@@ -207,26 +205,26 @@ def _posted(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
     return _object(body, "The body")
 
 
-def _queried(exchange: Exchange) -> Mapping[str, Any]:
-    sent: dict[str, Any] = dict(exchange.query)
+def _query_request(exchange: Exchange) -> Mapping[str, Any]:
+    request: dict[str, Any] = dict(exchange.query)
     for name in ("variables", "extensions"):
-        if sent.get(name):
-            sent[name] = _object(sent[name].encode("utf-8", "surrogatepass"), f"'{name}'")
+        if request.get(name):
+            request[name] = _object(request[name].encode("utf-8", "surrogatepass"), f"'{name}'")
         else:
-            sent.pop(name, None)
-    return sent
+            request.pop(name, None)
+    return request
 
 
 def _object(data: bytes, named: str) -> Mapping[str, Any]:
     try:
-        found = decode_json(data)
+        value = decode_json(data)
     except json.JSONDecodeError:
         raise BadRequestError(f"{named} is not JSON that can be read.") from None
-    if isinstance(found, list):
+    if isinstance(value, list):
         raise BadRequestError(f"{named} must be one JSON object: several operations in one request are not served.")
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise BadRequestError(f"{named} must be a JSON object.")
-    return found
+    return value
 
 
 def _check_kind(kind: str | None, method: str) -> None:
@@ -236,16 +234,16 @@ def _check_kind(kind: str | None, method: str) -> None:
         raise MethodNotAllowedError("Mutations are taken by POST alone.")
 
 
-def _reply(answer: Result, cost: int | None, exchange: Exchange, request_id: str) -> Reply:
+def _reply(result: Result, cost: int | None, exchange: Exchange, request_id: str) -> Reply:
     body: dict[str, Any] = {}
-    if answer.errors:
-        body["errors"] = [formatted(error, request_id) for error in answer.errors]
-    if not answer.refused:
-        body["data"] = answer.data
+    if result.errors:
+        body["errors"] = [formatted(error, request_id) for error in result.errors]
+    if not result.refused:
+        body["data"] = result.data
     if cost is not None:
         body["extensions"] = {"cost": cost}
     kind = _accepted(exchange.headers)
-    return Reply(encode_json(body), 400 if answer.refused and kind == RESPONSE_JSON else 200, kind)
+    return Reply(encode_json(body), 400 if result.refused and kind == RESPONSE_JSON else 200, kind)
 
 
 def _error_reply(error: GatewayError, exchange: Exchange, request_id: str) -> Reply:
@@ -253,7 +251,7 @@ def _error_reply(error: GatewayError, exchange: Exchange, request_id: str) -> Re
     body = {"errors": [{"message": error.message, "extensions": extensions}]}
     reply = Reply(encode_json(body), error.status, _accepted(exchange.headers))
     if error.status == 200:
-        reply.headers["cache-control"] = "no-store"  # it holds until the client's next request
+        reply.headers["cache-control"] = "no-store"  # valid only until the client registers the text
     if isinstance(error, RateLimitedError):
         reply.headers["retry-after"] = str(error.retry_after)
     if error.status == 401:
@@ -264,8 +262,8 @@ def _error_reply(error: GatewayError, exchange: Exchange, request_id: str) -> Re
 
 
 def _accepted(headers: Mapping[str, str]) -> str:
-    """The content type of the answer: the newer one where it is asked for by name, before or instead of the older."""
-    wanted = headers.get("accept", "").lower()
-    newer = wanted.find(RESPONSE_JSON)
-    older = wanted.find(JSON)
+    """Return the response's content type: the newer one if `Accept` lists it before the older one."""
+    accept = headers.get("accept", "").lower()
+    newer = accept.find(RESPONSE_JSON)
+    older = accept.find(JSON)
     return RESPONSE_JSON if newer >= 0 and (older < 0 or newer < older) else JSON

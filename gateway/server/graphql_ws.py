@@ -1,4 +1,4 @@
-"""GraphQL over websockets: the graphql-transport-ws protocol to the letter, with credentials that are looked at again."""
+"""GraphQL over websockets: the graphql-transport-ws protocol, with credentials that are checked repeatedly."""
 
 import asyncio
 from collections import Counter
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 20.0
 _SHORTEST_WAIT = 0.5
-_WAIT_WHEN_LIMITED = timedelta(seconds=2)  # of a socket whose address has no requests left: enough for a valid key
+_WAIT_WHEN_LIMITED = timedelta(seconds=2)  # for a socket whose address has no requests left: enough to send a valid key
 _MALFORMED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 4400, 4401, 4403, 4429
 _TRY_AGAIN_LATER = 1013
-_LONGEST_ID = 1000  # every message of the operation repeats it
+_LONGEST_ID = 1000  # repeated in every message of the operation
 _log = structlog.get_logger("gateway.server.graphql_ws")
 _TYPES = frozenset({"connection_init", "ping", "pong", "subscribe", "complete"})
 
 
 class SocketRegistry:
-    """What all sockets of a process share: who may open them, how often that is looked at again, and how many each key has."""
+    """What the sockets of a process share; `open` counts the sockets of each principal."""
 
     def __init__(
         self,
@@ -70,36 +70,36 @@ class SocketRegistry:
         self.services = services
         self.open: Counter[str] = Counter()
         self.broadcasts: SharingRegistry = {}
-        self.log = _log.bind()  # a logger that is not bound binds itself at each line
+        self.log = _log.bind()  # an unbound logger binds itself for every line
 
     @property
     def settings(self) -> Settings:
-        """The limits."""
+        """The settings."""
         return self.services.settings
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
-    """Messages as text frames."""
+    """Sends messages as text frames."""
 
     async def send_json(self, message: Mapping[str, object]) -> None:
-        """Send one message; whoever is gone hears nothing."""
+        """Send one message. Raises WebSocketDisconnected."""
         await self.send_text(encode_json(message).decode())
 
     async def send_text(self, text: str) -> None:
-        """Send a message that is written already; whoever is gone hears nothing."""
+        """Send an encoded message. Raises WebSocketDisconnected."""
         try:
             await self.ws.send_text(text)
         except (WebSocketDisconnect, RuntimeError) as error:
             raise WebSocketDisconnected from error
 
     async def close(self, code: int, reason: str) -> None:
-        """Close, unless it is closed already or gone; of the reason a close frame holds 123 bytes."""
+        """Close if still open. The reason is cut to 123 bytes, the limit of a close frame."""
         with suppress(RuntimeError, WebSocketDisconnect):
             await self.ws.close(code=code, reason=reason.encode()[:123].decode(errors="ignore"))
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
-    """One socket. Its context carries the registry until `connection_init` says who it is."""
+    """One socket. It has no principal until `connection_init`."""
 
     principal: Principal | None = None
     _credential: str | None = None
@@ -109,14 +109,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sent: dict[str, Mapping[str, Any]] = {}
-        self._receivers: dict[str, SocketSink] = {}
+        self._payloads: dict[str, Mapping[str, Any]] = {}
+        self._sinks: dict[str, SocketSink] = {}
 
     @property
     def registry(self) -> SocketRegistry:
-        """What all sockets share."""
-        found: SocketRegistry = self._socket.scope["gateway.server.graphql_ws"]
-        return found
+        """What the sockets of this process share."""
+        registry: SocketRegistry = self._socket.scope["gateway.server.graphql_ws"]
+        return registry
 
     @property
     def _socket(self) -> WebSocket:
@@ -128,7 +128,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         return self.registry.services.rate_limits.of_address(client.host if client else "")
 
     async def handle(self) -> None:
-        """Serve the socket, which counts for its address until it says who it is; where too many did, it has little time."""
+        """Serve the socket. Until authenticated it counts for its address; if that has no requests left, time is short."""
         try:
             await self._address.take_request()
             self._is_counted = True
@@ -137,7 +137,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await super().handle()
 
     async def handle_message(self, message: Message) -> None:
-        """Handle a message that is one; anything else closes the socket with 4400."""
+        """Handle a valid message; an invalid one closes the socket with 4400."""
         problem = _malformed(message)
         if problem is not None:
             await self.handle_invalid_message(problem)
@@ -145,7 +145,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_message(message)
 
     async def handle_connection_init(self, message: Any) -> None:
-        """Find out who it is: `authorization` in the payload (in any letter case), or the header of the handshake."""
+        """Authenticate: by `authorization` in the payload (in any case), or by the header of the handshake."""
         if self.connection_init_received:
             await self.websocket.close(_TOO_MANY, "Too many initialisation requests")
             return
@@ -155,12 +155,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         payload = message.get("payload") or {}
         if self._is_counted:
             await self._address.give_back_request()
-        named = {str(name).lower(): value for name, value in payload.items()}
-        self._credential = named.get("authorization") or self._socket.headers.get("authorization")
-        refused = await self._refused()
-        if refused is not None:
-            self.registry.log.info("socket refused", close_code=refused[0])
-            await self.websocket.close(*refused)
+        by_name = {str(name).lower(): value for name, value in payload.items()}
+        self._credential = by_name.get("authorization") or self._socket.headers.get("authorization")
+        close_frame = await self._refused()
+        if close_frame is not None:
+            self.registry.log.info("socket refused", close_code=close_frame[0])
+            await self.websocket.close(*close_frame)
             return
         self._check_later()
         if (accept_large_messages := self._socket.scope.get("gateway.accept_large_messages")) is not None:
@@ -169,19 +169,18 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self.connection_acknowledged = True
 
     async def handle_subscribe(self, message: Any) -> None:
-        """Begin an operation. Strawberry forgets how else a document may be named, so what was sent waits for its task."""
+        """Start an operation. Strawberry drops payload keys that it does not know, so the payload is stored for the task."""
         id_, payload = message["id"], message["payload"]
         if id_ not in self.operations and await self._refused_operation(id_):
             return
-        self._sent[id_] = payload
+        self._payloads[id_] = payload
         message["payload"] = {**payload, "query": payload.get("query") or ""}
         with self._continued(payload):
             await super().handle_subscribe(message)
         if id_ not in self.operations:
-            self._sent.pop(id_, None)
+            self._payloads.pop(id_, None)
 
     async def _refused_operation(self, id_: str) -> bool:
-        """Whether as many operations are under way as may be; then the client was answered so."""
         settings, principal = self.registry.settings, self.principal
         most = settings.max_operations_per_socket
         if principal is not None and principal.contact_id is not None:
@@ -194,44 +193,48 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         return True
 
     async def shutdown(self) -> None:
-        """End what the socket began."""
+        """End the socket's operations and release its count."""
         for check in (self._next_check, self._check):
             if check is not None:
                 check.cancel()
         if self.principal is not None:
             self.registry.open[self.principal.id] -= 1
-            self.registry.open += Counter()  # forget who has none left
+            self.registry.open += Counter()  # drops counts of zero
             self.principal = None
-        for id_, receiver in self._receivers.items():
-            if receiver.subscription.sinks != {receiver}:
-                self.operations[id_].task = None  # it goes on for others
+        for id_, sink in self._sinks.items():
+            if sink.subscription.sinks != {sink}:
+                self.operations[id_].task = None  # it continues for other sockets
         await super().shutdown()
 
     def forget_id(self, id: str) -> None:
-        """Forget an operation that is over."""
-        self._receivers.pop(id, None)
+        """Forget an operation that ended."""
+        self._sinks.pop(id, None)
         super().forget_id(id)
 
     async def cleanup_operation(self, operation_id: str) -> None:
-        """End an operation; what is broadcast goes on for the others."""
-        receiver = self._receivers.pop(operation_id, None)
-        if receiver is None:
+        """End an operation; a shared subscription continues for its other sockets."""
+        sink = self._sinks.pop(operation_id, None)
+        if sink is None:
             await super().cleanup_operation(operation_id)
             return
         self.operations.pop(operation_id).completed = True
-        receiver.leave()
+        sink.leave()
 
     def _continued(self, payload: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Within the trace that the `extensions` of a subscribe message name, or else the handshake."""
+        """Continue the trace of the message's `extensions`, or that of the handshake."""
         tracing = self.registry.services.tracing
         if tracing is None:
             return nullcontext()
-        sent = payload.get("extensions")
-        named = {name: text for name, text in sent.items() if isinstance(text, str)} if isinstance(sent, dict) else {}
-        return tracing.continued(named if "traceparent" in named else self._socket.headers)
+        extensions = payload.get("extensions")
+        carrier = (
+            {name: text for name, text in extensions.items() if isinstance(text, str)}
+            if isinstance(extensions, dict)
+            else {}
+        )
+        return tracing.continued(carrier if "traceparent" in carrier else self._socket.headers)
 
     async def run_operation(self, operation: Operation[Context, None]) -> None:
-        """Run one operation with loaders of its own; what is wrong with it is told in an `error`, and the others live on."""
+        """Run one operation with its own context. Its errors end the operation, not the socket."""
         from_page = from_allowed_page(self._socket.headers, self.registry.settings.allowed_origins)
         context = Context(self.registry.services, new_request_id(), self.principal, from_page)
         tracing = self.registry.services.tracing
@@ -260,29 +263,27 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         allowance = context.services.rate_limits.of(context.principal.id)
         async with answered_by(moment):
             await allowance.take_request()
-        sent = self._sent.pop(operation.id)
-        operation.query = self.registry.documents.text(sent)
+        payload = self._payloads.pop(operation.id)
+        operation.query = self.registry.documents.text(payload)
         checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
         line["name"] = log_name(checked.name)
         async with answered_by(moment):
             await allowance.take_cost(checked.cost)
-        self.registry.documents.register(sent)
+        self.registry.documents.register(payload)
         if span is not None:
             span.name_operation(checked.kind, checked.name)
         metrics = context.services.metrics
         if checked.kind == "subscription":
             metrics.subscribed(checked.name)
             line["outcome"] = "subscribed"
-            traced.close()  # its start is what is traced: it may go on for days
+            traced.close()  # only the start is traced: a subscription may run for days
             await self._subscribe(operation, context)
             return
-        with metrics.operation(checked.name) as told:
-            told["outcome"] = "refused"
-            told["outcome"] = line["outcome"] = await self._send_result(operation, context, span, line, moment)
+        with metrics.operation(checked.name) as measured:
+            measured["outcome"] = "refused"
+            measured["outcome"] = line["outcome"] = await self._send_result(operation, context, span, line, moment)
 
     async def _subscribe(self, operation: Operation[Context, None], context: Context) -> None:
-        """Broadcast the results, to this operation at first."""
-
         async def ended(error: Exception | None) -> None:
             with suppress(WebSocketDisconnected):
                 if error is None:
@@ -294,21 +295,21 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     await self._end(operation, failure, context, None)
 
         def key() -> Hashable:
-            asked = self.registry.operations.sharing_key(
+            sharing_key = self.registry.operations.sharing_key(
                 operation.query or "", operation.variables, operation.operation_name, context
             )
-            return asked, context.rights
+            return sharing_key, context.rights
 
-        receiver = SocketSink(
+        sink = SocketSink(
             operation.id,
             self.registry.settings.stream_queue,
-            lambda answer: _next(operation.id, answer, context.request_id),
+            lambda result: _next(operation.id, result, context.request_id),
             self._socket.scope.get("gateway.push"),
             cast("SocketAdapter", self.websocket).send_text,
             ended,
         )
-        self._receivers[operation.id] = receiver
-        broadcast = SharedSubscription(self.registry.broadcasts, receiver, key, context.services.metrics)
+        self._sinks[operation.id] = sink
+        broadcast = SharedSubscription(self.registry.broadcasts, sink, key, context.services.metrics)
         context.on_caught_up = broadcast.on_caught_up
         await broadcast.run(self._results(operation, context))
 
@@ -320,7 +321,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         line: dict[str, Any],
         moment: float,
     ) -> str:
-        """Send the result, then that there are no more; the outcome."""
+        """Send the result and `complete`; returns the outcome."""
         async with answered_by(moment):
             result = await self.registry.operations.execute(
                 operation.query or "", operation.variables, operation.operation_name, context
@@ -350,9 +351,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await self.websocket.close(_TRY_AGAIN_LATER, error.original_error.message)
             return
         log_unexpected([error], context.request_id)
-        told = [formatted(error, context.request_id)]
+        errors = [formatted(error, context.request_id)]
         with suppress(WebSocketDisconnected):
-            await operation.send_operation_message({"id": operation.id, "type": "error", "payload": told})
+            await operation.send_operation_message({"id": operation.id, "type": "error", "payload": errors})
 
     def _results(self, operation: Operation[Context, None], context: Context) -> AsyncGenerator[Result, None]:
         return self.registry.operations.stream(
@@ -360,7 +361,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         )
 
     async def _bearer(self, credential: Any) -> Principal | None:
-        """The bearer of a credential; until the socket is open, a wrong one is counted for its address."""
+        """Return the principal; before `connection_ack`, an invalid credential counts for the address."""
         if self.connection_acknowledged:
             return await self.registry.authenticator.principal(credential)
         if _is_text(credential):
@@ -369,7 +370,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         raise UnauthenticatedError
 
     async def _refused(self) -> tuple[int, str] | None:
-        """The code and the reason to close with; None where the socket may stay."""
+        """Check the credential. Returns the code and reason to close with, or None if the socket may stay."""
         credential = self._credential
         try:
             async with answered_by(moment_in(self.registry.settings.mongo_timeout_seconds)):
@@ -384,7 +385,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 if self.connection_acknowledged
                 else (_TRY_AGAIN_LATER, "The database cannot be reached right now.")
             )
-        assert principal is not None  # noqa: S101 - None is the answer to no credential alone
+        assert principal is not None  # noqa: S101 - only a missing credential gives None
         if self.principal is not None and self.principal.contact_id != principal.contact_id:
             return _TRY_AGAIN_LATER, "The contact of this token was merged into another: connect again."
         if self.principal is None:
@@ -403,18 +404,18 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self._check = asyncio.create_task(self._check_again())
 
     async def _check_again(self) -> None:
-        refused = None
+        close_frame = None
         try:
-            refused = await self._refused()
+            close_frame = await self._refused()
         except Exception:
             _log.exception("a socket's credential could not be checked")
-        if refused is not None:
-            await self.websocket.close(*refused)
+        if close_frame is not None:
+            await self.websocket.close(*close_frame)
         else:
             self._check_later()
 
     def _seconds_until_check(self) -> float:
-        """Not long, and no longer than a token lives."""
+        """The interval of checks, or the rest of a token's life if that is shorter."""
         expires_at = self.principal.expires_at if self.principal else None
         if expires_at is None:
             return self.registry.check_seconds
@@ -423,7 +424,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
 
 def _malformed(message: Any) -> str | None:
-    """What is wrong with the shape of a message."""
+    """Return what is wrong with a message's shape, or None."""
     if not isinstance(message, dict) or message.get("type") not in _TYPES:
         return "Invalid message: it needs a known 'type'"
     type_, payload = message["type"], message.get("payload")
@@ -435,7 +436,7 @@ def _malformed(message: Any) -> str | None:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is a text that is not empty, of characters that can be sent back."""
+    """Whether it is a non-empty string that UTF-8 can encode."""
     try:
         return isinstance(value, str) and bool(value.encode())
     except UnicodeEncodeError:
@@ -455,11 +456,11 @@ def _malformed_operation(payload: Any) -> str | None:
     return None
 
 
-def _next(operation_id: str, answer: Result, request_id: str) -> str:
-    """The message that brings an answer; what all messages of that answer have in common is written once."""
-    if answer.encoded is None:
-        payload: dict[str, Any] = {"data": answer.data}
-        if answer.errors:
-            payload["errors"] = [formatted(error, request_id) for error in answer.errors]
-        answer.encoded = encode_json(payload).decode()
-    return f'{{"id":{orjson.dumps(operation_id).decode()},"type":"next","payload":{answer.encoded}}}'
+def _next(operation_id: str, result: Result, request_id: str) -> str:
+    """Encode a `next` message. The payload is encoded once for all sockets that receive the result."""
+    if result.encoded is None:
+        payload: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            payload["errors"] = [formatted(error, request_id) for error in result.errors]
+        result.encoded = encode_json(payload).decode()
+    return f'{{"id":{orjson.dumps(operation_id).decode()},"type":"next","payload":{result.encoded}}}'

@@ -1,4 +1,4 @@
-"""Which document a request means: its own text, or one that the gateway knows by an id or a hash."""
+"""Resolves which document a request names: its own text, or a stored one by id or hash."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ from gateway.server.trusted_manifest import SHA256_PREFIX, read_manifest, sha256
 from gateway.settings import Settings
 from schema.limits import OperationLimits
 
-_PLACE = 16_000
+_SLOT_BYTES = 16_000
 _ONLY_TRUSTED = "Only the documents of this gateway's manifest are executed, and this is none of them: deploy the manifest of this client's build."
 
 
 class PersistedDocuments:
-    """The documents of this gateway; StartupError where its settings or its manifest do not make sense.
+    """Trusted and registered documents. Raises StartupError if the settings or the manifest are invalid.
 
-    `is_valid`: whether a text that passed the limits can be executed."""
+    `is_valid`: whether a text within the limits can be executed."""
 
     def __init__(
         self,
@@ -51,15 +51,15 @@ class PersistedDocuments:
             caches or CacheBudget(),
             lambda id_, text: text_bytes(id_) + text_bytes(text),
             settings.persisted_queries,
-            places_of=_places,
+            places_of=_slots,
         )
 
-    def text(self, sent: Mapping[str, Any]) -> str:
-        """The text that is meant by a request's `query`, `documentId` and `extensions.persistedQuery`.
+    def text(self, request: Mapping[str, Any]) -> str:
+        """Return the text that `query`, `documentId` or `extensions.persistedQuery` name.
 
-        BadRequestError; LimitExceededError; ForbiddenError where only trusted documents are executed, and it is none;
-        PersistedQueryNotFoundError or PersistedQueryNotSupportedError where the text must be sent along."""
-        query, name = sent.get("query"), _name(sent)
+        Raises BadRequestError; LimitExceededError; ForbiddenError if only trusted documents are allowed;
+        PersistedQueryNotFoundError or PersistedQueryNotSupportedError if the client must send the text."""
+        query, name = request.get("query"), _name(request)
         if query is not None and not isinstance(query, str):
             raise BadRequestError("'query' must be a text with a GraphQL document.")
         if query is not None:
@@ -69,12 +69,12 @@ class PersistedDocuments:
             raise ForbiddenError(_ONLY_TRUSTED)
         return text
 
-    def register(self, sent: Mapping[str, Any]) -> None:
-        """Keep a text that came with its hash, and that passed the limits, for requests that send the hash alone."""
-        query, name = sent.get("query"), _name(sent)
-        if not query or name is None or self._only_trusted or self._known(name) is not None:
+    def register(self, request: Mapping[str, Any]) -> None:
+        """Store a text that came with its hash, for requests with the hash alone. Call it after the limits are checked."""
+        query, name = request.get("query"), _name(request)
+        if not query or name is None or self._only_trusted or self._stored_text(name) is not None:
             return
-        if _places(query) <= self._most_registered and self._is_valid(query):
+        if _slots(query) <= self._most_registered and self._is_valid(query):
             self._registered.put(name.id, query)
 
     def _check_length(self, query: str) -> None:
@@ -87,7 +87,7 @@ class PersistedDocuments:
                 "send its values as variables, or send less of it at once."
             )
 
-    def _known(self, name: "_Name") -> str | None:
+    def _stored_text(self, name: "_Name") -> str | None:
         return self._trusted.get(name.id) or self._registered.get(name.id)
 
     def _own(self, query: str | None) -> str:
@@ -96,16 +96,16 @@ class PersistedDocuments:
         return query
 
     def _named(self, name: "_Name", query: str | None) -> str:
-        known = self._known(name)
-        if known is not None and query in (None, known):
-            return known
+        text = self._stored_text(name)
+        if text is not None and query in (None, text):
+            return text
         if query is None:
-            raise self._unknown(name)
+            raise self._not_found(name)
         if sha256(query) != name.id:
             raise BadRequestError("The id is not the SHA-256 of 'query': send one of them, or both as they belong.")
         return query
 
-    def _unknown(self, name: "_Name") -> GatewayError:
+    def _not_found(self, name: "_Name") -> GatewayError:
         if self._only_trusted:
             return ForbiddenError(_ONLY_TRUSTED)
         if not name.automatic:
@@ -114,21 +114,21 @@ class PersistedDocuments:
 
 
 class _Name(NamedTuple):
-    """What a document is asked for by; `automatic` where the client sends the text if nobody knows the name."""
+    """How a request names a document; `automatic`: the client sends the text if the id is unknown."""
 
     id: str
     automatic: bool
 
 
-def _places(text: str) -> int:
-    """How many places a text takes among those that are kept, so that their bytes are bounded too."""
-    return 1 + len(text) // _PLACE
+def _slots(text: str) -> int:
+    """How many slots of the cache a text takes: long texts take more, so the total size is bounded."""
+    return 1 + len(text) // _SLOT_BYTES
 
 
-def _name(sent: Mapping[str, Any]) -> _Name | None:
-    id_ = sent.get("documentId")
+def _name(request: Mapping[str, Any]) -> _Name | None:
+    id_ = request.get("documentId")
     if id_ is None:
-        hash_ = _persisted(sent.get("extensions") or {})
+        hash_ = _persisted(request.get("extensions") or {})
         return None if hash_ is None else _Name(hash_, automatic=True)
     if not isinstance(id_, str) or not id_:
         raise BadRequestError("'documentId' must be a text that is not empty.")
@@ -136,9 +136,13 @@ def _name(sent: Mapping[str, Any]) -> _Name | None:
 
 
 def _persisted(extensions: Mapping[str, Any]) -> str | None:
-    found = extensions.get("persistedQuery")
-    if found is None:
+    persisted = extensions.get("persistedQuery")
+    if persisted is None:
         return None
-    if not isinstance(found, dict) or found.get("version") != 1 or not isinstance(found.get("sha256Hash"), str):
+    if (
+        not isinstance(persisted, dict)
+        or persisted.get("version") != 1
+        or not isinstance(persisted.get("sha256Hash"), str)
+    ):
         raise BadRequestError('\'extensions.persistedQuery\' must be {"version": 1, "sha256Hash": "..."}.')
-    return str(found["sha256Hash"])
+    return str(persisted["sha256Hash"])

@@ -1,4 +1,4 @@
-"""Manifests of trusted documents, as clients' builds write them: read, and checked against the schema, at the start."""
+"""Reads manifests of trusted documents at startup and checks them against the schema."""
 
 import hashlib
 import json
@@ -33,47 +33,50 @@ _BY_ID = TypeAdapter(dict[str, str])
 
 
 def sha256(text: str) -> str:
-    """The hash that documents are named by."""
+    """Return the hex SHA-256 of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_manifest(path: Path, schema: GraphQLSchema, limits: OperationLimits) -> dict[str, str]:
-    """The documents by their ids, without the prefix `sha256:`; StartupError names the entry that is wrong, and the fix."""
-    found: dict[str, str] = {}
+    """Return texts by id, without the prefix `sha256:`. Raises StartupError that names the invalid entry."""
+    documents: dict[str, str] = {}
     for id_, text in _entries(path):
         try:
             _check(id_, text, schema, limits)
             bare = id_.removeprefix(SHA256_PREFIX)
-            if found.setdefault(bare, text) != text:
+            if documents.setdefault(bare, text) != text:
                 raise ValueError("two documents have this id")
         except (ValueError, RecursionError, GraphQLError, GatewayError) as error:
             reason = error.message if isinstance(error, GraphQLError) else str(error)
             raise StartupError(
                 f"The document '{id_}' in {path} cannot be trusted: {reason.rstrip('.')}: {_FIX}."
             ) from None
-    return found
+    return documents
 
 
 def _entries(path: Path) -> Iterable[tuple[str, str]]:
-    """Each id with its text: of an object of documents by their ids (Relay, GraphQL Code Generator), or of Apollo's manifest."""
+    """Read ids and texts: a JSON object (Relay, GraphQL Code Generator) or Apollo's manifest."""
     try:
-        found = json.loads(path.read_bytes())
-        if isinstance(found, dict) and "format" in found:
-            return [(each.id, each.body) for each in _ApolloManifest.model_validate(found, strict=True).operations]
-        return _BY_ID.validate_python(found, strict=True).items()
+        manifest = json.loads(path.read_bytes())
+        if isinstance(manifest, dict) and "format" in manifest:
+            return [
+                (operation.id, operation.body)
+                for operation in _ApolloManifest.model_validate(manifest, strict=True).operations
+            ]
+        return _BY_ID.validate_python(manifest, strict=True).items()
     except OSError as error:
         raise StartupError(
             f"The manifest {path} cannot be read ({error.strerror}): set GATEWAY_TRUSTED_DOCUMENTS to a file that the gateway may read."
         ) from None
     except ValidationError as error:
-        raise StartupError(f"The manifest {path} is not usable{_place(error.errors()[0])}: {_FIX}.") from None
+        raise StartupError(f"The manifest {path} is not usable{_location(error.errors()[0])}: {_FIX}.") from None
     except (ValueError, RecursionError):
         raise StartupError(f"The manifest {path} is not JSON: {_FIX}.") from None
 
 
-def _place(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    return f" at '{place}' ({problem['msg']})" if place else f" ({problem['msg']})"
+def _location(problem: Any) -> str:
+    location = ".".join(str(part) for part in problem["loc"])
+    return f" at '{location}' ({problem['msg']})" if location else f" ({problem['msg']})"
 
 
 def _check(id_: str, text: str, schema: GraphQLSchema, limits: OperationLimits) -> None:
@@ -84,6 +87,6 @@ def _check(id_: str, text: str, schema: GraphQLSchema, limits: OperationLimits) 
     problems = validate(schema, document)
     if problems:
         raise problems[0]
-    for each in document.definitions:
-        if isinstance(each, OperationDefinitionNode):
-            limits.check(text, None, each.name.value if each.name else None)
+    for definition in document.definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            limits.check(text, None, definition.name.value if definition.name else None)

@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP/1.1, with limits on what a peer may send before it is answered, and on how long it may take."""
+"""Uvicorn's HTTP/1.1 with limits on size and duration of requests."""
 
 import asyncio
 from typing import Any, cast
@@ -19,7 +19,7 @@ _log = structlog.get_logger("gateway.server.uvicorn_http")
 
 
 class RefusedRequestError(Exception):
-    """A request that breaks a limit of the transport; it is answered with that status, and its connection is closed."""
+    """A request breaks a limit of the transport. It gets this status and its connection is closed."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -28,14 +28,14 @@ class RefusedRequestError(Exception):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. Each message is counted in bytes from its start; its headers, then its body, have a deadline."""
+    """One connection. The bytes of each message are counted from its start; its headers, then its body, have a deadline."""
 
     def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._connections = connections
         self._limits = connections.settings
         self.url = b""  # uvicorn sets it with the first message
-        self._received = 0  # bytes of the message under way, but for those that arrived with the end of the one before
+        self._received = 0  # bytes of the current message, without those that came with the end of the previous one
         self._body_received = 0
         self._may_be_too_large = False
         self._in_body = False
@@ -46,7 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._writes: WriteProgress
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or answer 503 where there are too many."""
+        """Accept a connection, or respond 503 if there are too many."""
         super().connection_made(transport)
         self._writes = WriteProgress(transport, self._limits)
         self._deadline = self._next_deadline()
@@ -56,17 +56,17 @@ class HttpProtocol(HttpToolsProtocol):
             transport.close()
 
     def resume_writing(self) -> None:
-        """The peer keeps up."""
+        """Restart the measurement of writes: the peer reads again."""
         self._writes.restart()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The peer is gone."""
+        """Unregister the connection."""
         self._connections.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, unless the connection is about to be closed."""
+        """Parse data; discard it if the connection is about to close."""
         if self._refusal is not None:
             self._discard(data)
             return
@@ -87,7 +87,7 @@ class HttpProtocol(HttpToolsProtocol):
             )
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, where the headers are within the limits."""
+        """Start the response if the headers are within the limits."""
         if len(self.headers) > self._limits.max_headers:
             raise RefusedRequestError(431, f"Send at most {self._limits.max_headers} headers.")
         if self._may_be_too_large and self._header_size() > self._limits.max_header_bytes:
@@ -106,11 +106,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self.scope["http_version"] != "1.1":
             self._check_version()
         if self.expect_100_continue:
-            self.cycle.keep_alive = False  # whether its body follows is the peer's choice once it has an answer
-        self.headers = []  # trailers are no headers: nobody reads these
+            self.cycle.keep_alive = False  # after a response the peer may or may not send the body
+        self.headers = []  # uvicorn would append trailers here
 
     def on_body(self, body: bytes) -> None:
-        """Keep a part of the body for the application; discard it where there is an answer already."""
+        """Pass a part of the body to the application; discard it after the response."""
         self._body_received += len(body)
         cycle = self.cycle
         if not cycle.response_complete:
@@ -120,7 +120,7 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """What follows is the next message."""
+        """Reset the counters for the next message."""
         if self._in_body and not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
@@ -130,9 +130,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline = self._idle_deadline() if is_answered else None
 
     def on_response_complete(self) -> None:
-        """Begin to answer the next request, or refuse what could not be served, or wait.
+        """Start the next pipelined request, send a pending refusal, or wait.
 
-        Uvicorn's own starts a timer for each wait, which costs as much as all these limits together."""
+        Uvicorn's own method starts a timer per wait, which costs as much as all these limits."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -145,14 +145,14 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline = self._idle_deadline()
 
     def handle_websocket_upgrade(self) -> None:
-        """Give the connection to the protocol of sockets."""
+        """Hand the connection to the websocket protocol."""
         super().handle_websocket_upgrade()
         protocol = cast("SocketProtocol", self.transport.get_protocol())
         self._connections.replace(self, cast("Connection", protocol))
         protocol.refuse_failed_handshake()
 
     def look(self, now: float) -> None:
-        """End the connection where its peer takes too long."""
+        """Close the connection if its peer is too slow."""
         if self.flow.write_paused or self.transport.is_closing():
             if self._writes.is_stalled(now):
                 self.transport.abort()
@@ -168,12 +168,11 @@ class HttpProtocol(HttpToolsProtocol):
                     self._received = 0
                     self.handle_websocket_upgrade()
                     return
-                data = data[upgrade.args[0] :]  # the request was served without the upgrade
+                data = data[upgrade.args[0] :]  # the upgrade was ignored, so HTTP continues
             else:
                 return
 
     def _check_unfinished(self) -> None:
-        """Refuse a message that is already larger than it may be, and let the rest of it have a deadline."""
         if self._deadline is None:
             self._deadline = self._next_deadline()
         most = self._limits.max_header_bytes
@@ -198,7 +197,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _check_upgrade(self) -> None:
         names = {name for name, _ in self.headers}
         if b"transfer-encoding" in names or (self._upgrades and b"content-length" in names):
-            # The parser takes chunks after an upgrade for the other protocol: they would be read as further requests.
+            # After an upgrade the parser leaves chunks unread: they would be parsed as further requests.
             raise RefusedRequestError(400, "Send no body with an upgrade.")
         if self._upgrades and self.cycle is not None and not self.cycle.response_complete:
             raise RefusedRequestError(400, "Open a websocket after the answers to earlier requests.")
@@ -217,7 +216,7 @@ class HttpProtocol(HttpToolsProtocol):
         return self.loop.time() + self._limits.keep_alive_seconds
 
     def _extension(self) -> float:
-        """The further seconds that a body has for what already arrived of it."""
+        """The extra seconds that a body earns by what has arrived."""
         rate = self._limits.min_bytes_per_second
         return self._received / rate if self._in_body and rate else 0.0
 
@@ -225,13 +224,13 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_refused or not (self._received or self._in_body):
             self.transport.close()
         elif self.flow.read_paused:
-            self._deadline = self._next_deadline()  # it is the gateway that does not read
+            self._deadline = self._next_deadline()  # the gateway paused reading, so the peer is not late
         else:
             part = "body" if self._in_body else "headers"
             self._refuse(RefusedRequestError(408, f"The {part} of the request took too long to arrive."))
 
     def _refuse(self, refusal: RefusedRequestError) -> None:
-        """Refuse the message under way, once all requests before it are answered."""
+        """Refuse the current message, after the responses to all earlier requests."""
         _log.info(
             "request refused", status=refusal.status, reason=refusal.message, address=self.client and self.client[0]
         )
@@ -245,8 +244,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.pause_reading()
 
     def _end(self) -> None:
-        """Answer with the refusal, unless there is an answer already, and close once the peer had time to read it."""
-        assert self._refusal is not None  # noqa: S101 - it is what calls this
+        """Send the refusal, unless a response has begun, and close after the peer had time to read it."""
+        assert self._refusal is not None  # noqa: S101 - only called with a refusal
         is_answered = False
         if self._in_body:
             is_answered = self.cycle.response_started
@@ -254,7 +253,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         if not is_answered:
             self._write(self._refusal)
-        # Closing at once would reset the connection while the peer sends, and the answer might be lost with that.
+        # Closing now would reset the connection while the peer sends, and it could lose the response.
         self._is_refused, self._received = True, 0
         self._deadline = self.loop.time() + _LINGER_SECONDS
         self.flow.resume_reading()

@@ -1,4 +1,4 @@
-"""How uvicorn serves the gateway, in `gateway dev` as in `gateway serve`."""
+"""Uvicorn's options, shared by `gateway dev` and `gateway serve`."""
 
 from functools import partial
 from typing import Any
@@ -12,13 +12,13 @@ DRAIN_SECONDS = 5
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """The options of uvicorn; each process has its own count of connections."""
+    """Return uvicorn's options; each process counts its own connections."""
     connections = Connections(settings)
     return {
         "http": partial(HttpProtocol, connections=connections),
         "ws": partial(SocketProtocol, connections=connections),
         "ws_max_size": settings.max_body_bytes,
-        "ws_per_message_deflate": False,  # it costs each socket more memory than it saves the network
+        "ws_per_message_deflate": False,  # costs more memory per socket than it saves in traffic
         "timeout_graceful_shutdown": DRAIN_SECONDS,
         "server_header": False,
         "log_config": None,

@@ -1,4 +1,4 @@
-"""Uvicorn's websockets, with the patience that a gateway has for a peer that takes nothing, and limits on its frames."""
+"""Uvicorn's websockets with limits on frames, and a timeout for peers that do not read."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: cl
 
 
 class FrameLimits(ServerProtocol):
-    """The protocol, but frames that bring no message (pings, pongs, small fragments) are few."""
+    """The websocket protocol with a rate limit on pings, pongs and small fragments."""
 
     def __init__(self, clock: Callable[[], float], **options: Any) -> None:
         super().__init__(**options)
@@ -28,7 +28,7 @@ class FrameLimits(ServerProtocol):
         self._small_frames, self._counted_at = float(_SMALL_FRAMES), clock()
 
     def recv_frame(self, frame: Frame) -> None:
-        """Take one frame; ProtocolError ends the connection where there were too many."""
+        """Receive one frame; raises ProtocolError, which closes the connection, if there are too many."""
         if len(self.events) >= _MOST_FRAMES_AT_ONCE:
             raise ProtocolError("too many frames at once")
         is_message = frame.fin and frame.opcode in (Opcode.TEXT, Opcode.BINARY)
@@ -45,7 +45,7 @@ class FrameLimits(ServerProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """Uvicorn's websockets, but a peer that takes nothing is cut off: a ping or a close would only queue behind the rest."""
+    """Aborts connections whose peer does not read: a ping or close frame would only queue behind the rest."""
 
     def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,46 +59,46 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._writes: WriteProgress
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a connection from HTTP."""
+        """Take over a connection from HTTP."""
         super().connection_made(transport)
         self._writes = WriteProgress(self.transport, self._connections.settings)
 
     def resume_writing(self) -> None:
-        """The peer keeps up."""
+        """Restart the measurement of writes: the peer reads again."""
         self._writes.restart()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The peer is gone."""
+        """Unregister the connection."""
         self._connections.remove(self)
         super().connection_lost(exc)
 
     async def run_asgi(self) -> None:
-        """Serve the socket; its scope says how frames that are written already are sent, and how messages may be larger."""
+        """Serve the socket. The scope carries `push` and `accept_large_messages` for the GraphQL handler."""
         self.scope["gateway.push"] = self.push  # type: ignore[typeddict-unknown-key]
         self.scope["gateway.accept_large_messages"] = self.accept_large_messages  # type: ignore[typeddict-unknown-key]
         await super().run_asgi()
 
     def push(self, frame: bytes) -> bool:
-        """Send an uncompressed frame now; whether that could be: nothing waits before it, and nothing is compressed."""
+        """Write an encoded frame now; False if other data waits or the socket compresses."""
         if not self.writable.is_set() or self.conn.state is not State.OPEN or self.conn.extensions or self.disconnected:
             return False
         self.transport.write(frame)
         return True
 
     def accept_large_messages(self) -> None:
-        """Accept messages as large as the settings allow, from now on: the peer has a valid credential."""
+        """Raise the message limit to the settings', once the peer is authenticated."""
         self.conn.max_message_size = self.config.ws_max_size
 
     def refuse_failed_handshake(self) -> None:
-        """Answer a handshake that cannot be read, and close: uvicorn would wait for more of it."""
+        """Respond to an invalid handshake and close; uvicorn would wait for more data."""
         if self.conn.handshake_exc is None or self.transport.is_closing():
             return
         self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
         self.transport.close()
 
     def look(self, now: float) -> None:
-        """End the connection where its peer takes nothing."""
+        """Abort the connection if its peer does not read."""
         is_backed_up = self.transport.is_closing() or not self.writable.is_set()
         if is_backed_up and self._writes.is_stalled(now):
             self.transport.abort()

@@ -1,1 +1,1 @@
-"""The only rooms that change state: one method, one command, one transaction."""
+"""The only code that changes state: a method is a command in one transaction."""

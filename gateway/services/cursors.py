@@ -1,4 +1,4 @@
-"""The key of cursors: every process of a deployment has the same, also after a restart."""
+"""The key of cursors, the same in every process and after a restart."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from gateway.store.retries import retry_transaction
 
 
 class CursorKeys:
-    """Cursors are encrypted under GATEWAY_SECRET_KEY where it is set, else under a secret that the database keeps."""
+    """Takes the key from GATEWAY_SECRET_KEY, or else from a secret in the database."""
 
     def __init__(self, secret_keys: Sequence[SecretStr], stored: DeploymentSecrets) -> None:
         self._stored = stored
@@ -18,7 +18,7 @@ class CursorKeys:
         self._cipher = CursorCipher(texts) if texts else None
 
     async def cipher(self) -> CursorCipher:
-        """What encrypts and decrypts cursors; UnavailableError where its secret must be read first and the database does not answer."""
+        """The cipher of cursors; UnavailableError if its secret must be read and the database is down."""
         if self._cipher is None:
             self._cipher = CursorCipher([await retry_transaction(lambda _: self._stored.get(CURSORS))])
         return self._cipher

@@ -1,8 +1,8 @@
-"""Deliveries on their way: any number of processes take lanes by lease, send what is in them, and write down what became
-of it in one transaction that only holds while the lease does.
+"""The outbox dispatcher. Workers lease lanes, send their deliveries, and save the results in one transaction that
+commits only while the lease holds.
 
-Whoever is told to end gives its lanes back. Whoever dies over a lane leaves it to others once its lease is over; what was
-sent twice then has the same unique id, and Klaviyo keeps the first.
+On shutdown a worker releases its lanes; after a crash the leases expire. A delivery that is sent twice keeps its
+unique id, and Klaviyo keeps the first.
 """
 
 import asyncio
@@ -51,8 +51,8 @@ from gateway.store.driver import Session, TransientError
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-_SENDING_SECONDS = 12.0  # with one request's patience less than the lease
-_AGAIN_SECONDS = 0.5
+_SENDING_SECONDS = 12.0  # with the timeout of one request still less than LEASE
+_POLL_SECONDS = 0.5
 _ROWS_AT_ONCE = 500
 _MOST_READ = 5000
 _FAILURES_ALLOWED = 3
@@ -61,7 +61,7 @@ _LOGGED = "Written to the log and not sent: the mode is LOG."
 
 @dataclass(frozen=True, slots=True)
 class _LaneBatch:
-    """A batch with the lanes that it is of: up to which number each was read, and by which lease they are held."""
+    """Leased lanes and their deliveries. `reached`: the last sequence number that was read of each lane, by lane id."""
 
     lease: str
     reached: Mapping[str, int]
@@ -70,7 +70,7 @@ class _LaneBatch:
 
 
 class OutboxDispatcher:
-    """Sends what is queued; `run` in every process that works in the background."""
+    """Sends queued deliveries; `run` runs in every background worker."""
 
     def __init__(
         self, store: Store, syncs: KlaviyoConnections, clock: Clock, minter: Minter, chance: random.Random | None = None
@@ -84,7 +84,7 @@ class OutboxDispatcher:
         self._log = structlog.get_logger("gateway.klaviyo")
 
     async def run(self) -> None:
-        """Deliver, until cancelled; a workspace whose Klaviyo is slow keeps no other waiting."""
+        """Deliver until cancelled, one task per workspace, so that a slow workspace delays no other."""
         async with open_http_client() as http, asyncio.TaskGroup() as group:
             under_way: dict[str, asyncio.Task[None]] = {}
             while True:
@@ -97,10 +97,10 @@ class OutboxDispatcher:
                     self._log.warning("deliveries wait for the database", reason=str(error))
                 except Exception:
                     self._log.exception("syncs could not be read")
-                await asyncio.sleep(_AGAIN_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def deliver_due(self, workspace_id: str) -> int:
-        """Send what is due now in a workspace; how many lanes were looked after."""
+        """Send what is due in one workspace now; returns the number of lanes processed."""
         async with open_http_client() as http:
             return await self._drain(await self._syncs.read(workspace_id), http)
 
@@ -113,7 +113,6 @@ class OutboxDispatcher:
             self._log.exception("deliveries failed and are tried again", workspace=sync.workspace_id)
 
     async def _drain(self, sync: KlaviyoConnection, http: Connections) -> int:
-        """Work until nothing is due, live ones first; how many lanes were looked after."""
         store, done = self._store.open(sync.workspace_id), 0
         while sync.state(self._clock()) is SyncState.RUNNING:
             sender = await self._sender(store, sync, http)
@@ -121,10 +120,10 @@ class OutboxDispatcher:
             if sender is None or not due:
                 break
             if sync.failures >= _FAILURES_ALLOWED:
-                due = due[:1]  # a probe: whether Klaviyo is there again
-            parts = _parts(due)
-            self._chance.shuffle(parts)  # so that several workers seldom want the same
-            for lanes in parts:
+                due = due[:1]  # a probe: is Klaviyo up again?
+            groups = _lane_groups(due)
+            self._chance.shuffle(groups)  # workers then seldom claim the same lanes
+            for lanes in groups:
                 done += len(lanes)
                 await self._run_batch(store, sync, sender, lanes)
                 sync = await self._syncs.read(sync.workspace_id)
@@ -153,8 +152,8 @@ class OutboxDispatcher:
     async def _run_batch(
         self, store: WorkspaceStore, sync: KlaviyoConnection, sender: Sender, due: Sequence[Document]
     ) -> None:
-        """Look after these lanes. Who is told to end meanwhile sends no more of them, hears what is under way, and gives
-        them back; who is told so twice leaves them to the end of their lease."""
+        """Process a batch of lanes. On cancellation: start no new requests, wait for those in flight, release the
+        leases. On a second cancellation the leases expire."""
         ending = asyncio.Event()
         work = asyncio.create_task(self._process(store, sync, sender, due, ending))
         try:
@@ -172,7 +171,6 @@ class OutboxDispatcher:
         due: Sequence[Document],
         ending: asyncio.Event,
     ) -> None:
-        """Take these lanes, send what is in them, and write down what became of it."""
         ends = time.monotonic() + _SENDING_SECONDS
         lease = uuid.uuid4().hex
         lanes, rows = await self._claim(store, lease, due)
@@ -187,7 +185,7 @@ class OutboxDispatcher:
     async def _claim(
         self, store: WorkspaceStore, lease: str, due: Sequence[Document]
     ) -> tuple[list[Document], list[Document]]:
-        """The lanes that are now this lease's, and the first open deliveries of each; none where others were quicker."""
+        """The lanes now leased and their first open deliveries; both empty if another worker claimed a lane first."""
         lanes: list[Document] = []
         rows: list[Document] = []
 
@@ -202,62 +200,63 @@ class OutboxDispatcher:
         try:
             await store.database.transaction(write)
         except TransientError:
-            return [], []  # where it was stored all the same, the lanes come back with the end of their lease
+            return [], []  # if it did commit, the lanes return when the lease expires
         return lanes, rows
 
     async def _drop_stale_profiles(
         self, store: WorkspaceStore, rows: list[Document], session: Session
     ) -> list[Document]:
-        """These rows of history but the profiles of contacts of whom Klaviyo was told a newer one meanwhile, or is about
-        to be: whoever queued that could not leave out what was under way, or not queued yet."""
+        """Drop backfilled profiles of contacts that already have, or are about to get, a newer live one. The live
+        path cannot do this for rows already claimed or not yet queued."""
         profiles = [row for row in rows if row["kind"] == DeliveryKind.PROFILE]
         if not profiles:
             return rows
-        told = await with_live_profile(store, [row["contact_id"] for row in profiles], session)
-        older = [row for row in profiles if row["contact_id"] in told]
-        await supersede(store, self._minter, older, self._clock(), session)
-        left = {row["_id"] for row in older}
-        return [row for row in rows if row["_id"] not in left]
+        with_live_profiles = await with_live_profile(store, [row["contact_id"] for row in profiles], session)
+        stale = [row for row in profiles if row["contact_id"] in with_live_profiles]
+        await supersede(store, self._minter, stale, self._clock(), session)
+        stale_ids = {row["_id"] for row in stale}
+        return [row for row in rows if row["_id"] not in stale_ids]
 
     async def _write(self, store: WorkspaceStore, sync: KlaviyoConnection, work: _LaneBatch, session: Session) -> None:
-        """Write down the results of the lanes that are still this lease's, and give those lanes back."""
+        """Save the results of the lanes that this lease still holds, and release those lanes."""
         now, lanes = self._clock(), await store.lanes.by_ids(list(work.reached), session)
         lanes = {id_: lane for id_, lane in lanes.items() if lane.get("lease") == work.lease}
         rows = [row for row in work.rows if row["lane_id"] in lanes]
-        there = await store.deliveries.existing([row["_id"] for row in rows], session)
-        results = {one.row["_id"]: one for one in work.batch.results}
-        changes = {row["_id"]: self._outcome(row, results.get(row["_id"]), sync) for row in rows if row["_id"] in there}
+        existing_ids = await store.deliveries.existing([row["_id"] for row in rows], session)
+        results = {result.row["_id"]: result for result in work.batch.results}
+        changes = {
+            row["_id"]: self._outcome(row, results.get(row["_id"]), sync) for row in rows if row["_id"] in existing_ids
+        }
         await store.deliveries.change(changes, session)
         settled = [{**row, **changes[row["_id"]]} for row in rows if row["_id"] in changes and row["_id"] in results]
-        before = {row["_id"]: requeued(row)["state"] for row in rows}
+        states_before = {row["_id"]: requeued(row)["state"] for row in rows}
         lines = [
-            delivery_line(self._minter.mint(Prefix.CHANGE, now), row, before[row["_id"]], now)
+            delivery_line(self._minter.mint(Prefix.CHANGE, now), row, states_before[row["_id"]], now)
             for row in settled
-            if row["state"] != before[row["_id"]]
+            if row["state"] != states_before[row["_id"]]
         ]
         await store.delivery_metrics.add(_metric_counts(settled), session)
-        tallies = backfill_tallies(settled, before)
+        tallies = backfill_tallies(settled, states_before)
         await store.backfills.settle(tallies, session)
         lines += [backfill_line(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, id_, now) for id_ in tallies]
         await store.changes.write(lines, session)
         await _release(store, lanes, work, changes, now, session)
 
     def _outcome(self, row: Document, result: Result | None, sync: KlaviyoConnection) -> Document:
-        """What becomes of a delivery."""
         if result is None:
             return requeued(row)
-        answer = result.response
-        tried = attempt(result.at, answer.duration_ms, answer.status, answer.error, answer.retry_after)
-        if answer.outcome is Outcome.DONE:
-            return delivered(row, tried, _LOGGED if sync.mode is KlaviyoMode.LOG else None)
-        if answer.outcome is Outcome.PAUSE:
-            return requeued(row, tried)
-        if answer.outcome is Outcome.RETRY:
-            return retried(row, tried, self._chance, sync.resumed_at)
-        return dead(row, tried, answer.error)
+        response = result.response
+        this_attempt = attempt(result.at, response.duration_ms, response.status, response.error, response.retry_after)
+        if response.outcome is Outcome.DONE:
+            return delivered(row, this_attempt, _LOGGED if sync.mode is KlaviyoMode.LOG else None)
+        if response.outcome is Outcome.PAUSE:
+            return requeued(row, this_attempt)
+        if response.outcome is Outcome.RETRY:
+            return retried(row, this_attempt, self._chance, sync.resumed_at)
+        return dead(row, this_attempt, response.error)
 
     async def _update_health(self, sync: KlaviyoConnection, batch: Batch) -> None:
-        """Pause the sync where Klaviyo says that nobody could send this; back off where it does not answer at all."""
+        """Pause the connection if Klaviyo refuses every request; back off if it does not respond."""
         if batch.stopped_by is not None:
             reason = f"{batch.stopped_by.error} Correct that, then resume: nothing is lost meanwhile."
             self._log.warning("the sync is paused", workspace=sync.workspace_id, reason=reason)
@@ -278,54 +277,55 @@ async def _release(
     now: datetime,
     session: Session,
 ) -> None:
-    """Let go of the lanes: due when what is left in them is; a lane goes with the profile that Klaviyo was asked to erase."""
-    left: dict[str, Document] = {}
+    """Release the lanes, due when their next open delivery is; remove those whose profile erasure was accepted."""
+    next_open: dict[str, Document] = {}
     erased: set[str] = set()
     for row in in_order([row for row in work.rows if row["_id"] in changes]):
         after = {**row, **changes[row["_id"]]}
         if after["open"] is not None:
-            left.setdefault(row["lane_id"], after)
+            next_open.setdefault(row["lane_id"], after)
         elif row["kind"] == DeliveryKind.DELETION and after["state"] == DeliveryState.DELIVERED:
             erased.add(row["lane_id"])
-    profiles = {one.row["lane_id"]: id_ for one in work.batch.results if (id_ := one.response.profile_id) is not None}
-    saved: list[tuple[Document, Mapping[str, Any]]] = []
+    profiles = {
+        result.row["lane_id"]: id_ for result in work.batch.results if (id_ := result.response.profile_id) is not None
+    }
+    updates: list[tuple[Document, Mapping[str, Any]]] = []
     for id_, lane in lanes.items():
-        after = released_lane(lane, work.reached[id_], left.get(id_), work.batch.not_before.get(id_), now)
-        saved.append((lane, {**after, **({"profile_id": profiles[id_]} if id_ in profiles else {})}))
-    await store.lanes.save([pair for pair in saved if pair[0]["_id"] not in erased], session)
+        after = released_lane(lane, work.reached[id_], next_open.get(id_), work.batch.not_before.get(id_), now)
+        updates.append((lane, {**after, **({"profile_id": profiles[id_]} if id_ in profiles else {})}))
+    await store.lanes.save([pair for pair in updates if pair[0]["_id"] not in erased], session)
     await store.lanes.remove([lane for id_, lane in lanes.items() if id_ in erased], session)
 
 
-def _parts(lanes: Iterable[Document]) -> list[list[Document]]:
-    """The lanes in batches, none of which has more deliveries than one transaction bears."""
-    found: list[list[Document]] = []
+def _lane_groups(lanes: Iterable[Document]) -> list[list[Document]]:
+    """The lanes in groups of at most _ROWS_AT_ONCE deliveries, as many as one transaction takes."""
+    groups: list[list[Document]] = []
     size = 0
     for lane in lanes:
-        more = claim_limit(lane) - lane["head"] + 1
-        if not found or size + more > _ROWS_AT_ONCE:
-            found.append([])
+        count = claim_limit(lane) - lane["head"] + 1
+        if not groups or size + count > _ROWS_AT_ONCE:
+            groups.append([])
             size = 0
-        found[-1].append(lane)
-        size += more
-    return found
+        groups[-1].append(lane)
+        size += count
+    return groups
 
 
 def _metric_counts(rows: Iterable[Mapping[str, Any]]) -> list[Document]:
-    """What these deliveries, as they are now, add to the figures of their metrics."""
-    found: dict[str, Document] = {}
+    counts: dict[str, Document] = {}
     for row in rows:
         state = row["state"]
         if row["metric"] is None or state not in (DeliveryState.DELIVERED, DeliveryState.DEAD):
             continue
-        nothing = {
+        zero = {
             "name": row["metric"],
             "source": row["source"],
             "delivered": 0,
             "failed": 0,
             "last_delivered_at": None,
         }
-        line = found.setdefault(row["metric"], nothing)
+        line = counts.setdefault(row["metric"], zero)
         line["delivered" if state == DeliveryState.DELIVERED else "failed"] += 1
         if state == DeliveryState.DELIVERED:
             line["last_delivered_at"] = max(row["delivered_at"], line["last_delivered_at"] or row["delivered_at"])
-    return list(found.values())
+    return list(counts.values())

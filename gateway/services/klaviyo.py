@@ -1,4 +1,4 @@
-"""What people do to the sync with Klaviyo: connect, pause and resume it, and send one contact anew."""
+"""Commands on a workspace's Klaviyo connection: connect, disconnect, pause, resume, and sync one contact."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -33,7 +33,7 @@ _ROWS_AT_ONCE = 200
 
 
 class KlaviyoService:
-    """What can be done to the sync of a workspace."""
+    """Commands on the Klaviyo connection of a workspace."""
 
     def __init__(
         self, store: Store, settings: Settings, clock: Clock, minter: Minter, syncs: KlaviyoConnections, outbox: Outbox
@@ -45,27 +45,27 @@ class KlaviyoService:
         self._syncs = syncs
         self._outbox = outbox
 
-    async def connect(self, workspace_id: str, sent: Mapping[str, Any]) -> None:
-        """Let the workspace be live with that key, once Klaviyo was asked whether it is right."""
-        key, base_url = _check_key(sent["api_key"]), self._check_base_url(sent.get("base_url"))
-        names = _check_names(sent.get("forward_events") or ())
+    async def connect(self, workspace_id: str, options: Mapping[str, Any]) -> None:
+        """Connect the workspace with a key that Klaviyo accepts; UserProblem otherwise."""
+        key, base_url = _check_key(options["api_key"]), self._check_base_url(options.get("base_url"))
+        names = _check_names(options.get("forward_events") or ())
         self._syncs.check_secret()
         if (problem := await self._problem(key, base_url or self._settings.klaviyo_base_url)) is not None:
             raise UserProblem(ErrorCode.INVALID, problem, ("apiKey",))
-        forward_all = bool(sent.get("forward_all_events"))
+        forward_all = bool(options.get("forward_all_events"))
         await self._syncs.connect(workspace_id, key, base_url, forwarded=names, forward_all=forward_all)
 
     async def disconnect(self, workspace_id: str, *, keep_pending: bool) -> None:
-        """Queue and send nothing more; what waits stays for the next connection, or is left out."""
+        """Queue and send nothing more. Pending deliveries are discarded unless `keep_pending`."""
         await self._syncs.disconnect(workspace_id)
         if not keep_pending:
             store = self._store.open(workspace_id)
-            while waiting := await self._waiting(store):
-                leave_out = partial(self._discard_pending, store, waiting)
-                await retry_transaction(partial(_in_transaction, store, leave_out))
+            while pending := await self._pending(store):
+                discard = partial(self._discard_pending, store, pending)
+                await retry_transaction(partial(_in_transaction, store, discard))
 
     async def pause(self, workspace_id: str, reason: str) -> None:
-        """Send nothing until it is resumed; what happens meanwhile is queued."""
+        """Stop sending until it is resumed; new deliveries still queue up."""
         if not reason.strip() or len(reason) > _LONGEST_REASON:
             message = f"reason must have 1 to {_LONGEST_REASON} characters: say why, for whoever resumes it."
             raise UserProblem(ErrorCode.INVALID, message, ("reason",))
@@ -73,31 +73,31 @@ class KlaviyoService:
         await self._syncs.pause(workspace_id, reason)
 
     async def resume(self, workspace_id: str) -> None:
-        """Go on."""
+        """Start sending again."""
         await self.check_on(workspace_id)
         await self._syncs.resume(workspace_id)
 
     async def sync_contact(self, workspace_id: str, contact_id: str) -> Document:
-        """Queue the contact's profile as it is now, whatever Klaviyo knows; the contact."""
+        """Queue the full profile of a contact, whatever was sent before; returns the contact."""
         await self.check_on(workspace_id)
         store, now = self._store.open(workspace_id), self._clock()
-        found = (await store.contacts.of_ids([contact_id])).get(contact_id)
-        if found is None:
+        contact = (await store.contacts.of_ids([contact_id])).get(contact_id)
+        if contact is None:
             raise _unknown(contact_id)
-        if (refused := full_profile(found).problem) is not None:
-            raise UserProblem(ErrorCode.INVALID, refused, ("id",))
+        if (problem := full_profile(contact).problem) is not None:
+            raise UserProblem(ErrorCode.INVALID, problem, ("id",))
 
         async def write(session: Session) -> None:
-            current = (await store.contacts.by_ids([found["_id"]], session)).get(found["_id"])
+            current = (await store.contacts.by_ids([contact["_id"]], session)).get(contact["_id"])
             if current is None:
                 raise _unknown(contact_id)
             await self._outbox.enqueue(store, [full_profile(current)], now, session)
 
         await retry_transaction(partial(_in_transaction, store, write))
-        return found
+        return contact
 
     async def problem(self, workspace_id: str) -> tuple[KlaviyoConnection, str | None]:
-        """The sync of a workspace, and what Klaviyo says is wrong with its key; None where nothing is."""
+        """The connection, and what Klaviyo finds wrong with its key; None if nothing is."""
         sync = await self._syncs.read(workspace_id)
         if not sync.is_active:
             return sync, "The sync is off: connect it by connectKlaviyo, or set GATEWAY_KLAVIYO_MODE."
@@ -111,7 +111,7 @@ class KlaviyoService:
         return sync, await self._problem(key, sync.base_url)
 
     async def check_on(self, workspace_id: str) -> KlaviyoConnection:
-        """The sync, which is on; UserProblem."""
+        """The connection; UserProblem ILLEGAL_TRANSITION if it is off."""
         sync = await self._syncs.read(workspace_id)
         if not sync.is_active:
             message = "Klaviyo is not connected to this workspace: do that first, by connectKlaviyo."
@@ -123,24 +123,24 @@ class KlaviyoService:
             return problem_of(await ask(KlaviyoClient(http, base_url, key, self._clock)))
 
     def _check_base_url(self, url: str | None) -> str | None:
-        """The address, if it is Klaviyo's or the setting's: the gateway is not to be sent anywhere else."""
+        """Allow only Klaviyo's hosts and the configured URL: the gateway must not call arbitrary hosts."""
         if url is None or url == self._settings.klaviyo_base_url:
             return url
         parts = parse_http_url(url) if len(url) <= MAX_URL_LENGTH else None
         if parts is not None and parts.scheme == "https" and _is_of_klaviyo(parts):
-            return str(parts)  # as it was checked: others may read the same text as another host
+            return str(parts)  # the parsed form: another parser may see another host in the raw text
         message = "baseUrl must be an https address of klaviyo.com; any other is for GATEWAY_KLAVIYO_BASE_URL to allow."
         raise UserProblem(ErrorCode.INVALID, message, ("baseUrl",))
 
-    async def _waiting(self, store: WorkspaceStore) -> list[Document]:
+    async def _pending(self, store: WorkspaceStore) -> list[Document]:
         filters = [{"state": state.value} for state in (DeliveryState.PENDING, DeliveryState.RETRYING)]
         oldest = Page(_ROWS_AT_ONCE - 1, True, None, None)
         return await store.deliveries.page(filters, oldest, TimeRange(), self._clock())
 
     async def _discard_pending(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> None:
         now = self._clock()
-        found = await store.deliveries.by_ids([row["_id"] for row in rows], session)
-        open_rows = [row for row in found.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
+        stored = await store.deliveries.by_ids([row["_id"] for row in rows], session)
+        open_rows = [row for row in stored.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
         changes = {row["_id"]: discarded(DISCONNECTED, now) for row in open_rows}
         await store.deliveries.change(changes, session)
         lines = [
@@ -179,8 +179,8 @@ def _check_names(names: Sequence[str]) -> list[str]:
     if len(names) > MOST_FORWARDED:
         message = f"forwardEvents has {len(names)} names, and {MOST_FORWARDED} are allowed: use forwardAllEvents."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("forwardEvents",))
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         if not name or len(name) > _LONGEST_NAME:
             message = f"The name of a metric has 1 to {_LONGEST_NAME} characters: leave this event out."
-            raise UserProblem(ErrorCode.INVALID, message, ("forwardEvents", str(place)))
+            raise UserProblem(ErrorCode.INVALID, message, ("forwardEvents", str(index)))
     return list(dict.fromkeys(names))

@@ -1,7 +1,8 @@
-"""The outbox: what Klaviyo is to hear of a change, written in the transaction of that change.
+"""The outbox: deliveries to Klaviyo, stored in the transaction of the change that they report.
 
-Payloads are frozen here. Each contact has a lane, in which its deliveries have consecutive numbers; who adds to a lane or
-works at it changes its version, so that of two at once one tries again, and the order of numbers is that of commits.
+Payloads are fixed here. Each contact has a lane whose deliveries are numbered consecutively. Adding to a lane and
+processing it both change its version, so that of two concurrent writers one retries and numbers follow the commit
+order.
 """
 
 from collections import Counter, defaultdict
@@ -43,7 +44,7 @@ _HISTORY = timedelta(days=1)
 
 
 class Outbox:
-    """Writes deliveries. Nothing is written for workspaces whose sync is off."""
+    """Queues deliveries. Queues nothing for workspaces whose connection is off."""
 
     def __init__(self, syncs: KlaviyoConnections, minter: Minter) -> None:
         self._syncs = syncs
@@ -59,111 +60,117 @@ class Outbox:
         events: Sequence[Document] = (),
         contacts: Mapping[str, Document] | None = None,
     ) -> None:
-        """Queue the profiles of drafts of which something changed that Klaviyo hears, and the events that are forwarded.
-
-        `contacts`: whose events they are, by id."""
+        """Queue the drafts' changed profiles and the forwarded events. `contacts`: those of the events, by id."""
         sync = await self._syncs.current(store.workspace_id)
         if not sync.is_active:
             return
-        wanted = [profile for draft in drafts for profile in changed_profile(draft)]
-        wanted += [
-            tracked_event(event, (contacts or {})[event["contact_id"]], now) for event in _sent_values(events, sync)
+        deliveries = [profile for draft in drafts for profile in changed_profile(draft)]
+        deliveries += [
+            tracked_event(event, (contacts or {})[event["contact_id"]], now) for event in _forwarded(events, sync)
         ]
-        await self.enqueue(store, wanted, now, session)
+        await self.enqueue(store, deliveries, now, session)
 
     async def thread_changed(
         self, store: WorkspaceStore, change: Changeset, contact: ContactDraft | None, now: datetime, session: Session
     ) -> None:
-        """Queue what Klaviyo hears of a change of a conversation or ticket. `contact`: the one whose it is, if the
-        transaction writes it."""
-        happened = list(metric_events_of(change))
-        if not ((contact or happened) and (await self._syncs.current(store.workspace_id)).is_active):
+        """Queue the metric events of a changed thread. `contact`: its contact, if this transaction writes it."""
+        events = list(metric_events_of(change))
+        if not ((contact or events) and (await self._syncs.current(store.workspace_id)).is_active):
             return
-        wanted = [] if contact is None else changed_profile(contact)
-        if happened:
+        deliveries = [] if contact is None else changed_profile(contact)
+        if events:
             subject = await self._subject(store, change.after, contact)
-            wanted += [support_event(happening, subject, now) for happening in happened] if subject is not None else []
-        await self.enqueue(store, wanted, now, session)
+            deliveries += [support_event(event, subject, now) for event in events] if subject is not None else []
+        await self.enqueue(store, deliveries, now, session)
 
     @staticmethod
     async def _subject(
         store: WorkspaceStore, document: Document, contact: ContactDraft | None
     ) -> mapping.MetricSubject | None:
-        """The conversation or ticket with all that its properties name; None where its contact is gone."""
+        """The thread with all that its properties name; None if its contact is gone."""
         id_ = document["contact_id"]
         contacts = await store.contacts.of_ids([id_]) if contact is None else {id_: contact.document}
         return (await subjects_of(store, [document], contacts)).get(document["_id"])
 
     async def contact_erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
-        """Ask for the erasure of a contact of whom Klaviyo may know something, and queue nothing else of it."""
+        """Queue the erasure of a contact that Klaviyo may know, and drop its backfill deliveries."""
         ids = [lane_id_of(store.workspace_id, id_, queue) for id_ in ids_of(contact) for queue in Queue]
         lanes = await store.lanes.by_ids(ids, session)
-        of_history = [lane for lane in lanes.values() if lane["queue"] == Queue.BACKFILL]
-        await store.lanes.remove(of_history, session)  # the others go once Klaviyo has taken the deletion
+        backfill_lanes = [lane for lane in lanes.values() if lane["queue"] == Queue.BACKFILL]
+        await store.lanes.remove(backfill_lanes, session)  # live lanes go once Klaviyo has accepted the deletion
         await store.backfills.read_again(session)
         sync = await self._syncs.current(store.workspace_id)
         if sync.is_active and lanes and identifiers_of(contact).problem is None:
             own = lane_id_of(store.workspace_id, contact["_id"])
-            sending = [lane["due_at"] for id_, lane in lanes.items() if id_ != own and is_leased(lane, now)]
+            lease_ends = [lane["due_at"] for id_, lane in lanes.items() if id_ != own and is_leased(lane, now)]
             payload = mapping.deletion_payload(contact)
-            wanted = NewDelivery(DeliveryKind.DELETION, contact, payload, not_before=max(sending, default=None))
-            await self.enqueue(store, [wanted], now, session)
+            deletion = NewDelivery(DeliveryKind.DELETION, contact, payload, not_before=max(lease_ends, default=None))
+            await self.enqueue(store, [deletion], now, session)
 
     async def enqueue(
         self,
         store: WorkspaceStore,
-        wanted: Sequence[NewDelivery],
+        deliveries: Sequence[NewDelivery],
         now: datetime,
         session: Session,
         queue: Queue = Queue.LIVE,
         backfill_id: str | None = None,
     ) -> list[Document]:
-        """Queue deliveries, those of each contact in their order, its profile before its first event; the new rows."""
+        """Queue deliveries, in order per contact and a missing profile before the first event; returns the new rows."""
         by_contact: dict[str, list[NewDelivery]] = defaultdict(list)
-        for item in wanted:
+        for item in deliveries:
             by_contact[item.contact["_id"]].append(item)
         if not by_contact:
             return []
-        ids = {id_: lane_id_of(store.workspace_id, id_, queue) for id_ in by_contact}
-        others = [lane_id_of(store.workspace_id, id_, Queue.BACKFILL) for id_ in by_contact if queue is Queue.LIVE]
-        lanes = await store.lanes.by_ids([*ids.values(), *others], session)
+        lane_ids = {id_: lane_id_of(store.workspace_id, id_, queue) for id_ in by_contact}
+        backfill_lane_ids = [
+            lane_id_of(store.workspace_id, id_, Queue.BACKFILL) for id_ in by_contact if queue is Queue.LIVE
+        ]
+        lanes = await store.lanes.by_ids([*lane_ids.values(), *backfill_lane_ids], session)
         rows: list[Document] = []
         changes: list[tuple[Document, Document]] = []
-        passed = [lanes[id_] for id_ in others if id_ in lanes]
-        sending = await self._sending(store, passed, now, session)
+        backfill_lanes = [lanes[id_] for id_ in backfill_lane_ids if id_ in lanes]
+        sending_until = await self._sending_until(store, backfill_lanes, now, session)
         for contact_id, items in by_contact.items():
-            lane = lanes.get(ids[contact_id]) or new_lane(store.workspace_id, contact_id, queue, now)
-            held_back = _held_back(lane, items, sending.get(contact_id))
-            added, change = await self._added(store, lane, held_back, now, session, backfill_id)
+            lane = lanes.get(lane_ids[contact_id]) or new_lane(store.workspace_id, contact_id, queue, now)
+            delayed = _held_back(lane, items, sending_until.get(contact_id))
+            added, change = await self._append(store, lane, delayed, now, session, backfill_id)
             rows += added
             changes += [(lane, change)] if change else []
-        await store.lanes.save(changes, session)  # first: here those meet who write to the same lanes
+        await store.lanes.save(changes, session)  # first, so that concurrent writers to a lane conflict here
         await store.deliveries.insert(rows, session)
-        told = [item for item in wanted if item.kind is DeliveryKind.PROFILE and item.problem is None]
-        newer = {item.contact["_id"] for item in told} | {row["contact_id"] for row in rows if _is_profile(row)}
-        await self._supersede(store, [lane for lane in passed if lane["contact_id"] in newer], now, session)
+        profiles = [item for item in deliveries if item.kind is DeliveryKind.PROFILE and item.problem is None]
+        with_newer_profile = {item.contact["_id"] for item in profiles} | {
+            row["contact_id"] for row in rows if _is_profile(row)
+        }
+        await self._supersede(
+            store, [lane for lane in backfill_lanes if lane["contact_id"] in with_newer_profile], now, session
+        )
         lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in rows]
         await store.changes.write(lines, session)
         return rows
 
     @staticmethod
-    async def _sending(
-        store: WorkspaceStore, passed: list[Document], now: datetime, session: Session
+    async def _sending_until(
+        store: WorkspaceStore, backfill_lanes: list[Document], now: datetime, session: Session
     ) -> dict[str, datetime]:
-        """Until when a worker may be sending an older profile from these lanes of a backfill, by contact."""
-        leased = {lane["profile_delivery_id"]: lane for lane in passed if _has_profile(lane) and is_leased(lane, now)}
+        """Until when a worker may still be sending an older profile from a backfill lane, by contact id."""
+        leased = {
+            lane["profile_delivery_id"]: lane for lane in backfill_lanes if _has_profile(lane) and is_leased(lane, now)
+        }
         rows = await store.deliveries.by_ids(list(leased), session)
         under_way = [leased[id_] for id_, row in rows.items() if row["state"] == DeliveryState.SENDING]
         return {lane["contact_id"]: lane["due_at"] for lane in under_way}
 
-    async def _supersede(self, store: WorkspaceStore, passed: list[Document], now: datetime, session: Session) -> None:
-        """Leave out the profiles that wait in these lanes of a backfill, while newer ones go before them."""
-        ids = [lane.get("profile_delivery_id") for lane in passed]
-        found = await store.deliveries.by_ids([id_ for id_ in ids if id_ is not None], session)
-        waiting = [row for row in found.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
+    async def _supersede(
+        self, store: WorkspaceStore, backfill_lanes: list[Document], now: datetime, session: Session
+    ) -> None:
+        ids = [lane.get("profile_delivery_id") for lane in backfill_lanes]
+        rows = await store.deliveries.by_ids([id_ for id_ in ids if id_ is not None], session)
+        waiting = [row for row in rows.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
         await supersede(store, self._minter, waiting, now, session)
 
-    async def _added(
+    async def _append(
         self,
         store: WorkspaceStore,
         lane: Document,
@@ -172,13 +179,12 @@ class Outbox:
         session: Session,
         backfill_id: str | None,
     ) -> tuple[list[Document], Document]:
-        """The new rows of a lane, and what of the lane changes."""
         seq, profile_id = lane["seq"], lane.get("profile_delivery_id")
         rows: list[Document] = []
         first_event = next((item for item in items if item.kind is DeliveryKind.EVENT and item.problem is None), None)
         if profile_id is None and first_event is not None and lane["queue"] == Queue.LIVE:
-            known = next((item for item in items if item.kind is DeliveryKind.PROFILE), None)
-            items = [known or full_profile(first_event.contact), *(item for item in items if item is not known)]
+            profile = next((item for item in items if item.kind is DeliveryKind.PROFILE), None)
+            items = [profile or full_profile(first_event.contact), *(item for item in items if item is not profile)]
         for item in items:
             coalesced = item.kind is DeliveryKind.PROFILE and await self._coalesce(store, lane, item, now, session)
             if coalesced:
@@ -189,34 +195,33 @@ class Outbox:
                 seq += 1
                 profile_id = row["_id"] if item.kind is DeliveryKind.PROFILE else profile_id
         if seq == lane["seq"]:
-            # Nothing new is open; yet who coalesced must meet whoever claims the lane meanwhile.
+            # Nothing new is open, but a replaced profile must conflict with a concurrent claim of the lane.
             return rows, {"seq": seq} if lane["version"] and len(rows) < len(items) else {}
         change: Document = {"seq": seq, "due_at": lane.get("due_at") or now}
-        if later := [item.not_before for item in items if item.not_before is not None]:
-            change |= {"due_at": max(change["due_at"], *later), "not_before": max(later)}
+        if start_times := [item.not_before for item in items if item.not_before is not None]:
+            change |= {"due_at": max(change["due_at"], *start_times), "not_before": max(start_times)}
         return rows, {**change, **({"profile_delivery_id": profile_id} if profile_id else {})}
 
     @staticmethod
     async def _coalesce(
         store: WorkspaceStore, lane: Document, item: NewDelivery, now: datetime, session: Session
     ) -> bool:
-        """Whether the profile took the place of one that waits: only the current state goes out."""
+        """Replace the profile that waits in the lane by this newer one; returns whether there was one."""
         waiting_id = lane.get("profile_delivery_id")
         if waiting_id is None or item.problem is not None or is_leased(lane, now):
             return False
         waiting = (await store.deliveries.by_ids([waiting_id], session)).get(waiting_id)
         if waiting is None or waiting.get("open") is None:
             return False
-        gone = {*_unset(waiting["payload"]), *_unset(item.payload)}
-        payload = mapping.profile_payload(item.payload["data"]["attributes"], sorted(gone))
+        unset = {*_unset_properties(waiting["payload"]), *_unset_properties(item.payload)}
+        payload = mapping.profile_payload(item.payload["data"]["attributes"], sorted(unset))
         state = waiting["state"] if waiting["state"] != DeliveryState.SENDING else DeliveryState.RETRYING.value
         await store.deliveries.change({waiting_id: {"payload": payload, "state": state, "reason": item.note}}, session)
         return True
 
 
 async def with_live_profile(store: WorkspaceStore, contact_ids: Sequence[str], session: Session = None) -> set[str]:
-    """Those of the contacts of whom the account that is connected now was told a profile as it changed, or is about to be:
-    history has nothing newer of them."""
+    """The ids of contacts that have, or will get, a live profile in the connected account."""
     ids = {lane_id_of(store.workspace_id, id_, Queue.LIVE): id_ for id_ in contact_ids}
     connected_at = await store.syncs.connected_at()
     lanes = [lane for lane in (await store.lanes.by_ids(list(ids), session)).values() if _has_profile(lane)]
@@ -231,13 +236,13 @@ async def with_live_profile(store: WorkspaceStore, contact_ids: Sequence[str], s
 async def supersede(
     store: WorkspaceStore, minter: Minter, rows: Sequence[Document], now: datetime, session: Session
 ) -> None:
-    """Leave out these profiles of history: newer ones go in their place."""
+    """Discard these backfilled profiles: newer ones are queued."""
     if not rows:
         return
-    out = discarded(SUPERSEDED, now)
-    await store.deliveries.change({row["_id"]: out for row in rows}, session)
+    values = discarded(SUPERSEDED, now)
+    await store.deliveries.change({row["_id"]: values for row in rows}, session)
     lines = [
-        delivery_line(minter.mint(Prefix.CHANGE, now), {**row, **out}, requeued(row)["state"], now) for row in rows
+        delivery_line(minter.mint(Prefix.CHANGE, now), {**row, **values}, requeued(row)["state"], now) for row in rows
     ]
     await store.changes.write(lines, session)
     counts = Counter(row["backfill_id"] for row in rows)
@@ -245,7 +250,7 @@ async def supersede(
 
 
 def changed_profile(draft: ContactDraft) -> list[NewDelivery]:
-    """The profile of a contact of which something changed that Klaviyo hears; nothing of one whom it could not know."""
+    """A changed contact's profile; empty if no attribute changed, or if Klaviyo cannot identify the contact."""
     before, after = draft.stored or {}, draft.document
     if not identifiers_of(after).any:
         return []
@@ -257,27 +262,27 @@ def changed_profile(draft: ContactDraft) -> list[NewDelivery]:
 
 
 def profile_again(payload: Mapping[str, Any], contact: Mapping[str, Any]) -> Document:
-    """A profile that did not arrive, as its contact is now; what it was to take away it takes away."""
-    return mapping.profile_payload(mapping.profile_attributes(contact), _unset(payload))
+    """The payload of a failed profile with the contact's current values; it still unsets the same properties."""
+    return mapping.profile_payload(mapping.profile_attributes(contact), _unset_properties(payload))
 
 
 def full_profile(contact: Mapping[str, Any]) -> NewDelivery:
-    """The profile of a contact of whom Klaviyo knows nothing yet."""
+    """The delivery of a contact's whole profile."""
     return _profile(contact, mapping.profile_payload(mapping.profile_attributes(contact), ()))
 
 
 def support_event(
-    happening: MetricEvent, subject: mapping.MetricSubject, now: datetime, *, history: bool = False
+    event: MetricEvent, subject: mapping.MetricSubject, now: datetime, *, history: bool = False
 ) -> NewDelivery:
-    """Something that happened to a conversation or ticket, as one of the nine metrics; `history`: no flow is to hear it."""
-    properties = mapping.properties_of(happening.metric, subject)
+    """One of the nine metric events of conversations and tickets. With `history` it triggers no flow."""
+    properties = mapping.properties_of(event.metric, subject)
     return _event(
-        happening.metric,
+        event.metric,
         mapping.MetricSource.SUPPORT,
         subject.contact,
         properties,
-        happening.at,
-        happening.unique_id,
+        event.at,
+        event.unique_id,
         now,
         subject_id=subject.document["_id"],
         history=history,
@@ -287,7 +292,7 @@ def support_event(
 def tracked_event(event: Document, contact: Document, now: datetime) -> NewDelivery:
     """A tracked event as a metric of its own name."""
     name = event["name"]
-    wanted = _event(
+    delivery = _event(
         name,
         mapping.MetricSource.TRACKED,
         contact,
@@ -298,7 +303,7 @@ def tracked_event(event: Document, contact: Document, now: datetime) -> NewDeliv
         subject_id=event["_id"],
         money=mapping.money_of(event["metadata"]),
     )
-    return replace(wanted, problem=wanted.problem or mapping.problem_of_metric_name(name))
+    return replace(delivery, problem=delivery.problem or mapping.problem_of_metric_name(name))
 
 
 def _event(
@@ -314,7 +319,7 @@ def _event(
     money: tuple[float, str] | None = None,
     history: bool = False,
 ) -> NewDelivery:
-    """An event of a contact. What happened long ago is history: no flow is to be set off by it."""
+    """An event delivery. History, and anything older than a day, is marked as backfill and triggers no flow."""
     backfill = history or at < now - _HISTORY
     payload = mapping.event_payload(metric, contact, properties, at, unique_id, money=money, backfill=backfill)
     return NewDelivery(
@@ -339,22 +344,21 @@ def _has_profile(lane: Mapping[str, Any]) -> bool:
 
 
 def _held_back(lane: Mapping[str, Any], items: list[NewDelivery], until: datetime | None) -> list[NewDelivery]:
-    """These, not to be sent before that moment where a profile is among them, or goes before them."""
+    """Delay the items until then if they include a profile, or will get one put before them."""
     if until is None or (_has_profile(lane) and all(item.kind is not DeliveryKind.PROFILE for item in items)):
         return items
     return [replace(item, not_before=until) for item in items]
 
 
-def _unset(payload: Mapping[str, Any]) -> list[str]:
-    """The properties that a profile's body takes away."""
-    found: list[str] = payload["data"].get("meta", {}).get("patch_properties", {}).get("unset", [])
-    return found
+def _unset_properties(payload: Mapping[str, Any]) -> list[str]:
+    names: list[str] = payload["data"].get("meta", {}).get("patch_properties", {}).get("unset", [])
+    return names
 
 
 def _profile(contact: Mapping[str, Any], payload: Document) -> NewDelivery:
-    refused = problem_of_profile(payload, contact)
-    return NewDelivery(DeliveryKind.PROFILE, contact, payload, problem=refused, note=identifiers_of(contact).note)
+    problem = problem_of_profile(payload, contact)
+    return NewDelivery(DeliveryKind.PROFILE, contact, payload, problem=problem, note=identifiers_of(contact).note)
 
 
-def _sent_values(events: Iterable[Document], sync: KlaviyoConnection) -> list[Document]:
+def _forwarded(events: Iterable[Document], sync: KlaviyoConnection) -> list[Document]:
     return [event for event in events if sync.forwards(event["name"]) and not event.get("imported")]

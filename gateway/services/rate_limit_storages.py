@@ -1,7 +1,8 @@
-"""Where the windows of rate limits are counted: storages for the strategies of the library `limits`.
+"""Storages that count the windows of rate limits, for the strategies of the library `limits`.
 
-Its own storages do not fit: the one in memory looks at every key at every hit, and the one on MongoDB is bound to
-Motor, asks three times a request, and fails where two make a counter at once on the embedded server."""
+Its own storages do not fit: the one in memory scans every key at each hit; the one for MongoDB needs Motor, makes
+three calls per request, and fails on the embedded server when two processes create a counter at once.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,13 +18,13 @@ from gateway.store.rate_limits import RateLimitCounters
 
 _MOST_WINDOWS = 100_000
 _WINDOW_BYTES = 150
-_AWAY_SECONDS = 5
+_LOCAL_SECONDS = 5
 _log = structlog.get_logger("gateway.rate_limits")
 
 
 @dataclass(slots=True)
 class Window:
-    """What was counted since the window began, when it ends (in unix seconds), and how long it is."""
+    """A counter, its end in unix seconds, and its length in seconds."""
 
     count: int
     ends_at: float
@@ -31,7 +32,7 @@ class Window:
 
 
 class LocalStorage(Storage):
-    """The windows of this process, without a background task; the longest unused are forgotten first."""
+    """The windows of this process, without a background task. The least recently used are dropped first."""
 
     STORAGE_SCHEME = None
 
@@ -46,7 +47,7 @@ class LocalStorage(Storage):
         return self._clock().timestamp()
 
     def _current(self, key: str) -> Window | None:
-        """The window that is under way: not one that began later than now, before the clock was put right."""
+        """The current window; None if it ended, or if the clock was set back since it began."""
         window, now = self._windows.get(key), self._now()
         if window is None or now < window.ends_at <= now + window.seconds + CLOCK_TOLERANCE.total_seconds():
             return window
@@ -55,11 +56,11 @@ class LocalStorage(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What the library may wrap."""
+        """The errors that the library may wrap."""
         return UnavailableError
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count up in the window that is under way, or in one of `expiry` seconds that begins now; the count."""
+        """Add to the current window, or start one of `expiry` seconds; returns the count."""
         window = self._current(key)
         if window is None:
             window = Window(0, self._now() + expiry, expiry)
@@ -68,62 +69,62 @@ class LocalStorage(Storage):
         return window.count
 
     async def get(self, key: str) -> int:
-        """The count of the window that is under way."""
+        """The count of the current window."""
         window = self._current(key)
         return window.count if window else 0
 
     async def get_expiry(self, key: str) -> float:
-        """When the window that is under way ends; now where there is none."""
+        """The end of the current window in unix seconds; now if there is none."""
         window = self._current(key)
         return window.ends_at if window else self._now()
 
     async def check(self) -> bool:
-        """Memory is there."""
+        """Memory is always available."""
         return True
 
     async def reset(self) -> int:
-        """Forget every window; how many there were."""
+        """Drop every window; returns how many there were."""
         count = len(self._windows)
         self._windows.clear()
         return count
 
     async def clear(self, key: str) -> None:
-        """Forget one window."""
+        """Drop one window."""
         self._windows.pop(key)
 
 
 class SharedStorage(LocalStorage):
-    """Windows that all processes share; while the database does not answer, each goes on with what it knows."""
+    """Windows that all processes share; while the database is unavailable each process counts alone."""
 
     def __init__(self, clock: Clock, counters: RateLimitCounters, caches: CacheBudget | None = None) -> None:
         super().__init__(clock, caches)
         self._counters = counters
-        self._away_until: float | None = None
+        self._local_until: float | None = None
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count up for all processes, in one call to the database, or for this one alone."""
+        """Count for all processes in one database call, or locally while the database is unavailable."""
         now = self._clock()
-        away = self._away_until
-        if away is not None and now.timestamp() < away <= now.timestamp() + _AWAY_SECONDS:
+        local_until = self._local_until
+        if local_until is not None and now.timestamp() < local_until <= now.timestamp() + _LOCAL_SECONDS:
             return await super().incr(key, expiry, amount)
-        if away is not None:
-            self._away_until = now.timestamp() + _AWAY_SECONDS  # this call alone tries again
+        if local_until is not None:
+            self._local_until = now.timestamp() + _LOCAL_SECONDS  # only this call tries the database
         try:
             count, ends_at = await self._counters.add(key, amount, now, timedelta(seconds=expiry))
         except UnavailableError as error:
-            self._lost(now, error)
+            self._switch_to_local(now, error)
             return await super().incr(key, expiry, amount)
-        if away is not None:
-            self._found()
+        if local_until is not None:
+            self._switch_to_shared()
         self._windows.put(key, Window(count, ends_at.timestamp(), expiry))
         return count
 
-    def _lost(self, now: datetime, error: UnavailableError) -> None:
-        if self._away_until is None:
+    def _switch_to_local(self, now: datetime, error: UnavailableError) -> None:
+        if self._local_until is None:
             reason = repr(error.__cause__)
             _log.warning("rate limits are counted by each process: the database does not answer", reason=reason)
-        self._away_until = now.timestamp() + _AWAY_SECONDS
+        self._local_until = now.timestamp() + _LOCAL_SECONDS
 
-    def _found(self) -> None:
+    def _switch_to_shared(self) -> None:
         _log.info("rate limits are counted together again")
-        self._away_until = None
+        self._local_until = None

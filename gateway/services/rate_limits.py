@@ -1,4 +1,4 @@
-"""How much each caller may ask for in a window of time: requests by number, and the rows that they may show."""
+"""Rate limits per caller and window: the number of requests, and their cost in rows."""
 
 import math
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from gateway.errors import LimitExceededError, RateLimitedError
 from gateway.observability import Metrics
 from gateway.settings import NO_LIMIT, Settings
 
-_OWN_NETWORK = 64  # bits of an IPv6 address: one caller has all addresses below them
+_OWN_NETWORK = 64  # IPv6 prefix length: a caller usually has the whole network
 _LONGEST_ADDRESS = 100
 REQUESTS, COST, ANONYMOUS = "requests", "cost", "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimitState:
-    """A limit of one caller, as it is now."""
+    """The current state of one limit of one caller."""
 
     name: str
     limit: int
@@ -31,47 +31,47 @@ class RateLimitState:
 
 
 class RateLimits:
-    """The limits of this gateway. A window begins with its first request, and at its end all is allowed anew."""
+    """The configured limits. A window starts with its first request."""
 
     def __init__(self, settings: Settings, storage: Storage, clock: Clock, metrics: Metrics) -> None:
         self.clock = clock
         self.metrics = metrics
         self.limiter = FixedWindowRateLimiter(storage)
         rates = {REQUESTS: settings.rate_limit, COST: settings.rate_limit_cost}
-        self._known = {name: _item(name, rate) for name, rate in rates.items() if rate != NO_LIMIT}
+        self._authenticated = {name: _item(name, rate) for name, rate in rates.items() if rate != NO_LIMIT}
         anonymous = settings.rate_limit_anonymous
         self._anonymous = {} if anonymous == NO_LIMIT else {REQUESTS: _item(ANONYMOUS, anonymous)}
 
     def of(self, principal_id: str) -> "Allowance":
-        """What a known caller may ask for."""
-        return Allowance(self, principal_id, self._known)
+        """The allowance of an authenticated caller."""
+        return Allowance(self, principal_id, self._authenticated)
 
     def of_address(self, address: str) -> "Allowance":
-        """What may come from an address without a valid credential."""
+        """The allowance of an address without a valid credential."""
         return Allowance(self, _network(address), self._anonymous)
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What one caller may ask for."""
+    """What is left of one caller's limits."""
 
     limits: RateLimits
     identity: str
     items: Mapping[str, RateLimitItem]
 
     async def take_request(self) -> None:
-        """Count one request; RateLimitedError where none is left."""
+        """Count one request; RateLimitedError if none is left."""
         if REQUESTS in self.items:
             await self._take(self.items[REQUESTS], 1)
 
     async def give_back_request(self) -> None:
-        """Count one request less, as it turned out to be another's."""
+        """Undo `take_request`: the request turned out to be another caller's."""
         if REQUESTS in self.items:
             item = self.items[REQUESTS]
             await self.limits.limiter.storage.incr(item.key_for(self.identity), item.get_expiry(), -1)
 
     async def take_cost(self, rows: int) -> None:
-        """Count the rows of an operation; RateLimitedError where fewer are left, and then none is taken."""
+        """Count the rows of an operation; RateLimitedError, with none counted, if fewer are left."""
         if rows and COST in self.items:
             item = self.items[COST]
             if rows > item.amount:
@@ -81,7 +81,7 @@ class Allowance:
             await self._take(item, rows)
 
     async def states(self) -> list[RateLimitState]:
-        """Each limit as it is now."""
+        """The current state of each limit."""
         return [await self._state(item) for item in self.items.values()]
 
     async def _take(self, item: RateLimitItem, amount: int) -> None:
@@ -89,7 +89,7 @@ class Allowance:
         if await limiter.test(item, self.identity, cost=amount):
             if await limiter.hit(item, self.identity, cost=amount):
                 return
-            # Another process took what was left: give back what is not had.
+            # Another process used the rest in between: undo the hit.
             await limiter.storage.incr(item.key_for(self.identity), item.get_expiry(), -amount)
         self.limits.metrics.rate_limited.labels(item.namespace).inc()
         seconds = seconds_until((await self._state(item)).resets_at, self.limits.clock())
@@ -103,21 +103,21 @@ class Allowance:
 
 
 def seconds_until(moment: datetime, now: datetime) -> int:
-    """Whole seconds until then, rounded up."""
+    """Whole seconds until then, rounded up; 0 for the past."""
     return max(0, math.ceil((moment - now).total_seconds()))
 
 
 def _network(address: str) -> str:
-    """The address; of IPv6 the network that one caller has whole, which holds more addresses than can be counted."""
+    """The address. For IPv6 its network: one caller has more addresses than can be counted."""
     if ":" not in address:
         return address
     try:
-        found = ip_address(address)
+        parsed = ip_address(address)
     except ValueError:
         return address[:_LONGEST_ADDRESS]
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
-        return str(ip_network((found, _OWN_NETWORK), strict=False))
-    return str(found)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ip_network((parsed, _OWN_NETWORK), strict=False))
+    return str(parsed)
 
 
 def _item(name: str, rate: str) -> RateLimitItem:

@@ -1,4 +1,4 @@
-"""Dead deliveries sent again: each goes to the end of its contact's lane, a profile as its contact is now."""
+"""Replays dead deliveries: each goes to the end of its contact's lane, a profile with the contact's current values."""
 
 import uuid
 from collections import defaultdict
@@ -24,7 +24,7 @@ _AT_ONCE = 200
 
 
 class ReplayService:
-    """Replays what is DEAD."""
+    """Replays dead deliveries."""
 
     def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
         self._store = store
@@ -32,43 +32,43 @@ class ReplayService:
         self._minter = minter
 
     async def replay_ids(self, workspace_id: str, ids: Sequence[str]) -> int:
-        """Replay these, all of them or none; how many."""
+        """Replay these deliveries, all or none; returns how many."""
         if len(ids) > MOST_IDS:
             message = f"ids has {len(ids)} ids, and {MOST_IDS} are allowed: use a filter."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("ids",))
         store = self._store.open(workspace_id)
-        found = await store.deliveries.by_ids(list(dict.fromkeys(ids)))
-        for place, id_ in enumerate(ids):
-            _check_dead(id_, found.get(id_), place)
-        return await self._in_parts(store, list(found))
+        rows = await store.deliveries.by_ids(list(dict.fromkeys(ids)))
+        for index, id_ in enumerate(ids):
+            _check_dead(id_, rows.get(id_), index)
+        return await self._replay_in_batches(store, list(rows))
 
-    async def replay(self, workspace_id: str, wanted: DeliveryFilter) -> int:
-        """Replay the dead ones of that filter, the oldest first, up to 10,000 of them; how many."""
+    async def replay(self, workspace_id: str, filter_: DeliveryFilter) -> int:
+        """Replay the dead deliveries that match, oldest first, at most MOST_REPLAYED; returns how many."""
         store, now, total = self._store.open(workspace_id), self._clock(), 0
-        if wanted.states is not None and DeliveryState.DEAD not in wanted.states:
+        if filter_.states is not None and DeliveryState.DEAD not in filter_.states:
             return 0
-        search = DeliverySearch(store.deliveries, replace(wanted, states=frozenset({DeliveryState.DEAD.value})), now)
-        place: str | None = None
+        search = DeliverySearch(store.deliveries, replace(filter_, states=frozenset({DeliveryState.DEAD.value})), now)
+        cursor: str | None = None
         while total < MOST_REPLAYED:
-            found = await search.page(Page(_AT_ONCE - 1, True, None, place))
-            total += await self._in_parts(store, [row["_id"] for row in found.rows])
-            place = found.stopped_at or (found.rows[-1]["_id"] if len(found.rows) == _AT_ONCE else None)
-            if place is None:
+            page = await search.page(Page(_AT_ONCE - 1, True, None, cursor))
+            total += await self._replay_in_batches(store, [row["_id"] for row in page.rows])
+            cursor = page.stopped_at or (page.rows[-1]["_id"] if len(page.rows) == _AT_ONCE else None)
+            if cursor is None:
                 break
         return total
 
-    async def _in_parts(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
+    async def _replay_in_batches(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
         ordered, total = sorted(ids), 0
         for start in range(0, len(ordered), _AT_ONCE):
-            total += await self._part(store, ordered[start : start + _AT_ONCE])
+            total += await self._replay_batch(store, ordered[start : start + _AT_ONCE])
         return total
 
-    async def _part(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
-        """Replay these in one transaction; how many of them were dead."""
+    async def _replay_batch(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
+        """Replay these in one transaction; returns how many of them were dead."""
         replay_id = uuid.uuid4().hex
 
         async def attempt(number: int) -> int:
-            if number > 1:  # an earlier attempt may be stored, though its answer was lost
+            if number > 1:  # an earlier attempt may have committed although its response was lost
                 stored = (await store.deliveries.by_ids(ids)).values()
                 if done := [row for row in stored if row.get("replay_id") == replay_id]:
                     return len(done)
@@ -84,25 +84,27 @@ class ReplayService:
         return await retry_transaction(attempt)
 
     async def _write(self, store: WorkspaceStore, ids: Sequence[str], replay_id: str, session: Session) -> int:
-        now, found = self._clock(), await store.deliveries.by_ids(ids, session)
-        rows = [row for _, row in sorted(found.items()) if row["state"] == DeliveryState.DEAD]
+        now, stored = self._clock(), await store.deliveries.by_ids(ids, session)
+        rows = [row for _, row in sorted(stored.items()) if row["state"] == DeliveryState.DEAD]
         lanes = await store.lanes.by_ids(list({row["lane_id"] for row in rows}), session)
         rows = [row for row in rows if row["lane_id"] in lanes]
         contacts = await store.contacts.by_ids(
             list({row["contact_id"] for row in rows if row["kind"] == DeliveryKind.PROFILE}), session
         )
-        ends: dict[str, int] = defaultdict(int)
+        last_seqs: dict[str, int] = defaultdict(int)
         changes: dict[str, Document] = {}
         for row in rows:
             lane = lanes[row["lane_id"]]
-            ends[lane["_id"]] = max(ends[lane["_id"]], lane["seq"]) + 1
+            last_seqs[lane["_id"]] = max(last_seqs[lane["_id"]], lane["seq"]) + 1
             contact = contacts.get(row["contact_id"]) if row["kind"] == DeliveryKind.PROFILE else None
-            placed = replayed(lane["_id"], ends[lane["_id"]], now)
+            requeued = replayed(lane["_id"], last_seqs[lane["_id"]], now)
             payload = row["payload"] if contact is None else profile_again(row["payload"], contact)
-            changes[row["_id"]] = {**placed, "payload": payload, "replay_id": replay_id}
+            changes[row["_id"]] = {**requeued, "payload": payload, "replay_id": replay_id}
         await store.deliveries.change(changes, session)
-        moved = [(lanes[id_], {"seq": seq, "due_at": lanes[id_].get("due_at") or now}) for id_, seq in ends.items()]
-        await store.lanes.save(moved, session)
+        lane_changes = [
+            (lanes[id_], {"seq": seq, "due_at": lanes[id_].get("due_at") or now}) for id_, seq in last_seqs.items()
+        ]
+        await store.lanes.save(lane_changes, session)
         lines = [
             delivery_line(self._minter.mint(Prefix.CHANGE, now), {**row, **changes[row["_id"]]}, row["state"], now)
             for row in rows
@@ -113,8 +115,8 @@ class ReplayService:
         return len(rows)
 
 
-def _check_dead(id_: str, row: Document | None, place: int) -> None:
-    path = ("ids", str(place))
+def _check_dead(id_: str, row: Document | None, index: int) -> None:
+    path = ("ids", str(index))
     if row is None:
         raise UserProblem(ErrorCode.NOT_FOUND, f"There is no delivery with the id '{id_}'.", path)
     if row["state"] != DeliveryState.DEAD:

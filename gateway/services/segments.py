@@ -1,4 +1,4 @@
-"""Segments: saved and deleted, one after the other in each workspace, so that none ever leads back to itself."""
+"""Saves and deletes segments, one at a time per workspace, so that no cycle of references can arise."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 
 
 class SegmentService:
-    """What can be done to segments. Their members are found by `MembershipKeeper`."""
+    """Saves and deletes segments; `SegmentMembershipProjection` finds their members."""
 
     def __init__(self, store: Store, clock: Clock, minter: Minter, retention: Retention) -> None:
         self._store = store
@@ -30,39 +30,39 @@ class SegmentService:
     async def save(
         self, workspace_id: str, name: str, filter_: Mapping[str, Any], segment_id: str | None = None
     ) -> Document:
-        """The segment as it is now: a new one, or that one with this name and filter (in snake_case, without nulls)."""
+        """Create a segment, or change the one with that id. `filter_` is in snake_case, without nulls."""
         check_text(name, ("name",), longest=MAX_NAME_LENGTH, named="name")
-        kept = stored_filter(filter_, "filter")
-        self._check_kept(kept)
+        saved_filter = stored_filter(filter_, "filter")
+        self._check_retention(saved_filter)
         new_id = self._minter.mint(Prefix.SEGMENT, self._clock())
 
         async def attempt(number: int) -> Document:
             store, now = self._store.open(workspace_id), self._clock()
             turn, rows = await store.segments.next_turn(), await store.segments.all()
             before = next((row for row in rows if row["_id"] == (segment_id or new_id)), None)
-            if before is not None and (before["name"], before["filter"]) == (name, kept):
+            if before is not None and (before["name"], before["filter"]) == (name, saved_filter):
                 return before
             if segment_id is None:
                 _check_room(rows)
                 before = {"_id": new_id, "workspace_id": workspace_id, "created_at": now, "revision": 0}
             elif before is None:
                 raise _unknown(segment_id)
-            after = {**before, "name": name, "filter": kept, "updated_at": now}
+            after = {**before, "name": name, "filter": saved_filter, "updated_at": now}
             segments = SegmentGraph([*(row for row in rows if row["_id"] != after["_id"]), after])
             segments.check(after["_id"])
-            anew = [after, *(segments.rows[id_] for id_ in segments.dependents(after["_id"]))]
-            if before.get("filter") == kept:
+            changed = [after, *(segments.rows[id_] for id_ in segments.dependents(after["_id"]))]
+            if before.get("filter") == saved_filter:
                 await store.database.transaction(lambda session: self._write(store, turn, [after], [], session))
                 return after
-            anew = [{**row, "revision": row["revision"] + 1, "complete": False} for row in anew]
-            line = segment_line(self._minter.mint(Prefix.CHANGE, now), "SAVED", anew, now)
-            await store.database.transaction(lambda session: self._write(store, turn, anew, [line], session))
-            return anew[0]
+            changed = [{**row, "revision": row["revision"] + 1, "complete": False} for row in changed]
+            line = segment_line(self._minter.mint(Prefix.CHANGE, now), "SAVED", changed, now)
+            await store.database.transaction(lambda session: self._write(store, turn, changed, [line], session))
+            return changed[0]
 
         return await retry_transaction(attempt)
 
     async def delete(self, workspace_id: str, segment_id: str) -> str:
-        """The id of the segment that is gone; its members go soon, and nobody is told that they left."""
+        """Delete a segment; returns its id. Its members are removed later, and no change reports that they left."""
         line_id = self._minter.mint(Prefix.CHANGE, self._clock())
 
         async def attempt(number: int) -> str:
@@ -73,9 +73,9 @@ class SegmentService:
                 return segment_id
             if row is None:
                 raise _unknown(segment_id)
-            _check_unnamed(SegmentGraph(rows), row)
-            _check_no_rule(await store.message_rules.all(), row)
-            await _check_no_mailing(store, row)
+            _check_not_referenced(SegmentGraph(rows), row)
+            _check_not_in_rule(await store.message_rules.all(), row)
+            await _check_no_campaign(store, row)
             line = segment_line(line_id, "DELETED", [row], now)
 
             async def write(session: Session) -> None:
@@ -88,7 +88,7 @@ class SegmentService:
 
         return await retry_transaction(attempt)
 
-    def _check_kept(self, filter_: Mapping[str, Any]) -> None:
+    def _check_retention(self, filter_: Mapping[str, Any]) -> None:
         try:
             self._retention.check_saved(parse_filter(filter_), self._clock())
         except BadRequestError as error:
@@ -110,7 +110,7 @@ def _check_room(rows: list[Document]) -> None:
         )
 
 
-def _check_unnamed(segments: SegmentGraph, row: Document) -> None:
+def _check_not_referenced(segments: SegmentGraph, row: Document) -> None:
     for other in segments.referencing(row["_id"]):
         raise UserProblem(
             ErrorCode.CONFLICT,
@@ -120,7 +120,7 @@ def _check_unnamed(segments: SegmentGraph, row: Document) -> None:
         )
 
 
-def _check_no_rule(rules: list[Document], row: Document) -> None:
+def _check_not_in_rule(rules: list[Document], row: Document) -> None:
     for rule in rules:
         if row["_id"] in segments_named(rule):
             raise UserProblem(
@@ -131,8 +131,8 @@ def _check_no_rule(rules: list[Document], row: Document) -> None:
             )
 
 
-async def _check_no_mailing(store: WorkspaceStore, row: Document) -> None:
-    ids = [timer_id_of(store.workspace_id, CAMPAIGN, id_) for id_ in await store.mailings.of_segment(row["_id"])]
+async def _check_no_campaign(store: WorkspaceStore, row: Document) -> None:
+    ids = [timer_id_of(store.workspace_id, CAMPAIGN, id_) for id_ in await store.campaigns.of_segment(row["_id"])]
     if await store.timers.by_ids(ids):
         message = (
             f"A message to the members of '{row['name']}' is on its way: delete the segment when all are written to."

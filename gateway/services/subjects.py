@@ -1,4 +1,4 @@
-"""Conversations and tickets with all that their properties name, as Klaviyo hears of them."""
+"""Loads conversations and tickets with all that their Klaviyo properties name."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,8 +12,7 @@ from gateway.store.workspace_store import WorkspaceStore
 async def subjects_of(
     store: WorkspaceStore, documents: Sequence[Document], contacts: Mapping[str, Document]
 ) -> dict[str, MetricSubject]:
-    """These conversations or tickets, by id, in a read of each kind that they name; not those whose contact, by the id that
-    they have of it, is none of these."""
+    """The subjects by id, one read per kind of reference. Documents whose contact is not in `contacts` are left out."""
     admins = await _named(store.admins, documents, "assignee_id")
     teams = await _named(store.teams, documents, "team_id")
     types = await _named(store.ticket_types, documents, "type_id")

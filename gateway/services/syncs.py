@@ -1,4 +1,4 @@
-"""Syncs with Klaviyo: how each workspace is connected, whether it is paused, and what of it changes."""
+"""Reads and changes the Klaviyo connections of workspaces."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ from gateway.settings import KlaviyoMode, Settings
 from gateway.store.deliveries import Syncs
 from gateway.store.workspace_store import Store
 
-REMEMBERED_SECONDS = 1.0  # how long a process goes by what it has read: who switches a sync on waits for as long
+REMEMBERED_SECONDS = 1.0  # how old a cached connection may be; a switch waits for as long
 _MOST_REMEMBERED = 10_000
 _SYNC_BYTES = 2000
 
 
 class KlaviyoConnections:
-    """What is known of syncs, and what can be done to them."""
+    """Reads, caches and changes Klaviyo connections."""
 
     def __init__(
         self,
@@ -47,28 +47,28 @@ class KlaviyoConnections:
         )
 
     async def current(self, workspace_id: str) -> KlaviyoConnection:
-        """The sync of a workspace, as it was a second ago at most."""
-        found = self._remembered.get(workspace_id)
-        if found is None:
-            found = await self.read(workspace_id)
-            self._remembered.put(workspace_id, found)
-        return found
+        """The connection of a workspace, at most REMEMBERED_SECONDS old."""
+        connection = self._remembered.get(workspace_id)
+        if connection is None:
+            connection = await self.read(workspace_id)
+            self._remembered.put(workspace_id, connection)
+        return connection
 
     async def read(self, workspace_id: str) -> KlaviyoConnection:
-        """The sync of a workspace as it is now."""
+        """The connection of a workspace as it is stored now."""
         stored = await self._store.open(workspace_id).syncs.find()
-        return await self._notify(workspace_id, stored)
+        return await self._connection(workspace_id, stored)
 
     async def active(self) -> list[KlaviyoConnection]:
-        """Every sync that is on."""
+        """Every connection that is on, in order of workspace ids."""
         stored = {row["workspace_id"]: row for row in await self._store.database.find(Syncs.COLLECTION, {})}
         default = await self._default_workspace()
         ids = stored.keys() | ({default} if default is not None else set())
-        found = [await self._notify(id_, stored.get(id_)) for id_ in sorted(ids)]
-        return [sync for sync in found if sync.is_active]
+        connections = [await self._connection(id_, stored.get(id_)) for id_ in sorted(ids)]
+        return [connection for connection in connections if connection.is_active]
 
     async def api_key(self, sync: KlaviyoConnection) -> str | None:
-        """The key of a sync; None where what is kept cannot be opened. What an older secret sealed is sealed anew."""
+        """The decrypted key, encrypted again if its secret is outdated; None if it cannot be decrypted."""
         if sync.sealed_key is None:
             return sync.key
         key = self._vault.decrypt(sync.sealed_key)
@@ -78,7 +78,7 @@ class KlaviyoConnections:
         return key
 
     def check_secret(self) -> None:
-        """Pass where a key can be kept; NotConfiguredError."""
+        """NotConfiguredError if there is no secret to encrypt a key with."""
         self._vault.encrypt("")
 
     async def connect(
@@ -90,7 +90,7 @@ class KlaviyoConnections:
         forwarded: Sequence[str] = (),
         forward_all: bool = False,
     ) -> None:
-        """Let the workspace be live from now on, in every process; the key was checked."""
+        """Switch the connection on with a key that was checked; returns when every process has noticed."""
         values = {
             "mode": KlaviyoMode.LIVE.value,
             "sealed_key": self._vault.encrypt(key),
@@ -103,35 +103,35 @@ class KlaviyoConnections:
         await self._sleep(REMEMBERED_SECONDS)
 
     async def disconnect(self, workspace_id: str) -> None:
-        """Let nothing more be queued or sent; the key is forgotten, what is queued stays."""
+        """Switch the connection off and forget the key; queued deliveries stay."""
         off: dict[str, Any] = {"mode": KlaviyoMode.OFF.value, "sealed_key": None, "base_url": None}
         await self._update(workspace_id, off | {"forwarded": None, "forward_all": None})
         await self._sleep(REMEMBERED_SECONDS)
 
     async def pause(self, workspace_id: str, reason: str) -> None:
-        """Send nothing until it is resumed; what happens meanwhile is queued."""
+        """Stop sending until it is resumed; new deliveries still queue up."""
         await self._update(workspace_id, {"paused_reason": reason, "paused_at": self._clock()})
 
     async def resume(self, workspace_id: str) -> None:
-        """Go on; what was tried before it was paused has its 72 hours anew."""
+        """Start sending again; what was tried before the pause gets its 72 hours again."""
         await self._update(workspace_id, _resumed(self._clock()))
 
     async def back_off(self, workspace_id: str, failures: int, until: datetime | None) -> None:
-        """Send nothing until that moment, because so many batches in a row had no answer."""
+        """Send nothing until then, after so many failed batches in a row."""
         await self._update(workspace_id, {"failures": failures, "backing_off_until": until})
 
     async def _update(self, workspace_id: str, values: Mapping[str, Any]) -> None:
         await self._store.open(workspace_id).syncs.update(values)
         self._remembered.pop(workspace_id)
 
-    async def _notify(self, workspace_id: str, stored: Document | None) -> KlaviyoConnection:
+    async def _connection(self, workspace_id: str, stored: Document | None) -> KlaviyoConnection:
         default = self._settings.klaviyo_mode not in (None, KlaviyoMode.OFF) and (
             workspace_id == await self._default_workspace()
         )
         return connection_of(workspace_id, stored, self._settings, default=default)
 
     async def _default_workspace(self) -> str | None:
-        """The oldest workspace: the one that the environment's settings are for."""
+        """The oldest workspace: the environment's settings are for it."""
         if self._default is None and self._settings.klaviyo_mode not in (None, KlaviyoMode.OFF):
             oldest = await self._store.workspaces.oldest()
             self._default = None if oldest is None else str(oldest["_id"])

@@ -1,7 +1,7 @@
-"""Timers that go off: each once, whatever the number of processes, and also what was due while none was up.
+"""Fires stored timers: each once, whatever the number of processes, and overdue ones after a restart.
 
-A handler does its work in one transaction, in which it takes the timer (`store.timers.take`): whoever comes second finds
-that it is taken, and nothing of what it did is stored.
+A handler works in one transaction, in which it takes the timer (`store.timers.take`). A second process finds the
+timer taken, and its transaction is rolled back.
 """
 
 import asyncio
@@ -14,22 +14,22 @@ from gateway.core.clock import Clock
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import UnavailableError
 from gateway.store.deadlines import answered_by, moment_in
-from gateway.store.timers import TimerTakenError, bring_forward, claim_timer, timers_due
+from gateway.store.timers import TimerTakenError, claim_timer, reset_postponed_timers, timers_due
 from gateway.store.workspace_store import Store
 
 Handler = Callable[[Document], Awaitable[None]]
-_AGAIN_SECONDS = 0.5
-_PATIENCE_SECONDS = 20.0
+_POLL_SECONDS = 0.5
+_TIMEOUT_SECONDS = 20.0
 _AT_ONCE = 8
-_MOST_READ = 5000
+_MAX_READ = 5000
 _LOOK_SECONDS = 30.0
 
 
 class TimerService:
-    """Fires timers; `run` in every process that works in the background."""
+    """Fires timers; `run` runs in every background worker."""
 
     def __init__(self, store: Store, clock: Clock, handlers: Mapping[str, Handler]) -> None:
-        """`handlers`, by kind: timers of other kinds are left to processes that know them."""
+        """`handlers` are by kind; timers of other kinds are left alone."""
         self._store = store
         self._clock = clock
         self._handlers = handlers
@@ -37,29 +37,29 @@ class TimerService:
         self._log = structlog.get_logger("gateway.timers")
 
     async def run(self) -> None:
-        """Fire what is due, until cancelled."""
+        """Fire due timers until cancelled."""
         while True:
             try:
-                await self._bring_forward()
+                await self._fix_postponed()
                 await self.fire_due()
             except UnavailableError as error:
                 self._log.warning("timers wait for the database", reason=str(error))
             except Exception:
                 self._log.exception("timers could not be read")
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    async def _bring_forward(self) -> None:
-        """Now and then look for timers that a wrong clock put off."""
+    async def _fix_postponed(self) -> None:
+        """Find timers that a wrong clock postponed, every _LOOK_SECONDS."""
         if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = time.monotonic()
-            if count := await bring_forward(self._store.database, self._clock()):
+            if count := await reset_postponed_timers(self._store.database, self._clock()):
                 self._log.warning("timers that a wrong clock put off are tried now", count=count)
 
     async def fire_due(self) -> int:
-        """Fire all that is due now; how many timers this process fired. What fails is tried again later."""
+        """Fire all timers that are due; returns how many this process fired. A timer that fails is retried later."""
         fired, now_fired, at_once = 0, 1, asyncio.Semaphore(_AT_ONCE)
         while now_fired:
-            due = await timers_due(self._store.database, self._handlers.keys(), self._clock(), _MOST_READ)
+            due = await timers_due(self._store.database, self._handlers.keys(), self._clock(), _MAX_READ)
             groups = [self._fire_in_order(timers, at_once) for timers in _by_subject(due)]
             now_fired = sum(await asyncio.gather(*groups))
             fired += now_fired
@@ -70,26 +70,24 @@ class TimerService:
             return sum([await self._fire(timer) for timer in timers])
 
     async def _fire(self, timer: Document) -> bool:
-        """Whether this process fired it."""
-        told = {name: timer[name] for name in ("kind", "subject_id", "attempts")}
+        log_fields = {name: timer[name] for name in ("kind", "subject_id", "attempts")}
         try:
             if not await claim_timer(self._store.database, timer, self._clock()):
                 return False
-            async with answered_by(moment_in(_PATIENCE_SECONDS)):
+            async with answered_by(moment_in(_TIMEOUT_SECONDS)):
                 await self._handlers[timer["kind"]](timer)
         except TimerTakenError:
             return False
         except UnavailableError as error:
-            self._log.warning("a timer is tried again later", reason=str(error), **told)
+            self._log.warning("a timer is tried again later", reason=str(error), **log_fields)
             return False
         except Exception:
-            self._log.exception("a timer failed and is tried again later", **told)
+            self._log.exception("a timer failed and is tried again later", **log_fields)
             return False
         return True
 
 
 def _by_subject(timers: Sequence[Document]) -> list[list[Document]]:
-    """Those of one subject together, in the order in which they were due."""
     groups: dict[tuple[str, str], list[Document]] = {}
     for timer in timers:
         groups.setdefault((timer["workspace_id"], timer["subject_id"]), []).append(timer)

@@ -1,4 +1,4 @@
-"""Tokens: short-lived credentials that a service makes for the browsers of its people and of those who answer them."""
+"""Creates short-lived credentials for the browsers of contacts and admins."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from gateway.services.support.teammates import TeammateService
 
 
 class TokenService:
-    """What can be done about tokens: they are not kept, so they end with their time, whose they are, or their secret."""
+    """Creates tokens. They are not stored: they end at their expiry, with their subject, or with the secret."""
 
     def __init__(self, contacts: ContactService, people: TeammateService, signer: TokenSigner, clock: Clock) -> None:
         self._contacts = contacts
@@ -22,20 +22,20 @@ class TokenService:
         self._clock = clock
 
     async def create_for_contact(
-        self, workspace_id: str, sent: Mapping[str, Any], seconds: int
+        self, workspace_id: str, reference: Mapping[str, Any], seconds: int
     ) -> tuple[str, datetime]:
-        """A token of the contact of that reference, and when it expires; an unknown contact is created."""
+        """A token of the referenced contact, and when it expires. An unknown contact is created."""
         self._signer.check_configured()
         lifetime = check_lifetime(seconds)
         with error_path("contact"):
-            ref = check_ref(sent)
+            ref = check_ref(reference)
         contact = await self._contacts.resolve(workspace_id, ref)
         strongest, _ = ref.keys()[0]
         made_from = MadeFrom.ANONYMOUS if strongest is IdentityKind.ANONYMOUS else MadeFrom.KNOWN
         return self._signed(workspace_id, contact["_id"], made_from, lifetime)
 
     async def create_for_admin(self, workspace_id: str, admin_id: str, seconds: int) -> tuple[str, datetime]:
-        """A token of that admin, and when it expires."""
+        """A token of an active admin, and when it expires."""
         self._signer.check_configured()
         lifetime = check_lifetime(seconds)
         admin = await self._people.active_admin(workspace_id, admin_id, ("adminId",))

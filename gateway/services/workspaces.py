@@ -1,4 +1,4 @@
-"""Workspaces and the keys that open them."""
+"""Workspaces and their API keys."""
 
 import asyncio
 import hashlib
@@ -14,11 +14,11 @@ from gateway.errors import ErrorCode, UserProblem
 from gateway.store.driver import DuplicateError
 from gateway.store.workspace_store import Store
 
-REMEMBERED_SECONDS = 10  # how long a gateway trusts a key that it has looked up
+REMEMBERED_SECONDS = 10  # how long a process trusts a key that it has read
 
 
 class WorkspaceService:
-    """What can be done to workspaces and keys."""
+    """Creates, finds and deletes workspaces and API keys."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class WorkspaceService:
         self._sleep = sleep
 
     async def create(self, name: str, **fields: object) -> Document:
-        """A new workspace; UserProblem CONFLICT where one has that name."""
+        """Create a workspace; UserProblem CONFLICT if the name is taken."""
         now = self._clock()
         check_text(name, ("name",), longest=100, named="The name")
         workspace = {"_id": self._minter.mint(Prefix.WORKSPACE, now), "name": name, "created_at": now, **fields}
@@ -46,45 +46,44 @@ class WorkspaceService:
         return workspace
 
     async def find(self, id_or_name: str) -> Document:
-        """The workspace with that id or name; UserProblem NOT_FOUND names those there are."""
-        found = await self._store.workspaces.find(id_or_name)
-        if found is None:
+        """The workspace with that id or name; UserProblem NOT_FOUND."""
+        workspace = await self._store.workspaces.find(id_or_name)
+        if workspace is None:
             names = ", ".join(row["name"] for row in await self.all()) or "none yet"
             raise UserProblem(
                 ErrorCode.NOT_FOUND, f"There is no workspace '{id_or_name}': there are {names}.", ("workspace",)
             )
-        return found
+        return workspace
 
     async def only(self) -> Document:
-        """The one workspace there is; UserProblem where there are more, or none."""
-        found = await self.all()
-        if len(found) != 1:
-            names = ", ".join(row["name"] for row in found)
+        """The only workspace; UserProblem if there are more, or none."""
+        workspaces = await self.all()
+        if len(workspaces) != 1:
+            names = ", ".join(row["name"] for row in workspaces)
             fix = (
                 f"say which with --workspace: {names}."
-                if found
+                if workspaces
                 else "make one with 'gateway workspaces create NAME', or run 'gateway dev'."
             )
-            raise UserProblem(ErrorCode.INVALID, f"There are {len(found)} workspaces: {fix}", ("workspace",))
-        return found[0]
+            raise UserProblem(ErrorCode.INVALID, f"There are {len(workspaces)} workspaces: {fix}", ("workspace",))
+        return workspaces[0]
 
     async def all(self) -> list[Document]:
-        """Every workspace, the oldest first."""
+        """Every workspace, oldest first."""
         return await self._store.workspaces.all()
 
     async def delete(self, workspace_id: str) -> int:
-        """Delete a workspace with all that is in it; how many documents went. It takes as long as keys are remembered:
-        what a gateway that still knows one writes meanwhile is deleted too."""
+        """Delete a workspace; returns how many documents went. Cached keys may write meanwhile, so it empties twice."""
         await self._store.workspaces.update(workspace_id, {"deleted_at": self._clock()})
-        gone = await self._store.empty_workspace(workspace_id)
+        deleted = await self._store.empty_workspace(workspace_id)
         await self._sleep(REMEMBERED_SECONDS + 1)
-        gone += await self._store.empty_workspace(workspace_id)
-        return gone + await self._store.workspaces.delete(workspace_id)
+        deleted += await self._store.empty_workspace(workspace_id)
+        return deleted + await self._store.workspaces.delete(workspace_id)
 
     async def create_key(
         self, workspace_id: str, scopes: Iterable[Scope], name: str | None = None
     ) -> tuple[Document, str]:
-        """A new key and its text, which is not kept: only a hash of its secret part is."""
+        """Create a key; returns it with its text, of which only a hash is stored."""
         now = self._clock()
         secret = secrets.token_urlsafe(32)
         key = {
@@ -99,11 +98,11 @@ class WorkspaceService:
         return key, f"{key['_id']}.{secret}"
 
     async def keys(self, workspace_id: str) -> list[Document]:
-        """The keys of a workspace, the oldest first."""
+        """The keys of a workspace, oldest first."""
         return await self._store.keys.of(workspace_id)
 
     async def revoke_key(self, workspace_id: str, key_id: str) -> None:
-        """Make a key worthless, within seconds everywhere; UserProblem NOT_FOUND where the workspace has none such."""
+        """Revoke a key, everywhere within REMEMBERED_SECONDS; UserProblem NOT_FOUND."""
         if not await self._store.keys.revoke(workspace_id, key_id, self._clock()):
             raise UserProblem(
                 ErrorCode.NOT_FOUND,
@@ -113,5 +112,5 @@ class WorkspaceService:
 
 
 def secret_hash(secret: str) -> str:
-    """What is kept of a key's secret: 256 random bits need no slow hash."""
+    """The stored hash of a key's secret: 256 random bits need no slow hash."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Backfills as MongoDB keeps them."""
+"""The backfills collection."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ from gateway.store.repositories import Repository
 
 
 class Backfills(Repository):
-    """The backfills of a workspace, of which one at most is under way."""
+    """The backfills of a workspace. At most one is active."""
 
     COLLECTION: ClassVar[str] = "klaviyo_backfills"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -24,42 +24,42 @@ class Backfills(Repository):
     )
 
     async def insert(self, backfill: Document, session: Session) -> None:
-        """Add it; DuplicateError where another one is under way."""
+        """Add it; DuplicateError if another one is active."""
         await self._database.insert(self.COLLECTION, [backfill], session)
 
     async def active(self) -> Document | None:
-        """The one that is under way or paused."""
+        """The running or paused backfill."""
         return next(iter(await self._find({"active": self._workspace_id})), None)
 
-    async def page(self, asked: Page, now: datetime) -> list[Document]:
-        """A page of them, the newest first."""
-        return await self._page_by_id([{}], Prefix.BACKFILL, asked, TimeRange(), now)
+    async def page(self, page: Page, now: datetime) -> list[Document]:
+        """A page of backfills, newest first."""
+        return await self._page_by_id([{}], Prefix.BACKFILL, page, TimeRange(), now)
 
     async def change(
-        self, backfill: Mapping[str, Any], values: Mapping[str, Any], session: Session, more: Mapping[str, int]
+        self, backfill: Mapping[str, Any], values: Mapping[str, Any], session: Session, increments: Mapping[str, int]
     ) -> None:
-        """Set these fields, add to those in `more`; TransientError where somebody else moved it meanwhile."""
+        """Set `values` and add `increments`; TransientError if the backfill changed since it was read."""
         guard = {"_id": backfill["_id"], "workspace_id": self._workspace_id, "version": backfill["version"]}
-        given = {"$set": dict(values)} if values else {}
-        update = UpdateOne(guard, {**given, "$inc": {"version": 1, **more}})
+        sets = {"$set": dict(values)} if values else {}
+        update = UpdateOne(guard, {**sets, "$inc": {"version": 1, **increments}})
         if await self._database.bulk(self.COLLECTION, [update], session) != 1:
             raise TransientError("the backfill moved meanwhile")
 
     async def read_again(self, session: Session) -> None:
-        """Let whoever has read rows of history before this transaction read them again: a contact is erased in it."""
+        """Increment the version, so that a batch of history that was read before this erasure is read again."""
         update = UpdateOne({"active": self._workspace_id}, {"$inc": {"version": 1}})
         await self._database.bulk(self.COLLECTION, [update], session)
 
-    async def settle(self, tallies: Mapping[str, Mapping[str, int]], session: Session) -> None:
-        """Add to `done` and `failed` of backfills, by id; whoever walks through history is not kept from it."""
+    async def settle(self, counts: Mapping[str, Mapping[str, int]], session: Session) -> None:
+        """Add to `done` and `failed`, by backfill id. The version stays, so a running batch does not conflict."""
         operations = [
-            UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, {"$inc": dict(more)})
-            for id_, more in tallies.items()
+            UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, {"$inc": dict(increments)})
+            for id_, increments in counts.items()
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
 
 
 async def running(database: Database) -> list[Document]:
-    """Every backfill of every workspace that is under way."""
+    """The running backfills of every workspace."""
     rows = await database.find(Backfills.COLLECTION, {"active": {"$gte": Prefix.WORKSPACE.value, "$lt": "wsp`"}})
     return [row for row in rows if row["state"] == BackfillState.RUNNING]

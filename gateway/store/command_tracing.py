@@ -1,4 +1,4 @@
-"""A span for each command that an operation sends to MongoDB, with either driver."""
+"""A span for each MongoDB command, with either driver."""
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -8,36 +8,35 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 if TYPE_CHECKING:
     from gateway.tracing import CommandSpan, Tracing
 
-# The command that is under way: both drivers begin and end one in the same context (Motor takes a copy of the caller's
-# into its thread), one after the other. PyMongo Async does not tell of commands that are cancelled: by their request
-# ids they would pile up, here they go with the task.
-_UNDER_WAY: "ContextVar[CommandSpan | None]" = ContextVar("gateway_command_span", default=None)
+# Both drivers start and end a command in the same context (Motor copies the caller's into its thread), one at a time.
+# PyMongo Async does not report cancelled commands: in a dict by request id they would pile up, here they go with the task.
+_CURRENT_SPAN: "ContextVar[CommandSpan | None]" = ContextVar("gateway_command_span", default=None)
 
 
 class CommandSpans(CommandListener):
-    """Told of every command by the driver."""
+    """Listens to the driver's commands."""
 
     def __init__(self, tracing: "Tracing") -> None:
         self._tracing = tracing
 
     def started(self, event: CommandStartedEvent) -> None:
-        """Begin a span, below that of the operation."""
-        named = event.command.get("collection" if event.command_name == "getMore" else event.command_name)
-        collection = named if isinstance(named, str) else None
+        """Start a span below the operation's."""
+        target = event.command.get("collection" if event.command_name == "getMore" else event.command_name)
+        collection = target if isinstance(target, str) else None
         host, port = event.connection_id
-        _UNDER_WAY.set(self._tracing.command(event.command_name, event.database_name, collection, (host, port or 0)))
+        _CURRENT_SPAN.set(self._tracing.command(event.command_name, event.database_name, collection, (host, port or 0)))
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        """End it."""
+        """End the span."""
         self._end(None)
 
     def failed(self, event: CommandFailedEvent) -> None:
-        """End it with the error's name: its message may quote what is stored."""
-        told = event.failure
-        self._end(str(told.get("codeName") or told.get("errtype") or told.get("code") or "unknown"))
+        """End the span with the error's name. Its message may quote stored data."""
+        failure = event.failure
+        self._end(str(failure.get("codeName") or failure.get("errtype") or failure.get("code") or "unknown"))
 
-    def _end(self, failure: str | None) -> None:
-        span = _UNDER_WAY.get()
+    def _end(self, error_name: str | None) -> None:
+        span = _CURRENT_SPAN.get()
         if span is not None:
-            span.end(failure)
-            _UNDER_WAY.set(None)
+            span.end(error_name)
+            _CURRENT_SPAN.set(None)

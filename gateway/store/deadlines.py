@@ -1,4 +1,4 @@
-"""One deadline for a call, whatever it waits for: a turn, a group, attempts, the database, its limits, its credential."""
+"""One deadline for a call, whatever it waits for: a turn, a group commit, retries, the database, its rate limit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,37 +9,37 @@ import pymongo
 
 from gateway.errors import UnavailableError
 
-# Of the time that is left. The driver must have given up when its task is cancelled: where both meet, PyMongo's pool of
-# connections may keep its lock for ever (asyncio.wait_for forgets who holds it, on Python 3.11).
+# Share of the time left. The driver must give up before its task is cancelled: if both happen at once, PyMongo's
+# connection pool may stay locked for ever (asyncio.wait_for loses the lock's holder on Python 3.11).
 _DRIVERS_SHARE = 0.8
-_OUTER: ContextVar[Context | None] = ContextVar("gateway_outer_context", default=None)
+_OUTER_CONTEXT: ContextVar[Context | None] = ContextVar("gateway_outer_context", default=None)
 
 
 @asynccontextmanager
 async def answered_by(moment: float) -> AsyncIterator[None]:
-    """End what is done within at that moment of the loop's clock: UnavailableError. What was being written is stored or
-    not; the call finds out that is sent again with the same idempotency key."""
-    left = moment - asyncio.get_running_loop().time()
-    if left <= 0:
+    """Cancel the body at that moment of the loop's clock: UnavailableError. A write may or may not be stored; a retry
+    with the same idempotency key finds out."""
+    seconds_left = moment - asyncio.get_running_loop().time()
+    if seconds_left <= 0:
         raise UnavailableError
-    outer = _OUTER.set(copy_context())
+    reset_token = _OUTER_CONTEXT.set(copy_context())
     try:
         async with asyncio.timeout_at(moment) as deadline:
-            with pymongo.timeout(_DRIVERS_SHARE * left):
+            with pymongo.timeout(_DRIVERS_SHARE * seconds_left):
                 yield
     except TimeoutError:
         if deadline.expired():
             raise UnavailableError from None
         raise
     finally:
-        _OUTER.reset(outer)
+        _OUTER_CONTEXT.reset(reset_token)
 
 
 def moment_in(seconds: float) -> float:
-    """The moment of the loop's clock that is so far away."""
+    """The moment of the loop's clock in that many seconds."""
     return asyncio.get_running_loop().time() + seconds
 
 
 def context_without_deadline() -> Context:
-    """The context for a task that goes on when the call is answered."""
-    return _OUTER.get() or copy_context()
+    """The context for a task that outlives the call."""
+    return _OUTER_CONTEXT.get() or copy_context()

@@ -1,4 +1,4 @@
-"""Deliveries and the lanes that keep their order, as MongoDB keeps them."""
+"""Deliveries, the lanes that keep their order, and their counts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ from gateway.store.repositories import Repository, with_fields
 
 
 class Deliveries(Repository):
-    """What is, was or cannot be delivered. Delivered and rejected ones are kept for 30 days, dead ones until replayed."""
+    """The deliveries of a workspace. Delivered and rejected ones are kept for 30 days, dead letters until replayed."""
 
     COLLECTION: ClassVar[str] = "deliveries"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -36,7 +36,7 @@ class Deliveries(Repository):
         await self._database.insert(self.COLLECTION, rows, session)
 
     async def open_in(self, lanes: Sequence[Document], session: Session) -> list[Document]:
-        """The first open deliveries of those lanes."""
+        """The first open deliveries of each lane, up to its claim limit."""
         shallow = [lane["_id"] for lane in lanes if claim_limit(lane) == lane["seq"]]
         rows = await self._find({"open": {"$in": shallow}}, session=session) if shallow else []
         for lane in lanes:
@@ -46,20 +46,20 @@ class Deliveries(Repository):
         return rows
 
     async def existing(self, ids: Sequence[str], session: Session) -> set[str]:
-        """Which of these are still there: with their contact they are erased."""
+        """Which of these still exist: an erasure deletes those of its contact."""
         rows = await self._find({"_id": {"$in": list(ids)}}, projection=["_id"], session=session) if ids else []
         return {row["_id"] for row in rows}
 
     async def mark_sending(self, ids: Sequence[str], session: Session) -> None:
-        """Say of these that a worker has them."""
-        sending = {"$set": {"state": DeliveryState.SENDING.value}}
+        """Set the state SENDING: a worker has claimed them."""
+        change = {"$set": {"state": DeliveryState.SENDING.value}}
         filters = [{"_id": id_, "workspace_id": self._workspace_id} for id_ in ids]
-        await self._database.bulk(self.COLLECTION, [UpdateOne(filter_, sending) for filter_ in filters], session)
+        await self._database.bulk(self.COLLECTION, [UpdateOne(filter_, change) for filter_ in filters], session)
 
     async def change(self, changes: Mapping[str, Mapping[str, Any]], session: Session) -> None:
-        """Set these fields of those deliveries, by id; None clears. What was erased meanwhile stays so."""
+        """Set these fields by delivery id; None removes one. Deliveries erased meanwhile stay erased."""
         operations = [
-            UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, _setting(values))
+            UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, _set_or_unset(values))
             for id_, values in changes.items()
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
@@ -67,31 +67,29 @@ class Deliveries(Repository):
     async def page(
         self,
         filters: Sequence[Mapping[str, Any]],
-        asked: Page,
+        page: Page,
         times: TimeRange,
         now: datetime,
         fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """A page of those of any of the filters (each on equality, with an index), the newest first; of them those
-        fields, if any are named."""
-        return await self._page_by_id(filters, Prefix.DELIVERY, asked, times, now, fields=fields)
+        """A page of the deliveries that match any filter (an equality with an index), newest first."""
+        return await self._page_by_id(filters, Prefix.DELIVERY, page, times, now, fields=fields)
 
     async def count(self, filter_: Mapping[str, Any], most: int) -> int:
-        """How many a filter finds, counted up to that many."""
+        """The number of matches, counted up to `most`."""
         return await self._database.count(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, most)
 
     async def oldest_open(self, now: datetime) -> Document | None:
-        """The oldest delivery of what happens now that did not arrive yet: its id, and since when it waits."""
+        """Id and created_at of the oldest open delivery that is not part of a backfill."""
         filters = [{"state": state.value, "backfill_id": None} for state in sorted(OPEN)]
         oldest_first = Page(0, True, None, None)
         return next(iter(await self.page(filters, oldest_first, TimeRange(), now, ["created_at"])), None)
 
     async def of_subjects(self, subject_ids: Sequence[str], fields: Sequence[str] | None = None) -> dict[str, Document]:
-        """The newest delivery of each of those subjects that have few; of it its subject, and those fields, if any are
-        named."""
+        """The newest delivery by subject id, for subjects with few deliveries. `fields` are read beside the subject."""
         filter_ = {"subject_id": {"$in": list(subject_ids)}}
-        wanted = None if fields is None else with_fields(fields, "subject_id")
-        rows = await self._find(filter_, sort={"_id": ASCENDING}, fields=wanted)
+        delivery_fields = None if fields is None else with_fields(fields, "subject_id")
+        rows = await self._find(filter_, sort={"_id": ASCENDING}, fields=delivery_fields)
         return {row["subject_id"]: row for row in rows}
 
     async def pages_of_parents(
@@ -104,8 +102,8 @@ class Deliveries(Repository):
         oldest_first: bool,
         fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
-        """The newest (or oldest) deliveries within these bounds of each contact, those of contacts that it took over
-        included, or of each conversation or ticket, in one read; of them those fields, if any are named."""
+        """The newest (or oldest) deliveries of each parent within these bounds, in one read. A parent is a contact
+        (with the contacts merged into it), a conversation or a ticket. `fields` limits what is read."""
         by_contact = parents.COLLECTION == Contacts.COLLECTION
         return await self._pages_of_children(
             ids,
@@ -120,7 +118,7 @@ class Deliveries(Repository):
 
 
 class Lanes(Repository):
-    """One lane for each contact and queue: where its deliveries are, and who works at them."""
+    """One lane per contact and queue: its deliveries and its lease."""
 
     COLLECTION: ClassVar[str] = "delivery_lanes"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -128,30 +126,29 @@ class Lanes(Repository):
     )
 
     async def due(self, queue: Queue, now: datetime, limit: int) -> list[Document]:
-        """The lanes of a queue that somebody is to look at, the longest due first."""
+        """The due lanes of a queue, longest due first; if none, those with a lease by a wrong clock."""
         filter_: Document = {"queue": queue.value, "due_at": {"$lte": now}}
         lanes = await self._find(filter_, sort={"due_at": ASCENDING}, limit=limit)
-        return lanes or await self._find(self._held_too_long(queue, now), limit=limit)
+        return lanes or await self._find(self._lease_too_long(queue, now), limit=limit)
 
     @staticmethod
-    def _held_too_long(queue: Queue, now: datetime) -> Document:
-        """Lanes whose lease a wrong clock wrote. (Lanes without one may have to wait for a day, if Klaviyo says so.)"""
+    def _lease_too_long(queue: Queue, now: datetime) -> Document:
+        """Lanes whose lease ends too late. (Lanes without a lease may wait for a day, if Klaviyo says so.)"""
         return {"queue": queue.value, "due_at": {"$gt": latest_end(now, LEASE)}, "lease": {"$exists": True}}
 
     async def claim(self, lanes: Sequence[Document], lease: str, until: datetime, session: Session) -> list[Document]:
-        """Those of the lanes that are now this lease's, until that moment: nobody changed them since they were read."""
-        claimed = {"$set": {"lease": lease, "due_at": until}, "$inc": {"version": 1}}
-        await self._database.bulk(self.COLLECTION, [UpdateOne(self._guard(lane), claimed) for lane in lanes], session)
-        found = await self.by_ids([lane["_id"] for lane in lanes], session)
-        return [lane for lane in found.values() if lane.get("lease") == lease]
+        """Lease the lanes until that moment; returns those that did not change since they were read."""
+        claim = {"$set": {"lease": lease, "due_at": until}, "$inc": {"version": 1}}
+        await self._database.bulk(self.COLLECTION, [UpdateOne(self._guard(lane), claim) for lane in lanes], session)
+        claimed_lanes = await self.by_ids([lane["_id"] for lane in lanes], session)
+        return [lane for lane in claimed_lanes.values() if lane.get("lease") == lease]
 
     async def save(self, changes: Sequence[tuple[Document, Mapping[str, Any]]], session: Session) -> None:
-        """Set these fields of the lanes, None clears; insert those whose version is 0. TransientError where one is no
-        longer as it was read."""
+        """Set these fields (None removes one); insert at version 0. TransientError if a lane changed since."""
         new = [{**lane, **values, "version": 1} for lane, values in changes if not lane["version"]]
         await self._database.insert(self.COLLECTION, new, session)
         operations = [
-            UpdateOne(self._guard(lane), {**_setting(values), "$inc": {"version": 1}})
+            UpdateOne(self._guard(lane), {**_set_or_unset(values), "$inc": {"version": 1}})
             for lane, values in changes
             if lane["version"]
         ]
@@ -159,7 +156,7 @@ class Lanes(Repository):
             raise TransientError("a lane of deliveries changed meanwhile")
 
     async def remove(self, lanes: Sequence[Document], session: Session) -> None:
-        """Delete lanes of contacts that are erased."""
+        """Delete lanes of erased contacts; TransientError if one changed since it was read."""
         for lane in lanes:
             if await self._database.delete(self.COLLECTION, self._guard(lane), session) != 1:
                 raise TransientError("a lane of deliveries changed meanwhile")
@@ -169,67 +166,68 @@ class Lanes(Repository):
 
 
 class Syncs(Repository):
-    """How the workspace is connected to Klaviyo, and how that goes: one document."""
+    """The workspace's Klaviyo connection and its state: one document."""
 
     COLLECTION: ClassVar[str] = "klaviyo_syncs"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
 
     async def find(self) -> Document | None:
-        """What is kept of the sync."""
+        """The stored connection."""
         id_ = connection_id_of(self._workspace_id)
         return (await self.by_ids([id_])).get(id_)
 
     async def connected_at(self) -> datetime:
-        """Since when the account that is connected now hears something."""
+        """When the current account was connected."""
         at: datetime = (await self.find() or {}).get("connected_at", EARLIEST)
         return at
 
     async def update(self, values: Mapping[str, Any], **guard: Any) -> bool:
-        """Set these fields, None clears; whether the guard held."""
+        """Set these fields, None removes one; False if the guard does not match."""
         id_ = connection_id_of(self._workspace_id)
         filter_ = {"_id": id_, "workspace_id": self._workspace_id, **guard}
-        if await self._database.update(self.COLLECTION, filter_, _setting(values)):
+        if await self._database.update(self.COLLECTION, filter_, _set_or_unset(values)):
             return True
         if guard:
             return False
-        given = {name: value for name, value in values.items() if value is not None}
+        document = {name: value for name, value in values.items() if value is not None}
         try:
-            await self._database.insert(self.COLLECTION, [{"_id": id_, "workspace_id": self._workspace_id, **given}])
+            await self._database.insert(self.COLLECTION, [{"_id": id_, "workspace_id": self._workspace_id, **document}])
         except DuplicateError:
-            return await self._database.update(self.COLLECTION, filter_, _setting(values)) == 1
+            return await self._database.update(self.COLLECTION, filter_, _set_or_unset(values)) == 1
         return True
 
 
 class DeliveryMetrics(Repository):
-    """How many deliveries of each metric arrived or failed, counted as they are settled."""
+    """Delivered and failed deliveries, counted per metric."""
 
     COLLECTION: ClassVar[str] = "klaviyo_metrics"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
 
     async def all(self) -> list[Document]:
-        """Every metric of which something was settled."""
+        """Every metric with a count."""
         return await self._find({})
 
-    async def add(self, tallies: Iterable[Document], session: Session) -> None:
-        """Add to the metrics' figures: `name`, `source`, `delivered`, `failed`, and `last_delivered_at` or None."""
-        lines = {metric_id_of(self._workspace_id, line["name"]): line for line in tallies}
-        known = await self.by_ids(list(lines), session)
+    async def add(self, metrics: Iterable[Document], session: Session) -> None:
+        """Add counts: `name`, `source`, `delivered`, `failed`, and `last_delivered_at` or None."""
+        counts_by_id = {metric_id_of(self._workspace_id, counts["name"]): counts for counts in metrics}
+        existing = await self.by_ids(list(counts_by_id), session)
         operations: list[Operation] = [
-            self._first(id_, line) if id_ not in known else self._more(id_, line) for id_, line in lines.items()
+            self._insert_counts(id_, counts) if id_ not in existing else self._add_counts(id_, counts)
+            for id_, counts in counts_by_id.items()
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
 
-    def _first(self, id_: str, line: Document) -> Operation:
-        return InsertOne({"_id": id_, "workspace_id": self._workspace_id, **line})
+    def _insert_counts(self, id_: str, counts: Document) -> Operation:
+        return InsertOne({"_id": id_, "workspace_id": self._workspace_id, **counts})
 
-    def _more(self, id_: str, line: Document) -> Operation:
-        change: Document = {"$inc": {name: line[name] for name in ("delivered", "failed")}}
-        if line["last_delivered_at"] is not None:
-            change["$max"] = {"last_delivered_at": line["last_delivered_at"]}
+    def _add_counts(self, id_: str, counts: Document) -> Operation:
+        change: Document = {"$inc": {name: counts[name] for name in ("delivered", "failed")}}
+        if counts["last_delivered_at"] is not None:
+            change["$max"] = {"last_delivered_at": counts["last_delivered_at"]}
         return UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, change)
 
 
-def _setting(values: Mapping[str, Any]) -> Document:
-    kept = {name: value for name, value in values.items() if value is not None}
-    cleared = {name: "" for name, value in values.items() if value is None}
-    return ({"$set": kept} if kept else {}) | ({"$unset": cleared} if cleared else {})
+def _set_or_unset(values: Mapping[str, Any]) -> Document:
+    set_fields = {name: value for name, value in values.items() if value is not None}
+    unset_fields = {name: "" for name, value in values.items() if value is None}
+    return ({"$set": set_fields} if set_fields else {}) | ({"$unset": unset_fields} if unset_fields else {})

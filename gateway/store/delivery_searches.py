@@ -1,4 +1,4 @@
-"""Searches for deliveries of a workspace: the newest first, each by one index."""
+"""Delivery search: newest first, by one index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +16,7 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class DeliverySearch:
-    """What is wanted; `most`: how many deliveries a page looks at where no index tells.
-
-    `fields`: what is wanted of each delivery at least; None: all."""
+    """`most`: how many deliveries a page may read if no index decides. `fields` limits what is read."""
 
     deliveries: Deliveries
     filter: DeliveryFilter
@@ -26,33 +24,33 @@ class DeliverySearch:
     most: int = MAX_CANDIDATES
     fields: Sequence[str] | None = None
 
-    async def page(self, asked: Page) -> SearchPage:
-        """A page of them."""
+    async def page(self, page: Page) -> SearchPage:
+        """A page of the matching deliveries, newest first."""
         rows: list[Document] = []
-        looked, place = 0, asked
-        size = asked.limit if self.filter.is_exact else min(4 * asked.limit, _BATCH)
-        while looked < self.most and not self.filter.times.empty:
-            batch = await self._read(replace(place, size=size - 1))
+        read_count, next_page = 0, page
+        size = page.limit if self.filter.is_exact else min(4 * page.limit, _BATCH)
+        while read_count < self.most and not self.filter.times.empty:
+            batch = await self._read(replace(next_page, size=size - 1))
             rows += batch if self.filter.is_exact else [row for row in batch if self.filter.matches(row)]
-            if len(rows) >= asked.limit or len(batch) < size:
-                return SearchPage(rows[: asked.limit])
+            if len(rows) >= page.limit or len(batch) < size:
+                return SearchPage(rows[: page.limit])
             last = str(batch[-1]["_id"])
-            place = replace(place, before=last) if asked.backward else replace(place, after=last)
-            looked, size = looked + len(batch), _BATCH
-        return SearchPage(rows, place.before if asked.backward else place.after)
+            next_page = replace(next_page, before=last) if page.backward else replace(next_page, after=last)
+            read_count, size = read_count + len(batch), _BATCH
+        return SearchPage(rows, next_page.before if page.backward else next_page.after)
 
     async def count(self, most: int) -> int | None:
-        """How many there are, counted up to that many; None where those to look at ran out before."""
+        """The number of matches, counted up to `most`; None if the search stopped before it read every candidate."""
         if not self.filter.is_exact:
-            found = await self.page(Page(most - 1, False, None, None))
-            return None if found.stopped_at is not None else len(found.rows)
+            page = await self.page(Page(most - 1, False, None, None))
+            return None if page.stopped_at is not None else len(page.rows)
         total, times = 0, self.filter.times
         bounds = {"$gte": lowest_id(Prefix.DELIVERY, times.start), "$lt": lowest_id(Prefix.DELIVERY, times.end)}
-        for place in self.filter.places:
+        for condition in self.filter.places:
             if total < most and not times.empty:
-                total += await self.deliveries.count({**place, "_id": bounds}, most - total)
+                total += await self.deliveries.count({**condition, "_id": bounds}, most - total)
         return total
 
-    async def _read(self, asked: Page) -> list[Document]:
+    async def _read(self, page: Page) -> list[Document]:
         fields = self.fields if self.filter.is_exact else None
-        return await self.deliveries.page(self.filter.places, asked, self.filter.times, self.now, fields)
+        return await self.deliveries.page(self.filter.places, page, self.filter.times, self.now, fields)

@@ -1,4 +1,4 @@
-"""What the processes of a deployment share beside workspaces: secrets that one of them made, and all use."""
+"""Secrets that all processes of a deployment share."""
 
 import secrets
 from contextlib import suppress
@@ -11,7 +11,7 @@ _SECRET_BYTES = 32
 
 
 class DeploymentSecrets:
-    """Random secrets that are made once, by the first process that needs them."""
+    """Random secrets, each created by the first process that needs it."""
 
     COLLECTION: ClassVar[str] = "deployment"
 
@@ -19,10 +19,10 @@ class DeploymentSecrets:
         self._database = database
 
     async def get(self, name: str) -> bytes:
-        """The secret of that name, which is made where there is none yet. TransientError: try again."""
+        """The secret of that name; created if missing. TransientError: try again."""
         if (secret := await self._find(name)) is None:
             change = {"$setOnInsert": {"secret": secrets.token_bytes(_SECRET_BYTES)}}
-            with suppress(DuplicateError):  # another process was faster: its secret holds
+            with suppress(DuplicateError):  # another process was faster: use its secret
                 await self._database.update(self.COLLECTION, {"_id": name}, change, upsert=True)
             secret = await self._find(name)
         if secret is None:

@@ -1,4 +1,4 @@
-"""The seam to MongoDB: one small set of calls over Motor or PyMongo Async, with errors in the gateway's words."""
+"""The only access to MongoDB: a small set of calls over Motor or PyMongo Async that raise gateway errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -37,24 +37,24 @@ from gateway.store.server_clock import ServerClock
 from gateway.store.write_health import WriteHealth
 
 Document = dict[str, Any]
-DRIVERS_UTC = utc  # of the times in documents
+DRIVERS_UTC = utc  # the timezone object of times in documents
 Filter = Mapping[str, Any]
 Operation = Any
 Session = Any
 _COMMIT_ATTEMPTS = 3
-_LONG_SECONDS = 3600  # for what grows with all that is stored: building an index, deleting a workspace
-_MOST_OPERATIONS = 200  # of one call, so that a slow server does them within the time that a call has
-_MOST_INSERTED = 1000  # likewise: nothing is looked for
+_LONG_SECONDS = 3600  # for work that grows with the data: building an index, deleting a workspace
+_MAX_OPERATIONS = 200  # per call, so that a slow server finishes within the timeout
+_MAX_INSERTS = 1000  # per call; inserts are faster, since nothing is searched
 IDLE_MILLISECONDS = 500
-_ONE_BATCH = 100_000  # a page arrives in one answer (up to 16 MB), not in batches of 101 documents
+_BATCH_SIZE = 100_000  # a page comes in one reply (up to 16 MB), not in batches of 101 documents
 # FailedToParse, InvalidResumeToken, CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost,
 # OplogQueryMinTsMissing, no valid token
 _HISTORY_LOST = frozenset({9, 260, 136, 280, 286, 326, 40647})
 
 
 class NaiveUtcProjection(tuple[str, ...]):
-    """Fields of documents that are shown as they are stored, and looked at by nobody: their times are UTC without saying so,
-    which spares the driver most of its work."""
+    """Fields of documents that are only passed on, never computed with. Their times come back as naive UTC, which saves
+    most of the decoding."""
 
     __slots__ = ()
 
@@ -72,7 +72,7 @@ class FaultError(TransientError):
 
 
 class HistoryLostError(Exception):
-    """The server no longer knows what came after that token."""
+    """The server no longer has what follows that token."""
 
 
 class DuplicateError(TransientError):
@@ -80,8 +80,8 @@ class DuplicateError(TransientError):
 
 
 class Database:
-    """One database of one deployment. Every call is awaited, returns plain documents, and raises UnavailableError
-    (the server cannot be reached), TransientError (try again from the start) or a driver's error (a mistake of ours)."""
+    """One database of a deployment. Calls return plain documents. They raise UnavailableError (the server cannot be
+    reached), TransientError (try again from the start) or a driver's error (a bug of the gateway)."""
 
     def __init__(self, uri: str, name: str, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
         self._motor = settings.mongo_driver is MongoDriver.MOTOR
@@ -103,23 +103,23 @@ class Database:
             raise StartupError(f"GATEWAY_MONGO_URI is not usable: {error}.") from None
         self._database: Any = self._client.get_database(
             name,
-            codec_options=CodecOptions(tz_aware=True),  # the driver's own UTC: another is converted to, time by time
+            codec_options=CodecOptions(tz_aware=True),  # the driver's own UTC; any other costs a conversion per time
             write_concern=WriteConcern("majority"),
             read_concern=ReadConcern("majority"),
         )
-        self._shown: Any = self._database.with_options(codec_options=CodecOptions(tz_aware=False))
+        self._naive_utc: Any = self._database.with_options(codec_options=CodecOptions(tz_aware=False))
         self._open_transactions = OpenTransactions(self._database, motor=self._motor)
         self.writes = WriteHealth()
 
     async def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         await self._open_transactions.close()
-        closed = self._client.close()
+        closing = self._client.close()
         if not self._motor:
-            await closed
+            await closing
 
     async def check_deployment(self) -> None:
-        """Pass where transactions and change streams work; StartupError says what is there instead."""
+        """Pass if transactions and change streams work; else StartupError."""
         try:
             async with translate_errors():
                 hello = await self._database.command("hello")
@@ -138,7 +138,7 @@ class Database:
             await self._database.command("ping")
 
     async def now(self) -> datetime:
-        """The time of the database's server. Leases go by it, so that no process's clock matters to another."""
+        """The server's time. Leases use it, so that differences between machine clocks do not matter."""
         began = self.server_clock.machine_now()
         async with translate_errors():
             hello = await self._database.command("hello")
@@ -152,8 +152,8 @@ class Database:
     async def find_one(self, collection: str, filter_: Filter) -> Document | None:
         """The first document that matches."""
         async with translate_errors():
-            found: Document | None = await self._database[collection].find_one(filter_)
-            return found
+            document: Document | None = await self._database[collection].find_one(filter_)
+            return document
 
     async def find(
         self,
@@ -167,13 +167,13 @@ class Database:
     ) -> list[Document]:
         """The documents that match, in one list."""
         order = list(sort.items()) if sort else None
-        database = self._shown if isinstance(projection, NaiveUtcProjection) else self._database
+        database = self._naive_utc if isinstance(projection, NaiveUtcProjection) else self._database
         async with translate_errors():
             cursor = database[collection].find(
-                filter_, projection, limit=limit, sort=order, batch_size=_ONE_BATCH, session=session
+                filter_, projection, limit=limit, sort=order, batch_size=_BATCH_SIZE, session=session
             )
-            found: list[Document] = await cursor.to_list(None)
-            return found
+            documents: list[Document] = await cursor.to_list(None)
+            return documents
 
     async def aggregate(
         self,
@@ -184,14 +184,14 @@ class Database:
         long: bool = False,
         fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """The documents that the pipeline gives, in one list; `long`: it reads much, and may take its time; `fields`: those
-        that it gives, where they are known."""
-        database = self._shown if isinstance(fields, NaiveUtcProjection) else self._database
+        """The results of the pipeline, in one list. `long`: it may run for an hour. `fields`: the fields of the
+        results, if known."""
+        database = self._naive_utc if isinstance(fields, NaiveUtcProjection) else self._database
         async with translate_errors():
             with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
-                cursor = database[collection].aggregate(list(pipeline), batchSize=_ONE_BATCH, session=session)
-                found: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
-                return found
+                cursor = database[collection].aggregate(list(pipeline), batchSize=_BATCH_SIZE, session=session)
+                documents: list[Document] = await (cursor if self._motor else await cursor).to_list(None)
+                return documents
 
     async def count(
         self,
@@ -202,20 +202,20 @@ class Database:
         long: bool = False,
         session: Session = None,
     ) -> int:
-        """How many documents match, counted up to that many; `long`: it reads much, and may take its time."""
+        """The number of matches, counted up to `most`. `long`: it may run for an hour."""
         async with translate_errors():
             options = {} if most is None else {"limit": most}
             with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
                 return int(await self._database[collection].count_documents(filter_, session=session, **options))
 
     async def insert(self, collection: str, documents: Sequence[Document], session: Session = None) -> None:
-        """Insert them, in order, all or (in a transaction) none; DuplicateError where one is there already."""
+        """Insert in order; in a transaction all or none. DuplicateError if one exists already."""
         async with self._writing(session):
-            for start in range(0, len(documents), _MOST_INSERTED):
-                await self._database[collection].insert_many(documents[start : start + _MOST_INSERTED], session=session)
+            for start in range(0, len(documents), _MAX_INSERTS):
+                await self._database[collection].insert_many(documents[start : start + _MAX_INSERTS], session=session)
 
     async def update(self, collection: str, filter_: Filter, change: Filter, *, upsert: bool = False) -> int:
-        """Change the first document that matches; how many matched or were inserted."""
+        """Update the first match; the number of documents matched or inserted."""
         async with translate_errors(self.writes):
             result = await self._database[collection].update_one(filter_, change, upsert=upsert)
             return int(result.matched_count) + (result.upserted_id is not None)
@@ -223,31 +223,31 @@ class Database:
     async def find_and_update(
         self, collection: str, filter_: Filter, change: Filter | Sequence[Filter]
     ) -> Document | None:
-        """Change the document that matches, and give it as it is then; the primary's word alone is waited for."""
+        """Update the match and return the new document. Only the primary acknowledges it."""
         async with translate_errors(self.writes):
-            single = self._database[collection].with_options(write_concern=WriteConcern(1))
-            found: Document | None = await single.find_one_and_update(
+            with_primary_only = self._database[collection].with_options(write_concern=WriteConcern(1))
+            document: Document | None = await with_primary_only.find_one_and_update(
                 filter_, change, return_document=ReturnDocument.AFTER
             )
-            return found
+            return document
 
     async def bulk(self, collection: str, operations: Sequence[Operation], session: Session = None) -> int:
-        """Apply pymongo's operations, in order; how many documents were matched."""
+        """Apply pymongo operations in order; the number of documents matched."""
         matched = 0
         async with self._writing(session):
-            for start in range(0, len(operations), _MOST_OPERATIONS):
-                some = operations[start : start + _MOST_OPERATIONS]
-                matched += (await self._database[collection].bulk_write(some, session=session)).matched_count
+            for start in range(0, len(operations), _MAX_OPERATIONS):
+                batch = operations[start : start + _MAX_OPERATIONS]
+                matched += (await self._database[collection].bulk_write(batch, session=session)).matched_count
         return matched
 
     async def delete(self, collection: str, filter_: Filter, session: Session = None) -> int:
-        """Delete every document that matches; how many there were. Outside of a transaction it may take its time."""
+        """Delete every match; returns the number. Outside of a transaction it may run for an hour."""
         async with self._writing(session):
             with pymongo.timeout(_LONG_SECONDS) if session is None else nullcontext():
                 return int((await self._database[collection].delete_many(filter_, session=session)).deleted_count)
 
     async def create_indexes(self, collection: str, indexes: Sequence[IndexModel]) -> None:
-        """Build what is missing of these indexes; what is there stays."""
+        """Build those of these indexes that are missing."""
         async with translate_errors():
             with pymongo.timeout(_LONG_SECONDS):
                 await self._database[collection].create_indexes(list(indexes))
@@ -262,26 +262,26 @@ class Database:
                 raise
 
     async def transaction(self, body: Callable[[Session], Awaitable[None]]) -> None:
-        """Run the body in one transaction, once. TransientError: it may or may not have been stored, look before another try."""
+        """Run the body in one transaction, once. After TransientError it may be stored: check before a retry."""
         async with translate_errors(self.writes):
             session = await self._begin(WriteConcern("majority"))
             try:
                 await body(session)
                 if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise asyncio.CancelledError  # the driver swallowed it
+                    raise asyncio.CancelledError  # the driver lost the cancellation
             except BaseException as error:
                 await self._abort(session, answered=not isinstance(error.__cause__ or error, _UNANSWERED))
                 raise
             try:
                 await _commit(session)
             except BaseException:
-                self._open_transactions.end(session)  # nobody knows what became of it
+                self._open_transactions.end(session)  # the outcome is unknown
                 raise
             await session.end_session()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:
-        """A session whose reads all see the database as it was at the first of them."""
+        """A session whose reads all see the same state of the database."""
         async with translate_errors():
             session, answered = await self._begin(), True
             try:
@@ -300,8 +300,8 @@ class Database:
         *,
         idle_milliseconds: int = IDLE_MILLISECONDS,
     ) -> AsyncIterator["InsertStream"]:
-        """The inserts into those collections from now on, or after that token or position. HistoryLostError where it is
-        too old, or none of this stream."""
+        """The inserts into those collections from now on, or after that token or position. HistoryLostError if it is
+        too old or belongs to another stream."""
         pipeline = [{"$match": {"ns.coll": {"$in": list(collections)}, "operationType": "insert"}}]
         position = resume_after if isinstance(resume_after, Position) else None
         start: dict[str, Any] = {"max_await_time_ms": idle_milliseconds}
@@ -311,8 +311,8 @@ class Database:
             start["resume_after"] = {"_data": resume_after}
         async with translate_errors():
             try:
-                opened = self._database.watch(pipeline, **start)
-                async with opened if self._motor else await opened as stream:
+                opening = self._database.watch(pipeline, **start)
+                async with opening if self._motor else await opening as stream:
                     yield InsertStream(stream, position)
             except OperationFailure as error:
                 if error.code in _HISTORY_LOST:
@@ -320,30 +320,30 @@ class Database:
                 raise
 
     def _writing(self, session: Session) -> "translate_errors":
-        """Around a write; within a transaction it is the commit that says whether it went through."""
+        """Translate errors of a write. In a transaction only the commit is recorded in the write health."""
         return translate_errors(self.writes if session is None else None)
 
     async def _begin(self, write_concern: WriteConcern | None = None) -> Session:
         session = self._client.start_session()
         if self._motor:
             session = await session
-        begun = session.start_transaction(write_concern=write_concern, read_concern=ReadConcern("snapshot"))
+        starting = session.start_transaction(write_concern=write_concern, read_concern=ReadConcern("snapshot"))
         if not self._motor:
-            await begun
+            await starting
         return session
 
     async def _abort(self, session: Session, *, answered: bool) -> None:
-        """Abort and end the session; in the background where the server does not answer, for its locks must go."""
+        """Abort and end the session; in the background if the server did not answer, since its locks must go."""
         if not answered:
             self._open_transactions.end(session)
             return
         try:
-            # The session's own abort_transaction says nothing where it does not arrive.
+            # The session's abort_transaction hides that it did not arrive.
             with suppress(OperationFailure):
                 await self._client.admin.command("abortTransaction", session=session)
         except BaseException as error:
             self._open_transactions.end(session)
-            if not isinstance(error, PyMongoError):  # else what stopped the body is what counts
+            if not isinstance(error, PyMongoError):  # the body's own error matters more
                 raise
         else:
             await session.end_session()
@@ -351,9 +351,9 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the stream: just after the document with that id, which was inserted at that time of the cluster.
+    """A position in the change stream: after the document with that id, inserted at that cluster time.
 
-    A token leads there too, but MongoDB's may have hundreds of bytes: what callers keep has none."""
+    `token` resumes there directly, but MongoDB's can have hundreds of bytes: cursors contain none."""
 
     id: str
     token: str | None = field(compare=False)
@@ -362,29 +362,29 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """One document that was inserted, as it was then, and the token that leads to what comes after it."""
+    """An inserted document as it was then, with the token to resume after it."""
 
     collection: str
     document: Document
     token: str
-    at: tuple[int, int]  # the cluster's time: tokens do not sort, these do; one transaction's inserts share it
+    at: tuple[int, int]  # cluster time. Tokens do not sort, these do; inserts of one transaction share it
 
 
 class InsertStream:
-    """An open stream of inserts, in the order of their commits; of one that was opened at a position's time those after it."""
+    """Inserts in commit order. A stream opened at a position gives only the inserts after it."""
 
     def __init__(self, stream: Any, position: Position | None = None) -> None:
         self._stream = stream
         self._position = position
 
     async def next(self) -> Insert | None:
-        """The next one; None where none came for a while. HistoryLostError where the position is not in the stream."""
+        """The next insert; None if none came for a while. HistoryLostError if the position is missing."""
         while (insert := await self._read()) is not None and self._position is not None:
-            self._pass(insert, self._position)
+            self._skip(insert, self._position)
         return insert
 
-    def _pass(self, insert: Insert, position: Position) -> None:
-        """Leave out what comes up to the position: all of it was inserted at the position's time."""
+    def _skip(self, insert: Insert, position: Position) -> None:
+        """Skip an insert up to the position. All of them have the cluster time of the position."""
         if insert.at != position.at:
             raise HistoryLostError("the stream does not reach back to this position")
         if insert.document["_id"] == position.id:
@@ -399,9 +399,9 @@ class InsertStream:
         return Insert(change["ns"]["coll"], change["fullDocument"], change["_id"]["_data"], (time.time, time.inc))
 
 
-class translate_errors:  # noqa: N801 - it is used as the context managers of the standard library are
-    """Errors of either driver in the gateway's words; and a cancellation that the driver forgot, raised again. `writes`:
-    what records whether the write within went through."""
+class translate_errors:  # noqa: N801 - named like the context managers of the standard library
+    """Raise driver errors as gateway errors, and raise a cancellation again that the driver lost. `writes` records
+    whether the write succeeded."""
 
     __slots__ = ("_writes",)
 
@@ -412,13 +412,12 @@ class translate_errors:  # noqa: N801 - it is used as the context managers of th
         """Begin."""
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
-        """Raise what the driver's error means."""
         if self._writes is not None:
             self._record(self._writes, error)
         if error is None or isinstance(error, PyMongoError):
             _reraise_cancellation()
-        if isinstance(error, Exception) and (meant := _to_gateway_error(error)) is not None:
-            raise meant from error
+        if isinstance(error, Exception) and (gateway_error := _to_gateway_error(error)) is not None:
+            raise gateway_error from error
 
     @staticmethod
     def _record(writes: WriteHealth, error: BaseException | None) -> None:
@@ -431,7 +430,7 @@ class translate_errors:  # noqa: N801 - it is used as the context managers of th
 
 
 def _to_gateway_error(error: Exception) -> Exception | None:
-    """What an error of the driver's means; None where it means itself."""
+    """The gateway error for a driver's error; None to leave it as it is."""
     if isinstance(error, ServerSelectionTimeoutError | WaitQueueTimeoutError):
         return UnavailableError()
     if isinstance(error, DuplicateKeyError):
@@ -439,13 +438,13 @@ def _to_gateway_error(error: Exception) -> Exception | None:
     if isinstance(error, ConnectionFailure | ProtocolError):
         return TransientError()
     if isinstance(error, UnicodeEncodeError):
-        # What is stored was checked; this is a text that something is looked up by.
+        # Stored texts were checked; this one is in a filter.
         return BadRequestError("A text contains a lone surrogate, which is no character: send whole characters.")
-    return _translated_by_codes(error) if isinstance(error, PyMongoError) else None
+    return _error_for_codes(error) if isinstance(error, PyMongoError) else None
 
 
-def _translated_by_codes(error: PyMongoError) -> Exception | None:
-    """What an answer of the server means; None where it is about the request, so that another try would end alike."""
+def _error_for_codes(error: PyMongoError) -> Exception | None:
+    """The gateway error for server codes; None if the request is at fault, so that a retry fails alike."""
     codes = _codes(error)
     if DUPLICATE_KEY in codes:
         return DuplicateError()
@@ -458,9 +457,8 @@ def _translated_by_codes(error: PyMongoError) -> Exception | None:
 
 
 def _reraise_cancellation() -> None:
-    """End here where the task was cancelled meanwhile: PyMongo Async writes within `asyncio.wait_for`, which on Python 3.11
-    forgets a cancellation that comes together with the end, or the failure, of what it waits for; the task would go on
-    for ever."""
+    """Raise CancelledError if the task was cancelled. PyMongo Async writes within `asyncio.wait_for`, which on Python
+    3.11 loses a cancellation that arrives together with the result; the task would go on for ever."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
@@ -468,20 +466,24 @@ def _reraise_cancellation() -> None:
 
 _UNKNOWN_COMMIT = "UnknownTransactionCommitResult"
 _TRANSIENT_LABELS = ("TransientTransactionError", _UNKNOWN_COMMIT, "RetryableWriteError")
-# After these nobody knows what the server did, or is still doing.
+# After these the outcome on the server is unknown, and it may still be working.
 _UNANSWERED = (ConnectionFailure, ProtocolError, asyncio.CancelledError)
 _NO_SUCH_INDEX = frozenset({26, 27})  # nor such a collection
 
 
 def _codes(error: PyMongoError) -> set[int]:
-    """Every code that an error carries, in itself or for single writes."""
+    """Every error code in it, of the call and of single writes."""
     details = getattr(error, "details", None) or {}
-    inner = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
-    return {code for code in (getattr(error, "code", None), *(item.get("code") for item in inner)) if code is not None}
+    errors = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+    return {
+        code
+        for code in (getattr(error, "code", None), *(write_error.get("code") for write_error in errors))
+        if code is not None
+    }
 
 
 def _is_fault(error: BaseException) -> bool:
-    """Whether the server says that it is unwell, or that too few of its replica set took a write."""
+    """Whether the server reports a problem of its own, or too few members of the replica set took a write."""
     if not isinstance(error, PyMongoError):
         return False
     details = getattr(error, "details", None) or {}

@@ -1,8 +1,7 @@
-"""The embedded server: MongoDB for a machine without one, a child process with its data in one folder.
+"""The embedded server: a MongoDB-compatible child process for a machine without MongoDB, its data in one folder.
 
-One process owns it at a time (a lock in the folder), others find it there. What a killed owner left behind is ended
-and started anew on the same port; the server syncs every commit, so that nothing acknowledged is lost by that.
-"""
+One process owns it (by a lock in the folder); others can use it. A server that a killed owner left is stopped and
+started again. It syncs every commit, so acknowledged writes survive."""
 
 import asyncio
 import contextlib
@@ -23,32 +22,32 @@ import psutil
 import structlog
 
 from gateway.errors import StartupError
-from gateway.store.embedded_health import until_unwell
+from gateway.store.embedded_health import wait_until_unhealthy
 
 HOST = "127.0.0.1"
-# Change streams reach back as far as this history: a day, or a million changes, for cursors of subscriptions.
+# Subscriptions can resume within this history: a day, or a million changes.
 _HISTORY = ("--oplog-retention-seconds", "86400", "--oplog-max-entries", "1000000")
 _START_SECONDS = 60.0
 _NUDGE_SECONDS = 0.1
 _STOP_SECONDS = 20.0
 _OWNER_PATIENCE_SECONDS = 30.0
-# A server that dies soon after its start is started again later each time.
+# The pause before a restart grows while the server dies soon after each start.
 _SETTLED_SECONDS = 30.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 10.0
-# Below what Linux and macOS give to outgoing connections, which would take a port between our look and its use.
+# Below the range of outgoing connections on Linux and macOS, which could take a port after the check.
 _PORTS = range(20_000, 32_000)
 _PORT_ATTEMPTS = 3
 
 
 @asynccontextmanager
 async def embedded_server(data: Path, executable: str, *, share: bool = False) -> AsyncIterator[str]:
-    """The URI of the embedded server of that folder, for as long as the context is open.
+    """The URI of the folder's embedded server, while the context is open.
 
-    With `share`, another process's server serves too; else this process becomes its owner, or StartupError says who is.
-    """
+    With `share`, another process's server will do; else this process becomes the owner, or StartupError names the
+    owner."""
     async with _is_port_taken(data, share=share) as owner:
         if not owner:
-            yield uri_of(_record(data)["port"])
+            yield uri_of(_read_record(data)["port"])
             return
         server = _Server(data, executable)
         try:
@@ -61,13 +60,13 @@ async def embedded_server(data: Path, executable: str, *, share: bool = False) -
                 await asyncio.wait([guard])
         finally:
             with (data / "users").open("a+") as users:
-                if share:  # others may be using it: wait for them, and let nobody begin while it ends
+                if share:  # wait for other users, and keep new ones out while it stops
                     await asyncio.to_thread(fcntl.flock, users, fcntl.LOCK_EX)
                 await asyncio.shield(server.stop())
 
 
 def uri_of(port: int) -> str:
-    """How a driver reaches the server on that port."""
+    """The URI of the server on that port."""
     return f"mongodb://{HOST}:{port}/?directConnection=true"
 
 
@@ -76,42 +75,42 @@ class _Server:
 
     def __init__(self, data: Path, executable: str) -> None:
         self._data = data
-        self._program = _find(executable)
+        self._program = _find_program(executable)
         self._process: asyncio.subprocess.Process | None = None
         self._spawning: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("gateway.embedded")
         self.port = 0
 
     async def start(self) -> None:
-        """Start it where its data lies, on the port it had before if that is free."""
+        """Start it on the port it had before, or another one if that is taken."""
         await asyncio.to_thread(_end_orphan, self._data)
-        before = _record(self._data).get("port", 0)
-        self.port = before if before and _free(before) else _any_free_port()
+        before = _read_record(self._data).get("port", 0)
+        self.port = before if before and _is_free(before) else _any_free_port()
         for _ in range(_PORT_ATTEMPTS - 1):
             try:
                 await self._spawn()
             except StartupError:
-                if _free(self.port):
+                if _is_free(self.port):
                     raise
-                self.port = _any_free_port()  # somebody took it between our look and the server's start
+                self.port = _any_free_port()  # taken between the check and the server's start
             else:
                 return
         await self._spawn()
 
     async def stop(self) -> None:
-        """End it and wait until it has."""
+        """Stop the process and wait for its end."""
         if self._spawning is not None:
             await asyncio.wait([self._spawning])
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
-            if not await self._ends(self._process):
+            if not await self._wait_for_exit(self._process):
                 self._process.kill()
                 await self._process.wait()
         if self.port:
             _write_record(self._data, {"port": self.port})
 
-    async def _ends(self, process: asyncio.subprocess.Process) -> bool:
-        """Whether it ends in time. The Python server waits two seconds for the next connection first, so it gets one."""
+    async def _wait_for_exit(self, process: asyncio.subprocess.Process) -> bool:
+        """Whether it ends in time. The Python server waits two seconds for a connection, so it gets some."""
         ended = asyncio.ensure_future(process.wait())
         for _ in range(round(_STOP_SECONDS / _NUDGE_SECONDS)):
             if (await asyncio.wait([ended], timeout=_NUDGE_SECONDS))[0]:
@@ -123,11 +122,11 @@ class _Server:
         return False
 
     async def keep_alive(self) -> None:
-        """Start it again, on the same port, whenever it dies, hangs, or refuses writes although its disk has room."""
+        """Start it again, on the same port, when it dies, hangs, or refuses writes although its disk has space."""
         loop, pause = asyncio.get_running_loop(), _SHORTEST_PAUSE_SECONDS
         while self._process is not None:
             began = loop.time()
-            await self._until_trouble(self._process)
+            await self._wait_for_failure(self._process)
             if loop.time() - began < _SETTLED_SECONDS:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -140,15 +139,15 @@ class _Server:
                 if self._process.returncode is None:
                     self._process.kill()
 
-    async def _until_trouble(self, process: asyncio.subprocess.Process) -> None:
-        """Wait until that process has ended, and end it where it is of no use any more."""
+    async def _wait_for_failure(self, process: asyncio.subprocess.Process) -> None:
+        """Wait until the process ends; kill it if it is unhealthy."""
         died = asyncio.ensure_future(process.wait())
-        unwell = asyncio.ensure_future(until_unwell(uri_of(self.port), self._data))
+        unhealthy = asyncio.ensure_future(wait_until_unhealthy(uri_of(self.port), self._data))
         try:
-            await asyncio.wait({died, unwell}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({died, unhealthy}, return_when=asyncio.FIRST_COMPLETED)
             if not died.done():
-                reason = unwell.result()
-                self._log.error("the embedded database is ended and started again", reason=reason, port=self.port)
+                reason = unhealthy.result()
+                self._log.error("the embedded database is stopped and started again", reason=reason, port=self.port)
                 process.kill()
                 await died
             else:
@@ -156,8 +155,8 @@ class _Server:
                 self._log.error("the embedded database died and is started again", exit_code=code, port=self.port)
         finally:
             died.cancel()
-            unwell.cancel()
-            await asyncio.wait({died, unwell})
+            unhealthy.cancel()
+            await asyncio.wait({died, unhealthy})
 
     async def _spawn(self) -> None:
         with (self._data / "database.log").open("ab") as log:
@@ -166,16 +165,16 @@ class _Server:
                 "--sync-on-commit", "--log-level", "WARNING", *_HISTORY,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self._data,
             )  # fmt: skip
-            self._spawning = asyncio.create_task(self._spawned(spawning))
-            await asyncio.shield(self._spawning)  # a signal meanwhile must not leave a child that nobody knows
-        assert self._process is not None  # noqa: S101 - it was just spawned
-        await self._answering(self._process)
+            self._spawning = asyncio.create_task(self._record_process(spawning))
+            await asyncio.shield(self._spawning)  # a signal meanwhile must not leave an unrecorded child
+        assert self._process is not None  # noqa: S101 - spawned above
+        await self._wait_until_up(self._process)
 
-    async def _spawned(self, spawning: Coroutine[Any, Any, asyncio.subprocess.Process]) -> None:
+    async def _record_process(self, spawning: Coroutine[Any, Any, asyncio.subprocess.Process]) -> None:
         self._process = await spawning
         _write_record(self._data, {"port": self.port, "pid": self._process.pid, "owner": os.getpid()})
 
-    async def _answering(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait_until_up(self, process: asyncio.subprocess.Process) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if process.returncode is not None:
@@ -195,18 +194,18 @@ class _Server:
 
 @asynccontextmanager
 async def _is_port_taken(data: Path, *, share: bool) -> AsyncIterator[bool]:
-    """Hold the folder's lock and give True; where another process holds it and its server will do, use that and give False."""
+    """Take the folder's lock and yield True; yield False to use the running server of another owner."""
     deadline = time.monotonic() + _OWNER_PATIENCE_SECONDS
     with (data / "lock").open("a+") as lock, (data / "users").open("a+") as users:
         while not _lock(lock, fcntl.LOCK_EX):
-            # An owner that ends waits until it holds `users` alone: what still runs under our share of it stays.
+            # A stopping owner waits for an exclusive lock of `users`, so our share keeps its server running.
             if share and _lock(users, fcntl.LOCK_SH):
-                if _running(data):
+                if _is_running(data):
                     yield False
                     return
                 fcntl.flock(users, fcntl.LOCK_UN)
             if time.monotonic() > deadline:
-                owner = _record(data).get("owner", "unknown")
+                owner = _read_record(data).get("owner", "unknown")
                 raise StartupError(
                     f"The data folder {data} is in use by process {owner}: stop it, or name another folder with --data."
                 )
@@ -223,9 +222,9 @@ def _lock(file: Any, mode: int) -> bool:
 
 
 def _end_orphan(data: Path) -> None:
-    """End the server that a killed owner left running on this folder; the lock says that nobody else owns it."""
+    """Stop the server that a killed owner left. The caller holds the lock, so it has no other owner."""
     for process in psutil.process_iter():
-        if _serves(process, data):
+        if _is_server_of(process, data):
             process.terminate()
             try:
                 process.wait(_STOP_SECONDS)
@@ -234,8 +233,8 @@ def _end_orphan(data: Path) -> None:
                 process.wait(_STOP_SECONDS)
 
 
-def _serves(process: psutil.Process, data: Path) -> bool:
-    """Whether that process is the server of this very folder (ids of processes are used again)."""
+def _is_server_of(process: psutil.Process, data: Path) -> bool:
+    """Whether that process is the server of this folder (process ids are reused)."""
     try:
         command = process.cmdline()
     except psutil.Error:
@@ -243,24 +242,24 @@ def _serves(process: psutil.Process, data: Path) -> bool:
     return "--storage-path" in command and str(_storage(data)) in command
 
 
-def _running(data: Path) -> bool:
-    record = _record(data)
-    if "port" not in record or "pid" not in record or _free(record["port"]):
+def _is_running(data: Path) -> bool:
+    record = _read_record(data)
+    if "port" not in record or "pid" not in record or _is_free(record["port"]):
         return False
     try:
-        return _serves(psutil.Process(record["pid"]), data)
+        return _is_server_of(psutil.Process(record["pid"]), data)
     except psutil.Error:
         return False
 
 
-def _record(data: Path) -> dict[str, int]:
-    """What the last owner wrote, as far as it is usable."""
+def _read_record(data: Path) -> dict[str, int]:
+    """The valid numbers of the record that the last owner wrote."""
     try:
-        found = orjson.loads((data / "database.json").read_bytes())
+        record = orjson.loads((data / "database.json").read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}
     largest = {"port": 65_535, "pid": 2**31 - 1, "owner": 2**31 - 1}
-    numbers = found.items() if isinstance(found, dict) else ()
+    numbers = record.items() if isinstance(record, dict) else ()
     return {name: value for name, value in numbers if type(value) is int and 0 < value <= largest.get(name, 0)}
 
 
@@ -274,17 +273,17 @@ def _storage(data: Path) -> Path:
     return data / "database"
 
 
-def _find(executable: str) -> str:
-    found = shutil.which(executable) or shutil.which(executable, path=str(Path(sys.executable).parent))
-    if found is None:
+def _find_program(executable: str) -> str:
+    path = shutil.which(executable) or shutil.which(executable, path=str(Path(sys.executable).parent))
+    if path is None:
         raise StartupError(
             f"The embedded database's program '{executable}' was not found: run 'make install', "
             "name another with GATEWAY_EMBEDDED_SERVER, or set GATEWAY_MONGO_URI to a MongoDB replica set."
         )
-    return str(Path(found).absolute())
+    return str(Path(path).absolute())
 
 
-def _free(port: int) -> bool:
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -296,6 +295,6 @@ def _free(port: int) -> bool:
 
 def _any_free_port() -> int:
     for port in random.sample(_PORTS, len(_PORTS)):
-        if _free(port):
+        if _is_free(port):
             return port
     raise StartupError(f"No port from {_PORTS.start} to {_PORTS.stop - 1} is free for the embedded database.")

@@ -1,4 +1,4 @@
-"""Whether the embedded server takes writes, as its owner finds out by a write now and then."""
+"""Checks by small writes whether the embedded server still takes writes."""
 
 import asyncio
 import os
@@ -13,34 +13,35 @@ from pymongo.errors import PyMongoError
 _INTERVAL_SECONDS = 10.0
 _RETRY_SECONDS = 1.0  # after a write that failed
 _TIMEOUT_SECONDS = 5.0
-_MOST_REFUSED = 3  # writes in a row that the server answers with an error
-_MOST_UNANSWERED = 10  # a minute: a server that was only stopped for a while goes on by itself
-_ROOM_BYTES = 8 * 1024 * 1024  # less, and a server that is started again cannot write either
+_MAX_REFUSED = 3  # failed writes in a row
+_MAX_UNANSWERED = 10  # about a minute: a suspended server may continue by itself
+_PROBE_BYTES = 8 * 1024 * 1024  # with less, a restarted server cannot write either
 _log = structlog.get_logger("gateway.embedded")
 
 
-async def until_unwell(uri: str, folder: Path, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> str:
-    """Why the server should be started again, once it refuses writes although its disk has room, or does not answer.
-
-    What WiredTiger could not write makes it refuse everything from then on, also once there is room again."""
+async def wait_until_unhealthy(
+    uri: str, folder: Path, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> str:
+    """Wait until the server needs a restart and return the reason: it does not answer, or it refuses writes although
+    the disk has space. After a failed write WiredTiger refuses all others, even once there is space again."""
     refused = unanswered = 0
     while True:
         await sleep(_RETRY_SECONDS if refused or unanswered else _INTERVAL_SECONDS)
         error = await asyncio.to_thread(_write_error, uri)
         refused = refused + 1 if error is not None and not error.timeout else 0
         unanswered = unanswered + 1 if error is not None and error.timeout else 0
-        if unanswered >= _MOST_UNANSWERED:
+        if unanswered >= _MAX_UNANSWERED:
             return "it does not answer"
-        if refused == _MOST_REFUSED:
+        if refused == _MAX_REFUSED:
             _log.error("the embedded database refuses writes", reason=str(error)[:200], folder=str(folder))
-        if refused >= _MOST_REFUSED and await asyncio.to_thread(_has_room, folder):
+        if refused >= _MAX_REFUSED and await asyncio.to_thread(_has_disk_space, folder):
             return "it refuses writes, and its disk has room"
 
 
 def _write_error(uri: str) -> PyMongoError | None:
-    """What a small write fails with; None where it goes through."""
+    """The error of a small write; None if it succeeds."""
     milliseconds = int(_TIMEOUT_SECONDS * 1000)
-    # A client of its own for each write, in a thread: it stays apart from whatever the gateway's own connections meet.
+    # A new client for each write, in a thread: it is independent of the gateway's own connections.
     with MongoClient[dict[str, object]](
         uri, appname="gateway owner", timeoutMS=milliseconds, serverSelectionTimeoutMS=milliseconds, retryWrites=False
     ) as client:
@@ -51,11 +52,11 @@ def _write_error(uri: str) -> PyMongoError | None:
     return None
 
 
-def _has_room(folder: Path) -> bool:
-    """Whether the disk takes some megabytes more: what it says of its free space need not be for us."""
+def _has_disk_space(folder: Path) -> bool:
+    """Whether the disk takes some megabytes. Its reported free space may not be available to this user."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(_ROOM_BYTES))
+            file.write(bytes(_PROBE_BYTES))
             file.flush()
             os.fsync(file.fileno())
     except OSError:

@@ -1,12 +1,12 @@
-"""MongoDB's error codes that say nothing about the request: the same one succeeds once the database is well again."""
+"""MongoDB error codes that are not about the request: it can succeed once the database is healthy."""
 
 DUPLICATE_KEY = 11000
 # LockTimeout, WriteConflict, PreparedTransactionInProgress: another transaction holds what this one writes
 CONFLICTS = frozenset({24, 112, 267})
-# Another try soon is worth it, and the server is well.
+# The server is healthy: retry soon.
 TRANSIENT = frozenset(
     {
-        DUPLICATE_KEY,  # somebody else wrote first: the next look shows it
+        DUPLICATE_KEY,  # another writer was first: the next read shows it
         # CursorNotFound, LockBusy, MaxTimeMSExpired, LockFailed, ConflictingOperationInProgress, CursorInUse
         43, 46, 50, 107, 117, 143,
         # QueryPlanKilled, CursorKilled, SnapshotTooOld, SnapshotUnavailable, TransactionAborted
@@ -21,10 +21,10 @@ TRANSIENT = frozenset(
         6, 7, 89, 90, 83, 145, 202, 230, 262, 279, 312, 317, 384, 407, 450, 9001,
     }
 )  # fmt: skip
-# The server itself is unwell, or its replica set is: reading and writing may go on failing for long.
+# The server or its replica set has a fault: reads and writes may fail for long.
 FAULTS = frozenset(
     {
-        # InternalError (of the embedded servers: whatever WiredTiger refuses), UnknownError (of MongoDB: a full disk)
+        # InternalError (embedded servers: any WiredTiger error), UnknownError (MongoDB: a full disk)
         1, 8,
         # FileRenameFailed, FileNotOpen, FileStreamFailed, LogWriteFailed, FileOpenFailed, OutOfDiskSpace
         37, 38, 39, 42, 176, 14031,

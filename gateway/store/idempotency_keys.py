@@ -1,4 +1,4 @@
-"""Idempotency keys of every mutation but tracking (an event keeps its own key, for ever)."""
+"""Idempotency keys of every mutation except tracking (an event keeps its own key for ever)."""
 
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -9,21 +9,21 @@ from gateway.core.idempotency import Claim
 from gateway.store.driver import Document, Session
 from gateway.store.repositories import Repository
 
-KEPT = timedelta(days=7)
+RETENTION = timedelta(days=7)
 
 
 class IdempotencyKeys(Repository):
-    """The keys of one workspace: what each one's first call gave."""
+    """The keys of one workspace, with the results of their first calls."""
 
     COLLECTION: ClassVar[str] = "idempotency_keys"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("key", ASCENDING)], unique=True, name="key"),
         IndexModel([("result.contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
-        IndexModel([("at", ASCENDING)], expireAfterSeconds=int(KEPT.total_seconds()), name="expiry"),
+        IndexModel([("at", ASCENDING)], expireAfterSeconds=int(RETENTION.total_seconds()), name="expiry"),
     )
 
     async def result_of(self, claim: Claim) -> Document | None:
-        """What the first call with this key gave; None if this is the first. UserProblem: it had another input."""
+        """The result of the first call with this key; None if there was none. UserProblem: its input was different."""
         row = next(iter(await self._find({"key": claim.key})), None)
         if row is None:
             return None
@@ -31,7 +31,7 @@ class IdempotencyKeys(Repository):
         return dict(row["result"])
 
     async def keep(self, claim: Claim, result: Document, now: datetime, session: Session) -> None:
-        """Remember what this call gives; DuplicateError where another call with the key was faster."""
+        """Store the result of this call; DuplicateError if another call with the key was faster."""
         row = {
             "workspace_id": self._workspace_id,
             "key": claim.key,

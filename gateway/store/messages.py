@@ -1,4 +1,4 @@
-"""Message rules, what is remembered of what they did, and messages to whole segments, as MongoDB keeps them."""
+"""Message rules with their per-contact state and counts, and campaigns."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,12 +10,12 @@ from gateway.store.driver import Document, Operation, Session, TransientError
 from gateway.store.repositories import Repository
 
 _SHARDS = 8
-_AT_ONCE = 1000
-_FORCE = ("workspace_id", "enabled", "trigger", "n", "event", "segment_id", "metadata", "since")
+_BATCH = 1000
+_TRIGGER_FIELDS = ("workspace_id", "enabled", "trigger", "n", "event", "segment_id", "metadata", "since")
 
 
 class MessageRules(Repository):
-    """The rules of one workspace."""
+    """The message rules of one workspace."""
 
     COLLECTION: ClassVar[str] = "message_rules"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -23,37 +23,37 @@ class MessageRules(Repository):
     )
 
     async def all(self) -> list[Document]:
-        """Every rule, the oldest first: at most 100."""
+        """Every rule, oldest first: at most 100."""
         return await self._find({}, sort={"_id": 1})
 
     async def in_force(self) -> list[Document]:
-        """Every rule that is enabled, with what sets it off."""
-        return [row for row in await self._find({}, projection=_FORCE) if row["enabled"]]
+        """Every enabled rule, with the fields of its trigger."""
+        return [row for row in await self._find({}, projection=_TRIGGER_FIELDS) if row["enabled"]]
 
     async def insert(self, rule: Document, session: Session) -> None:
         """Add a rule."""
         await self._database.insert(self.COLLECTION, [rule], session)
 
     async def replace(self, rule: Document, before: Document, session: Session) -> None:
-        """Put a rule in the place of what it was; TransientError where it is not that any more."""
+        """Save a rule; TransientError if its version is no longer that of `before`."""
         guard = {"_id": rule["_id"], "workspace_id": self._workspace_id, "version": before["version"]}
         change = {"$set": {name: value for name, value in rule.items() if name != "_id"}}
         if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, change)], session) != 1:
             raise TransientError("the rule was saved or deleted meanwhile")
 
     async def remove(self, rule_id: str, session: Session) -> int:
-        """Delete a rule; how many there were."""
+        """Delete a rule; returns the number deleted."""
         return await self._database.delete(
             self.COLLECTION, {"_id": rule_id, "workspace_id": self._workspace_id}, session
         )
 
 
 class OvertakenError(Exception):
-    """Another message of the rule was sent to the contact meanwhile: look again at what was sent."""
+    """Another message of the rule was sent to the contact meanwhile: read the state again."""
 
 
 class RuleStates(Repository):
-    """What is remembered of a rule and a contact: how far the contact has come, and what was sent to it."""
+    """State per rule and contact: how far the contact has come, and what was sent to it."""
 
     COLLECTION: ClassVar[str] = "rule_memories"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -62,30 +62,30 @@ class RuleStates(Repository):
     )
 
     async def save(self, rows: Iterable[Document], session: Session) -> None:
-        """Put these in the place of those with their ids."""
-        await self._database.bulk(self.COLLECTION, [self._setting(row) for row in rows], session)
+        """Write these states, replacing those with the same ids."""
+        await self._database.bulk(self.COLLECTION, [self._upsert(row) for row in rows], session)
 
     async def replace(self, row: Document, before: Document | None, session: Session) -> None:
-        """Put one in the place of what it was; OvertakenError where it is not that any more."""
-        found = (await self.by_ids([row["_id"]], session)).get(row["_id"])
-        if (found or {}).get("count") != (before or {}).get("count"):
+        """Write a state; OvertakenError if its count is no longer that of `before`."""
+        stored = (await self.by_ids([row["_id"]], session)).get(row["_id"])
+        if (stored or {}).get("count") != (before or {}).get("count"):
             raise OvertakenError
         await self.save([row], session)
 
     async def delete_some(self, rule_id: str) -> bool:
-        """Delete a batch of what is remembered of a rule; whether there may be more."""
-        rows = await self._find({"rule_id": rule_id}, limit=_AT_ONCE, projection=["_id", "workspace_id"])
+        """Delete a batch of a rule's states; whether there may be more."""
+        rows = await self._find({"rule_id": rule_id}, limit=_BATCH, projection=["_id", "workspace_id"])
         if rows:
             await self._database.delete(self.COLLECTION, {"_id": {"$in": [row["_id"] for row in rows]}})
         return bool(rows)
 
-    def _setting(self, row: Mapping[str, Any]) -> Operation:
+    def _upsert(self, row: Mapping[str, Any]) -> Operation:
         values = {name: value for name, value in row.items() if name != "_id"}
         return UpdateOne({"_id": row["_id"], "workspace_id": self._workspace_id}, {"$set": values}, upsert=True)
 
 
 class SentCounts(Repository):
-    """How many messages each rule sent, in several documents, so that those who send at once seldom meet."""
+    """Messages sent per rule, in several documents per rule so that concurrent senders rarely conflict."""
 
     COLLECTION: ClassVar[str] = "sent_counts"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -94,25 +94,26 @@ class SentCounts(Repository):
 
     async def add(self, rule_id: str, contact_id: str, session: Session) -> None:
         """Count one message of a rule."""
-        shard = _ids_of(rule_id)[sum(contact_id.encode()) % _SHARDS]
-        adding = UpdateOne({"_id": shard, "workspace_id": self._workspace_id}, {"$inc": {"count": 1}}, upsert=True)
-        await self._database.bulk(self.COLLECTION, [adding], session)
+        shard = _shard_ids(rule_id)[sum(contact_id.encode()) % _SHARDS]
+        increment = UpdateOne({"_id": shard, "workspace_id": self._workspace_id}, {"$inc": {"count": 1}}, upsert=True)
+        await self._database.bulk(self.COLLECTION, [increment], session)
 
     async def of_rules(self, rule_ids: Sequence[str]) -> dict[str, int]:
-        """How many messages each of these rules sent."""
-        found = await self.by_ids([shard for rule_id in rule_ids for shard in _ids_of(rule_id)])
+        """The number of messages sent, by rule."""
+        shards = await self.by_ids([shard for rule_id in rule_ids for shard in _shard_ids(rule_id)])
         return {
-            rule_id: sum(found[shard]["count"] for shard in _ids_of(rule_id) if shard in found) for rule_id in rule_ids
+            rule_id: sum(shards[shard]["count"] for shard in _shard_ids(rule_id) if shard in shards)
+            for rule_id in rule_ids
         }
 
     async def remove(self, rule_id: str) -> None:
-        """Forget a rule."""
-        filter_ = {"_id": {"$in": _ids_of(rule_id)}, "workspace_id": self._workspace_id}
+        """Delete a rule's counts."""
+        filter_ = {"_id": {"$in": _shard_ids(rule_id)}, "workspace_id": self._workspace_id}
         await self._database.delete(self.COLLECTION, filter_)
 
 
 class Campaigns(Repository):
-    """Messages to whole segments: what they say, and how far down its members they have come."""
+    """Campaigns: their messages, and how far through the segment each has come."""
 
     COLLECTION: ClassVar[str] = "mailings"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -120,13 +121,13 @@ class Campaigns(Repository):
     )
 
     async def of_segment(self, segment_id: str) -> list[str]:
-        """The ids of those to that segment."""
+        """The ids of the campaigns to that segment."""
         return [row["_id"] for row in await self._find({"segment_id": segment_id}, projection=["_id"])]
 
-    async def insert(self, mailing: Document, session: Session) -> None:
-        """Begin a mailing."""
-        await self._database.insert(self.COLLECTION, [mailing], session)
+    async def insert(self, campaign: Document, session: Session) -> None:
+        """Add a campaign."""
+        await self._database.insert(self.COLLECTION, [campaign], session)
 
 
-def _ids_of(rule_id: str) -> list[str]:
+def _shard_ids(rule_id: str) -> list[str]:
     return [derived_id(Prefix.FIRING, rule_id, "count", str(shard)) for shard in range(_SHARDS)]

@@ -1,4 +1,4 @@
-"""Indexes and numbered migrations: recorded, idempotent, one process at a time."""
+"""Indexes and numbered migrations: recorded, idempotent, run by one process at a time."""
 
 import asyncio
 import contextlib
@@ -34,14 +34,14 @@ from gateway.store.workspaces import Keys, Workspaces
 COLLECTION = "migrations"
 _LOCK = "lock"
 _LEASE = timedelta(seconds=30)
-_SUBJECTS_AT_ONCE = 100  # their parts are read together
+_THREADS_AT_ONCE = 100  # whose parts are read together
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step that every database takes once; `run` must bear being run again after a crash.
+    """One step that every database takes once. `run` must be idempotent: it runs again after a crash.
 
-    `if_empty`: whether an empty database needs it too, beyond its indexes."""
+    `if_empty`: whether an empty database needs it, too, beyond the indexes."""
 
     number: int
     name: str
@@ -50,7 +50,7 @@ class Migration:
 
 
 async def build_indexes(database: Database) -> None:
-    """Build every index that a repository declares and the database lacks."""
+    """Build every declared index that is missing."""
     declared = [(Workspaces.COLLECTION, Workspaces.INDEXES), (Keys.COLLECTION, Keys.INDEXES)]
     declared += [(RateLimitCounters.COLLECTION, RateLimitCounters.INDEXES)]
     declared += [(repository.COLLECTION, repository.INDEXES) for repository in REPOSITORIES]
@@ -59,7 +59,7 @@ async def build_indexes(database: Database) -> None:
 
 
 async def find_contacts_by_terms(database: Database) -> None:
-    """Give contacts what filters find them by, and leave the index that a longer one replaces."""
+    """Set the index terms of contacts, and drop an index that a longer one replaces."""
     await build_indexes(database)
     for workspace in await Workspaces(database).all():
         await Contacts(database, workspace["_id"]).set_terms()
@@ -67,7 +67,7 @@ async def find_contacts_by_terms(database: Database) -> None:
 
 
 async def list_in_every_order(database: Database) -> None:
-    """Give conversations and tickets their places in lists, and leave the indexes that others replace."""
+    """Set the sort keys of conversations and tickets, and drop the indexes that they replace."""
     for workspace in await Workspaces(database).all():
         await Conversations(database, workspace["_id"]).set_index_keys(
             conversations.EVERYTHING, conversations.places_of
@@ -78,10 +78,10 @@ async def list_in_every_order(database: Database) -> None:
 
 
 async def separate_words_of_parts(database: Database) -> None:
-    """Give conversations and tickets the words that their contacts see now, without those of earlier titles."""
+    """Set the words of conversations and tickets that contacts see now, without those of earlier titles."""
     for workspace in await Workspaces(database).all():
         id_ = workspace["_id"]
-        for subjects, parts, everything, act in (
+        for threads, parts, list_key, aggregate in (
             (
                 Conversations(database, id_),
                 ConversationParts(database, id_),
@@ -90,19 +90,19 @@ async def separate_words_of_parts(database: Database) -> None:
             ),
             (Tickets(database, id_), TicketParts(database, id_), tickets.list_key("any", "", ""), TicketAggregate),
         ):
-            await subjects.set_each(everything, partial(_words_of_parts, parts, act), _SUBJECTS_AT_ONCE)
+            await threads.set_each(list_key, partial(_words_of_parts, parts, aggregate), _THREADS_AT_ONCE)
 
 
-async def _words_of_parts(parts: Parts, act: type[ThreadAggregate], rows: Sequence[Document]) -> list[Document]:
-    said = await parts.said_words([row["_id"] for row in rows])
+async def _words_of_parts(parts: Parts, aggregate: type[ThreadAggregate], rows: Sequence[Document]) -> list[Document]:
+    words = await parts.said_words([row["_id"] for row in rows])
     return [
-        {"said_words": said[row["_id"]], "public_words": public_words(act.shown_texts(row), said[row["_id"]])}
+        {"said_words": words[row["_id"]], "public_words": public_words(aggregate.shown_texts(row), words[row["_id"]])}
         for row in rows
     ]
 
 
 async def make_cursor_secret(database: Database) -> None:
-    """Make the secret under which cursors are encrypted where GATEWAY_SECRET_KEY is not set."""
+    """Create the secret that encrypts cursors when GATEWAY_SECRET_KEY is not set."""
     await DeploymentSecrets(database).get(CURSORS)
 
 
@@ -119,15 +119,15 @@ MIGRATIONS = (
 
 
 async def migrate(database: Database, clock: Clock, *, owner: str, patience: float = 60) -> list[Migration]:
-    """Bring the database to this version; the migrations that are new to it. An empty one has nothing to change and takes
-    them all at once. Several processes may call it at once: they take turns."""
+    """Run the pending migrations, under a lock, and return them. An empty database gets its indexes, and all numbers
+    are recorded."""
     await database.check_deployment()
     async with _locked(database, owner, patience):
         is_empty = await database.collections() <= {COLLECTION}
         await build_indexes(database)
         pending = await pending_migrations(database)
         for step in pending:
-            if step.if_empty or not is_empty:  # an empty one has its indexes now, and no document to change
+            if step.if_empty or not is_empty:  # an empty database has its indexes now, and no document to change
                 await step.run(database)
             await database.update(
                 COLLECTION, {"_id": step.number}, {"$set": {"name": step.name, "at": clock()}}, upsert=True
@@ -136,13 +136,13 @@ async def migrate(database: Database, clock: Clock, *, owner: str, patience: flo
 
 
 async def pending_migrations(database: Database) -> list[Migration]:
-    """The migrations that this database has not taken."""
+    """The migrations that this database has not recorded."""
     done = {row["_id"] for row in await database.find(COLLECTION, {})}
     return [step for step in MIGRATIONS if step.number not in done]
 
 
 async def probe(database: Database, now: datetime) -> None:
-    """Pass if the database can be read and written: a full disk lets reads go on."""
+    """Pass if the database can be written: on a full disk, reads still work."""
     await database.update("probes", {"_id": "readyz"}, {"$set": {"at": now}}, upsert=True)
 
 
@@ -152,19 +152,19 @@ class _LockedError(Exception):
 
 @asynccontextmanager
 async def _locked(database: Database, owner: str, patience: float) -> AsyncIterator[None]:
-    turns = tenacity.AsyncRetrying(
+    attempts = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(_LockedError),
         wait=tenacity.wait_random(0.05, 0.2),
         stop=tenacity.stop_after_delay(patience),
         reraise=True,
     )
     try:
-        await turns(_take, database, owner)
+        await attempts(_take_lock, database, owner)
     except _LockedError:
         raise StartupError(
             f"Another process has been migrating the database for more than {patience:g} seconds: wait for it, then try again."
         ) from None
-    renewing = asyncio.create_task(_keep(database, owner))
+    renewing = asyncio.create_task(_renew_lock(database, owner))
     try:
         yield
     finally:
@@ -173,20 +173,20 @@ async def _locked(database: Database, owner: str, patience: float) -> AsyncItera
         await database.delete(COLLECTION, {"_id": _LOCK, "owner": owner})
 
 
-async def _take(database: Database, owner: str) -> None:
+async def _take_lock(database: Database, owner: str) -> None:
     now = await database.now()
-    held: dict[str, Any] = {"owner": owner, "until": now + _LEASE}
+    lease: dict[str, Any] = {"owner": owner, "until": now + _LEASE}
     try:
-        await database.insert(COLLECTION, [{"_id": _LOCK, **held}])
+        await database.insert(COLLECTION, [{"_id": _LOCK, **lease}])
     except DuplicateError:
-        lock = await database.find_one(COLLECTION, {"_id": _LOCK}) or held
+        lock = await database.find_one(COLLECTION, {"_id": _LOCK}) or lease
         if is_held(lock["until"], now, _LEASE) and not _is_dead(lock["owner"]):
             raise _LockedError from None
-        if not await database.update(COLLECTION, {"_id": _LOCK, "until": lock["until"]}, {"$set": held}):
+        if not await database.update(COLLECTION, {"_id": _LOCK, "until": lock["until"]}, {"$set": lease}):
             raise _LockedError from None
 
 
-async def _keep(database: Database, owner: str) -> None:
+async def _renew_lock(database: Database, owner: str) -> None:
     while True:
         await asyncio.sleep(_LEASE.total_seconds() / 3)
         with contextlib.suppress(UnavailableError):
@@ -195,6 +195,6 @@ async def _keep(database: Database, owner: str) -> None:
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether the lock's owner, `host:process id`, was a process of this machine that is no more."""
+    """Whether the owner, `host:process id`, was a process of this machine that has ended."""
     host, _, process = owner.rpartition(":")
     return host == socket.gethostname() and process.isdigit() and not psutil.pid_exists(int(process))

@@ -1,4 +1,4 @@
-"""Transactions that may be open on the server though nobody goes on with them: each holds its locks until it is ended."""
+"""Ends transactions that may still be open on the server and hold locks there."""
 
 import asyncio
 from contextlib import suppress
@@ -8,19 +8,19 @@ from typing import Any
 import structlog
 from pymongo.errors import InvalidOperation, PyMongoError
 
-_MOST = 1000  # the others are left to the server, which ends each after a minute
-_AT_ONCE = 10  # so that connections are left to those who have something to do
-_LIFETIME_SECONDS = 60.0  # after so long the server has ended it by itself
+_MAX_TASKS = 1000  # beyond these, the server ends each transaction after a minute
+_AT_ONCE = 10  # leaves connections for requests
+_LIFETIME_SECONDS = 60.0  # after this the server has ended it
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 _CLOSING_SECONDS = 1.0
 _log = structlog.get_logger("gateway.database")
 
 
 class OpenTransactions:
-    """Ends transactions as soon as the server answers, where their commit or abort may not have arrived.
+    """Ends transactions whose commit or abort may not have arrived, as soon as the server answers.
 
-    A newer transaction of the same session makes the server end the older one, and refuse what of it arrives late;
-    killSessions would not do: a first statement that arrives after it opens the transaction again."""
+    A newer transaction of the same session makes the server abort the older one and refuse its late statements.
+    killSessions does not: a first statement that arrives late opens the transaction again."""
 
     def __init__(self, database: Any, *, motor: bool) -> None:
         self._database = database
@@ -29,23 +29,23 @@ class OpenTransactions:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def end(self, session: Any) -> None:
-        """End the session's transaction in the background, and then the session."""
-        if len(self._tasks) >= _MOST:
+        """End the session's transaction in the background, then the session."""
+        if len(self._tasks) >= _MAX_TASKS:
             _log.warning("a transaction is left to the server, which ends it after a minute", open=len(self._tasks))
             return
-        # An empty context: neither the deadline nor the trace of the call that gave up.
+        # An empty context: without the caller's deadline and trace.
         task = asyncio.get_running_loop().create_task(self._end(session), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Give those that are left a moment."""
+        """Give the remaining tasks a moment, then cancel them."""
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_CLOSING_SECONDS)
-            for task in late:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=_CLOSING_SECONDS)
+            for task in unfinished:
                 task.cancel()
-            if late:
-                await asyncio.wait(late)
+            if unfinished:
+                await asyncio.wait(unfinished)
 
     async def _end(self, session: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -64,12 +64,12 @@ class OpenTransactions:
                 return
 
     async def _begin_newer(self, session: Any) -> None:
-        """Have the server take a statement of a newer transaction: any, such as this."""
+        """Send any statement in a newer transaction."""
         if session.in_transaction:
-            await session.abort_transaction()  # it does not say whether that arrived
-        begun = session.start_transaction()
+            await session.abort_transaction()  # this hides whether it arrived
+        starting = session.start_transaction()
         if not self._motor:
-            await begun
+            await starting
         try:
             await self._database["migrations"].find_one({"_id": 0}, session=session)
         finally:

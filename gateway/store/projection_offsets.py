@@ -1,4 +1,4 @@
-"""Roll-ups: who reads the stream for them, and up to where what it tells is contained in their totals."""
+"""Projection offsets: which process consumes the change stream for a projection, and how far it has read."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,7 +12,7 @@ from gateway.store.driver import Database, Document, DuplicateError, Session, Tr
 
 
 class ProjectionOffsets:
-    """One document per roll-up: the owner of its lease, its position in the stream, and what is to be counted anew."""
+    """One document per projection: its lease, its offset, and what must be rebuilt."""
 
     COLLECTION: ClassVar[str] = "roll_ups"
 
@@ -20,8 +20,8 @@ class ProjectionOffsets:
         self._database = database
 
     async def take(self, name: str, owner: str, length: timedelta, longest: timedelta | None = None) -> Document | None:
-        """The roll-up's document, if nobody else holds its lease; it is then held for that long. `longest`: what any owner
-        holds it for at most. A lease goes by the time of the database's server, and never reaches beyond now and its length."""
+        """Take or renew the lease for `length`, by the database server's time; the projection's document, or None if
+        another process holds it. `longest`: the longest lease of any owner; a later end comes from a wrong clock."""
         now = await self._database.now()
         row = await self._database.find_one(self.COLLECTION, {"_id": name})
         if row is None:
@@ -33,21 +33,21 @@ class ProjectionOffsets:
         if row["owner"] != owner and is_held(row["until"], now, longest or length):
             return None
         guard = {"_id": name, "owner": row["owner"], "until": row["until"]}
-        held = {"owner": owner, "until": now + length}
-        return {**row, **held} if await self._database.update(self.COLLECTION, guard, {"$set": held}) else None
+        lease = {"owner": owner, "until": now + length}
+        return {**row, **lease} if await self._database.update(self.COLLECTION, guard, {"$set": lease}) else None
 
     async def renew(self, name: str, owner: str, length: timedelta) -> bool:
-        """Whether the lease is still this owner's; it is then held for that long from now on."""
+        """Extend the lease to `length` from now; False if this owner lost it."""
         until = await self._database.now() + length
         guard = {"_id": name, "owner": owner}
         return await self._database.update(self.COLLECTION, guard, {"$set": {"until": until}}) == 1
 
     async def release(self, name: str, owner: str) -> None:
-        """Give the lease up, if it is this owner's."""
+        """Release the lease, if this owner has it."""
         await self._database.update(self.COLLECTION, {"_id": name, "owner": owner}, {"$set": {"until": EARLIEST}})
 
     async def all(self) -> list[Document]:
-        """Every roll-up's document, without what is pending."""
+        """Every projection, without its pending rebuilds."""
         fields = ["owner", "until", "position_at", "moved_at", "rebuilding"]
         return await self._database.find(self.COLLECTION, {}, projection=fields)
 
@@ -62,11 +62,11 @@ class ProjectionOffsets:
         position_at: tuple[int, int] | None = None,
         session: Session = None,
     ) -> None:
-        """Move on from that position, which lies at `position_at` in the cluster's time; TransientError where another owner
-        has the lease, or moved."""
+        """Move the offset from `token` to `new_token`; `position_at` is its cluster time. TransientError if another
+        process took the lease or moved the offset."""
         guard = {"_id": name, "owner": owner, "token": token}
-        place: Document = {"position_at": None if position_at is None else list(position_at)}
-        values = {"token": new_token, "pending": list(pending), "rebuilding": bool(pending), **place}
+        position: Document = {"position_at": None if position_at is None else list(position_at)}
+        values = {"token": new_token, "pending": list(pending), "rebuilding": bool(pending), **position}
         change = {"$set": values, "$currentDate": {"moved_at": True}}
         if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, change)], session) != 1:
             raise TransientError("another process reads this roll-up now")

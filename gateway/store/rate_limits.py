@@ -1,4 +1,4 @@
-"""Counters of rate limits that all gateways on a database share: one document for each limit of each caller."""
+"""Rate limit counters, shared by all gateways on a database: one document per limit and caller."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -12,11 +12,11 @@ from gateway.errors import UnavailableError
 from gateway.store.deadlines import answered_by, moment_in
 from gateway.store.driver import Database, DuplicateError
 
-_TRIES = 3
+_ATTEMPTS = 3
 
 
 class RateLimitCounters:
-    """The counters of a deployment. Nothing waits long for them."""
+    """The counters of a deployment. Calls wait at most `patience` seconds."""
 
     COLLECTION: ClassVar[str] = "rate_limits"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -28,9 +28,9 @@ class RateLimitCounters:
         self._patience = patience
 
     async def add(self, key: str, amount: int, now: datetime, window: timedelta) -> tuple[int, datetime]:
-        """Count up in the window that is under way, or begin one; the count, and when that window ends.
+        """Add to the current window, or start one; returns the count and the end of the window.
 
-        UnavailableError whatever is wrong: whether it was counted is unknown."""
+        UnavailableError on any failure: whether it was counted is unknown."""
         try:
             async with answered_by(moment_in(self._patience)):
                 return await self._add(key, amount, now, window)
@@ -38,16 +38,16 @@ class RateLimitCounters:
             raise UnavailableError from error
 
     async def _add(self, key: str, amount: int, now: datetime, window: timedelta) -> tuple[int, datetime]:
-        # A window that ends later than one that began now was written by a wrong clock.
-        over = {"$or": [{"$lte": ["$expires_at", now]}, {"$gt": ["$expires_at", latest_end(now, window)]}]}
+        # A window that ends later than one that starts now was written by a wrong clock.
+        is_over = {"$or": [{"$lte": ["$expires_at", now]}, {"$gt": ["$expires_at", latest_end(now, window)]}]}
         change = {
-            "count": {"$cond": [over, amount, {"$add": ["$count", amount]}]},
-            "expires_at": {"$cond": [over, now + window, "$expires_at"]},
+            "count": {"$cond": [is_over, amount, {"$add": ["$count", amount]}]},
+            "expires_at": {"$cond": [is_over, now + window, "$expires_at"]},
         }
-        for _ in range(_TRIES):  # not by an upsert: on the embedded server some of those that race find nothing
-            found = await self._database.find_and_update(self.COLLECTION, {"_id": key}, [{"$set": change}])
-            if found is not None:
-                return found["count"], found["expires_at"]
+        for _ in range(_ATTEMPTS):  # no upsert: when several race, the embedded server returns nothing to some
+            counter = await self._database.find_and_update(self.COLLECTION, {"_id": key}, [{"$set": change}])
+            if counter is not None:
+                return counter["count"], counter["expires_at"]
             with suppress(DuplicateError):
                 new = {"_id": key, "count": amount, "expires_at": now + window}
                 await self._database.insert(self.COLLECTION, [new])

@@ -1,4 +1,4 @@
-"""What every repository shares: one workspace, pages by keyset, one read for the children of many parents."""
+"""What repositories share: one workspace, keyset pages, and one read for the children of many parents."""
 
 import asyncio
 import itertools
@@ -15,24 +15,23 @@ from gateway.core.principals import Principal
 from gateway.core.time_ranges import TimeRange
 from gateway.store.driver import Database, Document, NaiveUtcProjection, Session
 
-# On MongoDB an indexed sort with a limit reads just the page, and the first window could be the only one. The embedded
-# servers read all that a filter finds before they cut it off, so there a page looks at newest (or oldest) rows first.
+# MongoDB reads just the page with an indexed sort and a limit; one window would do. The embedded servers read every match
+# before they apply the limit, so a page starts with a narrow window of the newest (or oldest) rows.
 _WINDOWS = (timedelta(minutes=1), timedelta(minutes=30), timedelta(hours=12), timedelta(days=12))
 
 
-_PARENT = "_parent"  # of a row that a lookup found; no document has such a field
+_PARENT = "_parent"  # added to the rows of a lookup; no document has this field
 
 
 class Repository:
-    """One collection, opened for one workspace: every filter and every document names it.
+    """One collection in one workspace: every filter and every document contains the workspace.
 
-    Opened for a contact's token it finds that contact's rows alone, whatever is asked.
-    """
+    Opened for a contact's token, it returns only that contact's rows."""
 
     COLLECTION: ClassVar[str]
     INDEXES: ClassVar[tuple[IndexModel, ...]] = ()
-    OWNER: ClassVar[str | None] = None  # the field that names the contact whose row it is; None: tokens find nothing
-    SHOWN_BY: ClassVar[tuple[str, ...]] = ()  # what else decides on whether a token finds a row
+    OWNER: ClassVar[str | None] = None  # the field with the contact that owns the row; None: tokens see nothing
+    SHOWN_BY: ClassVar[tuple[str, ...]] = ()  # other fields that `_shows` reads
 
     def __init__(self, database: Database, workspace_id: str, token: Principal | None = None) -> None:
         self._database = database
@@ -42,7 +41,7 @@ class Repository:
     async def by_ids(
         self, ids: Sequence[str], session: Session = None, fields: Sequence[str] | None = None
     ) -> dict[str, Document]:
-        """The documents with those ids, by id; of them those fields, if any are named."""
+        """The documents with those ids, by id. `fields` limits what is read."""
         if not ids:
             return {}
         return {row["_id"]: row for row in await self._find({"_id": _one_or_in(ids)}, session=session, fields=fields)}
@@ -53,7 +52,7 @@ class Repository:
         if fields is not None:
             shown_by = () if self._token is None or self.OWNER is None else (self.OWNER, *self.SHOWN_BY)
             options["projection"] = with_fields(fields, "_id", *shown_by)
-        # The workspace comes last: the embedded server, where no index fits the whole filter, takes the first field's.
+        # The workspace comes last: without an index for the whole filter, the embedded server uses the first field's.
         rows = await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
         return rows if self._token is None else [row for row in rows if self._shows(row, self._token)]
 
@@ -61,35 +60,34 @@ class Repository:
         return self.OWNER is not None and token.owns(row.get(self.OWNER))
 
     def _parents_of_token(self, parents: Sequence[str], token: Principal) -> Sequence[str]:
-        """Those of the parents whose children a token may be shown."""
+        """The parents whose children this token may see."""
         return [parent for parent in parents if parent == token.contact_id]
 
     async def _page_by_id(
         self,
         filters: Sequence[Mapping[str, Any]],
         prefix: Prefix,
-        asked: Page,
+        page: Page,
         times: TimeRange,
         now: datetime,
         field: str = "_id",
         fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """The page's rows in its direction, of any of the filters: read in windows that widen until it is full.
+        """The page's rows that match any filter, in its direction, read in windows that widen until the page is full.
 
-        Each filter is on equality, and with the ids' field behind it on an index; no row matches two of them. `fields`:
-        all that is read of them beside their ids and that by which they are ordered.
-        """
+        Each filter is an equality with an index that ends in `field`; no row may match two. `fields` are read beside
+        `_id` and `field`."""
         fields = None if fields is None else with_fields(fields, field)
         rows: list[Document] = []
-        direction = 1 if asked.backward else -1
-        for start, end in _windows(prefix, *_bounds(prefix, asked, times), asked.backward, now):
-            if len(rows) >= asked.limit:
+        direction = 1 if page.backward else -1
+        for start, end in _windows(prefix, *_bounds(prefix, page, times), page.backward, now):
+            if len(rows) >= page.limit:
                 break
             bounds = {field: {"$gte": start, "$lt": end}}
-            options: dict[str, Any] = {"sort": {field: direction}, "limit": asked.limit - len(rows), "fields": fields}
-            found = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
-            rows += sorted(itertools.chain(*found), key=operator.itemgetter(field), reverse=not asked.backward)
-        return rows[: asked.limit]
+            options: dict[str, Any] = {"sort": {field: direction}, "limit": page.limit - len(rows), "fields": fields}
+            row_lists = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
+            rows += sorted(itertools.chain(*row_lists), key=operator.itemgetter(field), reverse=not page.backward)
+        return rows[: page.limit]
 
     async def id_range(
         self,
@@ -101,12 +99,12 @@ class Repository:
         field: str = "_id",
         fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """The rows of any of the filters from one id to before another one, the lowest first, up to so many; of them
-        those fields, if any are named. Each filter is on equality, as for a page."""
+        """The rows that match any filter with `low` <= id < `high`, lowest first. Filters as for a page; `fields`
+        limits what is read."""
         bounds = {field: {"$gte": low, "$lt": high}}
         options: dict[str, Any] = {"sort": {field: 1}, "limit": limit, "fields": fields}
-        found = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
-        return sorted(itertools.chain(*found), key=operator.itemgetter(field))[:limit]
+        row_lists = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
+        return sorted(itertools.chain(*row_lists), key=operator.itemgetter(field))[:limit]
 
     async def _pages_of_children(
         self,
@@ -121,28 +119,26 @@ class Repository:
         parent_ids: Any = "$_id",
         known: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, list[Document]]:
-        """The first rows of each parent (of them those fields and what they are sorted by, if any are named), in one
-        read: an indexed, limited lookup per parent inside the server; for a single parent a plain read, since the embedded
-        servers look through the whole collection for a lookup.
+        """The first rows of each parent, in one read: an indexed, limited lookup per parent inside the server. A single
+        parent gets a plain read, since the embedded servers scan the whole collection for a lookup.
 
-        `parent_ids`: an expression for what rows may call their parent, one id or several; `known`: the same as ids, by
-        parent, where they are known.
-        """
+        `parent_ids`: an expression for the id or ids that rows can have for their parent; `known`: those ids by parent,
+        if the caller has them. `fields` are read beside the sort fields."""
         if self._token is not None:
             parents = self._parents_of_token(parents, self._token)
         known = {id_: [id_] for id_ in parents} if known is None and parent_ids == "$_id" else known
         if len(parents) == 1 and known is not None:
             filter_ = {foreign: _one_or_in(known[parents[0]]), **match, "workspace_id": self._workspace_id}
             options = {} if fields is None else {"projection": with_fields(fields, "_id", *sort)}
-            only = await self._database.find(self.COLLECTION, filter_, sort=sort, limit=limit, **options)
-            return {parents[0]: only} if only else {}
+            children = await self._database.find(self.COLLECTION, filter_, sort=sort, limit=limit, **options)
+            return {parents[0]: children} if children else {}
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},
             {"$limit": limit},
             *([] if fields is None else [{"$project": dict.fromkeys(["_id", *sort, *fields], 1)}]),
         ]
-        found = await self._database.aggregate(
+        children = await self._database.aggregate(
             parent_collection,
             [
                 {"$match": {"workspace_id": self._workspace_id, "_id": _one_or_in(parents)}},
@@ -156,49 +152,49 @@ class Repository:
                         "as": "children",
                     }
                 },
-                {"$unwind": "$children"},  # right behind the lookup no array is built, which could pass 16 MB
-                # Each row names its parent, and has no envelope around it: the reply is half as long to read.
+                {"$unwind": "$children"},  # directly after the lookup, so no array is built that could pass 16 MB
+                # Rows carry their parent instead of an envelope: the reply takes half as long to decode.
                 {"$replaceRoot": {"newRoot": {"$mergeObjects": ["$children", {_PARENT: "$_id"}]}}},
             ],
             fields=fields,
         )
         rows: dict[str, list[Document]] = {}
-        for row in found:
+        for row in children:
             rows.setdefault(row[_PARENT], []).append(row)
         return rows
 
 
-def id_bounds(prefix: Prefix, asked: Page, times: TimeRange) -> dict[str, str]:
-    """The condition on `_id` of a page of that time range."""
-    low, high = _bounds(prefix, asked, times)
+def id_bounds(prefix: Prefix, page: Page, times: TimeRange) -> dict[str, str]:
+    """The condition on `_id` for a page of that time range."""
+    low, high = _bounds(prefix, page, times)
     return {"$gte": low, "$lt": high}
 
 
-def _bounds(prefix: Prefix, asked: Page, times: TimeRange) -> tuple[str, str]:
-    """From the first id within to the first without; a page goes from new to old, so `after` is the upper one."""
+def _bounds(prefix: Prefix, page: Page, times: TimeRange) -> tuple[str, str]:
+    """The lowest id (inclusive) and the highest (exclusive). Pages go from new to old: `after` is the upper."""
     low, high = lowest_id(prefix, times.start), lowest_id(prefix, times.end)
-    if asked.after is not None:
-        high = min(high, asked.after)
-    if asked.before is not None:
-        low = max(low, asked.before + "0")  # no id lies between one and itself with a character more
+    if page.after is not None:
+        high = min(high, page.after)
+    if page.before is not None:
+        low = max(low, page.before + "0")  # no id sorts between the two
     return low, high
 
 
 def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datetime) -> list[tuple[str, str]]:
-    """The range from `low` to `high`, cut into few windows that widen from the end that is wanted first."""
+    """The range from `low` to `high`, cut into windows that widen from the end that the page starts at."""
     if low >= high:
         return []
-    start, end = id_time(low), min(id_time(high), now)  # what lies ahead of now belongs to the newest window
-    reached = [lowest_id(prefix, start + reach if oldest_first else end - reach) for reach in _WINDOWS]
-    edges = sorted({low, high, *(edge for edge in reached if low < edge < high)})
+    start, end = id_time(low), min(id_time(high), now)  # rows later than now belong to the newest window
+    window_edges = [lowest_id(prefix, start + reach if oldest_first else end - reach) for reach in _WINDOWS]
+    edges = sorted({low, high, *(edge for edge in window_edges if low < edge < high)})
     pairs = list(itertools.pairwise(edges))
     return pairs if oldest_first else pairs[::-1]
 
 
 def with_fields(fields: Sequence[str], *more: str) -> Sequence[str]:
-    """Those fields and more, each of them once."""
-    every = dict.fromkeys([*more, *fields])
-    return NaiveUtcProjection(every) if isinstance(fields, NaiveUtcProjection) else list(every)
+    """The fields and more, without duplicates."""
+    unique_fields = dict.fromkeys([*more, *fields])
+    return NaiveUtcProjection(unique_fields) if isinstance(fields, NaiveUtcProjection) else list(unique_fields)
 
 
 def _one_or_in(values: Sequence[str]) -> Any:

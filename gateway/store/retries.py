@@ -1,4 +1,4 @@
-"""How a transaction is tried until it is known to be stored or known to be impossible."""
+"""Retries a transaction until it is stored or cannot be."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -19,30 +19,30 @@ async def retry_transaction(
     *,
     refusals: int | None = None,
 ) -> Result:
-    """The result of the first attempt that goes through; each is told its number, from 1, and from the second on looks
-    first for what an earlier one may have stored. UnavailableError once the time for it is up.
+    """Retry on TransientError for up to BUDGET_SECONDS, then raise UnavailableError. `attempt` gets its number; from 2
+    on it must check whether an earlier attempt was stored.
 
-    Each attempt waits for a `turn` of its own: who has to wait for others gives it back meanwhile. `refusals`: after so
-    many attempts the ConflictError or FaultError of the last one is raised."""
-    retrying = tenacity.AsyncRetrying(
+    `turn` is entered for each attempt, so others can run between two. `refusals`: after that many attempts the last
+    ConflictError or FaultError is raised."""
+    attempts = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(TransientError),
         wait=tenacity.wait_random_exponential(multiplier=0.01, max=0.5),
         stop=tenacity.stop_after_delay(BUDGET_SECONDS),
     )
     try:
-        async for number in retrying:
-            with number:
+        async for attempt_context in attempts:
+            with attempt_context:
                 async with turn():
-                    return await attempt(number.retry_state.attempt_number)
+                    return await attempt(attempt_context.retry_state.attempt_number)
             if refusals is not None:
-                _check_refused(number.retry_state, refusals)
+                _check_refused(attempt_context.retry_state, refusals)
     except tenacity.RetryError as error:
         raise UnavailableError from error
     raise AssertionError("unreachable")  # pragma: no cover
 
 
 def _check_refused(state: tenacity.RetryCallState, most: int) -> None:
-    """Pass unless the server refused the last of that many attempts."""
+    """Raise the error of the last attempt if the server refused it."""
     error = state.outcome.exception() if state.outcome is not None else None
     if state.attempt_number >= most and isinstance(error, ConflictError | FaultError):
         raise error

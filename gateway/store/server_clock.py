@@ -1,4 +1,4 @@
-"""The database's time, by which all processes go, whatever their machines' clocks say."""
+"""The database server's time, which all processes use, whatever their machines' clocks say."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,13 +6,13 @@ import structlog
 
 from gateway.core.clock import Clock, system_clock
 
-_LONGEST_ANSWER = timedelta(seconds=1)  # what took longer says too little
-_ALLOWED = timedelta(seconds=5)  # as far as tokens of contacts allow, too
+_LONGEST_ROUND_TRIP = timedelta(seconds=1)  # a slower reply is too inexact
+_TOLERANCE = timedelta(seconds=5)  # contact tokens allow as much
 _log = structlog.get_logger("gateway.clock")
 
 
 class ServerClock:
-    """How far this machine's clock is from that of the database's server."""
+    """The difference between this machine's clock and the database server's."""
 
     def __init__(self, machine: Clock = system_clock) -> None:
         self._machine = machine
@@ -23,16 +23,15 @@ class ServerClock:
         return self._machine()
 
     def measure(self, server_time: datetime, began: datetime) -> datetime:
-        """Learn from an answer that tells the server's time, to what was asked when the machine's clock said `began`; the
-        server's time as UTC."""
+        """Learn the difference from a reply to a request at machine time `began`. The server's time as UTC."""
         at = server_time.replace(tzinfo=UTC) if server_time.tzinfo is None else server_time
         ended = self._machine()
-        if timedelta(0) <= ended - began <= _LONGEST_ANSWER:
+        if timedelta(0) <= ended - began <= _LONGEST_ROUND_TRIP:
             self._learn(at - ended)
         return at
 
     def corrected(self, clock: Clock) -> Clock:
-        """That clock, less what this machine's is wrong by; a difference of a few seconds stays."""
+        """That clock plus the correction. Differences of a few seconds are ignored."""
 
         def now() -> datetime:
             return clock() + self.correction
@@ -41,8 +40,8 @@ class ServerClock:
 
     @property
     def correction(self) -> timedelta:
-        """What is added to the time of this machine."""
-        return self.offset if abs(self.offset) > _ALLOWED else timedelta(0)
+        """What to add to this machine's time."""
+        return self.offset if abs(self.offset) > _TOLERANCE else timedelta(0)
 
     def _learn(self, offset: timedelta) -> None:
         was_wrong, self.offset = self.correction != timedelta(0), offset

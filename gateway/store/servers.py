@@ -1,4 +1,4 @@
-"""The database of a process: on the server that the settings name or the embedded one, its commands traced if so set."""
+"""Opens the database of a process, on the configured or the embedded server, with tracing if configured."""
 
 import importlib
 from collections.abc import AsyncIterator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def mongo_uri(settings: Settings, data: Path, *, share: bool = True) -> AsyncIterator[str]:
-    """The URI of the server that the settings name, or of the embedded one of that folder while the context is open."""
+    """The URI of the configured server, or of the folder's embedded one while the context is open."""
     if settings.mongo_uri is not None:
         yield settings.mongo_uri
         return
@@ -30,7 +30,7 @@ async def mongo_uri(settings: Settings, data: Path, *, share: bool = True) -> As
 async def open_database(
     settings: Settings, uri: str, name: str, tracing: "Tracing | None" = None, listeners: Sequence[Any] = ()
 ) -> AsyncIterator[Database]:
-    """That database, with its connections closed at the end; `listeners` are pymongo's and hear of every command."""
+    """Open that database; its connections close at the end. `listeners` are PyMongo command listeners."""
     spans = () if tracing is None else (CommandSpans(tracing),)
     database = Database(uri, name, settings, [*listeners, *spans])
     try:
@@ -41,12 +41,12 @@ async def open_database(
 
 @asynccontextmanager
 async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
-    """The tracing of the settings, which sends its last spans at the end; None where it is off."""
+    """The configured tracing, which sends its last spans at the end; None if it is off."""
     if settings.tracing is None:
         yield None
         return
     try:
-        module = importlib.import_module("gateway.tracing")  # it takes a moment, and an extra
+        module = importlib.import_module("gateway.tracing")  # slow to import, and needs an extra
     except ModuleNotFoundError as error:
         raise StartupError(
             f"GATEWAY_TRACING needs {error.name}, which is not installed: run "

@@ -1,4 +1,4 @@
-"""Catalogues: documents that are few, written seldom, and unique by one text in lower case."""
+"""Small, rarely written collections whose documents are unique by a lower-case text."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -8,28 +8,28 @@ from gateway.store.repositories import Repository
 
 
 class UniqueNames(Repository):
-    """One kind of them."""
+    """A collection with a unique lower-case text per document."""
 
     UNIQUE: ClassVar[str]
 
     async def insert(self, document: Document) -> None:
-        """Add one; DuplicateError where its text is taken."""
+        """Add a document; DuplicateError if its text is taken."""
         await self._database.insert(self.COLLECTION, [document])
 
     async def change(self, id_: str, values: Mapping[str, Any]) -> Document | None:
-        """Set these fields (None clears), and give what is there then; None where nothing is. DuplicateError."""
+        """Set these fields, None removes one. The new document, or None if there is none. DuplicateError."""
         change = {
             "$set": {name: value for name, value in values.items() if value is not None},
             "$unset": dict.fromkeys((name for name, value in values.items() if value is None), ""),
         }
         guard = {"_id": id_, "workspace_id": self._workspace_id}
-        given = {operator: fields for operator, fields in change.items() if fields}
-        return await self._database.find_and_update(self.COLLECTION, guard, given)
+        operators = {operator: fields for operator, fields in change.items() if fields}
+        return await self._database.find_and_update(self.COLLECTION, guard, operators)
 
-    async def with_text(self, lower: str) -> Document | None:
-        """Whatever has that text."""
-        return next(iter(await self._find({self.UNIQUE: lower})), None)
+    async def with_text(self, text: str) -> Document | None:
+        """The document with that text."""
+        return next(iter(await self._find({self.UNIQUE: text})), None)
 
     async def all(self) -> list[Document]:
-        """Every one, by its text."""
+        """Every document, sorted by its text."""
         return sorted(await self._find({}), key=lambda row: str(row[self.UNIQUE]))

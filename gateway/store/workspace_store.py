@@ -1,4 +1,4 @@
-"""The store as the other rooms see it: opened once, and then for one workspace at a time."""
+"""The store: every repository, opened for one workspace at a time."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -66,12 +66,12 @@ REPOSITORIES: tuple[type[Repository], ...] = (
 )
 
 
-_REMEMBERED_WORKSPACES = 1000
+_CACHED_WORKSPACES = 1000
 _STORE_BYTES = 6000
 
 
 class WorkspaceStore:
-    """Every repository of one workspace, for a contact's token with what is that contact's alone."""
+    """Every repository of one workspace; for a contact's token, limited to that contact's rows."""
 
     def __init__(self, database: Database, workspace_id: str, salts: Salts, token: Principal | None = None) -> None:
         self.workspace_id = workspace_id
@@ -88,9 +88,9 @@ class WorkspaceStore:
         self.deletions = Deletions(database, workspace_id, token)
         self.timers = Timers(database, workspace_id, token)
         self.message_rules = MessageRules(database, workspace_id, token)
-        self.rule_memories = RuleStates(database, workspace_id, token)
+        self.rule_states = RuleStates(database, workspace_id, token)
         self.sent_counts = SentCounts(database, workspace_id, token)
-        self.mailings = Campaigns(database, workspace_id, token)
+        self.campaigns = Campaigns(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
         self.deliveries = Deliveries(database, workspace_id, token)
@@ -111,29 +111,29 @@ class WorkspaceStore:
 
     @property
     def histories(self) -> dict[ThreadKind, tuple[Threads, Parts]]:
-        """Where what is acted on is kept, and where its history is."""
+        """By kind of thread: the repositories of the threads and of their parts."""
         return {
             ThreadKind.CONVERSATION: (self.conversations, self.conversation_parts),
             ThreadKind.TICKET: (self.tickets, self.ticket_parts),
         }
 
     def threads(self, subject: ThreadKind) -> tuple[Threads, Parts]:
-        """Where subjects of that kind are kept, and their histories."""
+        """The repositories of threads of that kind and of their parts."""
         return self.histories[subject]
 
     async def candidates_for(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
     ) -> tuple[list[Document], frozenset[str]]:
-        """Every contact that these references may mean, and those of their identities that nobody has because whoever
-        had them was erased: read in this order, so that a deletion meanwhile is seen by one or the other."""
-        found = await self.contacts.candidates_for(refs, may_become_users=may_become_users)
-        known = {text for row in found for text in row["identities"]}
-        asked = {identity(kind, value) for ref in refs for kind, value in ref.keys()}  # noqa: SIM118 - not a mapping
-        return found, await self.erasures.among(sorted(asked - known), now)
+        """Every contact that these references can resolve to, and those of their identities that no contact has because
+        it was erased. Contacts are read first, so an erasure meanwhile shows in one of the two."""
+        contacts = await self.contacts.candidates_for(refs, may_become_users=may_become_users)
+        taken = {text for row in contacts for text in row["identities"]}
+        requested = {identity(kind, value) for ref in refs for kind, value in ref.keys()}  # noqa: SIM118 - not a mapping
+        return contacts, await self.erasures.among(sorted(requested - taken), now)
 
 
 class Store:
-    """The database of this deployment."""
+    """The database of a deployment."""
 
     def __init__(self, database: Database, caches: CacheBudget | None = None) -> None:
         self.database = database
@@ -142,24 +142,24 @@ class Store:
         self.keys = Keys(database)
         self.roll_ups = ProjectionOffsets(database)
         self._salts = Salts(self.workspaces, caches)
-        self._opened: Cache[str, WorkspaceStore] = Cache(caches, lambda *_: _STORE_BYTES, _REMEMBERED_WORKSPACES)
+        self._opened: Cache[str, WorkspaceStore] = Cache(caches, lambda *_: _STORE_BYTES, _CACHED_WORKSPACES)
 
     def open(self, workspace_id: str) -> WorkspaceStore:
-        """The repositories of one workspace, which see nothing of any other."""
-        found = self._opened.get(workspace_id)
-        if found is None:
-            found = WorkspaceStore(self.database, workspace_id, self._salts)
-            self._opened.put(workspace_id, found)
-        return found
+        """The repositories of one workspace."""
+        store = self._opened.get(workspace_id)
+        if store is None:
+            store = WorkspaceStore(self.database, workspace_id, self._salts)
+            self._opened.put(workspace_id, store)
+        return store
 
     def open_for(self, reader: Principal) -> WorkspaceStore:
-        """The repositories as that reader may see them: of its workspace, and by a token what is its contact's alone."""
+        """The repositories that the reader may use: of its workspace, and for a token its contact's rows only."""
         if reader.contact_id is None:
             return self.open(reader.workspace_id)
         return WorkspaceStore(self.database, reader.workspace_id, self._salts, reader)
 
     async def empty_workspace(self, workspace_id: str) -> int:
-        """Delete all that is in a workspace, its keys first; how many documents went."""
+        """Delete everything in a workspace, keys first; returns the number of documents."""
         collections = (Keys.COLLECTION, *(repository.COLLECTION for repository in REPOSITORIES))
         return sum(
             [await self.database.delete(collection, {"workspace_id": workspace_id}) for collection in collections]

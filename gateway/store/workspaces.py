@@ -1,4 +1,4 @@
-"""Workspaces and their keys: the only collections that are read before it is known which workspace asks."""
+"""Workspaces and their keys: the collections that are read before the workspace of a request is known."""
 
 from datetime import datetime
 from typing import Any, ClassVar
@@ -18,21 +18,21 @@ class Workspaces:
         self._database = database
 
     async def insert(self, workspace: Document) -> None:
-        """Add a workspace; DuplicateError where its name is taken."""
+        """Add a workspace; DuplicateError if its name is taken."""
         await self._database.insert(self.COLLECTION, [workspace])
 
     async def find(self, id_or_name: str) -> Document | None:
-        """The workspace with that id, or else that name."""
+        """The workspace with that id or, if there is none, that name."""
         return await self._database.find_one(self.COLLECTION, {"_id": id_or_name}) or await self._database.find_one(
             self.COLLECTION, {"name": id_or_name}
         )
 
     async def all(self) -> list[Document]:
-        """Every workspace, the oldest first."""
+        """Every workspace, oldest first."""
         return await self._database.find(self.COLLECTION, {}, sort={"_id": 1})
 
     async def oldest(self) -> Document | None:
-        """The workspace that was made first, which is the default one."""
+        """The first workspace, which is the default one."""
         return next(iter(await self._database.find(self.COLLECTION, {}, sort={"_id": 1}, limit=1)), None)
 
     async def update(self, workspace_id: str, values: Document) -> None:
@@ -40,22 +40,22 @@ class Workspaces:
         await self._database.update(self.COLLECTION, {"_id": workspace_id}, {"$set": values})
 
     async def salt(self, workspace_id: str, new: str) -> str:
-        """The workspace's secret salt; the new one becomes it where there is none yet."""
+        """The workspace's secret salt; set to `new` if there is none."""
         await self._database.update(self.COLLECTION, {"_id": workspace_id, "salt": None}, {"$set": {"salt": new}})
         row = await self._database.find_one(self.COLLECTION, {"_id": workspace_id})
         return new if row is None else str(row["salt"])
 
     def setting(self, workspace_id: str, values: Document) -> Operation:
-        """Sets these fields."""
+        """An operation that sets these fields."""
         return UpdateOne({"_id": workspace_id}, {"$set": values})
 
     async def delete(self, workspace_id: str) -> int:
-        """Delete the workspace itself; how many there were."""
+        """Delete the workspace document; returns the number deleted."""
         return await self._database.delete(self.COLLECTION, {"_id": workspace_id})
 
 
 class Keys:
-    """Every key of this deployment; a key's id is a part of its text, so that it is found without its workspace."""
+    """Every API key of this deployment. The id is part of the key, so a key is found without its workspace."""
 
     COLLECTION: ClassVar[str] = "keys"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -74,15 +74,15 @@ class Keys:
         return await self._database.find_one(self.COLLECTION, {"_id": key_id})
 
     async def of(self, workspace_id: str) -> list[Document]:
-        """The keys of a workspace, the oldest first."""
+        """The keys of a workspace, oldest first."""
         return await self._database.find(self.COLLECTION, {"workspace_id": workspace_id}, sort={"_id": 1})
 
     async def used(self, key_id: str, now: datetime) -> None:
-        """Remember that a key was used."""
+        """Record that a key was used."""
         await self._update(key_id, {"$max": {"last_used_at": now}})
 
     async def revoke(self, workspace_id: str, key_id: str, now: datetime) -> bool:
-        """Make a key worthless; whether the workspace has it."""
+        """Revoke a key; False if the workspace does not have it."""
         return await self._update(key_id, {"$min": {"revoked_at": now}}, workspace_id=workspace_id)
 
     async def _update(self, key_id: str, change: dict[str, Any], **guard: str) -> bool:

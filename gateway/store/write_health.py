@@ -1,4 +1,4 @@
-"""Whether writes go through, as the traffic of this process shows; a write of its own where there is no traffic."""
+"""Whether writes succeed, from this process's own traffic; with a probe when there is none."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -6,12 +6,12 @@ from time import monotonic
 
 from gateway.errors import UnavailableError
 
-FRESH_SECONDS = 10.0  # for so long a write that went through says that the next one will
-RETRY_SECONDS = 2.0  # after a write that failed the next probe waits so long
+FRESH_SECONDS = 10.0  # a successful write counts for this long
+RETRY_SECONDS = 2.0  # pause before the next probe after a failure
 
 
 class WriteHealth:
-    """When a write of this process last succeeded, and when one last failed through no fault of its own."""
+    """When a write last succeeded, and when one last failed because of the database."""
 
     __slots__ = ("_failed_at", "_now", "_succeeded_at")
 
@@ -20,16 +20,15 @@ class WriteHealth:
         self._succeeded_at = self._failed_at = -math.inf
 
     def succeeded(self) -> None:
-        """Record a write that was acknowledged."""
+        """Record an acknowledged write."""
         self._succeeded_at = self._now()
 
     def failed(self) -> None:
-        """Record a write that the database could not take."""
+        """Record a write that the database refused or did not answer."""
         self._failed_at = self._now()
 
     async def check(self, probe: Callable[[], Awaitable[None]]) -> None:
-        """Pass where writes go through; UnavailableError where they do not. `probe` writes, and is called only where
-        nothing that was recorded lately decides."""
+        """Pass, or raise UnavailableError. `probe` writes; it is called if no recent write decides."""
         now = self._now()
         if self._failed_at > self._succeeded_at:
             if now - self._failed_at < RETRY_SECONDS:
@@ -38,7 +37,7 @@ class WriteHealth:
             return
         try:
             await probe()
-        except BaseException:  # also where the caller gave up waiting
+        except BaseException:  # also if the caller gave up
             self.failed()
             raise
         self.succeeded()

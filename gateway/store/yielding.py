@@ -1,4 +1,4 @@
-"""Turns of the event loop: a long evaluation gives it back again and again, so that other requests go on meanwhile."""
+"""Gives the event loop back during a long evaluation, so that other requests continue."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ class Yielder:
     steps: int = 0
 
     def is_due(self, steps: int) -> bool:
-        """Whether so many further steps fill a turn: then `await asyncio.sleep(0)`."""
+        """Count steps; True when the turn is full: then `await asyncio.sleep(0)`."""
         self.steps += steps
         if self.steps < STEPS_OF_A_TURN:
             return False
@@ -24,12 +24,12 @@ class Yielder:
         return True
 
 
-async def filter_rows(rows: Iterable[Document], holds: Callable[[Document], bool], steps: int) -> list[Document]:
-    """The rows of which it holds; `steps`: how many conditions are evaluated of each."""
-    kept, yielder = [], Yielder()
+async def filter_rows(rows: Iterable[Document], matches: Callable[[Document], bool], steps: int) -> list[Document]:
+    """The rows that match. `steps`: how many conditions are evaluated per row."""
+    matching, yielder = [], Yielder()
     for row in rows:
-        if holds(row):
-            kept.append(row)
+        if matches(row):
+            matching.append(row)
         if yielder.is_due(steps):
             await asyncio.sleep(0)
-    return kept
+    return matching

@@ -1,4 +1,4 @@
-"""Many contacts at once, as files bring them: each row by the rules of upsertContact, one transaction for a batch."""
+"""Bulk upserts of contacts from files: each row by the rules of upsertContact, a transaction per batch."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,13 +34,13 @@ from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 MAX_OTHER_IDS = 1000
-_MOST_ROWS = 100  # of one transaction: a slow server must be through within one call's patience
-_MOST_KEYS = 5000  # that one transaction looks for
+_MOST_ROWS = 100  # per transaction, so that a slow server finishes within one timeout
+_MOST_KEYS = 5000  # per transaction
 _YEARS = 100
 
 
 class RowResult(StrEnum):
-    """What became of a row."""
+    """What an import did with a row."""
 
     ADDED = "ADDED"
     CHANGED = "CHANGED"
@@ -49,10 +49,10 @@ class RowResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UpsertRow:
-    """A row, checked: `sent` as upsertContact has it, what of it is stored, the keys of which the first that somebody has
-    decides where nobody has an id of `ids`, and what the contact is if it is new, with what is counted of it then (`retained`)."""
+    """A checked row. `fields`: the input of upsertContact; `values`: what is stored of it; `keys`: tried in order if
+    no contact has one of `ids`; `new`, with the counts of `retained`: the contact to create."""
 
-    sent: Mapping[str, Any]
+    fields: Mapping[str, Any]
     values: Document
     ids: Sequence[str]
     anonymous_ids: Sequence[str]
@@ -63,12 +63,12 @@ class UpsertRow:
     new: Document
 
     def refs(self) -> list[ContactRef]:
-        """All that names it."""
-        others = [ContactRef(id=id_) for id_ in self.ids]
-        return [self.ref, *others, *(ContactRef(anonymous_id=value) for value in self.anonymous_ids)]
+        """Every reference that may name the contact."""
+        by_id = [ContactRef(id=id_) for id_ in self.ids]
+        return [self.ref, *by_id, *(ContactRef(anonymous_id=value) for value in self.anonymous_ids)]
 
     def lines_of(self, contact_id: str) -> list[Document]:
-        """The counts that it brings the contact which it means."""
+        """The summaries to import for that contact; `retained` only if it is new."""
         return [*self.summaries, *(self.retained if contact_id == self.new["_id"] else ())]
 
 
@@ -77,7 +77,7 @@ Outcome = RowResult | UserProblem
 
 @dataclass(slots=True)
 class _Plan:
-    """What a batch writes, and what became of its rows: of fewer than there were, where the rest needs a look at what it stored."""
+    """What a batch writes, and its outcomes: fewer than rows if the rest depends on what is written first."""
 
     outcomes: list[ContactDraft | UserProblem] = field(default_factory=list)
     drafts: dict[str, ContactDraft] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class _Plan:
 
 
 class BulkUpserts:
-    """What brings contacts in."""
+    """Upserts many contacts."""
 
     def __init__(
         self, store: Store, clock: Clock, minter: Minter, contacts: ContactService, events: EventService, outbox: Outbox
@@ -99,27 +99,27 @@ class BulkUpserts:
         self._events = events
 
     async def upsert_rows(self, workspace_id: str, rows: Sequence[Document | UserProblem]) -> list[Outcome]:
-        """What became of each row (its input in snake_case, see `contact_of`), in order."""
+        """The outcome of each row, in order. A row is an input in snake_case, see `contact_of`."""
         now = self._clock()
         checked = [row if isinstance(row, UserProblem) else self._checked(workspace_id, row, now) for row in rows]
         commands = [row for row in checked if isinstance(row, UpsertRow)]
-        found: list[Outcome] = []
+        outcomes: list[Outcome] = []
         for batch in _batches(commands):
-            done = 0
-            while done < len(batch):
-                outcomes = await self._upsert_rows(workspace_id, batch[done:], now)
-                found += outcomes
-                done += len(outcomes)
-        told = iter(found)
-        return [row if isinstance(row, UserProblem) else next(told) for row in checked]
+            done_count = 0
+            while done_count < len(batch):
+                batch_outcomes = await self._upsert_rows(workspace_id, batch[done_count:], now)
+                outcomes += batch_outcomes
+                done_count += len(batch_outcomes)
+        remaining = iter(outcomes)
+        return [row if isinstance(row, UserProblem) else next(remaining) for row in checked]
 
     async def _upsert_rows(self, workspace_id: str, batch: Sequence[UpsertRow], now: datetime) -> list[Outcome]:
         async def attempt(_: int) -> list[Outcome]:
             store = self._store.open(workspace_id)
             refs = [ref for command in batch for ref in command.refs()]
-            found, erased = await store.candidates_for(refs, now, may_become_users=True)
-            names = await self._events.name_quota(store, _names_of(batch))
-            plan = self._plan(batch, IdentityResolver(found, dict, now, erased), names)
+            candidates, erased = await store.candidates_for(refs, now, may_become_users=True)
+            names = await self._events.name_quota(store, _event_names(batch))
+            plan = self._plan(batch, IdentityResolver(candidates, dict, now, erased), names)
             summaries = await self._events.summaries_with(
                 store,
                 [(plan.drafts[id_], list(lines.values())) for id_, lines in plan.summaries.items()],
@@ -127,9 +127,9 @@ class BulkUpserts:
                 changed_alone=True,
             )
             counted = {row["contact_id"] for row in summaries.summaries}
-            written = [draft for draft in plan.drafts.values() if draft.is_changed() or draft.id in counted]
-            if written:
-                await store.database.transaction(partial(self._write, store, written, plan.names, summaries, now))
+            changed = [draft for draft in plan.drafts.values() if draft.is_changed() or draft.id in counted]
+            if changed:
+                await store.database.transaction(partial(self._write, store, changed, plan.names, summaries, now))
             return [
                 outcome if isinstance(outcome, UserProblem) else _outcome(outcome, command, counted)
                 for outcome, command in zip(plan.outcomes, batch, strict=False)
@@ -152,40 +152,40 @@ class BulkUpserts:
         await store.changes.write([line for line in lines if line is not None], session)
         await self._outbox.contacts_changed(store, now, session, drafts=drafts)
 
-    def _plan(self, batch: Sequence[UpsertRow], directory: IdentityResolver, names: NameQuota) -> _Plan:
+    def _plan(self, batch: Sequence[UpsertRow], resolver: IdentityResolver, names: NameQuota) -> _Plan:
         plan = _Plan()
         for command in batch:
-            given_up = frozenset(directory.released)
+            released = frozenset(resolver.released)
             try:
-                with directory.rollback_on(UserProblem, _RetryNeeded):
-                    draft = self._stated(directory, command)
-                    if given_up & set(draft.document["identities"]):
+                with resolver.rollback_on(UserProblem, _RetryNeeded):
+                    draft = self._draft_of(resolver, command)
+                    if released & set(draft.document["identities"]):
                         raise _RetryNeeded
-                    brought = command.lines_of(draft.id)
-                    plan.names = added_names(brought, names, plan.names)
+                    imported = command.lines_of(draft.id)
+                    plan.names = added_names(imported, names, plan.names)
             except _RetryNeeded:
                 break
             except UserProblem as problem:
-                if given_up:
+                if released:
                     break
                 plan.outcomes.append(problem)
                 continue
             plan.outcomes.append(draft)
             plan.drafts[draft.id] = draft
-            if brought:
+            if imported:
                 lines = plan.summaries.setdefault(draft.id, {})
-                lines |= {(line["name"], line.get("retained", False)): line for line in brought}
+                lines |= {(line["name"], line.get("retained", False)): line for line in imported}
         return plan
 
-    def _stated(self, directory: IdentityResolver, command: UpsertRow) -> ContactDraft:
-        directory.new_contact = lambda: dict(command.new)
+    def _draft_of(self, resolver: IdentityResolver, command: UpsertRow) -> ContactDraft:
+        resolver.new_contact = lambda: dict(command.new)
         if command.ids:
-            draft = directory.resolve_imported(command.ids, command.keys, command.sent.get("role"))
+            draft = resolver.resolve_imported(command.ids, command.keys, command.fields.get("role"))
         else:
-            found = next((each for key in command.keys if (each := directory.find(*key)) is not None), None)
+            existing = next((match for key in command.keys if (match := resolver.find(*key)) is not None), None)
             kind, value = command.keys[0]
-            draft = found or directory.resolve(ContactRef(**{kind.value: value}))
-        directory.change(draft)
+            draft = existing or resolver.resolve(ContactRef(**{kind.value: value}))
+        resolver.change(draft)
         document = draft.document
         document["identities"] = distinct(
             [*document["identities"], *(identity(IdentityKind.ID, id_) for id_ in command.ids)]
@@ -195,52 +195,51 @@ class BulkUpserts:
                 ErrorCode.LIMIT_EXCEEDED, f"More than {MAX_OTHER_IDS} other ids are not kept.", ("otherIds",)
             )
         document["anonymous_ids"] = distinct([*document["anonymous_ids"], *command.anonymous_ids])
-        self._contacts.state(directory, draft, command.sent, command.values)
-        directory.register(draft)
-        self._date(draft, command)
+        self._contacts.state(resolver, draft, command.fields, command.values)
+        resolver.register(draft)
+        self._set_updated_at(draft, command)
         return draft
 
-    def _date(self, draft: ContactDraft, command: UpsertRow) -> None:
-        """What changed is updated now; a new contact is as old as its row says."""
+    def _set_updated_at(self, draft: ContactDraft, command: UpsertRow) -> None:
+        """Set `updated_at` to now if a stored contact changed; a new contact keeps the times of its row."""
         if draft.stored is not None:
             draft.document["updated_at"] = draft.stored["updated_at"]
             if is_visible_change(draft):
                 draft.document["updated_at"] = self._clock()
 
-    def _checked(self, workspace_id: str, sent: Document, now: datetime) -> UpsertRow | UserProblem:
+    def _checked(self, workspace_id: str, row: Document, now: datetime) -> UpsertRow | UserProblem:
         try:
-            return self._command(workspace_id, sent, now)
+            return self._command(workspace_id, row, now)
         except UserProblem as problem:
             return problem
 
-    def _command(self, workspace_id: str, sent: Document, now: datetime) -> UpsertRow:
-        ids = distinct(_check_id(id_) for id_ in (sent.get("id"), *sent.get("other_ids", ())) if id_ is not None)
-        anonymous = distinct(check_key(IdentityKind.ANONYMOUS, value) for value in sent.get("anonymous_ids", ()))
-        ref = check_ref({**sent, "id": ids[0] if ids else None, "anonymous_id": anonymous[0] if anonymous else None})
+    def _command(self, workspace_id: str, row: Document, now: datetime) -> UpsertRow:
+        ids = distinct(_check_id(id_) for id_ in (row.get("id"), *row.get("other_ids", ())) if id_ is not None)
+        anonymous = distinct(check_key(IdentityKind.ANONYMOUS, value) for value in row.get("anonymous_ids", ()))
+        ref = check_ref({**row, "id": ids[0] if ids else None, "anonymous_id": anonymous[0] if anonymous else None})
         strong = [key for key in ref.keys() if key[0] in (IdentityKind.EXTERNAL, IdentityKind.EMAIL)]  # noqa: SIM118
-        created = check_occurred_at(sent.get("created_at"), now, _YEARS, ("createdAt",)) or now
-        updated = check_occurred_at(sent.get("updated_at"), now, _YEARS, ("updatedAt",)) or now
+        created = check_occurred_at(row.get("created_at"), now, _YEARS, ("createdAt",)) or now
+        updated = check_occurred_at(row.get("updated_at"), now, _YEARS, ("updatedAt",)) or now
         contact = new_contact(self._minter.mint(Prefix.CONTACT, created), workspace_id, now)
-        retained = self._events.check_summaries(sent.get("retained_summaries") or [], now, "retainedSummaries")
+        retained = self._events.check_summaries(row.get("retained_summaries") or [], now, "retainedSummaries")
         return UpsertRow(
-            sent=sent,
-            values=self._contacts.check_values(sent),
+            fields=row,
+            values=self._contacts.check_values(row),
             ids=ids,
             anonymous_ids=anonymous,
             keys=strong[:1] or [(IdentityKind.ANONYMOUS, value) for value in anonymous],
             ref=ref,
-            summaries=self._events.check_summaries(sent.get("imported_summaries") or [], now),
+            summaries=self._events.check_summaries(row.get("imported_summaries") or [], now),
             retained=[{**line, "retained": True} for line in retained],
             new={**contact, "created_at": created, "updated_at": updated},
         )
 
 
-class _RetryNeeded(Exception):  # noqa: N818 - no error: the row waits
-    """A row needs a key that an earlier one of its batch gave up: once that is stored it is looked at again."""
+class _RetryNeeded(Exception):  # noqa: N818 - not an error: control flow
+    """A row needs a key that an earlier row of its batch released: it is tried again once that is stored."""
 
 
-def _names_of(batch: Sequence[UpsertRow]) -> list[str]:
-    """The names of all that they count."""
+def _event_names(batch: Sequence[UpsertRow]) -> list[str]:
     return [line["name"] for command in batch for line in (*command.summaries, *command.retained)]
 
 
@@ -261,7 +260,6 @@ def _check_id(id_: str) -> str:
 
 
 def _batches(commands: Sequence[UpsertRow]) -> Iterator[list[UpsertRow]]:
-    """The commands in groups that are so many and name so many keys at most, or are one."""
     batch: list[UpsertRow] = []
     keys = 0
     for command in commands:

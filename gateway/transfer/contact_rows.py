@@ -1,4 +1,4 @@
-"""Rows of files as contacts, and contacts as rows: which column is which field, in the names of the API."""
+"""Converts rows of files to contacts and back. Columns have the field names of the API."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ from gateway.transfer.csv_values import (
 )
 
 ATTRIBUTE = "customAttributes."
-_LINE = {"name", "count", "firstAt", "lastAt"}
+_SUMMARY_KEYS = {"name", "count", "firstAt", "lastAt"}
 
 
 class Others(StrEnum):
-    """What becomes of columns that are no field of a contact."""
+    """What to do with columns that are no contact field."""
 
     REFUSE = "refuse"
     ATTRIBUTES = "attributes"
@@ -35,13 +35,12 @@ class Others(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ContactColumns:
-    """Which column of a file is which field: those of `named`, and else those that are called like one."""
+    """Maps columns to fields: by `named`, or else by equal names."""
 
     named: Mapping[str, str] = field(default_factory=dict)
     others: Others = Others.REFUSE
 
     def __post_init__(self) -> None:
-        """StartupError where a column is to be what is no field."""
         for column, name in self.named.items():
             if name not in READ and not (name.startswith(ATTRIBUTE) and name != ATTRIBUTE):
                 raise StartupError(
@@ -50,7 +49,7 @@ class ContactColumns:
                 )
 
     def field_of(self, column: str) -> str | None:
-        """The field that a column is; None for what is ignored."""
+        """The field of a column; None if the column is ignored."""
         if column in self.named:
             return self.named[column]
         if column in READ or column.startswith(ATTRIBUTE):
@@ -65,66 +64,65 @@ class ContactColumns:
         return ATTRIBUTE + column if self.others is Others.ATTRIBUTES else None
 
     def check(self, header: Sequence[str]) -> None:
-        """Pass where every column that was named is there, and no two are one field; UserProblem says what is wrong."""
+        """UserProblem if a named column is missing, or if two columns map to one field."""
         if missing := [column for column in self.named if column not in header]:
             raise UserProblem(
                 ErrorCode.INVALID, f"The file has no column '{missing[0]}': it has {', '.join(header) or 'none'}."
             )
-        taken: dict[str, str] = {}
+        column_by_field: dict[str, str] = {}
         for column in header:
             name = self.field_of(column)
-            if name is not None and taken.setdefault(name, column) != column:
-                raise _twice(taken[name], column, name)
+            if name is not None and column_by_field.setdefault(name, column) != column:
+                raise _duplicate(column_by_field[name], column, name)
 
 
 def contact_of(row: Mapping[str, Any], columns: ContactColumns, *, text: bool) -> Document:
-    """The row as the input of upsertContact, in snake_case, with what a file alone may say beside it: other_ids,
-    anonymous_ids, created_at, updated_at, imported_summaries, retained_summaries. `text`: every value is a text, and an
-    empty one is absent."""
-    taken: dict[str, str] = {}
-    sent: Document = {}
+    """The row as the input of upsertContact in snake_case, with further keys that only files have. `text`: all
+    values are text, as in CSV, and empty ones are absent."""
+    column_by_field: dict[str, str] = {}
+    contact_input: Document = {}
     for column, value in flat(row).items():
         name = None if text and value == "" else columns.field_of(column)
         if name is None:
             continue
-        if taken.setdefault(name, column) != column:
-            raise _twice(taken[name], column, name)
-        _put(sent, name, _read(name, value, column, text=text))
-    return sent
+        if column_by_field.setdefault(name, column) != column:
+            raise _duplicate(column_by_field[name], column, name)
+        _set_field(contact_input, name, _read(name, value, column, text=text))
+    return contact_input
 
 
 def contact_row(
     contact: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]], swept: Sequence[Mapping[str, Any]]
 ) -> Document:
-    """What is known of a contact as a row; `summaries`: those of which a part was brought as a number; `swept`: name,
-    count, first and last of its events that are kept no longer."""
+    """A contact as a row. `summaries`: those with imported counts; `swept`: name, count, first and last of its
+    events that retention removed."""
     own = identity(IdentityKind.ID, contact["_id"])
-    ids = [text for text in contact["identities"] if text.startswith(f"{IdentityKind.ID}:") and text != own]
-    row = {"id": contact["_id"], "otherIds": [text.partition(":")[2] for text in ids]}
+    other_ids = [text for text in contact["identities"] if text.startswith(f"{IdentityKind.ID}:") and text != own]
+    row = {"id": contact["_id"], "otherIds": [text.partition(":")[2] for text in other_ids]}
     for name, snake in _STORED.items():
         if (value := contact.get(snake)) is not None:
             row[name] = format_time(value) if READ.get(name) is read_time else value
-    imported = [one for one in summaries if one.get("imported") is not None]
-    row["importedSummaries"] = [summary_line(one["name"], one["imported"]) for one in imported]
-    row["retainedSummaries"] = [summary_line(one["name"], one) for one in retained_counts(summaries, swept)]
+    imported = [summary for summary in summaries if summary.get("imported") is not None]
+    row["importedSummaries"] = [summary_line(summary["name"], summary["imported"]) for summary in imported]
+    row["retainedSummaries"] = [summary_line(summary["name"], summary) for summary in retained_counts(summaries, swept)]
     return {name: value for name, value in row.items() if value != [] or name == "tags"}
 
 
 def summary_line(name: str, counts: Mapping[str, Any]) -> Document:
-    """What a summary counts that no event tells of."""
+    """The counts of a summary that no stored event accounts for."""
     times = {"firstAt": format_time(counts["first_at"]), "lastAt": format_time(counts["last_at"])}
     return {"name": name, "count": counts["count"], **times}
 
 
 def flat(row: Mapping[str, Any]) -> Document:
-    """The row with the parts of a location beside its other fields."""
-    found: Document = {}
+    """The row with the parts of its location as columns."""
+    flat_row: Document = {}
     for column, value in row.items():
         if column == "location" and isinstance(value, dict):
-            found |= {f"location.{part}": each for part, each in value.items()}
+            flat_row |= {f"location.{part}": part_value for part, part_value in value.items()}
         else:
-            found[column] = value
-    return found
+            flat_row[column] = value
+    return flat_row
 
 
 def _read(name: str, value: Any, column: str, *, text: bool) -> Any:
@@ -135,17 +133,22 @@ def _read(name: str, value: Any, column: str, *, text: bool) -> Any:
     return READ[name](value, column)
 
 
-def _put(sent: Document, name: str, value: Any) -> None:
+def _set_field(contact_input: Document, name: str, value: Any) -> None:
     if name.startswith(ATTRIBUTE):
-        sent["custom_attributes"] = {**(sent.get("custom_attributes") or {}), name.removeprefix(ATTRIBUTE): value}
+        contact_input["custom_attributes"] = {
+            **(contact_input.get("custom_attributes") or {}),
+            name.removeprefix(ATTRIBUTE): value,
+        }
     elif name == "customAttributes":
-        sent["custom_attributes"] = None if value is None else {**value, **(sent.get("custom_attributes") or {})}
+        contact_input["custom_attributes"] = (
+            None if value is None else {**value, **(contact_input.get("custom_attributes") or {})}
+        )
     elif name.startswith("location."):
-        sent["location"] = {**(sent.get("location") or {}), name.partition(".")[2]: value}
+        contact_input["location"] = {**(contact_input.get("location") or {}), name.partition(".")[2]: value}
     elif name in _LISTS:
-        sent[_LISTS[name]] = [*sent.get(_LISTS[name], ()), *(value or ())]
+        contact_input[_LISTS[name]] = [*contact_input.get(_LISTS[name], ()), *(value or ())]
     elif value is not None or name not in ("createdAt", "updatedAt"):
-        sent[_SNAKE[name]] = value
+        contact_input[_SNAKE[name]] = value
 
 
 def _read_location(value: Any, column: str) -> Any:
@@ -162,16 +165,16 @@ def _read_role(value: Any, column: str) -> str:
     return ContactRole(value).value
 
 
-def _read_one(value: Any, column: str) -> list[str]:
+def _read_single(value: Any, column: str) -> list[str]:
     return [read_text(value, column)]
 
 
 def _read_summaries(value: Any, column: str) -> list[Document]:
-    return [_read_line(line, column) for line in read_list(value, column)]
+    return [_read_summary(line, column) for line in read_list(value, column)]
 
 
-def _read_line(line: Any, column: str) -> Document:
-    if not isinstance(line, dict) or set(line) != _LINE:
+def _read_summary(line: Any, column: str) -> Document:
+    if not isinstance(line, dict) or set(line) != _SUMMARY_KEYS:
         message = f"Every item of '{column}' must be an object of name, count, firstAt and lastAt."
         raise UserProblem(ErrorCode.INVALID, message, (column,))
     if isinstance(line["count"], bool) or not isinstance(line["count"], int):
@@ -184,8 +187,8 @@ def _read_line(line: Any, column: str) -> Document:
     }
 
 
-def _twice(one: str, other: str, name: str) -> UserProblem:
-    return UserProblem(ErrorCode.INVALID, f"The columns '{one}' and '{other}' are both '{name}': leave one out.")
+def _duplicate(column: str, other: str, name: str) -> UserProblem:
+    return UserProblem(ErrorCode.INVALID, f"The columns '{column}' and '{other}' are both '{name}': leave one out.")
 
 
 READ: dict[str, Read] = {
@@ -193,7 +196,7 @@ READ: dict[str, Read] = {
     "otherIds": read_texts,
     "externalId": read_text,
     "email": read_text,
-    "anonymousId": _read_one,
+    "anonymousId": _read_single,
     "anonymousIds": read_texts,
     "role": _read_role,
     "phone": read_text,

@@ -1,4 +1,4 @@
-"""Rows of a file as events: which column is what, and how times and values are read."""
+"""Converts rows with arbitrary columns to events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from gateway.transfer.csv_values import read_plain, read_text, read_time
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column of a file is what; `metadata` None means every column that is nothing else."""
+    """Maps columns to event fields; `metadata` None takes every other column."""
 
     name: str
     at: str
@@ -21,13 +21,13 @@ class Columns:
     metadata: tuple[str, ...] | None = ()
 
     def named(self) -> list[str]:
-        """The columns that must be there."""
+        """The columns that the file must have."""
         keys = (self.name, self.at, self.contact_id, self.email, self.anonymous_id, self.key)
         return [column for column in (*keys, *(self.metadata or ())) if column is not None]
 
 
 def event_of(row: Mapping[str, Any], columns: Columns, *, text: bool) -> Document:
-    """The row as the input of an event, in snake_case. `text`: every value is a text, as in CSV; an empty one is absent."""
+    """The row as an event's input in snake_case. `text`: all values are text, as in CSV; empty ones are absent."""
     contact = {
         kind: read_text(row.get(column), column)
         for kind, column in (

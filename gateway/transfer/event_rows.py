@@ -1,4 +1,4 @@
-"""Events as rows of the files that an export writes, and those rows as events again: the same ones."""
+"""Converts events to rows of exports, and those rows back to the same events."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -49,7 +49,7 @@ def event_row(event: Mapping[str, Any], contact: Mapping[str, Any]) -> Document:
 
 
 def exported_event(row: Mapping[str, Any], settings: Settings, now: datetime) -> TrackEvent:
-    """The event of a row, under the identity that it had; whether it counts as seen its contact's row says."""
+    """The event of an exported row, with its former identity. It does not count as seen: the contact's row has that."""
     values = {name: value for name, value in row.items() if value not in (None, "")}
     if missing := [name for name in NEEDED if name not in values]:
         raise UserProblem(
@@ -57,13 +57,13 @@ def exported_event(row: Mapping[str, Any], settings: Settings, now: datetime) ->
             f"'{missing[0]}' is missing, which every row of an export has: for other files say which column is what.",
             (missing[0],),
         )
-    sent = {
+    event_input = {
         "contact": {key: read_text(values[name], name) for name, key in _KEYS.items() if name in values},
         "name": read_text(values["name"], "name"),
         "occurred_at": read_time(values["occurredAt"], "occurredAt"),
         "metadata": read_object(values.get("metadata", {}), "metadata"),
     }
-    command = track_event(sent, settings, now, years=IMPORT_YEARS)
+    command = track_event(event_input, settings, now, years=IMPORT_YEARS)
     return replace(
         command,
         received_at=_received_at(values, now),

@@ -1,4 +1,4 @@
-"""Where an export goes: a file that is there once it is whole, and goes on where it was cut off, or a stream."""
+"""Where an export goes: a file that appears when it is complete and can be resumed, or a stream."""
 
 import csv
 import fcntl
@@ -28,7 +28,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 
 @dataclass(slots=True)
 class ExportCheckpoint:
-    """How far an export is: the id behind which it goes on (None: from the beginning), and the one before which it ends."""
+    """The progress of an export: it continues after the id `after` (None: from the start) and ends before `high`."""
 
     after: str | None
     high: str
@@ -37,12 +37,12 @@ class ExportCheckpoint:
 
 
 def escaped_formula(cell: str) -> str:
-    """The cell, with an apostrophe before it where a spreadsheet would run it as a formula."""
+    """The cell, with an apostrophe in front if a spreadsheet would run it as a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
 class ExportSink(ABC):
-    """Takes an export's rows."""
+    """Receives the rows of an export."""
 
     def __init__(self, format_: Format, *, escape_formulas: bool) -> None:
         self._format = format_
@@ -51,20 +51,20 @@ class ExportSink(ABC):
 
     @abstractmethod
     def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
-        """Where the export begins or goes on; `columns`: those of a CSV file."""
+        """Where the export starts or continues; `columns`: those of a CSV file."""
 
     @abstractmethod
     def write(self, rows: Sequence[Document], after: str) -> None:
-        """Take these rows; `after` is the id of the last document that was looked at."""
+        """Write these rows; `after` is the id of the last document that was read."""
 
     @abstractmethod
     def finish(self) -> None:
-        """There are no more rows."""
+        """Complete the export."""
 
     def _header(self) -> bytes:
         return self._cells([self._columns]) if self._format is Format.CSV else b""
 
-    def _written(self, rows: Sequence[Document]) -> bytes:
+    def _encoded(self, rows: Sequence[Document]) -> bytes:
         if self._format is Format.NDJSON:
             return b"".join(orjson.dumps(row) + b"\n" for row in rows)
         flattened = [flat(row) for row in rows]
@@ -82,37 +82,37 @@ class ExportSink(ABC):
 
 
 class StreamSink(ExportSink):
-    """An export to a stream that is open, such as the standard output: it cannot be resumed."""
+    """An export to an open stream such as standard output. It cannot be resumed."""
 
     def __init__(self, stream: IO[bytes], format_: Format, *, escape_formulas: bool = False) -> None:
         super().__init__(format_, escape_formulas=escape_formulas)
         self._stream = stream
 
     def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
-        """From the beginning."""
+        """Start from the first id."""
         self._columns = columns
-        self._put(self._header())
+        self._write_bytes(self._header())
         return ExportCheckpoint(None, high)
 
     def write(self, rows: Sequence[Document], after: str) -> None:
         """Write these rows."""
-        self._put(self._written(rows))
+        self._write_bytes(self._encoded(rows))
 
     def finish(self) -> None:
-        """All is written."""
+        """Do nothing: every write is flushed."""
 
-    def _put(self, content: bytes) -> None:
+    def _write_bytes(self, content: bytes) -> None:
         try:
             self._stream.write(content)
             self._stream.flush()
         except OSError as error:
-            with suppress(OSError):  # or what is left in it is written, in vain, once more at the end
+            with suppress(OSError):  # else the interpreter flushes the rest again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             raise StartupError(f"The output cannot be written ({error.strerror}): whoever reads it is gone.") from error
 
 
 class FileSink(ExportSink):
-    """An export to a file: written beside it, page by page, with how far it is, and renamed once it is whole."""
+    """An export to a file: written page by page to a partial file with a checkpoint, and renamed when complete."""
 
     def __init__(
         self, path: Path, format_: Format, options: Mapping[str, Any], *, escape_formulas: bool = False
@@ -120,12 +120,12 @@ class FileSink(ExportSink):
         super().__init__(format_, escape_formulas=escape_formulas)
         self._path = path
         self._partial = path.with_name(path.name + ".partial")
-        self._place = path.with_name(path.name + ".partial.json")
+        self._checkpoint_path = path.with_name(path.name + ".partial.json")
         self._options = {**options, "format": format_.value, "escape_formulas": escape_formulas}
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> "FileSink":
-        with self._explain():
+        with self._explain_errors():
             self._file = self._partial.open("ab")
             self._lock(self._file)
         return self
@@ -137,29 +137,29 @@ class FileSink(ExportSink):
             self._file.close()
 
     def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
-        """Where an export with these options was cut off, or the beginning."""
+        """Continue an interrupted export with the same options, or start."""
         self._columns = columns
-        self._begun = self._existing() or ExportCheckpoint(None, high)
-        with self._explain():
-            self._open.truncate(self._begun.size)
-        if self._begun.after is None:
+        self._checkpoint = self._existing() or ExportCheckpoint(None, high)
+        with self._explain_errors():
+            self._open.truncate(self._checkpoint.size)
+        if self._checkpoint.after is None:
             self._append(self._header())
-        return self._begun
+        return self._checkpoint
 
     def write(self, rows: Sequence[Document], after: str) -> None:
-        """Write these rows, and then how far that is."""
-        self._append(self._written(rows))
-        self._begun.after, self._begun.rows = after, self._begun.rows + len(rows)
-        with self._explain():
-            new = self._place.with_name(self._place.name + ".new")
-            new.write_bytes(orjson.dumps({**asdict(self._begun), "options": self._options}))
-            new.replace(self._place)
+        """Write these rows, then the checkpoint."""
+        self._append(self._encoded(rows))
+        self._checkpoint.after, self._checkpoint.rows = after, self._checkpoint.rows + len(rows)
+        with self._explain_errors():
+            new_path = self._checkpoint_path.with_name(self._checkpoint_path.name + ".new")
+            new_path.write_bytes(orjson.dumps({**asdict(self._checkpoint), "options": self._options}))
+            new_path.replace(self._checkpoint_path)
 
     def finish(self) -> None:
-        """Put the file where it belongs."""
-        with self._explain():
+        """Rename the partial file to its final name."""
+        with self._explain_errors():
             self._partial.replace(self._path)
-            self._place.unlink(missing_ok=True)
+            self._checkpoint_path.unlink(missing_ok=True)
 
     @property
     def _open(self) -> IO[bytes]:
@@ -168,38 +168,37 @@ class FileSink(ExportSink):
         return self._file
 
     def _append(self, content: bytes) -> None:
-        packed = (
-            gzip.compress(content, mtime=0) if is_packed(self._path) else content
-        )  # a member of its own can be cut off
-        with self._explain():
-            self._open.write(packed)
+        # A gzip member per page: the file can be truncated between members.
+        data = gzip.compress(content, mtime=0) if is_packed(self._path) else content
+        with self._explain_errors():
+            self._open.write(data)
             self._open.flush()
             os.fsync(self._open.fileno())
-        self._begun.size += len(packed)
+        self._checkpoint.size += len(data)
 
     def _existing(self) -> ExportCheckpoint | None:
-        """How far an earlier run with the same options came, if what it wrote is there."""
+        """The checkpoint of an earlier run with the same options, if its partial file is complete up to it."""
         try:
-            kept = json.loads(self._place.read_bytes())
-            options = kept.pop("options")
-            begun = ExportCheckpoint(**kept)
+            fields = json.loads(self._checkpoint_path.read_bytes())
+            options = fields.pop("options")
+            checkpoint = ExportCheckpoint(**fields)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
-        there = begun.after is not None and self._partial.stat().st_size >= begun.size
-        return begun if there and options == self._options else None
+        is_complete = checkpoint.after is not None and self._partial.stat().st_size >= checkpoint.size
+        return checkpoint if is_complete and options == self._options else None
 
     def _lock(self, file: IO[bytes]) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = self._partial.exists() and os.fstat(file.fileno()).st_ino == self._partial.stat().st_ino
+            is_ours = self._partial.exists() and os.fstat(file.fileno()).st_ino == self._partial.stat().st_ino
         except BlockingIOError:
-            ours = False
-        if not ours:
+            is_ours = False
+        if not is_ours:
             file.close()
             raise StartupError(f"Another export writes {self._path} right now: wait for it, or choose another file.")
 
     @contextmanager
-    def _explain(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

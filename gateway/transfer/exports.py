@@ -1,4 +1,4 @@
-"""Exports: what is stored, as rows that an import makes the same again, in the order of ids and in bounded memory."""
+"""Exports what is stored as rows that an import restores, in order of ids and in bounded memory."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,13 +19,13 @@ from gateway.transfer.export_sinks import ExportSink
 from gateway.transfer.imports import Progress
 
 PAGE = 500
-_AHEAD = timedelta(minutes=10)  # events may lie 5 minutes ahead
+_AHEAD = timedelta(minutes=10)  # events may be up to 5 minutes ahead
 _MOST_COUNTED = 10_000_000
 _EVENT_FIELDS = ("contact_id", "name", "occurred_at", "received_at", "metadata_json", "identity", "fingerprint")
 
 
 class Source(Protocol):
-    """What is exported: documents in the order of a field, which become rows."""
+    """What to export: documents in the order of `field`, which become rows."""
 
     prefix: Prefix
     field: str
@@ -34,16 +34,16 @@ class Source(Protocol):
 
     @property
     def options(self) -> Document:
-        """What tells one export from another."""
+        """What distinguishes this export from others."""
 
     async def count(self) -> int:
-        """About how many rows there will be."""
+        """The approximate number of rows."""
 
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
-        """The documents from one id to before another."""
+        """Up to `limit` documents with ids from `low` to before `high`."""
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
-        """Those documents as rows; without those that are no longer anybody's."""
+        """The documents as rows, without those whose contact is gone."""
 
 
 @dataclass(slots=True)
@@ -58,19 +58,19 @@ class ContactSource:
 
     @property
     def options(self) -> Document:
-        """What tells one export from another."""
+        """What distinguishes this export from others."""
         return {"what": "contacts", "workspace": self.store.workspace_id}
 
     async def count(self) -> int:
-        """How many there are."""
+        """The number of contacts."""
         return await self.store.contacts.count(_MOST_COUNTED)
 
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
-        """The contacts from one id to before another."""
+        """Up to `limit` contacts with ids from `low` to before `high`."""
         return await self.store.contacts.id_range(low, high, limit)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
-        """Those contacts as rows."""
+        """The contacts as rows."""
         return await rows_of_contacts(self.store, documents)
 
 
@@ -87,41 +87,43 @@ class SegmentSource:
 
     @property
     def options(self) -> Document:
-        """What tells one export from another."""
+        """What distinguishes this export from others."""
         return {"what": "segment", "workspace": self.store.workspace_id, "segment": self.segment_id}
 
     async def count(self) -> int:
-        """How many there are."""
+        """The number of members."""
         return await self.store.members.count(self.segment_id, _MOST_COUNTED)
 
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
-        """The memberships from one contact's id to before another."""
+        """Up to `limit` memberships with contact ids from `low` to before `high`."""
         filters = [{"segment_id": self.segment_id}]
         return await self.store.members.id_range(low, high, limit, filters=filters, field=self.field)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
-        """Those members as rows of contacts."""
-        found = await self.store.contacts.by_ids([member["contact_id"] for member in documents])
-        return await rows_of_contacts(self.store, [found[id_] for id_ in sorted(found)])
+        """The members as rows of contacts."""
+        contacts = await self.store.contacts.by_ids([member["contact_id"] for member in documents])
+        return await rows_of_contacts(self.store, [contacts[id_] for id_ in sorted(contacts)])
 
 
 async def find_segment(store: WorkspaceStore, id_or_name: str) -> Document:
-    """The segment with that id or name; UserProblem names those there are, and says where members are still looked for."""
+    """The segment with that id or name; UserProblem if there is none, or if its members are still being computed."""
     segments = await store.segments.all()
-    found = [row for row in segments if id_or_name in (row["_id"], row["name"])]
-    if len(found) != 1:
+    matches = [row for row in segments if id_or_name in (row["_id"], row["name"])]
+    if len(matches) != 1:
         names = ", ".join(f"{row['name']} ({row['_id']})" for row in segments) or "none yet"
-        what = "no segment" if not found else "more than one segment"
+        what = "no segment" if not matches else "more than one segment"
         raise UserProblem(ErrorCode.NOT_FOUND, f"There is {what} '{id_or_name}': there are {names}.", ("segment",))
-    if not found[0]["complete"]:
-        message = f"The members of '{found[0]['name']}' are being looked for since it was saved: try again in a moment."
+    if not matches[0]["complete"]:
+        message = (
+            f"The members of '{matches[0]['name']}' are being looked for since it was saved: try again in a moment."
+        )
         raise UserProblem(ErrorCode.CONFLICT, message, ("segment",))
-    return found[0]
+    return matches[0]
 
 
 @dataclass(slots=True)
 class EventSource:
-    """The events of a workspace: of some names, and of a time."""
+    """The events of a workspace, of some names and a time range."""
 
     store: WorkspaceStore
     times: TimeRange
@@ -132,28 +134,28 @@ class EventSource:
 
     @property
     def options(self) -> Document:
-        """What tells one export from another."""
+        """What distinguishes this export from others."""
         times = [self.times.start.isoformat(), self.times.end.isoformat()]
         return {"what": "events", "workspace": self.store.workspace_id, "times": times, "names": sorted(self.names)}
 
     async def count(self) -> int:
-        """How many there are."""
+        """The number of events."""
         return await self.store.events.count(self.times, _MOST_COUNTED, names=self.names or None)
 
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
-        """The events from one id to before another."""
+        """Up to `limit` events with ids from `low` to before `high`."""
         filters: list[Mapping[str, Any]] = [{"name": name} for name in dict.fromkeys(self.names)] or [{}]
         return await self.store.events.id_range(low, high, limit, filters=filters, fields=_EVENT_FIELDS)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
-        """Those events as rows, of whoever has them now."""
+        """The events as rows with their current contacts."""
         contacts = await self.store.contacts.of_ids(sorted({event["contact_id"] for event in documents}))
-        kept = [event for event in documents if event["contact_id"] in contacts]
-        return [event_rows.event_row(event, contacts[event["contact_id"]]) for event in kept]
+        events = [event for event in documents if event["contact_id"] in contacts]
+        return [event_rows.event_row(event, contacts[event["contact_id"]]) for event in events]
 
 
 async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[Document]) -> list[Document]:
-    """Contacts as rows, with what their summaries count that no event tells of."""
+    """Contacts as rows, with the counts of their summaries that no stored event accounts for."""
     summaries = await store.summaries.imported_of([contact["_id"] for contact in contacts])
     swept = await store.tombstones.counts_of({id_: contact["_id"] for contact in contacts for id_ in ids_of(contact)})
     return [
@@ -163,15 +165,14 @@ async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[Document]) 
 
 
 async def export(source: Source, output: ExportSink, clock: Clock, report: Callable[[Progress], None]) -> Progress:
-    """Write every row that there is when its turn comes, and none of what is newer than the export; `report` is told
-    after each page."""
+    """Write every stored row that is not newer than the export. Calls `report` after each page."""
     progress = Progress("exporting", 0, None)
-    with suppress(UnavailableError):  # it is there for the bar alone
+    with suppress(UnavailableError):  # only the progress bar needs it
         progress.total = await source.count()
-    begun = output.begun(source.columns, lowest_id(source.prefix, min(source.times.end, clock() + _AHEAD)))
-    progress.added = progress.done = begun.rows
-    low = lowest_id(source.prefix, source.times.start) if begun.after is None else begun.after + "0"
-    async for documents, rows in _rows(source, low, begun.high):
+    checkpoint = output.begun(source.columns, lowest_id(source.prefix, min(source.times.end, clock() + _AHEAD)))
+    progress.added = progress.done = checkpoint.rows
+    low = lowest_id(source.prefix, source.times.start) if checkpoint.after is None else checkpoint.after + "0"
+    async for documents, rows in _rows(source, low, checkpoint.high):
         output.write(rows, str(documents[-1][source.field]))
         progress.added += len(rows)
         progress.done += len(documents)

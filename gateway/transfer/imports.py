@@ -1,4 +1,4 @@
-"""Files that are imported: row by row in bounded memory, in groups, resumable because every row has an identity."""
+"""Imports files row by row, in groups and bounded memory. Every row has an identity, so an import can be repeated."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ Outcome = RowResult | UserProblem
 
 @dataclass(slots=True)
 class Progress:
-    """How far work on a file is: bytes of it as it lies on the disk, or rows where it is only made; rows by what became of them."""
+    """The progress on a file: `done` of `total` in bytes of the file (in rows for an export), and rows per outcome."""
 
     phase: str
     done: int
@@ -42,22 +42,21 @@ class Progress:
 
     @property
     def rows(self) -> int:
-        """How many rows there were."""
+        """The number of rows so far."""
         return self.added + self.changed + self.unchanged + self.rejected
 
     def count(self, outcome: RowResult) -> None:
-        """One more row of which that became."""
+        """Count a row with that outcome."""
         self.added += outcome is RowResult.ADDED
         self.changed += outcome is RowResult.CHANGED
         self.unchanged += outcome is RowResult.UNCHANGED
 
 
 def _next_group(numbered: Iterator[Numbered]) -> list[Numbered]:
-    """The next rows: so many at most, and fewer where they are large."""
     group: list[Numbered] = []
     room = MAX_ROW_CHARACTERS
-    for place, row in itertools.islice(numbered, GROUP):
-        group.append((place, row))
+    for index, row in itertools.islice(numbered, GROUP):
+        group.append((index, row))
         room -= row.size
         if room <= 0:
             break
@@ -65,7 +64,7 @@ def _next_group(numbered: Iterator[Numbered]) -> list[Numbered]:
 
 
 class FileImport(ABC):
-    """One import of one file into one workspace."""
+    """An import of one file into one workspace."""
 
     def __init__(self, workspace_id: str, path: Path) -> None:
         self._workspace_id = workspace_id
@@ -79,12 +78,12 @@ class FileImport(ABC):
 
     @property
     def rejected_path(self) -> Path:
-        """Where the rows go that could not be imported, with the reason."""
+        """The file for rejected rows and their reasons."""
         return self._path.with_name(self._path.name + ".rejected.ndjson")
 
     async def run(self, report: Callable[[Progress], None]) -> Progress:
-        """Import every row that can be; `report` is told after each group."""
-        with self._rejecting():
+        """Import every valid row. Calls `report` after each group."""
+        with self._explain_errors():
             self.rejected_path.unlink(missing_ok=True)
         self._read_before(report)
         self.progress = Progress("importing", 0, self.progress.total)
@@ -107,14 +106,14 @@ class FileImport(ABC):
 
     @abstractmethod
     async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
-        """What became of each row."""
+        """The outcome of each row."""
 
     @abstractmethod
     def _check_header(self, header: Sequence[str]) -> None:
-        """Pass where a CSV file with these columns can be imported; UserProblem says why not."""
+        """UserProblem if a CSV file with these columns cannot be imported."""
 
     def _read_before(self, report: Callable[[Progress], None]) -> None:  # noqa: B027 - most need nothing
-        """Read the file before its rows, where that is needed."""
+        """Read the file before its rows, if needed."""
 
     def _report(self, row: Row, outcome: Outcome) -> None:
         if isinstance(outcome, UserProblem):
@@ -123,20 +122,20 @@ class FileImport(ABC):
             self.progress.count(outcome)
 
     def _reject(self, row: Row, problem: UserProblem) -> None:
-        told = {
+        rejection = {
             "line": row.line,
             "reason": problem.message,
             "code": problem.code.value,
             "path": list(problem.path),
             "row": row.values,
         }
-        with self._rejecting():
+        with self._explain_errors():
             self._rejected = self._rejected or self.rejected_path.open("wb")
-            self._rejected.write(json.dumps(told, ensure_ascii=True, default=str).encode() + b"\n")
+            self._rejected.write(json.dumps(rejection, ensure_ascii=True, default=str).encode() + b"\n")
         self.progress.rejected += 1
 
     @contextmanager
-    def _rejecting(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -153,12 +152,12 @@ class ContactImport(FileImport):
         self._columns = columns
 
     async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
-        return await self._batches.upsert_rows(self._workspace_id, [self._sent(row) for _, row in group])
+        return await self._batches.upsert_rows(self._workspace_id, [self._contact_input(row) for _, row in group])
 
     def _check_header(self, header: Sequence[str]) -> None:
         self._columns.check(header)
 
-    def _sent(self, row: Row) -> Document | UserProblem:
+    def _contact_input(self, row: Row) -> Document | UserProblem:
         if row.problem is not None:
             return row.problem
         try:
@@ -168,7 +167,7 @@ class ContactImport(FileImport):
 
 
 class EventImport(FileImport):
-    """An import of events; without `columns` of a file that an export wrote."""
+    """An import of events. Without `columns` the file is one that an export wrote."""
 
     def __init__(
         self,
@@ -192,12 +191,12 @@ class EventImport(FileImport):
         if self._columns is None or self._columns.key is not None:
             return
 
-        def told(done: int) -> None:
+        def show(done: int) -> None:
             self.progress.done = done
             report(self.progress)
 
         try:
-            self._content = content_hash(self._path, told)
+            self._content = content_hash(self._path, show)
         except UNREADABLE as error:
             raise StartupError(f"{self._path} cannot be read ({error}).") from error
 
@@ -210,13 +209,13 @@ class EventImport(FileImport):
             )
 
     async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
-        commands = [self._command(place, row) for place, row in group]
+        commands = [self._command(index, row) for index, row in group]
         if self._columns is None:
-            commands = await self._of_known_contacts(commands)
+            commands = await self._with_local_contacts(commands)
         outcomes = await self._events.track(self._workspace_id, commands)
-        return [self._report_unknown(outcome) for outcome in outcomes]
+        return [self._outcome_of(outcome) for outcome in outcomes]
 
-    def _report_unknown(self, outcome: TrackResult | UserProblem) -> Outcome:
+    def _outcome_of(self, outcome: TrackResult | UserProblem) -> Outcome:
         if isinstance(outcome, TrackResult):
             return RowResult.UNCHANGED if outcome.duplicate else RowResult.ADDED
         if outcome.code is not ErrorCode.IDEMPOTENCY_KEY_REUSED or (self._columns and self._columns.key is not None):
@@ -228,44 +227,49 @@ class EventImport(FileImport):
             else "The event of this 'identity' is there with another 'fingerprint': what is there stays as it is.",
         )
 
-    def _command(self, place: int, row: Row) -> TrackEvent | UserProblem:
+    def _command(self, index: int, row: Row) -> TrackEvent | UserProblem:
         if row.problem is not None:
             return row.problem
         try:
             if self._columns is None:
                 return exported_event(row.values, self._settings, self._clock())
-            return self._by_columns(place, row, self._columns)
+            return self._by_columns(index, row, self._columns)
         except UserProblem as problem:
             return problem
 
-    def _by_columns(self, place: int, row: Row, columns: Columns) -> TrackEvent:
-        sent = event_of(row.values, columns, text=self._file.is_csv)
+    def _by_columns(self, index: int, row: Row, columns: Columns) -> TrackEvent:
+        event_input = event_of(row.values, columns, text=self._file.is_csv)
         if columns.key is not None:
-            sent["idempotency_key"] = str(_without_empty(row.values, columns.key))
-        command = track_event(sent, self._settings, self._clock(), years=IMPORT_YEARS)
-        kept = command.claim or claim("import", f"{self._content}:{place}", sent)
-        return replace(command, claim=kept, imported=True)
+            event_input["idempotency_key"] = str(_required(row.values, columns.key))
+        command = track_event(event_input, self._settings, self._clock(), years=IMPORT_YEARS)
+        row_claim = command.claim or claim("import", f"{self._content}:{index}", event_input)
+        return replace(command, claim=row_claim, imported=True)
 
-    async def _of_known_contacts(self, commands: Sequence[TrackEvent | UserProblem]) -> list[TrackEvent | UserProblem]:
-        """The same events of whoever has the contact's id here; where nobody has it, of whoever has its other keys."""
-        tracked = [command for command in commands if isinstance(command, TrackEvent)]
-        ids = sorted({command.contact.id for command in tracked if command.contact.id is not None})
-        found = await self._contacts.with_identities([identity(IdentityKind.ID, id_) for id_ in ids])
-        known = {text for row in found.values() for text in row["identities"]}
-        return [command if isinstance(command, UserProblem) else _of(command, known) for command in commands]
+    async def _with_local_contacts(
+        self, commands: Sequence[TrackEvent | UserProblem]
+    ) -> list[TrackEvent | UserProblem]:
+        """The same events, by the contact's id if it exists here, or else by its other keys."""
+        events = [command for command in commands if isinstance(command, TrackEvent)]
+        ids = sorted({command.contact.id for command in events if command.contact.id is not None})
+        contacts = await self._contacts.with_identities([identity(IdentityKind.ID, id_) for id_ in ids])
+        identities = {text for row in contacts.values() for text in row["identities"]}
+        return [
+            command if isinstance(command, UserProblem) else _with_local_contact(command, identities)
+            for command in commands
+        ]
 
 
-def _of(command: TrackEvent, known: set[str]) -> TrackEvent:
+def _with_local_contact(command: TrackEvent, identities: set[str]) -> TrackEvent:
     ref = command.contact
     if ref.id is None:
         return command
-    if identity(IdentityKind.ID, ref.id) in known:
+    if identity(IdentityKind.ID, ref.id) in identities:
         return replace(command, contact=ContactRef(id=ref.id))
-    others = replace(ref, id=None)
-    return replace(command, contact=others) if others.keys() else command
+    other_keys = replace(ref, id=None)
+    return replace(command, contact=other_keys) if other_keys.keys() else command
 
 
-def _without_empty(values: Document, column: str) -> object:
+def _required(values: Document, column: str) -> object:
     if values.get(column) in (None, ""):
         raise UserProblem(ErrorCode.INVALID, f"The column '{column}' is empty, and it is the row's key.", (column,))
     return values[column]

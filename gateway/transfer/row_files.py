@@ -1,4 +1,4 @@
-"""Files of rows: read in bounded memory, plain or packed, each row with its line and what is wrong with it."""
+"""Reads files of rows, plain or gzipped, in bounded memory; each row with its line and its problem."""
 
 import csv
 import gzip
@@ -26,7 +26,7 @@ _TOO_LONG = f"more than the {MAX_ROW_CHARACTERS:,} characters that are allowed: 
 
 
 class Format(StrEnum):
-    """How a file has its rows."""
+    """The formats of files."""
 
     CSV = "csv"
     NDJSON = "ndjson"
@@ -34,7 +34,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the file: its line, and its values or why it has none; `size`: how many characters it has."""
+    """A row of a file with its first line, and its values or its problem. `size` is in characters."""
 
     line: int
     values: Document
@@ -43,7 +43,7 @@ class Row:
 
 
 def format_of(path: Path) -> Format | None:
-    """The format that a file's name tells."""
+    """The format that a file's name stands for; None if unknown."""
     kinds = [suffix.lower() for suffix in path.suffixes]
     if is_packed(path):
         kinds = kinds[:-1]
@@ -53,12 +53,12 @@ def format_of(path: Path) -> Format | None:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file's name says that it is gzipped."""
+    """Whether a file's name ends in .gz."""
     return path.suffix.lower() == ".gz"
 
 
 def content_hash(path: Path, report: Callable[[int], None]) -> str:
-    """A hash of what is in the file; `report` is told how many of its bytes were read."""
+    """A hash of the unpacked content. Calls `report` with the number of bytes of the file that were read."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as raw, _unpacked(raw) as content:
         while chunk := content.read(_CHUNK):
@@ -68,49 +68,49 @@ def content_hash(path: Path, report: Callable[[int], None]) -> str:
 
 
 class RowFile:
-    """A file of rows; its name says how it has them, its content whether it is packed."""
+    """A file of rows. Its name gives the format, its content whether it is gzipped."""
 
     def __init__(self, path: Path) -> None:
-        found = format_of(path)
-        if found is None:
+        format_ = format_of(path)
+        if format_ is None:
             raise StartupError(
                 f"{path} is neither .csv nor .ndjson (nor one of them with .gz): rename it to say which."
             )
         self._path = path
-        self.is_csv = found is Format.CSV
+        self.is_csv = format_ is Format.CSV
 
     def rows(self, raw: BufferedReader, check_header: Callable[[Sequence[str]], None]) -> Generator[Row, None, None]:
-        """Every row; `check_header` is told the columns of a CSV file and may refuse them by a UserProblem."""
+        """Every row. `check_header` gets the columns of a CSV file and may refuse them by a UserProblem."""
         lines = TextIOWrapper(_unpacked(raw), encoding="utf-8-sig", errors="surrogateescape", newline="")
         try:
             yield from self._csv(lines, check_header) if self.is_csv else _ndjson(lines)
         finally:
-            lines.detach()  # the file is its opener's to close
+            lines.detach()  # the caller closes the file
 
     def _csv(self, lines: IO[str], check_header: Callable[[Sequence[str]], None]) -> Iterator[Row]:
         csv.field_size_limit(_FIELD_CHARACTERS)
-        recorded = _Lines(lines)
-        header = self._header(recorded, check_header)
+        row_lines = _Lines(lines)
+        header = self._header(row_lines, check_header)
         while True:
-            recorded.forget()
+            row_lines.forget()
             try:
-                cells = next(csv.reader(recorded, strict=True))
+                cells = next(csv.reader(row_lines, strict=True))
             except StopIteration:
                 return
             except csv.Error as error:
-                line, text = recorded.rewind_to_second_line()
+                line, text = row_lines.rewind_to_second_line()
                 problem = UserProblem(ErrorCode.INVALID, f"The line is no CSV ({error}).")
                 yield Row(
                     line, {"text": text if len(text) <= MAX_ROW_CHARACTERS else text[:_SHOWN_CHARACTERS]}, problem
                 )
                 continue
             if len(cells) == len(header):
-                yield Row(recorded.first, dict(zip(header, cells, strict=True)), size=recorded.size)
+                yield Row(row_lines.first, dict(zip(header, cells, strict=True)), size=row_lines.size)
             elif cells:
                 problem = UserProblem(
                     ErrorCode.INVALID, f"The row has {len(cells)} cells, and the header {len(header)}."
                 )
-                yield Row(recorded.first, {"cells": cells}, problem, recorded.size)
+                yield Row(row_lines.first, {"cells": cells}, problem, row_lines.size)
 
     def _header(self, lines: Iterator[str], check_header: Callable[[Sequence[str]], None]) -> list[str]:
         try:
@@ -120,18 +120,18 @@ class RowFile:
             raise StartupError(f"{self._path}: the header in line 1 is no CSV ({error}).") from error
         except UserProblem as error:
             raise StartupError(f"{self._path}: {error}") from error
-        if twice := [column for place, column in enumerate(header) if column in header[:place]]:
-            raise StartupError(f"{self._path} has two columns named '{twice[0]}': rename one of them.")
+        if duplicates := [column for index, column in enumerate(header) if column in header[:index]]:
+            raise StartupError(f"{self._path} has two columns named '{duplicates[0]}': rename one of them.")
         return header
 
 
 class _Lines:
-    """The lines of a file, of which those of the row under way can be read again: a stray quote swallows what follows."""
+    """Lines that can be read again from a row's second line: a stray quote swallows what follows it."""
 
     def __init__(self, lines: IO[str]) -> None:
         self._lines = _bounded(lines)
         self._again: deque[str] = deque()
-        self._taken: list[str] = []
+        self._row_lines: list[str] = []
         self._read = 0
         self.size = 0
 
@@ -140,7 +140,7 @@ class _Lines:
 
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else next(self._lines)
-        self._taken.append(line)
+        self._row_lines.append(line)
         self._read += 1
         self.size += len(line)
         if self.size > MAX_ROW_CHARACTERS:
@@ -149,19 +149,19 @@ class _Lines:
 
     @property
     def first(self) -> int:
-        """The number of the line that the row under way begins with, from 1."""
-        return self._read - len(self._taken) + 1
+        """The number of the current row's first line, from 1."""
+        return self._read - len(self._row_lines) + 1
 
     def forget(self) -> None:
-        """Begin a row."""
-        self._taken.clear()
+        """Start a new row."""
+        self._row_lines.clear()
         self.size = 0
 
     def rewind_to_second_line(self) -> tuple[int, str]:
-        """The row under way is broken: its first line, by number and text; the others are read again."""
-        number, (line, *others) = self.first, self._taken
-        self._again.extendleft(reversed(others))
-        self._read -= len(others)
+        """Return the current row's first line by number and text; the others are read again."""
+        number, (line, *rest) = self.first, self._row_lines
+        self._again.extendleft(reversed(rest))
+        self._read -= len(rest)
         return number, line.rstrip("\r\n")
 
 
@@ -191,7 +191,7 @@ def _values(line: str) -> Any:
 
 
 def _bounded(lines: IO[str]) -> Iterator[str]:
-    """The lines, those that are too long without their ends: whatever the file, one line at most is in memory."""
+    """The lines, overlong ones without their ends, so that at most one line is in memory."""
     while line := lines.readline(MAX_ROW_CHARACTERS + 1):
         rest = line
         while len(rest) > MAX_ROW_CHARACTERS and not rest.endswith(("\r", "\n")):

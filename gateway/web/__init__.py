@@ -1,1 +1,1 @@
-"""What people see of the gateway in a browser, served from the package."""
+"""GraphiQL, served from the package."""

@@ -1,4 +1,4 @@
-"""GraphiQL at `/`: a bundle of this package, under headers that let the page load and reach nothing but the gateway."""
+"""GraphiQL at `/`: bundled in this package, under headers that allow requests to the gateway alone."""
 
 import json
 from html import escape
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 BUNDLE = Path(__file__).parent / "graphiql"
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _HEADERS = {
-    # The editor writes style elements and attributes; scripts come from the bundle alone.
+    # The editor needs inline styles; scripts come from the bundle alone.
     "content-security-policy": "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; "
     "style-src 'self' 'unsafe-inline'; font-src 'self' data:; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -43,14 +43,14 @@ _PAGE = """<!doctype html>
 
 
 def graphiql_routes(key: str | None) -> list[BaseRoute]:
-    """GraphiQL and its assets; a page that has a key in place is shown to this machine alone."""
+    """Return the routes of GraphiQL and its assets; a page with a key is served to this machine alone."""
     assets = f"graphiql/{_fingerprint()}"
     page = _PAGE.format(assets=assets, key=escape(key or ""))
 
     async def show(_: Request) -> Response:
         return HTMLResponse(page, headers={"cache-control": "no-store"})
 
-    # A name of somebody's else that leads to this machine would make his page and this one the same origin.
+    # DNS rebinding: a foreign host name that resolves to this machine would share this page's origin.
     local = [Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_HOSTS)] if key else []
     hardened = Middleware(_Hardened)
     return [
@@ -60,14 +60,12 @@ def graphiql_routes(key: str | None) -> list[BaseRoute]:
 
 
 def _fingerprint() -> str:
-    """The hash of the bundle, which its address carries, so that browsers may keep it for ever."""
+    """Return the bundle's hash. It is part of the URL, so browsers may cache assets forever."""
     recorded: dict[str, str] = json.loads((BUNDLE / "bundle.json").read_bytes())
     return recorded["files"][:16]
 
 
 class _Assets(StaticFiles):
-    """The files of the bundle, kept by browsers: another bundle has another address."""
-
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         response = super().file_response(*arguments, **options)
         response.headers["cache-control"] = "public, max-age=31536000, immutable"
@@ -75,15 +73,15 @@ class _Assets(StaticFiles):
 
 
 class _Hardened:
-    """Adds the headers that every answer of the page and its assets has."""
+    """Adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sent(message: Message) -> None:
+        async def send_hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        await self._app(scope, receive, sent)
+        await self._app(scope, receive, send_hardened)

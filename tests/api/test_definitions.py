@@ -229,7 +229,7 @@ async def test_counted_anew_while_others_write_nothing_is_missed_or_counted_twic
 
     async def rebuild() -> None:
         for _ in range(4):
-            async for _ in every_gateway.runtime.definitions.count_anew([workspace.id]):
+            async for _ in every_gateway.runtime.definitions.rebuild([workspace.id]):
                 pass
 
     await asyncio.gather(write(), write(), rebuild())
@@ -256,9 +256,9 @@ async def test_who_waits_for_a_count_that_is_given_up_is_told(open_gateway: Any)
         roll_up = gateway.runtime.definitions
         roll_up._failures[workspace.id, None] = 10
         with pytest.raises(UnavailableError, match=f"The definitions of {workspace.id} could not be counted anew"):
-            async for _ in roll_up.count_anew([workspace.id]):
+            async for _ in roll_up.rebuild([workspace.id]):
                 pass
-        assert [id_ async for id_ in roll_up.count_anew([workspace.id])] == [workspace.id]
+        assert [id_ async for id_ in roll_up.rebuild([workspace.id])] == [workspace.id]
 
 
 async def test_another_process_goes_on_where_one_ended_and_a_lost_place_is_made_up_for(

@@ -74,7 +74,9 @@ people = st.lists(
             "phone": names,
             "firstName": names,
             "lastName": names,
-            "avatarUrl": names,
+            "avatarUrl": st.sampled_from(
+                ["https://img.example/a.png", "http://img.example/?q=a;b,c", "https://img.example/%22x"]
+            ),
             "location": st.fixed_dictionaries({}, optional={"city": names, "region": names, "country": names}),
             "signedUpAt": moments,
             "lastSeenAt": moments,

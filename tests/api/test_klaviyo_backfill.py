@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from gateway.cli.klaviyo import backfill_history
 from gateway.destinations.klaviyo.mapping import Metric
 from gateway.domain.deliveries import Queue
-from gateway.services import backfills, pasts
+from gateway.services import backfill_reader, backfills
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import TransientError
 
@@ -142,7 +142,7 @@ async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backfills, "WINDOW", 4)
-    monkeypatch.setattr(pasts, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(backfill_reader, "ROWS_AT_ONCE", 2)
     for number in range(8):
         await desk.done(
             "createConversation", "conversation { id }", contact={"email": f"p{number}@shop.example"}, body="?"
@@ -201,7 +201,7 @@ async def test_a_step_that_cannot_be_made_is_told_and_one_that_another_made_is_n
 
 
 async def test_a_backfill_is_paused_resumed_and_cancelled(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pasts, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(backfill_reader, "ROWS_AT_ONCE", 1)
     for number in range(3):
         await desk.done(
             "createConversation", "conversation { id }", contact={"email": f"p{number}@shop.example"}, body="?"
@@ -287,7 +287,7 @@ async def test_history_that_was_read_before_its_contact_was_erased_is_not_queued
     assert await desk.services.backfills.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
     step = await desk.services.backfills._read(store, read, backfills.WINDOW)
-    assert len(step.wanted) == 1
+    assert len(step.deliveries) == 1
     await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
     with pytest.raises(TransientError):
         await store.database.transaction(partial(desk.services.backfills._write, store, read, step))

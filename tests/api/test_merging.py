@@ -343,7 +343,7 @@ async def test_definitions_follow_a_merge(workspace: Any) -> None:
             await asyncio.sleep(0.1)
     rows = await workspace.store.values._find({})
     assert sum(row["count"] for row in rows) == 4
-    async for _ in workspace.gateway.runtime.definitions.count_anew([workspace.id]):
+    async for _ in workspace.gateway.runtime.definitions.rebuild([workspace.id]):
         pass
     assert found == await workspace.data(asked)
 

@@ -461,11 +461,11 @@ async def test_a_rule_that_is_gone_leaves_no_memory_of_anybody(workspace: Any, c
     rule = await save(workspace, event="did", trigger={"nthTime": 1})
     await workspace.track(did())
     assert await bodies(workspace) == ["did 1"]
-    assert len(await workspace.store.rule_memories._find({})) == 2
+    assert len(await workspace.store.rule_states._find({})) == 2
     await workspace.data(DELETE, {"id": rule["id"]})
     clock.ahead = timedelta(minutes=1)
     assert await fire(workspace) == 1
-    for repository in (workspace.store.rule_memories, workspace.store.sent_counts, workspace.store.timers):
+    for repository in (workspace.store.rule_states, workspace.store.sent_counts, workspace.store.timers):
         assert await repository._find({}) == []
 
 
@@ -480,7 +480,7 @@ async def test_firings_follow_a_merge_and_vanish_with_the_contact(workspace: Any
     assert await bodies(workspace) == ["hello"]
     assert await bodies(workspace) == ["hello"]
     assert await workspace.store.timers._find({}) == []
-    assert await workspace.store.rule_memories._find({"contact_id": bob}) == []
+    assert await workspace.store.rule_states._find({"contact_id": bob}) == []
 
 
 async def test_a_message_that_says_nothing_or_cannot_be_written_is_not_sent(workspace: Any) -> None:

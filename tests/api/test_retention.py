@@ -130,7 +130,7 @@ async def test_an_old_event_is_seen_by_nobody_and_stays_counted(keeping: Any, cl
         "message": "This idempotencyKey was used before with another input: send the same input again, or a new key.",
         "path": ["input", "events", "0", "idempotencyKey"],
     }
-    async for _ in keeping.runtime.definitions.count_anew([workspace.id]):
+    async for _ in keeping.runtime.definitions.rebuild([workspace.id]):
         pass
     assert await counted(workspace) == before
 
@@ -149,7 +149,7 @@ async def test_what_is_older_than_what_is_kept_is_counted_and_goes(keeping: Any,
     assert [row["metadata_json"]["page"] for row in await workspace.store.events._find({})] == ["/new"]
     assert await counted(workspace) == after
     assert (await workspace.track(did("ada", ago(days=3000), "/late", "late")))["duplicates"] == 1
-    async for _ in keeping.runtime.definitions.count_anew([workspace.id]):
+    async for _ in keeping.runtime.definitions.rebuild([workspace.id]):
         pass
     assert await counted(workspace) == after
 
@@ -297,7 +297,7 @@ async def test_a_tombstone_goes_with_its_contact_also_after_a_merge(keeping: Any
     assert (summary["count"], summary["firstAt"], summary["lastAt"]) == (2, ago(days=41), ago(days=40))
     again = (await workspace.data(TRACK, {"i": visitor}))["trackEvent"]
     assert (again["duplicate"], again["event"], again["summary"]["count"]) == (True, None, 2)
-    async for _ in keeping.runtime.definitions.count_anew([workspace.id]):
+    async for _ in keeping.runtime.definitions.rebuild([workspace.id]):
         pass
     values = (await counted(workspace))[0]["values"]
     assert [(line["value"], line["count"]) for line in values] == [("/a", 1), ("/v", 1)]
@@ -316,10 +316,10 @@ async def test_a_key_that_is_summarized_by_while_events_go_is_the_one_that_stays
     service = keeping.runtime.retention
     parts = [ids[start : start + 60] for start in range(0, 300, 60)]
     changing = workspace.data(DESCRIBE, {"i": {"name": "did", "summarizeBy": "plan"}})
-    await asyncio.gather(*(service._bury(store, part) for part in parts), changing)
+    await asyncio.gather(*(service._replace_by_tombstones(store, part) for part in parts), changing)
     left = {row["_id"]: row["metadata"][0]["key"] for row in await store.tombstones._find({})}
     assert len(left) == 300
-    async for _ in keeping.runtime.definitions.count_anew([workspace.id]):
+    async for _ in keeping.runtime.definitions.rebuild([workspace.id]):
         pass
     values = (await counted(workspace))[0]["values"]
     plans = sum(key == "plan" for key in left.values())

@@ -190,7 +190,7 @@ async def test_the_timeline_shows_each_event_once_and_in_order(
 
         clock.ahead = timedelta(hours=2)  # as long as no socket is checked, only a request meets it
         asked = tokens_asked(page)
-        gateway.runtime.services.bus._break_off(CursorExpiredError())
+        gateway.runtime.services.bus._fail_all(CursorExpiredError())
         await becomes_true(lambda: tokens_asked(page) > asked)
         await track(1)
         await page.until(f"{SHOWN}[0] === {tracked[0]!r}")

@@ -16,9 +16,7 @@ import httpx
 import pytest
 
 KEY = "a-key-for-outages"
-LONGEST = (
-    12.0  # seconds in which everything must be answered: a busy machine takes its time beside the five that a call has
-)
+LONGEST = 12.0  # seconds in which everything must be answered: five of a call, and those of a busy machine
 AWAY = 8.0
 CONTACTS = "{ contacts(first: 5) { nodes { displayName eventSummaries(first: 5) { nodes { count } } } } }"
 EVENTS = '{ events(first: 100, filter: {name: ["was there"]}) { nodes { id metadataJson } pageInfo { hasNextPage } } }'

@@ -202,7 +202,7 @@ class Listener(Client):
                 elif isinstance(error, GatewayError):
                     self.ended = error
             finally:
-                receiver.leave() if hasattr(receiver, "broadcast") else begun.cancel()
+                receiver.leave() if hasattr(receiver, "subscription") else begun.cancel()
 
     async def _broadcast(self, receiver: SocketSink) -> None:
         broadcast = SharedSubscription(self.alike, receiver, lambda: self.name, self.metrics)

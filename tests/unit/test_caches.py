@@ -192,7 +192,7 @@ def test_documents_and_their_plans_take_no_more_memory_than_their_budget(schema:
         while budget.weight < most * 0.8 and copies < 30:
             flood(range(copies, copies + 1))
             copies += 1
-            if len(documents._kept) < copies:
+            if len(documents._documents) < copies:
                 break  # it is full
         flood(range(copies, copies + 5))
         gc.collect()
@@ -219,7 +219,7 @@ def test_what_is_pushed_out_goes_at_once_and_not_when_somebody_looks_for_circles
         del prepared
         gc.collect()  # what validation leaves
         before = tracemalloc.get_traced_memory()[0]
-        documents._kept.pop(text.replace("COPY", "three"))
+        documents._documents.pop(text.replace("COPY", "three"))
         assert tracemalloc.get_traced_memory()[0] < before * 0.3
     finally:
         tracemalloc.stop()

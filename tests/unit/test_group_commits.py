@@ -78,7 +78,7 @@ async def test_everyone_hears_that_the_database_is_away() -> None:
         assert isinstance(result, UnavailableError)
 
 
-async def test_what_is_being_written_is_written_to_its_end_when_callers_leave() -> None:
+async def test_what_is_being_written_is_written_to_its_end_whoever_leaves() -> None:
     writer = Writer()
     commits = commits_of(writer)
     (first,) = await submitted(commits, [1])

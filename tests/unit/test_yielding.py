@@ -72,7 +72,7 @@ async def test_others_get_turns_while_one_contact_s_events_are_counted() -> None
     tallies: list[Any] = []
 
     async def work() -> None:
-        tallies.append(await reader._tally_of(event, ContactFacts(contact(1), NOW), rows))
+        tallies.append(await reader._stats_of(event, ContactFacts(contact(1), NOW), rows))
 
     assert await turns_during(work) >= 2000 * 40 // (2 * STEPS_OF_A_TURN)  # two of its pieces at the most
     assert isinstance(event, EventCondition)

@@ -1,1 +1,1 @@
-"""Klaviyo: what it is told, and how it is spoken to."""
+"""The Klaviyo destination: mapping, client, rate limits and batches."""

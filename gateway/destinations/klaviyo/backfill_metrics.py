@@ -1,4 +1,4 @@
-"""Which rows of history are metrics: with the ids and times that live deliveries had, or would have had."""
+"""Which rows of history are metric events. Their ids and times are those of live deliveries."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ KINDS = {
 
 
 def historical_metric_events(stage: Stage, row: Mapping[str, Any]) -> Iterator[MetricEvent]:
-    """What of a conversation, a ticket or a part of either Klaviyo hears."""
+    """The metric events of a conversation, a ticket or a part of either."""
     if stage is Stage.CONVERSATIONS:
         if row["source"]["author"]["kind"] == ActorKind.CONTACT:
             yield MetricEvent(Metric.CREATED_CONVERSATION, row["created_at"], created_id(row))

@@ -1,4 +1,4 @@
-"""One batch of deliveries on its way: each contact's in their order, many contacts at once, a bad one by itself."""
+"""Sends a batch of deliveries: in order per lane, many lanes at once, and an invalid event on its own."""
 
 import asyncio
 from collections import deque
@@ -32,7 +32,7 @@ Send = Callable[[Operation, Document], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a delivery, and when."""
+    """Klaviyo's response to a delivery, and when it came."""
 
     row: Document
     response: Response
@@ -41,7 +41,7 @@ class Result:
 
 @dataclass(slots=True)
 class Batch:
-    """What is to be sent, in a line for each lane; what was sent; and why the rest was not."""
+    """What is still to send, per lane, and the results. `stopped_by`: the response that ended the batch."""
 
     payloads: dict[str, deque[Document]]
     queue: Queue
@@ -52,10 +52,10 @@ class Batch:
     @classmethod
     def of(cls, rows: Iterable[Document], queue: Queue) -> "Batch":
         """A batch of these rows."""
-        lines: dict[str, deque[Document]] = {}
+        lanes: dict[str, deque[Document]] = {}
         for row in in_order(list(rows)):
-            lines.setdefault(row["lane_id"], deque()).append(row)
-        return cls(lines, queue)
+            lanes.setdefault(row["lane_id"], deque()).append(row)
+        return cls(lanes, queue)
 
     def hold(self, lane_id: str, until: datetime | None = None) -> None:
         """Send nothing more of a lane in this batch."""
@@ -65,14 +65,14 @@ class Batch:
 
     @property
     def all_failed(self) -> bool:
-        """Whether Klaviyo answered nothing that was sent as a server in order would."""
+        """Whether every request failed as if Klaviyo were down; a 429 does not count as that."""
         return bool(self.results) and all(
-            one.response.outcome is Outcome.RETRY and one.response.status != 429 for one in self.results
+            result.response.outcome is Outcome.RETRY and result.response.status != 429 for result in self.results
         )
 
 
 class Sender:
-    """Sends batches of one workspace."""
+    """Sends the batches of one workspace."""
 
     def __init__(self, send: Send, limiter: Limiter, clock: Clock) -> None:
         self._send = send
@@ -80,105 +80,103 @@ class Sender:
         self._clock = clock
 
     async def run(self, batch: Batch, more_time: Callable[[], bool]) -> None:
-        """Send what the lanes hold until nothing is left, or no more time, or Klaviyo says that all is in vain."""
+        """Send until the lanes are empty, time is up, or Klaviyo refuses every request."""
         while batch.payloads and batch.stopped_by is None and more_time():
-            heads = [(lane_id, line[0]) for lane_id, line in batch.payloads.items()]
-            others = [head for head in heads if head[1]["kind"] != DeliveryKind.EVENT]
-            await self._singles(batch, [row for _, row in others], more_time)
+            heads = [(lane_id, lane[0]) for lane_id, lane in batch.payloads.items()]
+            non_events = [head for head in heads if head[1]["kind"] != DeliveryKind.EVENT]
+            await self._send_singles(batch, [row for _, row in non_events], more_time)
             runs = [run for lane_id in list(batch.payloads) if (run := _events_first(batch.payloads[lane_id]))]
             events = [row for run in runs for row in run]
             if len(events) >= BULK_FROM:
-                await self._bulks(batch, events, more_time)
+                await self._send_bulks(batch, events, more_time)
             else:
-                await self._singles(batch, [run[0] for run in runs], more_time)
-            batch.payloads = {lane_id: line for lane_id, line in batch.payloads.items() if line}
+                await self._send_singles(batch, [run[0] for run in runs], more_time)
+            batch.payloads = {lane_id: lane for lane_id, lane in batch.payloads.items() if lane}
 
-    async def _singles(self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool]) -> None:
-        """Send each by itself, of each lane at most one."""
+    async def _send_singles(self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool]) -> None:
+        """Send each row in a request of its own; at most one row per lane."""
         for kind in DeliveryKind:
             waiting = deque(row for row in rows if row["kind"] == kind)
             while waiting and batch.stopped_by is None and more_time():
-                wanted = min(_MOST_CONCURRENT, len(waiting))
-                granted, again_at = await self._limiter.take(_OPERATIONS[kind], wanted, batch.queue)
+                count = min(_MOST_CONCURRENT, len(waiting))
+                granted, retry_at = await self._limiter.take(_OPERATIONS[kind], count, batch.queue)
                 if not granted:
                     for row in waiting:
-                        batch.hold(row["lane_id"], again_at)
+                        batch.hold(row["lane_id"], retry_at)
                     break
                 now = [waiting.popleft() for _ in range(granted)]
-                await asyncio.gather(*(self._single(batch, row) for row in now))
+                await asyncio.gather(*(self._send_single(batch, row) for row in now))
 
-    async def _single(self, batch: Batch, row: Document) -> None:
+    async def _send_single(self, batch: Batch, row: Document) -> None:
         operation = _OPERATIONS[DeliveryKind(row["kind"])]
-        answer = await self._send(operation, row["payload"])
-        await self._limiter.record_response(operation, answer)
-        self._settle(batch, [row], answer)
+        response = await self._send(operation, row["payload"])
+        await self._limiter.record_response(operation, response)
+        self._settle(batch, [row], response)
 
-    async def _bulks(self, batch: Batch, events: Sequence[Document], more_time: Callable[[], bool]) -> None:
+    async def _send_bulks(self, batch: Batch, events: Sequence[Document], more_time: Callable[[], bool]) -> None:
         for rows in chunks(events):
-            await self._bulk(batch, rows, more_time)
+            await self._send_bulk(batch, rows, more_time)
 
-    async def _bulk(
-        self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool], *, known_bad: bool = False
+    async def _send_bulk(
+        self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool], *, has_bad_event: bool = False
     ) -> bool:
-        """Send these events in one request, and where one of them is refused the others; whether all arrived.
-
-        `known_bad`: one of them was refused before, nobody knows which."""
+        """Send the events in one request, split if one is refused (`has_bad_event`: as before); returns whether all
+        arrived."""
         rows = [row for row in rows if row["lane_id"] in batch.payloads]
         if not rows or batch.stopped_by is not None or not more_time():
             return False
-        if known_bad and len(rows) > 1:
-            return await self._halves(batch, rows, more_time)
+        if has_bad_event and len(rows) > 1:
+            return await self._send_halves(batch, rows, more_time)
         operation = BULK_CREATE_EVENTS if len(rows) > 1 else CREATE_EVENT
-        granted, again_at = await self._limiter.take(operation, 1, batch.queue)
+        granted, retry_at = await self._limiter.take(operation, 1, batch.queue)
         if not granted:
             for row in rows:
-                batch.hold(row["lane_id"], again_at)
+                batch.hold(row["lane_id"], retry_at)
             return False
         grouped = groups(rows)
-        answer = await self._send(operation, bulk_body(grouped) if len(rows) > 1 else rows[0]["payload"])
-        await self._limiter.record_response(operation, answer)
-        if len(rows) == 1 or answer.outcome not in (Outcome.BAD, Outcome.TOO_LARGE):
-            self._settle(batch, rows, answer)
-            return answer.outcome is Outcome.DONE
-        bad = index_of_pointer(grouped, answer.item) if answer.outcome is Outcome.BAD else None
+        response = await self._send(operation, bulk_body(grouped) if len(rows) > 1 else rows[0]["payload"])
+        await self._limiter.record_response(operation, response)
+        if len(rows) == 1 or response.outcome not in (Outcome.BAD, Outcome.TOO_LARGE):
+            self._settle(batch, rows, response)
+            return response.outcome is Outcome.DONE
+        bad = index_of_pointer(grouped, response.item) if response.outcome is Outcome.BAD else None
         if bad is None:
-            return await self._halves(batch, rows, more_time)
-        return await self._without(batch, rows, bad, more_time)
+            return await self._send_halves(batch, rows, more_time)
+        return await self._send_around(batch, rows, bad, more_time)
 
-    async def _without(
+    async def _send_around(
         self, batch: Batch, rows: Sequence[Document], bad: Document, more_time: Callable[[], bool]
     ) -> bool:
-        """Send the one that was pointed at by itself, so that it has an answer of its own, and then the others."""
+        """Send the refused event on its own, so that it gets its own response, and the others without it."""
         before = [row for row in rows if row["lane_id"] == bad["lane_id"] and row["seq"] < bad["seq"]]
-        await self._bulk(batch, [row for row in rows if row["lane_id"] != bad["lane_id"]] + before, more_time)
-        await self._bulk(batch, [bad], more_time)
+        await self._send_bulk(batch, [row for row in rows if row["lane_id"] != bad["lane_id"]] + before, more_time)
+        await self._send_bulk(batch, [bad], more_time)
         rest = [row for row in rows if row["lane_id"] == bad["lane_id"] and row["seq"] > bad["seq"]]
-        await self._bulk(batch, rest, more_time)
+        await self._send_bulk(batch, rest, more_time)
         return False
 
-    async def _halves(self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool]) -> bool:
+    async def _send_halves(self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool]) -> bool:
         half = len(rows) // 2
-        fine = await self._bulk(batch, rows[:half], more_time)
-        await self._bulk(batch, rows[half:], more_time, known_bad=fine)
+        first_arrived = await self._send_bulk(batch, rows[:half], more_time)
+        await self._send_bulk(batch, rows[half:], more_time, has_bad_event=first_arrived)
         return False
 
-    def _settle(self, batch: Batch, rows: Sequence[Document], answer: Response) -> None:
+    def _settle(self, batch: Batch, rows: Sequence[Document], response: Response) -> None:
         at = self._clock()
-        batch.results += [Result(row, answer, at) for row in rows]
-        if answer.outcome is Outcome.PAUSE:
-            batch.stopped_by = answer
+        batch.results += [Result(row, response, at) for row in rows]
+        if response.outcome is Outcome.PAUSE:
+            batch.stopped_by = response
         for row in rows:
-            if answer.outcome in (Outcome.RETRY, Outcome.PAUSE):
+            if response.outcome in (Outcome.RETRY, Outcome.PAUSE):
                 batch.hold(row["lane_id"])
-            elif line := batch.payloads.get(row["lane_id"]):
-                line.popleft()
+            elif lane := batch.payloads.get(row["lane_id"]):
+                lane.popleft()
 
 
-def _events_first(line: Sequence[Document]) -> list[Document]:
-    """The events at the head of a line."""
-    found = []
-    for row in line:
+def _events_first(lane: Sequence[Document]) -> list[Document]:
+    events = []
+    for row in lane:
         if row["kind"] != DeliveryKind.EVENT:
             break
-        found.append(row)
-    return found
+        events.append(row)
+    return events

@@ -1,4 +1,4 @@
-"""Deliveries as requests: one by one, or many events in one, cut down to whatever of them Klaviyo refuses."""
+"""Bulk requests: splits rows into requests, builds the body, and finds the row that a refusal points at."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,26 +12,26 @@ LARGEST_BODY = 4_500_000
 
 
 def chunks(rows: Iterable[Document]) -> list[list[Document]]:
-    """The rows in their order, in requests that are small enough."""
-    found: list[list[Document]] = []
+    """The rows in order, in lists small enough for one request."""
+    requests: list[list[Document]] = []
     size = 0
     for row in rows:
-        more = len(orjson.dumps(row["payload"]))
-        if not found or len(found[-1]) >= MOST_EVENTS or size + more > LARGEST_BODY:
-            found.append([])
+        row_size = len(orjson.dumps(row["payload"]))
+        if not requests or len(requests[-1]) >= MOST_EVENTS or size + row_size > LARGEST_BODY:
+            requests.append([])
             size = 0
-        found[-1].append(row)
-        size += more
-    return found
+        requests[-1].append(row)
+        size += row_size
+    return requests
 
 
 def groups(rows: Sequence[Document]) -> list[list[Document]]:
-    """The rows by the profile that they are of, in the order of each profile's first: as a bulk request has them."""
-    found: dict[bytes, list[Document]] = {}
+    """The rows grouped by profile, in order of each profile's first row, as a bulk request has them."""
+    by_profile: dict[bytes, list[Document]] = {}
     for row in rows:
         profile = row["payload"]["data"]["attributes"]["profile"]
-        found.setdefault(orjson.dumps(profile, option=orjson.OPT_SORT_KEYS), []).append(row)
-    return list(found.values())
+        by_profile.setdefault(orjson.dumps(profile, option=orjson.OPT_SORT_KEYS), []).append(row)
+    return list(by_profile.values())
 
 
 def bulk_body(grouped: Sequence[Sequence[Document]]) -> Document:
@@ -50,13 +50,13 @@ def bulk_body(grouped: Sequence[Sequence[Document]]) -> Document:
 
 
 def index_of_pointer(grouped: Sequence[Sequence[Document]], item: tuple[int, int | None] | None) -> Document | None:
-    """The row that a refusal points at; None where it does not say which."""
+    """The row that a refusal points at; None if it is unclear which."""
     if item is None or item[0] >= len(grouped):
         return None
-    group, place = grouped[item[0]], item[1]
-    if place is None:
+    group, index = grouped[item[0]], item[1]
+    if index is None:
         return group[0] if len(group) == 1 else None
-    return group[place] if place < len(group) else None
+    return group[index] if index < len(group) else None
 
 
 def _event(row: Document) -> dict[str, Any]:

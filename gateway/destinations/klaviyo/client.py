@@ -1,4 +1,4 @@
-"""Klaviyo's API over HTTP: one revision, a limit on every wait, and answers in place of exceptions."""
+"""Klaviyo's API over HTTP: one revision, a timeout for every request, and failures as responses."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ Connections = httpx.AsyncClient
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of Klaviyo's API, and how often it may be asked for in a second and in a minute."""
+    """One operation of Klaviyo's API, with its limits per second (`burst`) and per minute (`steady`)."""
 
     name: str
     method: str
@@ -46,13 +46,13 @@ GET_ACCOUNTS = Operation("get_accounts", "GET", "/api/accounts", 1, 15)
 
 @asynccontextmanager
 async def open_http_client() -> AsyncIterator[httpx.AsyncClient]:
-    """The connections of a process to Klaviyo, whatever the workspace."""
+    """The connections of a process to Klaviyo, shared by all workspaces."""
     async with httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, follow_redirects=False) as http:
         yield http
 
 
 class KlaviyoClient:
-    """Klaviyo as one workspace speaks to it."""
+    """Klaviyo's API with the key of one workspace."""
 
     def __init__(self, http: httpx.AsyncClient, base_url: str, key: str, clock: Clock) -> None:
         self._http = http
@@ -61,16 +61,16 @@ class KlaviyoClient:
         self._clock = clock
 
     async def send(self, operation: Operation, body: Any = None) -> Response:
-        """The answer to one request. It never raises: what did not arrive is an answer too."""
+        """Send one request. Never raises: a failed request is a response with an error."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                answer = await self._send(operation, body, began)
+                response = await self._send(operation, body, began)
         except TimeoutError:
-            answer = self._failed_request(began, f"no answer within {PATIENCE_SECONDS:g} seconds")
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:  # httpx reads hosts late
-            answer = self._failed_request(began, f"no answer ({type(error).__name__})")
-        return answer
+            response = self._failed_request(began, f"no answer within {PATIENCE_SECONDS:g} seconds")
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:  # httpx parses hosts late
+            response = self._failed_request(began, f"no answer ({type(error).__name__})")
+        return response
 
     async def _send(self, operation: Operation, body: Any, began: float) -> Response:
         headers = {"authorization": f"Klaviyo-API-Key {self._key}", "revision": REVISION, "accept": _TYPE}
@@ -79,13 +79,13 @@ class KlaviyoClient:
             headers["content-type"], content = _TYPE, orjson.dumps(body)
         url = self._base_url + operation.path
         async with self._http.stream(operation.method, url, headers=headers, content=content) as response:
-            read = bytearray()
+            content_read = bytearray()
             async for chunk in response.aiter_bytes():
-                read += chunk
-                if len(read) > _LARGEST_RESPONSE:
+                content_read += chunk
+                if len(content_read) > _LARGEST_RESPONSE:
                     break
-        found = classify(response.status_code, response.headers, bytes(read), self._clock(), _since(began))
-        return found if found.error is None else _without(found, self._key)
+        result = classify(response.status_code, response.headers, bytes(content_read), self._clock(), _since(began))
+        return result if result.error is None else _redacted(result, self._key)
 
     @staticmethod
     def _failed_request(began: float, reason: str) -> Response:
@@ -96,6 +96,6 @@ def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-def _without(answer: Response, key: str) -> Response:
-    """The answer, whose error does not tell the key whatever Klaviyo repeats."""
-    return replace(answer, error=(answer.error or "").replace(key, "***")[:_LONGEST_ERROR])
+def _redacted(response: Response, key: str) -> Response:
+    """Remove the key from the error, which may quote what was sent."""
+    return replace(response, error=(response.error or "").replace(key, "***")[:_LONGEST_ERROR])

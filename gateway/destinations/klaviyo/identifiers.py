@@ -1,4 +1,4 @@
-"""Who a contact is to Klaviyo: an e-mail and a phone that Klaviyo takes, or why there is neither."""
+"""The e-mail and phone that Klaviyo accepts of a contact, or why there is neither."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _DROPPED_DOMAINS = ("example.com", "test.com")
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """What Klaviyo finds a profile by. `problem`: why nothing of this contact can arrive; `note`: what was left out."""
+    """What identifies a profile. `problem`: why nothing of this contact can arrive; `note`: what was left out."""
 
     email: str | None = None
     phone: str | None = None
@@ -23,12 +23,12 @@ class Identifiers:
 
     @property
     def any(self) -> bool:
-        """Whether Klaviyo could know the contact."""
+        """Whether Klaviyo can identify the contact."""
         return self.email is not None or self.phone is not None
 
 
 def identifiers_of(contact: Mapping[str, Any]) -> Identifiers:
-    """The identifiers of a contact that Klaviyo takes."""
+    """The identifiers of a contact that Klaviyo accepts."""
     email, phone = contact.get("email"), contact.get("phone")
     valid_email = email if email is not None and _is_email(email) else None
     valid_phone = None if phone is None else e164(phone, (contact.get("location") or {}).get("country"))
@@ -53,7 +53,7 @@ def identifiers_of(contact: Mapping[str, Any]) -> Identifiers:
 
 
 def e164(phone: str, country: str | None) -> str | None:
-    """The number in E.164; None where it is none. `country`: tells national numbers where it is a code of two letters."""
+    """The number in E.164; None if it is invalid. `country` applies to national numbers if it is a two-letter code."""
     region = country.upper() if country is not None and len(country) == 2 else None
     try:
         number = phonenumbers.parse(phone, region)

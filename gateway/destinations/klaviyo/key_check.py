@@ -1,4 +1,4 @@
-"""Whether a key of Klaviyo does what the gateway needs, found out by one call that writes nothing."""
+"""Checks a Klaviyo key with one call that writes nothing."""
 
 from gateway.destinations.klaviyo.client import CREATE_EVENT, REVISION, KlaviyoClient
 from gateway.destinations.klaviyo.responses import Outcome, Response
@@ -12,16 +12,16 @@ _WRONG = {
 
 
 async def ask(client: KlaviyoClient) -> Response:
-    """Klaviyo's answer to an event without anything in it: refused as such where key, scope and revision are right."""
+    """Klaviyo's response to an empty event: refused as invalid if key, scope and revision are right."""
     return await client.send(CREATE_EVENT, _NOTHING)
 
 
-def problem_of(answer: Response) -> str | None:
-    """What the answer says is wrong, and what to do; None where Klaviyo understood who asks for what."""
-    if answer.outcome is Outcome.BAD and answer.status != 404:
+def problem_of(response: Response) -> str | None:
+    """What the response says is wrong, and how to fix it; None if key, scope and revision are right."""
+    if response.outcome is Outcome.BAD and response.status != 404:
         return None
-    if answer.outcome is Outcome.PAUSE and answer.status in _WRONG:
-        return f"{_WRONG[answer.status]} ({answer.error})"
-    if answer.status == 429:
-        return None  # it knows the key, and counts its calls
-    return f"Klaviyo could not be asked: {answer.error or f'it answered {answer.status}.'} Try again."
+    if response.outcome is Outcome.PAUSE and response.status in _WRONG:
+        return f"{_WRONG[response.status]} ({response.error})"
+    if response.status == 429:
+        return None  # the key is valid: its calls are counted
+    return f"Klaviyo could not be asked: {response.error or f'it answered {response.status}.'} Try again."

@@ -1,4 +1,4 @@
-"""Klaviyo's rate windows, shared by all processes: nine tenths of them are used, of history's deliveries half."""
+"""Klaviyo's rate limits, shared by all processes: live deliveries use nine tenths of them, backfills half."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,46 +13,46 @@ from gateway.store.quotas import Quotas
 _SHARES = {Queue.LIVE: 0.9, Queue.BACKFILL: 0.5}
 _SOON = timedelta(seconds=1.2)
 _RECHECK_SECONDS = timedelta(seconds=1)
-_UNREPORTED_SECONDS = 10  # how long to wait after a 429 that does not say
+_UNREPORTED_SECONDS = 10  # after a 429 without Retry-After
 
 
 class Limiter:
-    """What one workspace may ask Klaviyo for."""
+    """The rate limits of one workspace."""
 
     def __init__(self, quotas: Quotas, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._quotas = quotas
         self._clock = clock
         self._sleep = sleep
         self._steady: dict[str, int] = {}
-        self._heard_at: dict[str, datetime] = {}
+        self._reported_at: dict[str, datetime] = {}
 
-    async def take(self, operation: Operation, wanted: int, queue: Queue) -> tuple[int, datetime]:
-        """How many of these requests may be sent now, and when more may be: what is free within a second is waited for."""
+    async def take(self, operation: Operation, count: int, queue: Queue) -> tuple[int, datetime]:
+        """How many requests may be sent now (0 to `count`), and when more may be. Waits for up to about a second."""
         while True:
-            granted, again_at = await self._take(operation, wanted, queue)
-            waits = again_at - self._clock()
-            if granted or waits > _SOON:
-                return granted, again_at
-            await self._sleep(max(0.02, waits.total_seconds()))
+            granted, retry_at = await self._take(operation, count, queue)
+            wait = retry_at - self._clock()
+            if granted or wait > _SOON:
+                return granted, retry_at
+            await self._sleep(max(0.02, wait.total_seconds()))
 
-    async def record_response(self, operation: Operation, answer: Response) -> None:
-        """Believe what an answer tells of the windows."""
+    async def record_response(self, operation: Operation, response: Response) -> None:
+        """Adjust the limits to what a response reports."""
         now = self._clock()
-        if answer.status == 429 or answer.retry_after is not None:
-            seconds = answer.retry_after or _UNREPORTED_SECONDS
+        if response.status == 429 or response.retry_after is not None:
+            seconds = response.retry_after or _UNREPORTED_SECONDS
             await self._quotas.close(operation.name, now + timedelta(seconds=seconds))
-        quota, heard_at = answer.quota, self._heard_at.get(operation.name)
-        if quota is not None and (heard_at is None or abs(now - heard_at) > _RECHECK_SECONDS):
-            self._heard_at[operation.name] = now
+        quota, reported_at = response.quota, self._reported_at.get(operation.name)
+        if quota is not None and (reported_at is None or abs(now - reported_at) > _RECHECK_SECONDS):
+            self._reported_at[operation.name] = now
             self._steady[operation.name] = quota.limit
             until = now + timedelta(seconds=min(60, max(1, quota.reset_seconds)))
             await self._quotas.correct(operation.name, quota.limit - quota.remaining, quota.limit, until, now)
 
-    async def _take(self, operation: Operation, wanted: int, queue: Queue) -> tuple[int, datetime]:
+    async def _take(self, operation: Operation, count: int, queue: Queue) -> tuple[int, datetime]:
         now, share = self._clock(), _SHARES[queue]
         steady = self._steady.get(operation.name, operation.steady)
         limits = (max(1, int(operation.burst * share)), max(1, int(steady * share)))
-        row = await self._quotas.take(operation.name, wanted, limits, now)
+        row = await self._quotas.take(operation.name, count, limits, now)
         if row["granted"]:
             return row["granted"], now
         if row["closed_until"] > now:

@@ -1,8 +1,7 @@
-"""What Klaviyo hears: the nine metrics of support with their properties, profiles, and tracked events, in one table.
+"""Maps support metrics, profiles and tracked events to Klaviyo's payloads, from one table.
 
-Klaviyo ignores 0, null and empty texts among an event's properties, so that nobody could ask for "never reopened": each
-count has a companion, `... Is Zero`, that is never ignored. It cannot segment by objects: custom attributes stand beside
-their object once more, one property each.
+Klaviyo ignores 0, null and empty texts in event properties, so each count has a companion `... Is Zero`. It cannot
+segment by objects, so custom attributes are also flattened into one property each.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +18,7 @@ _MOST_FLATTENED = 200
 
 
 class Metric(StrEnum):
-    """The metrics of support, as Klaviyo's own integration of Intercom names them."""
+    """The metrics of support, named as Klaviyo's own integration of Intercom names them."""
 
     CREATED_CONVERSATION = "Created Conversation"
     RATED_CONVERSATION = "Rated Conversation"
@@ -41,7 +40,7 @@ class MetricSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MetricSubject:
-    """A conversation or ticket as it is when something happens to it, with whom and what it names."""
+    """A conversation or ticket with the documents that it names, as of the event."""
 
     document: Mapping[str, Any]
     contact: Mapping[str, Any]
@@ -50,14 +49,14 @@ class MetricSubject:
     type: Mapping[str, Any]
 
     def get(self, *path: str) -> Any:
-        """What lies there in the document; None where there is nothing."""
-        found: Any = self.document
+        """The value at that path of the document; None if there is none."""
+        value: Any = self.document
         for name in path:
-            found = (found or {}).get(name)
-        return found
+            value = (value or {}).get(name)
+        return value
 
     def phone(self) -> str | None:
-        """The contact's phone as Klaviyo takes it."""
+        """The contact's phone as Klaviyo accepts it."""
         return identifiers_of(self.contact).phone
 
 
@@ -69,8 +68,8 @@ def _field(*path: str) -> Property:
 
 
 def _word(*path: str) -> Property:
-    """A value of an enumeration, in the lower case that Intercom writes."""
-    return lambda subject: str(found).lower() if (found := subject.get(*path)) is not None else None
+    """An enumeration value in lower case, as Intercom writes it."""
+    return lambda subject: str(value).lower() if (value := subject.get(*path)) is not None else None
 
 
 def _count(*path: str) -> Property:
@@ -139,15 +138,15 @@ _COUNTS = ("Conversation Parts Count", "Count Reopens", "Count Assignments", "Ti
 
 
 def properties_of(metric: Metric, subject: MetricSubject) -> Document:
-    """The properties of a metric of support, all names that it has among them."""
-    found = {name: value(subject) for name, value in TABLE[metric].items()}
-    zero = {f"{name} Is Zero": found[name] == 0 for name in _COUNTS if name in found}
-    return found | zero | _flattened("Custom Attributes ", found.get("Custom Attributes") or {})
+    """The properties of a support metric. Every name is present."""
+    properties = {name: property_of(subject) for name, property_of in TABLE[metric].items()}
+    zero = {f"{name} Is Zero": properties[name] == 0 for name in _COUNTS if name in properties}
+    return properties | zero | _flattened("Custom Attributes ", properties.get("Custom Attributes") or {})
 
 
 def profile_attributes(contact: Mapping[str, Any]) -> Document:
-    """A contact as a profile, its identifiers too; what it lacks is null, and thereby cleared in Klaviyo."""
-    known = identifiers_of(contact)
+    """A contact as a profile with its identifiers. Missing values are null, which clears them in Klaviyo."""
+    identifiers = identifiers_of(contact)
     location = contact.get("location") or {}
     first, last = _names(contact)
     attributes = {
@@ -158,21 +157,21 @@ def profile_attributes(contact: Mapping[str, Any]) -> Document:
         "properties": _profile_properties(contact),
     }
     return {
-        **({"email": known.email} if known.email else {}),
-        **({"phone_number": known.phone} if known.phone else {}),
+        **({"email": identifiers.email} if identifiers.email else {}),
+        **({"phone_number": identifiers.phone} if identifiers.phone else {}),
         **attributes,
     }
 
 
 def unset_properties(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The properties of a profile that a contact no longer has."""
+    """The profile properties that a contact no longer has."""
     return sorted(_profile_properties(before).keys() - _profile_properties(after).keys())
 
 
 def profile_payload(attributes: Mapping[str, Any], unset: Iterable[str]) -> Document:
     """The body that creates or updates a profile."""
-    gone = [name for name in unset if name not in attributes["properties"]]
-    meta = {"meta": {"patch_properties": {"unset": gone}}} if gone else {}
+    unset_names = [name for name in unset if name not in attributes["properties"]]
+    meta = {"meta": {"patch_properties": {"unset": unset_names}}} if unset_names else {}
     return {"data": {"type": "profile", "attributes": dict(attributes), **meta}}
 
 
@@ -186,17 +185,23 @@ def event_payload(
     money: tuple[float, str] | None = None,
     backfill: bool = False,
 ) -> Document:
-    """The body that creates an event of whoever has the contact's e-mail, or else its phone: with both, an event would
-    join two profiles that a shared phone does not make one person."""
-    known = identifiers_of(contact)
-    identifier = {"email": known.email} if known.email else {"phone_number": known.phone} if known.phone else {}
+    """The body that creates an event. It names the contact by e-mail, or else by phone: with both, Klaviyo would
+    join two profiles that share a phone."""
+    identifiers = identifiers_of(contact)
+    profile = (
+        {"email": identifiers.email}
+        if identifiers.email
+        else {"phone_number": identifiers.phone}
+        if identifiers.phone
+        else {}
+    )
     attributes: Document = {
         "properties": dict(properties),
         "time": at.isoformat(),
         "unique_id": unique_id,
         "backfill": backfill,
         "metric": {"data": {"type": "metric", "attributes": {"name": str(metric)}}},
-        "profile": {"data": {"type": "profile", "attributes": identifier}},
+        "profile": {"data": {"type": "profile", "attributes": profile}},
     }
     if money is not None:
         attributes |= {"value": money[0], "value_currency": money[1]}
@@ -204,10 +209,10 @@ def event_payload(
 
 
 def deletion_payload(contact: Mapping[str, Any]) -> Document:
-    """The body that asks for the erasure of a contact's profile."""
-    known = identifiers_of(contact)
-    identifier = {"email": known.email} if known.email else {"phone_number": known.phone}
-    profile = {"data": {"type": "profile", "attributes": identifier}}
+    """The body that requests the erasure of a contact's profile."""
+    identifiers = identifiers_of(contact)
+    attributes = {"email": identifiers.email} if identifiers.email else {"phone_number": identifiers.phone}
+    profile = {"data": {"type": "profile", "attributes": attributes}}
     return {"data": {"type": "data-privacy-deletion-job", "attributes": {"profile": profile}}}
 
 
@@ -227,13 +232,11 @@ def _profile_properties(contact: Mapping[str, Any]) -> Document:
 
 
 def _flattened(prefix: str, attributes: Mapping[str, Any]) -> Document:
-    """One property for each attribute that is no object."""
     flat = [(name, value) for name, value in attributes.items() if not isinstance(value, dict)]
     return {prefix + name: _plain(value) for name, value in flat[:_MOST_FLATTENED]}
 
 
 def _names(contact: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """First and last name; where neither is known, the name's first word and what follows it."""
     first, last = contact.get("first_name"), contact.get("last_name")
     if first is None and last is None and contact.get("name"):
         first, _, rest = str(contact["name"]).strip().partition(" ")
@@ -246,7 +249,7 @@ def _plain(value: Any) -> Any:
 
 
 def money_of(metadata: Iterable[Mapping[str, Any]]) -> tuple[float, str] | None:
-    """The first amount of money among an event's metadata, in units of its currency."""
+    """The first amount of money in an event's metadata, in units of its currency."""
     for entry in metadata:
         if entry["type"] == "MoneyMetadata":
             return in_units(entry["amount_minor"], entry["currency"]), entry["currency"]
@@ -254,7 +257,7 @@ def money_of(metadata: Iterable[Mapping[str, Any]]) -> tuple[float, str] | None:
 
 
 def problem_of_metric_name(name: str) -> str | None:
-    """Why a tracked event cannot be forwarded under its name; None where it can."""
+    """Why an event of this name cannot be forwarded; None if it can."""
     if name in set(Metric):
         return f"'{name}' is the name of a metric of support: Klaviyo would mix the two up."
     return None

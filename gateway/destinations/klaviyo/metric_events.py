@@ -1,4 +1,4 @@
-"""Which changes of conversations and tickets are metrics, when each happened, and what makes it one."""
+"""Derives metric events from changes of conversations and tickets."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from gateway.domain.support.threads import ThreadKind as Kind
 
 @dataclass(frozen=True, slots=True)
 class MetricEvent:
-    """Something that Klaviyo hears of; history found again has the same unique id."""
+    """A metric with its time. History read again yields the same `unique_id`."""
 
     metric: Metric
     at: datetime
@@ -42,28 +42,27 @@ _BY_ANYBODY = {
 
 
 def metric_events_of(change: Changeset) -> Iterator[MetricEvent]:
-    """What of a change Klaviyo hears, in order."""
+    """The metric events of a change, in order."""
     parts = {part["_id"]: part for part in change.parts}
-    for told in change.events:
-        part = parts.get(told.part_id or "")
-        metric = _BY_ANYBODY[change.kind].get(told.kind)
-        if metric is None and _is_by_contact(change, told, part):
-            metric = _BY_CONTACT[change.kind].get(told.kind)
+    for event in change.events:
+        part = parts.get(event.part_id or "")
+        metric = _BY_ANYBODY[change.kind].get(event.kind)
+        if metric is None and _is_by_contact(change, event, part):
+            metric = _BY_CONTACT[change.kind].get(event.kind)
         if metric is not None:
-            yield _metric_event(metric, change, told, part)
+            yield _metric_event(metric, change, event, part)
 
 
-def _is_by_contact(change: Changeset, told: DomainEvent, part: Document | None) -> bool:
-    """Whether the contact itself did it."""
-    if told.kind == "CREATED":
+def _is_by_contact(change: Changeset, event: DomainEvent, part: Document | None) -> bool:
+    if event.kind == "CREATED":
         return bool(change.after["source"]["author"]["kind"] == ActorKind.CONTACT)
-    if told.kind == "READ":
-        return told.is_public  # those who answer read in silence
+    if event.kind == "READ":
+        return event.is_public  # reads by teammates are not public
     return part is not None and part["author"]["kind"] == ActorKind.CONTACT
 
 
-def _metric_event(metric: Metric, change: Changeset, told: DomainEvent, part: Document | None) -> MetricEvent:
-    if told.kind == "CREATED":
+def _metric_event(metric: Metric, change: Changeset, event: DomainEvent, part: Document | None) -> MetricEvent:
+    if event.kind == "CREATED":
         return MetricEvent(metric, change.after["created_at"], created_id(change.after))
     if part is None:
         at = change.after["contact_reads"][-1]
@@ -72,10 +71,10 @@ def _metric_event(metric: Metric, change: Changeset, told: DomainEvent, part: Do
 
 
 def created_id(document: Mapping[str, Any]) -> str:
-    """By which Klaviyo knows that a conversation or ticket began."""
+    """The unique id of a thread's creation."""
     return f"{document['_id']}:created"
 
 
 def read_id(document: Mapping[str, Any], at: datetime) -> str:
-    """By which Klaviyo knows that a conversation was read then."""
+    """The unique id of a conversation read at that time."""
     return f"{document['_id']}:read:{at.isoformat()}"

@@ -1,4 +1,4 @@
-"""What Klaviyo's answers mean for what was sent: pure functions of status, headers and body."""
+"""Classifies Klaviyo's responses: pure functions of status, headers and body."""
 
 import re
 from collections.abc import Mapping
@@ -11,24 +11,24 @@ from typing import Any
 import orjson
 
 _LONGEST_WAIT = 86_400
-_AGAIN = frozenset({408, 425, 429})
-_STOP = frozenset({401, 403, 410})
+_RETRY_STATUSES = frozenset({408, 425, 429})
+_PAUSE_STATUSES = frozenset({401, 403, 410})
 _ITEM = re.compile(r"/events-bulk-create/data/(\d+)(?:/attributes/events/data/(\d+))?")
 
 
 class Outcome(StrEnum):
-    """What is to be done after an answer."""
+    """What to do after a response."""
 
     DONE = "DONE"
-    RETRY = "RETRY"  # the same again, later
-    PAUSE = "PAUSE"  # nothing more until somebody acts: the key, a scope or the revision is wrong
-    BAD = "BAD"  # what was sent is refused; of several items, at least one is
+    RETRY = "RETRY"  # send the same again later
+    PAUSE = "PAUSE"  # until somebody fixes the key, a scope or the revision
+    BAD = "BAD"  # refused; of a bulk request at least one item is
     TOO_LARGE = "TOO_LARGE"
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What an answer says of the steady window of its endpoint."""
+    """The steady rate limit that a response reports."""
 
     limit: int
     remaining: int
@@ -37,7 +37,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer of Klaviyo, or the lack of one; `error` says why it did not go well."""
+    """Klaviyo's response, or the lack of one; `error` says what went wrong."""
 
     outcome: Outcome
     status: int | None = None
@@ -50,30 +50,30 @@ class Response:
 
     @property
     def item(self) -> tuple[int, int | None] | None:
-        """Which item of several is refused: the place of its profile's group, and of the event in it."""
-        found = _ITEM.search(self.pointer or "")
-        return None if found is None else (int(found[1]), None if found[2] is None else int(found[2]))
+        """The refused item of a bulk request: index of its group, and of the event in the group."""
+        match = _ITEM.search(self.pointer or "")
+        return None if match is None else (int(match[1]), None if match[2] is None else int(match[2]))
 
     @property
     def profile_id(self) -> str | None:
-        """Klaviyo's id of the profile that the answer tells of."""
+        """Klaviyo's id of the profile in the body."""
         data = self.body.get("data") if isinstance(self.body, dict) else None
         id_ = data.get("id") if isinstance(data, dict) else None
         return id_ if isinstance(id_, str) else None
 
 
 def classify(status: int, headers: Mapping[str, str], content: bytes, now: datetime, duration_ms: int) -> Response:
-    """The meaning of an answer that arrived. Whatever is no JSON comes from something between us and Klaviyo."""
+    """Classify a response. A body that is not JSON comes from something between the gateway and Klaviyo."""
     body = _json(content)
     error = _first_error(body)
-    verdict = _outcome(status, is_json=error is not None or isinstance(body, dict))
+    outcome = _outcome(status, is_json=error is not None or isinstance(body, dict))
     source = error.get("source") if error else None
     pointer = source.get("pointer") if isinstance(source, dict) else None
     return Response(
-        outcome=verdict,
+        outcome=outcome,
         status=status,
-        error=None if verdict is Outcome.DONE else _text(status, error),
-        retry_after=_seconds(headers.get("retry-after"), now) if verdict is Outcome.RETRY else None,
+        error=None if outcome is Outcome.DONE else _text(status, error),
+        retry_after=_seconds(headers.get("retry-after"), now) if outcome is Outcome.RETRY else None,
         pointer=pointer if isinstance(pointer, str) else None,
         quota=_quota(headers),
         duration_ms=duration_ms,
@@ -84,20 +84,20 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
 def _outcome(status: int, *, is_json: bool) -> Outcome:
     if 200 <= status < 300:
         return Outcome.DONE
-    if status in _AGAIN or status >= 500 or status < 400:
+    if status in _RETRY_STATUSES or status >= 500 or status < 400:
         return Outcome.RETRY
     if status == 413:
         return Outcome.TOO_LARGE
     if not is_json:
         return Outcome.RETRY
-    return Outcome.PAUSE if status in _STOP else Outcome.BAD
+    return Outcome.PAUSE if status in _PAUSE_STATUSES else Outcome.BAD
 
 
 def _text(status: int, error: Mapping[str, Any] | None) -> str:
     if error is None:
         return f"Klaviyo answered {status} without saying why."
-    told = error.get("detail") or error.get("title") or error.get("code") or "no reason given"
-    return f"Klaviyo answered {status}: {told}"
+    reason = error.get("detail") or error.get("title") or error.get("code") or "no reason given"
+    return f"Klaviyo answered {status}: {reason}"
 
 
 def _json(content: bytes) -> Any:
@@ -113,7 +113,7 @@ def _first_error(body: Any) -> Mapping[str, Any] | None:
 
 
 def _seconds(text: str | None, now: datetime) -> int | None:
-    """Retry-After, in whole seconds or as a date; None where it is neither."""
+    """Retry-After in seconds, from whole seconds or a date; None if it is neither."""
     if text is None:
         return None
     if text.strip().isdigit():
@@ -127,5 +127,7 @@ def _seconds(text: str | None, now: datetime) -> int | None:
 
 
 def _quota(headers: Mapping[str, str]) -> Quota | None:
-    found = [headers.get(f"ratelimit-{name}", "").partition(",")[0].strip() for name in ("limit", "remaining", "reset")]
-    return Quota(*map(int, found)) if all(text.isdigit() for text in found) else None
+    values = [
+        headers.get(f"ratelimit-{name}", "").partition(",")[0].strip() for name in ("limit", "remaining", "reset")
+    ]
+    return Quota(*map(int, values)) if all(text.isdigit() for text in values) else None

@@ -1,4 +1,4 @@
-"""What Klaviyo would refuse, or take and silently drop: told before it is sent."""
+"""Finds what Klaviyo would refuse, or accept and silently drop, before it is sent."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def problem_of_event(payload: Mapping[str, Any], contact: Mapping[str, Any], at: datetime, now: datetime) -> str | None:
-    """Why this event of this contact cannot arrive; None where it can."""
+    """Why this event cannot arrive; None if it can."""
     attributes = payload["data"]["attributes"]
     if (problem := identifiers_of(contact).problem) is not None:
         return problem
@@ -36,7 +36,7 @@ def problem_of_event(payload: Mapping[str, Any], contact: Mapping[str, Any], at:
 
 
 def problem_of_profile(payload: Mapping[str, Any], contact: Mapping[str, Any]) -> str | None:
-    """Why this contact's profile cannot arrive; None where it can."""
+    """Why this profile cannot arrive; None if it can."""
     return identifiers_of(contact).problem or _too_large(payload, _LARGEST_PROFILE)
 
 

@@ -1,4 +1,4 @@
-"""Contacts: what they are made of, how their keys are compared, and which changes they tell."""
+"""Contacts: their fields, identities, roles and change log entries."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MAX_ANONYMOUS_IDS = 1000
 
 
 class ContactRole(StrEnum):
-    """How well a contact is known; it rises with the keys that become known, and never falls by itself."""
+    """How well a contact is identified. It never falls by itself."""
 
     VISITOR = "VISITOR"
     LEAD = "LEAD"
@@ -25,7 +25,7 @@ class ContactRole(StrEnum):
 
 
 class IdentityKind(StrEnum):
-    """The keys that a contact is known by, the strongest first."""
+    """The keys of a contact, the strongest first."""
 
     ID = "id"
     EXTERNAL = "external_id"
@@ -33,12 +33,12 @@ class IdentityKind(StrEnum):
     ANONYMOUS = "anonymous_id"
 
 
-_KINDS = tuple(IdentityKind)  # an enumeration is slow to walk through
+_KINDS = tuple(IdentityKind)  # iterating over an enum is slow
 
 
 @dataclass(frozen=True, slots=True)
 class ContactRef:
-    """Who is meant: at least one key; the strongest one given decides."""
+    """A reference by one or more keys. The strongest one decides."""
 
     id: str | None = None
     external_id: str | None = None
@@ -46,14 +46,14 @@ class ContactRef:
     anonymous_id: str | None = None
 
     def keys(self) -> list[tuple[IdentityKind, str]]:
-        """The keys given, the strongest first."""
+        """The given keys, the strongest first."""
         given = zip(_KINDS, (self.id, self.external_id, self.email, self.anonymous_id), strict=True)
         return [(kind, value) for kind, value in given if value is not None]
 
 
 @dataclass(slots=True)
 class ContactDraft:
-    """A contact as this transaction would leave it, beside what is stored (None: it is new)."""
+    """A contact to store, beside what is stored (None if new)."""
 
     document: Document
     stored: Document | None
@@ -64,40 +64,40 @@ class ContactDraft:
         return str(self.document["_id"])
 
     def is_changed(self) -> Document:
-        """The fields that differ from what is stored, cleared ones as None."""
+        """The fields that differ from the stored ones; removed fields as None."""
         before = self.stored or {}
-        found = {
+        changes = {
             name: value
             for name, value in self.document.items()
             if value is not (stored := before.get(name)) and json_differs(value, stored)
         }
-        gone = [name for name, value in before.items() if value is not None and name not in self.document]
-        return found | dict.fromkeys(gone)
+        removed = [name for name, value in before.items() if value is not None and name not in self.document]
+        return changes | dict.fromkeys(removed)
 
 
 def identity(kind: IdentityKind, value: str) -> str:
-    """The text under which a key is unique in its workspace."""
+    """The text of a key, unique in its workspace."""
     return f"{kind}:{value.lower() if kind is IdentityKind.EMAIL else value}"
 
 
-def check_ref(sent: Mapping[str, Any]) -> ContactRef:
-    """The reference sent; UserProblem names the key that cannot be one."""
-    found: dict[str, str] = {}
+def check_ref(input_: Mapping[str, Any]) -> ContactRef:
+    """Parse a contact reference. UserProblem names the bad key."""
+    keys: dict[str, str] = {}
     for kind in _KINDS:
-        if (value := sent.get(kind)) is not None:
-            found[str(kind)] = check_key(kind, value)
-    if not found:
+        if (value := input_.get(kind)) is not None:
+            keys[str(kind)] = check_key(kind, value)
+    if not keys:
         raise UserProblem(ErrorCode.INVALID, "Say which contact is meant: give id, externalId, email or anonymousId.")
-    return ContactRef(**found)
+    return ContactRef(**keys)
 
 
 def check_key(kind: IdentityKind, value: str) -> str:
-    """The key itself; UserProblem where it cannot be stored or is no e-mail address."""
+    """Return the key if it is valid. Raises UserProblem."""
     name = PUBLIC_NAMES[kind]
     text = check_text(value, (name,), longest=MAX_KEY_LENGTH, named=name)
     if kind is IdentityKind.EMAIL:
         local, at, domain = text.rpartition("@")
-        if not (local and at and domain) or any(mark.isspace() for mark in text):
+        if not (local and at and domain) or any(char.isspace() for char in text):
             raise UserProblem(
                 ErrorCode.INVALID, f"'{text}' is not an e-mail address: send one such as ada@example.com.", (name,)
             )
@@ -105,7 +105,7 @@ def check_key(kind: IdentityKind, value: str) -> str:
 
 
 def unknown_contact(contact_id: str, *path: str) -> UserProblem:
-    """That no contact has that id."""
+    """The NOT_FOUND problem for that id."""
     return UserProblem(
         ErrorCode.NOT_FOUND,
         f"There is no contact with the id '{contact_id}': it was deleted, or never was there.",
@@ -114,7 +114,7 @@ def unknown_contact(contact_id: str, *path: str) -> UserProblem:
 
 
 def new_contact(contact_id: str, workspace_id: str, now: datetime) -> Document:
-    """A contact of whom nothing is known yet."""
+    """An empty VISITOR."""
     return {
         "_id": contact_id,
         "workspace_id": workspace_id,
@@ -133,51 +133,53 @@ def new_contact(contact_id: str, workspace_id: str, now: datetime) -> Document:
 
 
 def known_role(contact: Document) -> ContactRole:
-    """The role that a contact's keys alone give it."""
+    """The role implied by the contact's keys alone."""
     if contact.get("external_id") is not None:
         return ContactRole.USER
     return ContactRole.LEAD if contact.get("email") is not None else ContactRole.VISITOR
 
 
 def raised_role(contact: Document) -> ContactRole:
-    """The contact's role, or the one its keys give it, whichever is higher."""
+    """The higher of the stored role and the role implied by the keys."""
     order = list(ContactRole)
     return max(ContactRole(contact["role"]), known_role(contact), key=order.index)
 
 
 def lead_email(email: str) -> str:
-    """The identity of the lead who is meant by an e-mail that no USER has: two that are created at once cannot both have it."""
+    """The unique identity of the lead that an e-mail refers to while no USER has it."""
     return f"lead_email:{email.lower()}"
 
 
 def identities_of(contact: Document) -> list[str]:
-    """What is unique of this contact: its id, external id, anonymous ids, as a USER its e-mail, as the lead whom an
-    e-mail means that e-mail (leads of whom it is merely stated may share one)."""
-    email, user = contact.get("email"), contact["role"] == ContactRole.USER
-    kept = [text for text in contact["identities"] if text.startswith(f"{IdentityKind.ID}:")]
+    """The unique keys of a contact.
+
+    A USER owns its e-mail. Of leads with the same e-mail, at most one owns it, as `lead_email`.
+    """
+    email, is_user = contact.get("email"), contact["role"] == ContactRole.USER
+    identities = [text for text in contact["identities"] if text.startswith(f"{IdentityKind.ID}:")]
     if contact.get("external_id") is not None:
-        kept.append(identity(IdentityKind.EXTERNAL, contact["external_id"]))
-    if email is not None and user:
-        kept.append(identity(IdentityKind.EMAIL, email))
-    if email is not None and not user and lead_email(email) in contact["identities"]:
-        kept.append(lead_email(email))
-    return kept + [identity(IdentityKind.ANONYMOUS, value) for value in contact["anonymous_ids"]]
+        identities.append(identity(IdentityKind.EXTERNAL, contact["external_id"]))
+    if email is not None and is_user:
+        identities.append(identity(IdentityKind.EMAIL, email))
+    if email is not None and not is_user and lead_email(email) in contact["identities"]:
+        identities.append(lead_email(email))
+    return identities + [identity(IdentityKind.ANONYMOUS, value) for value in contact["anonymous_ids"]]
 
 
 def other_ids(contact: Mapping[str, Any]) -> list[str]:
-    """The ids of other workspaces that a contact had there, and was brought with by files."""
+    """Imported ids from other workspaces."""
     own = contact.get("contact_ids") or [contact["_id"]]
     return [id_ for id_ in all_ids(contact) if id_ not in own]
 
 
 def all_ids(contact: Mapping[str, Any]) -> list[str]:
-    """Every id that a contact is found by: its own, those of contacts that it took over, and those of other workspaces."""
+    """Every id that finds this contact, merged and imported ones included."""
     texts = [text.partition(":") for text in contact["identities"]]
     return [value for kind, _, value in texts if kind == IdentityKind.ID]
 
 
 def display_name(contact: Mapping[str, Any]) -> str:
-    """What people call this contact: the best of its names, keys and role."""
+    """A name to show: the best of its names, keys and role."""
     full = " ".join(part for part in (contact.get("first_name"), contact.get("last_name")) if part)
     return (
         contact.get("name")
@@ -202,7 +204,7 @@ LOGGED_FIELDS = (
 
 
 def visible_change(change_id: str, draft: ContactDraft, now: datetime) -> Document:
-    """The line of the `changes` journal that tells this change: kind, ids, and what filters match, before and after."""
+    """The change log entry of a contact, with the filterable fields before and after."""
     return {
         "_id": change_id,
         "workspace_id": draft.document["workspace_id"],
@@ -217,8 +219,7 @@ def visible_change(change_id: str, draft: ContactDraft, now: datetime) -> Docume
 
 
 def contact_changed(change_id: str, draft: ContactDraft, now: datetime) -> Document | None:
-    """The line of the journal that tells this change; of a new `last_seen_at` alone one that segments, and nobody else,
-    hear. None: there is nothing to tell."""
+    """The change log entry, if any. A new `last_seen_at` alone gives a short one, for segments only."""
     if is_visible_change(draft):
         return visible_change(change_id, draft, now)
     if "last_seen_at" not in draft.is_changed():
@@ -228,26 +229,26 @@ def contact_changed(change_id: str, draft: ContactDraft, now: datetime) -> Docum
 
 
 def is_visible_change(draft: ContactDraft) -> bool:
-    """Whether a change is one of the contact's own: a new `last_seen_at` alone is not."""
+    """Whether more changed than bookkeeping fields such as `last_seen_at`."""
     return any(name not in _UNLOGGED_FIELDS for name in draft.is_changed())
 
 
-def json_differs(one: Any, other: Any) -> bool:
-    """Whether two values are written differently: to Python true and 1 are equal, to whoever reads them they are not."""
-    return one is not other and (one != other or orjson.dumps(one) != orjson.dumps(other))
+def json_differs(left: Any, right: Any) -> bool:
+    """Whether two values differ as JSON, where `true` is not 1."""
+    return left is not right and (left != right or orjson.dumps(left) != orjson.dumps(right))
 
 
 def _logged_values(contact: Mapping[str, Any]) -> Document:
     return {name: contact[name] for name in LOGGED_FIELDS if name in contact}
 
 
-def merged_attributes(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> Document:
-    """Custom attributes (or the parts of a location) after an update: a key with None is removed, the others stay."""
-    return {key: value for key, value in {**stored, **sent}.items() if value is not None}
+def merged_attributes(stored: Mapping[str, Any], update: Mapping[str, Any]) -> Document:
+    """Merge an update into custom attributes or a location; None removes a key."""
+    return {key: value for key, value in {**stored, **update}.items() if value is not None}
 
 
 def distinct(values: Iterable[str]) -> list[str]:
-    """The values in their order, each once."""
+    """The values without duplicates, in order."""
     return list(dict.fromkeys(values))
 
 

@@ -1,4 +1,4 @@
-"""Contacts that are erased: what is told of it, and how a late retry is kept from bringing the person back."""
+"""Erasure of contacts: its change log entries, and refusal of late retries that would recreate the person."""
 
 import hashlib
 import hmac
@@ -12,22 +12,22 @@ REFUSED_FOR = timedelta(days=30)
 
 
 def identity_hash(salt: str, workspace_id: str, text: str) -> str:
-    """What is kept of an identity: without the salt nobody can tell whose it was."""
+    """A salted hash of an identity; useless without the salt."""
     return "ers_" + hmac.digest(salt.encode(), f"{workspace_id}\0{text}".encode(), hashlib.sha256).hex()
 
 
 def identities_to_refuse(contact: Mapping[str, object]) -> list[str]:
-    """The keys by which a caller who knows nothing of the erasure would name that contact."""
+    """All keys that a late retry could name the contact by."""
     anonymous = contact["anonymous_ids"]
     kinds = [(IdentityKind.EXTERNAL, contact.get("external_id")), (IdentityKind.EMAIL, contact.get("email"))]
     if isinstance(anonymous, list):
         kinds += [(IdentityKind.ANONYMOUS, value) for value in anonymous]
-    ids = [identity(IdentityKind.ID, id_) for id_ in all_ids(contact)]  # a file may bring people back by them
+    ids = [identity(IdentityKind.ID, id_) for id_ in all_ids(contact)]  # an import names contacts by them
     return [identity(kind, str(value)) for kind, value in kinds if value is not None] + ids
 
 
 def new_deletion(contact: Document, now: datetime, until: datetime) -> Document:
-    """What is left to do once a contact is gone: to erase what belongs to these ids. Held by who made it until that moment."""
+    """The pending deletion of everything under these ids, held by its creator until `until`."""
     return {
         "_id": contact["_id"],
         "workspace_id": contact["workspace_id"],
@@ -38,7 +38,7 @@ def new_deletion(contact: Document, now: datetime, until: datetime) -> Document:
 
 
 def deleted_entry(change_id: str, contact: Document, now: datetime) -> Document:
-    """The line of the journal that tells a deletion: ids alone."""
+    """The change log entry of a deletion: ids only."""
     return {
         "_id": change_id,
         "workspace_id": contact["workspace_id"],
@@ -53,7 +53,7 @@ def deleted_entry(change_id: str, contact: Document, now: datetime) -> Document:
 
 
 def deleted_line(change_id: str, contact: Document, summaries: Iterable[Document], now: datetime) -> Document:
-    """The line of the journal that tells definitions what they are to count no longer."""
+    """The change log entry that subtracts the contact's summaries from event definitions."""
     lines = [
         {
             "name": row["name"],

@@ -1,4 +1,4 @@
-"""Who is meant: contacts found by their keys, created where nobody has them, never joined by the way."""
+"""Identity resolution: find contacts by their keys, or create them. It never merges contacts."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +25,12 @@ NewContact = Callable[[], Document]
 
 
 class IdentityResolver:
-    """The contacts that a group of references may mean, as they stand, and as this transaction changes them."""
+    """The contacts that a group of references can match, with this transaction's changes."""
 
     def __init__(
-        self, found: Iterable[Document], new_contact: NewContact, now: datetime, erased: frozenset[str] = frozenset()
+        self, contacts: Iterable[Document], new_contact: NewContact, now: datetime, erased: frozenset[str] = frozenset()
     ) -> None:
-        """`erased`: identities of people who were erased lately, which nobody is given."""
+        """`erased`: identities of recently erased people, which are refused."""
         self._erased = erased
         self.new_contact = new_contact
         self._now = now
@@ -38,12 +38,12 @@ class IdentityResolver:
         self._by_email: dict[str, list[ContactDraft]] = {}
         self.drafts: dict[str, ContactDraft] = {}
         self._undo: list[tuple[ContactDraft, Document]] = []
-        self.released: set[str] = set()  # identities that stored contacts gave up in this transaction
-        for document in found:
+        self.released: set[str] = set()  # identities that stored contacts lost in this transaction
+        for document in contacts:
             self.register(ContactDraft(dict(document), document))
 
     def resolve(self, ref: ContactRef) -> ContactDraft:
-        """The contact of that reference: found by its strongest key, or new; weaker keys that nobody has are attached."""
+        """Find the contact by its strongest key, or create it. Free weaker keys are attached."""
         kind, value = ref.keys()[0]
         draft = self.find(kind, value) or self._create(kind, value)
         for weaker, weak_value in ref.keys()[1:]:
@@ -51,10 +51,10 @@ class IdentityResolver:
         return draft
 
     def find(self, kind: IdentityKind, value: str) -> ContactDraft | None:
-        """The one contact with that key; UserProblem where several leads share an e-mail that no USER has."""
-        found = self._by_identity.get(identity(kind, value))
-        if found is not None or kind is not IdentityKind.EMAIL:
-            return found
+        """The contact with that key. UserProblem where several leads share an e-mail that no USER has."""
+        draft = self._by_identity.get(identity(kind, value))
+        if draft is not None or kind is not IdentityKind.EMAIL:
+            return draft
         leads = self._by_email.get(value.lower(), [])
         if len(leads) > 1:
             raise UserProblem(
@@ -67,9 +67,10 @@ class IdentityResolver:
     def resolve_imported(
         self, ids: Sequence[str], keys: Iterable[tuple[IdentityKind, str]], role: str | None
     ) -> ContactDraft:
-        """The contact that a file tells of, which has ids of another workspace: whoever has one of them or, where nobody
-        does, a key; else a new one that is not filed yet. Several may share an e-mail, if one of them at most is a USER:
-        a lead whose e-mail it is counts where no other file brought it, and so does the USER for a row of somebody else."""
+        """Find the contact of an imported row: by a foreign id, else by key, else a new draft (not registered).
+
+        A lead matches by e-mail, and a USER matches a row of another role, only if no other import claimed it.
+        """
         by_id = [self.find(IdentityKind.ID, id_) for id_ in ids]
         by_key = [self._with_key(*key, role) or self._lead_without_other_ids(*key) for key in keys]
         return next((draft for draft in (*by_id, *by_key) if draft is not None), None) or ContactDraft(
@@ -77,23 +78,22 @@ class IdentityResolver:
         )
 
     def _with_key(self, kind: IdentityKind, value: str, role: str | None) -> ContactDraft | None:
-        found = self._by_identity.get(identity(kind, value))
-        shared = kind is IdentityKind.EMAIL and role not in (None, ContactRole.USER)
-        return None if found is not None and shared and other_ids(found.document) else found
+        draft = self._by_identity.get(identity(kind, value))
+        may_share = kind is IdentityKind.EMAIL and role not in (None, ContactRole.USER)
+        return None if draft is not None and may_share and other_ids(draft.document) else draft
 
     def _lead_without_other_ids(self, kind: IdentityKind, value: str) -> ContactDraft | None:
         leads = self._by_email.get(value.lower(), []) if kind is IdentityKind.EMAIL else []
-        found = [lead for lead in leads if not other_ids(lead.document)]
-        return found[0] if len(found) == 1 else None
+        unclaimed = [lead for lead in leads if not other_ids(lead.document)]
+        return unclaimed[0] if len(unclaimed) == 1 else None
 
     def change(self, draft: ContactDraft) -> None:
-        """Say that the contact's document is about to be changed."""
+        """Record the document before the caller changes it, for `rollback_on`."""
         self._undo.append((draft, dict(draft.document)))
 
     @contextmanager
     def rollback_on(self, *errors: type[Exception]) -> Iterator[None]:
-        """Where one of these errors leaves the context all is as it was before: who is filed where, and the documents of
-        which `change` was told."""
+        """On these errors, restore the registry and the documents passed to `change`."""
         self._undo.clear()
         by_identity, drafts, released = dict(self._by_identity), dict(self.drafts), set(self.released)
         by_email = {email: list(holders) for email, holders in self._by_email.items()}
@@ -106,7 +106,7 @@ class IdentityResolver:
             raise
 
     def set_keys(self, draft: ContactDraft, **keys: str | None) -> None:
-        """State a contact's keys as facts; UserProblem CONFLICT where another contact has one."""
+        """Set the contact's keys. `claim_identities` then checks that they are free."""
         for kind in (IdentityKind.EXTERNAL, IdentityKind.EMAIL):
             if kind.value in keys:
                 _set(draft.document, kind.value, keys[kind.value])
@@ -114,7 +114,7 @@ class IdentityResolver:
             _add_anonymous(draft.document, anonymous)
 
     def claim_identities(self, draft: ContactDraft) -> None:
-        """File a contact under what is unique of it now; UserProblem CONFLICT where another contact has it."""
+        """Register the contact's unique keys. UserProblem where another contact has one."""
         document = draft.document
         before, email_before = document["identities"], document.get("email_lower")
         _set(document, "email_lower", document["email"].lower() if document.get("email") else None)
@@ -140,7 +140,7 @@ class IdentityResolver:
             self._by_email[email].remove(draft)
 
     def _check_not_erased(self, draft: ContactDraft) -> None:
-        """Keys that a contact had all along are its own: several leads may share an e-mail, and one of them be erased."""
+        """Check added keys only: leads can share an e-mail, and one of them be erased."""
         added = _keys_of(draft.document) - _keys_of(draft.stored or {})
         for text in sorted(self._erased & added):
             name = PUBLIC_NAMES[text.split(":", 1)[0]]
@@ -184,13 +184,13 @@ class IdentityResolver:
         return taken or (kind is IdentityKind.EMAIL and bool(self._by_email.get(value.lower())))
 
     def users_email_taken(self, document: Document, draft: ContactDraft) -> bool:
-        """Whether that contact is a USER with the e-mail of another one."""
+        """Whether the contact is a USER with the e-mail of another USER."""
         if document["role"] != ContactRole.USER or not document.get("email"):
             return False
         return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft
 
     def register(self, draft: ContactDraft) -> None:
-        """Let the contact be found by what it has."""
+        """Make the contact findable by its identities and e-mail."""
         self.drafts[draft.id] = draft
         for text in draft.document["identities"]:
             self._by_identity[text] = draft

@@ -1,6 +1,6 @@
-"""Two contacts that are one person: which may become one, and what the one that stays takes over.
+"""Merging of contacts: who may be merged, and what the survivor takes over.
 
-Events stay where they are: a contact that took others over lists all ids that events may name it by.
+Events are not rewritten: the survivor lists all ids that events may name it by.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,21 +36,21 @@ _JOINABLE = {
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """What is to become of two contacts: `gone` is deleted, and the survivor's draft is what it then is."""
+    """The contact to delete (`gone`), and the draft of the survivor."""
 
     gone: Document
     survivor: ContactDraft
 
 
 def ids_of(contact: Mapping[str, object]) -> list[str]:
-    """Every id that events may name a contact by: its own, and those of the contacts that it took over."""
-    found = contact.get("contact_ids")
-    return [str(id_) for id_ in found] if isinstance(found, list) else [str(contact["_id"])]
+    """All ids that events may name the contact by, merged contacts' included."""
+    ids = contact.get("contact_ids")
+    return [str(id_) for id_ in ids] if isinstance(ids, list) else [str(contact["_id"])]
 
 
-def pair_of(found: Iterable[Document], from_id: str, into_id: str) -> tuple[Document, Document] | Document:
-    """The contact to be taken over and the one that takes it over; that one alone where it has done so before."""
-    by_id = {id_: row for row in found for id_ in all_ids(row)}
+def pair_of(contacts: Iterable[Document], from_id: str, into_id: str) -> tuple[Document, Document] | Document:
+    """The contact to merge and its survivor; the survivor alone if already merged. Raises UserProblem."""
+    by_id = {id_: contact for contact in contacts for id_ in all_ids(contact)}
     if from_id == into_id:
         raise UserProblem(
             ErrorCode.INVALID, "A contact is not merged into itself: 'from' and 'into' are one.", ("into",)
@@ -72,7 +72,6 @@ def pair_of(found: Iterable[Document], from_id: str, into_id: str) -> tuple[Docu
 
 
 def _may_join(gone: Mapping[str, object], survivor: Mapping[str, object]) -> bool:
-    """Whether the one may be taken over by the other: a visitor or lead by a user, a visitor by a lead."""
     return gone["role"] in _JOINABLE[ContactRole(str(survivor["role"]))]
 
 
@@ -89,7 +88,7 @@ def _check_roles(gone: Document, survivor: Document) -> None:
 def merge(
     gone: Document, survivor: ContactDraft, now: datetime, *, email_free: bool, max_attributes: int
 ) -> MergeResult:
-    """The survivor with all that it lacks of the other. `email_free`: nobody else has the e-mail of the one that goes."""
+    """Fill the survivor's gaps from the other contact. `email_free`: no third contact has its e-mail."""
     document = survivor.document
     ids = distinct([*ids_of(document), *ids_of(gone)])
     if len(ids) > MAX_IDS:
@@ -112,8 +111,8 @@ def _take_email(document: Document, gone: Document, email_free: bool) -> None:
     if gone.get("email") is None or document.get("email") is not None or not email_free:
         return
     document["email"] = gone["email"]
-    meant = [text for text in gone["identities"] if text == lead_email(gone["email"])]
-    document["identities"] = [*document["identities"], *meant]
+    claims = [text for text in gone["identities"] if text == lead_email(gone["email"])]
+    document["identities"] = [*document["identities"], *claims]
     document |= {name: gone[name] for name in _EMAIL_FIELDS}
 
 
@@ -133,27 +132,26 @@ def _take_sets(document: Document, gone: Document, max_attributes: int) -> None:
 
 
 def merged_summaries(gone: Iterable[Document], stored: Mapping[str, Document], survivor: Document) -> list[Document]:
-    """The survivor's summaries after a merge: of each name that the other had, both together. `stored`: the survivor's, by name."""
+    """The survivor's new summaries, by the other's event names. `stored`: its own, by name."""
     workspace_id, survivor_id = survivor["workspace_id"], survivor["_id"]
-    found = []
+    summaries = []
     for row in gone:
         own = stored.get(row["name"])
         ids = {"_id": summary_id_of(workspace_id, survivor_id, row["name"]), "contact_id": survivor_id}
-        found.append({**row, **ids} if own is None else {**_summed(own, row), **ids})
-    return found
+        summaries.append({**row, **ids} if own is None else {**_summed(own, row), **ids})
+    return summaries
 
 
-def _summed(one: Document, other: Document) -> Document:
-    counted = {**one, **_added(one, other, ""), **_added(one, other, "tracked_")}
+def _summed(left: Document, right: Document) -> Document:
+    result = {**left, **_added(left, right, ""), **_added(left, right, "tracked_")}
     for part in ("imported", "retained"):
-        if both := [row[part] for row in (one, other) if row.get(part)]:
-            counted[part] = {**both[0], **(_added(both[0], both[1], "") if len(both) > 1 else {})}
-    return counted
+        if both := [row[part] for row in (left, right) if row.get(part)]:
+            result[part] = {**both[0], **(_added(both[0], both[1], "") if len(both) > 1 else {})}
+    return result
 
 
-def _added(one: Mapping[str, object], other: Mapping[str, object], kind: str) -> Document:
-    """Count, first and last of both together; nothing where neither counts that kind."""
-    rows = [row for row in (one, other) if row.get(f"{kind}count")]
+def _added(left: Mapping[str, object], right: Mapping[str, object], kind: str) -> Document:
+    rows = [row for row in (left, right) if row.get(f"{kind}count")]
     if not rows:
         return {}
     return {
@@ -164,13 +162,13 @@ def _added(one: Mapping[str, object], other: Mapping[str, object], kind: str) ->
 
 
 def contacts_merged(change_id: str, merged: MergeResult, now: datetime) -> Document:
-    """The line of the journal that tells a merge: the survivor's, with the id that it took over."""
+    """The change log entry of a merge."""
     line = visible_change(change_id, merged.survivor, now)
     return {**line, "kind": "MERGED", "merged_id": merged.gone["_id"]}
 
 
 def merged_line(change_id: str, merged: MergeResult, gone: Iterable[Document], now: datetime) -> Document:
-    """The line of the journal that tells definitions of a merge: each summary of the contact that went is one less."""
+    """The change log entry that removes the merged contact from definitions' contact counts."""
     lines = [
         {"name": row["name"], "count": 0, "contacts": -1, "first_at": row["first_at"], "last_at": row["last_at"]}
         for row in gone

@@ -1,4 +1,4 @@
-"""For whom a caller speaks: tokens for their contact, a page's key for anonymous visitors, a service's key for anybody."""
+"""The contact that a call is about, depending on the principal: a contact's token, a web page or a service."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,27 +9,27 @@ from gateway.domain.contacts.contacts import PUBLIC_NAMES, ContactRef, IdentityK
 from gateway.errors import ErrorCode, UserProblem
 
 
-def subject_ref(sent: Mapping[str, Any], speaker: Principal | None) -> ContactRef:
-    """Whom a call is about: a token's own contact whatever was sent, else the reference sent; UserProblem."""
-    if speaker is not None and speaker.contact_id is not None:
-        return ContactRef(id=speaker.contact_id)
-    ref = check_ref(sent)
-    if speaker is not None and speaker.publishable:
+def subject_ref(input_: Mapping[str, Any], principal: Principal | None) -> ContactRef:
+    """The contact of a token, whatever the input says; else the input's reference. Raises UserProblem."""
+    if principal is not None and principal.contact_id is not None:
+        return ContactRef(id=principal.contact_id)
+    ref = check_ref(input_)
+    if principal is not None and principal.publishable:
         _check_not_a_user(ref)
     return ref
 
 
-def namespace_of(ref: ContactRef, speaker: Principal | None) -> str:
-    """Where a caller's idempotency keys live: services share one, each token's contact and each page's visitor has its own."""
-    if speaker is not None and speaker.contact_id is not None:
-        return speaker.id
-    if speaker is not None and speaker.publishable:
+def namespace_of(ref: ContactRef, principal: Principal | None) -> str:
+    """The namespace of idempotency keys: one for all services, one per token's contact, one per visitor."""
+    if principal is not None and principal.contact_id is not None:
+        return principal.id
+    if principal is not None and principal.publishable:
         return "browser_" + hashlib.blake2b(str(ref.anonymous_id).encode(), digest_size=16).hexdigest()
     return ""
 
 
 def _check_not_a_user(ref: ContactRef) -> None:
-    """Who holds only what every visitor of a page can read must not write into the timeline of somebody they can name."""
+    """A page's key is public: it must not write to an identified contact's timeline."""
     for kind, _ in ref.keys():  # noqa: SIM118 - not a mapping
         if kind is not IdentityKind.ANONYMOUS:
             raise UserProblem(

@@ -1,1 +1,1 @@
-"""Events, their summaries and definitions, and how long they are kept."""
+"""Events, their summaries and definitions, and how long events are stored."""

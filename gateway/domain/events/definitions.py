@@ -1,4 +1,4 @@
-"""Definitions of event names: what is counted of each, from what the stream tells."""
+"""Event definitions: totals, metadata keys and value counts of each event name."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ _VALUES = {"TextMetadata": "text", "NumberMetadata": "exact", "LinkMetadata": "u
 
 @dataclass(slots=True)
 class Totals:
-    """What is added to a definition. `again`: a count from before was replaced, so first and last are to be read anew."""
+    """Increments of a definition. `rescan`: a count was replaced, so first and last must be read again."""
 
     count: int = 0
     contact_count: int = 0
@@ -34,7 +34,7 @@ class Totals:
             self.types.setdefault(entry["key"], set()).add(entry["type"])
 
     def add_line(self, line: Mapping[str, Any]) -> None:
-        """Count what the journal tells of summaries that changed by themselves: count, contacts, first_at, last_at, again."""
+        """Apply a change log line of kind `summaries`: count, contacts, first_at, last_at, again."""
         self.count += line["count"]
         self.contact_count += line.get("contacts", 0)
         self.rescan |= line["again"]
@@ -47,20 +47,20 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ValueGeneration:
-    """One set of counted values of one name: new with each reading of all its events."""
+    """One full count of the values of an event name."""
 
     id: str
     name: str
     key: str
 
     def id_of(self, summary_id: str, value: str | None) -> str:
-        """The id of the one count of that value."""
+        """The id of the count of one value."""
         return derived_id(Prefix.VALUE, self.id, summary_id, *([] if value is None else [value]))
 
 
 @dataclass(frozen=True, slots=True)
 class ValueCount:
-    """How often a summary's events had a value; None stands for all that are not told apart."""
+    """How often a summary's events had a value. None sums all values beyond the limit."""
 
     summary_id: str
     contact_id: str
@@ -70,20 +70,20 @@ class ValueCount:
     last_at: datetime
 
     def plus(self, other: "ValueCount") -> "ValueCount":
-        """Both together."""
+        """The sum of both counts."""
         first, last = min(self.first_at, other.first_at), max(self.last_at, other.last_at)
         return replace(self, count=self.count + other.count, first_at=first, last_at=last)
 
 
 def generation_of(definition: Mapping[str, Any]) -> ValueGeneration | None:
-    """The build that holds of a definition; None where its values are not counted (or not yet)."""
+    """The current generation; None if values are not counted, or not yet."""
     if definition.get("summarize_by") is None or definition.get("build") is None:
         return None
     return ValueGeneration(definition["build"], definition["name"], definition["summarize_by"])
 
 
 def value_of(entry: Mapping[str, Any]) -> str | None:
-    """The text that a metadata entry is counted under, cut off at 255 characters; None for what is no single value."""
+    """The text that an entry is counted under; None for objects and lists."""
     match entry["type"]:
         case "BooleanMetadata":
             text = "true" if entry["boolean"] else "false"
@@ -99,34 +99,34 @@ def value_of(entry: Mapping[str, Any]) -> str | None:
 
 
 def merged(counts: Iterable[ValueCount]) -> list[ValueCount]:
-    """The counts, one for each summary and value."""
-    found: dict[tuple[str, str | None], ValueCount] = {}
-    for line in counts:
-        key = line.summary_id, line.value
-        found[key] = found[key].plus(line) if key in found else line
-    return list(found.values())
+    """Sum the counts by summary and value."""
+    sums: dict[tuple[str, str | None], ValueCount] = {}
+    for value_count in counts:
+        key = value_count.summary_id, value_count.value
+        sums[key] = sums[key].plus(value_count) if key in sums else value_count
+    return list(sums.values())
 
 
 def bounded(counts: Iterable[ValueCount]) -> list[ValueCount]:
-    """The counts with the 1000 most frequent values of each summary told apart, and the others as one."""
-    room: Counter[str] = Counter()
-    kept = []
-    for line in sorted(merged(counts), key=lambda line: (-line.count, line.value or "")):
-        room[line.summary_id] += 1
-        kept.append(line if room[line.summary_id] <= MAX_VALUES else replace(line, value=None))
-    return merged(kept)
+    """Keep the 1000 most frequent values of each summary; sum the rest under None."""
+    ranks: Counter[str] = Counter()
+    limited = []
+    for value_count in sorted(merged(counts), key=lambda value_count: (-value_count.count, value_count.value or "")):
+        ranks[value_count.summary_id] += 1
+        limited.append(value_count if ranks[value_count.summary_id] <= MAX_VALUES else replace(value_count, value=None))
+    return merged(limited)
 
 
 def with_types(stored: Sequence[Document], types: Mapping[str, Iterable[str]]) -> list[Document] | None:
-    """The metadata keys of a definition with more of them, up to 500; None where there is nothing new."""
-    known = {line["key"]: line["types"] for line in stored}
-    found = dict(known)
+    """Add types to a definition's metadata keys, up to 500; None if nothing changes."""
+    before = {row["key"]: row["types"] for row in stored}
+    after = dict(before)
     for key, added in types.items():
-        if key in found or len(found) < MAX_KEYS:
-            found[key] = sorted({*found.get(key, ()), *map(metadata_type, added)})
-    return None if found == known else [{"key": key, "types": types} for key, types in found.items()]
+        if key in after or len(after) < MAX_KEYS:
+            after[key] = sorted({*after.get(key, ()), *map(metadata_type, added)})
+    return None if after == before else [{"key": key, "types": types} for key, types in after.items()]
 
 
 def metadata_type(name: str) -> str:
-    """TEXT for TextMetadata, and so on."""
+    """The public type name: TEXT for TextMetadata."""
     return name.removesuffix("Metadata").upper()

@@ -1,4 +1,4 @@
-"""Events: the command that tracks one, and what a group of them writes."""
+"""Events: the command to track one, and what a group of commands writes."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ IMPORT_YEARS = 30
 
 @dataclass(frozen=True, slots=True)
 class TrackEvent:
-    """One event to be tracked, checked: `occurred_at` None means the moment it is received."""
+    """A validated command. `occurred_at` None means when it is received."""
 
     contact: ContactRef
     name: str
@@ -36,35 +36,33 @@ class TrackEvent:
     claim: Claim | None = None
     imported: bool = False
     received_at: datetime | None = None  # None: now
-    from_page: bool = False  # sent with a credential that visitors hold
+    from_page: bool = False  # sent with a page's key or a contact's token
 
 
 def track_event(
-    sent: Mapping[str, Any],
+    input_: Mapping[str, Any],
     settings: Settings,
     now: datetime,
     *,
     years: int = TRACK_YEARS,
     speaker: Principal | None = None,
 ) -> TrackEvent:
-    """The command of an input in snake_case, without what was omitted or null; UserProblem says what is wrong with it.
-
-    `speaker`: who sent it; None is the gateway's own operator."""
-    metadata = sent.get("metadata") or {}
+    """Parse an input without omitted or null fields. Raises UserProblem. `speaker`: None is the operator."""
+    metadata = input_.get("metadata") or {}
     check_metadata(metadata, settings, ("metadata",))
     with error_path("contact"):
-        contact = subject_ref(sent["contact"], speaker)
+        contact = subject_ref(input_["contact"], speaker)
     return TrackEvent(
         contact=contact,
-        name=check_event_name(sent["name"], settings),
-        occurred_at=check_occurred_at(sent.get("occurred_at"), now, years),
+        name=check_event_name(input_["name"], settings),
+        occurred_at=check_occurred_at(input_.get("occurred_at"), now, years),
         metadata=metadata,
         typed=typed_metadata(metadata, ("metadata",)),
-        counts_as_seen=sent.get("counts_as_seen", True),
+        counts_as_seen=input_.get("counts_as_seen", True),
         claim=claim(
             MUTATION,
-            check_idempotency_key(sent.get("idempotency_key")),
-            _without_key(sent),
+            check_idempotency_key(input_.get("idempotency_key")),
+            _without_key(input_),
             namespace_of(contact, speaker),
         ),
         from_page=speaker is not None and (speaker.publishable or speaker.contact_id is not None),
@@ -72,19 +70,19 @@ def track_event(
 
 
 def check_event_name(name: str, settings: Settings, path: tuple[str, ...] = ("name",)) -> str:
-    """The name itself, where an event may have it."""
+    """Return the name if it is valid. Raises UserProblem."""
     return check_text(name, path, longest=settings.max_event_name_length, named="The event's name")
 
 
 def check_idempotency_key(key: str | None) -> str | None:
-    """The key itself, where it can be one."""
+    """Return the key if it is valid. Raises UserProblem."""
     return None if key is None else check_text(key, ("idempotencyKey",), longest=MAX_KEY_LENGTH, named="idempotencyKey")
 
 
 def check_occurred_at(
     at: datetime | None, now: datetime, years: int, path: tuple[str, ...] = ("occurredAt",)
 ) -> datetime | None:
-    """The moment, to the millisecond; UserProblem where it lies too far back or ahead."""
+    """The time in milliseconds. UserProblem where it is too far in the past or future."""
     if at is None:
         return None
     try:
@@ -108,7 +106,7 @@ def check_occurred_at(
 
 @dataclass(frozen=True, slots=True)
 class PlannedEvent:
-    """A command with the id and the time that every attempt at it shares."""
+    """A command with the id and times that all attempts share."""
 
     command: TrackEvent
     event_id: str
@@ -117,14 +115,13 @@ class PlannedEvent:
 
     @property
     def identity(self) -> str:
-        """What makes the event one: the caller's key, or else its own id."""
+        """The idempotency key, or else the event's id. Unique in the workspace."""
         return self.command.claim.key if self.command.claim else self.event_id
 
 
 @dataclass(frozen=True, slots=True)
 class TrackResult:
-    """The outcome of a command: its event (or what stays of one that is no longer kept), and whether it had been tracked
-    before."""
+    """The event (or its tombstone), and whether it had been tracked before."""
 
     event: Document
     duplicate: bool
@@ -135,29 +132,29 @@ Outcome = TrackResult | UserProblem
 
 @dataclass(slots=True)
 class GroupPlan:
-    """What a group of commands writes in one transaction, and each command's outcome, in order."""
+    """What a group of commands writes in one transaction; `outcomes` in their order."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     events: list[Document] = field(default_factory=list)
     seen: dict[str, datetime] = field(default_factory=dict)
     drafts: dict[str, ContactDraft] = field(default_factory=dict)
-    new_names: dict[str, bool] = field(default_factory=dict)  # each with whether a page sent it
+    new_names: dict[str, bool] = field(default_factory=dict)  # by name: whether a page sent it
 
     def summaries(self) -> list[Document]:
-        """What the group adds to each summary: one tally per contact and name."""
+        """The increments of each summary, one per contact and name."""
         return add_to_summary(self.events)
 
 
 @dataclass(frozen=True, slots=True)
 class NameQuota:
-    """Which names nobody used before, and how many of them may be added; `free_for_pages`: by pages."""
+    """Names new to the workspace, and how many may be added: in all, and by pages."""
 
     new: frozenset[str] = frozenset()
     free: int = 0
     free_for_pages: int = 0
 
     def check_page(self, name: str, added: Mapping[str, bool]) -> None:
-        """Pass where a page may use the name: it is in use, was just added, or pages have room for it."""
+        """Raise LIMIT_EXCEEDED where the name is new and pages may add no more."""
         if name in self.new and name not in added and sum(added.values()) >= self.free_for_pages:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
@@ -167,7 +164,7 @@ class NameQuota:
             )
 
     def check(self, name: str, added: Collection[str] = ()) -> None:
-        """Pass where the name is in use, was just added, or there is room for it; else LIMIT_EXCEEDED."""
+        """Raise LIMIT_EXCEEDED where the name is new and no more may be added."""
         if name in self.new and name not in added and len(added) >= self.free:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
@@ -178,22 +175,22 @@ class NameQuota:
 
 
 def plan_group(
-    attempted: Iterable[PlannedEvent], stored: Mapping[str, Document], directory: IdentityResolver, names: NameQuota
+    planned: Iterable[PlannedEvent], stored: Mapping[str, Document], resolver: IdentityResolver, names: NameQuota
 ) -> GroupPlan:
     """Decide each command in order. `stored`: events by identity."""
-    group, known = GroupPlan(), dict(stored)
-    for item in attempted:
+    group, events = GroupPlan(), dict(stored)
+    for item in planned:
         try:
-            group.outcomes.append(_decide(item, known, directory, names, group))
+            group.outcomes.append(_decide(item, events, resolver, names, group))
         except UserProblem as problem:
             group.outcomes.append(problem)
     return group
 
 
 def _decide(
-    item: PlannedEvent, known: dict[str, Document], directory: IdentityResolver, names: NameQuota, group: GroupPlan
+    item: PlannedEvent, events: dict[str, Document], resolver: IdentityResolver, names: NameQuota, group: GroupPlan
 ) -> TrackResult:
-    if (event := known.get(item.identity)) is not None:
+    if (event := events.get(item.identity)) is not None:
         if item.command.claim:
             item.command.claim.check(event.get("fingerprint", ""))
         return TrackResult(event, duplicate=event["_id"] != item.event_id)
@@ -201,11 +198,11 @@ def _decide(
     if item.command.from_page:
         names.check_page(item.command.name, group.new_names)
     with error_path("contact"):
-        draft = directory.resolve(item.command.contact)
+        draft = resolver.resolve(item.command.contact)
     if item.command.name in names.new:
         group.new_names.setdefault(item.command.name, item.command.from_page)
     group.drafts[draft.id] = draft
-    event = known[item.identity] = event_document(item, draft)
+    event = events[item.identity] = event_document(item, draft)
     group.events.append(event)
     if item.command.counts_as_seen:
         group.seen[draft.id] = max(item.occurred_at, group.seen.get(draft.id, item.occurred_at))
@@ -228,17 +225,17 @@ def event_document(item: PlannedEvent, contact: ContactDraft) -> Document:
     if item.command.claim and item.command.claim.fingerprint:
         document["fingerprint"] = item.command.claim.fingerprint
     if item.command.imported:
-        document["imported"] = True  # it sets off nothing
+        document["imported"] = True  # imports trigger no messages
     return document
 
 
 def add_to_summary(events: Iterable[Document]) -> list[Document]:
-    """Count, first and last of those events per contact and name, each with the id of its summary."""
-    found: dict[str, Document] = {}
+    """Count, first and last of these events per contact and name."""
+    summaries: dict[str, Document] = {}
     for event in events:
         summary_id = summary_id_of(event["workspace_id"], event["contact_id"], event["name"])
         at = event["occurred_at"]
-        line = found.setdefault(
+        summary = summaries.setdefault(
             summary_id,
             {
                 "_id": summary_id,
@@ -249,21 +246,21 @@ def add_to_summary(events: Iterable[Document]) -> list[Document]:
                 "last_at": at,
             },
         )
-        line["count"] += 1
-        line["first_at"] = min(line["first_at"], at)
-        line["last_at"] = max(line["last_at"], at)
-    return list(found.values())
+        summary["count"] += 1
+        summary["first_at"] = min(summary["first_at"], at)
+        summary["last_at"] = max(summary["last_at"], at)
+    return list(summaries.values())
 
 
 def summary_id_of(workspace_id: str, contact_id: str, name: str) -> str:
-    """The id of the one summary of that contact and name."""
+    """The id of the summary of that contact and name."""
     return derived_id(Prefix.SUMMARY, workspace_id, contact_id, name)
 
 
 def definition_id_of(workspace_id: str, name: str) -> str:
-    """The id of the one definition of that name."""
+    """The id of the definition of that name."""
     return derived_id(Prefix.DEFINITION, workspace_id, name)
 
 
-def _without_key(sent: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in sent.items() if name != "idempotency_key"}
+def _without_key(input_: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in input_.items() if name != "idempotency_key"}

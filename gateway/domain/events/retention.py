@@ -1,4 +1,4 @@
-"""Retention: how long events are kept, what stays of those that are not, and which questions reach further back."""
+"""Retention: how long events are stored, their tombstones, and which filters reach too far back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from gateway.domain.filters.conditions import Condition
 from gateway.errors import BadRequestError
 
 _STAYS = ("_id", "workspace_id", "contact_id", "name", "occurred_at", "identity", "fingerprint")
-_FAR = timedelta(days=36_600)  # by then every date that is named today lies before what is kept
+_FAR = timedelta(days=36_600)  # after that time every absolute date of today is out of range
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many days events are kept; None: for ever."""
+    """For how many days events are stored; None: for ever."""
 
     days: int | None = None
 
     def since(self, now: datetime) -> datetime:
-        """The moment from which on all events are kept."""
+        """The time from which all events are stored."""
         return EARLIEST if self.days is None else max(EARLIEST, now - timedelta(days=self.days))
 
     def check_times(self, times: TimeRange, now: datetime, path: str) -> None:
-        """Pass where all events of that time are kept; BadRequestError, that names the filter at `path`."""
+        """Raise BadRequestError, naming the filter at `path`, where the range includes removed events."""
         if not times.empty and times.start < self.since(now):
             raise BadRequestError(
                 f"{path} reaches further back than the {self.days} days that events are kept: "
@@ -33,15 +33,12 @@ class Retention:
             )
 
     def check_saved(self, condition: Condition, now: datetime) -> None:
-        """Pass where a condition that is asked for ever never counts events that are no longer kept: its times are relative.
-        BadRequestError."""
+        """Raise BadRequestError where a condition would ever count removed events: times must be relative."""
         self.check_condition(condition, now)
         self.check_condition(condition, now + _FAR)
 
     def check_condition(self, condition: Condition, now: datetime) -> None:
-        """Pass where all events are kept that a condition counts; BadRequestError names the part that counts more of them.
-
-        What only looks at summaries always passes: they are kept for ever."""
+        """Raise BadRequestError where a condition counts events that may be removed. Summaries are kept for ever."""
         for event in condition.events():
             if not event.counts_events:
                 continue
@@ -56,7 +53,7 @@ class Retention:
 
 
 def tombstone_of(event: Document, definition: Mapping[str, object]) -> Document:
-    """What stays of an event: its ids, its idempotency key, the hash of its content, and the value it was counted under."""
+    """What is left of a removed event: ids, idempotency key, input hash, counted value."""
     counted = [entry for entry in event["metadata"] if entry["key"] == definition.get("summarize_by")]
     values = [(entry["key"], value) for entry in counted if (value := value_of(entry)) is not None]
     return {
@@ -66,5 +63,5 @@ def tombstone_of(event: Document, definition: Mapping[str, object]) -> Document:
 
 
 def is_kept(event: Mapping[str, object]) -> bool:
-    """Whether this is the event itself, and not its tombstone."""
+    """Whether this is the event itself rather than its tombstone."""
     return "received_at" in event

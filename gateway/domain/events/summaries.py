@@ -1,4 +1,4 @@
-"""Summaries of a contact: what was tracked, beside what was imported as a number, and what of it has no events any more."""
+"""Summaries: the sum of tracked events, imported numbers, and events that retention removed."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,8 +11,10 @@ _COUNTS = ("count", "first_at", "last_at")
 
 
 def with_line(before: Mapping[str, Any], ids: Mapping[str, str], line: Mapping[str, Any], now: datetime) -> Document:
-    """The summary of these ids with that import in the place of an earlier one, beside what was tracked. A line that is
-    `retained` tells of events that were tracked elsewhere and are kept no longer: it counts as tracked, and only once."""
+    """Apply an imported line to a summary, replacing an earlier import.
+
+    A `retained` line counts events tracked elsewhere and no longer stored. It is applied once.
+    """
     counts = {name: line[name] for name in _COUNTS}
     if line.get("retained"):
         if before.get("retained"):
@@ -25,12 +27,12 @@ def with_line(before: Mapping[str, Any], ids: Mapping[str, str], line: Mapping[s
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether what files and calls brought is another number."""
+    """Whether the imported or retained numbers differ."""
     return any(before.get(name) != after.get(name) for name in _IMPORTED_FIELDS)
 
 
 def summary_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
-    """What a summary's import changes; `again`: it may have been what made a definition's first or last."""
+    """The change log line of an import. `again`: first or last moved inwards."""
     reaches_less = bool(before) and (after["first_at"] > before["first_at"] or after["last_at"] < before["last_at"])
     return {
         "name": after["name"],
@@ -42,16 +44,16 @@ def summary_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Docum
 
 
 def retained_counts(summaries: Iterable[Mapping[str, Any]], swept: Iterable[Mapping[str, Any]]) -> list[Document]:
-    """What a contact's summaries count without events, by name: what was brought with it, and what was `swept` here."""
-    found: dict[str, Document] = {}
+    """Counts without stored events, by name: imported as retained, or `swept` here."""
+    totals: dict[str, Document] = {}
     for row in [*({**row["retained"], "name": row["name"]} for row in summaries if "retained" in row), *swept]:
-        found[row["name"]] = {"name": row["name"], **summed(found.get(row["name"]), row)}
-    return [found[name] for name in sorted(found)]
+        totals[row["name"]] = {"name": row["name"], **summed(totals.get(row["name"]), row)}
+    return [totals[name] for name in sorted(totals)]
 
 
-def summed(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Document:
-    """Count, first and last of both; of none, if there is neither."""
-    rows = [row for row in (one, other) if row]
+def summed(left: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -> Document:
+    """Count, first and last of both; empty if there is neither."""
+    rows = [row for row in (left, right) if row]
     if not rows:
         return {}
     return {

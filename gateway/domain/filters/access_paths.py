@@ -1,4 +1,4 @@
-"""Narrowing: which contacts alone can satisfy a condition, told by what an index finds."""
+"""Access paths: the index entries that can contain a condition's contacts, so that not every contact is scanned."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _LONGEST_TERM = 255
 
 
 class Selectivity(IntEnum):
-    """How many contacts an index is likely to find, the fewest first."""
+    """How few contacts an index entry is likely to have, the fewest first."""
 
     PERSON = 1
     CITY = 2
@@ -46,7 +46,7 @@ _SELECTIVITIES = {
 
 @dataclass(frozen=True, slots=True)
 class AccessPath:
-    """Contacts that have one of these terms, or a summary of one of these names, or are in one of these segments."""
+    """A union of index entries: contacts with one of the terms, a summary of one of the events, or in one of the segments."""
 
     selectivity: Selectivity
     terms: frozenset[str] = frozenset()
@@ -55,48 +55,48 @@ class AccessPath:
 
     @property
     def streams(self) -> int:
-        """How many places of an index are read."""
+        """How many index ranges are read."""
         return len(self.terms) + len(self.events) + len(self.segments)
 
 
 def index_terms(contact: Mapping[str, Any]) -> list[str]:
-    """The texts by which a contact is found: one a field (a tag) and value, in lower case."""
-    found = {index_term("role", contact["role"])}
+    """The contact's index terms, sorted and without duplicates: one per text field value and tag."""
+    terms = {index_term("role", contact["role"])}
     for name, read in TEXT_FIELDS.items():
         value = read(contact)
         texts = value if isinstance(value, list) else [] if value is None else [value]
-        found |= {index_term(name, text) for text in texts}
-    return sorted(found)
+        terms |= {index_term(name, text) for text in texts}
+    return sorted(terms)
 
 
 def index_term(name: str, text: str) -> str:
-    """The term of that field and value."""
+    """The index term `field:value` in lower case, cut to the longest that is indexed."""
     return f"{name}:{text.lower()}"[:_LONGEST_TERM]
 
 
 def access_path(condition: Condition) -> AccessPath | None:
-    """The narrowest one of a condition; None where no index tells who cannot satisfy it."""
-    found = _access_path(condition)
-    return found if found is None or found.streams <= MAX_STREAMS else None
+    """The most selective access path of a condition; None if no index helps, or it would read too many ranges."""
+    path = _access_path(condition)
+    return path if path is None or path.streams <= MAX_STREAMS else None
 
 
 def frequency_bound(condition: Condition) -> tuple[str, int] | None:
-    """The event that everybody of whom a condition holds did at least so often, twice or more; None where there is none."""
+    """An event name and the count (2 or more) that every matching contact reaches; None if the condition implies none."""
     if isinstance(condition, EventCondition):
         return (condition.name, condition.least) if condition.least > 1 else None
     parts = condition.parts if isinstance(condition, AllOf) else ()
-    found = [one for part in parts if (one := frequency_bound(part)) is not None]
-    return max(found, key=lambda one: one[1], default=None)
+    bounds = [bound for part in parts if (bound := frequency_bound(part)) is not None]
+    return max(bounds, key=lambda bound: bound[1], default=None)
 
 
 def created_within(condition: Condition, now: datetime) -> TimeRange:
-    """The range in which every contact was created of whom a condition holds."""
+    """The range that contains the creation times of all matching contacts."""
     if isinstance(condition, TimeCondition) and condition.name == "created_at":
         return time_bounds(condition.operators, now)
-    found = TimeRange()
+    times = TimeRange()
     for part in condition.parts if isinstance(condition, AllOf) else ():
-        found = found.intersect(created_within(part, now))
-    return found
+        times = times.intersect(created_within(part, now))
+    return times
 
 
 def _access_path(condition: Condition) -> AccessPath | None:
@@ -117,24 +117,23 @@ def _leaf_path(condition: Condition) -> AccessPath | None:
         case RoleCondition():
             return AccessPath(Selectivity.ROLE, terms=frozenset(index_term("role", role) for role in condition.roles))
         case TextCondition() if (texts := equal_texts(condition.operators)) is not None:
-            width = _SELECTIVITIES.get(condition.name, Selectivity.PERSON)
-            return AccessPath(width, terms=frozenset(index_term(condition.name, text) for text in texts))
+            selectivity = _SELECTIVITIES.get(condition.name, Selectivity.PERSON)
+            return AccessPath(selectivity, terms=frozenset(index_term(condition.name, text) for text in texts))
     return None
 
 
 def _most_selective(parts: Sequence[Condition]) -> AccessPath | None:
-    found = [one for part in parts if (one := access_path(part)) is not None]
-    return min(found, key=lambda one: (one.selectivity, one.streams), default=None)
+    paths = [path for part in parts if (path := access_path(part)) is not None]
+    return min(paths, key=lambda path: (path.selectivity, path.streams), default=None)
 
 
 def _union(parts: Sequence[Condition]) -> AccessPath | None:
-    found = [_access_path(part) for part in parts]
-    known = [one for one in found if one is not None]
-    if len(known) < len(found):
-        return None
+    paths = [path for part in parts if (path := _access_path(part)) is not None]
+    if len(paths) < len(parts):
+        return None  # a part without an index can match any contact
     return AccessPath(
-        max((one.selectivity for one in known), default=Selectivity.PERSON),
-        frozenset().union(*(one.terms for one in known)),
-        frozenset().union(*(one.events for one in known)),
-        frozenset().union(*(one.segments for one in known)),
+        max((path.selectivity for path in paths), default=Selectivity.PERSON),
+        frozenset().union(*(path.terms for path in paths)),
+        frozenset().union(*(path.events for path in paths)),
+        frozenset().union(*(path.segments for path in paths)),
     )

@@ -1,4 +1,4 @@
-"""Conditions on contacts: the tree that a ContactFilter means, and whether it holds of a contact, as far as is known."""
+"""Conditions on contacts: the parsed tree of a ContactFilter, evaluated to true, false or unknown."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from gateway.errors import BadRequestError
 
 MAX_CONDITIONS = 50
 MAX_DEPTH = 5
-MAX_OBJECTS = 1000  # of a filter, empty ones and wrappers among them
+MAX_OBJECTS = 1000  # input objects in one filter, including empty ones and wrappers
 MAX_TEXTS = 100
 TEXT_FIELDS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "email": lambda row: row.get("email"),
@@ -39,7 +39,7 @@ TIME_FIELDS = frozenset({"created_at", "signed_up_at", "last_seen_at"})
 
 @dataclass(frozen=True, slots=True)
 class EventStats:
-    """How often something was done, and when first and last; `until`: when another one may count, or one no longer."""
+    """Count, first and last time of the events that match one condition; `until`: when time alone may change the count."""
 
     count: int = 0
     first_at: datetime | None = None
@@ -47,7 +47,7 @@ class EventStats:
     until: datetime | None = None
 
     def plus(self, other: "EventStats") -> "EventStats":
-        """The tally of the events of both."""
+        """The statistics of both sets of events together."""
         times = [at for at in (self.first_at, self.last_at, other.first_at, other.last_at) if at is not None]
         ends = [at for at in (self.until, other.until) if at is not None]
         bounds = (min(times, default=None), max(times, default=None), min(ends, default=None))
@@ -56,8 +56,10 @@ class EventStats:
 
 @dataclass(slots=True)
 class ContactFacts:
-    """What is known of a contact: its document, its summaries by name (None: not read yet), the tallies of conditions
-    that count events themselves, and whether it is in a segment, by the segment's id, as far as those were read."""
+    """What a condition is evaluated with, as far as it is loaded.
+
+    `summaries` by event name (None: not loaded yet), `event_stats` for conditions that count events one by one,
+    `segments` by segment id: whether the contact is a member."""
 
     contact: Document
     now: datetime
@@ -67,79 +69,79 @@ class ContactFacts:
 
 
 class Condition:
-    """What holds of a contact or does not; None: what is known does not tell."""
+    """A node of the tree. It evaluates to None if the loaded facts do not decide it."""
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """Whether it holds."""
+        """True or false, or None if the facts do not decide it."""
         raise NotImplementedError
 
     def leaves(self) -> Iterator["Condition"]:
-        """Every condition within that has no parts."""
+        """All conditions in this tree that have no parts."""
         yield self
 
     @property
     def size(self) -> int:
-        """How many comparisons it takes to decide it, at most."""
+        """How many comparisons one evaluation takes at most."""
         return sum(leaf.size for leaf in self.leaves() if leaf is not self) + 1
 
     def events(self) -> Iterator["EventCondition"]:
-        """Every condition on events within."""
+        """All event conditions in this tree."""
         return (leaf for leaf in self.leaves() if isinstance(leaf, EventCondition))
 
     def segments(self) -> frozenset[str]:
-        """The segments whose members it must know."""
+        """The ids of the segments whose members it needs."""
         return frozenset(leaf.segment_id for leaf in self.leaves() if isinstance(leaf, SegmentCondition))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllOf(Condition):
-    """Every part holds."""
+    """True if every part is true."""
 
     parts: Sequence[Condition]
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """Whether every part holds."""
+        """False as soon as one part is false."""
         return _all(part.evaluate(facts) for part in self.parts)
 
     def leaves(self) -> Iterator[Condition]:
-        """Those of its parts."""
+        """The leaves of all parts."""
         for part in self.parts:
             yield from part.leaves()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnyOf(Condition):
-    """A part holds."""
+    """True if at least one part is true."""
 
     parts: Sequence[Condition]
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """Whether a part holds."""
+        """True as soon as one part is true."""
         return _not(_all(_not(part.evaluate(facts)) for part in self.parts))
 
     def leaves(self) -> Iterator[Condition]:
-        """Those of its parts."""
+        """The leaves of all parts."""
         for part in self.parts:
             yield from part.leaves()
 
 
-# What `{}` means, and what `not: {}` and `or: []` mean.
+# `{}` matches everybody; `not: {}` and `or: []` match nobody.
 EVERYBODY = AllOf(())
 NOBODY = AnyOf(())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Negation(Condition):
-    """Its part does not hold."""
+    """True if its part is false."""
 
     part: Condition
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """Whether its part does not."""
+        """The opposite of its part; unknown stays unknown."""
         return _not(self.part.evaluate(facts))
 
     def leaves(self) -> Iterator[Condition]:
-        """Those of its part."""
+        """The leaves of its part."""
         yield from self.part.leaves()
 
 
@@ -150,55 +152,55 @@ class RoleCondition(Condition):
     roles: Sequence[str]
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        """Whether it has."""
+        """Whether the contact's role is one of them."""
         return facts.contact["role"] in self.roles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextCondition(Condition):
-    """A text of the contact is as a StringFilter asks; of its tags one."""
+    """A text field satisfies a StringFilter; for `tag`, one of the tags."""
 
     name: str
     operators: Operators
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        """Whether it is."""
-        found = TEXT_FIELDS[self.name](facts.contact)
-        texts = found if isinstance(found, list) else [] if found is None else [found]
+        """Whether the contact's text matches."""
+        value = TEXT_FIELDS[self.name](facts.contact)
+        texts = value if isinstance(value, list) else [] if value is None else [value]
         return texts_match(self.operators, texts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TimeCondition(Condition):
-    """A time of the contact is as a TimeFilter asks."""
+    """A time field satisfies a TimeFilter."""
 
     name: str
     operators: Operators
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        """Whether it is."""
+        """Whether the contact's time matches."""
         return time_matches(self.operators, facts.contact.get(self.name), facts.now)
 
     @property
     def is_time_dependent(self) -> bool:
-        """Whether time alone may change whether it is."""
+        """Whether time alone can change the result."""
         return is_time_dependent(self.operators)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttributeCondition(Condition):
-    """A custom attribute is as an AttributeFilter asks."""
+    """A custom attribute satisfies an AttributeFilter."""
 
     test: AttributeTest
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        """Whether it is."""
+        """Whether the contact's attribute matches."""
         return self.test.matches(facts.contact["custom_attributes"], None, facts.now)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EventCondition(Condition):
-    """What a contact did, how often and when: by its summary, or by the events themselves where some are told apart."""
+    """How often and when a contact did an event: from its summary, or by counting events where only some of them count."""
 
     name: str
     count: Operators | None = None
@@ -209,72 +211,72 @@ class EventCondition(Condition):
     within: Operators | None = None
     before_sign_up: bool = False
     metadata: Sequence[AttributeTest] = ()
-    path: str = ""  # where the filter has it, for messages
+    path: str = ""  # its path in the filter, for error messages
 
     @property
     def size(self) -> int:
-        """How many comparisons it takes to decide it, and of each event that it counts."""
+        """How many comparisons one evaluation takes, and how many each counted event takes."""
         return 1 + len(self.metadata)
 
     @property
     def counts_events(self) -> bool:
-        """Whether the summary does not tell it."""
+        """Whether the summary is not enough, so that events must be read."""
         return bool(self.within or self.before_sign_up or self.metadata)
 
     @property
     def names(self) -> list[str]:
-        """The names of the summaries that it looks at."""
+        """The event names whose summaries it reads."""
         return [self.name] if self.not_followed_by is None else [self.name, self.not_followed_by]
 
     @property
     def needs_an_event(self) -> bool:
-        """Whether it holds of nobody who never did it."""
+        """Whether it is false for contacts without such an event."""
         return not self._matches(EventStats(), datetime.min)
 
     @property
     def least(self) -> int:
-        """The count that a contact's summary has at least, of whom it holds."""
-        asked = {} if self.never else self.count or {}
-        bounds = (asked.get("eq", 0), asked.get("gte", 0), asked.get("gt", -1) + 1)
+        """The least summary count of a matching contact."""
+        operators = {} if self.never else self.count or {}
+        bounds = (operators.get("eq", 0), operators.get("gte", 0), operators.get("gt", -1) + 1)
         return int(max(self.needs_an_event, *bounds))
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """Whether it holds."""
-        tally = self.event_stats(facts)
-        if tally is None:
+        """Whether the events match; None if summaries or event statistics are not loaded."""
+        stats = self.event_stats(facts)
+        if stats is None:
             return None
-        if not self._matches(tally, facts.now):
+        if not self._matches(stats, facts.now):
             return False
-        if self.not_followed_by is None or tally.last_at is None:
+        if self.not_followed_by is None or stats.last_at is None:
             return True
         other = (facts.summaries or {}).get(self.not_followed_by)
-        return other is None or other["last_at"] < tally.last_at
+        return other is None or other["last_at"] < stats.last_at
 
     def bounds(self, now: datetime, *, ahead: bool = False) -> TimeRange:
-        """The range outside which it counts no event now; `ahead`: nor later."""
+        """The range of event times that can count now; with `ahead`, now or at any later time."""
         return (bounds_ahead if ahead else time_bounds)(self.within or {}, now)
 
     def stats_of(
         self, events: Sequence[Document], contact: Mapping[str, Any], now: datetime, *, ahead: bool = False
     ) -> EventStats:
-        """The tally of those of a contact's events of this name that it counts; `ahead`: and until when it is so."""
+        """The statistics of those of a contact's events that count; with `ahead`, `until` is set too."""
         times = [row["occurred_at"] for row in events if self._counts(row, contact, now)]
-        coming = (at for row in events for at in self._transition_times(row) if at > now) if ahead else iter(())
-        until = min(coming, default=None)
+        upcoming = (at for row in events for at in self._transition_times(row) if at > now) if ahead else iter(())
+        until = min(upcoming, default=None)
         return EventStats(len(times), min(times), max(times), until) if times else EventStats(until=until)
 
-    def transition_times(self, tally: EventStats) -> Iterator[datetime]:
-        """The moments at which time alone may change whether it holds."""
-        yield from transition_times(self.first or {}, tally.first_at)
-        yield from transition_times(self.last or {}, tally.last_at)
-        if tally.until is not None:
-            yield tally.until
+    def transition_times(self, stats: EventStats) -> Iterator[datetime]:
+        """The times at which time alone can change the result."""
+        yield from transition_times(self.first or {}, stats.first_at)
+        yield from transition_times(self.last or {}, stats.last_at)
+        if stats.until is not None:
+            yield stats.until
 
     @property
     def is_time_dependent(self) -> bool:
-        """Whether time alone may change whether it holds."""
-        asked = (self.first, self.last, self.within)
-        return any(is_time_dependent(one or {}) for one in asked) or any(
+        """Whether time alone can change the result."""
+        time_filters = (self.first, self.last, self.within)
+        return any(is_time_dependent(operators or {}) for operators in time_filters) or any(
             test.is_time_dependent for test in self.metadata
         )
 
@@ -284,7 +286,7 @@ class EventCondition(Condition):
             yield from test.transition_times(row["metadata_json"], row["metadata"])
 
     def event_stats(self, facts: ContactFacts) -> EventStats | None:
-        """What it counts of a contact, as far as that is known."""
+        """The statistics to evaluate; None if they are not loaded."""
         if facts.summaries is None:
             return None
         summary = facts.summaries.get(self.name)
@@ -296,17 +298,17 @@ class EventCondition(Condition):
             EventStats() if summary is None else EventStats(summary["count"], summary["first_at"], summary["last_at"])
         )
 
-    def _matches(self, tally: EventStats, now: datetime) -> bool:
+    def _matches(self, stats: EventStats, now: datetime) -> bool:
         if self.never:
-            return tally.count == 0
-        if self.not_followed_by is not None and tally.count == 0:
+            return stats.count == 0
+        if self.not_followed_by is not None and stats.count == 0:
             return False
         if not (self.count or self.first or self.last):
-            return tally.count > 0
+            return stats.count > 0
         return (
-            number_matches(self.count or {}, tally.count)
-            and time_matches(self.first or {}, tally.first_at, now)
-            and time_matches(self.last or {}, tally.last_at, now)
+            number_matches(self.count or {}, stats.count)
+            and time_matches(self.first or {}, stats.first_at, now)
+            and time_matches(self.last or {}, stats.last_at, now)
         )
 
     def _counts(self, row: Document, contact: Mapping[str, Any], now: datetime) -> bool:
@@ -319,58 +321,56 @@ class EventCondition(Condition):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentCondition(Condition):
-    """The contact is in that segment."""
+    """The contact is a member of a segment."""
 
     segment_id: str
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """Whether it is, as far as is known."""
+        """Whether the contact is a member; None if that is not loaded."""
         return facts.segments.get(self.segment_id)
 
 
 def was_before_sign_up(event: Mapping[str, Any], contact: Mapping[str, Any]) -> bool:
-    """Whether the contact had not signed up yet; one who never did has not."""
+    """Whether the event is older than the contact's sign-up; always true for contacts that never signed up."""
     signed_up_at = contact.get("signed_up_at")
     return signed_up_at is None or event["occurred_at"] < signed_up_at
 
 
 def has_metadata(event: Mapping[str, Any], tests: Sequence[AttributeTest], now: datetime) -> bool:
-    """Whether every test holds of the event's metadata."""
+    """Whether the event's metadata satisfies every test."""
     return all(test.matches(event["metadata_json"], event["metadata"], now) for test in tests)
 
 
-def parse_filter(sent: Mapping[str, Any], path: str = "filter") -> Condition:
-    """The condition that a ContactFilter means (in snake_case, without nulls); BadRequestError names what it cannot mean."""
-    return _FilterParser(path).condition(sent, path, depth=1)
+def parse_filter(filter_: Mapping[str, Any], path: str = "filter") -> Condition:
+    """Parse a ContactFilter (snake_case names, no nulls). BadRequestError names the invalid part."""
+    return _FilterParser(path).condition(filter_, path, depth=1)
 
 
-def check_metadata_filter(sent: Sequence[Mapping[str, Any]] | None, path: str) -> list[AttributeTest]:
-    """The tests that a list of AttributeFilters means; BadRequestError."""
-    return _FilterParser(path.partition(".")[0]).attributes(sent or (), path)
+def check_metadata_filter(filters: Sequence[Mapping[str, Any]] | None, path: str) -> list[AttributeTest]:
+    """Parse a list of AttributeFilters on metadata; BadRequestError."""
+    return _FilterParser(path.partition(".")[0]).attributes(filters or (), path)
 
 
 @dataclass(slots=True)
 class _FilterParser:
-    """Reads one filter, and counts its conditions."""
-
     root: str
     conditions: int = 0
 
-    def condition(self, sent: Mapping[str, Any], path: str, depth: int) -> Condition:
+    def condition(self, filter_: Mapping[str, Any], path: str, depth: int) -> Condition:
         if depth > MAX_DEPTH:
             raise BadRequestError(f"{path} lies deeper than the {MAX_DEPTH} levels that are allowed: flatten it.")
-        parts = [self._member(name, value, f"{path}.{public_name(name)}", depth) for name, value in sent.items()]
+        parts = [self._member(name, value, f"{path}.{public_name(name)}", depth) for name, value in filter_.items()]
         return parts[0] if len(parts) == 1 else _all_of(parts)
 
-    def attributes(self, sent: Sequence[Mapping[str, Any]], path: str) -> list[AttributeTest]:
-        return [self._attribute(one, f"{path}.{place}") for place, one in enumerate(sent)]
+    def attributes(self, filters: Sequence[Mapping[str, Any]], path: str) -> list[AttributeTest]:
+        return [self._attribute(filter_, f"{path}.{index}") for index, filter_ in enumerate(filters)]
 
     def _member(self, name: str, value: Any, path: str, depth: int) -> Condition:
         match name:
             case "and" | "or":
                 parts = [
-                    self.condition(one, f"{path}.{place}", depth + 1) if one else EVERYBODY
-                    for place, one in enumerate(value)
+                    self.condition(part, f"{path}.{index}", depth + 1) if part else EVERYBODY
+                    for index, part in enumerate(value)
                 ]
                 return _all_of(parts) if name == "and" else _any_of(parts)
             case "not":
@@ -393,21 +393,22 @@ class _FilterParser:
             return TimeCondition(name, value)
         return TextCondition(name, _texts(value, path))
 
-    def _event(self, sent: Mapping[str, Any], path: str) -> EventCondition:
+    def _event(self, filter_: Mapping[str, Any], path: str) -> EventCondition:
         self._count(path)
-        metadata = self.attributes(sent.get("metadata", ()), f"{path}.metadata")
-        found = EventCondition(**{**sent, "metadata": metadata, "path": path})
-        excluded = [name for name in ("count", "first", "last", "not_followed_by") if name in sent]
-        if found.never and excluded:
+        metadata = self.attributes(filter_.get("metadata", ()), f"{path}.metadata")
+        condition = EventCondition(**{**filter_, "metadata": metadata, "path": path})
+        excluded = [name for name in ("count", "first", "last", "not_followed_by") if name in filter_]
+        if condition.never and excluded:
             raise BadRequestError(
                 f"{path}.never excludes {public_name(excluded[0])}: of what never was there is no count, no time and no follower."
             )
-        return found
+        return condition
 
-    def _attribute(self, sent: Mapping[str, Any], path: str) -> AttributeTest:
+    def _attribute(self, filter_: Mapping[str, Any], path: str) -> AttributeTest:
         self._count(path)
-        texts = {name: _texts(sent[name], f"{path}.{name}") for name in ("string", "link") if name in sent}
-        return AttributeTest(sent["key"], {name: value for name, value in {**sent, **texts}.items() if name != "key"})
+        texts = {name: _texts(filter_[name], f"{path}.{name}") for name in ("string", "link") if name in filter_}
+        operators = {name: value for name, value in {**filter_, **texts}.items() if name != "key"}
+        return AttributeTest(filter_["key"], operators)
 
     def _count(self, path: str) -> None:
         self.conditions += 1
@@ -417,45 +418,47 @@ class _FilterParser:
             )
 
 
-def _texts(asked: Operators, path: str) -> Operators:
-    if len(asked.get("in", ())) > MAX_TEXTS:
-        raise BadRequestError(f"{path}.in has {len(asked['in'])} texts, and {MAX_TEXTS} are allowed.")
-    return case_folded(asked)
+def _texts(operators: Operators, path: str) -> Operators:
+    if len(operators.get("in", ())) > MAX_TEXTS:
+        raise BadRequestError(f"{path}.in has {len(operators['in'])} texts, and {MAX_TEXTS} are allowed.")
+    return case_folded(operators)
 
 
 def public_name(name: str) -> str:
-    """The name in the API of a field that we call by that name in snake_case."""
-    first, *others = name.split("_")
-    return first + "".join(other.capitalize() for other in others)
+    """The GraphQL name (camelCase) of a snake_case name."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def _all_of(parts: Sequence[Condition]) -> Condition:
-    """Every part holds. What `{}` means is left out, and what `not: {}` means stands there once: its neighbours may name a
-    segment that is not there, which is to be told."""
-    others = [part for part in parts if part is not EVERYBODY and part is not NOBODY]
-    kept = [NOBODY, *others] if any(part is NOBODY for part in parts) else others
-    return EVERYBODY if not kept else NOBODY if kept == [NOBODY] else AllOf(kept)
+    # EVERYBODY adds nothing. NOBODY decides alone, but the other parts stay: a segment that one of them names may not
+    # exist, which must be reported.
+    remaining = [part for part in parts if part is not EVERYBODY and part is not NOBODY]
+    if any(part is NOBODY for part in parts):
+        remaining = [NOBODY, *remaining]
+    return EVERYBODY if not remaining else NOBODY if remaining == [NOBODY] else AllOf(remaining)
 
 
 def _any_of(parts: Sequence[Condition]) -> Condition:
-    """A part holds; empty ones are left out as `_all_of` leaves them out."""
-    others = [part for part in parts if part is not EVERYBODY and part is not NOBODY]
-    kept = [EVERYBODY, *others] if any(part is EVERYBODY for part in parts) else others
-    return NOBODY if not kept else EVERYBODY if kept == [EVERYBODY] else AnyOf(kept)
+    # As in `_all_of`, with the roles exchanged.
+    remaining = [part for part in parts if part is not EVERYBODY and part is not NOBODY]
+    if any(part is EVERYBODY for part in parts):
+        remaining = [EVERYBODY, *remaining]
+    return NOBODY if not remaining else EVERYBODY if remaining == [EVERYBODY] else AnyOf(remaining)
 
 
 def _negation(part: Condition) -> Condition:
     return NOBODY if part is EVERYBODY else EVERYBODY if part is NOBODY else Negation(part)
 
 
-def _all(parts: Iterator[bool | None]) -> bool | None:
-    found: bool | None = True
-    for part in parts:
-        if part is False:
+def _all(values: Iterator[bool | None]) -> bool | None:
+    result: bool | None = True
+    for value in values:
+        if value is False:
             return False
-        found = part if part is None else found
-    return found
+        result = value if value is None else result
+    return result
 
 
-def _not(part: bool | None) -> bool | None:
-    return None if part is None else not part
+def _not(value: bool | None) -> bool | None:
+    return None if value is None else not value

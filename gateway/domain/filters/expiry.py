@@ -1,4 +1,4 @@
-"""Outlooks: until when a condition holds of a contact (or does not), where nothing changes but the time."""
+"""Expiry: until when the result of a condition stays valid if nothing but the time changes."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -17,14 +17,14 @@ from gateway.domain.filters.operators import transition_times
 
 
 def is_time_dependent(condition: Condition) -> bool:
-    """Whether time alone may change of whom a condition holds; that of the segments it mentions is not its own."""
+    """Whether time alone can change who matches, apart from the segments that the condition refers to."""
     return any(_is_time_dependent(leaf) for leaf in condition.leaves())
 
 
 def valid_until(condition: Condition, facts: ContactFacts) -> datetime | None:
-    """No later than the first moment after now at which time alone changes the answer; None: it never does.
+    """The earliest future time at which time alone can change the result; None if never.
 
-    The condition is decided by the facts. An answer that rests on a part lasts as long as that part's."""
+    It may be too early, never too late. `facts` must already decide the condition."""
     match condition:
         case AllOf():
             return _of_parts(condition.parts, facts, decisive=False)
@@ -36,15 +36,14 @@ def valid_until(condition: Condition, facts: ContactFacts) -> datetime | None:
 
 
 def _of_parts(parts: Iterable[Condition], facts: ContactFacts, *, decisive: bool) -> datetime | None:
-    """One part that is `decisive` decides alone: so the answer lasts as long as the most lasting of these; without one
-    it lasts as long as all parts do."""
-    several = list(parts)
-    deciding = [part for part in several if part.evaluate(facts) is decisive]
-    ends = [valid_until(part, facts) for part in deciding or several]
-    known = [end for end in ends if end is not None]
+    # One decisive part is enough, so the result lasts as long as the last of them. Without one it needs every part.
+    all_parts = list(parts)
+    deciding = [part for part in all_parts if part.evaluate(facts) is decisive]
+    expiries = [valid_until(part, facts) for part in deciding or all_parts]
+    times = [at for at in expiries if at is not None]
     if deciding:
-        return max(known) if len(known) == len(ends) else None
-    return min(known, default=None)
+        return max(times) if len(times) == len(expiries) else None
+    return min(times, default=None)
 
 
 def _transition_times(leaf: Condition, facts: ContactFacts) -> Iterable[datetime]:
@@ -54,8 +53,8 @@ def _transition_times(leaf: Condition, facts: ContactFacts) -> Iterable[datetime
         case AttributeCondition():
             return leaf.test.transition_times(facts.contact["custom_attributes"], None)
         case EventCondition():
-            tally = leaf.event_stats(facts)
-            return () if tally is None else leaf.transition_times(tally)
+            stats = leaf.event_stats(facts)
+            return () if stats is None else leaf.transition_times(stats)
     return ()
 
 

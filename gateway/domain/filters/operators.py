@@ -1,4 +1,4 @@
-"""Comparisons: what filters ask of one text, number, time or attribute, and whether a value is so."""
+"""Filter operators: compare one text, number, time or attribute with the operators of a filter."""
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,74 +28,76 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 }
 _TEXT: dict[str, Callable[[str, Any], bool]] = {
     "eq": operator.eq,
-    "in": lambda text, asked: text in asked,
+    "in": lambda text, texts: text in texts,
     "starts_with": str.startswith,
     "ends_with": str.endswith,
-    "contains": lambda text, asked: asked in text,
+    "contains": lambda text, part: part in text,
 }
 
 
-def case_folded(asked: Operators) -> dict[str, Any]:
-    """A StringFilter with its texts in lower case, once for all that are compared with it."""
+def case_folded(operators: Operators) -> dict[str, Any]:
+    """A StringFilter with its texts in lower case and lists as sets, ready for many comparisons."""
 
     def lower(value: Any) -> Any:
         if isinstance(value, str):
             return value.lower()
-        return frozenset(one.lower() for one in value) if isinstance(value, list) else value
+        return frozenset(text.lower() for text in value) if isinstance(value, list) else value
 
-    return {name: lower(value) for name, value in asked.items()}
+    return {name: lower(value) for name, value in operators.items()}
 
 
-def texts_match(asked: Operators, texts: Collection[str]) -> bool:
-    """Whether one of the texts is as a lowered StringFilter asks, whatever its case; `ne`: none of them is that text."""
-    small = [text.lower() for text in texts]
-    if asked.get("known", bool(small)) != bool(small) or asked.get("ne") in small:
+def texts_match(operators: Operators, texts: Collection[str]) -> bool:
+    """Whether one text satisfies every operator of a case-folded StringFilter; for `ne`, no text may be equal."""
+    folded = [text.lower() for text in texts]
+    if operators.get("known", bool(folded)) != bool(folded) or operators.get("ne") in folded:
         return False
-    wanted = [(holds, asked[name]) for name, holds in _TEXT.items() if name in asked]
-    return not wanted or any(all(holds(text, value) for holds, value in wanted) for text in small)
+    tests = [(compare, operators[name]) for name, compare in _TEXT.items() if name in operators]
+    return not tests or any(all(compare(text, operand) for compare, operand in tests) for text in folded)
 
 
-def equal_texts(asked: Operators) -> list[str] | None:
-    """The texts of which a value must have one; None where a lowered StringFilter does not name them."""
-    return [asked["eq"]] if "eq" in asked else sorted(asked["in"]) if "in" in asked else None
+def equal_texts(operators: Operators) -> list[str] | None:
+    """The texts that a case-folded StringFilter allows; None if it does not list them (`eq` or `in`)."""
+    return [operators["eq"]] if "eq" in operators else sorted(operators["in"]) if "in" in operators else None
 
 
-def number_matches(asked: Operators, number: float | None) -> bool:
-    """Whether a number is as an IntFilter or FloatFilter asks; none is unlike every number, and satisfies `ne` alone."""
-    if "ne" in asked and number is not None and number == asked["ne"]:
+def number_matches(operators: Operators, number: float | None) -> bool:
+    """Whether a number satisfies an IntFilter or FloatFilter; a missing number satisfies only `ne`."""
+    if "ne" in operators and number is not None and number == operators["ne"]:
         return False
-    return all(number is not None and holds(number, asked[name]) for name, holds in _ORDER.items() if name in asked)
+    return all(
+        number is not None and compare(number, operators[name]) for name, compare in _ORDER.items() if name in operators
+    )
 
 
-def time_matches(asked: Operators, at: datetime | None, now: datetime) -> bool:
-    """Whether a time is as a TimeFilter asks; one that is not known satisfies `known: false` alone."""
+def time_matches(operators: Operators, at: datetime | None, now: datetime) -> bool:
+    """Whether a time satisfies a TimeFilter; a missing time satisfies only `known: false`."""
     if at is None:
-        return set(asked) <= {"known"} and asked.get("known") is not True
-    others = (_is_within(name, value, at, now) for name, value in asked.items() if name != "known")
-    return asked.get("known") is not False and all(others)
+        return set(operators) <= {"known"} and operators.get("known") is not True
+    within = (_is_within(name, value, at, now) for name, value in operators.items() if name != "known")
+    return operators.get("known") is not False and all(within)
 
 
-def time_bounds(asked: Operators, now: datetime) -> TimeRange:
-    """The range that holds every time of an event, or of a contact's creation, that a TimeFilter lets through."""
-    return time_range(asked, now)
+def time_bounds(operators: Operators, now: datetime) -> TimeRange:
+    """The range of event or creation times that can satisfy a TimeFilter now."""
+    return time_range(operators, now)
 
 
-def bounds_ahead(asked: Operators, now: datetime) -> TimeRange:
-    """The range that holds every time of an event that a TimeFilter lets through now or at any later moment."""
-    found = time_range({name: value for name, value in asked.items() if name not in _RELATIVE}, now)
-    for name, value in asked.items():
+def bounds_ahead(operators: Operators, now: datetime) -> TimeRange:
+    """The range of event times that can satisfy a TimeFilter now or at any later time."""
+    times = time_range({name: value for name, value in operators.items() if name not in _RELATIVE}, now)
+    for name, value in operators.items():
         if name.startswith("less_than"):
-            found = found.intersect(time_range({name: value}, now))
+            times = times.intersect(time_range({name: value}, now))
         elif name == "exactly_days_ago":
-            found = found.intersect(TimeRange(start=time_range({name: value}, now).start))
-    return found
+            times = times.intersect(TimeRange(start=time_range({name: value}, now).start))
+    return times
 
 
-def transition_times(asked: Operators, at: datetime | None) -> Iterator[datetime]:
-    """The moments, past and future, at which a TimeFilter begins or ends to let a time through, or just after them."""
+def transition_times(operators: Operators, at: datetime | None) -> Iterator[datetime]:
+    """The times, in the past and future, at or right before which the result of a TimeFilter for `at` changes."""
     if at is None:
         return
-    for name, value in asked.items():
+    for name, value in operators.items():
         unit = _RELATIVE.get(name)
         with suppress(OverflowError):
             if unit is not None:
@@ -106,42 +108,42 @@ def transition_times(asked: Operators, at: datetime | None) -> Iterator[datetime
                 yield day + timedelta(days=value + 1)
 
 
-def is_time_dependent(asked: Operators) -> bool:
-    """Whether what a TimeFilter lets through changes with time."""
-    return any(name in _RELATIVE or name == "exactly_days_ago" for name in asked)
+def is_time_dependent(operators: Operators) -> bool:
+    """Whether a TimeFilter is relative to the current time."""
+    return any(name in _RELATIVE or name == "exactly_days_ago" for name in operators)
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeTest:
-    """An AttributeFilter: the value of one key is of that type and so; without a type, the key is there."""
+    """An AttributeFilter: the value of `key` has the type of each operator and satisfies it; without operators, the key exists."""
 
     key: str
     operators: Operators
 
     @property
     def is_time_dependent(self) -> bool:
-        """Whether time alone may change whether it is so."""
+        """Whether time alone can change the result."""
         return is_time_dependent(self.operators.get("time", {}))
 
     def transition_times(self, values: Mapping[str, Any], entries: Sequence[Entry] | None) -> Iterator[datetime]:
-        """The moments at which time alone may change whether it is so."""
+        """The times at which time alone can change the result."""
         if self.is_time_dependent:
             entry = _entry(self.key, values.get(self.key), entries)
             yield from transition_times(self.operators["time"], entry.get("date"))
 
     def matches(self, values: Mapping[str, Any], entries: Sequence[Entry] | None, now: datetime) -> bool:
-        """Whether it is so. `values`: as sent; `entries`: their types, if they were stored."""
+        """Whether the value matches. `values` are JSON values by key; `entries` are their stored types, if any."""
         value = values.get(self.key)
         if not self.operators:
             return self.key in values
         entry = _entry(self.key, value, entries)
-        return all(_ATTRIBUTE[name](asked, value, entry, now) for name, asked in self.operators.items())
+        return all(_ATTRIBUTE[name](operand, value, entry, now) for name, operand in self.operators.items())
 
 
 def _is_within(name: str, value: Any, at: datetime, now: datetime) -> bool:
     if name == "after":
         return bool(at >= min(value, LATEST) + _MILLISECOND)
-    range_ = time_range({name: value}, now)  # begins with 1970 where it is open, and ends with 9999
+    range_ = time_range({name: value}, now)  # an open range starts in 1970 and ends in 9999
     return (range_.start == EARLIEST or at >= range_.start) and (range_.end == LATEST or at < range_.end)
 
 
@@ -150,18 +152,17 @@ def _entry(key: str, value: Any, entries: Sequence[Entry] | None) -> Entry:
         return next((entry for entry in entries if entry["key"] == key), {"type": ""})
     try:
         return typed_metadata({key: value})[0]
-    except (
-        UserProblem
-    ):  # custom attributes may be what metadata may not: money without a currency, a date in the year 10000
+    except UserProblem:
+        # Custom attributes allow what metadata does not: money without a currency, a date in the year 10000.
         return {"type": ""}
 
 
-def _money_matches(asked: Operators, _value: Any, entry: Entry, _now: datetime) -> bool:
+def _money_matches(operators: Operators, _value: Any, entry: Entry, _now: datetime) -> bool:
     if entry["type"] != "MoneyMetadata":
         return False
-    if "currency" in asked and entry["currency"] != asked["currency"].upper():
+    if "currency" in operators and entry["currency"] != operators["currency"].upper():
         return False
-    return number_matches(asked.get("amount_minor", {}), entry["amount_minor"])
+    return number_matches(operators.get("amount_minor", {}), entry["amount_minor"])
 
 
 def _number(value: Any) -> float | None:
@@ -169,12 +170,12 @@ def _number(value: Any) -> float | None:
 
 
 _ATTRIBUTE: dict[str, Callable[[Any, Any, Entry, datetime], bool]] = {
-    "string": lambda asked, value, _entry, _now: texts_match(asked, [value] if isinstance(value, str) else []),
-    "number": lambda asked, value, _entry, _now: number_matches(asked, _number(value)),
-    "boolean": lambda asked, value, _entry, _now: value is asked,
-    "time": lambda asked, _value, entry, now: time_matches(asked, entry.get("date"), now),
+    "string": lambda operators, value, _entry, _now: texts_match(operators, [value] if isinstance(value, str) else []),
+    "number": lambda operators, value, _entry, _now: number_matches(operators, _number(value)),
+    "boolean": lambda operand, value, _entry, _now: value is operand,
+    "time": lambda operators, _value, entry, now: time_matches(operators, entry.get("date"), now),
     "money": _money_matches,
-    "link": lambda asked, _value, entry, _now: texts_match(
-        asked, [entry["url"]] if entry["type"] == "LinkMetadata" else []
+    "link": lambda operators, _value, entry, _now: texts_match(
+        operators, [entry["url"]] if entry["type"] == "LinkMetadata" else []
     ),
 }

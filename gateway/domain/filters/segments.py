@@ -1,4 +1,4 @@
-"""Segments: named conditions whose members are kept, which of them a change can concern, and what is told of them."""
+"""Segments: saved filters with members, which segments a change can affect, and their change events."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,16 +27,20 @@ from gateway.errors import BadRequestError, ErrorCode, UserProblem
 MAX_SEGMENTS = 100
 MAX_NAME_LENGTH = 200
 ENTERED, LEFT = "ENTERED_SEGMENT", "LEFT_SEGMENT"
-_FIELDS = {"tag": "tags", "country": "location", "city": "location"}  # what a text is a part of
+_FIELDS = {
+    "tag": "tags",
+    "country": "location",
+    "city": "location",
+}  # the stored field that holds a text condition's value
 
 
 def member_id_of(segment_id: str, contact_id: str) -> str:
-    """The id of a contact's membership of a segment."""
+    """The membership's id, derived from both ids, so that a contact cannot be added twice."""
     return derived_id(Prefix.SEGMENT_MEMBER, segment_id, contact_id)
 
 
 def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime) -> Document:
-    """A contact's membership of a segment."""
+    """The document of a contact's membership of a segment."""
     return {
         "_id": member_id_of(segment_id, contact_id),
         "workspace_id": workspace_id,
@@ -49,7 +53,7 @@ def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime
 def membership_changed(
     change_id: str, kind: str, member: Mapping[str, Any], now: datetime, *, imported: bool = False
 ) -> Document:
-    """The line of the journal that tells who entered or left a segment; `imported`: by imported events alone."""
+    """The change event of a contact that entered or left a segment; `imported`: only imported events caused it."""
     return {
         "_id": change_id,
         "workspace_id": member["workspace_id"],
@@ -65,22 +69,22 @@ def membership_changed(
 
 
 def event_key(name: str) -> str:
-    """How a change says that an event of that name was added."""
+    """The key under which a new event of that name affects segments."""
     return f"event:{name}"
 
 
-def stored_filter(sent: Mapping[str, Any], field: str) -> Document:
-    """A filter that came in that field, as it is kept; UserProblem where it can be none."""
-    kept: Document = stored_value(sent, field)
+def stored_filter(filter_: Mapping[str, Any], field: str) -> Document:
+    """A filter from the input field `field` as it is stored; UserProblem if it is invalid."""
+    stored: Document = stored_value(filter_, field)
     try:
-        parse_filter(kept, field)
+        parse_filter(stored, field)
     except BadRequestError as error:
         raise UserProblem(ErrorCode.INVALID, error.message, (field,)) from None
-    return kept
+    return stored
 
 
 def stored_value(value: Any, field: str) -> Any:
-    """What was sent in a filter, as it is kept; UserProblem where a text or a time of it cannot be."""
+    """A value of a filter as it is stored; UserProblem if it holds a text or time that cannot be stored."""
     match value:
         case dict():
             return {name: stored_value(inner, field) for name, inner in value.items()}
@@ -98,7 +102,7 @@ def stored_value(value: Any, field: str) -> Any:
 
 
 def public_filter(stored: Any) -> Any:
-    """A filter as callers write it, of one that is kept."""
+    """A stored filter in the form of the API: camelCase names, times as text."""
     if isinstance(stored, Mapping):
         return {public_name(name): public_filter(value) for name, value in stored.items()}
     if isinstance(stored, list):
@@ -110,34 +114,36 @@ def public_filter(stored: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentEvaluation(Condition):
-    """Several segments at once, inner ones first; it holds as soon as it is known of each whether its condition does."""
+    """Evaluates several segments at once, referenced ones first. It is true once every segment is decided."""
 
     conditions: Mapping[str, Condition]
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """True once all is known, which `facts.segments` then tells."""
+        """True once all segments are decided, else None; writes the results into `facts.segments`."""
         for segment_id, condition in self.conditions.items():
-            if segment_id not in facts.segments and (found := condition.evaluate(facts)) is not None:
-                facts.segments[segment_id] = found
+            if segment_id not in facts.segments and (is_member := condition.evaluate(facts)) is not None:
+                facts.segments[segment_id] = is_member
         return True if facts.segments.keys() >= self.conditions.keys() else None
 
     def leaves(self) -> Iterator[Condition]:
-        """Those of every segment."""
+        """The leaves of all segments' conditions."""
         for condition in self.conditions.values():
             yield from condition.leaves()
 
     def segments(self) -> frozenset[str]:
-        """Those that are mentioned, and are not judged themselves."""
+        """The referenced segments that are not evaluated here."""
         return Condition.segments(self) - self.conditions.keys()
 
 
 class SegmentGraph:
-    """The segments of one workspace: how they rest on each other, and what each one looks at."""
+    """The segments of one workspace: which refer to which, and which keys (contact fields, events) each depends on."""
 
     def __init__(self, rows: Iterable[Document]) -> None:
         self.rows = {row["_id"]: row for row in rows}
         self._conditions = {id_: parse_filter(row["filter"]) for id_, row in self.rows.items()}
-        self._inner = {id_: sorted(one.segments() & self.rows.keys()) for id_, one in self._conditions.items()}
+        self._references = {
+            id_: sorted(condition.segments() & self.rows.keys()) for id_, condition in self._conditions.items()
+        }
         self._order: list[str] = []
         self._add(sorted(self.rows))
         self._by_key: dict[str, set[str]] = {}
@@ -147,86 +153,85 @@ class SegmentGraph:
 
     @property
     def ids(self) -> frozenset[str]:
-        """All of them."""
+        """The ids of all segments."""
         return frozenset(self._order)
 
     def depending_on(self, keys: Iterable[str]) -> frozenset[str]:
-        """Those that a change of these things can change."""
+        """The segments whose members can change when these keys change, directly or through other segments."""
         return self._with_dependents({id_ for key in keys for id_ in self._by_key.get(key, ())})
 
     def affected_by(self, touch: "ContactTouch") -> frozenset[str]:
-        """Those that what the stream tells of a contact can change."""
+        """The segments that this change of a contact can affect."""
         return self.ids if touch.everything else self.depending_on(touch.keys)
 
     def time_dependent(self) -> frozenset[str]:
-        """Those that time alone can change."""
+        """The segments whose members time alone can change."""
         return self._with_dependents(
             {id_ for id_, condition in self._conditions.items() if is_time_dependent(condition)}
         )
 
     def dependents(self, id_: str) -> list[str]:
-        """Those that rest on that one, inner ones first."""
-        found = self._with_dependents({id_}) - {id_}
-        return [other for other in self._order if other in found]
+        """The segments that refer to this one, directly or not; referenced ones first."""
+        dependents = self._with_dependents({id_}) - {id_}
+        return [other for other in self._order if other in dependents]
 
     def referencing(self, id_: str) -> list[Document]:
-        """Those whose filter names that one."""
-        return [self.rows[other] for other in self._order if id_ in self._inner[other]]
+        """The segments whose own filter refers to this one."""
+        return [self.rows[other] for other in self._order if id_ in self._references[other]]
 
     def condition(self, id_: str) -> Condition:
-        """What holds of the members of that one."""
+        """The parsed filter of a segment."""
         return self._conditions[id_]
 
     def evaluation(self, ids: Collection[str]) -> SegmentEvaluation:
-        """Whether a contact is in each of these."""
+        """A condition that evaluates these segments together."""
         return SegmentEvaluation({id_: self._conditions[id_] for id_ in self._order if id_ in ids})
 
     def in_order(self) -> list[Document]:
-        """All of them, inner ones first."""
+        """All segments, referenced ones before those that refer to them."""
         return [self.rows[id_] for id_ in self._order]
 
     def check(self, id_: str) -> None:
-        """Pass where that one names segments that are there, and none that leads back to it; else UserProblem."""
+        """Raise UserProblem if the segment refers to one that does not exist, or back to itself."""
         for named in sorted(self._conditions[id_].segments()):
             if named not in self.rows:
                 raise UserProblem(
                     ErrorCode.INVALID, f"filter names the segment '{named}', and there is no such segment.", ("filter",)
                 )
-            if (way := self._path_between(named, id_)) is not None:
+            if (path := self._path_between(named, id_)) is not None:
                 raise UserProblem(
                     ErrorCode.INVALID,
-                    f"A segment must not lead back to itself: {' -> '.join(self._named(one) for one in [id_, *way])}.",
+                    f"A segment must not lead back to itself: {' -> '.join(self._quoted_name(step) for step in [id_, *path])}.",
                     ("filter",),
                 )
 
     def _path_between(self, start: str, end: str) -> list[str] | None:
-        """How one leads to the other by what they name."""
-        ways, seen = [[start]], {start}
-        for way in ways:
-            if way[-1] == end:
-                return way
-            ways += [[*way, inner] for inner in self._inner[way[-1]] if inner not in seen]
-            seen |= {*self._inner[way[-1]]}
+        # Breadth first: the list grows while it is read.
+        paths, seen = [[start]], {start}
+        for path in paths:
+            if path[-1] == end:
+                return path
+            paths += [[*path, next_id] for next_id in self._references[path[-1]] if next_id not in seen]
+            seen |= {*self._references[path[-1]]}
         return None
 
-    def _named(self, id_: str) -> str:
+    def _quoted_name(self, id_: str) -> str:
         return f"'{self.rows[id_]['name']}'"
 
-    def _add(self, ids: Sequence[str], under_way: frozenset[str] = frozenset()) -> None:
+    def _add(self, ids: Sequence[str], visiting: frozenset[str] = frozenset()) -> None:
         for id_ in ids:
-            if id_ not in self._order and id_ not in under_way:
-                self._add(self._inner[id_], under_way | {id_})
+            if id_ not in self._order and id_ not in visiting:
+                self._add(self._references[id_], visiting | {id_})
                 self._order.append(id_)
 
     def _with_dependents(self, ids: set[str]) -> frozenset[str]:
-        for id_ in self._order:  # inner ones come first, so one round is enough
-            if not ids.isdisjoint(self._inner[id_]):
+        for id_ in self._order:  # referenced segments come first, so one round is enough
+            if not ids.isdisjoint(self._references[id_]):
                 ids.add(id_)
         return frozenset(ids)
 
 
 def _keys(condition: Condition) -> set[str]:
-    """What a condition looks at: fields of the contact, and names of events."""
     return {key for leaf in condition.leaves() for key in _keys_of(leaf)}
 
 
@@ -246,8 +251,7 @@ def _keys_of(leaf: Condition) -> list[str]:
 
 
 def segment_line(change_id: str, kind: str, segments: Sequence[Document], now: datetime) -> Document:
-    """The line of the journal that tells of a segment that was saved (with those that rest on it, whose members are to be
-    found anew too) or deleted."""
+    """The change event of the first segment, saved or deleted; the others depend on it and must be filled again too."""
     return {
         "_id": change_id,
         "workspace_id": segments[0]["workspace_id"],
@@ -261,8 +265,9 @@ def segment_line(change_id: str, kind: str, segments: Sequence[Document], now: d
 
 @dataclass(slots=True)
 class ContactTouch:
-    """What a stretch of the stream tells of one contact: what changed (`everything`: all may have), and whether imported
-    events alone did it."""
+    """What changed about one contact in a batch of the change stream.
+
+    `everything`: any field or event may have changed. `imported`, `is_tracked`: by imports, by anything else."""
 
     keys: set[str] = field(default_factory=set)
     everything: bool = False
@@ -271,12 +276,12 @@ class ContactTouch:
 
     @property
     def by_import(self) -> bool:
-        """Whether nothing but an import changed it."""
+        """Whether only imports changed it."""
         return self.imported and not self.is_tracked
 
 
 def touch_event(touched: dict[str, ContactTouch], event: Mapping[str, Any]) -> None:
-    """Add what an event that was inserted tells."""
+    """Add an inserted event to the touches by contact id."""
     touch = touched.setdefault(event["contact_id"], ContactTouch())
     touch.keys |= {event_key(event["name"]), "last_seen_at"}
     if event.get("imported", False):
@@ -285,22 +290,22 @@ def touch_event(touched: dict[str, ContactTouch], event: Mapping[str, Any]) -> N
         touch.is_tracked = True
 
 
-def touch_of_change(touched: dict[str, ContactTouch], line: Mapping[str, Any]) -> None:
-    """Add what a line of the journal tells."""
-    match line["subject"], line["kind"]:
+def touch_of_change(touched: dict[str, ContactTouch], change: Mapping[str, Any]) -> None:
+    """Add a change event to the touches by contact id."""
+    match change["subject"], change["kind"]:
         case "contact", "CREATED" | "MERGED" | "DELETED":
-            ids = [line["contact_id"], *([line["merged_id"]] if "merged_id" in line else [])]
+            ids = [change["contact_id"], *([change["merged_id"]] if "merged_id" in change else [])]
             for id_ in ids:
                 touched.setdefault(id_, ContactTouch()).everything = True
         case "contact", "UPDATED":
-            touch = touched.setdefault(line["contact_id"], ContactTouch())
-            touch.keys |= {*line["fields"], "last_seen_at"}
+            touch = touched.setdefault(change["contact_id"], ContactTouch())
+            touch.keys |= {*change["fields"], "last_seen_at"}
             touch.is_tracked = True
         case "seen", _:
-            touch = touched.setdefault(line["contact_id"], ContactTouch())
+            touch = touched.setdefault(change["contact_id"], ContactTouch())
             touch.keys.add("last_seen_at")
             touch.is_tracked = True
         case "summaries", "IMPORTED":
-            touch = touched.setdefault(line["contact_id"], ContactTouch())
-            touch.keys |= {event_key(one["name"]) for one in line["lines"]}
+            touch = touched.setdefault(change["contact_id"], ContactTouch())
+            touch.keys |= {event_key(summary["name"]) for summary in change["lines"]}
             touch.imported = True

@@ -1,4 +1,4 @@
-"""The sandbox that templates run in: Liquid with few tags and filters, and limits on size, loops and time."""
+"""The Liquid sandbox of message templates: few tags and filters, and limits on size, loops and time."""
 
 import inspect
 import time
@@ -16,7 +16,7 @@ from gateway.core.typed_values import parse_rfc3339
 
 MAX_TEXT_BYTES = 30_000
 _MAX_LOOPS = 1000
-_MAX_KEPT_BYTES = 100_000
+_MAX_LOCALS_BYTES = 100_000
 _MAX_LIST = 1000
 _MAX_BITS = 128
 SECONDS = 0.25
@@ -32,8 +32,6 @@ _FILTERS = frozenset(
 
 
 class _Output(StringIO):
-    """What is written, within limits of size and time."""
-
     def __init__(self, context: "_Context | None", room: int) -> None:
         super().__init__()
         self.room = room
@@ -49,7 +47,7 @@ class _Output(StringIO):
 
 
 class _Context(RenderContext):
-    """A rendering under way: it sees what it was given and nothing else, and stops when its time is up."""
+    """A rendering: it sees only its own data, and stops when its time is up."""
 
     def __init__(self, template: BoundTemplate, **options: Any) -> None:
         super().__init__(template, **options)
@@ -104,38 +102,36 @@ class Sandbox(Environment):
     """Liquid with the tags and filters that messages need."""
 
     template_class = _Template
-    local_namespace_limit = _MAX_KEPT_BYTES
+    local_namespace_limit = _MAX_LOCALS_BYTES
     seconds = SECONDS
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
-        """Those, and no others."""
+        """Register the allowed tags and filters only."""
         super().setup_tags_and_filters(extra=False)
-        kept = _TAGS | {TOKEN_CONTENT, TOKEN_OUTPUT, TOKEN_ILLEGAL}
-        self.tags = {name: tag for name, tag in self.tags.items() if name in kept}
-        known = self.filters
-        self.filters = {name: _bounded(name, known[name]) for name in sorted(_FILTERS)} | {"date": _date}
+        allowed = _TAGS | {TOKEN_CONTENT, TOKEN_OUTPUT, TOKEN_ILLEGAL}
+        self.tags = {name: tag for name, tag in self.tags.items() if name in allowed}
+        builtin = self.filters
+        self.filters = {name: _bounded(name, builtin[name]) for name in sorted(_FILTERS)} | {"date": _date}
 
 
 def _bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, for values whose outcome is not too large."""
-
     def apply(*values: Any, **options: Any) -> Any:
         if _expected_size(name, values) > MAX_TEXT_BYTES:
             raise LiquidError(f"the filter '{name}' makes too long a text", token=None)
-        found = filter_(*values, **options)
-        if _is_large(found):
+        result = filter_(*values, **options)
+        if _is_large(result):
             raise LiquidError(f"the filter '{name}' makes too large a value", token=None)
-        return found
+        return result
 
     apply.__signature__ = inspect.signature(filter_)  # type: ignore[attr-defined]
-    for mark in ("with_environment", "with_context"):
-        if hasattr(filter_, mark):
-            setattr(apply, mark, getattr(filter_, mark))
+    for attribute in ("with_environment", "with_context"):
+        if hasattr(filter_, attribute):
+            setattr(apply, attribute, getattr(filter_, attribute))
     return apply
 
 
 def _expected_size(name: str, values: tuple[Any, ...]) -> int:
-    """How long a text gets by a filter that multiplies."""
+    """The length after a filter that can multiply its input; 0 for other filters."""
     text, first, second = (["" if value is None else str(value) for value in values] + ["", ""])[:3]
     if name == "join":
         return len(text) + text.count(",") * len(first)
@@ -158,7 +154,7 @@ def _is_large(value: Any) -> bool:
 
 
 def _date(value: Any, form: str = "%Y-%m-%d") -> str:
-    """A moment (RFC 3339, or unix seconds) in UTC, as strftime writes it; what is none stays as it is."""
+    """Format a time (RFC 3339 or unix seconds) with strftime, in UTC. Other values stay."""
     try:
         at = parse_rfc3339(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
         return str(value) if at is None else at.strftime(str(form)[:100])

@@ -1,4 +1,4 @@
-"""Message rules: what sets a message off, who gets it, and what it says; checked as a whole when a rule is saved."""
+"""Message rules: their triggers, audience and text, validated as a whole when a rule is saved."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.settings import Settings
 
 MAX_RULES = 100
-CAMPAIGN = "mailing"  # the kind of timer that goes on with a message to a segment
+CAMPAIGN = "mailing"  # the kind of timer that continues a campaign
 _MAX_NAME_LENGTH = 255
 _MAX_TIMES = 1_000_000
 _MAX_DAYS = 3650
@@ -23,7 +23,7 @@ _MAX_MINUTES = 525_600
 
 
 class RuleTrigger(StrEnum):
-    """What sets a message off."""
+    """What triggers a message."""
 
     FIRST_TIME = "FIRST_TIME"
     EVERY_TIME = "EVERY_TIME"
@@ -38,30 +38,32 @@ _TRIGGER_EVENTS = ("trigger", "event", "segment_id", "metadata")
 
 
 def check_rule(
-    sent: Mapping[str, Any], stored: Mapping[str, Any] | None, settings: Settings, templates: Templates, now: datetime
+    input_: Mapping[str, Any], stored: Mapping[str, Any] | None, settings: Settings, templates: Templates, now: datetime
 ) -> Document:
-    """All that a rule says after a save; UserProblem names the field. `sent`: the input in snake_case without what was
-    omitted; None clears. `stored`: the rule before; what is omitted stays."""
-    said = {**(stored or {}), **sent}
-    trigger, n, segment_id = _check_trigger(sent["trigger"])
+    """The complete rule after a save. UserProblem names the bad field.
+
+    `input_`: None clears a field; an omitted one keeps its value from `stored`.
+    """
+    merged = {**(stored or {}), **input_}
+    trigger, n, segment_id = _check_trigger(input_["trigger"])
     has_event = trigger is not RuleTrigger.ENTERED_SEGMENT
     if not has_event:
-        _check_no_event(sent)
-    maximum = said.get("max_per_contact")
+        _check_no_event(input_)
+    maximum = merged.get("max_per_contact")
     if maximum is not None and maximum < 1:
         message = f"maxPerContact must be 1 or more, not {maximum}: leave it out for no cap."
         raise UserProblem(ErrorCode.INVALID, message, ("maxPerContact",))
     rule = {
-        "name": check_text(sent["name"], ("name",), longest=_MAX_NAME_LENGTH, named="The name"),
-        "enabled": sent.get("enabled") is not False,
+        "name": check_text(input_["name"], ("name",), longest=_MAX_NAME_LENGTH, named="The name"),
+        "enabled": input_.get("enabled") is not False,
         "trigger": trigger.value,
         "n": n,
         "segment_id": segment_id,
-        "event": _check_event(said.get("event"), settings) if has_event else None,
-        "audience": None if said.get("audience") is None else stored_filter(said["audience"], "audience"),
-        "metadata": check_metadata(said.get("metadata")) if has_event else None,
-        "subject": said.get("subject") and templates.check(said["subject"], ("subject",), event=has_event),
-        "body": templates.check(sent["body"], ("body",), event=has_event),
+        "event": _check_event(merged.get("event"), settings) if has_event else None,
+        "audience": None if merged.get("audience") is None else stored_filter(merged["audience"], "audience"),
+        "metadata": check_metadata(merged.get("metadata")) if has_event else None,
+        "subject": merged.get("subject") and templates.check(merged["subject"], ("subject",), event=has_event),
+        "body": templates.check(input_["body"], ("body",), event=has_event),
         "max_per_contact": maximum,
     }
     since = stored["since"] if stored is not None and _is_continuous(rule, stored) else now
@@ -69,7 +71,7 @@ def check_rule(
 
 
 def delay_of(rule: Mapping[str, Any]) -> timedelta:
-    """How long after the last event a rule fires that waits."""
+    """How long after the last event a delayed rule fires."""
     unit = "days" if rule["trigger"] == RuleTrigger.DAYS_SINCE_LAST else "minutes"
     return timedelta(**{unit: rule["n"]})
 
@@ -79,30 +81,30 @@ def is_delayed(rule: Mapping[str, Any]) -> bool:
     return rule["trigger"] in (RuleTrigger.DAYS_SINCE_LAST, RuleTrigger.MINUTES_SINCE_LAST)
 
 
-def check_metadata(sent: list[Document] | None) -> list[Document] | None:
-    """Conditions on metadata as they are kept, none for an empty list; UserProblem."""
-    kept: list[Document] = stored_value(sent or [], "metadata")
+def check_metadata(conditions: list[Document] | None) -> list[Document] | None:
+    """Metadata conditions to store; None for an empty list. Raises UserProblem."""
+    stored: list[Document] = stored_value(conditions or [], "metadata")
     try:
-        check_metadata_filter(kept, "metadata")
+        check_metadata_filter(stored, "metadata")
     except BadRequestError as error:
         raise UserProblem(ErrorCode.INVALID, error.message, ("metadata",)) from None
-    return kept or None
+    return stored or None
 
 
 def segments_named(rule: Mapping[str, Any]) -> frozenset[str]:
-    """The segments that a rule mentions: the one that is entered, and those of its audience."""
+    """The segments of a rule: of its trigger and its audience."""
     own = frozenset() if rule["segment_id"] is None else frozenset({str(rule["segment_id"])})
     return own if rule["audience"] is None else own | parse_filter(rule["audience"]).segments()
 
 
 def _is_continuous(rule: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
-    """Whether a rule is still the one that it was, as far as what sets it off is concerned."""
+    """Whether contacts' progress stays valid: same trigger, and enabled before."""
     same = all(rule[name] == stored[name] for name in _TRIGGER_EVENTS)
     return bool(stored["enabled"]) and same and (is_delayed(rule) or rule["n"] == stored["n"])
 
 
-def _check_trigger(sent: Mapping[str, Any]) -> tuple[RuleTrigger, int | None, str | None]:
-    ((name, value),) = sent.items()
+def _check_trigger(input_: Mapping[str, Any]) -> tuple[RuleTrigger, int | None, str | None]:
+    ((name, value),) = input_.items()
     trigger, public = RuleTrigger(name.upper()), public_name(name)
     if trigger is RuleTrigger.ENTERED_SEGMENT:
         return trigger, None, str(value)
@@ -122,8 +124,8 @@ def _check_event(name: str | None, settings: Settings) -> str:
     return check_event_name(name, settings, ("event",))
 
 
-def _check_no_event(sent: Mapping[str, Any]) -> None:
+def _check_no_event(input_: Mapping[str, Any]) -> None:
     for name in ("event", "metadata"):
-        if sent.get(name):
+        if input_.get(name):
             message = f"Entering a segment is no event: leave {name} out, or choose another trigger."
             raise UserProblem(ErrorCode.INVALID, message, (name,))

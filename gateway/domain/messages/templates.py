@@ -1,7 +1,7 @@
-"""Templates of messages: Liquid in a sandbox, of which only fields of one contact and one event can be read.
+"""Message templates: sandboxed Liquid that can read fields of one contact and one event.
 
-What is written is plain text, so nothing is escaped. A template has few tags and filters, no ranges, and limits on what it
-loops over, keeps and writes, and on the time that it takes; what cannot work is told when it is saved.
+The output is plain text, so nothing is escaped. There are few tags and filters, no ranges, and limits on loops,
+variables, output and time. What can be checked is checked when a template is saved.
 """
 
 import difflib
@@ -29,7 +29,7 @@ from gateway.errors import ErrorCode, UserProblem
 MAX_TEMPLATE_LENGTH = 10_000
 _MAX_MARK_LENGTH = 500
 _PARSED = 500
-_TEMPLATE_BYTES, _CHARACTER_BYTES = 2000, 120  # of a parsed template, and at most of each character of it
+_TEMPLATE_BYTES, _CHARACTER_BYTES = 2000, 120  # estimated memory: per parsed template, plus per character at most
 _CONTACT: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "id": lambda row: row["_id"],
     "displayName": display_name,
@@ -51,14 +51,14 @@ _EVENT = ("name", "occurredAt", "metadata", "count")
 
 
 class TemplateError(Exception):
-    """This template cannot be rendered with what it was given; the message says why."""
+    """The template cannot be rendered with this data; the message says why."""
 
 
 class Templates:
-    """Parses, checks and renders templates; what was parsed is remembered."""
+    """Parses, checks and renders templates. Parsed templates are cached."""
 
     def __init__(self, seconds: float = SECONDS, caches: CacheBudget | None = None) -> None:
-        """`seconds`: how much of a processor's time one template may take."""
+        """`seconds`: CPU time that one rendering may take."""
         self._environment = Sandbox()
         self._environment.seconds = seconds
         self._parsed: Cache[str, BoundTemplate] = Cache(
@@ -66,7 +66,7 @@ class Templates:
         )
 
     def check(self, text: str, path: tuple[str, ...], *, event: bool) -> str:
-        """The text itself, where it can be a template; UserProblem with the line and the reason. `event`: there is one."""
+        """Return the text if it is a valid template. UserProblem has line and reason."""
         check_text(text, path, longest=MAX_TEMPLATE_LENGTH, named=f"The {path[-1]}")
         try:
             _check_marks(text)
@@ -84,7 +84,7 @@ class Templates:
         return text
 
     def render(self, text: str, data: Mapping[str, Any]) -> str:
-        """What a checked template says; TemplateError."""
+        """Render a checked template. Raises TemplateError."""
         try:
             parsed = self._parsed.get(text)
             if parsed is None:
@@ -93,12 +93,12 @@ class Templates:
             return parsed.render(data).strip()
         except LiquidError as error:
             raise TemplateError(str(error.message)) from error
-        except Exception as error:  # a library at work on what anybody may have tracked
+        except Exception as error:  # the library may fail in any way on tracked data
             raise TemplateError(f"{type(error).__name__}: {error}") from error
 
 
 def template_data(contact: Mapping[str, Any], event: Mapping[str, Any] | None, count: int = 0) -> Document:
-    """All that a template can read. `count`: how often the contact had done what the event tells, that time included."""
+    """All that a template can read. `count`: how often the contact had done the event, this time included."""
     data: Document = {"contact": {name: read(contact) for name, read in _CONTACT.items()}}
     if event is not None:
         metadata = {key: _printable(value) for key, value in event["metadata_json"].items()}
@@ -107,9 +107,7 @@ def template_data(contact: Mapping[str, Any], event: Mapping[str, Any] | None, c
     return data
 
 
-class _TemplateFlaw(Exception):  # noqa: N818 - told as a UserProblem
-    """What is wrong with a template, and where."""
-
+class _TemplateFlaw(Exception):  # noqa: N818 - reported as a UserProblem
     def __init__(self, text: str, start: int, reason: str) -> None:
         super().__init__(reason)
         self.line = text.count("\n", 0, start) + 1
@@ -117,7 +115,7 @@ class _TemplateFlaw(Exception):  # noqa: N818 - told as a UserProblem
 
 
 class _Object(dict[str, Any]):
-    """An object among the values: money is written as money, a link as its address, any other as JSON."""
+    """Prints money as money, a link as its address, and anything else as JSON."""
 
     def __str__(self) -> str:
         try:
@@ -139,7 +137,7 @@ def _moment(at: datetime | None) -> str | None:
 
 
 def _check_marks(text: str) -> None:
-    """Pass where each mark that opens is closed soon: how long the library's own patterns take grows with its square."""
+    """Check that marks are closed soon: the library's patterns take quadratic time."""
     at = 0
     while (start := _first(text, ("{{", "{%"), at)) != -1:
         closing = "}}" if text[start + 1] == "{" else "%}"
@@ -169,57 +167,55 @@ def _check_ranges(parsed: BoundTemplate, text: str) -> None:
 
 
 def _check_filters(parsed: BoundTemplate, text: str) -> None:
-    """Pass where every filter is known, and takes what it is given."""
-    known = parsed.env.filters
+    filters = parsed.env.filters
     for expression in _expressions(parsed):
-        for used in (expression.filters or ()) if isinstance(expression, FilteredExpression) else ():
-            start = used.token.start_index
-            if used.name not in known:
-                raise _TemplateFlaw(text, start, f"unknown filter '{used.name}'{_resolve_name(used.name, known)}")
-            named = {one.name: None for one in used.args if isinstance(one, KeywordArgument)}
-            given = [None] * (1 + len(used.args) - len(named))
-            hidden = {"environment", "context"} & inspect.signature(known[used.name]).parameters.keys()
+        for call in (expression.filters or ()) if isinstance(expression, FilteredExpression) else ():
+            start = call.token.start_index
+            if call.name not in filters:
+                raise _TemplateFlaw(text, start, f"unknown filter '{call.name}'{_suggestion(call.name, filters)}")
+            named = {argument.name: None for argument in call.args if isinstance(argument, KeywordArgument)}
+            positional = [None] * (1 + len(call.args) - len(named))
+            hidden = {"environment", "context"} & inspect.signature(filters[call.name]).parameters.keys()
             try:
-                inspect.signature(known[used.name]).bind(*given, **named, **dict.fromkeys(hidden))
+                inspect.signature(filters[call.name]).bind(*positional, **named, **dict.fromkeys(hidden))
             except TypeError as error:
                 raise _TemplateFlaw(
-                    text, start, f"the filter '{used.name}' is given wrong arguments: {error}"
+                    text, start, f"the filter '{call.name}' is given wrong arguments: {error}"
                 ) from None
 
 
 def _check_names(parsed: BoundTemplate, text: str, event: bool) -> None:
-    """Pass where every name is one that can be read."""
-    known = {"contact": tuple(_CONTACT)} | ({"event": _EVENT} if event else {})
-    for variable in (one for several in parsed.analyze().globals.values() for one in several):
-        root, *others = variable.segments
-        if not isinstance(root, str) or root not in known:
+    fields = {"contact": tuple(_CONTACT)} | ({"event": _EVENT} if event else {})
+    for variable in (variable for variables in parsed.analyze().globals.values() for variable in variables):
+        root, *path = variable.segments
+        if not isinstance(root, str) or root not in fields:
             reason = "no event sets this message off" if root == "event" else "a template reads contact and event"
             named = f"'{root}'" if isinstance(root, str) else "a computed name"
             raise _TemplateFlaw(text, variable.span.index, f"{named} is not known here: {reason}")
-        if others and isinstance(others[0], str) and others[0] not in known[root]:
+        if path and isinstance(path[0], str) and path[0] not in fields[root]:
             raise _TemplateFlaw(
                 text,
                 variable.span.index,
-                f"'{root}.{others[0]}' is not known{_resolve_name(others[0], known[root], f'{root}.')}",
+                f"'{root}.{path[0]}' is not known{_suggestion(path[0], fields[root], f'{root}.')}",
             )
 
 
-def _resolve_name(name: str, known: Iterable[str], prefix: str = "") -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+def _suggestion(name: str, names: Iterable[str], prefix: str = "") -> str:
+    close = difflib.get_close_matches(name, names, n=1)
     return f": did you mean '{prefix}{close[0]}'?" if close else ""
 
 
 def _expressions(parsed: BoundTemplate) -> Iterator[Expression]:
-    """Every expression of a template, those within others too."""
+    """Every expression, nested ones included."""
     context = RenderContext(parsed)
-    waiting: list[Node] = list(parsed.nodes)
-    while waiting:
-        node = waiting.pop(0)
-        waiting = [*node.children(context), *waiting]
-        inner = list(node.expressions())
-        while inner:
-            expression = inner.pop()
-            inner += expression.children()
+    nodes: list[Node] = list(parsed.nodes)
+    while nodes:
+        node = nodes.pop(0)
+        nodes = [*node.children(context), *nodes]
+        expressions = list(node.expressions())
+        while expressions:
+            expression = expressions.pop()
+            expressions += expression.children()
             yield expression
 
 

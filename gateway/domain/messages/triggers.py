@@ -1,4 +1,4 @@
-"""Firings: what tracked events set off, as timers that are written in the transaction of the events."""
+"""Triggers: tracked events become timers, written in the transaction of the events."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,36 +18,36 @@ _LIVE_FOR = timedelta(minutes=5)
 
 
 def is_live(event: Mapping[str, Any]) -> bool:
-    """Whether an event sets anything off: an imported one does not, nor one that is told long after it occurred."""
+    """Whether an event can trigger messages: not an import, nor one tracked late."""
     return not event.get("imported") and event["received_at"] - event["occurred_at"] <= _LIVE_FOR
 
 
 def progress_id_of(rule_id: str, contact_id: str) -> str:
-    """The id of what is remembered of how far a contact has come with a rule."""
+    """The id of a contact's stored progress towards a rule."""
     return derived_id(Prefix.FIRING, rule_id, contact_id, "progress")
 
 
 def sent_id_of(rule_id: str, contact_id: str) -> str:
-    """The id of what is remembered of the messages that a rule sent to a contact."""
+    """The id of the record of what a rule sent to a contact."""
     return derived_id(Prefix.FIRING, rule_id, contact_id, "sent")
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRule:
-    """An enabled rule that events set off."""
+    """An enabled rule that is triggered by events."""
 
     row: Mapping[str, Any]
     tests: Sequence[AttributeTest]
 
     @property
     def counts(self) -> bool:
-        """Whether it is remembered how far each contact has come: where its summary alone does not tell."""
+        """Whether the rule needs stored progress, because the summary's count does not suffice."""
         trigger = self.row["trigger"]
         return trigger == RuleTrigger.NTH_TIME or (trigger == RuleTrigger.FIRST_TIME and bool(self.tests))
 
 
 class RuleIndex:
-    """The enabled rules of one workspace, by the event that sets them off."""
+    """The enabled rules of a workspace, by event name or segment."""
 
     def __init__(self, rows: Iterable[Document]) -> None:
         self.by_event: dict[str, list[LiveRule]] = {}
@@ -60,18 +60,18 @@ class RuleIndex:
                 self.by_event.setdefault(row["event"], []).append(LiveRule(row, tests))
 
     def live(self, events: Iterable[Document]) -> list["ContactActivity"]:
-        """What of these events may set rules off, by contact and name."""
-        found: dict[tuple[str, str], ContactActivity] = {}
+        """The activities, by contact and event name, that may trigger rules."""
+        activities: dict[tuple[str, str], ContactActivity] = {}
         for event in events:
             if event["name"] in self.by_event and is_live(event):
                 key = (event["contact_id"], event["name"])
-                found.setdefault(key, ContactActivity(*key, self.by_event[event["name"]])).events.append(event)
-        return list(found.values())
+                activities.setdefault(key, ContactActivity(*key, self.by_event[event["name"]])).events.append(event)
+        return list(activities.values())
 
 
 @dataclass(slots=True)
 class ContactActivity:
-    """What one contact did under one name in one transaction, in order, and the rules that this may set off."""
+    """A contact's events of one name in one transaction, in order, and the rules they may trigger."""
 
     contact_id: str
     name: str
@@ -80,64 +80,64 @@ class ContactActivity:
 
     @property
     def summary_id(self) -> str:
-        """The id of the summary that counts them."""
+        """The id of the summary that counts these events."""
         return summary_id_of(self.events[0]["workspace_id"], self.contact_id, self.name)
 
     @property
     def progress_ids(self) -> list[str]:
-        """The ids of what is remembered of the contact, where a rule needs it."""
+        """The ids of the stored progress that the rules need."""
         return [progress_id_of(rule.row["_id"], self.contact_id) for rule in self.rules if rule.counts]
 
 
 @dataclass(slots=True)
 class TriggerPlan:
-    """What is to be written: timers, and how far contacts have come."""
+    """The timers and the progress to write."""
 
     now: datetime
     timers: list[Document] = field(default_factory=list)
     progress: list[Document] = field(default_factory=list)
 
-    def plan(self, deeds: ContactActivity, summary: Mapping[str, Any], known: Mapping[str, Document]) -> None:
-        """Add what these deeds set off. `summary`: with them counted; `known`: what is remembered, by id."""
-        for rule in deeds.rules:
-            matching = [event for event in deeds.events if has_metadata(event, rule.tests, self.now)]
+    def plan(self, activity: ContactActivity, summary: Mapping[str, Any], progress: Mapping[str, Document]) -> None:
+        """Add what this activity triggers. `summary` includes it; `progress` is by id."""
+        for rule in activity.rules:
+            matching = [event for event in activity.events if has_metadata(event, rule.tests, self.now)]
             if not matching:
                 continue
-            before = summary["count"] - len(deeds.events)
+            before = summary["count"] - len(activity.events)
             if is_delayed(rule.row):
                 last = max(event["occurred_at"] for event in matching) if rule.tests else summary["last_at"]
                 self._wait(rule.row, matching[-1], last)
             elif rule.row["trigger"] == RuleTrigger.EVERY_TIME:
                 for event in matching:
-                    self._fire(rule.row, event, before + deeds.events.index(event) + 1)
+                    self._fire(rule.row, event, before + activity.events.index(event) + 1)
             elif rule.tests:
-                self._count(rule.row, matching, known)
+                self._count(rule.row, matching, progress)
             elif rule.row["trigger"] == RuleTrigger.FIRST_TIME:
                 if before == 0:
                     self._fire(rule.row, matching[0], 1)
             else:
-                self._add_progress(rule.row, deeds, before, known)
+                self._add_progress(rule.row, activity, before, progress)
 
-    def _count(self, rule: Mapping[str, Any], matching: Sequence[Document], known: Mapping[str, Document]) -> None:
-        """Fire on the event with which as many matched as are wanted, since the rule has been in force."""
-        wanted = rule["n"] or 1
-        before = int(_stored_progress(rule, matching[0]["contact_id"], known).get("count", 0))
-        if before >= wanted:
+    def _count(self, rule: Mapping[str, Any], matching: Sequence[Document], progress: Mapping[str, Document]) -> None:
+        """Fire at the nth matching event since the rule is in force."""
+        threshold = rule["n"] or 1
+        matched = int(_stored_progress(rule, matching[0]["contact_id"], progress).get("count", 0))
+        if matched >= threshold:
             return
-        self._remember(rule, matching[0]["contact_id"], count=before + len(matching))
-        if before + len(matching) >= wanted:
-            self._fire(rule, matching[wanted - before - 1], wanted)
+        self._save_progress(rule, matching[0]["contact_id"], count=matched + len(matching))
+        if matched + len(matching) >= threshold:
+            self._fire(rule, matching[threshold - matched - 1], threshold)
 
     def _add_progress(
-        self, rule: Mapping[str, Any], deeds: ContactActivity, before: int, known: Mapping[str, Document]
+        self, rule: Mapping[str, Any], activity: ContactActivity, before: int, progress: Mapping[str, Document]
     ) -> None:
-        """Fire once on the event that makes the count what is wanted, or on the first one after it jumped over that."""
-        wanted = rule["n"]
-        if before + len(deeds.events) < wanted or _stored_progress(rule, deeds.contact_id, known):
+        """Fire once, at the nth event, or at the next one if the count jumped past n."""
+        threshold = rule["n"]
+        if before + len(activity.events) < threshold or _stored_progress(rule, activity.contact_id, progress):
             return
-        place = max(0, wanted - before - 1)
-        self._remember(rule, deeds.contact_id)
-        self._fire(rule, deeds.events[place], before + place + 1, jumped=before >= wanted)
+        index = max(0, threshold - before - 1)
+        self._save_progress(rule, activity.contact_id)
+        self._fire(rule, activity.events[index], before + index + 1, jumped=before >= threshold)
 
     def _fire(self, rule: Mapping[str, Any], event: Mapping[str, Any], count: int, **data: Any) -> None:
         data |= {"event_id": event["_id"], "count": count}
@@ -146,7 +146,7 @@ class TriggerPlan:
     def _wait(self, rule: Mapping[str, Any], event: Mapping[str, Any], last: datetime) -> None:
         self.timers.append(waiting_timer(rule, event["contact_id"], event["_id"], last, last + delay_of(rule)))
 
-    def _remember(self, rule: Mapping[str, Any], contact_id: str, **data: Any) -> None:
+    def _save_progress(self, rule: Mapping[str, Any], contact_id: str, **data: Any) -> None:
         self.progress.append(
             {
                 "_id": progress_id_of(rule["_id"], contact_id),
@@ -161,7 +161,7 @@ class TriggerPlan:
 def message_timer(
     rule: Mapping[str, Any], contact_id: str, due_at: datetime, cause_id: str = "", **data: Any
 ) -> Document:
-    """The timer of a message of a rule to a contact, one for each cause."""
+    """The timer of a rule's message to a contact, one per cause."""
     data |= {"rule_id": rule["_id"], "since": rule.get("since"), "contact_id": contact_id}
     return timer_of(rule["workspace_id"], MESSAGE, contact_id, due_at, f"{rule['_id']}:{cause_id}", **data)
 
@@ -169,11 +169,10 @@ def message_timer(
 def waiting_timer(
     rule: Mapping[str, Any], contact_id: str, event_id: str, last: datetime, due_at: datetime
 ) -> Document:
-    """The one timer of a rule that waits for a contact to do nothing after `last`."""
+    """The only timer of a delayed rule and contact: it fires unless the contact acts again after `last`."""
     return message_timer(rule, contact_id, due_at, event_id=event_id, last_at=last)
 
 
-def _stored_progress(rule: Mapping[str, Any], contact_id: str, known: Mapping[str, Document]) -> Mapping[str, Any]:
-    """What is remembered of a contact since the rule has been in force."""
-    found = known.get(progress_id_of(rule["_id"], contact_id), {})
-    return found if found.get("since") == rule["since"] else {}
+def _stored_progress(rule: Mapping[str, Any], contact_id: str, progress: Mapping[str, Document]) -> Mapping[str, Any]:
+    stored = progress.get(progress_id_of(rule["_id"], contact_id), {})
+    return stored if stored.get("since") == rule["since"] else {}

@@ -1,4 +1,4 @@
-"""Who did something: a contact, an admin, or the workspace's own automation."""
+"""Actors: who does something in a thread, a contact, an admin or the workspace's automation."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from gateway.domain.contacts.contacts import Document
 
 
 class ActorKind(StrEnum):
-    """What kind of somebody acts."""
+    """The kinds of actors."""
 
     CONTACT = "CONTACT"
     ADMIN = "ADMIN"
@@ -16,19 +16,19 @@ class ActorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts; `id` is the contact's or the admin's."""
+    """An actor; `id` is the contact's or the admin's, None for the automation."""
 
     kind: ActorKind
     id: str | None = None
 
     @property
     def stored(self) -> Document:
-        """As documents have it."""
+        """The actor as it is stored in documents."""
         return {"kind": self.kind.value} | ({} if self.id is None else {"id": self.id})
 
     @property
     def is_contact(self) -> bool:
-        """Whether a contact acts, and not one of those who answer."""
+        """Whether the actor is a contact, not an admin or the automation."""
         return self.kind is ActorKind.CONTACT
 
 
@@ -36,5 +36,5 @@ AUTOMATION = Actor(ActorKind.AUTOMATION)
 
 
 def actor_of(stored: Document) -> Actor:
-    """The actor of a document."""
+    """The actor of a stored document."""
     return Actor(ActorKind(stored["kind"]), stored.get("id"))

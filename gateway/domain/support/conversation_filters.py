@@ -1,4 +1,4 @@
-"""Filters of conversations: what is asked, which lists of the index hold it, and whether a conversation is so."""
+"""Conversation filters: parsing, the inbox lists to read, and whether a conversation matches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,66 +33,66 @@ _KEYS = {
 
 
 def order_of(key: ConversationSortKey, *, descending: bool) -> InboxOrder:
-    """That order of a list."""
+    """The inbox order of a sort key."""
     nullable = key in (ConversationSortKey.WAITING_SINCE, ConversationSortKey.SLA_DUE_AT)
     return InboxOrder(_KEYS[key], descending, nullable)
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationFilter:
-    """Conditions, ANDed. `asked`: as sent, in snake_case without what was omitted; `words`: of `text`."""
+    """Conditions, combined with AND. `fields`: input fields in snake_case, only the provided ones; `words`: those of `text`."""
 
     fields: Mapping[str, Any]
     words: tuple[str, ...] = ()
 
     @property
     def lists(self) -> list[str]:
-        """The lists that together hold every conversation that is asked for, each of them in one of these alone."""
-        whose = None
+        """Inbox lists that together hold every match; no conversation is in two of them."""
+        assignment = None
         if "assignee_id" in self.fields or self.fields.get("unassigned"):
-            whose = assigned_list(self.fields.get("assignee_id"))
+            assignment = assigned_list(self.fields.get("assignee_id"))
         elif "team_id" in self.fields:
-            whose = team_list(self.fields["team_id"])
+            assignment = team_list(self.fields["team_id"])
         if "state" not in self.fields:
-            return [whose or EVERYTHING]
+            return [assignment or EVERYTHING]
         states = [f"state:{state}" for state in ConversationState if state in self.fields["state"]]
-        return states if whose is None else [f"{state} {whose}" for state in states]
+        return states if assignment is None else [f"{state} {assignment}" for state in states]
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether those lists hold others too."""
-        whose = set(self.fields) - {"state"}
-        told = len(whose) == 1 and whose <= {"assignee_id", "unassigned", "team_id"}
-        return bool(whose) and not (told and self.fields.get("unassigned", True))
+        """Whether the lists also hold conversations that do not match."""
+        names = set(self.fields) - {"state"}
+        is_in_list = len(names) == 1 and names <= {"assignee_id", "unassigned", "team_id"}
+        return bool(names) and not (is_in_list and self.fields.get("unassigned", True))
 
     def times(self, key: str, now: datetime) -> TimeRange:
-        """The range of the time that a list is sorted by."""
+        """Time range of this sort key that can match the filter."""
         return time_range(self.fields.get(_TIMES[key]), now) if key in _TIMES else TimeRange()
 
     def matches(self, row: Mapping[str, Any], now: datetime, *, public: bool = False) -> bool:
-        """Whether a conversation is so; `public`: told by what its contact may know."""
-        asked = self.fields
+        """Whether a conversation matches; with `public`, only the words that its contact may see count."""
+        fields = self.fields
         return (
-            all(row.get(name) == asked[name] for name in ("assignee_id", "team_id") if name in asked)
-            and ("unassigned" not in asked or asked["unassigned"] == (row.get("assignee_id") is None))
-            and ("state" not in asked or row["state"] in asked["state"])
-            and ("priority" not in asked or row["priority"] in asked["priority"])
-            and ("channel" not in asked or row["source"]["channel"] in asked["channel"])
-            and ("rating" not in asked or number_matches(asked["rating"], (row.get("rating") or {}).get("score")))
-            and ("tag" not in asked or texts_match(asked["tag"], row["tags"]))
+            all(row.get(name) == fields[name] for name in ("assignee_id", "team_id") if name in fields)
+            and ("unassigned" not in fields or fields["unassigned"] == (row.get("assignee_id") is None))
+            and ("state" not in fields or row["state"] in fields["state"])
+            and ("priority" not in fields or row["priority"] in fields["priority"])
+            and ("channel" not in fields or row["source"]["channel"] in fields["channel"])
+            and ("rating" not in fields or number_matches(fields["rating"], (row.get("rating") or {}).get("score")))
+            and ("tag" not in fields or texts_match(fields["tag"], row["tags"]))
             and all(
-                time_matches(asked[name], row.get(name), now)
+                time_matches(fields[name], row.get(name), now)
                 for name in ("created_at", "updated_at", "waiting_since")
-                if name in asked
+                if name in fields
             )
             and set(self.words) <= set(row["public_words" if public else "words"] if self.words else ())
         )
 
 
-def parse_conversation_filter(sent: Mapping[str, Any]) -> ConversationFilter:
-    """The filter sent; BadRequestError."""
-    asked: dict[str, Any] = dict(sent)
-    if "tag" in asked:
-        asked["tag"] = case_folded(asked["tag"])
-    words = tuple(parse_search(asked["text"], "filter.text")) if "text" in asked else ()
-    return ConversationFilter(asked, words)
+def parse_conversation_filter(filter_: Mapping[str, Any]) -> ConversationFilter:
+    """Parse a ConversationFilter (snake_case names, no nulls); BadRequestError."""
+    fields: dict[str, Any] = dict(filter_)
+    if "tag" in fields:
+        fields["tag"] = case_folded(fields["tag"])
+    words = tuple(parse_search(fields["text"], "filter.text")) if "text" in fields else ()
+    return ConversationFilter(fields, words)

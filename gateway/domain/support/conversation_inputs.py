@@ -1,4 +1,4 @@
-"""What callers may say of a conversation: checked before anything is read or written."""
+"""Checks of conversation input, done before anything is read or written. Every check raises UserProblem."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from gateway.settings import Settings
 MAX_BODY = 100_000
 _LONGEST_TITLE = 1000
 _LONGEST_SNOOZE = timedelta(days=3653)
-# What a contact's token does not say; a value that is the default says nothing.
+# Fields that a contact's token may not set, with the default that it may send.
 _NOT_BY_CONTACTS = {
     "actor": None,
     "createdAt": None,
@@ -32,73 +32,71 @@ _NOT_BY_CONTACTS = {
 }
 
 
-def check_not_by_contact(sent: Mapping[str, Any], speaker: Principal) -> None:
-    """UserProblem FORBIDDEN where a contact's token says what is not for it to say. `sent`: by the names of fields in
-    snake_case."""
-    if speaker.contact_id is None:
+def check_not_by_contact(fields: Mapping[str, Any], principal: Principal) -> None:
+    """Refuse (FORBIDDEN) fields that a contact's token may not set; `fields` has snake_case names."""
+    if principal.contact_id is None:
         return
-    for public, otherwise in _NOT_BY_CONTACTS.items():
-        name = "".join(f"_{mark.lower()}" if mark.isupper() else mark for mark in public)
-        if sent.get(name, otherwise) not in (None, otherwise):
+    for public, default in _NOT_BY_CONTACTS.items():
+        name = "".join(f"_{char.lower()}" if char.isupper() else char for char in public)
+        if fields.get(name, default) not in (None, default):
             message = f"A contact's token does not say {public}: leave it out, or act by a service's key."
             raise UserProblem(ErrorCode.FORBIDDEN, message, (public,))
 
 
 def check_body(body: str | None) -> str | None:
-    """The text of a message, if there is one."""
+    """The text of a message; None stays None."""
     return None if body is None else check_text(body, ("body",), longest=MAX_BODY, named="The body")
 
 
 def check_created_at(at: datetime | None, now: datetime) -> datetime | None:
-    """When something that happened before did; never later than now."""
-    found = check_occurred_at(at, now, IMPORT_YEARS, ("createdAt",))
-    return None if found is None else min(found, now)
+    """The time of something in the past, at most `now`; None stays None."""
+    occurred_at = check_occurred_at(at, now, IMPORT_YEARS, ("createdAt",))
+    return None if occurred_at is None else min(occurred_at, now)
 
 
-def check_conversation(sent: Mapping[str, Any], settings: Settings) -> Document:
-    """The values of a new conversation; UserProblem."""
+def check_conversation(fields: Mapping[str, Any], settings: Settings) -> Document:
+    """The values of a new conversation, without its author."""
     source = {
-        "channel": sent.get("channel") or Channel.CHAT.value,
-        "delivered_as": sent.get("delivered_as") or DeliveredAs.CUSTOMER_INITIATED.value,
-        "body": check_body(sent["body"]),
-        "subject": _title(sent.get("subject"), "subject"),
-        "url": _url(sent.get("url")),
+        "channel": fields.get("channel") or Channel.CHAT.value,
+        "delivered_as": fields.get("delivered_as") or DeliveredAs.CUSTOMER_INITIATED.value,
+        "body": check_body(fields["body"]),
+        "subject": _title(fields.get("subject"), "subject"),
+        "url": _url(fields.get("url")),
     }
     return {
         "source": {name: value for name, value in source.items() if value is not None},
-        "title": _title(sent.get("title"), "title"),
-        "tags": check_tags(sent.get("tags") or (), "tags"),
-        "custom_attributes": merged_attributes({}, _attributes(sent.get("custom_attributes") or {}, settings)),
+        "title": _title(fields.get("title"), "title"),
+        "tags": check_tags(fields.get("tags") or (), "tags"),
+        "custom_attributes": merged_attributes({}, _attributes(fields.get("custom_attributes") or {}, settings)),
     }
 
 
 def delivered_by(source: Mapping[str, Any], author: Actor) -> Document:
-    """The source of a conversation which that author began: a contact begins its own, others those that are not the
-    customer's."""
-    asked = DeliveredAs(source["delivered_as"])
-    if author.is_contact and asked is not DeliveredAs.CUSTOMER_INITIATED:
-        message = (
-            f"What a contact begins is CUSTOMER_INITIATED, not {asked}: leave deliveredAs out, or name another actor."
-        )
+    """The source with the `delivered_as` of its author.
+
+    A contact can only be CUSTOMER_INITIATED. For other authors that default becomes ADMIN_INITIATED or AUTOMATED."""
+    delivered_as = DeliveredAs(source["delivered_as"])
+    if author.is_contact and delivered_as is not DeliveredAs.CUSTOMER_INITIATED:
+        message = f"What a contact begins is CUSTOMER_INITIATED, not {delivered_as}: leave deliveredAs out, or name another actor."
         raise UserProblem(ErrorCode.INVALID, message, ("deliveredAs",))
-    if not author.is_contact and asked is DeliveredAs.CUSTOMER_INITIATED:
+    if not author.is_contact and delivered_as is DeliveredAs.CUSTOMER_INITIATED:
         by_admin = author.kind is ActorKind.ADMIN
-        asked = DeliveredAs.ADMIN_INITIATED if by_admin else DeliveredAs.AUTOMATED
-    return {**source, "delivered_as": asked.value}
+        delivered_as = DeliveredAs.ADMIN_INITIATED if by_admin else DeliveredAs.AUTOMATED
+    return {**source, "delivered_as": delivered_as.value}
 
 
-def check_update(sent: Mapping[str, Any], settings: Settings) -> Document:
-    """The values to set of a conversation, None for those to clear; UserProblem."""
+def check_update(fields: Mapping[str, Any], settings: Settings) -> Document:
+    """The values to set, None for those to clear."""
     values: Document = {}
-    if "title" in sent:
-        values["title"] = _title(sent["title"], "title")
-    if "priority" in sent:
-        values["priority"] = sent["priority"] or Priority.NONE.value
-    if "custom_attributes" in sent:
-        values["custom_attributes"] = sent["custom_attributes"]
-        _attributes(sent["custom_attributes"] or {}, settings)
+    if "title" in fields:
+        values["title"] = _title(fields["title"], "title")
+    if "priority" in fields:
+        values["priority"] = fields["priority"] or Priority.NONE.value
+    if "custom_attributes" in fields:
+        values["custom_attributes"] = fields["custom_attributes"]
+        _attributes(fields["custom_attributes"] or {}, settings)
     for name, public in (("add_tags", "addTags"), ("remove_tags", "removeTags")):
-        values[name] = check_tags(sent.get(name) or (), public)
+        values[name] = check_tags(fields.get(name) or (), public)
     both = set(values["add_tags"]) & set(values["remove_tags"])
     if both:
         message = f"The tag '{min(both)}' is to be added and removed at once: say one of them."
@@ -107,17 +105,17 @@ def check_update(sent: Mapping[str, Any], settings: Settings) -> Document:
 
 
 def check_tags(tags: Any, public: str) -> list[str]:
-    """The tags, each once."""
+    """The tags in order, without duplicates. `public` is the GraphQL name for messages."""
     if len(tags) > MAX_TAGS:
         message = f"There are {len(tags)} tags, and {MAX_TAGS} are allowed."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, (public,))
     return distinct(
-        check_text(tag, (public, str(place)), longest=255, named="The tag") for place, tag in enumerate(tags)
+        check_text(tag, (public, str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
     )
 
 
 def check_until(until: datetime, now: datetime, public: str = "until") -> datetime:
-    """The end of a snooze; UserProblem where it is over already, or too far away."""
+    """The end of a snooze: after `now`, and at most ten years later."""
     if not now < until <= now + _LONGEST_SNOOZE:
         message = f"{public} {until.isoformat()} must lie ahead, by ten years at most."
         raise UserProblem(ErrorCode.INVALID, message, (public,))
@@ -125,7 +123,7 @@ def check_until(until: datetime, now: datetime, public: str = "until") -> dateti
 
 
 def check_rating(score: int, remark: str | None) -> str | None:
-    """The remark of a rating, if there is one; UserProblem where the score is none."""
+    """Check the score (1 to 5); returns the remark, None if it is empty."""
     if not 1 <= score <= 5:
         raise UserProblem(ErrorCode.INVALID, f"score must be from 1 to 5, not {score}.", ("score",))
     return check_text(remark, ("remark",), longest=10_000, named="remark") if remark else None

@@ -1,10 +1,10 @@
-"""Conversations: what they are made of, and what each act makes of one. Pure: time, ids and who acts come in.
+"""Conversations: their document and the commands that change it. Pure: time, ids and the actor are arguments.
 
-What was due before an act (a snooze's end, an SLA's target) is settled first, at the time when it was due, so that
-nothing depends on how soon a timer goes off.
+Deadlines that passed before a command (end of a snooze, SLA target) are applied first, with the time at which they
+were due. So the result does not depend on when a timer runs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ SLA_TIMER = f"{ThreadKind.CONVERSATION}_sla"
 
 
 class ConversationState(StrEnum):
-    """Where a conversation stands."""
+    """The states of a conversation."""
 
     OPEN = "OPEN"
     SNOOZED = "SNOOZED"
@@ -32,7 +32,7 @@ class ConversationState(StrEnum):
 
 
 class Channel(StrEnum):
-    """By what a conversation was begun."""
+    """The channel through which a conversation started."""
 
     CHAT = "CHAT"
     EMAIL = "EMAIL"
@@ -48,7 +48,7 @@ class Channel(StrEnum):
 
 
 class DeliveredAs(StrEnum):
-    """By whom, and how, a conversation was begun."""
+    """Who started a conversation, and how."""
 
     CUSTOMER_INITIATED = "CUSTOMER_INITIATED"
     ADMIN_INITIATED = "ADMIN_INITIATED"
@@ -68,8 +68,7 @@ class Priority(StrEnum):
 
 
 def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], author: Actor, at: datetime) -> Document:
-    """A conversation that begins with a message of that author; `values`: source, and of title, tags and
-    custom_attributes what is known."""
+    """The document of a new conversation; `values` has `source`, and optionally title, tags and custom_attributes."""
     by_contact, by_admin = author.is_contact, author.kind is ActorKind.ADMIN
     statistics = dict.fromkeys(("part_count", "public_part_count", "reopen_count", "assignment_count"), 0)
     return {
@@ -96,13 +95,13 @@ def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], aut
 
 
 class ConversationAggregate(ThreadAggregate):
-    """Somebody acts on a conversation."""
+    """Applies commands to one conversation."""
 
     KIND: ClassVar[ThreadKind] = ThreadKind.CONVERSATION
     PART_PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION_PART
 
     def __init__(self, stored: Document, actor: Actor, at: datetime, minter: Minter, *, new: bool = False) -> None:
-        """What is due by then happens first."""
+        """Apply the deadlines up to `at`, unless the conversation is new."""
         super().__init__(stored, actor, at, minter, new=new)
         if not new:
             self._apply_deadlines(at)
@@ -111,22 +110,22 @@ class ConversationAggregate(ThreadAggregate):
     def created(
         cls, document: Document, minter: Minter, assigned: Mapping[str, str | None] | None = None
     ) -> "ConversationAggregate":
-        """The act of beginning it, and of assigning it to those admins or teams."""
+        """Create a conversation, and assign it if `assigned` has a `team_id` or `assignee_id`."""
         author = Actor(ActorKind(document["source"]["author"]["kind"]), document["source"]["author"].get("id"))
-        act = cls(document, author, document["created_at"], minter, new=True)
-        act.index_text(*cls.shown_texts(document))
-        act.emit("CREATED", public=True)
+        aggregate = cls(document, author, document["created_at"], minter, new=True)
+        aggregate.index_text(*cls.shown_texts(document))
+        aggregate.emit("CREATED", public=True)
         if assigned:
-            act.assign(assigned)
-        return act
+            aggregate.assign(assigned)
+        return aggregate
 
     @staticmethod
     def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
-        """The title, and how it began."""
+        """The title, and the subject and body of the source."""
         return [document.get("title"), document["source"].get("subject"), document["source"]["body"]]
 
     def comment(self, body: str) -> str:
-        """A reply that the contact sees; the contact's own reopens what is closed or snoozed. The part's id."""
+        """Add a public reply and return its part id. A contact's reply reopens a closed or snoozed conversation."""
         at = self.at
         part_id = self.add_part(PartKind.COMMENT, body)
         self.emit("REPLIED", part_id, public=True)
@@ -136,13 +135,13 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def note(self, body: str) -> str:
-        """What only those who answer see."""
+        """Add a note that only teammates see, and return its part id."""
         part_id = self.add_part(PartKind.NOTE, body)
         self.emit("NOTED", part_id)
         return part_id
 
     def assign(self, to: Mapping[str, str | None]) -> str:
-        """Hand it to a team, an admin, or both (`team_id`, `assignee_id`; None: to nobody any more); the last part's id."""
+        """Assign `team_id`, `assignee_id` or both (None: unassign); returns the last part's id."""
         part_id = ""
         for name in ("team_id", "assignee_id"):
             if name in to:
@@ -153,18 +152,18 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def snooze(self, until: datetime) -> str:
-        """Put it aside until then."""
+        """Snooze it and return the part id."""
         part_id = self.add_part(PartKind.SNOOZE, snoozed_until=until)
         self.document |= {"state": ConversationState.SNOOZED.value, "snoozed_until": until}
         self.emit("SNOOZED", part_id)
         return part_id
 
     def close(self, body: str | None = None) -> str:
-        """End it, with a last word if there is one. Whoever closes what is closed says so too."""
+        """Close it, with an optional reply; closing a closed conversation adds a part too. Returns the part id."""
         at = self.at
         part_id = self.add_part(PartKind.CLOSE, body)
         if body is not None:
-            self._record_reply(at, waits=False)
+            self._record_reply(at, expects_reply=False)
         self.document["state"] = ConversationState.CLOSED.value
         self.document["statistics"]["closed_at"] = at
         for name in ("snoozed_until", "waiting_since"):
@@ -174,7 +173,7 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def reopen(self, body: str | None = None) -> str:
-        """Open it again; ILLEGAL_TRANSITION where it is open."""
+        """Reopen it, with an optional reply; ILLEGAL_TRANSITION if it is open. Returns the part id."""
         if self._state is ConversationState.OPEN:
             message = "The conversation is open: there is nothing to reopen."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("id",))
@@ -185,7 +184,7 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def read(self) -> None:
-        """The contact, or those who answer, have read it."""
+        """Mark it as read by the contact or by the teammates; a repeated read changes nothing."""
         name = "read_by_contact" if self.actor.is_contact else "read"
         if not self.document[name]:
             self.document[name] = True
@@ -195,29 +194,29 @@ class ConversationAggregate(ThreadAggregate):
             self.emit("READ", public=self.actor.is_contact)
 
     def rate(self, score: int, remark: str | None) -> str:
-        """What the contact thinks of how it was answered, in the place of what it thought before."""
+        """Set the contact's rating in place of an earlier one; returns the part id."""
         admin_id = self.document.get("last_admin_id") or self.document.get("assignee_id")
         part_id = self.add_part(PartKind.RATING, remark)
-        told = {"score": score, "remark": remark, "rated_at": self.document["last_part_at"], "admin_id": admin_id}
-        self.document["rating"] = {name: value for name, value in told.items() if value is not None}
+        rating = {"score": score, "remark": remark, "rated_at": self.document["last_part_at"], "admin_id": admin_id}
+        self.document["rating"] = {name: value for name, value in rating.items() if value is not None}
         self.emit("RATED", part_id, public=True)
         return part_id
 
     def update(self, values: Mapping[str, Any]) -> str | None:
-        """Set title and priority, tags and custom attributes; the id of the part that tells of tags."""
+        """Set title, priority, tags and custom attributes; returns the id of the tag part, None if no tag changed."""
         before, part_id = dict(self.document), None
         if "title" in values:
             self._set("title", values["title"])
         if "priority" in values:
             self.document["priority"] = values["priority"]
         if "custom_attributes" in values:
-            sent = values["custom_attributes"]
-            kept = self.document["custom_attributes"]
-            self.document["custom_attributes"] = {} if sent is None else merged_attributes(kept, sent)
-        added, removed = self._tag(values.get("add_tags", ()), values.get("remove_tags", ()))
+            attributes = values["custom_attributes"]
+            stored = self.document["custom_attributes"]
+            self.document["custom_attributes"] = {} if attributes is None else merged_attributes(stored, attributes)
+        added, removed = self._change_tags(values.get("add_tags", ()), values.get("remove_tags", ()))
         if added or removed:
-            marks = [*(f"+{tag}" for tag in added), *(f"-{tag}" for tag in removed)]
-            part_id = self.add_part(PartKind.TAG, " ".join(marks))
+            signed_tags = [*(f"+{tag}" for tag in added), *(f"-{tag}" for tag in removed)]
+            part_id = self.add_part(PartKind.TAG, " ".join(signed_tags))
         retitled = self.document.get("title") != before.get("title")
         if retitled:
             self.learn_edited(self.document.get("title"))
@@ -227,14 +226,14 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def apply_sla(self, sla: Document) -> str:
-        """Promise by when it is answered, from now on; in the place of what was promised before."""
+        """Replace the SLA; its target starts now if the contact is waiting. Returns the part id."""
         at = self.at
-        waits = self.document.get("waiting_since") is not None
-        self.document["sla"] = sla_rules.waiting(sla, at, answered=self._has_admin_reply) if waits else sla
+        is_waiting = self.document.get("waiting_since") is not None
+        self.document["sla"] = sla_rules.waiting(sla, at, answered=self._has_admin_reply) if is_waiting else sla
         return self._emit_sla_change(self.actor)
 
     def convert(self, ticket_id: str, *, public: bool) -> None:
-        """It has that ticket; `public`: which its contact sees."""
+        """Link the ticket; CONFLICT if it has one already. `public`: the contact sees the ticket."""
         if "ticket_id" in self.document:
             message = f"The conversation has the ticket {self.document['ticket_id']} already, and has one at most."
             raise UserProblem(ErrorCode.CONFLICT, message, ("conversationId",))
@@ -242,25 +241,25 @@ class ConversationAggregate(ThreadAggregate):
         self.emit("UPDATED", public=public)
 
     def refresh_index_keys(self) -> None:
-        """The lists that it stands in, and where it lies in each order."""
+        """Set the fields of the inbox indexes."""
         self.document |= places_of(self.document)
 
     def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
-        """When it wakes, and when its SLA is missed."""
+        """The end of the snooze, and the SLA target."""
         yield SNOOZE_TIMER, document.get("snoozed_until")
         yield SLA_TIMER, sla_rules.target_of(document.get("sla"))
 
     def _apply_deadlines(self, now: datetime) -> None:
-        for due_at, happens in sorted(self._next_deadline(), key=lambda pair: pair[0]):
+        for due_at, apply in sorted(self._open_deadlines(), key=lambda pair: pair[0]):
             if due_at <= now:
-                happens(due_at)
+                apply(due_at)
 
-    def _next_deadline(self) -> list[tuple[datetime, Any]]:
-        pairs = [
+    def _open_deadlines(self) -> list[tuple[datetime, Callable[[datetime], None]]]:
+        pairs: list[tuple[datetime | None, Callable[[datetime], None]]] = [
             (self.document.get("snoozed_until"), self._end_snooze),
             (sla_rules.target_of(self.document.get("sla")), self._breach_sla),
         ]
-        return [(due_at, happens) for due_at, happens in pairs if due_at is not None]
+        return [(due_at, apply) for due_at, apply in pairs if due_at is not None]
 
     def _end_snooze(self, due_at: datetime) -> None:
         part_id = self.add_part(PartKind.UNSNOOZE, author=AUTOMATION, at=due_at)
@@ -288,35 +287,34 @@ class ConversationAggregate(ThreadAggregate):
         self.emit("REOPENED", part_id, public=True)
         return part_id
 
-    def _record_reply(self, at: datetime, *, waits: bool = True) -> None:
-        """The actor has said something to the other side. The automation's word is no reply: who waits goes on waiting."""
+    def _record_reply(self, at: datetime, *, expects_reply: bool = True) -> None:
+        # A message of the automation is no reply: a waiting contact goes on waiting.
         if self.actor.is_contact:
-            self._record_contact_reply(at, waits)
+            self._record_contact_reply(at, expects_reply)
         elif self.actor.kind is ActorKind.ADMIN:
             self._record_admin_reply(at)
         else:
             self.document["read_by_contact"] = False
 
-    def _record_contact_reply(self, at: datetime, waits: bool) -> None:
+    def _record_contact_reply(self, at: datetime, expects_reply: bool) -> None:
         self.document["statistics"]["last_contact_reply_at"] = at
         self.document.setdefault("first_contact_at", at)
         self.document |= {"read": False, "read_by_contact": True}
-        if waits and self.document.get("waiting_since") is None:
+        if expects_reply and self.document.get("waiting_since") is None:
             self.document["waiting_since"] = at
             self._set_sla(lambda sla: sla_rules.waiting(sla, at, answered=self._has_admin_reply))
 
     def _record_admin_reply(self, at: datetime) -> None:
-        statistics, asked_at = self.document["statistics"], self.document.get("first_contact_at")
-        if asked_at is not None and not self._has_admin_reply:
+        statistics, first_contact_at = self.document["statistics"], self.document.get("first_contact_at")
+        if first_contact_at is not None and not self._has_admin_reply:
             statistics["first_reply_at"] = at
-            statistics["first_reply_seconds"] = int((at - asked_at).total_seconds())
+            statistics["first_reply_seconds"] = int((at - first_contact_at).total_seconds())
         statistics["last_admin_reply_at"] = at
         self.document |= {"read": True, "read_by_contact": False, "last_admin_id": self.actor.id}
         self._set("waiting_since", None)
         self._set_sla(sla_rules.replied)
 
     def _set_sla(self, change: Any) -> None:
-        """Change the SLA, if there is one, and tell of a new status or a new target."""
         before = self.document.get("sla")
         if before is None:
             return
@@ -332,8 +330,7 @@ class ConversationAggregate(ThreadAggregate):
         self.emit("SLA_CHANGED", part_id)
         return part_id
 
-    def _tag(self, added: Sequence[str], removed: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Which tags came, and which went."""
+    def _change_tags(self, added: Sequence[str], removed: Sequence[str]) -> tuple[list[str], list[str]]:
         stored = self.document["tags"]
         tags = [tag for tag in distinct([*stored, *added]) if tag not in removed]
         if len(tags) > MAX_TAGS:
@@ -353,7 +350,7 @@ EVERYTHING = "*"
 
 
 def places_of(conversation: Mapping[str, Any]) -> Document:
-    """The fields that say in which lists a conversation stands, and where in each order."""
+    """The fields of the inbox indexes: the lists, and a sort key for each order."""
     id_ = conversation["_id"]
     return {
         "lists": lists_of(conversation),
@@ -364,19 +361,21 @@ def places_of(conversation: Mapping[str, Any]) -> Document:
 
 
 def lists_of(conversation: Mapping[str, Any]) -> list[str]:
-    """The lists that a conversation stands in: each is one place of an index, in every order that lists have."""
+    """The inbox lists that hold a conversation: all, by state, by assignment, by both, and their sparse lists."""
     state = f"state:{conversation['state']}"
-    whose = [assigned_list(conversation.get("assignee_id"))]
+    assignments = [assigned_list(conversation.get("assignee_id"))]
     if (team_id := conversation.get("team_id")) is not None:
-        whose.append(team_list(team_id))
-    return with_sparse(conversation["_id"], [EVERYTHING, state, *whose, *(f"{state} {list_}" for list_ in whose)])
+        assignments.append(team_list(team_id))
+    return with_sparse(
+        conversation["_id"], [EVERYTHING, state, *assignments, *(f"{state} {list_}" for list_ in assignments)]
+    )
 
 
 def assigned_list(admin_id: str | None) -> str:
-    """The list of what is assigned to that admin, or (None) to no admin."""
+    """The list of conversations assigned to an admin, or to none (None)."""
     return f"assignee:{admin_id or ''}"
 
 
 def team_list(team_id: str) -> str:
-    """The list of what is assigned to that team."""
+    """The list of conversations assigned to a team."""
     return f"team:{team_id}"

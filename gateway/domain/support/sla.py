@@ -1,6 +1,6 @@
-"""SLAs of conversations: by when those who answer are to have answered, and whether they did.
+"""SLAs of conversations: until when a reply is due, and whether it came in time.
 
-`due_at` is there while a reply is due. Missed once is missed for ever; a cancelled SLA stays so until another is applied.
+`due_at` is set while a reply is due. MISSED and CANCELLED are final until another SLA is applied.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _TARGETS = {"first_reply_minutes": "firstReplyMinutes", "next_reply_minutes": "n
 
 
 class SlaStatus(StrEnum):
-    """How it stands with an SLA."""
+    """The status of an SLA."""
 
     ACTIVE = "ACTIVE"
     HIT = "HIT"
@@ -28,11 +28,11 @@ class SlaStatus(StrEnum):
 _FINAL = frozenset({SlaStatus.MISSED, SlaStatus.CANCELLED})
 
 
-def check_sla(sent: Mapping[str, Any]) -> Document:
-    """A new SLA of that input; UserProblem."""
-    sla: Document = {"name": check_text(sent["name"], ("name",), longest=255, named="The name")}
+def check_sla(fields: Mapping[str, Any]) -> Document:
+    """A new, active SLA; UserProblem if a target is invalid or none is given."""
+    sla: Document = {"name": check_text(fields["name"], ("name",), longest=255, named="The name")}
     for name, public in _TARGETS.items():
-        minutes = sent.get(name)
+        minutes = fields.get(name)
         if minutes is None:
             continue
         if not 1 <= minutes <= MAX_MINUTES:
@@ -46,7 +46,7 @@ def check_sla(sent: Mapping[str, Any]) -> Document:
 
 
 def waiting(sla: Document, since: datetime, *, answered: bool) -> Document:
-    """The SLA once the contact waits since then; `answered`: there was a first reply before. A target under way goes on."""
+    """The SLA when the contact starts to wait; `answered`: there was a first reply. A running target stays."""
     minutes = sla.get("next_reply_minutes" if answered else "first_reply_minutes")
     if minutes is None or sla["status"] in _FINAL or sla.get("due_at") is not None:
         return sla
@@ -54,25 +54,25 @@ def waiting(sla: Document, since: datetime, *, answered: bool) -> Document:
 
 
 def replied(sla: Document) -> Document:
-    """The SLA once those who answer did: in time, or it is MISSED already."""
+    """The SLA after a teammate's reply: HIT if a target was running, unless it is final."""
     return sla if sla.get("due_at") is None else _ended(sla, SlaStatus.HIT)
 
 
 def closed(sla: Document) -> Document:
-    """The SLA of a conversation that is closed: whoever waited waits no longer."""
+    """The SLA after the conversation was closed: CANCELLED if a target was running, unless it is final."""
     return sla if sla.get("due_at") is None else _ended(sla, SlaStatus.CANCELLED)
 
 
 def missed(sla: Document) -> Document:
-    """The SLA once the time of its target is up."""
+    """The SLA after its target passed; `due_at` stays until a reply."""
     return {**sla, "status": SlaStatus.MISSED.value}
 
 
 def target_of(sla: Mapping[str, Any] | None) -> datetime | None:
-    """When an SLA that is still kept will be missed; None where nothing is due."""
+    """When an active SLA will be missed; None if nothing is due."""
     return sla.get("due_at") if sla is not None and sla["status"] == SlaStatus.ACTIVE else None
 
 
 def _ended(sla: Document, status: SlaStatus) -> Document:
-    kept = {name: value for name, value in sla.items() if name != "due_at"}
-    return kept if sla["status"] in _FINAL else {**kept, "status": status.value}
+    ended = {name: value for name, value in sla.items() if name != "due_at"}
+    return ended if sla["status"] in _FINAL else {**ended, "status": status.value}

@@ -1,4 +1,4 @@
-"""Those who answer: admins, and the teams that they are in."""
+"""Teammates: admins and their teams."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,21 +13,21 @@ MAX_ADMINS_OF_TEAM = 100
 _LONGEST_NAME = 255
 
 
-def check_admin(sent: Mapping[str, Any]) -> Document:
-    """The fields to set of an admin, None for those to clear; UserProblem."""
-    email = check_key(IdentityKind.EMAIL, sent["email"])
-    values: Document = {"name": _name(sent["name"]), "email": email, "email_lower": email.lower()}
-    if "avatar_url" in sent:
-        url = sent["avatar_url"]
+def check_admin(fields: Mapping[str, Any]) -> Document:
+    """The values to set on an admin, None for those to clear; UserProblem."""
+    email = check_key(IdentityKind.EMAIL, fields["email"])
+    values: Document = {"name": _name(fields["name"]), "email": email, "email_lower": email.lower()}
+    if "avatar_url" in fields:
+        url = fields["avatar_url"]
         values["avatar_url"] = url and check_http_url(url, ("avatarUrl",))
-    if "archived" in sent:
-        values["archived"] = bool(sent["archived"])
+    if "archived" in fields:
+        values["archived"] = bool(fields["archived"])
     return values
 
 
-def check_team(sent: Mapping[str, Any]) -> Document:
-    """The fields to set of a team, its admins each once; UserProblem."""
-    name, admin_ids = _name(sent["name"]), distinct(sent["admin_ids"])
+def check_team(fields: Mapping[str, Any]) -> Document:
+    """The values to set on a team, without duplicate admins; UserProblem."""
+    name, admin_ids = _name(fields["name"]), distinct(fields["admin_ids"])
     if len(admin_ids) > MAX_ADMINS_OF_TEAM:
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
@@ -35,26 +35,26 @@ def check_team(sent: Mapping[str, Any]) -> Document:
             ("adminIds",),
         )
     values: Document = {"name": name, "name_lower": name.lower(), "admin_ids": admin_ids}
-    return values | ({"archived": bool(sent["archived"])} if "archived" in sent else {})
+    return values | ({"archived": bool(fields["archived"])} if "archived" in fields else {})
 
 
 def new_teammate(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
-    """An admin or a team with those values."""
-    given = {name: value for name, value in values.items() if value is not None}
-    return {"_id": id_, "workspace_id": workspace_id, "archived": False, "created_at": now, **given}
+    """The document of a new admin or team."""
+    provided = {name: value for name, value in values.items() if value is not None}
+    return {"_id": id_, "workspace_id": workspace_id, "archived": False, "created_at": now, **provided}
 
 
-def check_active(found: Document | None, id_: str, what: str, path: Sequence[str]) -> Document:
-    """The admin or team (`what`) of that id, if it is there and answers; UserProblem."""
-    if found is None:
+def check_active(teammate: Document | None, id_: str, what: str, path: Sequence[str]) -> Document:
+    """The admin or team (`what` names it in messages); UserProblem if it is missing or archived."""
+    if teammate is None:
         raise UserProblem(ErrorCode.NOT_FOUND, f"There is no {what} with the id '{id_}'.", tuple(path))
-    if found["archived"]:
+    if teammate["archived"]:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"The {what} '{found['name']}' is archived: choose another, or unarchive it.",
+            f"The {what} '{teammate['name']}' is archived: choose another, or unarchive it.",
             tuple(path),
         )
-    return found
+    return teammate
 
 
 def _name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Acts: what somebody does to a conversation or a ticket becomes one change: its document, new parts, what is told."""
+"""Threads: what conversations and tickets share. A command changes a document, adds parts and emits domain events."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,19 +13,19 @@ from gateway.domain.contacts.contacts import Document, json_differs
 from gateway.domain.support.actors import Actor
 from gateway.errors import ErrorCode, UserProblem
 
-MATCHED_FIELDS = ("state", "assignee_id", "team_id")  # what filters of streams match
+MATCHED_FIELDS = ("state", "assignee_id", "team_id")  # the fields that subscription filters match
 _TICK = timedelta(milliseconds=1)
 
 
 class ThreadKind(StrEnum):
-    """What is acted on."""
+    """The kinds of threads; also the prefix of stored names."""
 
     CONVERSATION = "conversation"
     TICKET = "ticket"
 
 
 class PartKind(StrEnum):
-    """What a part of a history tells."""
+    """What a part of a thread records."""
 
     COMMENT = "COMMENT"
     NOTE = "NOTE"
@@ -41,13 +41,13 @@ class PartKind(StrEnum):
     UPDATE = "UPDATE"
 
 
-# What a contact sees of its own history: what was said to it or by it, and where things stand.
+# The parts that a contact sees of its own threads.
 PUBLIC_PARTS = frozenset({PartKind.COMMENT, PartKind.OPEN, PartKind.CLOSE, PartKind.RATING, PartKind.STATE})
 
 
 @dataclass(frozen=True, slots=True)
 class DomainEvent:
-    """One line of the journal; `public`: the contact whose subject it is may hear of it."""
+    """One entry for the change log; `is_public`: the thread's contact may see it."""
 
     kind: str
     part_id: str | None = None
@@ -56,7 +56,9 @@ class DomainEvent:
 
 @dataclass(slots=True)
 class Changeset:
-    """What an act makes of its subject: `before` is None where it is new. `timers` are set, those in `cancelled` deleted."""
+    """What a command changes in one thread.
+
+    `before` is None for a new thread. `timers` are set; `cancelled` has the ids of those to delete."""
 
     kind: ThreadKind
     before: Document | None
@@ -65,46 +67,46 @@ class Changeset:
     events: list[DomainEvent] = field(default_factory=list)
     timers: list[Document] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-    part_id: str | None = None  # of the part that tells of the act itself
+    part_id: str | None = None  # of the part that records the command itself
 
     @property
     def part(self) -> Document | None:
-        """The part that tells of the act itself."""
+        """The part that records the command itself, if there is one."""
         return next((part for part in self.parts if part["_id"] == self.part_id), None)
 
     @property
     def has_changes(self) -> bool:
-        """Whether there is anything to be stored."""
+        """Whether there is anything to store."""
         return bool(self.parts or self.events)
 
     def fields(self) -> Document:
-        """The fields that differ, cleared ones as None."""
+        """The changed fields; None for removed ones."""
         before = self.before or {}
         names = [*self.after, *(name for name in before if name not in self.after)]
         return {name: self.after.get(name) for name in names if json_differs(self.after.get(name), before.get(name))}
 
 
 class ThreadAggregate:
-    """Somebody acts on one subject: methods of a kind of subject change `document`, which is a copy of what is stored."""
+    """Applies commands of one actor to a copy of the stored document; `changeset` returns what changed."""
 
     KIND: ClassVar[ThreadKind]
     PART_PREFIX: ClassVar[Prefix]
 
     def __init__(self, stored: Document, actor: Actor, at: datetime, minter: Minter, *, new: bool = False) -> None:
-        """`at`: when it is done; where the history reaches further, right after its end."""
+        """`at`: the time of the command; parts get a later time if the thread has newer parts."""
         self.stored = None if new else stored
         self.document = _copied(stored)
         self.actor = actor
         self._minter = minter
-        self._asked_at = at
+        self._requested_at = at
         self._parts: list[Document] = []
-        self._told: list[DomainEvent] = []
+        self._events: list[DomainEvent] = []
 
     @property
     def at(self) -> datetime:
-        """When the next part happens: parts lie in the order in which they are stored, each at a time of its own."""
+        """The time of the next part: strictly after the last one, so that parts sort in the order in which they are stored."""
         last: datetime | None = self.document.get("last_part_at")
-        return self._asked_at if last is None else max(self._asked_at, last + _TICK)
+        return self._requested_at if last is None else max(self._requested_at, last + _TICK)
 
     def add_part(
         self,
@@ -113,9 +115,9 @@ class ThreadAggregate:
         *,
         author: Actor | None = None,
         at: datetime | None = None,
-        **more: Any,
+        **fields: Any,
     ) -> str:
-        """Add a part to the history; its id."""
+        """Add a part with these further fields and return its id."""
         at = self.at if at is None else max(at, self.document["last_part_at"] + _TICK)
         part = {
             "_id": self._minter.mint(self.PART_PREFIX, at),
@@ -126,7 +128,7 @@ class ThreadAggregate:
             "author": (author or self.actor).stored,
             "created_at": at,
             **({} if body is None else {"body": body}),
-            **{name: value for name, value in more.items() if value is not None},
+            **{name: value for name, value in fields.items() if value is not None},
         }
         self._parts.append(part)
         self.document["last_part_at"] = at
@@ -139,103 +141,103 @@ class ThreadAggregate:
         return str(part["_id"])
 
     def index_text(self, *texts: str | None, public: bool = True) -> None:
-        """Let the subject be found by the words of these texts."""
+        """Add the words of these texts to the search index; `public`: the contact's search finds them too."""
         self.document["words"] = with_words(self.document["words"], texts)
         if public:
             self.document["public_words"] = with_words(self.document["public_words"], texts)
 
     def learn_edited(self, *texts: str | None) -> None:
-        """Index these texts in place of earlier ones, by which the contact no longer finds the subject."""
+        """Index edited texts; the contact's search no longer finds the words of the earlier ones."""
         self.index_text(*texts, public=False)
         self.document["said_words"] = said_words(self.document)
         self.document["public_words"] = public_words(self.shown_texts(self.document), self.document["said_words"])
 
     @staticmethod
     def shown_texts(document: Mapping[str, Any]) -> Sequence[str | None]:
-        """The texts of the subject itself that its contact sees, beside those of its parts."""
+        """The texts of the document itself, without its parts, that the contact sees."""
         raise NotImplementedError
 
     def emit(self, kind: str, part_id: str | None = None, *, public: bool = False) -> None:
-        """Let the journal say so."""
-        self._told.append(DomainEvent(kind, part_id, public))
+        """Add a domain event."""
+        self._events.append(DomainEvent(kind, part_id, public))
 
     def changeset(self, part_id: str | None = None) -> Changeset:
-        """All that the act changes; `part_id`: of the part that tells of it."""
-        found = Changeset(self.KIND, self.stored, self.document, self._parts, self._told, part_id=part_id)
-        if found.has_changes:
-            self.document["updated_at"] = max(self._asked_at, self.document["updated_at"])
+        """Everything that changed, with timers and index fields up to date."""
+        changeset = Changeset(self.KIND, self.stored, self.document, self._parts, self._events, part_id=part_id)
+        if changeset.has_changes:
+            self.document["updated_at"] = max(self._requested_at, self.document["updated_at"])
             self.refresh_index_keys()
             before = {} if self.stored is None else dict(self.deadlines(self.stored))
             for kind, due_at in self.deadlines(self.document):
-                self._set_timer(found, kind, before.get(kind), due_at)
-        return found
+                self._set_timer(changeset, kind, before.get(kind), due_at)
+        return changeset
 
     def refresh_index_keys(self) -> None:
-        """Say in the document which lists it stands in now."""
+        """Set the fields of the inbox indexes, if this kind of thread has them."""
 
     def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
-        """The kinds of timers of such a document, and when each is due."""
+        """The timer kinds of a document, and when each is due (None: not at all)."""
         yield from ()
 
-    def _set_timer(self, change: Changeset, kind: str, before: datetime | None, due_at: datetime | None) -> None:
+    def _set_timer(self, changeset: Changeset, kind: str, before: datetime | None, due_at: datetime | None) -> None:
         workspace_id, id_ = self.document["workspace_id"], self.document["_id"]
         if due_at is not None and due_at != before:
-            change.timers.append(timer_of(workspace_id, kind, id_, due_at))
+            changeset.timers.append(timer_of(workspace_id, kind, id_, due_at))
         elif due_at is None and before is not None:
-            change.cancelled.append(timer_id_of(workspace_id, kind, id_))
+            changeset.cancelled.append(timer_id_of(workspace_id, kind, id_))
 
 
-def change_events_of(change: Changeset, mint: Callable[[], str], now: datetime) -> list[Document]:
-    """The lines of the journal that tell a change, in order; ids by `mint`."""
-    before, after = (_matched(document) for document in (change.before, change.after))
+def change_events_of(changeset: Changeset, mint: Callable[[], str], now: datetime) -> list[Document]:
+    """The change events of a changeset, in order; `mint` gives each its id."""
+    before, after = (_matched(document) for document in (changeset.before, changeset.after))
     return [
         {
             "_id": mint(),
-            "workspace_id": change.after["workspace_id"],
-            "subject": change.kind.value,
-            "kind": told.kind,
-            f"{change.kind.value}_id": change.after["_id"],
-            "contact_id": change.after["contact_id"],
-            "part_id": told.part_id,
-            "public": told.is_public,
+            "workspace_id": changeset.after["workspace_id"],
+            "subject": changeset.kind.value,
+            "kind": event.kind,
+            f"{changeset.kind.value}_id": changeset.after["_id"],
+            "contact_id": changeset.after["contact_id"],
+            "part_id": event.part_id,
+            "public": event.is_public,
             "before": before,
             "after": after,
             "at": now,
         }
-        for told in change.events
+        for event in changeset.events
     ]
 
 
 def public_words(shown_texts: Sequence[str | None], said: Sequence[str]) -> list[str]:
-    """The words by which a contact finds its subject: those of its shown texts, and those of its public parts."""
+    """The words by which the contact finds its thread: those of its shown texts and of its public parts (`said`)."""
     return with_words([*extract_words(*shown_texts), *said], ())
 
 
 def said_words(document: Mapping[str, Any]) -> list[str]:
-    """The words of the parts that a contact sees; of a document that is not migrated also those of earlier titles."""
+    """The words of the public parts; in a document that is not migrated also those of earlier titles."""
     words: list[str] = document.get("said_words", document["public_words"])
     return words
 
 
-def timers_of(subject: ThreadKind, workspace_id: str, id_: str) -> list[str]:
-    """The ids of the timers that such a subject may have."""
-    return [timer_id_of(workspace_id, kind, id_) for kind in (f"{subject.value}_snooze", f"{subject.value}_sla")]
+def timers_of(kind: ThreadKind, workspace_id: str, id_: str) -> list[str]:
+    """The ids of all timers that a thread of that kind can have."""
+    return [timer_id_of(workspace_id, f"{kind.value}_{timer}", id_) for timer in ("snooze", "sla")]
 
 
-def deletion_line(subject: ThreadKind, document: Mapping[str, Any], line_id: str, now: datetime) -> Document:
-    """The line of the journal that tells that a subject is erased with its contact: ids, and whose it was."""
-    gone = Changeset(subject, dict(document), dict(document), events=[DomainEvent("DELETED", is_public=True)])
-    (line,) = change_events_of(gone, lambda: line_id, now)
-    return {**line, "after": None}
+def deletion_line(kind: ThreadKind, document: Mapping[str, Any], change_id: str, now: datetime) -> Document:
+    """The change event of a thread that is erased with its contact: only ids, no `after`."""
+    deleted = Changeset(kind, dict(document), dict(document), events=[DomainEvent("DELETED", is_public=True)])
+    (change_event,) = change_events_of(deleted, lambda: change_id, now)
+    return {**change_event, "after": None}
 
 
-def unknown_thread(subject: ThreadKind, id_: str, path: tuple[str, ...]) -> UserProblem:
-    """That there is none of that id."""
-    return UserProblem(ErrorCode.NOT_FOUND, f"There is no {subject.value} with the id '{id_}'.", path)
+def unknown_thread(kind: ThreadKind, id_: str, path: tuple[str, ...]) -> UserProblem:
+    """The NOT_FOUND problem for a thread id."""
+    return UserProblem(ErrorCode.NOT_FOUND, f"There is no {kind.value} with the id '{id_}'.", path)
 
 
 def check_moment(at: datetime | None, document: Mapping[str, Any], path: tuple[str, ...] = ("createdAt",)) -> None:
-    """Pass where a part of that time would be the newest: histories are written in order; UserProblem."""
+    """Raise UserProblem if `at` is before the newest part: parts are added in order."""
     if at is not None and at < document["last_part_at"]:
         raise UserProblem(
             ErrorCode.INVALID,
@@ -250,7 +252,7 @@ def _matched(document: Document | None) -> Document | None:
 
 
 def _copied(document: Document) -> Document:
-    """A copy whose nested objects and lists are its own too."""
+    # Two levels deep: nested objects and lists are changed in place.
     return {
         name: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
         for name, value in document.items()

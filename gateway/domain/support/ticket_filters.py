@@ -1,4 +1,4 @@
-"""Filters of tickets: by which lists an index finds them, and whether one is as a filter asks."""
+"""Ticket filters: the inbox lists to read, and whether a ticket matches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,15 +31,15 @@ _KEYS = {
 
 
 def order_of(key: TicketSortKey, *, descending: bool) -> InboxOrder:
-    """That order of a list."""
+    """The inbox order of a sort key."""
     return InboxOrder(_KEYS[key], descending)
 
 
 @dataclass(frozen=True, slots=True)
 class TicketCondition:
-    """What a TicketFilter asks, but for the contact: its tickets are few, and read in another way.
+    """The conditions of a TicketFilter, without the contact: one contact's tickets are few and read in another way.
 
-    `words_in`: the field that has the words; those that a contact sees are another one."""
+    `words_in`: the field to match words with; contacts and teammates have different ones."""
 
     state: Sequence[str] | None = None
     category: Sequence[str] | None = None
@@ -55,19 +55,19 @@ class TicketCondition:
 
     @property
     def lists(self) -> list[str]:
-        """Those of which each ticket that is meant has one, and none has two."""
+        """Inbox lists that together hold every match; no ticket is in two of them."""
         facet, values = self._facets()[0]
         states = [""] if self.state is None else sorted(set(self.state))
         return [list_key(facet, value, state) for value in values for state in states]
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether lists and the time by which a list is sorted do not tell all."""
-        others = (self.is_shared is not None, self.unassigned is False, self.words, self.created_at, self.updated_at)
-        return len(self._facets()) > 2 or any(others)
+        """Whether the lists also hold tickets that do not match."""
+        unlisted = (self.is_shared is not None, self.unassigned is False, self.words, self.created_at, self.updated_at)
+        return len(self._facets()) > 2 or any(unlisted)
 
     def matches(self, row: Mapping[str, Any], now: datetime) -> bool:
-        """Whether a ticket is as asked."""
+        """Whether a ticket matches."""
         named = ("type_id", "assignee_id", "team_id", "is_shared")
         return (
             (self.state is None or row["state"] in self.state)
@@ -80,36 +80,36 @@ class TicketCondition:
         )
 
     def times(self, key: str, now: datetime) -> TimeRange:
-        """The range of the time that a list is sorted by."""
+        """Time range of this sort key that can match the filter."""
         return time_range(getattr(self, _TIMES[key]), now) if key in _TIMES else TimeRange()
 
     def match(self, now: datetime) -> Document:
-        """The same as MongoDB's conditions, for tickets of which an index has found few."""
-        found: Document = {}
+        """The same conditions as a MongoDB query, for use when another index selects the tickets."""
+        match: Document = {}
         for name in ("state", "category"):
             if getattr(self, name) is not None:
-                found[name] = {"$in": sorted(set(getattr(self, name)))}
+                match[name] = {"$in": sorted(set(getattr(self, name)))}
         for name in ("type_id", "assignee_id", "team_id", "is_shared"):
             if getattr(self, name) is not None:
-                found[name] = {"$eq": getattr(self, name)}
+                match[name] = {"$eq": getattr(self, name)}
         if self.unassigned is not None:
-            found.setdefault("assignee_id", {})["$exists"] = not self.unassigned
+            match.setdefault("assignee_id", {})["$exists"] = not self.unassigned
         for name in ("created_at", "updated_at"):
             if getattr(self, name):
                 times = time_range(getattr(self, name), now)
-                found[name] = {"$gte": times.start, "$lt": times.end}
+                match[name] = {"$gte": times.start, "$lt": times.end}
         if self.words:
-            found[self.words_in] = {"$all": list(self.words)}
-        return found
+            match[self.words_in] = {"$all": list(self.words)}
+        return match
 
     def _facets(self) -> list[tuple[str, Sequence[str]]]:
-        """What is asked of each facet, the fewest tickets first."""
-        asked: dict[str, Sequence[str]] = {"any": [""]}
+        # The facets that the filter uses, with their values; the most selective first.
+        values: dict[str, Sequence[str]] = {"any": [""]}
         for name in ("assignee_id", "team_id", "type_id"):
             if getattr(self, name) is not None:
-                asked[name] = [getattr(self, name)]
+                values[name] = [getattr(self, name)]
         if self.unassigned:
-            asked["unassigned"] = [""]
+            values["unassigned"] = [""]
         if self.category is not None:
-            asked["category"] = sorted(set(self.category))
-        return [(name, asked[name]) for name in FACETS if name in asked]
+            values["category"] = sorted(set(self.category))
+        return [(name, values[name]) for name in FACETS if name in values]

@@ -1,4 +1,4 @@
-"""What callers may say of a ticket: checked before anything is read or written."""
+"""Checks of ticket input, done before anything is read or written."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,29 +14,29 @@ _LONGEST_TITLE = 255
 _LONGEST_DESCRIPTION = 100_000
 
 
-def check_ticket(sent: Mapping[str, Any]) -> Document:
-    """The values of a new ticket but for its attributes; UserProblem."""
+def check_ticket(fields: Mapping[str, Any]) -> Document:
+    """The values of a new ticket without its attributes; UserProblem."""
     return {
-        "title": _title(sent["title"]),
-        "description": _description(sent.get("description")),
-        "tags": check_tags(sent.get("tags") or (), "tags"),
-        "is_shared": sent.get("is_shared") is not False,
+        "title": _title(fields["title"]),
+        "description": _description(fields.get("description")),
+        "tags": check_tags(fields.get("tags") or (), "tags"),
+        "is_shared": fields.get("is_shared") is not False,
     }
 
 
-def check_update(sent: Mapping[str, Any], now: datetime) -> Document:
-    """What is to become of a ticket, None for what is to be cleared; its attributes are checked by their type."""
-    values = {name: sent[name] for name in ("attributes", "snoozed_until") if name in sent}
-    if (until := sent.get("snoozed_until")) is not None:
+def check_update(fields: Mapping[str, Any], now: datetime) -> Document:
+    """The values to set, None for those to clear; UserProblem. Attributes are not checked: they depend on the type."""
+    values = {name: fields[name] for name in ("attributes", "snoozed_until") if name in fields}
+    if (until := fields.get("snoozed_until")) is not None:
         values["snoozed_until"] = check_until(to_milliseconds(until.astimezone(UTC)), now, "snoozedUntil")
-    if "title" in sent:
-        values["title"] = _title(sent["title"])
-    if "description" in sent:
-        values["description"] = _description(sent["description"])
-    if sent.get("is_shared") is not None:
-        values["is_shared"] = sent["is_shared"]
+    if "title" in fields:
+        values["title"] = _title(fields["title"])
+    if "description" in fields:
+        values["description"] = _description(fields["description"])
+    if fields.get("is_shared") is not None:
+        values["is_shared"] = fields["is_shared"]
     for name, public in (("add_tags", "addTags"), ("remove_tags", "removeTags")):
-        values[name] = check_tags(sent.get(name) or (), public)
+        values[name] = check_tags(fields.get(name) or (), public)
     if both := set(values["add_tags"]) & set(values["remove_tags"]):
         message = f"The tag '{min(both)}' is to be added and removed at once: say one of them."
         raise UserProblem(ErrorCode.INVALID, message, ("removeTags",))

@@ -1,4 +1,4 @@
-"""Types of tickets: their category, their attributes, and whether a value may be an attribute's."""
+"""Ticket types: category and attributes, and checks of attribute values."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ Path = tuple[str, ...]
 
 
 class TicketCategory(StrEnum):
-    """Whose tickets they are: CUSTOMER tickets may be shared with their contact, the others are for those who answer."""
+    """The categories; only CUSTOMER tickets can be shared with their contact."""
 
     CUSTOMER = "CUSTOMER"
     BACK_OFFICE = "BACK_OFFICE"
@@ -31,7 +31,7 @@ class TicketCategory(StrEnum):
 
 
 class TicketAttributeKind(StrEnum):
-    """What an attribute's values are."""
+    """The kinds of attribute values."""
 
     STRING = "STRING"
     LONG_STRING = "LONG_STRING"
@@ -42,29 +42,36 @@ class TicketAttributeKind(StrEnum):
     LIST = "LIST"
 
 
-def check_ticket_type(sent: Mapping[str, Any]) -> Document:
-    """The fields to set of a type, None for those to clear; UserProblem."""
-    name = check_text(sent["name"], ("name",), longest=_LONGEST_NAME, named="The name")
-    values: Document = {"name": name, "name_lower": name.lower(), "category": sent["category"]}
-    if "description" in sent:
-        text = sent["description"]
+def check_ticket_type(fields: Mapping[str, Any]) -> Document:
+    """The values to set on a type, None for those to clear; UserProblem."""
+    name = check_text(fields["name"], ("name",), longest=_LONGEST_NAME, named="The name")
+    values: Document = {"name": name, "name_lower": name.lower(), "category": fields["category"]}
+    if "description" in fields:
+        text = fields["description"]
         longest = _LONGEST_DESCRIPTION
         values["description"] = text and check_text(text, ("description",), longest=longest, named="The description")
-    if "attributes" in sent:
-        values["attributes"] = _check_attributes(sent["attributes"] or ())
-    if "archived" in sent:
-        values["archived"] = bool(sent["archived"])
+    if "attributes" in fields:
+        values["attributes"] = _check_attributes(fields["attributes"] or ())
+    if "archived" in fields:
+        values["archived"] = bool(fields["archived"])
     return values
 
 
 def new_ticket_type(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
-    """A type with those values."""
-    given = {name: value for name, value in values.items() if value is not None}
-    return {"_id": id_, "workspace_id": workspace_id, "archived": False, "attributes": [], "created_at": now, **given}
+    """The document of a new ticket type."""
+    provided = {name: value for name, value in values.items() if value is not None}
+    return {
+        "_id": id_,
+        "workspace_id": workspace_id,
+        "archived": False,
+        "attributes": [],
+        "created_at": now,
+        **provided,
+    }
 
 
 def check_same_category(stored: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Pass where the category stays: tickets have it from their type, and who sees them depends on it."""
+    """Raise UserProblem if the category would change: it decides who sees the existing tickets of the type."""
     if values["category"] != stored["category"]:
         raise UserProblem(
             ErrorCode.INVALID,
@@ -73,88 +80,92 @@ def check_same_category(stored: Mapping[str, Any], values: Mapping[str, Any]) ->
         )
 
 
-def check_usable(found: Document | None, id_: str, path: Sequence[str]) -> Document:
-    """The type of that id, if it is there and new tickets may have it; UserProblem."""
-    if found is None:
+def check_usable(type_: Document | None, id_: str, path: Sequence[str]) -> Document:
+    """The type, for a new ticket; UserProblem if it is missing or archived."""
+    if type_ is None:
         raise UserProblem(ErrorCode.NOT_FOUND, f"There is no ticket type with the id '{id_}'.", tuple(path))
-    if found["archived"]:
+    if type_["archived"]:
         raise UserProblem(
-            ErrorCode.INVALID, f"The ticket type '{found['name']}' is archived: choose another.", tuple(path)
+            ErrorCode.INVALID, f"The ticket type '{type_['name']}' is archived: choose another.", tuple(path)
         )
-    return found
+    return type_
 
 
 def shown_attributes(type_: Mapping[str, Any], *, to_contact: bool) -> list[Document]:
-    """The attributes of a type; to a contact those alone that are for contacts to see."""
-    return [one for one in type_["attributes"] if one["visible_to_contacts"] or not to_contact]
+    """The attributes of a type; with `to_contact`, only those that contacts see."""
+    return [attribute for attribute in type_["attributes"] if attribute["visible_to_contacts"] or not to_contact]
 
 
 def shown_values(type_: Mapping[str, Any], values: Mapping[str, Any], *, to_contact: bool) -> Document:
-    """A ticket's values; to a contact those alone whose attributes are for contacts to see now."""
+    """A ticket's values; with `to_contact`, only of attributes that contacts see now."""
     if not to_contact:
         return dict(values)
-    names = {one["name"] for one in shown_attributes(type_, to_contact=True)}
+    names = {attribute["name"] for attribute in shown_attributes(type_, to_contact=True)}
     return {name: value for name, value in values.items() if name in names}
 
 
 def changed_values(
-    type_: Mapping[str, Any], stored: Mapping[str, Any], sent: Mapping[str, Any], *, by_contact: bool, path: Path
+    type_: Mapping[str, Any], stored: Mapping[str, Any], changes: Mapping[str, Any], *, by_contact: bool, path: Path
 ) -> Document:
-    """A ticket's values after an update: what is sent is checked by the type as it is now, None removes a value."""
-    attributes = {one["name"]: one for one in shown_attributes(type_, to_contact=by_contact)}
+    """A ticket's values after an update; None removes a value.
+
+    Only the changes are checked, with the type as it is now; UserProblem."""
+    attributes = {attribute["name"]: attribute for attribute in shown_attributes(type_, to_contact=by_contact)}
     values = dict(stored)
-    for name, value in sent.items():
-        found = attributes.get(name)
+    for name, value in changes.items():
+        attribute = attributes.get(name)
         if value is not None:
-            values[name] = _checked(found, name, value, type_, path)
+            values[name] = _checked_value(attribute, name, value, type_, path)
             continue
-        if found is not None and found["required"]:
-            raise _missing(found, (*path, name))
-        if found is None and (by_contact or name not in stored):
+        if attribute is not None and attribute["required"]:
+            raise _missing(attribute, (*path, name))
+        if attribute is None and (by_contact or name not in stored):
             raise _unknown(name, type_, (*path, name))
         values.pop(name, None)
     return values
 
 
-def new_values(type_: Mapping[str, Any], sent: Mapping[str, Any], *, by_contact: bool, path: Path) -> Document:
-    """A new ticket's values: all that are required must be there, of a contact those that it sees."""
-    given = {name: value for name, value in sent.items() if value is not None}
-    values = changed_values(type_, {}, given, by_contact=by_contact, path=path)
-    for one in shown_attributes(type_, to_contact=by_contact):
-        if one["required"] and one["name"] not in values:
-            raise _missing(one, (*path, one["name"]))
-    return values
+def new_values(type_: Mapping[str, Any], values: Mapping[str, Any], *, by_contact: bool, path: Path) -> Document:
+    """A new ticket's values; UserProblem if a required one is missing (for contacts: one that they see)."""
+    provided = {name: value for name, value in values.items() if value is not None}
+    checked = changed_values(type_, {}, provided, by_contact=by_contact, path=path)
+    for attribute in shown_attributes(type_, to_contact=by_contact):
+        if attribute["required"] and attribute["name"] not in checked:
+            raise _missing(attribute, (*path, attribute["name"]))
+    return checked
 
 
-def _check_attributes(sent: Sequence[Mapping[str, Any]]) -> list[Document]:
-    if len(sent) > MAX_ATTRIBUTES:
-        message = f"There are {len(sent)} attributes, and {MAX_ATTRIBUTES} are allowed."
+def _check_attributes(attributes: Sequence[Mapping[str, Any]]) -> list[Document]:
+    if len(attributes) > MAX_ATTRIBUTES:
+        message = f"There are {len(attributes)} attributes, and {MAX_ATTRIBUTES} are allowed."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("attributes",))
-    found: dict[str, Document] = {}
-    for place, one in enumerate(sent):
-        path = ("attributes", str(place))
-        attribute = _check_attribute(one, path)
-        if attribute["name"].lower() in found:
+    by_name: dict[str, Document] = {}
+    for index, fields in enumerate(attributes):
+        path = ("attributes", str(index))
+        attribute = _check_attribute(fields, path)
+        if attribute["name"].lower() in by_name:
             message = f"There are two attributes with the name '{attribute['name']}': rename one of them."
             raise UserProblem(ErrorCode.INVALID, message, (*path, "name"))
-        found[attribute["name"].lower()] = attribute
-    return list(found.values())
+        by_name[attribute["name"].lower()] = attribute
+    return list(by_name.values())
 
 
-def _check_attribute(sent: Mapping[str, Any], path: Path) -> Document:
-    name = check_text(sent["name"], (*path, "name"), longest=_LONGEST_ATTRIBUTE_NAME, named="The name of the attribute")
-    if mark := next((mark for mark in "$." if mark in name), None):
-        message = f"The attribute '{name}' contains '{mark}', which a name may not: rename it."
+def _check_attribute(fields: Mapping[str, Any], path: Path) -> Document:
+    name = check_text(
+        fields["name"], (*path, "name"), longest=_LONGEST_ATTRIBUTE_NAME, named="The name of the attribute"
+    )
+    if character := next((character for character in "$." if character in name), None):
+        message = f"The attribute '{name}' contains '{character}', which a name may not: rename it."
         raise UserProblem(ErrorCode.INVALID, message, (*path, "name"))
-    visible = sent.get("visible_to_contacts")
-    found = {
+    visible = fields.get("visible_to_contacts")
+    attribute = {
         "name": name,
-        "kind": sent["kind"],
-        "required": bool(sent.get("required")),
+        "kind": fields["kind"],
+        "required": bool(fields.get("required")),
         "visible_to_contacts": True if visible is None else visible,
     }
-    options = _check_options(name, sent.get("options"), sent["kind"], (*path, "options"))
-    return found if options is None else {**found, "options": options}
+    options = _check_options(name, fields.get("options"), fields["kind"], (*path, "options"))
+    return attribute if options is None else {**attribute, "options": options}
 
 
 def _check_options(name: str, options: Sequence[str] | None, kind: str, path: Path) -> list[str] | None:
@@ -168,23 +179,22 @@ def _check_options(name: str, options: Sequence[str] | None, kind: str, path: Pa
     if len(options) > MAX_OPTIONS:
         message = f"'{name}' has {len(options)} options, and {MAX_OPTIONS} are allowed."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, path)
-    for place, option in enumerate(options):
-        here = (*path, str(place))
-        check_text(option, here, longest=_LONGEST_STRING, named="The option")
-        if option in options[:place]:
-            raise UserProblem(ErrorCode.INVALID, f"'{name}' has the option '{option}' twice.", here)
+    for index, option in enumerate(options):
+        option_path = (*path, str(index))
+        check_text(option, option_path, longest=_LONGEST_STRING, named="The option")
+        if option in options[:index]:
+            raise UserProblem(ErrorCode.INVALID, f"'{name}' has the option '{option}' twice.", option_path)
     return list(options)
 
 
-def _checked(attribute: Document | None, name: str, value: Any, type_: Mapping[str, Any], path: Path) -> Any:
-    """The value as it is stored."""
+def _checked_value(attribute: Document | None, name: str, value: Any, type_: Mapping[str, Any], path: Path) -> Any:
     if attribute is None:
         raise _unknown(name, type_, (*path, name))
     return _CHECKS[TicketAttributeKind(attribute["kind"])](attribute, value, (*path, name))
 
 
 def _unknown(name: str, type_: Mapping[str, Any], path: Path) -> UserProblem:
-    message = f"The ticket type '{type_['name']}' has no attribute '{_describe_options(name)}'."
+    message = f"The ticket type '{type_['name']}' has no attribute '{_shortened(name)}'."
     return UserProblem(ErrorCode.INVALID, message, path)
 
 
@@ -213,11 +223,11 @@ def _integer(attribute: Document, value: Any, path: Path) -> int:
 
 
 def _decimal(attribute: Document, value: Any, path: Path) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not (abs(value) <= SAFE_INTEGER if isinstance(value, int) else math.isfinite(value)):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (abs(value) <= SAFE_INTEGER if isinstance(value, int) else math.isfinite(value)):
         raise _wrong(attribute, "a number, a whole one within 2^53", path)
-    found: float = value
-    return found
+    number: float = value
+    return number
 
 
 def _boolean(attribute: Document, value: Any, path: Path) -> bool:
@@ -241,7 +251,7 @@ def _option(attribute: Document, value: Any, path: Path) -> str:
     return value
 
 
-def _describe_options(name: str) -> str:
+def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_ATTRIBUTE_NAME else name[:_LONGEST_ATTRIBUTE_NAME] + "..."
 
 

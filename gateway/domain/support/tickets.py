@@ -1,4 +1,4 @@
-"""Tickets: their states, which of them follow which, and what each act makes of a ticket."""
+"""Tickets: states and their transitions, and the commands that change a ticket. Pure: time, ids and actor are arguments."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ MAX_TAGS = 100
 
 
 class TicketState(StrEnum):
-    """How far a ticket is."""
+    """The states of a ticket."""
 
     SUBMITTED = "SUBMITTED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -26,74 +26,74 @@ class TicketState(StrEnum):
     RESOLVED = "RESOLVED"
 
 
-# All there is: from a state to those that may follow it. None follows itself, and who is done with is not asked again
-# before somebody takes the ticket up.
+# All allowed transitions. No state follows itself, and a resolved ticket must be taken up again before it can wait on the
+# customer.
 TRANSITIONS: Mapping[TicketState, frozenset[TicketState]] = {
     TicketState.SUBMITTED: frozenset({TicketState.IN_PROGRESS, TicketState.WAITING_ON_CUSTOMER, TicketState.RESOLVED}),
     TicketState.IN_PROGRESS: frozenset({TicketState.SUBMITTED, TicketState.WAITING_ON_CUSTOMER, TicketState.RESOLVED}),
     TicketState.WAITING_ON_CUSTOMER: frozenset({TicketState.SUBMITTED, TicketState.IN_PROGRESS, TicketState.RESOLVED}),
     TicketState.RESOLVED: frozenset({TicketState.SUBMITTED, TicketState.IN_PROGRESS}),
 }
-# What the contact's reply makes of a state: what waited for it, or was done, is to be looked at.
+# The state after a contact's reply; other states stay.
 AFTER_CONTACTS_REPLY: Mapping[TicketState, TicketState] = {
     TicketState.WAITING_ON_CUSTOMER: TicketState.IN_PROGRESS,
     TicketState.RESOLVED: TicketState.IN_PROGRESS,
 }
-# What subscribers hear of a new state.
+# The kind of change that subscribers get for a new state.
 CHANGE_KIND_BY_STATE: Mapping[TicketState, str] = {
     TicketState.SUBMITTED: "SUBMITTED",
     TicketState.IN_PROGRESS: "IN_PROGRESS",
     TicketState.WAITING_ON_CUSTOMER: "WAITING",
     TicketState.RESOLVED: "RESOLVED",
 }
-# By which an inbox finds a ticket, each alone and together with its state; the fewest first.
+# An inbox has a list for each facet value, alone and together with the state; the most selective facet first.
 FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
 
 
 class TicketAggregate(ThreadAggregate):
-    """Somebody acts on a ticket."""
+    """Applies commands to one ticket."""
 
     KIND: ClassVar[ThreadKind] = ThreadKind.TICKET
     PART_PREFIX: ClassVar[Prefix] = Prefix.TICKET_PART
     MATCHED: ClassVar[tuple[str, ...]] = ("state", "category", "assignee_id", "team_id", "is_shared")
 
     def __init__(self, stored: Document, actor: Actor, at: datetime, minter: Minter, *, new: bool = False) -> None:
-        """What was due by then happens first: a ticket whose time is up has woken, whenever its timer goes off."""
+        """End a snooze that passed before `at`, so that the result does not depend on when the timer runs."""
         super().__init__(stored, actor, at, minter, new=new)
         until = self.document.get("snoozed_until")
-        if until is not None and until <= at and (woken := self._end_snooze(until, AUTOMATION)):
-            self.emit("UPDATED", woken)
+        if until is not None and until <= at and (part_id := self._end_snooze(until, AUTOMATION)):
+            self.emit("UPDATED", part_id)
 
     @classmethod
     def created(
         cls, document: Document, minter: Minter, assigned: Mapping[str, str | None] | None = None
     ) -> "TicketAggregate":
-        """The act of opening it, and of assigning it to those admins or teams."""
-        act = cls(document, actor_of(document["author"]), document["created_at"], minter, new=True)
-        act.index_text(document["title"], document.get("description"))
-        act.emit("CREATED", public=act._public)
+        """Create a ticket, and assign it if `assigned` has a `team_id` or `assignee_id`."""
+        aggregate = cls(document, actor_of(document["author"]), document["created_at"], minter, new=True)
+        aggregate.index_text(document["title"], document.get("description"))
+        aggregate.emit("CREATED", public=aggregate._public)
         if assigned:
-            act.assign(assigned)
-        return act
+            aggregate.assign(assigned)
+        return aggregate
 
     def reply(self, body: str, *, note: bool) -> str:
-        """Say something, or note it for those who answer; the part's id."""
+        """Add a reply, or a note that only teammates see; returns the part id. A contact's reply ends a snooze."""
         if note:
             part_id = self.add_part(PartKind.NOTE, body)
             self.emit("NOTED", part_id)
             return part_id
         before = TicketState(self.document["state"])
         state = AFTER_CONTACTS_REPLY.get(before, before) if self.actor.is_contact else before
-        moved: dict[str, Any] = {} if state is before else {"from_state": before.value, "to_state": state.value}
-        part_id = self.add_part(PartKind.COMMENT, body, **moved)
+        transition: dict[str, Any] = {} if state is before else {"from_state": before.value, "to_state": state.value}
+        part_id = self.add_part(PartKind.COMMENT, body, **transition)
         self.emit("REPLIED", part_id, public=self._public)
         self._change_state(state, part_id)
-        if self.actor.is_contact and (woken := self._end_snooze(self.at, self.actor)):
-            self.emit("UPDATED", woken)
+        if self.actor.is_contact and (unsnooze_id := self._end_snooze(self.at, self.actor)):
+            self.emit("UPDATED", unsnooze_id)
         return part_id
 
     def set_state(self, state: TicketState, body: str | None) -> str:
-        """Move it to that state; the part's id. UserProblem ILLEGAL_TRANSITION where it may not follow."""
+        """Change the state and return the part id; UserProblem ILLEGAL_TRANSITION."""
         before = TicketState(self.document["state"])
         check_transition(self.document, state)
         part_id = self.add_part(PartKind.STATE, body, from_state=before.value, to_state=state.value)
@@ -103,7 +103,7 @@ class TicketAggregate(ThreadAggregate):
         return part_id
 
     def assign(self, to: Mapping[str, str | None]) -> str:
-        """Hand it to a team, an admin, or both (`team_id`, `assignee_id`; None: to nobody any more); the last part's id."""
+        """Assign `team_id`, `assignee_id` or both (None: unassign); returns the last part's id."""
         part_id = ""
         for name in ("team_id", "assignee_id"):
             if name in to:
@@ -112,17 +112,18 @@ class TicketAggregate(ThreadAggregate):
         self.emit("ASSIGNED", part_id)
         return part_id
 
-    def update(self, type_: Mapping[str, Any], sent: Mapping[str, Any]) -> str | None:
-        """Change what it says, its tags, whether it is shared, whether it sleeps; the last part's id, None where all is so
-        already. `sent`: what was checked before (`ticket_inputs`), but for attributes."""
+    def update(self, type_: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
+        """Change texts, attributes, sharing, tags and snooze; returns the last part's id, None if nothing changed.
+
+        `values`: from `ticket_inputs.check_update`; attributes are checked here."""
         before, shared = dict(self.document), self._public
-        self._edit(type_, sent)
+        self._edit(type_, values)
         edited = _edited(before, self.document)
         part_ids = [self.add_part(PartKind.UPDATE, ", ".join(edited))] if edited else []
-        if marks := self._change_tags(sent["add_tags"], sent["remove_tags"]):
-            part_ids.append(self.add_part(PartKind.TAG, " ".join(marks)))
-        if "snoozed_until" in sent and (snoozed := self._snooze(sent["snoozed_until"])):
-            part_ids.append(snoozed)
+        if signed_tags := self._change_tags(values["add_tags"], values["remove_tags"]):
+            part_ids.append(self.add_part(PartKind.TAG, " ".join(signed_tags)))
+        if "snoozed_until" in values and (snooze_id := self._snooze(values["snoozed_until"])):
+            part_ids.append(snooze_id)
         if not part_ids:
             return None
         self.emit("UPDATED", part_ids[-1], public=bool(edited) and (shared or self._public))
@@ -130,15 +131,15 @@ class TicketAggregate(ThreadAggregate):
 
     @staticmethod
     def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
-        """Title and description, as they are and as they came in."""
+        """Title and description, the current ones and those that were submitted."""
         return [document.get(f"{prefix}{name}") for prefix in ("", "submitted_") for name in ("title", "description")]
 
     def refresh_index_keys(self) -> None:
-        """The inboxes that it stands in, and where it lies in each order."""
+        """Set the fields of the inbox indexes."""
         self.document |= index_keys_of(self.document)
 
     def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
-        """When it wakes."""
+        """The end of the snooze."""
         yield SNOOZE_TIMER, document.get("snoozed_until")
 
     @property
@@ -151,23 +152,22 @@ class TicketAggregate(ThreadAggregate):
             self.document["state"] = state.value
             self.emit(CHANGE_KIND_BY_STATE[state], part_id, public=self._public)
 
-    def _edit(self, type_: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
-        if "title" in sent:
-            self.document["title"] = sent["title"]
-        if "description" in sent:
-            _set(self.document, "description", sent["description"])
-        if sent.get("attributes"):
+    def _edit(self, type_: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        if "title" in values:
+            self.document["title"] = values["title"]
+        if "description" in values:
+            _set(self.document, "description", values["description"])
+        if values.get("attributes"):
             stored, path = self.document["attributes"], ("attributes",)
             self.document["attributes"] = changed_values(
-                type_, stored, sent["attributes"], by_contact=self.actor.is_contact, path=path
+                type_, stored, values["attributes"], by_contact=self.actor.is_contact, path=path
             )
-        if "is_shared" in sent:
-            self.document["is_shared"] = check_shared(self.document["category"], shared=sent["is_shared"])
-        if edited := [self.document.get(name) for name in ("title", "description") if name in sent]:
+        if "is_shared" in values:
+            self.document["is_shared"] = check_shared(self.document["category"], shared=values["is_shared"])
+        if edited := [self.document.get(name) for name in ("title", "description") if name in values]:
             self.learn_edited(*edited)
 
     def _change_tags(self, added: Sequence[str], removed: Sequence[str]) -> list[str]:
-        """Which tags came and which went, each with its sign."""
         before = self.document["tags"]
         tags = [tag for tag in distinct([*before, *added]) if tag not in removed]
         if len(tags) > MAX_TAGS:
@@ -188,23 +188,23 @@ class TicketAggregate(ThreadAggregate):
         return self.add_part(PartKind.SNOOZE, snoozed_until=until)
 
     def _end_snooze(self, at: datetime, author: Actor) -> str | None:
-        """The part that tells that it sleeps no more; None where it did not sleep."""
+        # The id of the part; None if it was not snoozed.
         if self.document.pop("snoozed_until", None) is None:
             return None
         return self.add_part(PartKind.UNSNOOZE, author=author, at=at)
 
 
 def is_public(ticket: Mapping[str, Any]) -> bool:
-    """Whether its contact sees it."""
+    """Whether the ticket's contact sees it."""
     return ticket["category"] == TicketCategory.CUSTOMER and bool(ticket["is_shared"])
 
 
 def new_ticket(
     id_: str, contact: Document, type_: Mapping[str, Any], values: Mapping[str, Any], author: Actor, at: datetime
 ) -> Document:
-    """A ticket of that type, still without a number; `values`: title, and of the other fields what is known."""
+    """The document of a new ticket, still without a number; `values` has `title` and optionally other fields."""
     submitted = {f"submitted_{name}": values.get(name) for name in ("title", "description")}
-    given = {name: value for name, value in {**values, **submitted}.items() if value is not None}
+    provided = {name: value for name, value in {**values, **submitted}.items() if value is not None}
     return {
         "_id": id_,
         "workspace_id": contact["workspace_id"],
@@ -221,36 +221,36 @@ def new_ticket(
         "words": [],
         "public_words": [],
         "said_words": [],
-        **given,
+        **provided,
     }
 
 
 def numbered(ticket: Document, number: int) -> None:
-    """Give a ticket its number, and its place among others by it."""
+    """Set a ticket's number and the key to sort by it, in place."""
     ticket |= {"number": number, "number_key": key_of_number(Prefix.TICKET, number)}
 
 
 def index_keys_of(ticket: Mapping[str, Any]) -> Document:
-    """The fields that say in which lists a ticket stands, and where in the order of changes."""
+    """The fields of the inbox indexes: the lists, and the key of the order of changes."""
     return {"lists": lists_of(ticket), "updated_key": sort_key(ticket["_id"], ticket["updated_at"])}
 
 
 def lists_of(ticket: Mapping[str, Any]) -> list[str]:
-    """The lists that a ticket stands in: each of its facets, alone and together with its state."""
-    found = {name: ticket.get(name) for name in ("assignee_id", "team_id", "type_id", "category")}
-    facets = [(name, value) for name, value in found.items() if value is not None]
-    facets += [("any", "")] + ([("unassigned", "")] if found["assignee_id"] is None else [])
+    """The inbox lists that hold a ticket: each facet, alone and with its state, and their sparse lists."""
+    values = {name: ticket.get(name) for name in ("assignee_id", "team_id", "type_id", "category")}
+    facets = [(name, value) for name, value in values.items() if value is not None]
+    facets += [("any", "")] + ([("unassigned", "")] if values["assignee_id"] is None else [])
     lists = [list_key(name, value, state) for name, value in facets for state in ("", ticket["state"])]
     return with_sparse(ticket["_id"], lists)
 
 
 def list_key(facet: str, value: str, state: str) -> str:
-    """The list of those with that facet's value and state; the state empty: whatever it is."""
+    """The list of tickets with that facet value and state; an empty state stands for any."""
     return f"{facet}:{value}:{state}"
 
 
 def check_shared(category: str, *, shared: bool) -> bool:
-    """Whether a ticket is shared; UserProblem where such a ticket never is."""
+    """Returns `shared`; UserProblem if tickets of the category cannot be shared."""
     if shared and category != TicketCategory.CUSTOMER:
         message = f"A {category} ticket is for those who answer: CUSTOMER tickets alone are shared."
         raise UserProblem(ErrorCode.INVALID, message, ("isShared",))
@@ -258,7 +258,7 @@ def check_shared(category: str, *, shared: bool) -> bool:
 
 
 def check_shared_with(ticket: Mapping[str, Any], actor: Actor) -> None:
-    """Pass where one who answers acts, or its contact on a ticket that it sees; UserProblem."""
+    """Raise UserProblem FORBIDDEN if a contact acts on a ticket that it does not see."""
     if not actor.is_contact or is_public(ticket):
         return
     problem = f"Ticket {ticket['number']} is not shared with its contact: share it first."
@@ -268,28 +268,27 @@ def check_shared_with(ticket: Mapping[str, Any], actor: Actor) -> None:
 
 
 def check_transition(ticket: Mapping[str, Any], state: TicketState) -> None:
-    """Pass where that state may follow; ILLEGAL_TRANSITION says which may."""
+    """Raise ILLEGAL_TRANSITION if the state cannot follow; the message lists the states that can."""
     before = TicketState(ticket["state"])
     if state in TRANSITIONS[before]:
         return
-    legal = ", ".join(one for one in TicketState if one in TRANSITIONS[before])
+    legal = ", ".join(follower for follower in TicketState if follower in TRANSITIONS[before])
     now = "that already" if state is before else before
     message = f"Ticket {ticket['number']} is {now}: from {before} it may become {legal}."
     raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("state",))
 
 
 def _edited(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The names of what was edited, attributes by their own."""
-    found = [public for name, public in _EDITED.items() if before.get(name) != after.get(name)]
+    # The names of edited fields as in GraphQL, then of edited attributes.
+    edited = [public for name, public in _EDITED.items() if before.get(name) != after.get(name)]
     names = sorted({*before["attributes"], *after["attributes"]})
-    return found + [name for name in names if before["attributes"].get(name) != after["attributes"].get(name)]
+    return edited + [name for name in names if before["attributes"].get(name) != after["attributes"].get(name)]
 
 
 _EDITED = {"title": "title", "description": "description", "is_shared": "isShared"}
 
 
 def _set(document: Document, name: str, value: Any) -> None:
-    """Set the field, or clear it."""
     if value is None:
         document.pop(name, None)
     else:

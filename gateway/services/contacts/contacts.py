@@ -1,4 +1,4 @@
-"""Contacts: created, updated, and told about."""
+"""Creates and updates contacts."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -48,7 +48,7 @@ _YEARS = 100
 
 
 class ContactService:
-    """What can be done to contacts."""
+    """Commands on single contacts."""
 
     def __init__(
         self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
@@ -60,38 +60,40 @@ class ContactService:
         self._clock = clock
         self._minter = minter
 
-    async def upsert(self, workspace_id: str, sent: Mapping[str, Any]) -> tuple[Document, bool]:
-        """The contact as it is now, and whether it was created. `sent`: the input in snake_case without what was omitted; None clears."""
+    async def upsert(self, workspace_id: str, fields: Mapping[str, Any]) -> tuple[Document, bool]:
+        """Return the contact and whether it was created. `fields`: the given input fields in snake_case; None clears."""
         now = self._clock()
-        ref = check_ref(sent)
-        values = self.check_values(sent)
-        kept = claim(MUTATION, check_idempotency_key(sent.get("idempotency_key")), _fingerprint(sent))
+        ref = check_ref(fields)
+        values = self.check_values(fields)
+        key_claim = claim(MUTATION, check_idempotency_key(fields.get("idempotency_key")), _fingerprint(fields))
         new_id = self._minter.mint(Prefix.CONTACT, now)
 
         async def attempt(_: int) -> tuple[Document, bool]:
             store = self._store.open(workspace_id)
-            if kept and (before := await store.idempotency_keys.result_of(kept)) is not None:
-                return await _first_result(store, before)
-            found, erased = await store.candidates_for([ref], now, may_become_users=True)
-            directory = IdentityResolver(found, lambda: new_contact(new_id, workspace_id, now), now, erased)
-            draft = self._updated(directory, ref, sent, values)
+            if key_claim and (first_result := await store.idempotency_keys.result_of(key_claim)) is not None:
+                return await _first_result(store, first_result)
+            candidates, erased = await store.candidates_for([ref], now, may_become_users=True)
+            resolver = IdentityResolver(candidates, lambda: new_contact(new_id, workspace_id, now), now, erased)
+            draft = self._updated(resolver, ref, fields, values)
             if is_visible_change(draft):
                 draft.document["updated_at"] = now
-            if draft.is_changed() or kept:
-                await store.database.transaction(partial(self._write, store, draft, kept, now))
+            if draft.is_changed() or key_claim:
+                await store.database.transaction(partial(self._write, store, draft, key_claim, now))
             return draft.document, draft.stored is None or draft.id == new_id
 
         return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
     async def resolve(self, workspace_id: str, ref: ContactRef) -> Document:
-        """The contact of that reference, as tracking finds it: created where nobody has its strongest key."""
+        """Return the contact of that reference; create it if its strongest key is new."""
         now = self._clock()
         new_id = self._minter.mint(Prefix.CONTACT, now)
 
         async def attempt(_: int) -> Document:
             store = self._store.open(workspace_id)
-            found, erased = await store.candidates_for([ref], now)
-            draft = IdentityResolver(found, lambda: new_contact(new_id, workspace_id, now), now, erased).resolve(ref)
+            candidates, erased = await store.candidates_for([ref], now)
+            draft = IdentityResolver(candidates, lambda: new_contact(new_id, workspace_id, now), now, erased).resolve(
+                ref
+            )
             if draft.is_changed():
                 await store.database.transaction(partial(self._write, store, draft, None, now))
             return draft.document
@@ -100,34 +102,38 @@ class ContactService:
             return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
     async def _write(
-        self, store: WorkspaceStore, draft: ContactDraft, kept: Claim | None, now: Any, session: Session
+        self, store: WorkspaceStore, draft: ContactDraft, key_claim: Claim | None, now: Any, session: Session
     ) -> None:
         if draft.is_changed():
             await store.contacts.save([draft], session)
-        if kept:
+        if key_claim:
             await store.idempotency_keys.keep(
-                kept, {"contact_id": draft.id, "created": draft.stored is None}, now, session
+                key_claim, {"contact_id": draft.id, "created": draft.stored is None}, now, session
             )
-        if (line := contact_changed(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
-            await store.changes.write([line], session)
+        if (change_event := contact_changed(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
+            await store.changes.write([change_event], session)
         await self._outbox.contacts_changed(store, now, session, drafts=[draft])
 
     def _updated(
-        self, directory: IdentityResolver, ref: ContactRef, sent: Mapping[str, Any], values: Document
+        self, resolver: IdentityResolver, ref: ContactRef, fields: Mapping[str, Any], values: Document
     ) -> ContactDraft:
-        kind, value = ref.keys()[0]
-        draft = directory.find(kind, value) or directory.resolve(ContactRef(**{kind.value: value}))
-        self.state(directory, draft, sent, values)
+        key_kind, value = ref.keys()[0]
+        draft = resolver.find(key_kind, value) or resolver.resolve(ContactRef(**{key_kind.value: value}))
+        self.state(resolver, draft, fields, values)
         return draft
 
     def state(
-        self, directory: IdentityResolver, draft: ContactDraft, sent: Mapping[str, Any], values: Document
+        self, resolver: IdentityResolver, draft: ContactDraft, fields: Mapping[str, Any], values: Document
     ) -> None:
-        """State what was sent as facts of that contact. `values`: what of it was checked."""
+        """Set the keys in `fields` and the checked `values`, and claim the identities; UserProblem."""
         document = draft.document
-        directory.set_keys(
+        resolver.set_keys(
             draft,
-            **{key.value: sent[key.value] for key in IdentityKind if key is not IdentityKind.ID and key.value in sent},
+            **{
+                key.value: fields[key.value]
+                for key in IdentityKind
+                if key is not IdentityKind.ID and key.value in fields
+            },
         )
         if len(document["anonymous_ids"]) > MAX_ANONYMOUS_IDS:
             raise UserProblem(
@@ -137,7 +143,7 @@ class ContactService:
             )
         self._set(document, values)
         document["role"] = (ContactRole(values["role"]) if values.get("role") else raised_role(document)).value
-        directory.claim_identities(draft)
+        resolver.claim_identities(draft)
 
     def _set(self, document: Document, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
@@ -153,50 +159,53 @@ class ContactService:
         for name in [name for name, value in document.items() if value is None]:
             del document[name]
 
-    def check_values(self, sent: Mapping[str, Any]) -> Document:
-        """What is sent beside keys, as it is stored; UserProblem says what cannot be."""
+    def check_values(self, fields: Mapping[str, Any]) -> Document:
+        """Return the fields other than keys as they are stored; UserProblem on an invalid value."""
         values: Document = {}
         for name, public in _TEXTS.items():
-            if name in sent:
+            if name in fields:
                 values[name] = (
-                    sent[name] if sent[name] is None else check_text(sent[name], (public,), longest=1000, named=public)
+                    fields[name]
+                    if fields[name] is None
+                    else check_text(fields[name], (public,), longest=1000, named=public)
                 )
-        if "avatar_url" in sent:
-            url = sent["avatar_url"]
+        if "avatar_url" in fields:
+            url = fields["avatar_url"]
             values["avatar_url"] = None if url is None else check_http_url(url, ("avatarUrl",), longest=1000)
-        if "location" in sent:
-            values["location"] = _check_location(sent["location"])
+        if "location" in fields:
+            values["location"] = _check_location(fields["location"])
         for name, public in (("signed_up_at", "signedUpAt"), ("last_seen_at", "lastSeenAt")):
-            if name in sent:
-                values[name] = check_occurred_at(sent[name], self._clock(), _YEARS, (public,))
-        if "custom_attributes" in sent:
-            check_metadata(sent["custom_attributes"] or {}, self._settings, ("customAttributes",))
-            values["custom_attributes"] = sent["custom_attributes"]
-        if "tags" in sent:
-            values["tags"] = check_tags(sent["tags"] or [])
+            if name in fields:
+                values[name] = check_occurred_at(fields[name], self._clock(), _YEARS, (public,))
+        if "custom_attributes" in fields:
+            check_metadata(fields["custom_attributes"] or {}, self._settings, ("customAttributes",))
+            values["custom_attributes"] = fields["custom_attributes"]
+        if "tags" in fields:
+            values["tags"] = check_tags(fields["tags"] or [])
         for name in _FLAGS:
-            if name in sent:
-                values[name] = bool(sent[name])
-        if "opted_out_subscription_types_count" in sent:
-            values["opted_out_subscription_types_count"] = _check_count(sent["opted_out_subscription_types_count"] or 0)
-        if sent.get("role"):
-            values["role"] = sent["role"]
+            if name in fields:
+                values[name] = bool(fields[name])
+        if "opted_out_subscription_types_count" in fields:
+            values["opted_out_subscription_types_count"] = _check_count(
+                fields["opted_out_subscription_types_count"] or 0
+            )
+        if fields.get("role"):
+            values["role"] = fields["role"]
         return values
 
 
 def check_tags(tags: list[str]) -> list[str]:
-    """The tags, each once."""
+    """Return the checked tags without duplicates."""
     if len(tags) > MAX_TAGS:
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags, and {MAX_TAGS} are allowed.", ("tags",)
         )
     return distinct(
-        check_text(tag, ("tags", str(place)), longest=255, named="The tag") for place, tag in enumerate(tags)
+        check_text(tag, ("tags", str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
     )
 
 
 def _check_location(location: Mapping[str, Any] | None) -> Document | None:
-    """The parts sent, those to be cleared as None; None clears all of it."""
     if location is None:
         return None
     return {
@@ -215,16 +224,16 @@ def _check_count(count: int) -> int:
     return count
 
 
-async def _first_result(store: WorkspaceStore, before: Document) -> tuple[Document, bool]:
-    contact = (await store.contacts.of_ids([before["contact_id"]])).get(before["contact_id"])
+async def _first_result(store: WorkspaceStore, first_result: Document) -> tuple[Document, bool]:
+    contact = (await store.contacts.of_ids([first_result["contact_id"]])).get(first_result["contact_id"])
     if contact is None:
         raise UserProblem(
             ErrorCode.NOT_FOUND,
             "The contact that the first call with this idempotencyKey gave is gone: use a new key.",
             ("idempotencyKey",),
         )
-    return contact, before["created"]
+    return contact, first_result["created"]
 
 
-def _fingerprint(sent: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in sent.items() if name != "idempotency_key"}
+def _fingerprint(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "idempotency_key"}

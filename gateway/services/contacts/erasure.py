@@ -1,4 +1,4 @@
-"""Erasure of contacts: gone for every reader in one transaction, their traces in batches that outlive a process."""
+"""Erases contacts: one transaction hides a contact; batches then remove its traces and survive a restart."""
 
 import asyncio
 import time
@@ -24,73 +24,72 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 
 _LEASE = timedelta(seconds=6)
 _AGAIN_SECONDS = 2.0
-_SUBJECTS_AT_ONCE = 100
+_THREADS_AT_ONCE = 100
 
 
 class ErasureService:
-    """Erases contacts; `run` in a process that works in the background finishes what is long or was broken off."""
+    """Erases contacts. `run` in a background process finishes long erasures."""
 
     def __init__(
         self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox, at_once_seconds: float = 5.0
     ) -> None:
-        """`at_once_seconds`: how long a call itself erases before it leaves the rest to `run`."""
+        """`at_once_seconds`: how long a call itself erases."""
         self._store = store
         self._outbox = outbox
         self._clock = clock
         self._minter = minter
         self._turn = turn
         self._at_once_seconds = at_once_seconds
-        self._left = asyncio.Event()
+        self._has_more = asyncio.Event()
         self._log = structlog.get_logger("gateway.erasures")
 
     async def delete(self, workspace_id: str, contact_id: str) -> str:
-        """The id of the contact that is gone; its traces are erased by then, unless there are very many."""
+        """Return the id of the deleted contact. `run` erases the traces that take too long."""
         ref = ContactRef(id=check_key(IdentityKind.ID, contact_id))
-        line_id = self._minter.mint(Prefix.CHANGE, self._clock())
+        change_id = self._minter.mint(Prefix.CHANGE, self._clock())
         store = self._store.open(workspace_id)
 
         async def attempt(number: int) -> Document:
             contact = next(iter(await store.contacts.candidates_for([ref])), None)
             if contact is None:
-                return await self._begun(store, contact_id, line_id if number > 1 else None)
+                return await self._running_deletion(store, contact_id, change_id if number > 1 else None)
             now = self._clock()
             deletion = new_deletion(contact, now, await store.database.now() + _LEASE)
-            await store.database.transaction(lambda session: self._begin(store, contact, deletion, line_id, session))
+            await store.database.transaction(lambda session: self._begin(store, contact, deletion, change_id, session))
             return deletion
 
         deletion = await retry_transaction(attempt, lambda: self._turn(workspace_id))
         if not await self._erase(deletion, self._at_once_seconds):
-            self._left.set()
+            self._has_more.set()
         return str(deletion["_id"])
 
     async def run(self) -> None:
-        """Finish what others began and did not end, until cancelled."""
+        """Finish interrupted erasures, until cancelled."""
         while True:
-            self._left.clear()
+            self._has_more.clear()
             try:
                 for deletion in await deletions_due(self._store.database, _LEASE):
                     await self._erase(deletion)
             except UnavailableError as error:
-                self._log.warning("an erasure broke off and goes on later", reason=str(error))
+                self._log.warning("erasure interrupted; retrying later", reason=str(error))
             except Exception:
-                self._log.exception("an erasure failed and is tried again")
+                self._log.exception("erasure failed; retrying")
             with suppress(TimeoutError):
                 async with asyncio.timeout(_AGAIN_SECONDS):  # wait_for forgets cancellations (Python 3.11)
-                    await self._left.wait()
+                    await self._has_more.wait()
 
-    async def _begun(self, store: WorkspaceStore, contact_id: str, line_id: str | None) -> Document:
-        """The deletion that this call or another one began before."""
-        under_way = (await store.deletions.by_ids([contact_id])).get(contact_id)
-        if under_way is not None:
-            return under_way
-        line = (await store.changes.by_ids([line_id])).get(line_id) if line_id else None
-        if line is None:
+    async def _running_deletion(self, store: WorkspaceStore, contact_id: str, change_id: str | None) -> Document:
+        deletion = (await store.deletions.by_ids([contact_id])).get(contact_id)
+        if deletion is not None:
+            return deletion
+        change_event = (await store.changes.by_ids([change_id])).get(change_id) if change_id else None
+        if change_event is None:
             raise unknown_contact(contact_id, "id")
         now = self._clock()
-        return {"_id": line["contact_id"], "workspace_id": store.workspace_id, "contact_ids": [], "until": now}
+        return {"_id": change_event["contact_id"], "workspace_id": store.workspace_id, "contact_ids": [], "until": now}
 
     async def _begin(
-        self, store: WorkspaceStore, contact: Document, deletion: Document, line_id: str, session: Session
+        self, store: WorkspaceStore, contact: Document, deletion: Document, change_id: str, session: Session
     ) -> None:
         now: datetime = deletion["at"]
         await store.contacts.remove(contact, session)
@@ -101,14 +100,19 @@ class ErasureService:
         await store.reviews.write({contact["_id"]: None}, session)
         await store.erasures.keep(identities_to_refuse(contact), now, session)
         await store.deletions.insert(deletion, session)
-        second = self._minter.mint(Prefix.CHANGE, now)
-        left = [membership_changed(self._minter.mint(Prefix.CHANGE, now), LEFT, row, now) for row in members]
-        lines = [deleted_entry(line_id, contact, now), deleted_line(second, contact, summaries, now)]
-        await store.changes.write([*left, *lines], session)
+        summaries_change_id = self._minter.mint(Prefix.CHANGE, now)
+        membership_changes = [
+            membership_changed(self._minter.mint(Prefix.CHANGE, now), LEFT, row, now) for row in members
+        ]
+        contact_changes = [
+            deleted_entry(change_id, contact, now),
+            deleted_line(summaries_change_id, contact, summaries, now),
+        ]
+        await store.changes.write([*membership_changes, *contact_changes], session)
         await self._outbox.contact_erased(store, contact, now, session)
 
     async def _erase(self, deletion: Document, seconds: float | None = None) -> bool:
-        """Erase what is left of a contact, for so many seconds at most; whether all is done."""
+        """Return False if time ran out before everything was erased."""
         store = self._store.open(deletion["workspace_id"])
         ends = time.monotonic() + (float("inf") if seconds is None else seconds)
         for contact_id in deletion["contact_ids"]:
@@ -118,28 +122,27 @@ class ErasureService:
                     await store.deletions.hold(deletion, timedelta(0))
                     return False
                 if not await store.deletions.hold(deletion, _LEASE):
-                    return True  # somebody else works at it
-                more = await self._erase_subjects(store, contact_id) or await store.deletions.erase_some(contact_id)
+                    return True  # another process holds the lease
+                more = await self._erase_threads(store, contact_id) or await store.deletions.erase_some(contact_id)
         await store.deletions.end(deletion)
         return True
 
-    async def _erase_subjects(self, store: WorkspaceStore, contact_id: str) -> bool:
-        """Erase some of what others act on with the contact, before the histories: nothing is added to them then.
-        Whether there was any."""
-        for subject, (subjects, _) in store.histories.items():
-            if rows := await subjects.of_contact(contact_id, _SUBJECTS_AT_ONCE):
-                await retry_transaction(partial(self._erase_rows, store, subject, rows))
+    async def _erase_threads(self, store: WorkspaceStore, contact_id: str) -> bool:
+        """Erase threads before their parts, so that nobody adds parts meanwhile. False if there were none."""
+        for kind, (threads, _) in store.histories.items():
+            if rows := await threads.of_contact(contact_id, _THREADS_AT_ONCE):
+                await retry_transaction(partial(self._erase_rows, store, kind, rows))
                 return True
         return False
 
-    async def _erase_rows(self, store: WorkspaceStore, subject: ThreadKind, rows: list[Document], _: int) -> None:
+    async def _erase_rows(self, store: WorkspaceStore, kind: ThreadKind, rows: list[Document], _: int) -> None:
         now = self._clock()
-        lines = [deletion_line(subject, row, self._minter.mint(Prefix.CHANGE, now), now) for row in rows]
-        timers = [id_ for row in rows for id_ in timers_of(subject, store.workspace_id, row["_id"])]
+        change_events = [deletion_line(kind, row, self._minter.mint(Prefix.CHANGE, now), now) for row in rows]
+        timers = [id_ for row in rows for id_ in timers_of(kind, store.workspace_id, row["_id"])]
 
         async def write(session: Session) -> None:
-            await store.threads(subject)[0].remove([row["_id"] for row in rows], session)
+            await store.threads(kind)[0].remove([row["_id"] for row in rows], session)
             await store.timers.cancel(timers, session)
-            await store.changes.write(lines, session)
+            await store.changes.write(change_events, session)
 
         await store.database.transaction(write)

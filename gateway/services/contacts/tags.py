@@ -1,4 +1,4 @@
-"""Tags of contacts: set and removed one by one, so that callers at once lose none of each other's."""
+"""Adds and removes tags of contacts, so that concurrent callers keep each other's tags."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,7 +25,7 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 
 
 class TagService:
-    """What can be done to the tags of a contact; doing it again changes nothing."""
+    """Tags and untags contacts; both are idempotent."""
 
     def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
         self._store = store
@@ -35,23 +35,23 @@ class TagService:
         self._turn = turn
 
     async def tag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> Document:
-        """The contact with these tags too; LIMIT_EXCEEDED where that would be too many."""
+        """Add these tags; UserProblem LIMIT_EXCEEDED if the contact has too many."""
         added = check_tags(list(tags))
 
         def change(stored: list[str]) -> list[str]:
-            found = distinct([*stored, *added])
-            if len(found) > MAX_TAGS:
+            all_tags = distinct([*stored, *added])
+            if len(all_tags) > MAX_TAGS:
                 raise UserProblem(
                     ErrorCode.LIMIT_EXCEEDED,
-                    f"The contact would have {len(found)} tags, and {MAX_TAGS} are allowed: untag it first.",
+                    f"The contact would have {len(all_tags)} tags, and {MAX_TAGS} are allowed: untag it first.",
                     ("tags",),
                 )
-            return found
+            return all_tags
 
         return await self._change(workspace_id, contact_id, change)
 
     async def untag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> Document:
-        """The contact without these tags; those that it does not have are none of its business."""
+        """Remove these tags; ignore those that the contact does not have."""
         removed = frozenset(check_tags(list(tags)))
         return await self._change(
             workspace_id, contact_id, lambda stored: [tag for tag in stored if tag not in removed]

@@ -1,7 +1,6 @@
-"""Group commit: calls that arrive while a transaction is under way share the next one, each with results of its own.
+"""Group commit: calls that arrive during a transaction share the next one; each gets its own results.
 
-Without it, calls on one contact or one name would write the same documents at the same time, and all but one would
-have to try again; so it is what keeps hot contacts fast, beside saving transactions.
+Otherwise concurrent calls on one contact or event name would conflict, and all but one would have to retry.
 """
 
 import asyncio
@@ -20,18 +19,18 @@ from gateway.store.retries import BUDGET_SECONDS
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 LARGEST_GROUP = 1000
-_MOST_TURNS = 8  # turns may be long, and those who wait want their answer
-_QUIET_TURNS = 2  # of the loop in which nobody arrived: so many a request takes from its socket to here
-_ASIDE_SECONDS = 0.2  # until what conflicts is tried again
-_MOST_FAULTS = 3  # in a row: then it is no call's own fault
+_MOST_TURNS = 8  # a turn may be long, and callers wait
+_QUIET_TURNS = 2  # of the loop without a new call: a request takes so many from its socket to here
+_DEFER_SECONDS = 0.2  # until a conflicting call is retried
+_MOST_FAULTS = 3  # in a row: then the server is at fault, not a call
 
 
 @dataclass(slots=True, eq=False)
 class _Call(Generic[Item, Outcome]):
-    """One caller's items; `tried` once they may have been stored by an attempt whose end nobody saw."""
+    """`was_attempted`: an attempt with an unknown outcome may have stored the items."""
 
     items: Sequence[Item]
-    answer: asyncio.Future[list[Outcome]]
+    future: asyncio.Future[list[Outcome]]
     deadline: float
     context: Context
     was_attempted: bool = False
@@ -42,16 +41,16 @@ Calls = list[_Call[Item, Outcome]]
 
 
 class _WorkspaceQueue(Generic[Item, Outcome]):
-    """The calls of one workspace: one group at a time is being written, the others wait."""
+    """The calls of one workspace. One group at a time is written."""
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
         self.waiting: Calls[Item, Outcome] = []
-        self.aside: Calls[Item, Outcome] = []  # another transaction holds what they write
+        self.deferred: Calls[Item, Outcome] = []  # another transaction locks what they write
         self.writer: asyncio.Task[None] | None = None
 
     async def gather(self) -> None:
-        """Let those join who arrive at this moment: small groups cost nearly what large ones do."""
+        """Wait a few turns of the loop for more calls: small groups cost nearly what large ones do."""
         quiet, before = 0, 0
         for _ in range(_MOST_TURNS):
             if quiet == _QUIET_TURNS or sum(len(call.items) for call in self.waiting) >= LARGEST_GROUP:
@@ -60,23 +59,24 @@ class _WorkspaceQueue(Generic[Item, Outcome]):
             await asyncio.sleep(0)
 
     def next_group(self) -> Calls[Item, Outcome]:
-        """The calls that waited longest, up to the size of a group, but at least one."""
-        taken = _fitting(self.waiting)
-        group, self.waiting = self.waiting[:taken], self.waiting[taken:]
+        """Take the oldest calls: at least one, up to the size of a group."""
+        size = _count_fitting(self.waiting)
+        group, self.waiting = self.waiting[:size], self.waiting[size:]
         return group
 
     def leave(self, call: _Call[Item, Outcome]) -> None:
-        """Forget a call: its caller is gone, or answered."""
-        for calls in (self.waiting, self.aside):
+        """Remove a call that is finished or abandoned."""
+        for calls in (self.waiting, self.deferred):
             if call in calls:
                 calls.remove(call)
 
 
 class GroupCommit(Generic[Item, Outcome]):
-    """Calls `write(workspace_id, items, tried)` with the items of many calls; it gives one outcome per item, in order.
+    """Calls `write(workspace_id, items, was_attempted)`, which returns one outcome per item, in order.
 
-    `key`: of what an item writes: where another transaction holds that, items with other keys are written without it.
-    A caller waits for `patience` seconds at most, or leaves before: what is being written then is written to its end."""
+    `key`: what an item writes; if another transaction locks it, items with other keys go on. A caller waits for
+    `patience` seconds at most. A caller that leaves does not stop a running write.
+    """
 
     def __init__(
         self,
@@ -87,58 +87,60 @@ class GroupCommit(Generic[Item, Outcome]):
         self._write = write
         self._key = key
         self._patience = patience
-        self._lanes: WeakValueDictionary[str, _WorkspaceQueue[Item, Outcome]] = WeakValueDictionary()
+        self._queues: WeakValueDictionary[str, _WorkspaceQueue[Item, Outcome]] = WeakValueDictionary()
 
     async def submit(self, workspace_id: str, items: Sequence[Item]) -> list[Outcome]:
-        """One outcome per item, in order, once they are stored."""
-        lane = self._lanes.setdefault(workspace_id, _WorkspaceQueue())
+        """Return one outcome per item, in order, once they are stored."""
+        queue = self._queues.setdefault(workspace_id, _WorkspaceQueue())
         loop = asyncio.get_running_loop()
         call: _Call[Item, Outcome] = _Call(
             items, loop.create_future(), loop.time() + self._patience, context_without_deadline()
         )
-        lane.waiting.append(call)
-        self._go_on(workspace_id, lane)
+        queue.waiting.append(call)
+        self._start_writer(workspace_id, queue)
         try:
-            return await call.answer
+            return await call.future
         finally:
-            lane.leave(call)
-            if not call.answer.cancelled():
-                call.answer.exception()  # seen, also where the caller is gone
+            queue.leave(call)
+            if not call.future.cancelled():
+                call.future.exception()  # retrieved, so that asyncio does not warn if the caller left
 
     @asynccontextmanager
     async def turn(self, workspace_id: str) -> AsyncIterator[None]:
-        """A turn of one's own for another kind of write, so that it meets no group of this process."""
-        lane = self._lanes.setdefault(workspace_id, _WorkspaceQueue())
-        async with lane.turn:
+        """Exclude groups of this workspace in this process while another kind of write runs."""
+        queue = self._queues.setdefault(workspace_id, _WorkspaceQueue())
+        async with queue.turn:
             yield
 
-    def _go_on(self, workspace_id: str, lane: _WorkspaceQueue[Item, Outcome]) -> None:
-        """Write what waits, unless that is under way: in a task of its own, which goes on where its first caller leaves.
-        Half of a transaction would have to be undone, and the next group would meet its locks."""
-        if lane.writer is None and (calls := lane.waiting or lane.aside):
-            writing = self._write_next(workspace_id, lane)
-            lane.writer = asyncio.get_running_loop().create_task(writing, context=calls[0].context)
+    def _start_writer(self, workspace_id: str, queue: _WorkspaceQueue[Item, Outcome]) -> None:
+        """The writer is a task of its own, so that it survives its first caller: an aborted transaction would still
+        hold locks."""
+        if queue.writer is None and (calls := queue.waiting or queue.deferred):
+            writing = self._write_next(workspace_id, queue)
+            queue.writer = asyncio.get_running_loop().create_task(writing, context=calls[0].context)
 
-    async def _write_next(self, workspace_id: str, lane: _WorkspaceQueue[Item, Outcome]) -> None:
-        """Write a group of those that wait, and those aside that are due; then see to it that the others are written."""
+    async def _write_next(self, workspace_id: str, queue: _WorkspaceQueue[Item, Outcome]) -> None:
+        """Write a group of waiting calls, and the deferred calls that are due."""
         try:
-            async with lane.turn:
-                await lane.gather()
-                if lane.aside:
-                    self._set_aside(lane)
-                await self._write_group(workspace_id, lane, lane.next_group())
-                if lane.aside:
+            async with queue.turn:
+                await queue.gather()
+                if queue.deferred:
+                    self._defer_conflicting(queue)
+                await self._write_group(workspace_id, queue, queue.next_group())
+                if queue.deferred:
                     now = asyncio.get_running_loop().time()
-                    await self._write_apart(workspace_id, lane, [call for call in lane.aside if call.retry_at <= now])
+                    await self._write_by_keys(
+                        workspace_id, queue, [call for call in queue.deferred if call.retry_at <= now]
+                    )
         finally:
-            lane.writer = None
-        if lane.waiting:
-            self._go_on(workspace_id, lane)
-        elif lane.aside:
-            asyncio.get_running_loop().call_later(_ASIDE_SECONDS, self._go_on, workspace_id, lane)
+            queue.writer = None
+        if queue.waiting:
+            self._start_writer(workspace_id, queue)
+        elif queue.deferred:
+            asyncio.get_running_loop().call_later(_DEFER_SECONDS, self._start_writer, workspace_id, queue)
 
     async def _write_group(
-        self, workspace_id: str, lane: _WorkspaceQueue[Item, Outcome], group: Calls[Item, Outcome]
+        self, workspace_id: str, queue: _WorkspaceQueue[Item, Outcome], group: Calls[Item, Outcome]
     ) -> None:
         group = _still_waiting(group)
         if not group:
@@ -151,31 +153,31 @@ class GroupCommit(Generic[Item, Outcome]):
             if isinstance(error, FaultError) and len(group) == 1:
                 _refuse(group, error)
             else:
-                await self._write_apart(workspace_id, lane, group)
+                await self._write_by_keys(workspace_id, queue, group)
         except UnavailableError as error:
             _refuse(group, error)
         except Exception as error:
             if len(group) == 1:
                 _refuse(group, error)
             else:
-                await self._one_by_one(workspace_id, group)
+                await self._write_singly(workspace_id, group)
 
     async def _write_calls(self, workspace_id: str, group: Calls[Item, Outcome]) -> None:
         items = [item for call in group for item in call.items]
-        tried = any(call.was_attempted for call in group)
+        was_attempted = any(call.was_attempted for call in group)
         async with answered_by(max(call.deadline for call in group)):
-            outcomes = iter(await self._write(workspace_id, items, tried))
+            outcomes = iter(await self._write(workspace_id, items, was_attempted))
         for call in group:
-            own = [next(outcomes) for _ in call.items]
-            if not call.answer.done():
-                call.answer.set_result(own)
+            call_outcomes = [next(outcomes) for _ in call.items]
+            if not call.future.done():
+                call.future.set_result(call_outcomes)
 
-    async def _write_apart(
-        self, workspace_id: str, lane: _WorkspaceQueue[Item, Outcome], calls: Calls[Item, Outcome]
+    async def _write_by_keys(
+        self, workspace_id: str, queue: _WorkspaceQueue[Item, Outcome], calls: Calls[Item, Outcome]
     ) -> None:
-        """Write those together that write the same: what the server has against some must not stop the others."""
+        """Write calls with equal keys together, so that a failure does not stop the others."""
         faults = 0
-        for part in self._parts(_still_waiting(calls)):
+        for part in self._parts_by_keys(_still_waiting(calls)):
             if faults == _MOST_FAULTS:
                 _refuse(part, FaultError())
                 continue
@@ -183,20 +185,19 @@ class GroupCommit(Generic[Item, Outcome]):
                 await self._write_calls(workspace_id, part)
                 faults = 0
             except ConflictError:
-                retry_at = asyncio.get_running_loop().time() + _ASIDE_SECONDS
+                retry_at = asyncio.get_running_loop().time() + _DEFER_SECONDS
                 for call in part:
                     call.retry_at = retry_at
-                lane.aside += [call for call in part if call not in lane.aside and not call.answer.done()]
+                queue.deferred += [call for call in part if call not in queue.deferred and not call.future.done()]
             except FaultError as error:
                 _refuse(part, error)
                 faults += 1
             except UnavailableError as error:
                 _refuse(part, error)
             except Exception:
-                await self._one_by_one(workspace_id, part)
+                await self._write_singly(workspace_id, part)
 
-    async def _one_by_one(self, workspace_id: str, group: Calls[Item, Outcome]) -> None:
-        """Something in the group cannot be written: its call fails alone, the others are written without it."""
+    async def _write_singly(self, workspace_id: str, group: Calls[Item, Outcome]) -> None:
         for call in group:
             call.was_attempted = True
             try:
@@ -204,52 +205,49 @@ class GroupCommit(Generic[Item, Outcome]):
             except Exception as error:
                 _refuse([call], error)
 
-    def _set_aside(self, lane: _WorkspaceQueue[Item, Outcome]) -> None:
-        """Let no call join the next group that writes what another transaction holds, as far as that is known."""
-        lane.aside = _still_waiting(lane.aside)
-        held = {key for call in lane.aside if len(keys := self._keys(call)) == 1 for key in keys}
-        joining = [call for call in lane.waiting if not held.isdisjoint(self._keys(call))]
-        for call in joining:
-            lane.waiting.remove(call)
-            call.retry_at = max(other.retry_at for other in lane.aside)
-        lane.aside += joining
+    def _defer_conflicting(self, queue: _WorkspaceQueue[Item, Outcome]) -> None:
+        """Defer waiting calls that write what a deferred call writes."""
+        queue.deferred = _still_waiting(queue.deferred)
+        locked_keys = {key for call in queue.deferred if len(call_keys := self._keys(call)) == 1 for key in call_keys}
+        conflicting = [call for call in queue.waiting if not locked_keys.isdisjoint(self._keys(call))]
+        for call in conflicting:
+            queue.waiting.remove(call)
+            call.retry_at = max(deferred_call.retry_at for deferred_call in queue.deferred)
+        queue.deferred += conflicting
 
-    def _parts(self, calls: Calls[Item, Outcome]) -> list[Calls[Item, Outcome]]:
-        """The calls, together where they write the same, in parts of the size of a group."""
-        alike: dict[frozenset[Hashable], Calls[Item, Outcome]] = {}
+    def _parts_by_keys(self, calls: Calls[Item, Outcome]) -> list[Calls[Item, Outcome]]:
+        calls_by_keys: dict[frozenset[Hashable], Calls[Item, Outcome]] = {}
         for call in calls:
-            alike.setdefault(self._keys(call), []).append(call)
+            calls_by_keys.setdefault(self._keys(call), []).append(call)
         parts = []
-        for left in alike.values():
-            while left:
-                taken = _fitting(left)
-                parts.append(left[:taken])
-                del left[:taken]
+        for remaining in calls_by_keys.values():
+            while remaining:
+                size = _count_fitting(remaining)
+                parts.append(remaining[:size])
+                del remaining[:size]
         return parts
 
     def _keys(self, call: _Call[Item, Outcome]) -> frozenset[Hashable]:
         return frozenset(self._key(item) for item in call.items)
 
 
-def _fitting(calls: Calls[Item, Outcome]) -> int:
-    """How many of the calls, from the first on, fit into a group: at least one."""
-    size, fitting = 0, 0
+def _count_fitting(calls: Calls[Item, Outcome]) -> int:
+    size, count = 0, 0
     for call in calls:
         size += len(call.items)
-        if fitting and size > LARGEST_GROUP:
+        if count and size > LARGEST_GROUP:
             break
-        fitting += 1
-    return fitting
+        count += 1
+    return count
 
 
 def _refuse(calls: Calls[Item, Outcome], error: Exception) -> None:
     for call in calls:
-        if not call.answer.done():
-            call.answer.set_exception(error)
+        if not call.future.done():
+            call.future.set_exception(error)
 
 
 def _still_waiting(group: Calls[Item, Outcome]) -> Calls[Item, Outcome]:
-    """Those that are not answered, and have time left."""
     now = asyncio.get_running_loop().time()
     _refuse([call for call in group if call.deadline < now], UnavailableError())
-    return [call for call in group if not call.answer.done()]
+    return [call for call in group if not call.future.done()]

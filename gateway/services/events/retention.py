@@ -1,4 +1,4 @@
-"""The sweep of events that are older than what is kept: each becomes a tombstone, in one transaction with its neighbours."""
+"""Sweeps events older than the retention: one transaction per batch replaces them by tombstones."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 from gateway.store.workspaces import Workspaces
 
 NAME = "retention"
-# As long as the embedded servers' streams reach back: they tell of an event that is gone without its content.
+# How far back the streams of the embedded servers reach: they report a removed event without its content.
 AT_LEAST = timedelta(days=1)
 _LEASE = timedelta(seconds=15)
 _ROUND = timedelta(minutes=10)
@@ -26,8 +26,8 @@ _BATCH = 500
 
 
 class RetentionService:
-    """Sweeps; `run` in every process that works in the background: one of them has the lease. The lease is for speed: two
-    who sweep at once write each tombstone once."""
+    """Sweeps old events in the process that has the lease. The lease only saves work: tombstones are written once in
+    any case."""
 
     def __init__(self, store: Store, retention: Retention, clock: Clock) -> None:
         self._store = store
@@ -37,19 +37,19 @@ class RetentionService:
         self._log = structlog.get_logger("gateway.retention")
 
     async def run(self) -> None:
-        """Sweep every ten minutes, until cancelled; nothing where events are kept for ever."""
+        """Sweep every ten minutes, until cancelled; return if events are kept forever."""
         while self._retention.days is not None:
             done = False
             try:
                 done = await self.sweep()
             except UnavailableError as error:
-                self._log.warning("the sweep of old events broke off and begins again", reason=str(error))
+                self._log.warning("sweep of old events interrupted; starting again", reason=str(error))
             except Exception:
-                self._log.exception("the sweep of old events failed and begins again")
+                self._log.exception("sweep of old events failed; starting again")
             await asyncio.sleep(_ROUND.total_seconds() if done else _AGAIN_SECONDS)
 
     async def sweep(self) -> bool:
-        """Whether this process swept every workspace; another one does, or did within ten minutes, where it did not."""
+        """Return whether this process had the lease and swept every workspace."""
         if await self._store.roll_ups.take(NAME, self._owner, _LEASE, _ROUND) is None:
             return False
         for workspace in await self._store.workspaces.all():
@@ -58,15 +58,15 @@ class RetentionService:
         return await self._store.roll_ups.renew(NAME, self._owner, _ROUND)
 
     async def _sweep_workspace(self, store: WorkspaceStore) -> bool:
-        """Whether all of it was swept: the lease may be lost on the way."""
+        """Return False if the lease was lost."""
         after: str | None = None
         began, swept, now = time.monotonic(), 0, self._clock()
         while True:
             if not await self._store.roll_ups.renew(NAME, self._owner, _LEASE):
                 return False
             rows = await store.events.oldest(self._retention.since(now), after, _BATCH, now)
-            ripe = [row["_id"] for row in rows if row["received_at"] < now - AT_LEAST]
-            swept += await self._replace_by_tombstones(store, ripe) if ripe else 0
+            event_ids = [row["_id"] for row in rows if row["received_at"] < now - AT_LEAST]
+            swept += await self._replace_by_tombstones(store, event_ids) if event_ids else 0
             if len(rows) < _BATCH:
                 break
             after = rows[-1]["_id"]
@@ -75,23 +75,22 @@ class RetentionService:
             self._log.info("old events swept", workspace_id=store.workspace_id, events=swept, seconds=seconds)
         return True
 
-    async def _replace_by_tombstones(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
-        """Put tombstones in the place of these events; how many there were still."""
+    async def _replace_by_tombstones(self, store: WorkspaceStore, event_ids: Sequence[str]) -> int:
 
         async def attempt(_: int) -> int:
-            buried = 0
+            replaced = 0
 
             async def write(session: Session) -> None:
-                nonlocal buried
-                buried = await self._write(store, ids, self._clock(), session)
+                nonlocal replaced
+                replaced = await self._write(store, event_ids, self._clock(), session)
 
             await store.database.transaction(write)
-            return buried
+            return replaced
 
         return await retry_transaction(attempt)
 
-    async def _write(self, store: WorkspaceStore, ids: Sequence[str], now: datetime, session: Session) -> int:
-        events = list((await store.events.by_ids(ids, session)).values())
+    async def _write(self, store: WorkspaceStore, event_ids: Sequence[str], now: datetime, session: Session) -> int:
+        events = list((await store.events.by_ids(event_ids, session)).values())
         if not events:
             return 0
         definitions = await store.definitions.by_names(sorted({row["name"] for row in events}), session)
@@ -99,6 +98,6 @@ class RetentionService:
         await store.tombstones.insert(tombstones, session)
         if await store.events.remove([row["_id"] for row in events], session) != len(events):
             raise TransientError("events went while they were swept")
-        marked = self._store.workspaces.setting(store.workspace_id, {"swept_at": now})
-        await store.database.bulk(Workspaces.COLLECTION, [marked], session)
+        swept_workspace = self._store.workspaces.setting(store.workspace_id, {"swept_at": now})
+        await store.database.bulk(Workspaces.COLLECTION, [swept_workspace], session)
         return len(events)

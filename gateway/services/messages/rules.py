@@ -1,4 +1,4 @@
-"""Message rules: saved, deleted and tried out; and messages to a whole segment, begun here."""
+"""Saves, deletes and previews message rules; starts campaigns."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -24,12 +24,12 @@ from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 SEND = "sendMessage"
-_FORGOTTEN_AFTER = timedelta(minutes=1)  # messages under way are over by then
-FORGETTING = "forgotten rule"  # the kind of timer that erases what was remembered of a rule
+_FORGET_DELAY = timedelta(minutes=1)  # after messages in flight have ended
+FORGET_RULE = "forgotten rule"  # the kind of timer that erases the state of a deleted rule
 
 
 class MessageService:
-    """What can be done to message rules. What they set off is sent by `SendingService`."""
+    """Commands on message rules and campaigns."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class MessageService:
         settings: Settings,
         clock: Clock,
         minter: Minter,
-        firings: TriggerService,
+        triggers: TriggerService,
         templates: Templates,
         retention: Retention,
     ) -> None:
@@ -45,23 +45,23 @@ class MessageService:
         self._settings = settings
         self._clock = clock
         self._minter = minter
-        self._firings = firings
+        self._triggers = triggers
         self._templates = templates
         self._retention = retention
 
-    async def save(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
-        """The rule as it is now. `sent`: the input in snake_case without what was omitted; None clears."""
+    async def save(self, workspace_id: str, fields: Mapping[str, Any]) -> Document:
+        """Return the stored rule. `fields`: the given input fields in snake_case; None clears."""
         new_id = self._minter.mint(Prefix.RULE, self._clock())
 
         async def attempt(_: int) -> Document:
             store, now = self._store.open(workspace_id), self._clock()
             turn, rows = await store.segments.next_turn(), await store.message_rules.all()
-            before = next((row for row in rows if row["_id"] == (sent.get("id") or new_id)), None)
-            if before is not None and sent.get("id") is None:
-                return before  # stored by an attempt whose answer was lost
-            _check_known(sent.get("id"), before, rows)
-            rule = {**check_rule(sent, before, self._settings, self._templates, now), "workspace_id": workspace_id}
-            self._check_kept(rule["audience"])
+            before = next((row for row in rows if row["_id"] == (fields.get("id") or new_id)), None)
+            if before is not None and fields.get("id") is None:
+                return before  # stored by an attempt whose response was lost
+            _check_rule_id(fields.get("id"), before, rows)
+            rule = {**check_rule(fields, before, self._settings, self._templates, now), "workspace_id": workspace_id}
+            self._check_retention(rule["audience"])
             await _check_segments(store, rule)
             if before is None:
                 rule |= {"_id": new_id, "created_at": now, "version": 1}
@@ -69,7 +69,7 @@ class MessageService:
                 rule |= {"_id": before["_id"], "created_at": before["created_at"], "version": before["version"] + 1}
 
             async def write(session: Session) -> None:
-                await store.segments.turn(turn, session)  # so that no segment goes that this rule names
+                await store.segments.turn(turn, session)  # so that no segment of this rule is deleted meanwhile
                 if before is None:
                     await store.message_rules.insert(rule, session)
                 else:
@@ -79,88 +79,88 @@ class MessageService:
             return rule
 
         saved = await retry_transaction(attempt)
-        self._firings.forget(workspace_id)
+        self._triggers.forget(workspace_id)
         return saved
 
     async def delete(self, workspace_id: str, rule_id: str) -> str:
-        """The id of the rule that is gone; what it has not sent yet it never sends."""
+        """Delete the rule and return its id; its pending messages are never sent."""
         store, now = self._store.open(workspace_id), self._clock()
-        forgetting = timer_of(workspace_id, FORGETTING, rule_id, now + _FORGOTTEN_AFTER)
+        forget_timer = timer_of(workspace_id, FORGET_RULE, rule_id, now + _FORGET_DELAY)
 
         async def attempt(number: int) -> str:
             async def write(session: Session) -> None:
                 if not await store.message_rules.remove(rule_id, session):
                     raise _unknown_rule(rule_id)
-                await store.timers.set([forgetting], session)
+                await store.timers.set([forget_timer], session)
 
-            if number > 1 and await store.timers.by_ids([forgetting["_id"]]):
+            if number > 1 and await store.timers.by_ids([forget_timer["_id"]]):
                 return rule_id
             await store.database.transaction(write)
             return rule_id
 
         deleted = await retry_transaction(attempt)
-        self._firings.forget(workspace_id)
+        self._triggers.forget(workspace_id)
         return deleted
 
-    async def preview(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
-        """What a contact would get now, after its last event of that name if one is given, and whether it would: subject,
-        body, would_send. Nothing is stored."""
-        store, now, name = self._store.open(workspace_id), self._clock(), sent.get("event")
+    async def preview(self, workspace_id: str, fields: Mapping[str, Any]) -> Document:
+        """Render the message as the contact would get it now. Return subject, body and would_send; store nothing."""
+        store, now, name = self._store.open(workspace_id), self._clock(), fields.get("event")
         if name is not None:
             check_event_name(name, self._settings, ("event",))
         for field in ("subject", "body"):
-            if sent.get(field) is not None:
-                self._templates.check(sent[field], (field,), event=name is not None)
-        audience = None if sent.get("audience") is None else stored_filter(sent["audience"], "audience")
-        self._check_kept(audience)
-        tests = check_metadata_filter(check_metadata(sent.get("metadata")), "metadata")
-        contact = (await store.contacts.of_ids([sent["contact_id"]])).get(sent["contact_id"])
+            if fields.get(field) is not None:
+                self._templates.check(fields[field], (field,), event=name is not None)
+        audience = None if fields.get("audience") is None else stored_filter(fields["audience"], "audience")
+        self._check_retention(audience)
+        metadata_conditions = check_metadata_filter(check_metadata(fields.get("metadata")), "metadata")
+        contact = (await store.contacts.of_ids([fields["contact_id"]])).get(fields["contact_id"])
         if contact is None:
-            raise unknown_contact(sent["contact_id"], "contactId")
+            raise unknown_contact(fields["contact_id"], "contactId")
         event = None if name is None else await store.events.last_of(contact, name, now)
         data = await _data(store, contact, event)
-        shown = {field: self._shown(sent[field], field, data) for field in ("subject", "body") if sent.get(field)}
-        would = (
-            bool(shown["body"])
+        rendered = {
+            field: self._render(fields[field], field, data) for field in ("subject", "body") if fields.get(field)
+        }
+        would_send = (
+            bool(rendered["body"])
             and (name is None or event is not None)
-            and (event is None or has_metadata(event, tests, now))
+            and (event is None or has_metadata(event, metadata_conditions, now))
             and (audience is None or await contact_matches(store, parse_filter(audience), contact, now))
         )
-        return {"subject": shown.get("subject"), "body": shown["body"], "would_send": would}
+        return {"subject": rendered.get("subject"), "body": rendered["body"], "would_send": would_send}
 
-    async def send(self, workspace_id: str, sent: Mapping[str, Any]) -> int:
-        """Begin to write to every member of a segment, once; to how many. `sent`: the input in snake_case."""
+    async def send(self, workspace_id: str, fields: Mapping[str, Any]) -> int:
+        """Start a campaign to the members of a segment; return the number of recipients."""
         for field in ("subject", "body"):
-            if sent.get(field) is not None:
-                self._templates.check(sent[field], (field,), event=False)
-        key = check_idempotency_key(sent.get("idempotency_key"))
-        kept = claim(SEND, key, {name: value for name, value in sent.items() if name != "idempotency_key"})
-        new_id = self._minter.mint(Prefix.MAILING, self._clock())
+            if fields.get(field) is not None:
+                self._templates.check(fields[field], (field,), event=False)
+        key = check_idempotency_key(fields.get("idempotency_key"))
+        key_claim = claim(SEND, key, {name: value for name, value in fields.items() if name != "idempotency_key"})
+        new_id = self._minter.mint(Prefix.CAMPAIGN, self._clock())
 
         async def attempt(number: int) -> int:
             store, now = self._store.open(workspace_id), self._clock()
-            if kept and (before := await store.idempotency_keys.result_of(kept)) is not None:
-                return int(before["recipients"])
-            if number > 1 and (stored := (await store.mailings.by_ids([new_id])).get(new_id)) is not None:
+            if key_claim and (first_result := await store.idempotency_keys.result_of(key_claim)) is not None:
+                return int(first_result["recipients"])
+            if number > 1 and (stored := (await store.campaigns.by_ids([new_id])).get(new_id)) is not None:
                 return int(stored["recipients"])
             turn = await store.segments.next_turn()
-            mailing = await self._new_campaign(store, sent, new_id, now)
+            campaign = await self._new_campaign(store, fields, new_id, now)
 
             async def write(session: Session) -> None:
                 await store.segments.turn(turn, session)
-                await store.mailings.insert(mailing, session)
+                await store.campaigns.insert(campaign, session)
                 await store.timers.set([timer_of(workspace_id, CAMPAIGN, new_id, now, after=None)], session)
-                if kept:
-                    result = {"recipients": mailing["recipients"]}
-                    await store.idempotency_keys.keep(kept, result, now, session)
+                if key_claim:
+                    result = {"recipients": campaign["recipients"]}
+                    await store.idempotency_keys.keep(key_claim, result, now, session)
 
             await store.database.transaction(write)
-            return int(mailing["recipients"])
+            return int(campaign["recipients"])
 
         return await retry_transaction(attempt)
 
-    def _check_kept(self, audience: Mapping[str, Any] | None) -> None:
-        """Pass where an audience counts no events that are kept no longer; UserProblem."""
+    def _check_retention(self, audience: Mapping[str, Any] | None) -> None:
         if audience is not None:
             try:
                 self._retention.check_saved(parse_filter(audience, "audience"), self._clock())
@@ -168,11 +168,11 @@ class MessageService:
                 raise UserProblem(ErrorCode.INVALID, error.message, ("audience",)) from None
 
     async def _new_campaign(
-        self, store: WorkspaceStore, sent: Mapping[str, Any], new_id: str, now: datetime
+        self, store: WorkspaceStore, fields: Mapping[str, Any], new_id: str, now: datetime
     ) -> Document:
-        segment = (await store.segments.by_ids([sent["segment_id"]])).get(sent["segment_id"])
+        segment = (await store.segments.by_ids([fields["segment_id"]])).get(fields["segment_id"])
         if segment is None:
-            raise _unknown_segment(sent["segment_id"], "segmentId")
+            raise _unknown_segment(fields["segment_id"], "segmentId")
         if not segment["complete"]:
             message = f"The members of '{segment['name']}' are still being found, for it was saved just now: try again."
             raise UserProblem(ErrorCode.CONFLICT, message, ("segmentId",))
@@ -180,13 +180,13 @@ class MessageService:
             "_id": new_id,
             "workspace_id": store.workspace_id,
             "segment_id": segment["_id"],
-            "subject": sent.get("subject"),
-            "body": sent["body"],
+            "subject": fields.get("subject"),
+            "body": fields["body"],
             "recipients": await store.members.count(segment["_id"], 2**31 - 1),
             "created_at": now,
         }
 
-    def _shown(self, text: str, field: str, data: Mapping[str, Any]) -> str:
+    def _render(self, text: str, field: str, data: Mapping[str, Any]) -> str:
         try:
             return self._templates.render(text, data)
         except TemplateError as error:
@@ -204,13 +204,13 @@ async def _data(store: WorkspaceStore, contact: Document, event: Document | None
 
 
 async def _check_segments(store: WorkspaceStore, rule: Mapping[str, Any]) -> None:
-    known = {row["_id"] for row in await store.segments.all()}
-    for segment_id in sorted(segments_named(rule) - known):
-        entered = segment_id == rule["segment_id"]
-        raise _unknown_segment(segment_id, *(("trigger", "enteredSegment") if entered else ("audience",)))
+    segment_ids = {row["_id"] for row in await store.segments.all()}
+    for segment_id in sorted(segments_named(rule) - segment_ids):
+        is_trigger = segment_id == rule["segment_id"]
+        raise _unknown_segment(segment_id, *(("trigger", "enteredSegment") if is_trigger else ("audience",)))
 
 
-def _check_known(rule_id: str | None, before: Document | None, rows: list[Document]) -> None:
+def _check_rule_id(rule_id: str | None, before: Document | None, rows: list[Document]) -> None:
     if rule_id is not None and before is None:
         raise _unknown_rule(rule_id)
     if rule_id is None and len(rows) >= MAX_RULES:

@@ -1,4 +1,4 @@
-"""What sets messages off: events as they are tracked, and segments as they are entered, in the transaction of either."""
+"""Triggers messages when events are tracked and segments are entered, in the same transaction."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,11 +12,11 @@ from gateway.store.workspace_store import WorkspaceStore
 
 _WORKSPACES_REMEMBERED = 10_000
 _REMEMBERED_SECONDS = 1.0
-_READ_TWICE = 2  # a rule is kept as it is stored, and what it tests of an event besides
+_READ_TWICE = 2  # the cache holds each rule as stored and its parsed conditions
 
 
 class TriggerService:
-    """Writes the timers that become messages; it remembers the rules of a workspace for a second."""
+    """Writes the timers of messages. Caches the rules of a workspace for a second."""
 
     def __init__(self, clock: Clock, caches: CacheBudget | None = None) -> None:
         self._clock = clock
@@ -25,37 +25,39 @@ class TriggerService:
         )
 
     async def rules(self, store: WorkspaceStore) -> RuleIndex:
-        """The enabled rules of a workspace, as they were a second ago at most."""
-        found = self._rules.get(store.workspace_id)
-        if found is None:
+        """Return the enabled rules of a workspace, at most a second old."""
+        rules = self._rules.get(store.workspace_id)
+        if rules is None:
             rows = await store.message_rules.in_force()
-            found = RuleIndex(rows)
-            self._rules.put(store.workspace_id, found).add(_READ_TWICE * data_bytes(rows))
-        return found
+            rules = RuleIndex(rows)
+            self._rules.put(store.workspace_id, rules).add(_READ_TWICE * data_bytes(rows))
+        return rules
 
     def forget(self, workspace_id: str) -> None:
-        """Read the rules of that workspace anew, for one was saved or deleted here."""
+        """Drop the cached rules of a workspace."""
         self._rules.pop(workspace_id)
 
-    async def write(self, store: WorkspaceStore, live: Sequence[ContactActivity], session: Session) -> None:
-        """Write what these deeds set off, once their summaries are written in this transaction."""
-        if not live:
+    async def write(self, store: WorkspaceStore, activities: Sequence[ContactActivity], session: Session) -> None:
+        """Write the timers that these activities trigger, after their summaries, in the same transaction."""
+        if not activities:
             return
-        summaries = await store.summaries.by_ids([deeds.summary_id for deeds in live], session)
-        known = await store.rule_memories.by_ids([id_ for deeds in live for id_ in deeds.progress_ids], session)
-        firings = TriggerPlan(self._clock())
-        for deeds in live:
-            firings.plan(deeds, summaries[deeds.summary_id], known)
-        await store.rule_memories.save(firings.progress, session)
-        await store.timers.set(firings.timers, session)
+        summaries = await store.summaries.by_ids([activity.summary_id for activity in activities], session)
+        rule_states = await store.rule_states.by_ids(
+            [id_ for activity in activities for id_ in activity.progress_ids], session
+        )
+        plan = TriggerPlan(self._clock())
+        for activity in activities:
+            plan.plan(activity, summaries[activity.summary_id], rule_states)
+        await store.rule_states.save(plan.progress, session)
+        await store.timers.set(plan.timers, session)
 
-    async def entered(self, store: WorkspaceStore, lines: Iterable[Document], session: Session) -> None:
-        """Write what is set off by contacts that entered segments, as these lines of the journal tell."""
+    async def entered(self, store: WorkspaceStore, change_events: Iterable[Document], session: Session) -> None:
+        """Write the timers for contacts that entered segments."""
         rules = await self.rules(store)
         timers = [
-            message_timer(rule, line["contact_id"], line["at"], line["_id"])
-            for line in lines
-            if line["kind"] == ENTERED and not line["imported"]
-            for rule in rules.by_segment.get(line["segment_id"], ())
+            message_timer(rule, change_event["contact_id"], change_event["at"], change_event["_id"])
+            for change_event in change_events
+            if change_event["kind"] == ENTERED and not change_event["imported"]
+            for rule in rules.by_segment.get(change_event["segment_id"], ())
         ]
         await store.timers.set(timers, session)

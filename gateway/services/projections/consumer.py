@@ -1,5 +1,4 @@
-"""Readers of the stream that one process at a time is: each saves its position with what it makes of what it read, in one
-transaction, so that everything is reckoned with once, whoever reads."""
+"""Projection consumers: one process (by lease) reads the change stream, and commits results together with its offset."""
 
 import asyncio
 import time
@@ -31,7 +30,7 @@ _HEARTBEAT_SECONDS = 30.0
 
 
 class ProjectionConsumer(ABC):
-    """Reads some collections' inserts from where it was; `run` in every process: one of them has the lease and works."""
+    """Reads the inserts of some collections; `run` in every process, one has the lease."""
 
     NAME: ClassVar[str]
     WATCHED: ClassVar[tuple[str, ...]]
@@ -43,33 +42,33 @@ class ProjectionConsumer(ABC):
         self._owner = uuid.uuid4().hex
         self._token: str | None = None
         self._pending: list[Document] = []
-        self._newest: Insert | None = None  # of what was read
+        self._newest: Insert | None = None  # of all inserts read
         self._position_at: tuple[int, int] | None = None
         self._writing = asyncio.Lock()  # a renewal within a transaction on the same document would make it fail
         self._log = structlog.get_logger("gateway.roll_ups", reader=self.NAME)
 
     @abstractmethod
     async def _step(self, inserts: InsertStream) -> None:
-        """Do a little of what there is to do, and save it."""
+        """Process and save a bounded amount of work."""
 
     @abstractmethod
     async def _rebuild_all(self, since: Sequence[Insert]) -> list[Document]:
-        """What is to be done where there is no position: for all that is stored, and for what was read by then."""
+        """Return the jobs that rebuild all that is stored, and those that `since` requests."""
 
     async def _is_needed(self) -> bool:
-        """Whether there is anything to read the stream for."""
+        """Whether the consumer needs a stream."""
         return True
 
     async def run(self) -> None:
-        """Work whenever this process has the lease, until cancelled."""
+        """Work while this process has the lease, until cancelled."""
         try:
             while True:
                 try:
                     await self._consume()
                 except UnavailableError as error:
-                    self._log.warning("the reader of the stream broke off and begins again", reason=str(error))
+                    self._log.warning("projection consumer interrupted; starting again", reason=str(error))
                 except Exception:
-                    self._log.exception("the reader of the stream failed and begins again")
+                    self._log.exception("projection consumer failed; starting again")
                 await asyncio.sleep(_AGAIN_SECONDS)
         finally:
             with suppress(Exception):
@@ -83,40 +82,39 @@ class ProjectionConsumer(ABC):
             return
         self._token, self._pending = state["token"], state["pending"]
         self._position_at, self._newest = state.get("position_at"), None
-        keeping = asyncio.create_task(self._renew_lease())
+        renewal = asyncio.create_task(self._renew_lease())
         try:
-            async with self._opened() as inserts:
-                while not keeping.done():
+            async with self._open_stream() as inserts:
+                while not renewal.done():
                     await self._step(inserts)
         except HistoryLostError:
-            self._log.warning("the reader lost its place in the stream: everything is reckoned anew")
+            self._log.warning("projection offset is no longer in the stream; rebuilding everything")
             await self._store.roll_ups.save(self.NAME, self._owner, self._token, new_token=None, pending=[])
         finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
+            renewal.cancel()
+            await asyncio.wait([renewal])
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[InsertStream]:
-        """The stream from the position on; where there is none, from now on, with everything to be done."""
+    async def _open_stream(self) -> AsyncIterator[InsertStream]:
+        """Open the stream at the offset. Without one, save jobs that rebuild everything."""
         watch = self._store.database.watch(self.WATCHED, self._token, idle_milliseconds=_IDLE_MILLISECONDS)
         async with watch as inserts:
             if self._token is None:
-                await inserts.next()  # only now the stream is open, with every driver
+                await inserts.next()  # some drivers open the stream only here
                 since = await self._read_until_heartbeat(inserts)
                 await self._save(since[-1].token, await self._rebuild_all(since))
             yield inserts
 
     async def _renew_lease(self) -> None:
-        """Renew the lease until it is lost, however long a step takes."""
-        held = True
+        has_lease = True
         with suppress(UnavailableError):
-            while held:
+            while has_lease:
                 await asyncio.sleep(RENEW_SECONDS)
                 async with self._writing:
-                    held = await self._store.roll_ups.renew(self.NAME, self._owner, _LEASE)
+                    has_lease = await self._store.roll_ups.renew(self.NAME, self._owner, _LEASE)
 
     async def _next(self, inserts: InsertStream) -> list[Insert]:
-        """What comes next, for a moment."""
+        """Return the inserts of a moment, at most a batch."""
         batch: list[Insert] = []
         until = time.monotonic() + _BATCH_SECONDS
         while len(batch) < _BATCH and time.monotonic() < until:
@@ -128,12 +126,12 @@ class ProjectionConsumer(ABC):
         return batch
 
     async def _read_until_heartbeat(self, inserts: InsertStream) -> list[Insert]:
-        """What comes up to a mark that is written now."""
-        line = heartbeat(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
-        await self._store.database.insert(ChangeLog.COLLECTION, [line])
+        """Write a heartbeat and return all inserts up to it."""
+        mark = heartbeat(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
+        await self._store.database.insert(ChangeLog.COLLECTION, [mark])
         batch: list[Insert] = []
         until = time.monotonic() + _HEARTBEAT_SECONDS
-        while not batch or batch[-1].document["_id"] != line["_id"]:
+        while not batch or batch[-1].document["_id"] != mark["_id"]:
             if time.monotonic() > until:
                 raise UnavailableError("the stream does not show what was written")
             if (insert := await inserts.next()) is not None:
@@ -142,9 +140,9 @@ class ProjectionConsumer(ABC):
         return batch
 
     async def _save(self, token: str | None, pending: list[Document], body: Body | None = None) -> None:
-        """Write the position, and what the body writes, together; TransientError where somebody else moved."""
+        """Commit `body` with the offset; TransientError if another process moved it."""
 
-        at = self._newest.at if self._newest is not None and self._newest.token == token else self._position_at
+        position_at = self._newest.at if self._newest is not None and self._newest.token == token else self._position_at
 
         async def write(session: Session) -> None:
             if body is not None:
@@ -155,10 +153,10 @@ class ProjectionConsumer(ABC):
                 self._token,
                 new_token=token,
                 pending=pending,
-                position_at=at,
+                position_at=position_at,
                 session=session,
             )
 
         async with self._writing:
             await self._store.database.transaction(write)
-        self._token, self._pending, self._position_at = token, pending, at
+        self._token, self._pending, self._position_at = token, pending, position_at

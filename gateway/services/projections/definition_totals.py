@@ -1,4 +1,4 @@
-"""What a batch of the stream adds to definitions, and to the values that their summaries tell apart."""
+"""What a batch of the stream adds to event definitions and counted values."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ SUBJECT = "definitions"
 
 @dataclass(slots=True)
 class EventBatch:
-    """What the stream told: inserts in order, and for each whether its values count too."""
+    """Inserts in order, and which of them a snapshot has counted."""
 
     inserts: list[Insert] = field(default_factory=list)
-    contained: set[str] = field(default_factory=set)  # ids whose counting a snapshot has done already
-    only_values: str | None = None  # the snapshot did so for the values of this name alone
+    contained: set[str] = field(default_factory=set)  # ids that the snapshot has counted
+    only_values: str | None = None  # if set, the snapshot counted only the values of this name
 
     @property
     def position(self) -> str:
@@ -30,26 +30,26 @@ class EventBatch:
 
     @property
     def workspaces(self) -> set[str]:
-        """Whose documents there are."""
-        return {one.document["workspace_id"] for one in self.inserts if one.document["workspace_id"]}
+        """The ids of all workspaces in the batch."""
+        return {insert.document["workspace_id"] for insert in self.inserts if insert.document["workspace_id"]}
 
     def all_of(self, collection: str, workspace_id: str) -> list[Document]:
         """The documents of one collection of a workspace."""
-        rows = [one.document for one in self.inserts if one.collection == collection]
+        rows = [insert.document for insert in self.inserts if insert.collection == collection]
         return [row for row in rows if row["workspace_id"] == workspace_id]
 
     def of(self, collection: str, workspace_id: str) -> list[Document]:
-        """Those whose totals no snapshot counted."""
+        """The documents whose totals no snapshot counted."""
         rows = self.all_of(collection, workspace_id)
         return rows if self.only_values else [row for row in rows if row["_id"] not in self.contained]
 
     def counts_value(self, event: Document) -> bool:
-        """Whether that event's value is still to be counted."""
+        """Whether that event's value still needs counting."""
         return event["_id"] not in self.contained or self.only_values not in (None, event["name"])
 
 
-def rebuild_line(line_id: str, workspace_id: str, name: str | None, now: datetime) -> Document:
-    """The line of the journal that asks to count anew: a workspace's definitions, or the values of one name."""
+def rebuild_requested(line_id: str, workspace_id: str, name: str | None, now: datetime) -> Document:
+    """A change event that requests a rebuild of all definitions, or of the values of one name."""
     return {
         "_id": line_id,
         "workspace_id": workspace_id,
@@ -60,13 +60,13 @@ def rebuild_line(line_id: str, workspace_id: str, name: str | None, now: datetim
     }
 
 
-def job(workspace_id: str, name: str | None = None, request: str | None = None) -> Document:
-    """What is to be counted anew: all definitions, or the values of that name; `request`: what the workspace is told then."""
+def rebuild_job(workspace_id: str, name: str | None = None, request: str | None = None) -> Document:
+    """`name`: rebuild only its values. `request`: the id to store in the workspace once the job is done."""
     return {"workspace_id": workspace_id, "name": name, "request": request}
 
 
 def totals_of(workspace_id: str, batch: EventBatch) -> dict[str, Totals]:
-    """What a batch adds to each name of a workspace."""
+    """What a batch adds to each event name of a workspace."""
     totals: dict[str, Totals] = {}
     for event in batch.of(Events.COLLECTION, workspace_id):
         totals.setdefault(event["name"], Totals()).add_event(event)
@@ -79,138 +79,143 @@ def totals_of(workspace_id: str, batch: EventBatch) -> dict[str, Totals]:
 
 
 def jobs_of(batch: EventBatch) -> list[Document]:
-    """What a batch asks to be counted anew."""
-    rows = [one.document for one in batch.inserts if one.collection == ChangeLog.COLLECTION]
-    asked = [row for row in rows if row["subject"] == SUBJECT]
-    return [job(row["workspace_id"], row["name"], None if row["name"] else row["_id"]) for row in asked]
+    """The rebuild jobs that a batch requests."""
+    rows = [insert.document for insert in batch.inserts if insert.collection == ChangeLog.COLLECTION]
+    requests = [row for row in rows if row["subject"] == SUBJECT]
+    return [rebuild_job(row["workspace_id"], row["name"], None if row["name"] else row["_id"]) for row in requests]
 
 
 async def contained_in(store: WorkspaceStore, batch: EventBatch, session: Session) -> set[str]:
-    """Which of a batch's documents the snapshot has."""
-    found: set[str] = set()
+    """The ids in the batch that the snapshot contains or has removed."""
+    contained_ids: set[str] = set()
     for repository in (store.events, store.summaries, store.changes):
         rows = batch.all_of(repository.COLLECTION, store.workspace_id)
-        found |= (await repository.by_ids([row["_id"] for row in rows], session)).keys()
+        contained_ids |= (await repository.by_ids([row["_id"] for row in rows], session)).keys()
     events = batch.all_of(Events.COLLECTION, store.workspace_id)
-    found |= (await store.tombstones.by_ids([row["_id"] for row in events], session)).keys()
-    return found | _outlived(store.workspace_id, batch, found)
+    contained_ids |= (await store.tombstones.by_ids([row["_id"] for row in events], session)).keys()
+    return contained_ids | _removed_with_contacts(store.workspace_id, batch, contained_ids)
 
 
-def _outlived(workspace_id: str, batch: EventBatch, found: set[str]) -> set[str]:
-    """What the snapshot lacks because something that it has took it away: a merge the summaries of the contact that
-    went, a deletion all that named the contact."""
-    ends = [line for line in _ends(workspace_id, batch) if line["_id"] in found]
-    merged_ids = {line["merged_id"] for line in ends if line["kind"] == "MERGED"}
-    deleted_ids = {id_ for line in ends if line["kind"] == "DELETED" for id_ in line["contact_ids"]}
-    everything = [
+def _removed_with_contacts(workspace_id: str, batch: EventBatch, contained_ids: set[str]) -> set[str]:
+    """Ids that a merge or an erasure in the snapshot removed: of summaries of merged contacts, and of everything with
+    an erased contact."""
+    removals = [removal for removal in _merges_and_erasures(workspace_id, batch) if removal["_id"] in contained_ids]
+    merged_ids = {removal["merged_id"] for removal in removals if removal["kind"] == "MERGED"}
+    deleted_ids = {id_ for removal in removals if removal["kind"] == "DELETED" for id_ in removal["contact_ids"]}
+    rows = [
         row
         for collection in (EventSummaries.COLLECTION, Events.COLLECTION, ChangeLog.COLLECTION)
         for row in batch.all_of(collection, workspace_id)
     ]
-    gone = {row["_id"] for row in everything if row.get("contact_id") in deleted_ids}
+    erased_ids = {row["_id"] for row in rows if row.get("contact_id") in deleted_ids}
     summaries = batch.all_of(EventSummaries.COLLECTION, workspace_id)
-    return gone | {row["_id"] for row in summaries if row["contact_id"] in merged_ids}
+    return erased_ids | {row["_id"] for row in summaries if row["contact_id"] in merged_ids}
 
 
-def _ends(workspace_id: str, batch: EventBatch) -> list[Document]:
-    """The lines that tell how contacts ended, merged or deleted."""
+def _merges_and_erasures(workspace_id: str, batch: EventBatch) -> list[Document]:
     rows = batch.all_of(ChangeLog.COLLECTION, workspace_id)
     return [row for row in rows if row["subject"] == "summaries" and row["kind"] in ("MERGED", "DELETED")]
 
 
 @dataclass(frozen=True, slots=True)
 class MergedContacts:
-    """Whose summaries are whose after a batch: by the id of each contact that went, who has them now, or nobody."""
+    """The survivor by the id of each merged contact; None for an erased one."""
 
     workspace_id: str
     survivors: dict[str, str | None]
 
     @classmethod
     def of(cls, workspace_id: str, batch: EventBatch) -> "MergedContacts":
-        """What the batch tells, in its order: who took over one that was then taken over itself has nothing."""
+        """Read the batch in order, since a survivor may be merged later."""
         survivors: dict[str, str | None] = {}
-        for line in _ends(workspace_id, batch):
-            merged = line["kind"] == "MERGED"
-            gone = [line["merged_id"]] if merged else line["contact_ids"]
-            survivor = line["contact_id"] if merged else None
-            survivors = {id_: survivor if now in gone else now for id_, now in survivors.items()}
-            survivors |= dict.fromkeys(gone, survivor)
+        for removal in _merges_and_erasures(workspace_id, batch):
+            is_merge = removal["kind"] == "MERGED"
+            removed_ids = [removal["merged_id"]] if is_merge else removal["contact_ids"]
+            survivor = removal["contact_id"] if is_merge else None
+            survivors = {id_: survivor if owner_id in removed_ids else owner_id for id_, owner_id in survivors.items()}
+            survivors |= dict.fromkeys(removed_ids, survivor)
         return cls(workspace_id, survivors)
 
-    def counted(self, row: Document) -> tuple[str, str] | None:
-        """The summary that counts an event, or a value that was counted, now, and whose it is; None: it counts no longer."""
-        now = self.survivors.get(row["contact_id"], row["contact_id"])
-        return None if now is None else (summary_id_of(self.workspace_id, now, row["name"]), now)
+    def owner_of(self, row: Document) -> tuple[str, str] | None:
+        """Return the summary id and contact id that count this row now; None if the contact was erased."""
+        contact_id = self.survivors.get(row["contact_id"], row["contact_id"])
+        return None if contact_id is None else (summary_id_of(self.workspace_id, contact_id, row["name"]), contact_id)
 
-    def emptied(self, name: str) -> list[str]:
-        """The summaries of that name whose values go to others."""
+    def emptied_summaries(self, name: str) -> list[str]:
+        """The summaries of that name whose contacts are gone."""
         return [summary_id_of(self.workspace_id, id_, name) for id_ in self.survivors]
 
 
-def counted_values(workspace_id: str, name: str, found: Iterable[Document]) -> list[ValueCount]:
-    """The counts of what `Occurrences.values` gave."""
-    counted = []
-    for row in found:
+def counted_values(workspace_id: str, name: str, rows: Iterable[Document]) -> list[ValueCount]:
+    """Convert the rows of `Events.values` to counts."""
+    counts = []
+    for row in rows:
         contact_id, value = row["_id"]["contact_id"], value_of(row["_id"]["entry"])
         if value is not None:
             summary_id = summary_id_of(workspace_id, contact_id, name)
-            counted.append(ValueCount(summary_id, contact_id, value, row["count"], row["first_at"], row["last_at"]))
-    return counted
+            counts.append(ValueCount(summary_id, contact_id, value, row["count"], row["first_at"], row["last_at"]))
+    return counts
 
 
 async def value_operations(
-    store: WorkspaceStore, batch: EventBatch, builds: Iterable[ValueGeneration]
+    store: WorkspaceStore, batch: EventBatch, generations: Iterable[ValueGeneration]
 ) -> list[Operation]:
-    """What a batch adds to the counted values of the names that have a build."""
+    """What a batch adds to the counted values of these generations."""
     operations: list[Operation] = []
-    moves = MergedContacts.of(store.workspace_id, batch)
-    for build in builds:
+    merges = MergedContacts.of(store.workspace_id, batch)
+    for generation in generations:
         rows = batch.all_of(Events.COLLECTION, store.workspace_id)
-        mine = [row for row in rows if row["name"] == build.name and batch.counts_value(row)]
-        told = [_unreported(row, build, moves) for row in mine if _value(row, build.key) is not None]
-        moving = await store.values.of_summaries(moves.emptied(build.name), build.id)
-        lines = merged(line for line in (*told, *(_moved(row, moves) for row in moving)) if line is not None)
-        operations += [store.values.adding(build, line) for line in await _with_room(store, build, lines)]
-        if moving:
-            operations.append(store.values.removing([row["_id"] for row in moving]))
+        events = [row for row in rows if row["name"] == generation.name and batch.counts_value(row)]
+        event_counts = [
+            _event_count(row, generation, merges) for row in events if _value(row, generation.key) is not None
+        ]
+        moved_rows = await store.values.of_summaries(merges.emptied_summaries(generation.name), generation.id)
+        counts = merged(
+            count for count in (*event_counts, *(_moved_count(row, merges) for row in moved_rows)) if count is not None
+        )
+        operations += [store.values.adding(generation, count) for count in await _with_room(store, generation, counts)]
+        if moved_rows:
+            operations.append(store.values.removing([row["_id"] for row in moved_rows]))
     return operations
 
 
-def _unreported(event: Document, build: ValueGeneration, moves: MergedContacts) -> ValueCount | None:
-    counted, at = moves.counted(event), event["occurred_at"]
-    return None if counted is None else ValueCount(*counted, _value(event, build.key), 1, at, at)
+def _event_count(event: Document, generation: ValueGeneration, merges: MergedContacts) -> ValueCount | None:
+    owner, at = merges.owner_of(event), event["occurred_at"]
+    return None if owner is None else ValueCount(*owner, _value(event, generation.key), 1, at, at)
 
 
-def _moved(row: Document, moves: MergedContacts) -> ValueCount | None:
-    counted = moves.counted(row)
-    if counted is None:
+def _moved_count(row: Document, merges: MergedContacts) -> ValueCount | None:
+    owner = merges.owner_of(row)
+    if owner is None:
         return None
-    return ValueCount(*counted, row.get("value"), row["count"], row["first_at"], row["last_at"])
+    return ValueCount(*owner, row.get("value"), row["count"], row["first_at"], row["last_at"])
 
 
 def _value(event: Document, key: str) -> str | None:
     return next((value_of(entry) for entry in event["metadata"] if entry["key"] == key), None)
 
 
-async def _with_room(store: WorkspaceStore, build: ValueGeneration, lines: Sequence[ValueCount]) -> list[ValueCount]:
-    """The lines, those for which a summary has no room left as one that tells no value."""
-    stored = await store.values.by_ids([build.id_of(line.summary_id, line.value) for line in lines])
-    new = [line for line in lines if build.id_of(line.summary_id, line.value) not in stored]
+async def _with_room(
+    store: WorkspaceStore, generation: ValueGeneration, counts: Sequence[ValueCount]
+) -> list[ValueCount]:
+    """New values count as no value where a summary has too many."""
+    stored = await store.values.by_ids([generation.id_of(count.summary_id, count.value) for count in counts])
+    new = [count for count in counts if generation.id_of(count.summary_id, count.value) not in stored]
     if not new:
-        return list(lines)
-    taken = await store.values.distinct_values([line.summary_id for line in new], build.id)
-    return merged(_fitted(lines, set(stored), taken, build))
+        return list(counts)
+    values_used = await store.values.distinct_values([count.summary_id for count in new], generation.id)
+    return merged(_fitted(counts, set(stored), values_used, generation))
 
 
 def _fitted(
-    lines: Iterable[ValueCount], stored: set[str], taken: dict[str, int], build: ValueGeneration
+    counts: Iterable[ValueCount], stored: set[str], values_used: dict[str, int], generation: ValueGeneration
 ) -> list[ValueCount]:
     fitted = []
-    for line in lines:
-        used = taken.get(line.summary_id, 0)
-        if build.id_of(line.summary_id, line.value) not in stored:
+    for count in counts:
+        used = values_used.get(count.summary_id, 0)
+        if generation.id_of(count.summary_id, count.value) not in stored:
             if used >= MAX_VALUES:
-                line = ValueCount(line.summary_id, line.contact_id, None, line.count, line.first_at, line.last_at)  # noqa: PLW2901
-            taken[line.summary_id] = used + 1
-        fitted.append(line)
+                count = ValueCount(count.summary_id, count.contact_id, None, count.count, count.first_at, count.last_at)  # noqa: PLW2901
+            values_used[count.summary_id] = used + 1
+        fitted.append(count)
     return fitted

@@ -1,9 +1,7 @@
-"""The roll-up of definitions: one process reads the stream, adds what it tells to the totals, and saves its position with
-them in one transaction, so that each event is counted once, whoever reads.
+"""Event definition projection: adds to the totals and commits its offset with them, so that each event counts once.
 
-What cannot be counted on (no position yet, history lost, another key to summarize by) is counted anew: from a snapshot,
-and from what the stream told between the position and a mark that was written after the snapshot began, less what the
-snapshot contains of it. Nobody has to stop writing meanwhile.
+A rebuild (no offset, lost history, another key to summarize by) counts a snapshot, and adds the inserts up to a later
+heartbeat without those that the snapshot contains. Writers go on meanwhile.
 """
 
 import asyncio
@@ -19,9 +17,9 @@ from gateway.services.projections.consumer import RENEW_SECONDS, ProjectionConsu
 from gateway.services.projections.definition_totals import (
     EventBatch,
     contained_in,
-    job,
     jobs_of,
-    rebuild_line,
+    rebuild_job,
+    rebuild_requested,
     totals_of,
     value_operations,
 )
@@ -38,7 +36,7 @@ _ATTEMPTS = 10
 
 
 class EventDefinitionProjection(ProjectionConsumer):
-    """Keeps the totals of all definitions; `run` in every process: one of them has the lease and works."""
+    """Maintains the totals of all definitions, in the process that has the lease."""
 
     NAME = "definitions"
     WATCHED = (Events.COLLECTION, EventSummaries.COLLECTION, ChangeLog.COLLECTION)
@@ -48,16 +46,15 @@ class EventDefinitionProjection(ProjectionConsumer):
         self._failures: Counter[tuple[str, str | None]] = Counter()
 
     async def rebuild(self, workspace_ids: Sequence[str]) -> AsyncIterator[str]:
-        """Have the definitions of these workspaces counted anew, by whoever has the lease; each workspace once it is done.
-        UnavailableError where it was given up."""
-        waiting = {workspace_id: await self._request(workspace_id) for workspace_id in workspace_ids}
-        while waiting:
-            for workspace_id, request in [*waiting.items()]:
+        """Request rebuilds; yield each workspace id once it is done. UnavailableError if one was given up."""
+        request_ids = {workspace_id: await self._request(workspace_id) for workspace_id in workspace_ids}
+        while request_ids:
+            for workspace_id, request_id in [*request_ids.items()]:
                 row = await self._store.workspaces.find(workspace_id)
-                if row is None or row.get("definitions_rebuilt", "") >= request:
-                    del waiting[workspace_id]
+                if row is None or row.get("definitions_rebuilt", "") >= request_id:
+                    del request_ids[workspace_id]
                     yield workspace_id
-                elif row.get("definitions_given_up", "") >= request:
+                elif row.get("definitions_given_up", "") >= request_id:
                     raise UnavailableError(
                         f"The definitions of {workspace_id} could not be counted anew in {_ATTEMPTS} attempts: "
                         "the log of the gateway that rolls up says why. Try again once that is mended."
@@ -65,115 +62,121 @@ class EventDefinitionProjection(ProjectionConsumer):
             await asyncio.sleep(RENEW_SECONDS / 10)
 
     async def _request(self, workspace_id: str) -> str:
-        line = rebuild_line(self._minter.mint(Prefix.CHANGE, self._clock()), workspace_id, None, self._clock())
-        await self._store.database.insert(ChangeLog.COLLECTION, [line])
-        return str(line["_id"])
+        rebuild_event = rebuild_requested(
+            self._minter.mint(Prefix.CHANGE, self._clock()), workspace_id, None, self._clock()
+        )
+        await self._store.database.insert(ChangeLog.COLLECTION, [rebuild_event])
+        return str(rebuild_event["_id"])
 
     async def _rebuild_all(self, since: Sequence[Insert]) -> list[Document]:
-        """Every workspace is counted anew."""
-        return [job(row["_id"]) for row in await self._store.workspaces.all()] + jobs_of(EventBatch([*since]))
+        return [rebuild_job(row["_id"]) for row in await self._store.workspaces.all()] + jobs_of(EventBatch([*since]))
 
     async def _step(self, inserts: InsertStream) -> None:
         if self._pending:
             await self._rebuild_or_give_up(inserts, self._pending[0])
-        elif read := await self._next(inserts):
-            await self._apply(EventBatch(read), [], self._pending)
+        elif batch := await self._next(inserts):
+            await self._apply(EventBatch(batch), [], self._pending)
 
-    async def _rebuild_or_give_up(self, inserts: InsertStream, wanted: Document) -> None:
-        """Count anew; what failed again and again is given up, so that it does not stop all other counting."""
-        key = (wanted["workspace_id"], wanted["name"])
+    async def _rebuild_or_give_up(self, inserts: InsertStream, job: Document) -> None:
+        """Give up after too many failures, so that the job does not block the others."""
+        key = (job["workspace_id"], job["name"])
         if self._failures[key] >= _ATTEMPTS:
-            self._log.error("definitions could not be counted anew", workspace_id=key[0], name=key[1])
-            told = self._store.workspaces.setting(key[0], {"definitions_given_up": wanted["request"]})
-            operations = [(Workspaces.COLLECTION, [told] if wanted["request"] else [])]
+            self._log.error("rebuild of definitions given up", workspace_id=key[0], name=key[1])
+            given_up = self._store.workspaces.setting(key[0], {"definitions_given_up": job["request"]})
+            operations = [(Workspaces.COLLECTION, [given_up] if job["request"] else [])]
             await self._apply(EventBatch(await self._read_until_heartbeat(inserts)), operations, self._pending[1:])
         else:
             self._failures[key] += 1
-            await self._rebuild(inserts, wanted)
+            await self._rebuild(inserts, job)
         del self._failures[key]
 
-    async def _rebuild(self, inserts: InsertStream, wanted: Document) -> None:
-        """Count one workspace anew, or the values of one name of it."""
-        store = self._store.open(wanted["workspace_id"])
+    async def _rebuild(self, inserts: InsertStream, job: Document) -> None:
+        store = self._store.open(job["workspace_id"])
         async with self._store.database.snapshot() as session:
-            definitions = await store.definitions.all(session)  # the snapshot begins with this
+            definitions = await store.definitions.all(session)  # the first read starts the snapshot
             batch = EventBatch(await self._read_until_heartbeat(inserts))
-            batch.only_values = wanted["name"]
+            batch.only_values = job["name"]
             batch.contained = await contained_in(store, batch, session)
-            totals = {} if wanted["name"] else await store.summaries.totals(session=session)
-            counted = await self._rebuild_values(store, definitions, wanted, session)
+            totals = {} if job["name"] else await store.summaries.totals(session=session)
+            generations = await self._rebuild_values(store, definitions, job, session)
         operations: Operations = []
-        if wanted["name"] is None:
-            keys = await store.events.metadata_types()
-            row = await self._store.workspaces.find(wanted["workspace_id"])  # behind the events, which may go meanwhile
+        if job["name"] is None:
+            types = await store.events.metadata_types()
+            # Read this after the events: a sweep may run meanwhile.
+            row = await self._store.workspaces.find(job["workspace_id"])
             swept = row is not None and "swept_at" in row
             operations.append(
-                (EventDefinitions.COLLECTION, _reset_totals(store, definitions, totals, keys, swept=swept))
+                (EventDefinitions.COLLECTION, _reset_totals(store, definitions, totals, types, swept=swept))
             )
-        builds = [
-            store.definitions.setting(name, {"build": build.id if build else None}) for name, build in counted.items()
+        generation_writes = [
+            store.definitions.setting(name, {"build": generation.id if generation else None})
+            for name, generation in generations.items()
         ]
-        operations.append((EventDefinitions.COLLECTION, builds))
-        if wanted["request"]:
-            done = self._store.workspaces.setting(wanted["workspace_id"], {"definitions_rebuilt": wanted["request"]})
+        operations.append((EventDefinitions.COLLECTION, generation_writes))
+        if job["request"]:
+            done = self._store.workspaces.setting(job["workspace_id"], {"definitions_rebuilt": job["request"]})
             operations.append((Workspaces.COLLECTION, [done]))
-        await self._apply(batch, operations, self._pending[1:], counted)
-        for name, build in counted.items():
-            await store.values.delete_other_builds(name, build.id if build else None)
+        await self._apply(batch, operations, self._pending[1:], generations)
+        for name, generation in generations.items():
+            await store.values.delete_other_builds(name, generation.id if generation else None)
 
     async def _rebuild_values(
-        self, store: WorkspaceStore, definitions: Iterable[Document], wanted: Document, session: Session
+        self, store: WorkspaceStore, definitions: Iterable[Document], job: Document, session: Session
     ) -> dict[str, ValueGeneration | None]:
-        """A new build of each name that is to be counted, with what the snapshot has."""
-        builds: dict[str, ValueGeneration | None] = {}
+        generations: dict[str, ValueGeneration | None] = {}
         for row in definitions:
-            if wanted["name"] not in (None, row["name"]):
+            if job["name"] not in (None, row["name"]):
                 continue
-            builds[row["name"]] = None
+            generations[row["name"]] = None
             if (key := row.get("summarize_by")) is not None:
-                build = ValueGeneration(self._minter.mint(Prefix.BUILD, self._clock()), row["name"], key)
-                async for counts in rebuild_values(store, build, session, self._clock()):
-                    await store.values.insert(build, counts)
-                builds[row["name"]] = build
-        return builds
+                generation = ValueGeneration(self._minter.mint(Prefix.BUILD, self._clock()), row["name"], key)
+                async for counts in rebuild_values(store, generation, session, self._clock()):
+                    await store.values.insert(generation, counts)
+                generations[row["name"]] = generation
+        return generations
 
     async def _apply(
         self,
         batch: EventBatch,
         operations: Operations,
         pending: list[Document],
-        builds: dict[str, ValueGeneration | None] | None = None,
+        generations: dict[str, ValueGeneration | None] | None = None,
     ) -> None:
-        """Add what the batch tells, after those operations."""
         for workspace_id in batch.workspaces:
-            anew = builds if builds is not None and self._pending[0]["workspace_id"] == workspace_id else {}
-            operations = operations + await _added(self._store.open(workspace_id), batch, anew)
+            rebuilt = (
+                generations if generations is not None and self._pending[0]["workspace_id"] == workspace_id else {}
+            )
+            operations = operations + await _definition_writes(self._store.open(workspace_id), batch, rebuilt)
 
         async def write(session: Session) -> None:
-            for collection, several in operations:
-                await self._store.database.bulk(collection, several, session)
+            for collection, writes in operations:
+                await self._store.database.bulk(collection, writes, session)
 
         await self._save(batch.position, pending + jobs_of(batch), write)
 
 
-async def _added(store: WorkspaceStore, batch: EventBatch, builds: dict[str, ValueGeneration | None]) -> Operations:
-    """What a batch adds to one workspace; `builds` hold in the place of those that the definitions name."""
+async def _definition_writes(
+    store: WorkspaceStore, batch: EventBatch, generations: dict[str, ValueGeneration | None]
+) -> Operations:
+    """`generations` take precedence over those that the definitions name."""
     totals = totals_of(store.workspace_id, batch)
     names = {row["name"] for row in batch.all_of(Events.COLLECTION, store.workspace_id)}
     definitions = await store.definitions.by_names([*(names | totals.keys())])
-    known = {name: line for name, line in totals.items() if name in definitions}
+    defined = {name: name_totals for name, name_totals in totals.items() if name in definitions}
     adding = [
-        store.definitions.adding(name, line, with_types(definitions[name].get("metadata_keys", ()), line.types))
-        for name, line in known.items()
+        store.definitions.adding(
+            name, name_totals, with_types(definitions[name].get("metadata_keys", ()), name_totals.types)
+        )
+        for name, name_totals in defined.items()
     ]
-    if again := [name for name, line in known.items() if line.rescan]:
-        read = await store.summaries.totals(again)
+    if rescanned := [name for name, name_totals in defined.items() if name_totals.rescan]:
+        rows = await store.summaries.totals(rescanned)
         adding += [
             store.definitions.setting(name, {field: row[field] for field in ("first_at", "last_at")})
-            for name, row in read.items()
+            for name, row in rows.items()
         ]
-    holding = {name: generation_of(row) for name, row in definitions.items()} | builds
-    values = await value_operations(store, batch, [build for build in holding.values() if build])
+    all_generations = {name: generation_of(row) for name, row in definitions.items()} | generations
+    values = await value_operations(store, batch, [generation for generation in all_generations.values() if generation])
     return [(EventDefinitions.COLLECTION, adding), (EventValues.COLLECTION, values)]
 
 
@@ -185,13 +188,13 @@ def _reset_totals(
     *,
     swept: bool,
 ) -> list[Operation]:
-    """`swept`: some events are no longer kept, so the types that were known of their keys stay."""
-    nothing = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
+    """`swept`: retention removed events, so the known types of their keys stay."""
+    no_totals = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
     return [
         store.definitions.setting(
             row["name"],
             {
-                **totals.get(row["name"], nothing),
+                **totals.get(row["name"], no_totals),
                 "metadata_keys": _reset_keys(row.get("metadata_keys", []) if swept else [], types.get(row["name"], {})),
             },
         )
@@ -200,5 +203,5 @@ def _reset_totals(
 
 
 def _reset_keys(stored: list[Document], types: dict[str, list[str]]) -> list[Document]:
-    found = with_types(stored, types)
-    return stored if found is None else found
+    keys = with_types(stored, types)
+    return stored if keys is None else keys

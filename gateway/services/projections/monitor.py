@@ -1,4 +1,4 @@
-"""How late the projections are, as any process sees it: from their stored positions and the newest changes, whoever reads."""
+"""Monitors how late projections are, by their stored offsets and the newest changes."""
 
 import asyncio
 import time
@@ -18,13 +18,13 @@ from gateway.store.workspace_store import Store
 DEFINITIONS, SEGMENTS = "definitions", "segments"
 _CHECK_SECONDS = 2.0
 _REMEMBERED_SECONDS = 1.0
-_REBUILDING_FACTOR = 10  # one step of a rebuild may read all that a workspace has
+_REBUILDING_FACTOR = 10  # one step of a rebuild may read a whole workspace
 _REPEAT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A projection as it is now: how late it is, and for how long it has not moved although changes wait."""
+    """How late a projection is, and how long it has not moved although changes wait."""
 
     lag_seconds: float
     stalled_seconds: float
@@ -32,8 +32,7 @@ class Progress:
 
 
 class ProjectionMonitor:
-    """Watches every projection; `run` in every process, whether or not it holds a lease. `stall_seconds`: how long one may
-    stand still before it is reported; 0: `problem` never says so."""
+    """Watches all projections, in every process. `stall_seconds`: until one is reported; 0: never."""
 
     def __init__(self, store: Store, bus: Bus, metrics: Metrics, stall_seconds: float) -> None:
         self._store = store
@@ -47,7 +46,7 @@ class ProjectionMonitor:
         self._log = structlog.get_logger("gateway.projections")
 
     async def run(self) -> None:
-        """Check again and again, until cancelled."""
+        """Check every two seconds, until cancelled."""
         while True:
             try:
                 await self.check()
@@ -58,7 +57,7 @@ class ProjectionMonitor:
             await asyncio.sleep(_CHECK_SECONDS)
 
     async def check(self) -> None:
-        """Look at all projections, unless that was done a moment ago."""
+        """Update the progress of all projections, at most once a second."""
         async with self._checking:
             if time.monotonic() < self._checked_at + _REMEMBERED_SECONDS:
                 return
@@ -75,7 +74,7 @@ class ProjectionMonitor:
             self._checked_at = time.monotonic()
 
     def problem(self) -> str | None:
-        """What to say where a projection stands still; None where all go on."""
+        """Return a sentence about a stalled projection, or None."""
         for name, progress in self._progress.items():
             if self._is_stalled(progress):
                 return (
@@ -98,7 +97,7 @@ class ProjectionMonitor:
         return bool(self._stall_seconds) and progress.stalled_seconds >= allowed
 
     def _report(self, name: str, progress: Progress) -> None:
-        """Set the metrics; say in the log that it stands still, once a minute, and that it goes on again."""
+        """Set the metrics. Log a stall once a minute, and its end."""
         lags = {DEFINITIONS: self._metrics.roll_up_lag, SEGMENTS: self._metrics.segment_lag}
         lags[name].set(progress.lag_seconds)
         self._metrics.projection_stalled.labels(name).set(progress.stalled_seconds)

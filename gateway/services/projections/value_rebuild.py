@@ -1,4 +1,4 @@
-"""The values of a build counted anew, of some contacts at a time: a range's counts are in memory, never all of them."""
+"""Rebuilds the values of an event name by ranges of contacts, so that memory stays bounded."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -15,27 +15,26 @@ CONTACTS_AT_ONCE = 1000
 
 
 async def rebuild_values(
-    store: WorkspaceStore, build: ValueGeneration, session: Session, now: datetime, size: int = CONTACTS_AT_ONCE
+    store: WorkspaceStore, generation: ValueGeneration, session: Session, now: datetime, size: int = CONTACTS_AT_ONCE
 ) -> AsyncIterator[list[ValueCount]]:
-    """The counts of all events of a build's name, those that are no longer kept included, as a snapshot has them.
-
-    Events of a contact that took others over may lie in several ranges: its counts come last."""
+    """Count all events of a name in the snapshot, with tombstones. Survivors of merges come last, since their events
+    may be in several ranges."""
     survivors = await store.events.survivors(session)
-    several = set(survivors.values())
-    joined: list[ValueCount] = []
-    async for contacts in _ranges(store, build.name, now, size):
-        found = await store.events.values(build.name, build.key, contacts, session)
-        found += await store.tombstones.values(build.name, build.key, contacts, session)
-        for row in found:
+    survivor_ids = set(survivors.values())
+    survivor_counts: list[ValueCount] = []
+    async for contacts in _ranges(store, generation.name, now, size):
+        rows = await store.events.values(generation.name, generation.key, contacts, session)
+        rows += await store.tombstones.values(generation.name, generation.key, contacts, session)
+        for row in rows:
             row["_id"]["contact_id"] = survivors.get(row["_id"]["contact_id"], row["_id"]["contact_id"])
-        counts = counted_values(store.workspace_id, build.name, found)
-        joined = merged([*joined, *(one for one in counts if one.contact_id in several)])
-        yield bounded(one for one in counts if one.contact_id not in several)
-    yield bounded(joined)
+        counts = counted_values(store.workspace_id, generation.name, rows)
+        survivor_counts = merged([*survivor_counts, *(count for count in counts if count.contact_id in survivor_ids)])
+        yield bounded(count for count in counts if count.contact_id not in survivor_ids)
+    yield bounded(survivor_counts)
 
 
 async def _ranges(store: WorkspaceStore, name: str, now: datetime, size: int) -> AsyncIterator[IdRange]:
-    """Ranges of contacts' ids that hold every id together, each with about so many contacts who have that name."""
+    """Yield (low, high) ranges that cover all contact ids, each with about `size` contacts of that name."""
     high: str | None = None
     while True:
         rows = await store.summaries.of_name(name, Page(size - 1, False, high, None), TimeRange(), now)

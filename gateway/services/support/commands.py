@@ -1,7 +1,7 @@
-"""Acts on conversations and tickets: each is one transaction, tried until it is stored, and nobody's is lost.
+"""Executes commands on conversations and tickets: one transaction each, retried until it is stored.
 
-Who acts reads the subject, lets the domain decide, and writes what it became, its parts, the journal, timers and the
-idempotency key together, guarded by the subject's version. Whoever was overtaken reads again and decides again.
+The document, parts, change events, timers and idempotency key are written together. The version of the thread guards
+the write; after a conflict the command is applied again.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ AlsoWrite = Callable[[WorkspaceStore, Session], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The subject as it is now, and the part that tells of the act, where one does."""
+    """The stored thread, and the part that the command added."""
 
     document: Document
     part: Document | None = None
 
 
 class CommandExecutor:
-    """Stores acts. `turn`: contacts are written in turn with tracking."""
+    """Stores the changesets of commands. `turn` keeps writes of contacts and tracking apart."""
 
     def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
         self._store = store
@@ -53,203 +53,211 @@ class CommandExecutor:
         self._outbox = outbox
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def claim(self, mutation: str, sent: Mapping[str, Any], speaker: Principal | None) -> Claim | None:
-        """The claim of a call that may have an idempotency key: a contact's token has keys of its own."""
-        namespace = "" if speaker is None or speaker.contact_id is None else speaker.id
-        compared = {name: value for name, value in sent.items() if name != "idempotency_key"}
-        return claim(mutation, check_idempotency_key(sent.get("idempotency_key")), compared, namespace)
+    def claim(self, mutation: str, fields: Mapping[str, Any], principal: Principal | None) -> Claim | None:
+        """Claim the idempotency key of a call. Each contact token has its own namespace."""
+        namespace = "" if principal is None or principal.contact_id is None else principal.id
+        compared = {name: value for name, value in fields.items() if name != "idempotency_key"}
+        return claim(mutation, check_idempotency_key(fields.get("idempotency_key")), compared, namespace)
 
-    async def first_result(self, speaker: Principal, subject: ThreadKind, kept: Claim | None) -> CommandResult | None:
-        """What the first call with that key gave, as the speaker may see it now; None where this is the first."""
-        if kept is None:
+    async def first_result(
+        self, principal: Principal, kind: ThreadKind, key_claim: Claim | None
+    ) -> CommandResult | None:
+        """Return the result of the first call with that key, as the principal sees it now."""
+        if key_claim is None:
             return None
-        first = await self._store.open(speaker.workspace_id).idempotency_keys.result_of(kept)
-        seen = self._seen_by(speaker.workspace_id, speaker)
-        return None if first is None else await _first_result(seen, subject, first)
+        first_ids = await self._store.open(principal.workspace_id).idempotency_keys.result_of(key_claim)
+        visible_store = self._seen_by(principal.workspace_id, principal)
+        return None if first_ids is None else await _first_result(visible_store, kind, first_ids)
 
     async def execute(
         self,
         workspace_id: str,
-        subject: ThreadKind,
+        kind: ThreadKind,
         id_: str,
-        decide: Apply,
+        apply: Apply,
         *,
-        speaker: Principal | None = None,
-        kept: Claim | None = None,
-        within: AlsoWrite | None = None,
+        principal: Principal | None = None,
+        key_claim: Claim | None = None,
+        also_write: AlsoWrite | None = None,
         path: tuple[str, ...] = ("id",),
     ) -> CommandResult:
-        """What became of that subject. `decide`: from the subject as it is and the time, perhaps more than once;
-        `within`: what else is to be stored in the transaction. What an earlier call or attempt stored is given as the
-        speaker may see it now (None: the gateway itself, which sees everything)."""
-        line_id = self._line_id()
+        """Change a thread. `apply` may run more than once. `also_write` writes more in the transaction. A repeated call
+        returns the thread as the principal sees it now; without a principal all is visible."""
+        change_id = self._new_change_id()
 
         async def attempt(number: int) -> CommandResult:
             store, now = self._store.open(workspace_id), self._clock()
-            if kept and (first := await store.idempotency_keys.result_of(kept)) is not None:
-                return await _first_result(self._seen_by(workspace_id, speaker), subject, first)
-            if number > 1 and (line := (await store.changes.by_ids([line_id])).get(line_id)) is not None:
-                seen = self._seen_by(workspace_id, speaker)
-                if (found := await _stored_result(seen, subject, id_, line["act_part_id"])) is None:
-                    raise unknown_thread(subject, id_, path)
-                return found
-            stored = (await store.threads(subject)[0].by_ids([id_])).get(id_)
+            if key_claim and (first_ids := await store.idempotency_keys.result_of(key_claim)) is not None:
+                return await _first_result(self._seen_by(workspace_id, principal), kind, first_ids)
+            if number > 1 and (change_event := (await store.changes.by_ids([change_id])).get(change_id)) is not None:
+                visible_store = self._seen_by(workspace_id, principal)
+                if (result := await _stored_result(visible_store, kind, id_, change_event["act_part_id"])) is None:
+                    raise unknown_thread(kind, id_, path)
+                return result
+            stored = (await store.threads(kind)[0].by_ids([id_])).get(id_)
             if stored is None:
-                raise unknown_thread(subject, id_, path)
-            change = decide(stored, now)
-            if change.has_changes or within or kept:
-                await self._store_change(store, change, line_id, now, kept, within)
-            return CommandResult(change.after, change.part)
+                raise unknown_thread(kind, id_, path)
+            changeset = apply(stored, now)
+            if changeset.has_changes or also_write or key_claim:
+                await self._store_changeset(store, changeset, change_id, now, key_claim, also_write)
+            return CommandResult(changeset.after, changeset.part)
 
-        async with self._turn_on(id_):
+        async with self._locked(id_):
             return await retry_transaction(attempt)
 
     async def create(
         self,
         workspace_id: str,
-        subject: ThreadKind,
+        kind: ThreadKind,
         new_id: str,
         contact: Mapping[str, Any],
-        speaker: Principal | None,
+        principal: Principal | None,
         begin: Callable[[Document, datetime], Changeset],
         *,
-        kept: Claim | None = None,
-        within: AlsoWrite | None = None,
+        key_claim: Claim | None = None,
+        also_write: AlsoWrite | None = None,
     ) -> CommandResult:
-        """A new subject of the contact meant, who is created where nobody knows it, as tracking does. `begin`: from the
-        contact and the time."""
-        line_id, contact_id = self._line_id(), self._minter.mint(Prefix.CONTACT, self._clock())
+        """Create a thread, and its contact if it does not exist."""
+        change_id, contact_id = self._new_change_id(), self._minter.mint(Prefix.CONTACT, self._clock())
         with error_path("contact"):
-            ref = subject_ref(contact, speaker)
+            ref = subject_ref(contact, principal)
 
         async def attempt(number: int) -> CommandResult:
             store, now = self._store.open(workspace_id), self._clock()
-            if kept and (first := await store.idempotency_keys.result_of(kept)) is not None:
-                return await _first_result(self._seen_by(workspace_id, speaker), subject, first)
-            if number > 1 and await store.threads(subject)[0].by_ids([new_id]):
-                seen = self._seen_by(workspace_id, speaker)
-                return await _first_result(seen, subject, {f"{subject.value}_id": new_id}, path=())
-            found, erased = await store.candidates_for([ref], now)
+            if key_claim and (first_ids := await store.idempotency_keys.result_of(key_claim)) is not None:
+                return await _first_result(self._seen_by(workspace_id, principal), kind, first_ids)
+            if number > 1 and await store.threads(kind)[0].by_ids([new_id]):
+                visible_store = self._seen_by(workspace_id, principal)
+                return await _first_result(visible_store, kind, {f"{kind.value}_id": new_id}, path=())
+            candidates, erased = await store.candidates_for([ref], now)
             with error_path("contact"):
                 draft = IdentityResolver(
-                    found, lambda: new_contact(contact_id, workspace_id, now), now, erased
+                    candidates, lambda: new_contact(contact_id, workspace_id, now), now, erased
                 ).resolve(ref)
-            change = begin(draft.document, now)
-            await self._store_change(store, change, line_id, now, kept, within, draft)
-            return CommandResult(change.after, change.part)
+            changeset = begin(draft.document, now)
+            await self._store_changeset(store, changeset, change_id, now, key_claim, also_write, draft)
+            return CommandResult(changeset.after, changeset.part)
 
         return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
     async def check_owner(
-        self, speaker: Principal, subject: ThreadKind, id_: str, actor: Actor, path: tuple[str, ...] = ("id",)
+        self, principal: Principal, kind: ThreadKind, id_: str, actor: Actor, path: tuple[str, ...] = ("id",)
     ) -> None:
-        """Pass where the actor is no contact, or the one whose subject it is; UserProblem."""
+        """Raise UserProblem if the actor is a contact and the thread is not its own."""
         if not actor.is_contact:
             return
-        store = self._store.open(speaker.workspace_id)
-        stored = (await store.threads(subject)[0].by_ids([id_])).get(id_)
+        store = self._store.open(principal.workspace_id)
+        stored = (await store.threads(kind)[0].by_ids([id_])).get(id_)
         if stored is None:
-            raise unknown_thread(subject, id_, path)
+            raise unknown_thread(kind, id_, path)
         owner = (await store.contacts.of_ids([stored["contact_id"]])).get(stored["contact_id"])
         if owner is not None and owner["_id"] == actor.id:
             return
-        if speaker.contact_id is not None:
-            raise unknown_thread(subject, id_, path)
-        message = f"This {subject.value} is not of that contact: name the one whose it is, or an admin."
+        if principal.contact_id is not None:
+            raise unknown_thread(kind, id_, path)
+        message = f"This {kind.value} is not of that contact: name the one whose it is, or an admin."
         raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor", "contactId"))
 
-    async def _store_change(
+    async def _store_changeset(
         self,
         store: WorkspaceStore,
-        change: Changeset,
-        line_id: str,
+        changeset: Changeset,
+        change_id: str,
         now: datetime,
-        kept: Claim | None,
-        within: AlsoWrite | None,
+        key_claim: Claim | None,
+        also_write: AlsoWrite | None,
         contact: ContactDraft | None = None,
     ) -> None:
         await store.database.transaction(
-            partial(self.persist, store, change, line_id, now, kept=kept, within=within, contact=contact)
+            partial(
+                self.persist,
+                store,
+                changeset,
+                change_id,
+                now,
+                key_claim=key_claim,
+                also_write=also_write,
+                contact=contact,
+            )
         )
 
     async def persist(
         self,
         store: WorkspaceStore,
-        change: Changeset,
-        line_id: str,
+        changeset: Changeset,
+        change_id: str,
         now: datetime,
         session: Session,
         *,
-        kept: Claim | None = None,
-        within: AlsoWrite | None = None,
+        key_claim: Claim | None = None,
+        also_write: AlsoWrite | None = None,
         contact: ContactDraft | None = None,
     ) -> None:
-        """Write a change in that transaction; `line_id`: of the journal's first line, by which it is recognised."""
-        if within is not None:
-            await within(store, session)
-        if contact is not None:  # written in any case: whoever deletes it meanwhile must see this
+        """Write a changeset. `change_id`: of the first change event; by it a retry recognises its commit."""
+        if also_write is not None:
+            await also_write(store, session)
+        if contact is not None:  # even if unchanged, so that a concurrent erasure conflicts with this
             await store.contacts.save([contact], session)
-        subjects, parts = store.threads(change.kind)
-        if change.has_changes:
-            await subjects.save(change, session)
-            await parts.insert(change.parts, session)
-            await store.timers.set(change.timers, session)
-            await store.timers.cancel(change.cancelled, session)
-        lines = self._lines(change, line_id, now)
+        threads, parts = store.threads(changeset.kind)
+        if changeset.has_changes:
+            await threads.save(changeset, session)
+            await parts.insert(changeset.parts, session)
+            await store.timers.set(changeset.timers, session)
+            await store.timers.cancel(changeset.cancelled, session)
+        change_events = self._change_events(changeset, change_id, now)
         if contact is not None and is_visible_change(contact):
-            lines.insert(0, visible_change(self._line_id(), contact, now))
-        await store.changes.write(lines, session)
-        if kept is not None:
-            result = {f"{change.kind.value}_id": change.after["_id"], "contact_id": change.after["contact_id"]}
-            part = {} if change.part is None else {"part_id": change.part["_id"]}
-            await store.idempotency_keys.keep(kept, result | part, now, session)
-        await self._outbox.thread_changed(store, change, contact, now, session)
+            change_events.insert(0, visible_change(self._new_change_id(), contact, now))
+        await store.changes.write(change_events, session)
+        if key_claim is not None:
+            result = {f"{changeset.kind.value}_id": changeset.after["_id"], "contact_id": changeset.after["contact_id"]}
+            part = {} if changeset.part is None else {"part_id": changeset.part["_id"]}
+            await store.idempotency_keys.keep(key_claim, result | part, now, session)
+        await self._outbox.thread_changed(store, changeset, contact, now, session)
 
-    def _lines(self, change: Changeset, line_id: str, now: datetime) -> list[Document]:
-        ids = iter([line_id])
-        lines = change_events_of(change, lambda: next(ids, None) or self._line_id(), now)
-        if lines:
-            lines[0]["act_part_id"] = None if change.part is None else change.part["_id"]
-        return lines
+    def _change_events(self, changeset: Changeset, change_id: str, now: datetime) -> list[Document]:
+        ids = iter([change_id])
+        change_events = change_events_of(changeset, lambda: next(ids, None) or self._new_change_id(), now)
+        if change_events:
+            change_events[0]["act_part_id"] = None if changeset.part is None else changeset.part["_id"]
+        return change_events
 
     @asynccontextmanager
-    async def _turn_on(self, id_: str) -> AsyncIterator[None]:
-        """A turn of one's own on that subject in this process; UnavailableError where others take too long."""
-        lane = self._locks.setdefault(id_, asyncio.Lock())
+    async def _locked(self, id_: str) -> AsyncIterator[None]:
+        """Lock that thread in this process; UnavailableError if it takes too long."""
+        lock = self._locks.setdefault(id_, asyncio.Lock())
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
-                await lane.acquire()
+                await lock.acquire()
         except TimeoutError:
             raise UnavailableError from None
         try:
             yield
         finally:
-            lane.release()
+            lock.release()
 
-    def _seen_by(self, workspace_id: str, speaker: Principal | None) -> WorkspaceStore:
-        """What the speaker sees of that workspace; without one, all of it."""
-        return self._store.open(workspace_id) if speaker is None else self._store.open_for(speaker)
+    def _seen_by(self, workspace_id: str, principal: Principal | None) -> WorkspaceStore:
+        return self._store.open(workspace_id) if principal is None else self._store.open_for(principal)
 
-    def _line_id(self) -> str:
+    def _new_change_id(self) -> str:
         return self._minter.mint(Prefix.CHANGE, self._clock())
 
 
 async def _stored_result(
-    store: WorkspaceStore, subject: ThreadKind, id_: str, part_id: str | None
+    store: WorkspaceStore, kind: ThreadKind, id_: str, part_id: str | None
 ) -> CommandResult | None:
-    """The outcome of an act that was stored before; None where its subject is gone, or not to be seen in this store."""
-    subjects, parts = store.threads(subject)
-    document = (await subjects.by_ids([id_])).get(id_)
+    """Return None if the thread is gone or not visible in this store."""
+    threads, parts = store.threads(kind)
+    document = (await threads.by_ids([id_])).get(id_)
     if document is None:
         return None
     return CommandResult(document, None if part_id is None else (await parts.by_ids([part_id])).get(part_id))
 
 
 async def _first_result(
-    store: WorkspaceStore, subject: ThreadKind, first: Document, path: tuple[str, ...] = ("idempotencyKey",)
+    store: WorkspaceStore, kind: ThreadKind, first_ids: Document, path: tuple[str, ...] = ("idempotencyKey",)
 ) -> CommandResult:
-    found = await _stored_result(store, subject, first[f"{subject.value}_id"], first.get("part_id"))
-    if found is None:
-        message = f"The {subject.value} that the first call with this idempotencyKey gave is gone: use a new key."
-        raise UserProblem(ErrorCode.NOT_FOUND, message if path else f"The new {subject.value} is gone again.", path)
-    return found
+    result = await _stored_result(store, kind, first_ids[f"{kind.value}_id"], first_ids.get("part_id"))
+    if result is None:
+        message = f"The {kind.value} that the first call with this idempotencyKey gave is gone: use a new key."
+        raise UserProblem(ErrorCode.NOT_FOUND, message if path else f"The new {kind.value} is gone again.", path)
+    return result

@@ -1,4 +1,4 @@
-"""Conversations: begun, answered and acted on."""
+"""Commands on conversations."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -29,13 +29,12 @@ from gateway.services.timers import Handler
 from gateway.settings import Settings
 from gateway.store.workspace_store import Store
 
-_SUBJECT = ThreadKind.CONVERSATION
+_KIND = ThreadKind.CONVERSATION
 Do = Callable[[ConversationAggregate], str | None]
 
 
 class ConversationService:
-    """What can be done to conversations. `speaker` is whose credential it is; `sent` the mutation's input in
-    snake_case, without what was omitted; None clears."""
+    """Commands on conversations. `fields`: the given input fields in snake_case; None clears."""
 
     def __init__(
         self,
@@ -43,161 +42,169 @@ class ConversationService:
         settings: Settings,
         clock: Clock,
         minter: Minter,
-        acts: CommandExecutor,
-        people: TeammateService,
+        commands: CommandExecutor,
+        teammates: TeammateService,
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
         self._minter = minter
-        self._acts = acts
-        self._people = people
+        self._commands = commands
+        self._teammates = teammates
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        """What is done when a conversation's timers go off."""
+        """The handler of each kind of timer."""
         return {SNOOZE_TIMER: self.apply_deadlines, SLA_TIMER: self.apply_deadlines}
 
-    async def create(self, speaker: Principal, sent: Mapping[str, Any]) -> Document:
-        """A new conversation, of a contact who may be new too."""
-        inputs.check_not_by_contact(sent, speaker)
-        kept = self._acts.claim("createConversation", sent, speaker)
-        if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
+    async def create(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
+        """Create a conversation, and its contact if it does not exist."""
+        inputs.check_not_by_contact(fields, principal)
+        key_claim = self._commands.claim("createConversation", fields, principal)
+        if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
             return first.document
-        values = inputs.check_conversation(sent, self._settings)
-        dated = inputs.check_created_at(sent.get("created_at"), self._clock())
-        named = await self._named_actor(speaker, sent, values["source"])
-        assigned = await self._people.assignees(speaker.workspace_id, sent, nulls=False)
-        new_id = self._minter.mint(Prefix.CONVERSATION, dated or self._clock())
+        values = inputs.check_conversation(fields, self._settings)
+        created_at = inputs.check_created_at(fields.get("created_at"), self._clock())
+        named_actor = await self._named_actor(principal, fields, values["source"])
+        assignees = await self._teammates.assignees(principal.workspace_id, fields, nulls=False)
+        new_id = self._minter.mint(Prefix.CONVERSATION, created_at or self._clock())
 
         def begin(contact: Document, now: datetime) -> Changeset:
-            author = named or Actor(ActorKind.CONTACT, contact["_id"])
+            author = named_actor or Actor(ActorKind.CONTACT, contact["_id"])
             if author.is_contact and author.id != contact["_id"]:
                 message = "The actor is another contact than the one whose conversation it is: leave actor out."
                 raise UserProblem(ErrorCode.INVALID, message, ("actor", "contactId"))
-            begun = {**values, "source": delivered_by(values["source"], author)}
-            document = new_conversation(new_id, contact, begun, author, dated or now)
-            return ConversationAggregate.created(document, self._minter, assigned).changeset()
+            all_values = {**values, "source": delivered_by(values["source"], author)}
+            document = new_conversation(new_id, contact, all_values, author, created_at or now)
+            return ConversationAggregate.created(document, self._minter, assignees).changeset()
 
-        acted = await self._acts.create(
-            speaker.workspace_id, _SUBJECT, new_id, sent["contact"], speaker, begin, kept=kept
+        result = await self._commands.create(
+            principal.workspace_id, _KIND, new_id, fields["contact"], principal, begin, key_claim=key_claim
         )
-        return acted.document
+        return result.document
 
-    async def reply(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """A reply, or a note for those who answer."""
-        inputs.check_not_by_contact(sent, speaker)
-        kept = self._acts.claim("replyToConversation", sent, speaker)
-        if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
+    async def reply(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Add a reply, or a note for teammates."""
+        inputs.check_not_by_contact(fields, principal)
+        key_claim = self._commands.claim("replyToConversation", fields, principal)
+        if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
             return first
-        body, note = str(inputs.check_body(sent["body"])), bool(sent.get("note"))
-        dated = inputs.check_created_at(sent.get("created_at"), self._clock())
-        actor, id_ = await self._people.actor(speaker, sent.get("actor")), str(sent["conversation_id"])
+        body, note = str(inputs.check_body(fields["body"])), bool(fields.get("note"))
+        created_at = inputs.check_created_at(fields.get("created_at"), self._clock())
+        actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["conversation_id"])
         if note and actor.is_contact:
             message = "A contact writes no notes: leave note out, or name an admin."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("note",))
-        await self._acts.check_owner(speaker, _SUBJECT, id_, actor, ("conversationId",))
+        await self._commands.check_owner(principal, _KIND, id_, actor, ("conversationId",))
 
-        def decide(stored: Document, now: datetime) -> Changeset:
-            check_moment(dated, stored)
-            act = ConversationAggregate(stored, actor, dated or now, self._minter)
-            return act.changeset(act.note(body) if note else act.comment(body))
+        def apply(stored: Document, now: datetime) -> Changeset:
+            check_moment(created_at, stored)
+            aggregate = ConversationAggregate(stored, actor, created_at or now, self._minter)
+            return aggregate.changeset(aggregate.note(body) if note else aggregate.comment(body))
 
-        return await self._acts.execute(
-            speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker, kept=kept, path=("conversationId",)
+        return await self._commands.execute(
+            principal.workspace_id,
+            _KIND,
+            id_,
+            apply,
+            principal=principal,
+            key_claim=key_claim,
+            path=("conversationId",),
         )
 
-    async def assign(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Hand it to an admin, a team or both, or to nobody any more."""
-        to = await self._people.assignees(speaker.workspace_id, sent)
-        if not to:
+    async def assign(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Assign it to an admin, a team or both; None removes an assignee."""
+        assignees = await self._teammates.assignees(principal.workspace_id, fields)
+        if not assignees:
             message = "Say to whom: assigneeId, teamId or both; null takes it away."
             raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
-        return await self._execute(speaker, sent, lambda act: act.assign(to))
+        return await self._execute(principal, fields, lambda aggregate: aggregate.assign(assignees))
 
-    async def snooze(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Put it aside until a time."""
-        until = inputs.check_until(sent["until"], self._clock())
-        return await self._execute(speaker, sent, lambda act: act.snooze(until))
+    async def snooze(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Snooze it until a time."""
+        until = inputs.check_until(fields["until"], self._clock())
+        return await self._execute(principal, fields, lambda aggregate: aggregate.snooze(until))
 
-    async def close(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """End it."""
-        body = inputs.check_body(sent.get("body"))
-        return await self._execute(speaker, sent, lambda act: act.close(body))
+    async def close(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Close it."""
+        body = inputs.check_body(fields.get("body"))
+        return await self._execute(principal, fields, lambda aggregate: aggregate.close(body))
 
-    async def reopen(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Open it again."""
-        body = inputs.check_body(sent.get("body"))
-        return await self._execute(speaker, sent, lambda act: act.reopen(body))
+    async def reopen(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Reopen it."""
+        body = inputs.check_body(fields.get("body"))
+        return await self._execute(principal, fields, lambda aggregate: aggregate.reopen(body))
 
-    async def mark_read(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Say that it was read."""
-        return await self._execute(speaker, sent, lambda act: act.read())
+    async def mark_read(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Mark it as read by the actor."""
+        return await self._execute(principal, fields, lambda aggregate: aggregate.read())
 
-    async def rate(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Say what the contact thinks of it; a service's key speaks for that contact."""
-        remark = inputs.check_rating(sent["score"], sent.get("remark"))
-        if speaker.admin_id is not None:
+    async def rate(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Store the contact's rating. A service's key may rate for the contact."""
+        remark = inputs.check_rating(fields["score"], fields.get("remark"))
+        if principal.admin_id is not None:
             message = "An admin does not rate: the contact does, with a token of its own, or a service's key for it."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("score",))
-        own = await self._people.actor(speaker, None) if speaker.contact_id is not None else None
-        if own is not None:
-            await self._acts.check_owner(speaker, _SUBJECT, str(sent["id"]), own)
+        contact_actor = await self._teammates.actor(principal, None) if principal.contact_id is not None else None
+        if contact_actor is not None:
+            await self._commands.check_owner(principal, _KIND, str(fields["id"]), contact_actor)
 
-        def decide(stored: Document, now: datetime) -> Changeset:
-            rater = own or Actor(ActorKind.CONTACT, stored["contact_id"])
-            act = ConversationAggregate(stored, rater, now, self._minter)
-            return act.changeset(act.rate(sent["score"], remark))
+        def apply(stored: Document, now: datetime) -> Changeset:
+            rater = contact_actor or Actor(ActorKind.CONTACT, stored["contact_id"])
+            aggregate = ConversationAggregate(stored, rater, now, self._minter)
+            return aggregate.changeset(aggregate.rate(fields["score"], remark))
 
-        return await self._acts.execute(speaker.workspace_id, _SUBJECT, str(sent["id"]), decide, speaker=speaker)
+        return await self._commands.execute(
+            principal.workspace_id, _KIND, str(fields["id"]), apply, principal=principal
+        )
 
-    async def update(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
+    async def update(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
         """Set title, priority, tags and custom attributes."""
-        values = inputs.check_update(sent, self._settings)
+        values = inputs.check_update(fields, self._settings)
 
-        def do(act: ConversationAggregate) -> str | None:
-            part_id = act.update(values)
-            check_metadata(act.document["custom_attributes"], self._settings, ("customAttributes",))
+        def do(aggregate: ConversationAggregate) -> str | None:
+            part_id = aggregate.update(values)
+            check_metadata(aggregate.document["custom_attributes"], self._settings, ("customAttributes",))
             return part_id
 
-        return await self._execute(speaker, sent, do)
+        return await self._execute(principal, fields, do)
 
-    async def apply_sla(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Promise by when it is answered."""
-        sla = check_sla(sent)
-        return await self._execute(speaker, sent, lambda act: act.apply_sla(sla))
+    async def apply_sla(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Set the times by which it must be answered."""
+        sla = check_sla(fields)
+        return await self._execute(principal, fields, lambda aggregate: aggregate.apply_sla(sla))
 
     async def apply_deadlines(self, timer: Document) -> None:
-        """What was due happens, if no act has seen to it before."""
+        """Apply what is due, unless a command already did."""
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
-        def decide(stored: Document, now: datetime) -> Changeset:
+        def apply(stored: Document, now: datetime) -> Changeset:
             return ConversationAggregate(stored, AUTOMATION, now, self._minter).changeset()
 
         try:
-            await self._acts.execute(
-                workspace_id, _SUBJECT, id_, decide, within=lambda store, session: store.timers.take(timer, session)
+            await self._commands.execute(
+                workspace_id, _KIND, id_, apply, also_write=lambda store, session: store.timers.take(timer, session)
             )
         except UserProblem:  # the conversation is gone
             store = self._store.open(workspace_id)
             await store.database.transaction(partial(store.timers.take, timer))
 
-    async def _execute(self, speaker: Principal, sent: Mapping[str, Any], do: Do) -> CommandResult:
-        actor, id_ = await self._people.actor(speaker, sent.get("actor")), str(sent["id"])
-        await self._acts.check_owner(speaker, _SUBJECT, id_, actor)
+    async def _execute(self, principal: Principal, fields: Mapping[str, Any], do: Do) -> CommandResult:
+        actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["id"])
+        await self._commands.check_owner(principal, _KIND, id_, actor)
 
-        def decide(stored: Document, now: datetime) -> Changeset:
-            act = ConversationAggregate(stored, actor, now, self._minter)
-            return act.changeset(do(act))
+        def apply(stored: Document, now: datetime) -> Changeset:
+            aggregate = ConversationAggregate(stored, actor, now, self._minter)
+            return aggregate.changeset(do(aggregate))
 
-        return await self._acts.execute(speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker)
+        return await self._commands.execute(principal.workspace_id, _KIND, id_, apply, principal=principal)
 
     async def _named_actor(
-        self, speaker: Principal, sent: Mapping[str, Any], source: Mapping[str, Any]
+        self, principal: Principal, fields: Mapping[str, Any], source: Mapping[str, Any]
     ) -> Actor | None:
-        """Who begins a conversation; None is the contact whose it will be."""
+        """Return None if the contact starts the conversation."""
         by_customer = source["delivered_as"] == DeliveredAs.CUSTOMER_INITIATED
-        named = speaker.contact_id is not None or speaker.admin_id is not None or sent.get("actor")
-        if not named and by_customer:
+        has_actor = principal.contact_id is not None or principal.admin_id is not None or fields.get("actor")
+        if not has_actor and by_customer:
             return None
-        return await self._people.actor(speaker, sent.get("actor"))
+        return await self._teammates.actor(principal, fields.get("actor"))

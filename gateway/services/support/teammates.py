@@ -1,4 +1,4 @@
-"""Those who answer: admins and teams are saved here, and here it is told who acts."""
+"""Saves admins and teams, and finds the actor of a command."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,61 +15,60 @@ from gateway.store.workspace_store import Store
 
 
 class TeammateService:
-    """What can be done to admins and teams, and who of them (or of the contacts) acts."""
+    """Commands on admins and teams."""
 
     def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
 
-    async def save_admin(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
-        """The admin as it is now. `sent`: the input in snake_case without what was omitted; None clears."""
+    async def save_admin(self, workspace_id: str, fields: Mapping[str, Any]) -> Document:
+        """Return the stored admin. `fields`: the given input fields in snake_case; None clears."""
         store = self._store.open(workspace_id)
-        values = check_admin(sent)
+        values = check_admin(fields)
         new = self._new(Prefix.ADMIN, workspace_id, values)
-        return await save_entry(store.admins, sent.get("id"), values, new, "email")
+        return await save_entry(store.admins, fields.get("id"), values, new, "email")
 
-    async def save_team(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
-        """The team as it is now; its admins must be there, archived or not."""
+    async def save_team(self, workspace_id: str, fields: Mapping[str, Any]) -> Document:
+        """Return the stored team. Its admins must exist; they may be archived."""
         store = self._store.open(workspace_id)
-        values = check_team(sent)
+        values = check_team(fields)
         await self._check_members(workspace_id, values["admin_ids"])
-        if sent.get("id") is None and len(await store.teams.all()) >= MAX_TEAMS:
+        if fields.get("id") is None and len(await store.teams.all()) >= MAX_TEAMS:
             message = f"The workspace has {MAX_TEAMS} teams, and no more are kept: give one of them another name."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
         new = self._new(Prefix.TEAM, workspace_id, values)
-        return await save_entry(store.teams, sent.get("id"), values, new, "name")
+        return await save_entry(store.teams, fields.get("id"), values, new, "name")
 
     async def active_admin(self, workspace_id: str, admin_id: str, path: Sequence[str]) -> Document:
-        """The admin of that id; UserProblem where there is none or it is archived."""
-        found = await self._store.open(workspace_id).admins.by_ids([admin_id])
-        return check_active(found.get(admin_id), admin_id, "admin", path)
+        """Return the admin; UserProblem if there is none or it is archived."""
+        admins = await self._store.open(workspace_id).admins.by_ids([admin_id])
+        return check_active(admins.get(admin_id), admin_id, "admin", path)
 
     async def active_team(self, workspace_id: str, team_id: str, path: Sequence[str]) -> Document:
-        """The team of that id; UserProblem where there is none or it is archived."""
-        found = await self._store.open(workspace_id).teams.by_ids([team_id])
-        return check_active(found.get(team_id), team_id, "team", path)
+        """Return the team; UserProblem if there is none or it is archived."""
+        teams = await self._store.open(workspace_id).teams.by_ids([team_id])
+        return check_active(teams.get(team_id), team_id, "team", path)
 
     async def assignees(
-        self, workspace_id: str, sent: Mapping[str, Any], *, nulls: bool = True
+        self, workspace_id: str, fields: Mapping[str, Any], *, nulls: bool = True
     ) -> dict[str, str | None]:
-        """To whom something is to be assigned (`assignee_id`, `team_id`), as far as that is said; UserProblem where there
-        is none or it is archived. With `nulls` None takes it away."""
-        found: dict[str, str | None] = {}
+        """Check and return the given assignees; UserProblem. `nulls`: include None, which removes one."""
+        assignees: dict[str, str | None] = {}
         for name, public, check in (
             ("assignee_id", "assigneeId", self.active_admin),
             ("team_id", "teamId", self.active_team),
         ):
-            if sent.get(name) is not None:
-                await check(workspace_id, sent[name], (public,))
-            if sent.get(name) is not None or (nulls and name in sent):
-                found[name] = sent[name]
-        return found
+            if fields.get(name) is not None:
+                await check(workspace_id, fields[name], (public,))
+            if fields.get(name) is not None or (nulls and name in fields):
+                assignees[name] = fields[name]
+        return assignees
 
     async def actor(
         self, principal: Principal, named: Mapping[str, Any] | None, otherwise: Actor = AUTOMATION
     ) -> Actor:
-        """Who acts: a token's owner; by a service's key whoever is `named` (an ActorRef in snake_case), or `otherwise`."""
+        """Return the owner of a token; for a service's key the `named` ActorRef, else `otherwise`."""
         owner = _owner(principal)
         if owner is not None:
             if named:
@@ -79,15 +78,15 @@ class TeammateService:
         if not named:
             return otherwise
         if (admin_id := named.get("admin_id")) is not None:
-            return Actor(ActorKind.ADMIN, await self._known_admin(principal.workspace_id, admin_id))
+            return Actor(ActorKind.ADMIN, await self._check_admin_exists(principal.workspace_id, admin_id))
         contact_id = str(named["contact_id"])
-        found = (await self._store.open(principal.workspace_id).contacts.of_ids([contact_id])).get(contact_id)
-        if found is None:
+        contact = (await self._store.open(principal.workspace_id).contacts.of_ids([contact_id])).get(contact_id)
+        if contact is None:
             raise unknown_contact(contact_id, "actor", "contactId")
-        return Actor(ActorKind.CONTACT, found["_id"])
+        return Actor(ActorKind.CONTACT, contact["_id"])
 
-    async def _known_admin(self, workspace_id: str, admin_id: str) -> str:
-        """The id itself; also of an archived admin, who may have acted before."""
+    async def _check_admin_exists(self, workspace_id: str, admin_id: str) -> str:
+        """An archived admin passes, since it may have acted before."""
         if not await self._store.open(workspace_id).admins.by_ids([admin_id]):
             message = f"There is no admin with the id '{admin_id}'."
             raise UserProblem(ErrorCode.NOT_FOUND, message, ("actor", "adminId"))
@@ -98,15 +97,14 @@ class TeammateService:
         return new_teammate(self._minter.mint(prefix, now), workspace_id, values, now)
 
     async def _check_members(self, workspace_id: str, admin_ids: Sequence[str]) -> None:
-        found = await self._store.open(workspace_id).admins.by_ids(admin_ids)
-        for place, admin_id in enumerate(admin_ids):
-            if admin_id not in found:
+        admins = await self._store.open(workspace_id).admins.by_ids(admin_ids)
+        for index, admin_id in enumerate(admin_ids):
+            if admin_id not in admins:
                 message = f"There is no admin with the id '{admin_id}'."
-                raise UserProblem(ErrorCode.NOT_FOUND, message, ("adminIds", str(place)))
+                raise UserProblem(ErrorCode.NOT_FOUND, message, ("adminIds", str(index)))
 
 
 def _owner(principal: Principal) -> Actor | None:
-    """Whose token it is; None for a service's key."""
     if principal.contact_id is not None:
         return Actor(ActorKind.CONTACT, principal.contact_id)
     return None if principal.admin_id is None else Actor(ActorKind.ADMIN, principal.admin_id)

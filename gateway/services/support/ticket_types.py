@@ -1,4 +1,4 @@
-"""Types of tickets: saved here."""
+"""Saves ticket types."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,17 +19,17 @@ from gateway.store.workspace_store import Store
 
 
 class TicketTypeService:
-    """What can be done to types of tickets."""
+    """Commands on ticket types."""
 
     def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
 
-    async def save(self, workspace_id: str, sent: Mapping[str, Any]) -> Document:
-        """The type as it is now. `sent`: the input in snake_case without what was omitted; None clears."""
-        types, values = self._store.open(workspace_id).ticket_types, check_ticket_type(sent)
-        id_, now = sent.get("id"), self._clock()
+    async def save(self, workspace_id: str, fields: Mapping[str, Any]) -> Document:
+        """Return the stored type. `fields`: the given input fields in snake_case; None clears."""
+        types, values = self._store.open(workspace_id).ticket_types, check_ticket_type(fields)
+        id_, now = fields.get("id"), self._clock()
         if id_ is None and len(await types.all()) >= MAX_TICKET_TYPES:
             message = f"The workspace has {MAX_TICKET_TYPES} ticket types, and no more are kept: change one of them."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
@@ -39,6 +39,6 @@ class TicketTypeService:
         return await save_entry(types, id_, values, new, "name")
 
     async def usable(self, workspace_id: str, type_id: str, path: Sequence[str]) -> Document:
-        """The type of that id; UserProblem where there is none or new tickets may not have it."""
-        found = await self._store.open(workspace_id).ticket_types.by_ids([type_id])
-        return check_usable(found.get(type_id), type_id, path)
+        """Return the type; UserProblem if there is none or it takes no new tickets."""
+        types = await self._store.open(workspace_id).ticket_types.by_ids([type_id])
+        return check_usable(types.get(type_id), type_id, path)

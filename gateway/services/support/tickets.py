@@ -1,4 +1,4 @@
-"""Tickets: opened, answered and acted on."""
+"""Commands on tickets."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -32,197 +32,205 @@ from gateway.services.timers import Handler
 from gateway.store.driver import Session
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-_SUBJECT = ThreadKind.TICKET
+_KIND = ThreadKind.TICKET
 Do = Callable[[TicketAggregate], str | None]
 
 
 class TicketService:
-    """What can be done to tickets. `speaker` is whose credential it is; `sent` the mutation's input in snake_case,
-    without what was omitted; None clears."""
+    """Commands on tickets. `fields`: the given input fields in snake_case; None clears."""
 
     def __init__(
-        self, store: Store, clock: Clock, minter: Minter, acts: CommandExecutor, people: TeammateService
+        self, store: Store, clock: Clock, minter: Minter, commands: CommandExecutor, teammates: TeammateService
     ) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
-        self._acts = acts
-        self._people = people
+        self._commands = commands
+        self._teammates = teammates
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        """What is done when a ticket's timer goes off."""
+        """The handler of each kind of timer."""
         return {SNOOZE_TIMER: self.apply_deadlines}
 
-    async def create(self, speaker: Principal, sent: Mapping[str, Any]) -> Document:
-        """A new ticket, of a contact who may be new too; of a conversation if one is named."""
-        check_not_by_contact(sent, speaker)
-        return await self._create(speaker, sent, "createTicket", sent["contact"], sent.get("conversation_id"))
+    async def create(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
+        """Create a ticket, and its contact if it does not exist."""
+        check_not_by_contact(fields, principal)
+        return await self._create(principal, fields, "createTicket", fields["contact"], fields.get("conversation_id"))
 
-    async def convert(self, speaker: Principal, sent: Mapping[str, Any]) -> Document:
-        """A new ticket of a conversation, which is of that conversation's contact."""
-        conversation_id = str(sent["conversation_id"])
-        store = self._store.open(speaker.workspace_id)
+    async def convert(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
+        """Create a ticket for the contact of a conversation."""
+        conversation_id = str(fields["conversation_id"])
+        store = self._store.open(principal.workspace_id)
         conversation = (await store.conversations.by_ids([conversation_id])).get(conversation_id)
         if conversation is None:
             raise unknown_thread(ThreadKind.CONVERSATION, conversation_id, ("conversationId",))
         contact = {"id": conversation["contact_id"]}
-        return await self._create(speaker, sent, "convertToTicket", contact, conversation_id)
+        return await self._create(principal, fields, "convertToTicket", contact, conversation_id)
 
-    async def reply(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """A reply, or a note for those who answer."""
-        check_not_by_contact(sent, speaker)
-        kept = self._acts.claim("replyToTicket", sent, speaker)
-        if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
+    async def reply(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Add a reply, or a note for teammates."""
+        check_not_by_contact(fields, principal)
+        key_claim = self._commands.claim("replyToTicket", fields, principal)
+        if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
             return first
-        body, note = str(check_body(sent["body"])), bool(sent.get("note"))
-        dated = check_created_at(sent.get("created_at"), self._clock())
-        actor, id_ = await self._people.actor(speaker, sent.get("actor")), str(sent["ticket_id"])
+        body, note = str(check_body(fields["body"])), bool(fields.get("note"))
+        created_at = check_created_at(fields.get("created_at"), self._clock())
+        actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["ticket_id"])
         if note and actor.is_contact:
             message = "A contact writes no notes: leave note out, or name an admin."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("note",))
-        await self._acts.check_owner(speaker, _SUBJECT, id_, actor, ("ticketId",))
+        await self._commands.check_owner(principal, _KIND, id_, actor, ("ticketId",))
 
-        def decide(stored: Document, now: datetime) -> Changeset:
-            _check_seen(stored, speaker, actor, ("ticketId",))
-            check_moment(dated, stored)
-            act = TicketAggregate(stored, actor, dated or now, self._minter)
-            return act.changeset(act.reply(body, note=note))
+        def apply(stored: Document, now: datetime) -> Changeset:
+            _check_visible(stored, principal, actor, ("ticketId",))
+            check_moment(created_at, stored)
+            aggregate = TicketAggregate(stored, actor, created_at or now, self._minter)
+            return aggregate.changeset(aggregate.reply(body, note=note))
 
-        return await self._acts.execute(
-            speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker, kept=kept, path=("ticketId",)
+        return await self._commands.execute(
+            principal.workspace_id, _KIND, id_, apply, principal=principal, key_claim=key_claim, path=("ticketId",)
         )
 
-    async def set_state(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Move it to another state, with a word if there is one."""
-        state, body = TicketState(sent["state"]), check_body(sent.get("body"))
-        return await self._execute(speaker, sent, lambda act: act.set_state(state, body))
+    async def set_state(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Move it to another state, with an optional comment."""
+        state, body = TicketState(fields["state"]), check_body(fields.get("body"))
+        return await self._execute(principal, fields, lambda aggregate: aggregate.set_state(state, body))
 
-    async def assign(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Hand it to an admin, a team or both, or to nobody any more."""
-        to = await self._people.assignees(speaker.workspace_id, sent)
-        if not to:
+    async def assign(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Assign it to an admin, a team or both; None removes an assignee."""
+        assignees = await self._teammates.assignees(principal.workspace_id, fields)
+        if not assignees:
             message = "Say to whom: assigneeId, teamId or both; null takes it away."
             raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
-        return await self._execute(speaker, sent, lambda act: act.assign(to))
+        return await self._execute(principal, fields, lambda aggregate: aggregate.assign(assignees))
 
-    async def update(self, speaker: Principal, sent: Mapping[str, Any]) -> CommandResult:
-        """Edit what it says, tag it, share it or not, put it aside or wake it."""
-        values, id_ = inputs.check_update(sent, self._clock()), str(sent["id"])
-        store = self._store.open(speaker.workspace_id)
+    async def update(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+        """Edit its attributes, tags and visibility; snooze it or end a snooze."""
+        values, id_ = inputs.check_update(fields, self._clock()), str(fields["id"])
+        store = self._store.open(principal.workspace_id)
         stored = (await store.tickets.by_ids([id_])).get(id_)
         if stored is None:
-            raise unknown_thread(_SUBJECT, id_, ("id",))
+            raise unknown_thread(_KIND, id_, ("id",))
         type_ = (await store.ticket_types.by_ids([stored["type_id"]]))[stored["type_id"]]
-        return await self._execute(speaker, sent, lambda act: act.update(type_, values))
+        return await self._execute(principal, fields, lambda aggregate: aggregate.update(type_, values))
 
     async def apply_deadlines(self, timer: Document) -> None:
-        """Who slept wakes, if no act has seen to it before."""
+        """End a snooze that is due, unless a command already did."""
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
-        def decide(stored: Document, now: datetime) -> Changeset:
+        def apply(stored: Document, now: datetime) -> Changeset:
             return TicketAggregate(stored, AUTOMATION, now, self._minter).changeset()
 
         try:
-            await self._acts.execute(
-                workspace_id, _SUBJECT, id_, decide, within=lambda store, session: store.timers.take(timer, session)
+            await self._commands.execute(
+                workspace_id, _KIND, id_, apply, also_write=lambda store, session: store.timers.take(timer, session)
             )
         except UserProblem:  # the ticket is gone
             store = self._store.open(workspace_id)
             await store.database.transaction(partial(store.timers.take, timer))
 
-    async def _execute(self, speaker: Principal, sent: Mapping[str, Any], do: Do) -> CommandResult:
-        actor, id_ = await self._people.actor(speaker, sent.get("actor")), str(sent["id"])
-        await self._acts.check_owner(speaker, _SUBJECT, id_, actor)
+    async def _execute(self, principal: Principal, fields: Mapping[str, Any], do: Do) -> CommandResult:
+        actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["id"])
+        await self._commands.check_owner(principal, _KIND, id_, actor)
 
-        def decide(stored: Document, now: datetime) -> Changeset:
-            _check_seen(stored, speaker, actor, ("id",))
-            act = TicketAggregate(stored, actor, now, self._minter)
-            return act.changeset(do(act))
+        def apply(stored: Document, now: datetime) -> Changeset:
+            _check_visible(stored, principal, actor, ("id",))
+            aggregate = TicketAggregate(stored, actor, now, self._minter)
+            return aggregate.changeset(do(aggregate))
 
-        return await self._acts.execute(speaker.workspace_id, _SUBJECT, id_, decide, speaker=speaker)
+        return await self._commands.execute(principal.workspace_id, _KIND, id_, apply, principal=principal)
 
     async def _create(
         self,
-        speaker: Principal,
-        sent: Mapping[str, Any],
+        principal: Principal,
+        fields: Mapping[str, Any],
         mutation: str,
         contact: Mapping[str, Any],
         conversation_id: str | None,
     ) -> Document:
-        kept = self._acts.claim(mutation, sent, speaker)
-        if (first := await self._acts.first_result(speaker, _SUBJECT, kept)) is not None:
+        key_claim = self._commands.claim(mutation, fields, principal)
+        if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
             return first.document
-        values = inputs.check_ticket(sent)
-        dated = check_created_at(sent.get("created_at"), self._clock())
-        actor = await self._people.actor(speaker, sent.get("actor"))
-        type_ = await self._type(speaker, sent["type_id"], actor)
-        attributes = sent.get("attributes") or {}
+        values = inputs.check_ticket(fields)
+        created_at = check_created_at(fields.get("created_at"), self._clock())
+        actor = await self._teammates.actor(principal, fields.get("actor"))
+        type_ = await self._type(principal, fields["type_id"], actor)
+        attributes = fields.get("attributes") or {}
         values["attributes"] = new_values(type_, attributes, by_contact=actor.is_contact, path=("attributes",))
         values["is_shared"] = values["is_shared"] and type_["category"] == TicketCategory.CUSTOMER
-        assigned = await self._people.assignees(speaker.workspace_id, sent, nulls=False)
-        new_id = self._minter.mint(Prefix.TICKET, dated or self._clock())
-        opening = _Opening(self._acts, self._minter, conversation_id)
+        assignees = await self._teammates.assignees(principal.workspace_id, fields, nulls=False)
+        new_id = self._minter.mint(Prefix.TICKET, created_at or self._clock())
+        opening = _Opening(self._commands, self._minter, conversation_id)
 
-        def begin(found: Document, now: datetime) -> Changeset:
-            _check_own(actor, found)
-            document = new_ticket(new_id, found, type_, values, actor, dated or now)
+        def begin(contact_row: Document, now: datetime) -> Changeset:
+            _check_contact_is_actor(actor, contact_row)
+            document = new_ticket(new_id, contact_row, type_, values, actor, created_at or now)
             if conversation_id is not None:
                 document["conversation_id"] = conversation_id
-            return opening.of(TicketAggregate.created(document, self._minter, assigned).changeset(), found, actor, now)
+            return opening.of(
+                TicketAggregate.created(document, self._minter, assignees).changeset(), contact_row, actor, now
+            )
 
-        acted = await self._acts.create(
-            speaker.workspace_id, _SUBJECT, new_id, contact, speaker, begin, kept=kept, within=opening.store
+        result = await self._commands.create(
+            principal.workspace_id,
+            _KIND,
+            new_id,
+            contact,
+            principal,
+            begin,
+            key_claim=key_claim,
+            also_write=opening.store,
         )
-        return acted.document
+        return result.document
 
-    async def _type(self, speaker: Principal, type_id: str, actor: Actor) -> Document:
-        """The type of a new ticket, if whoever acts may open tickets of it; UserProblem."""
-        found = (await self._store.open(speaker.workspace_id).ticket_types.by_ids([type_id])).get(type_id)
-        if found is not None and actor.is_contact and found["category"] != TicketCategory.CUSTOMER:
-            if speaker.contact_id is None:
-                message = f"A contact opens CUSTOMER tickets alone, and '{found['name']}' is {found['category']}."
+    async def _type(self, principal: Principal, type_id: str, actor: Actor) -> Document:
+        """Raise UserProblem if the actor may not open tickets of that type."""
+        type_ = (await self._store.open(principal.workspace_id).ticket_types.by_ids([type_id])).get(type_id)
+        if type_ is not None and actor.is_contact and type_["category"] != TicketCategory.CUSTOMER:
+            if principal.contact_id is None:
+                message = f"A contact opens CUSTOMER tickets alone, and '{type_['name']}' is {type_['category']}."
                 raise UserProblem(ErrorCode.FORBIDDEN, message, ("typeId",))
-            found = None
-        return check_usable(found, type_id, ("typeId",))
+            type_ = None
+        return check_usable(type_, type_id, ("typeId",))
 
 
 class _Opening:
-    """What is stored beside a new ticket, in its transaction: its number, and that its conversation has it."""
+    """Numbers a new ticket and links it to its conversation, in the transaction of the ticket."""
 
-    def __init__(self, acts: CommandExecutor, minter: Minter, conversation_id: str | None) -> None:
-        self._acts = acts
+    def __init__(self, commands: CommandExecutor, minter: Minter, conversation_id: str | None) -> None:
+        self._commands = commands
         self._minter = minter
         self._conversation_id = conversation_id
 
-    def of(self, change: Changeset, contact: Document, actor: Actor, now: datetime) -> Changeset:
-        """The change that this attempt stores."""
-        self._change, self._contact, self._actor, self._now = change, contact, actor, now
-        return change
+    def of(self, changeset: Changeset, contact: Document, actor: Actor, now: datetime) -> Changeset:
+        """Keep the changeset of this attempt for `store`."""
+        self._changeset, self._contact, self._actor, self._now = changeset, contact, actor, now
+        return changeset
 
     async def store(self, store: WorkspaceStore, session: Session) -> None:
-        """Store it. The number is taken here, so that a ticket that is not stored leaves no gap."""
-        numbered(self._change.after, await store.ticket_numbers.take(session))
+        """Take the number in the transaction, so that an aborted ticket leaves no gap."""
+        numbered(self._changeset.after, await store.ticket_numbers.take(session))
         if self._conversation_id is None:
             return
-        id_, ticket = self._conversation_id, self._change.after
+        id_, ticket = self._conversation_id, self._changeset.after
         conversation = (await store.conversations.by_ids([id_], session)).get(id_)
         if conversation is None or conversation["contact_id"] not in ids_of(self._contact):
             raise unknown_thread(ThreadKind.CONVERSATION, id_, ("conversationId",))
-        act = ConversationAggregate(conversation, self._actor, self._now, self._minter)
-        act.convert(ticket["_id"], public=is_public(ticket))
-        line_id = self._minter.mint(Prefix.CHANGE, self._now)
-        await self._acts.persist(store, act.changeset(), line_id, self._now, session)
+        aggregate = ConversationAggregate(conversation, self._actor, self._now, self._minter)
+        aggregate.convert(ticket["_id"], public=is_public(ticket))
+        change_id = self._minter.mint(Prefix.CHANGE, self._now)
+        await self._commands.persist(store, aggregate.changeset(), change_id, self._now, session)
 
 
-def _check_own(actor: Actor, contact: Mapping[str, Any]) -> None:
+def _check_contact_is_actor(actor: Actor, contact: Mapping[str, Any]) -> None:
     if actor.is_contact and actor.id != contact["_id"]:
         message = "The actor is another contact than the one whose ticket it is: leave actor out."
         raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor", "contactId"))
 
 
-def _check_seen(ticket: Mapping[str, Any], speaker: Principal, actor: Actor, path: tuple[str, ...]) -> None:
-    """Pass where whoever acts sees the ticket: what a token does not see is not there for it."""
-    if speaker.contact_id is not None and not is_public(ticket):
-        raise unknown_thread(_SUBJECT, ticket["_id"], path)
+def _check_visible(ticket: Mapping[str, Any], principal: Principal, actor: Actor, path: tuple[str, ...]) -> None:
+    """To a token an invisible ticket does not exist."""
+    if principal.contact_id is not None and not is_public(ticket):
+        raise unknown_thread(_KIND, ticket["_id"], path)
     check_shared_with(ticket, actor)

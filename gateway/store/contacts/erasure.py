@@ -1,4 +1,4 @@
-"""Contacts that are being erased, and the hashes of who was, as MongoDB keeps them."""
+"""Contacts that are being erased, and the salted hashes of erased identities."""
 
 import secrets
 from collections.abc import Iterable
@@ -31,14 +31,14 @@ _SALT_BYTES = 250
 
 
 class Salts:
-    """The secret salt of each workspace, made when it is first needed and the same ever after."""
+    """The secret salt of each workspace: created at its first use, then constant."""
 
     def __init__(self, workspaces: Workspaces, caches: CacheBudget | None = None) -> None:
         self._workspaces = workspaces
         self._remembered: Cache[str, str] = Cache(caches or CacheBudget(), lambda *_: _SALT_BYTES, _REMEMBERED_SALTS)
 
     async def of(self, workspace_id: str) -> str:
-        """The salt."""
+        """The workspace's salt."""
         salt = self._remembered.get(workspace_id)
         if salt is None:
             salt = await self._workspaces.salt(workspace_id, secrets.token_hex(32))
@@ -47,7 +47,7 @@ class Salts:
 
 
 class Erasures(Repository):
-    """Salted hashes of the identities of contacts that were erased, kept for 30 days."""
+    """Salted hashes of erased identities, kept for 30 days."""
 
     COLLECTION: ClassVar[str] = "erasures"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -59,22 +59,22 @@ class Erasures(Repository):
         self._salts = salts
 
     async def among(self, identities: Iterable[str], now: datetime) -> frozenset[str]:
-        """Which of these identities are of somebody who was erased in the last 30 days."""
+        """Which of these identities belonged to a contact that was erased in the last 30 days."""
         texts = list(identities)
         if not texts:
             return frozenset()
         hashed = await self._hashed(texts)
-        found = await self.by_ids(sorted(set(hashed.values())))
+        erasures = await self.by_ids(sorted(set(hashed.values())))
         return frozenset(
-            text for text, hash_ in hashed.items() if hash_ in found and found[hash_]["at"] > now - REFUSED_FOR
+            text for text, hash_ in hashed.items() if hash_ in erasures and erasures[hash_]["at"] > now - REFUSED_FOR
         )
 
     async def keep(self, identities: Iterable[str], now: datetime, session: Session) -> None:
-        """Remember that whoever had these identities was erased."""
+        """Remember these identities as erased."""
         hashes = sorted(set((await self._hashed(identities)).values()))
         key = {"workspace_id": self._workspace_id}
-        keeping = [UpdateOne({"_id": hash_, **key}, {"$set": {"at": now}}, upsert=True) for hash_ in hashes]
-        await self._database.bulk(self.COLLECTION, keeping, session)
+        upserts = [UpdateOne({"_id": hash_, **key}, {"$set": {"at": now}}, upsert=True) for hash_ in hashes]
+        await self._database.bulk(self.COLLECTION, upserts, session)
 
     async def _hashed(self, identities: Iterable[str]) -> dict[str, str]:
         salt = await self._salts.of(self._workspace_id)
@@ -82,7 +82,7 @@ class Erasures(Repository):
 
 
 class Deletions(Repository):
-    """The contacts whose traces are being erased: the contact itself is gone already."""
+    """The contacts with data still to erase; the contact itself is already deleted."""
 
     COLLECTION: ClassVar[str] = "deletions"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("until", ASCENDING)], name="due"),)
@@ -92,19 +92,19 @@ class Deletions(Repository):
         await self._database.insert(self.COLLECTION, [deletion], session)
 
     async def hold(self, deletion: Document, length: timedelta) -> bool:
-        """Whether this process may go on with it for that long; the document is changed accordingly. As all leases it goes
-        by the time of the database's server."""
+        """Take or extend the lease, by the server's time; False if another process has it. Updates `deletion`."""
         until = await self._database.now() + length
         guard = {"_id": deletion["_id"], "until": deletion["until"]}
-        held = await self._database.update(self.COLLECTION, guard, {"$set": {"until": until}}) == 1
+        is_held = await self._database.update(self.COLLECTION, guard, {"$set": {"until": until}}) == 1
         deletion["until"] = until
-        return held
+        return is_held
 
     async def erase_some(self, contact_id: str) -> bool:
-        """Erase a batch of what names that contact; whether there may be more."""
+        """Erase one batch of the contact's data; whether there may be more."""
         for collection, condition in (
             (Events.COLLECTION, {"contact_id": contact_id}),
-            (Tombstones.COLLECTION, {"contact_id": contact_id}),  # behind events: one may become the other meanwhile
+            # After events: retention may turn an event into a tombstone meanwhile.
+            (Tombstones.COLLECTION, {"contact_id": contact_id}),
             (Deliveries.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETION"}}),
             (ChangeLog.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
             (ConversationParts.COLLECTION, {"contact_id": contact_id}),
@@ -121,12 +121,12 @@ class Deletions(Repository):
         return False
 
     async def end(self, deletion: Document) -> None:
-        """All is erased."""
+        """Delete the record of a finished deletion."""
         await self._database.delete(self.COLLECTION, {"_id": deletion["_id"], "workspace_id": self._workspace_id})
 
 
 async def deletions_due(database: Database, length: timedelta) -> list[Document]:
-    """The deletions of every workspace that nobody works at, who would hold them for that long."""
+    """The deletions of every workspace that no process leases. `length`: the longest possible lease."""
     now = await database.now()
     rows = await database.find(Deletions.COLLECTION, {"until": {"$lte": now}})
     return rows + await database.find(Deletions.COLLECTION, {"until": {"$gt": latest_end(now, length)}})

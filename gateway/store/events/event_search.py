@@ -1,4 +1,4 @@
-"""Searches for events: a workspace's or one contact's, of those names, in that time, with that metadata."""
+"""Event search: a workspace's or one contact's events by name, time and metadata."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,8 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class EventSearch:
-    """What is wanted; `contact` is the contact itself where the caller has it; `most`: how many events a page looks at.
-
-    `fields`: what is wanted of each event at least; None: all."""
+    """`contact`: the contact itself, if the caller has it. `most`: how many events one page may read. `fields`: what to
+    read of each event; None: everything."""
 
     store: Collections
     times: TimeRange
@@ -36,19 +35,19 @@ class EventSearch:
 
     @property
     def looks_at_events(self) -> bool:
-        """Whether an index does not tell what is wanted."""
+        """Whether no index decides, so that each event must be read."""
         return bool(self.metadata or (self.before_sign_up and self.contact is None))
 
-    async def page(self, asked: Page) -> SearchPage:
-        """A page of them, newest first."""
-        return await self._search(asked) if self.looks_at_events else SearchPage(await self._read(asked))
+    async def page(self, page: Page) -> SearchPage:
+        """A page of the matching events, newest first."""
+        return await self._search(page) if self.looks_at_events else SearchPage(await self._read(page))
 
     async def count(self, most: int) -> int | None:
-        """How many there are, counted up to that many; None where the events to look at ran out before."""
+        """The number of matches, counted up to `most`; None if the search stopped before it read every candidate."""
         if not self.looks_at_events:
             return await self.store.events.count(self._times, most, names=self.names, contact_ids=self.contact_ids)
-        found = await self._search(Page(most - 1, False, None, None))
-        return None if found.stopped_at is not None else len(found.rows)
+        page = await self._search(Page(most - 1, False, None, None))
+        return None if page.stopped_at is not None else len(page.rows)
 
     @property
     def _times(self) -> TimeRange:
@@ -57,9 +56,9 @@ class EventSearch:
             return self.times
         return self.times.intersect(TimeRange(end=signed_up_at))
 
-    async def _read(self, asked: Page) -> list[Document]:
+    async def _read(self, page: Page) -> list[Document]:
         return await self.store.events.page(
-            asked,
+            page,
             self._times,
             self.now,
             names=self.names,
@@ -67,25 +66,26 @@ class EventSearch:
             fields=None if self.looks_at_events else self.fields,
         )
 
-    async def _search(self, asked: Page) -> SearchPage:
+    async def _search(self, page: Page) -> SearchPage:
         rows: list[Document] = []
-        looked, size, place = 0, min(2 * asked.limit, _BATCH, self.most), asked
-        while looked < self.most:
-            batch = await self._read(replace(place, size=size - 1))
-            rows += await self._wanted(batch)
-            if len(rows) >= asked.limit or len(batch) < size:
-                return SearchPage(rows[: asked.limit])
+        read_count, size, next_page = 0, min(2 * page.limit, _BATCH, self.most), page
+        while read_count < self.most:
+            batch = await self._read(replace(next_page, size=size - 1))
+            rows += await self._matching(batch)
+            if len(rows) >= page.limit or len(batch) < size:
+                return SearchPage(rows[: page.limit])
             last = batch[-1]["_id"]
-            place = replace(place, before=last) if asked.backward else replace(place, after=last)
-            looked, size = looked + len(batch), max(1, min(4 * size, _BATCH, self.most - looked - len(batch)))
-        return SearchPage(rows, place.before if asked.backward else place.after)
+            next_page = replace(next_page, before=last) if page.backward else replace(next_page, after=last)
+            read_count += len(batch)
+            size = max(1, min(4 * size, _BATCH, self.most - read_count))
+        return SearchPage(rows, next_page.before if page.backward else next_page.after)
 
-    async def _wanted(self, batch: Sequence[Document]) -> list[Document]:
-        kept = await filter_rows(batch, self._has_metadata, 1 + len(self.metadata))
+    async def _matching(self, batch: Sequence[Document]) -> list[Document]:
+        matching = await filter_rows(batch, self._has_metadata, 1 + len(self.metadata))
         if not self.before_sign_up or self.contact is not None:
-            return kept
-        contacts = await self.store.contacts.of_ids(sorted({row["contact_id"] for row in kept}))
-        return [row for row in kept if was_before_sign_up(row, contacts.get(row["contact_id"], {}))]
+            return matching
+        contacts = await self.store.contacts.of_ids(sorted({row["contact_id"] for row in matching}))
+        return [row for row in matching if was_before_sign_up(row, contacts.get(row["contact_id"], {}))]
 
     def _has_metadata(self, row: Document) -> bool:
         return has_metadata(row, self.metadata, self.now)

@@ -1,4 +1,4 @@
-"""Events and their summaries as MongoDB keeps them."""
+"""Events and their summaries."""
 
 import itertools
 import operator
@@ -21,20 +21,20 @@ IdRange = tuple[str | None, str | None]  # ids behind the first, up to the secon
 
 
 class Occurrences(Repository):
-    """What happened, each once under its identity: events, or what stays of them."""
+    """Events or tombstones: each is stored once under its identity."""
 
     async def by_identity(self, identities: Sequence[str]) -> dict[str, Document]:
-        """What is stored under those identities."""
+        """The documents with those identities, by identity."""
         if not identities:
             return {}
         return {row["identity"]: row for row in await self._find({"identity": {"$in": list(identities)}})}
 
     async def values(self, name: str, key: str, contacts: IdRange, session: Session) -> list[Document]:
-        """Each entry of that metadata key that these contacts have with that name: `_id` {contact_id, entry}, count,
-        first_at, last_at. A contact that was taken over is told apart from who has it now."""
+        """Each entry of that metadata key, for events of that name and contacts in that id range: `_id` {contact_id,
+        entry}, count, first_at, last_at. Ids of merged contacts are separate from their survivors."""
         low, high = contacts
         # Exclusive bounds: inclusive ones in the middle of an index hide rows from an embedded server.
-        bounds = {mark: id_ for mark, id_ in (("$gt", low), ("$lt", high and high + "0")) if id_ is not None}
+        bounds = {bound: id_ for bound, id_ in (("$gt", low), ("$lt", high and high + "0")) if id_ is not None}
         pipeline: list[Document] = [
             {
                 "$match": {
@@ -59,7 +59,7 @@ class Occurrences(Repository):
 
 
 class Events(Occurrences):
-    """The events of one workspace. An id encodes when the event occurred, so `_id` is the order of every timeline."""
+    """The events of one workspace. An id encodes when the event occurred, so `_id` sorts every timeline."""
 
     COLLECTION: ClassVar[str] = "events"
     OWNER: ClassVar[str | None] = "contact_id"
@@ -76,22 +76,22 @@ class Events(Occurrences):
     )
 
     async def insert(self, events: Sequence[Document], session: Session) -> None:
-        """Add new events."""
+        """Add events."""
         await self._database.insert(self.COLLECTION, events, session)
 
     async def oldest(self, end: datetime, after: str | None, limit: int, now: datetime) -> list[Document]:
-        """The oldest events before that moment, behind that id."""
-        asked = Page(limit - 1, True, None, after)
-        return await self._page_by_id([{}], Prefix.EVENT, asked, TimeRange(end=end), now)
+        """The oldest events before `end`, after that id."""
+        page = Page(limit - 1, True, None, after)
+        return await self._page_by_id([{}], Prefix.EVENT, page, TimeRange(end=end), now)
 
     async def remove(self, ids: Sequence[str], session: Session) -> int:
-        """Delete the events with those ids; how many there were."""
+        """Delete the events with those ids; returns their number."""
         filter_ = {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}
         return await self._database.delete(self.COLLECTION, filter_, session)
 
     async def page(
         self,
-        asked: Page,
+        page: Page,
         times: TimeRange,
         now: datetime,
         *,
@@ -99,39 +99,36 @@ class Events(Occurrences):
         contact_ids: Sequence[str] | None = None,
         fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """A page of the workspace's events, or of one contact's, newest first; of those names if any are given, and of
-        them those fields.
+        """A page of the workspace's or one contact's events, newest first; `names` and `fields` limit what is read.
 
-        `contact_ids`: the contact's own id, then those of the contacts that it took over.
-        """
+        `contact_ids`: the contact's id, then the ids of the contacts merged into it."""
         if contact_ids is not None and len(contact_ids) > 1:
-            own = contact_ids[0]
-            return (await self.pages_of_contacts({own: contact_ids}, asked, times, names, fields)).get(own, [])
+            contact_id = contact_ids[0]
+            pages = await self.pages_of_contacts({contact_id: contact_ids}, page, times, names, fields)
+            return pages.get(contact_id, [])
         contact = {"contact_id": contact_ids[0]} if contact_ids is not None else {}
         filters = [contact] if names is None else [{**contact, "name": name} for name in dict.fromkeys(names)]
-        return await self._page_by_id(filters, Prefix.EVENT, asked, times, now, fields=fields)
+        return await self._page_by_id(filters, Prefix.EVENT, page, times, now, fields=fields)
 
     async def pages_of_contacts(
         self,
         contacts: Mapping[str, Sequence[str]],
-        asked: Page,
+        page: Page,
         times: TimeRange,
         names: Sequence[str] | None,
         fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
-        """A page of each contact's events, newest first, in one read; of them those fields, if any are named.
-
-        `contacts`: every id that events may name a contact by, by its own.
-        """
-        match: dict[str, Any] = {"_id": id_bounds(Prefix.EVENT, asked, times)}
+        """A page of each contact's events, newest first, in one read. `contacts`: by contact, every id that its events
+        may have. `fields` limits what is read."""
+        match: dict[str, Any] = {"_id": id_bounds(Prefix.EVENT, page, times)}
         if names is not None:
             match["name"] = {"$in": list(names)}
-        sort = {"_id": 1 if asked.backward else -1}
+        sort = {"_id": 1 if page.backward else -1}
         return await self._pages_of_children(
             list(contacts),
             match,
             sort,
-            asked.limit,
+            page.limit,
             foreign="contact_id",
             parent_collection=Contacts.COLLECTION,
             parent_ids=IDS_OF_CONTACT,
@@ -142,7 +139,7 @@ class Events(Occurrences):
     async def of_contacts(
         self, contact_ids: Sequence[str], name: str, times: TimeRange, *, metadata: bool
     ) -> dict[str, list[Document]]:
-        """Each contact's events of that name in that time: their times, and what else is needed to look at their metadata."""
+        """Each contact's events of that name in that time, oldest first: their times and, if wanted, their metadata."""
         match = {"_id": id_bounds(Prefix.EVENT, Page(1, False, None, None), times), "name": name}
         return await self._pages_of_children(
             contact_ids,
@@ -163,31 +160,32 @@ class Events(Occurrences):
         names: Sequence[str] | None = None,
         contact_ids: Sequence[str] | None = None,
     ) -> int:
-        """How many events of the workspace, or of one contact, there are in that time, counted up to that many."""
+        """The number of the workspace's or one contact's events in that time, counted up to `most`."""
         bounds = {"$gte": lowest_id(Prefix.EVENT, times.start), "$lt": lowest_id(Prefix.EVENT, times.end)}
         if self._token is not None and not (contact_ids and self._token.owns(contact_ids[0])):
             return 0
-        whose: list[Document] = [{}] if contact_ids is None else [{"contact_id": id_} for id_ in contact_ids]
-        named: list[Document] = [{}] if names is None else [{"name": name} for name in dict.fromkeys(names)]
+        contact_filters: list[Document] = [{}] if contact_ids is None else [{"contact_id": id_} for id_ in contact_ids]
+        name_filters: list[Document] = [{}] if names is None else [{"name": name} for name in dict.fromkeys(names)]
         total = 0
-        for one, name in itertools.product(whose, named):  # each on equality, and one range behind it
+        # One count per pair: equalities and one range use an index.
+        for contact_filter, name_filter in itertools.product(contact_filters, name_filters):
             if total < most and not times.empty:
-                filter_ = {**one, **name, "_id": bounds, "workspace_id": self._workspace_id}
+                filter_ = {**contact_filter, **name_filter, "_id": bounds, "workspace_id": self._workspace_id}
                 total += await self._database.count(self.COLLECTION, filter_, most - total)
         return total
 
     async def last_of(self, contact: Document, name: str, now: datetime) -> Document | None:
-        """The last event of that name of a contact, and of those that it took over."""
+        """The newest event of that name of a contact, including the contacts merged into it."""
         rows = await self.page(Page(1, False, None, None), TimeRange(), now, names=[name], contact_ids=ids_of(contact))
         return next(iter(rows), None)
 
     async def count_received(self, contact_ids: Sequence[str], name: str, since: datetime) -> int:
-        """How many events of that name of these contacts were received since then."""
-        whose = {"name": name, "received_at": {"$gte": since}, "workspace_id": self._workspace_id}
-        return sum([await self._database.count(self.COLLECTION, {"contact_id": id_, **whose}) for id_ in contact_ids])
+        """The number of events of that name that were received for these contacts since then."""
+        filter_ = {"name": name, "received_at": {"$gte": since}, "workspace_id": self._workspace_id}
+        return sum([await self._database.count(self.COLLECTION, {"contact_id": id_, **filter_}) for id_ in contact_ids])
 
     async def metadata_types(self) -> dict[str, dict[str, list[str]]]:
-        """The types that each metadata key ever had, by the events' name and the key."""
+        """Every type that a metadata key ever had, by event name and key."""
         entry = {"name": "$name", "key": "$metadata.key", "type": "$metadata.type"}
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id}},
@@ -195,24 +193,24 @@ class Events(Occurrences):
             {"$unwind": "$metadata"},
             {"$group": {"_id": entry}},
         ]
-        found: dict[str, dict[str, list[str]]] = {}
+        types: dict[str, dict[str, list[str]]] = {}
         for row in await self._database.aggregate(self.COLLECTION, pipeline, long=True):
-            kept = row["_id"]
-            found.setdefault(kept["name"], {}).setdefault(kept["key"], []).append(kept["type"])
-        return found
+            group = row["_id"]
+            types.setdefault(group["name"], {}).setdefault(group["key"], []).append(group["type"])
+        return types
 
     async def survivors(self, session: Session) -> dict[str, str]:
-        """Who took over each contact that was merged, by every id that events may name them by."""
+        """The current contact by every id that events of merged contacts may have."""
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, "contact_ids": {"$exists": True}}},
             {"$project": {"contact_ids": 1}},
         ]
-        found = await self._database.aggregate(Contacts.COLLECTION, pipeline, session, long=True)
-        return {id_: row["_id"] for row in found for id_ in row["contact_ids"]}
+        rows = await self._database.aggregate(Contacts.COLLECTION, pipeline, session, long=True)
+        return {id_: row["_id"] for row in rows for id_ in row["contact_ids"]}
 
 
 class EventSummaries(Repository):
-    """Count, first and last per contact and name: what was tracked, and beside it what was imported as a number."""
+    """Count, first and last time per contact and name; `imported` holds the part that was imported as numbers."""
 
     COLLECTION: ClassVar[str] = "event_summaries"
     OWNER: ClassVar[str | None] = "contact_id"
@@ -231,29 +229,28 @@ class EventSummaries(Repository):
         ),
     )
 
-    async def of_name(self, name: str, asked: Page, times: TimeRange, now: datetime) -> list[Document]:
-        """A page of the summaries of that name whose contacts were created in that time, the newest contact first."""
-        return await self._page_by_id([{"name": name}], Prefix.CONTACT, asked, times, now, "contact_id")
+    async def of_name(self, name: str, page: Page, times: TimeRange, now: datetime) -> list[Document]:
+        """A page of the summaries of that name for contacts created in that time, newest contact first."""
+        return await self._page_by_id([{"name": name}], Prefix.CONTACT, page, times, now, "contact_id")
 
     async def contacts_of_frequent(self, name: str, least: int, limit: int) -> list[str]:
-        """The contacts whose summary of that name counts at least so many, the highest count first."""
+        """The contacts with at least that count of that name, highest count first."""
         # One exclusive bound: an inclusive one in the middle of an index hides rows from an embedded server.
         filter_ = {"name": name, "count": {"$gt": least - 1}}
         rows = await self._find(filter_, sort={"count": -1, "contact_id": 1}, limit=limit)
         return [row["contact_id"] for row in rows]
 
     async def most_frequent(self, name: str, limit: int, fields: Sequence[str] | None = None) -> list[Document]:
-        """The summaries of that name with the highest counts, the highest first; of equal ones that of the oldest contact.
-        Of each its contact, count and last time, and those fields, if any are named."""
-        wanted = None if fields is None else ["contact_id", "count", "last_at", *fields]
-        return await self._find({"name": name}, sort={"count": -1, "contact_id": 1}, limit=limit, fields=wanted)
+        """The summaries of that name, highest count first, then oldest contact first."""
+        summary_fields = None if fields is None else ["contact_id", "count", "last_at", *fields]
+        return await self._find({"name": name}, sort={"count": -1, "contact_id": 1}, limit=limit, fields=summary_fields)
 
-    async def add(self, tallies: Iterable[Document], session: Session) -> None:
-        """Add what was counted; a summary that is not there yet begins with it."""
-        await self._database.bulk(self.COLLECTION, [self._add(line) for line in tallies], session)
+    async def add(self, summaries: Iterable[Document], session: Session) -> None:
+        """Add counts; creates a summary if needed."""
+        await self._database.bulk(self.COLLECTION, [self._add(summary) for summary in summaries], session)
 
     async def replace(self, summaries: Iterable[Document], session: Session) -> None:
-        """Put these summaries in the place of those with their ids."""
+        """Write these summaries, replacing those with the same ids."""
         operations = [
             UpdateOne(
                 {"_id": row["_id"], "workspace_id": self._workspace_id},
@@ -265,13 +262,13 @@ class EventSummaries(Repository):
         await self._database.bulk(self.COLLECTION, operations, session)
 
     async def imported_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
-        """Those summaries of each contact of which a part was brought as a number, by name."""
-        brought = [{"imported": {"$exists": True}}, {"retained": {"$exists": True}}]
-        filter_ = {"contact_id": {"$in": list(contact_ids)}, "$or": brought}
-        found: dict[str, list[Document]] = {}
+        """By contact, the summaries with imported or retained counts, sorted by name."""
+        has_import = [{"imported": {"$exists": True}}, {"retained": {"$exists": True}}]
+        filter_ = {"contact_id": {"$in": list(contact_ids)}, "$or": has_import}
+        summaries: dict[str, list[Document]] = {}
         for row in await self._find(filter_, projection=["contact_id", "name", "imported", "retained"]):
-            found.setdefault(row["contact_id"], []).append(row)
-        return {id_: sorted(rows, key=operator.itemgetter("name")) for id_, rows in found.items()}
+            summaries.setdefault(row["contact_id"], []).append(row)
+        return {id_: sorted(rows, key=operator.itemgetter("name")) for id_, rows in summaries.items()}
 
     async def of_contact(self, contact_id: str, session: Session) -> list[Document]:
         """Every summary of a contact."""
@@ -284,24 +281,24 @@ class EventSummaries(Repository):
         )
 
     async def pages_of_contacts(
-        self, contact_ids: Sequence[str], asked: Page, fields: Sequence[str] | None = None
+        self, contact_ids: Sequence[str], page: Page, fields: Sequence[str] | None = None
     ) -> dict[str, list[Document]]:
-        """A page of each contact's summaries by name, in one read; of each its name, and those fields, if any are named."""
-        bounds = {mark: value for mark, value in (("$gt", asked.after), ("$lt", asked.before)) if value is not None}
+        """A page of each contact's summaries by name, in one read. `fields` limits what is read beside the name."""
+        bounds = {bound: value for bound, value in (("$gt", page.after), ("$lt", page.before)) if value is not None}
         match = {"name": bounds} if bounds else {}
-        sort = {"name": -1 if asked.backward else 1}
+        sort = {"name": -1 if page.backward else 1}
         return await self._pages_of_children(
             contact_ids,
             match,
             sort,
-            asked.limit,
+            page.limit,
             foreign="contact_id",
             parent_collection=Contacts.COLLECTION,
             fields=fields,
         )
 
     async def totals(self, names: Sequence[str] | None = None, session: Session = None) -> dict[str, Document]:
-        """Count, contact_count, first_at and last_at of all summaries of each name, by name; of every name without `names`."""
+        """Count, contact_count, first_at and last_at by name, over all summaries; without `names`, of every name."""
         match: dict[str, Any] = {"workspace_id": self._workspace_id}
         if names is not None:
             match["name"] = {"$in": list(names)}
@@ -312,21 +309,21 @@ class EventSummaries(Repository):
             "first_at": {"$min": "$first_at"},
             "last_at": {"$max": "$last_at"},
         }
-        found = await self._database.aggregate(
+        rows = await self._database.aggregate(
             self.COLLECTION, [{"$match": match}, {"$group": group}], session, long=True
         )
-        nothing = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
-        return {name: dict(nothing) for name in names or ()} | {row.pop("_id"): row for row in found}
+        zero_totals = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
+        return {name: dict(zero_totals) for name in names or ()} | {row.pop("_id"): row for row in rows}
 
-    def _add(self, line: Document) -> Operation:
-        first, last = line["first_at"], line["last_at"]
+    def _add(self, summary: Document) -> Operation:
+        first, last = summary["first_at"], summary["last_at"]
         return UpdateOne(
-            {"_id": line["_id"], "workspace_id": self._workspace_id},
+            {"_id": summary["_id"], "workspace_id": self._workspace_id},
             {
-                "$inc": {"count": line["count"], "tracked_count": line["count"]},
+                "$inc": {"count": summary["count"], "tracked_count": summary["count"]},
                 "$min": {"first_at": first, "tracked_first_at": first},
                 "$max": {"last_at": last, "tracked_last_at": last},
-                "$setOnInsert": {"contact_id": line["contact_id"], "name": line["name"]},
+                "$setOnInsert": {"contact_id": summary["contact_id"], "name": summary["name"]},
             },
             upsert=True,
         )

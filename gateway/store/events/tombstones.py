@@ -1,4 +1,4 @@
-"""Tombstones: what is remembered of events that are no longer kept, as MongoDB keeps it."""
+"""Tombstones: what is left of events that retention removed."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -10,8 +10,7 @@ from gateway.store.events.events import Occurrences
 
 
 class Tombstones(Occurrences):
-    """The events of one workspace that are no longer kept: in a collection of their own, so that no reader of events
-    can meet them. No token finds any."""
+    """Removed events, apart from the others so that event queries never return them. Tokens see none."""
 
     COLLECTION: ClassVar[str] = "tombstones"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -21,8 +20,8 @@ class Tombstones(Occurrences):
     )
 
     async def counts_of(self, owners: Mapping[str, str]) -> dict[str, list[Document]]:
-        """Name, count, first_at and last_at of what there is of some contacts, by who has it now; `owners`: who that is of
-        each id."""
+        """Name, count, first_at and last_at of the tombstones, by current contact. `owners`: the current contact by
+        each id that tombstones may have."""
         pipeline: list[Document] = [
             {"$match": {"contact_id": {"$in": list(owners)}, "workspace_id": self._workspace_id}},
             {
@@ -34,12 +33,12 @@ class Tombstones(Occurrences):
                 }
             },
         ]
-        found: dict[str, list[Document]] = {}
+        counts: dict[str, list[Document]] = {}
         for row in await self._database.aggregate(self.COLLECTION, pipeline, long=True):
             key = row.pop("_id")
-            found.setdefault(owners[key["contact_id"]], []).append({**row, "name": key["name"]})
-        return found
+            counts.setdefault(owners[key["contact_id"]], []).append({**row, "name": key["name"]})
+        return counts
 
     async def insert(self, tombstones: Sequence[Document], session: Session) -> None:
-        """Add those of events that go in the same transaction."""
+        """Add tombstones, in the transaction that removes the events."""
         await self._database.insert(self.COLLECTION, tombstones, session)

@@ -1,4 +1,4 @@
-"""Searches: contacts of whom a condition holds, found by walking candidates and looking at what each one did."""
+"""Contact search: scans candidates in order and evaluates the condition for each of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from gateway.store.filters.scans import Candidate, IdScan, MemoryScan, Scan, Sor
 
 MAX_CANDIDATES = 10_000
 _BATCH = 1000
-_FEW = 1000  # who did something so often, where they are few, are read as a whole
+_FEW = 1000  # the contacts of a frequency bound are read at once if there are no more than these
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """What a search found; `reached` is where it ended if it ran out of candidates it may look at, else None."""
+    """The rows of one page; `stopped_at`: the last checked position if a limit ended the search."""
 
     rows: list[Document]
     stopped_at: str | None = None
 
 
 class ContactSearch:
-    """One condition on the contacts of one workspace, at one moment; `most`: how many candidates a page looks at.
+    """Contacts of one workspace that match a condition at the time `now`.
 
-    `fields`: what is wanted of each one at least; None: all."""
+    `most`: how many candidates a page checks. `fields`: the fields that rows need at least; None for all."""
 
     def __init__(
         self,
@@ -46,91 +46,92 @@ class ContactSearch:
         self._order = order
         self._now = now
         self._times = created_within(condition, now)
-        self._narrowing = access_path(condition)
+        self._access_path = access_path(condition)
         self._facts = FactLoader(store, condition, now)
         self._most = most
 
-    async def page(self, asked: Page) -> SearchPage:
-        """The contacts of a page, in its direction."""
+    async def page(self, page: Page) -> SearchPage:
+        """The contacts of a page, in the page's direction; one more than its size if there are more."""
         if self._all_contacts and self._order == ContactOrder():
-            return SearchPage(await self._store.contacts.page(asked, self._now, self._fields))
-        return await self._search(await self._scan(asked), asked.limit)
+            return SearchPage(await self._store.contacts.page(page, self._now, self._fields))
+        return await self._search(await self._scan(page), page.limit)
 
     async def count(self, most: int) -> int | None:
-        """How many there are, counted up to that many; None where the candidates ran out before."""
+        """The number of matching contacts, at most `most`; None if a limit was reached first."""
         if self._all_contacts:
             return await self._store.contacts.count(most)
         whole = Page(1, False, None, None)
-        found = await self._search(await self._check_listed(whole) or self._created(whole), most)
-        return None if found.stopped_at is not None else len(found.rows)
+        matches = await self._search(await self._frequent(whole) or self._created(whole), most)
+        return None if matches.stopped_at is not None else len(matches.rows)
 
     @property
     def _all_contacts(self) -> bool:
         return isinstance(self._condition, AllOf) and not self._condition.parts
 
-    async def _search(self, walk: Scan, wanted: int) -> SearchPage:
+    async def _search(self, scan: Scan, limit: int) -> SearchPage:
         rows: list[Document] = []
-        looked, size, reached = 0, min(2 * wanted, _BATCH), None
-        while looked < self._most and not walk.done:
-            batch = await walk.next(min(size, self._most - looked))
-            judged = 0
+        checked, size, last_position = 0, min(2 * limit, _BATCH), None
+        while checked < self._most and not scan.done:
+            batch = await scan.next(min(size, self._most - checked))
+            evaluated = 0
             async for (position, row), facts in self._facts.load(batch):
-                judged, reached = judged + 1, position
+                evaluated, last_position = evaluated + 1, position
                 if row is not None and facts is not None and self._condition.evaluate(facts):
                     rows.append(row)
-                if len(rows) == wanted:
+                if len(rows) == limit:
                     return SearchPage(rows)
-            if judged < len(batch):
-                return SearchPage(rows, reached)
-            looked, size = looked + len(batch), min(4 * size, _BATCH)
-        return SearchPage(rows, None if walk.done else reached)
+            if evaluated < len(batch):  # the fact loader reached its event limit
+                return SearchPage(rows, last_position)
+            checked, size = checked + len(batch), min(4 * size, _BATCH)
+        return SearchPage(rows, None if scan.done else last_position)
 
-    async def _check_listed(self, asked: Page) -> MemoryScan | None:
-        """Through those who did it as often as is asked for, where an index tells that they are few."""
-        if (often := frequency_bound(self._condition)) is None:
+    async def _frequent(self, page: Page) -> MemoryScan | None:
+        # The contacts that reach the condition's frequency bound; None if it has none, or they are too many.
+        if (bound := frequency_bound(self._condition)) is None:
             return None
-        ids = await self._store.summaries.contacts_of_frequent(*often, limit=_FEW + 1)
+        ids = await self._store.summaries.contacts_of_frequent(*bound, limit=_FEW + 1)
         if len(ids) > min(_FEW, self._most):
             return None
         rows = await self._store.contacts.by_ids(ids)
-        return self._listed([(id_, row) for id_, row in rows.items()], asked)
+        return self._listed([(id_, row) for id_, row in rows.items()], page)
 
-    async def _scan(self, asked: Page) -> Scan:
-        if (few := await self._check_listed(asked)) is not None:
-            return few
+    async def _scan(self, page: Page) -> Scan:
+        if (frequent := await self._frequent(page)) is not None:
+            return frequent
         if self._order.by_id:
-            return self._created(asked)
-        if self._narrowing is not None or self._times != TimeRange():
+            return self._created(page)
+        if self._access_path is not None or self._times != TimeRange():
             whole = self._created(Page(1, False, None, None))
-            listed = await whole.next(self._most + 1)
+            # Few enough candidates are sorted in memory instead of scanning the order of all contacts.
+            candidates = await whole.next(self._most + 1)
             if whole.done:
-                return self._listed(listed, asked)
-        after, before = self._order.read(asked.after), self._order.read(asked.before)
-        place, stop = (before, after) if asked.backward else (after, before)
-        return SortedScan(self._store.contacts, self._order, asked.backward, place, stop)
+                return self._listed(candidates, page)
+        after, before = self._order.read(page.after), self._order.read(page.before)
+        start, stop = (before, after) if page.backward else (after, before)
+        return SortedScan(self._store.contacts, self._order, page.backward, start, stop)
 
-    def _created(self, asked: Page) -> IdScan:
+    def _created(self, page: Page) -> IdScan:
         descending = self._order.descending or not self._order.by_id
         return IdScan(
             self._store.contacts,
             self._store.summaries,
             self._store.members,
-            self._narrowing,
+            self._access_path,
             self._times,
             self._now,
-            oldest_first=descending == asked.backward,
-            lower=asked.before if descending else asked.after,
-            upper=asked.after if descending else asked.before,
+            oldest_first=descending == page.backward,
+            lower=page.before if descending else page.after,
+            upper=page.after if descending else page.before,
         )
 
-    def _listed(self, listed: Sequence[Candidate], asked: Page) -> MemoryScan:
+    def _listed(self, candidates: Sequence[Candidate], page: Page) -> MemoryScan:
         order = self._order
-        after, before = order.read(asked.after), order.read(asked.before)
-        kept = [
+        after, before = order.read(page.after), order.read(page.before)
+        rows = [
             row
-            for _, row in listed
+            for _, row in candidates
             if row is not None
             and (after is None or order.precedes(after, order.position_of(row)))
             and (before is None or order.precedes(order.position_of(row), before))
         ]
-        return MemoryScan(order.sorted(kept, backward=asked.backward), order)
+        return MemoryScan(order.sorted(rows, backward=page.backward), order)

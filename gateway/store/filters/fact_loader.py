@@ -1,4 +1,4 @@
-"""Facts: what a condition must know of contacts, read for many of them at once, and no more than it takes to decide."""
+"""Fact loader: reads the facts of many contacts at once, and only what is needed to decide a condition."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -14,15 +14,15 @@ from gateway.store.filters.scans import Candidate
 from gateway.store.filters.segments import SegmentMembers
 from gateway.store.yielding import STEPS_OF_A_TURN, Yielder
 
-MAX_EVENTS = 200_000  # of those looked at one by one for one page
+MAX_EVENTS = 200_000  # counted one by one for one page
 _EVENTS_AT_ONCE = 20_000
 _CONTACTS_AT_ONCE = 100  # one lookup each: the embedded servers take about 10 ms for it
-_PER_CONTACT = 100  # what looking at a contact's events costs, counted in events
+_PER_CONTACT = 100  # the cost of reading a contact's events, in events
 _SUMMARIES_AT_ONCE = 5000
 
 
 class Collections(Protocol):
-    """What is searched: the repositories of one workspace."""
+    """The repositories of one workspace that a search reads."""
 
     workspace_id: str
     contacts: Contacts
@@ -32,7 +32,7 @@ class Collections(Protocol):
 
 
 class FactLoader:
-    """Reads what one condition must know at one moment; `ahead`: also until when its answers will be so."""
+    """Loads the facts of one condition at the time `now`; with `ahead`, also what `valid_until` needs."""
 
     def __init__(self, store: Collections, condition: Condition, now: datetime, *, ahead: bool = False) -> None:
         self._store = store
@@ -47,93 +47,94 @@ class FactLoader:
         self.size = condition.size
 
     async def load(self, batch: Sequence[Candidate]) -> AsyncIterator[tuple[Candidate, ContactFacts | None]]:
-        """Each candidate in order with the facts that decide the condition, None where its contact is no longer there;
-        ends early where too many events would be read."""
+        """Each candidate with facts that decide the condition, in order; None if its contact no longer exists.
+
+        Ends early once too many events were read."""
         facts = {row["_id"]: ContactFacts(row, self._now) for _, row in batch if row is not None}
         await self._read_segments(await self._undecided(facts.values()))
         await self._read_summaries(await self._undecided(facts.values()))
         unread = await self._undecided(facts.values())
         for candidate in batch:
-            known = facts[candidate[1]["_id"]] if candidate[1] is not None else None
-            if unread and known is unread[0]:
+            candidate_facts = facts[candidate[1]["_id"]] if candidate[1] is not None else None
+            if unread and candidate_facts is unread[0]:
                 if self._events_read >= MAX_EVENTS:
                     return
                 unread = unread[await self._read_events(unread) :]
-            yield candidate, known
-            if self._yielder.is_due(self.size):  # whoever reads this decides it once more
+            yield candidate, candidate_facts
+            if self._yielder.is_due(self.size):  # the caller evaluates the condition once more
                 await asyncio.sleep(0)
 
-    async def _undecided(self, of: Iterable[ContactFacts]) -> list[ContactFacts]:
+    async def _undecided(self, all_facts: Iterable[ContactFacts]) -> list[ContactFacts]:
         undecided = []
-        for one in of:
-            if self._condition.evaluate(one) is None:
-                undecided.append(one)
+        for facts in all_facts:
+            if self._condition.evaluate(facts) is None:
+                undecided.append(facts)
             if self._yielder.is_due(self.size):
                 await asyncio.sleep(0)
         return undecided
 
-    async def _read_segments(self, unknown: Sequence[ContactFacts]) -> None:
-        if not (self._segments and unknown):
+    async def _read_segments(self, undecided: Sequence[ContactFacts]) -> None:
+        if not (self._segments and undecided):
             return
-        found = await self._store.members.among(self._segments, [one.contact["_id"] for one in unknown])
-        for one in unknown:
-            one.segments |= {id_: (id_, one.contact["_id"]) in found for id_ in self._segments}
+        members = await self._store.members.among(self._segments, [facts.contact["_id"] for facts in undecided])
+        for facts in undecided:
+            facts.segments |= {id_: (id_, facts.contact["_id"]) in members for id_ in self._segments}
 
-    async def _read_summaries(self, unknown: Sequence[ContactFacts]) -> None:
+    async def _read_summaries(self, undecided: Sequence[ContactFacts]) -> None:
         ids = {
-            summary_id_of(self._store.workspace_id, one.contact["_id"], name): (one, name)
-            for one in unknown
+            summary_id_of(self._store.workspace_id, facts.contact["_id"], name): (facts.contact["_id"], name)
+            for facts in undecided
             for name in self._names
         }
-        found: dict[str, dict[str, Document]] = {one.contact["_id"]: {} for one in unknown}
+        summaries: dict[str, dict[str, Document]] = {facts.contact["_id"]: {} for facts in undecided}
         for start in range(0, len(ids), _SUMMARIES_AT_ONCE):
             rows = await self._store.summaries.by_ids(list(ids)[start : start + _SUMMARIES_AT_ONCE])
             for id_, row in rows.items():
-                one, name = ids[id_]
-                found[one.contact["_id"]][name] = row
-        for one in unknown:
-            one.summaries = found[one.contact["_id"]]
+                contact_id, name = ids[id_]
+                summaries[contact_id][name] = row
+        for facts in undecided:
+            facts.summaries = summaries[facts.contact["_id"]]
 
-    async def _read_events(self, unknown: Sequence[ContactFacts]) -> int:
-        """Read the events of the first of these, and tally them; of how many."""
-        chosen, expected = 0, 0
-        for one in unknown:
-            expected += sum(self._expected(one, event) for event in self._events)
-            if chosen == _CONTACTS_AT_ONCE or (chosen and expected > _EVENTS_AT_ONCE):
+    async def _read_events(self, undecided: Sequence[ContactFacts]) -> int:
+        # Reads as many of the first contacts as fit into one read, and returns how many.
+        batch_size, expected = 0, 0
+        for facts in undecided:
+            expected += sum(self._expected_events(facts, event) for event in self._events)
+            if batch_size == _CONTACTS_AT_ONCE or (batch_size and expected > _EVENTS_AT_ONCE):
                 break
-            chosen += 1
+            batch_size += 1
         for event in self._events:
             if event.counts_events:
-                await self._event_stats(event, unknown[:chosen])
-        return chosen
+                await self._load_stats(event, undecided[:batch_size])
+        return batch_size
 
-    async def _event_stats(self, event: EventCondition, of: Sequence[ContactFacts]) -> None:
-        did = [one for one in of if self._expected(one, event)]
+    async def _load_stats(self, event: EventCondition, batch: Sequence[ContactFacts]) -> None:
+        with_events = [facts for facts in batch if self._expected_events(facts, event)]
         times = event.bounds(self._now, ahead=self._ahead)
         rows: dict[str, list[Document]] = {}
-        if did and not times.empty:
-            ids = [one.contact["_id"] for one in did]
+        if with_events and not times.empty:
+            ids = [facts.contact["_id"] for facts in with_events]
             rows = await self._store.events.of_contacts(ids, event.name, times, metadata=bool(event.metadata))
-        self._events_read += _PER_CONTACT * len(did) + sum(map(len, rows.values()))
-        for one in did:
-            one.event_stats[event] = await self._tally_of(event, one, rows.get(one.contact["_id"], []))
+        self._events_read += _PER_CONTACT * len(with_events) + sum(map(len, rows.values()))
+        for facts in with_events:
+            facts.event_stats[event] = await self._stats_of(event, facts, rows.get(facts.contact["_id"], []))
 
-    async def _tally_of(self, event: EventCondition, of: ContactFacts, rows: Sequence[Document]) -> EventStats:
-        """The tally of one contact's events, as many at once as fill a turn."""
-        tally, at_once = EventStats(), 1 + STEPS_OF_A_TURN // event.size
+    async def _stats_of(self, event: EventCondition, facts: ContactFacts, rows: Sequence[Document]) -> EventStats:
+        # In chunks, so that a contact with many events does not block the event loop.
+        stats, at_once = EventStats(), 1 + STEPS_OF_A_TURN // event.size
         for start in range(0, len(rows), at_once):
-            some = rows[start : start + at_once]
-            tally = tally.plus(event.stats_of(some, of.contact, self._now, ahead=self._ahead))
-            if self._yielder.is_due(len(some) * event.size):
+            chunk = rows[start : start + at_once]
+            stats = stats.plus(event.stats_of(chunk, facts.contact, self._now, ahead=self._ahead))
+            if self._yielder.is_due(len(chunk) * event.size):
                 await asyncio.sleep(0)
-        return tally
+        return stats
 
-    def _expected(self, one: ContactFacts, event: EventCondition) -> int:
-        summary = (one.summaries or {}).get(event.name)
+    def _expected_events(self, facts: ContactFacts, event: EventCondition) -> int:
+        summary = (facts.summaries or {}).get(event.name)
         return int(summary.get("tracked_count", 0)) if summary is not None and event.counts_events else 0
 
 
 async def contact_matches(store: Collections, condition: Condition, contact: Document, now: datetime) -> bool:
-    """Whether a condition holds of one contact."""
-    found = [facts async for _, facts in FactLoader(store, condition, now).load([(contact["_id"], contact)])]
-    return any(facts is not None and bool(condition.evaluate(facts)) for facts in found)
+    """Whether one contact matches a condition."""
+    loaded = [facts async for _, facts in FactLoader(store, condition, now).load([(contact["_id"], contact)])]
+    return any(facts is not None and bool(condition.evaluate(facts)) for facts in loaded)

@@ -1,4 +1,4 @@
-"""Conversations and their parts as MongoDB keeps them."""
+"""Conversations and their parts in MongoDB."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -23,7 +23,7 @@ class Conversations(Threads, Inbox):
     )
 
     async def count_of_contacts(self, contact_ids: Sequence[str], most: int) -> int:
-        """How many these contacts have, counted up to that many."""
+        """The number of these contacts' conversations, at most `most`."""
         filter_ = {"contact_id": {"$in": list(contact_ids)}, "workspace_id": self._workspace_id}
         return await self._database.count(self.COLLECTION, filter_, most)
 
@@ -36,8 +36,8 @@ class Conversations(Threads, Inbox):
         oldest_first: bool,
         fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
-        """The first ones of each contact, in one read; of them those fields, if any are named. `contacts`: every id that
-        they may name it by, by its own."""
+        """The first conversations by contact id, in one read. `contacts`: by contact id, all ids under which its
+        conversations may be stored (a merged contact has several)."""
         return await self._pages_of_children(
             list(contacts),
             {"_id": bounds},
@@ -55,4 +55,4 @@ class ConversationParts(Parts):
     """The parts of the conversations of one workspace."""
 
     COLLECTION: ClassVar[str] = "conversation_parts"
-    SUBJECTS: ClassVar[type[Threads]] = Conversations
+    THREADS: ClassVar[type[Threads]] = Conversations

@@ -1,4 +1,4 @@
-"""Inboxes: lists of conversations or tickets, each page read from an index, and bounded where an index does not tell."""
+"""Inboxes: lists of conversations or tickets. Pages come from an index, or from a bounded scan if rows must be checked."""
 
 import asyncio
 import itertools
@@ -19,32 +19,32 @@ from gateway.store.filters.contact_search import MAX_CANDIDATES, SearchPage
 from gateway.store.repositories import Repository, with_fields
 from gateway.store.yielding import filter_rows
 
-INBOX_STEPS = 10  # comparisons of one row with a filter
+INBOX_STEPS = 10  # the cost of matching one row with a filter, in comparisons
 _BATCH = 1000
 
 
 def inbox_indexes(*keys: str, by_id: str) -> tuple[IndexModel, ...]:
-    """The indexes by ids, of words and of lists, whose names end so; and of lists one for each other order, by these
-    keys."""
+    """Indexes for an inbox collection: (words, _id), (lists, _id), and (lists, key) for each sort key.
+
+    `by_id` is the suffix of the first two names."""
     names = {("words", "_id"): f"words{by_id}", ("lists", "_id"): f"lists{by_id}"}
     names |= {("lists", key): f"lists_by_{key}" for key in keys}
     return tuple(
-        IndexModel([("workspace_id", ASCENDING), (what, ASCENDING), (key, ASCENDING)], name=name)
-        for (what, key), name in names.items()
+        IndexModel([("workspace_id", ASCENDING), (field, ASCENDING), (key, ASCENDING)], name=name)
+        for (field, key), name in names.items()
     )
 
 
 class Inbox(Repository):
-    """Documents of which each names the `lists` that it stands in and the `words` by which it is found, and lies among
-    others by texts that are written like ids.
+    """Documents with the `lists` that hold them, the `words` that find them, and a sort key for each order.
 
-    On MongoDB an indexed sort with a limit reads just the page. The embedded servers read all that a filter finds before
-    they cut it off, so that the sparse lists first tell how far the page reaches, about."""
+    MongoDB reads only the page for an indexed sort with a limit. The embedded servers read all matches and then cut
+    them off, so the sparse lists are read first to estimate how far the page reaches."""
 
     PREFIX: ClassVar[Prefix]
 
     async def set_index_keys(self, everything: str, places_of: Callable[[Document], Document]) -> None:
-        """Give all in that list what lists find it by: what was stored before it was kept lacks it."""
+        """Set the index fields of all rows in a list, for rows that an older version stored without them."""
 
         async def places(rows: Sequence[Document]) -> list[Document]:
             return [places_of(row) for row in rows]
@@ -57,7 +57,7 @@ class Inbox(Repository):
         values_of: Callable[[Sequence[Document]], Awaitable[Sequence[Document]]],
         at_once: int = _BATCH,
     ) -> None:
-        """Set the fields that the function gives for all in that list, unless somebody changes a row meanwhile."""
+        """Set the fields that `values_of` returns, for all rows in a list; skips rows that change meanwhile."""
         after = lowest_id(self.PREFIX, EARLIEST)
         while rows := await self.id_range(after, f"{self.PREFIX}~", at_once, filters=[{"lists": everything}]):
             guards = [
@@ -71,20 +71,21 @@ class Inbox(Repository):
         self,
         lists: Sequence[str],
         key: str,
-        stretches: Sequence[tuple[str, str]],
+        ranges: Sequence[tuple[str, str]],
         limit: int,
         *,
         highest_first: bool,
         fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """The first rows of these lists (none is in two) by their texts of that key, which lie in these stretches; of them
-        those texts and those fields, if any are named."""
+        """The first rows of these lists (no row is in two of them) whose key is in one of the ranges, sorted by it.
+
+        Rows have the key and `fields`; None for all fields."""
         rows: list[Document] = []
-        for low, high in stretches if highest_first else stretches[::-1]:
+        for low, high in ranges if highest_first else ranges[::-1]:
             if len(rows) < limit:
-                end = _End(self, key, limit - len(rows), highest_first, fields)
-                found = await asyncio.gather(*(end.of(one, low, high) for one in lists))
-                rows += sorted(itertools.chain(*found), key=operator.itemgetter(key), reverse=highest_first)
+                reader = _EndReader(self, key, limit - len(rows), highest_first, fields)
+                rows_of_lists = await asyncio.gather(*(reader.read(list_, low, high) for list_ in lists))
+                rows += sorted(itertools.chain(*rows_of_lists), key=operator.itemgetter(key), reverse=highest_first)
         return rows[:limit]
 
     async def within(
@@ -98,70 +99,67 @@ class Inbox(Repository):
         highest_first: bool,
         fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """The first rows of one stretch of a list; of them their texts of that key and those fields, if any are named."""
+        """The first rows of one list with a key from `low` to before `high`, sorted by it; `fields` as in `listed`."""
         filter_ = {"lists": list_, key: {"$gte": low, "$lt": high}}
-        wanted = None if fields is None else with_fields(fields, key)
-        return await self._find(filter_, sort={key: -1 if highest_first else 1}, limit=limit, fields=wanted)
+        projection = None if fields is None else with_fields(fields, key)
+        return await self._find(filter_, sort={key: -1 if highest_first else 1}, limit=limit, fields=projection)
 
-    async def page_with_word(self, word: str, asked: Page, times: TimeRange, now: datetime) -> list[Document]:
-        """A page of those with that word, the newest first."""
-        return await self._page_by_id([{"words": word}], self.PREFIX, asked, times, now)
+    async def page_with_word(self, word: str, page: Page, times: TimeRange, now: datetime) -> list[Document]:
+        """A page of the rows with a word, the newest first."""
+        return await self._page_by_id([{"words": word}], self.PREFIX, page, times, now)
 
     async def with_word(self, word: str, most: int) -> list[Document]:
-        """Those with that word, up to so many."""
+        """Up to `most` rows with a word."""
         return await self._find({"words": word}, limit=most)
 
     async def counted(self, lists: Sequence[str], most: int) -> int:
-        """How many are in one of these lists (none is in two), counted up to that many."""
+        """The number of rows in these lists (no row is in two of them), at most `most`."""
         total = 0
-        for one in lists:
+        for list_ in lists:
             if total < most:
-                filter_ = {"lists": one, "workspace_id": self._workspace_id}
+                filter_ = {"lists": list_, "workspace_id": self._workspace_id}
                 total += await self._database.count(self.COLLECTION, filter_, most - total)
         return total
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    """One end of a list: its first rows, up to a limit."""
-
+class _EndReader:
     inbox: Inbox
     key: str
     limit: int
     highest_first: bool
     fields: Sequence[str] | None
 
-    async def of(self, list_: str, low: str, high: str) -> list[Document]:
-        """The first rows from one text to before another: about as many are read as are wanted."""
+    async def read(self, list_: str, low: str, high: str) -> list[Document]:
         rows: list[Document] = []
         while len(rows) < self.limit and low < high:
-            wanted = self.limit - len(rows)
-            start, end = await self._reach(list_, low, high, wanted)
+            missing = self.limit - len(rows)
+            start, end = await self._estimate_range(list_, low, high, missing)
             rows += await self.inbox.within(
-                list_, self.key, start, end, wanted, highest_first=self.highest_first, fields=self.fields
+                list_, self.key, start, end, missing, highest_first=self.highest_first, fields=self.fields
             )
             low, high = (low, start) if self.highest_first else (end, high)
         return rows
 
-    async def _reach(self, list_: str, low: str, high: str, wanted: int) -> tuple[str, str]:
-        """How far about so many rows reach: as the sparse lists say, from the sparsest to the one that has most."""
+    async def _estimate_range(self, list_: str, low: str, high: str, limit: int) -> tuple[str, str]:
+        # A range of about `limit` rows: the sparsest list narrows it first.
         for level in range(LEVELS, 0, -1):
-            marks = wanted // RATIO**level + (2 if level == 1 else 1)
-            found = await self.inbox.within(
-                sparse(list_, level), self.key, low, high, marks, highest_first=self.highest_first, fields=[]
+            sample_size = limit // RATIO**level + (2 if level == 1 else 1)
+            sample = await self.inbox.within(
+                sparse(list_, level), self.key, low, high, sample_size, highest_first=self.highest_first, fields=[]
             )
-            if len(found) == marks:
-                last = found[-1][self.key]
+            if len(sample) == sample_size:
+                last = sample[-1][self.key]
                 low, high = (last, high) if self.highest_first else (low, beyond(last))
         return low, high
 
 
 @dataclass(frozen=True, slots=True)
 class InboxSearch:
-    """One list of an inbox, at one moment; `most`: how many rows a page looks at; `fields`: what is wanted of each row at
-    least; None: all.
+    """A search in an inbox at the time `now`.
 
-    Words are in an index by ids alone: in another order all that have one are read, where they are not too many."""
+    `most`: how many rows a page checks. `fields`: the fields that rows need at least; None for all.
+    Words are indexed by id only: for another order all rows with a word are read, unless they are too many."""
 
     inbox: Inbox
     filter: InboxFilter
@@ -170,53 +168,61 @@ class InboxSearch:
     most: int = MAX_CANDIDATES
     fields: Sequence[str] | None = None
 
-    async def page(self, asked: Page) -> SearchPage:
-        """The rows of a page, in its direction."""
-        place = self.order.newest_first(asked)
+    async def page(self, page: Page) -> SearchPage:
+        """The rows of a page, in the page's direction; one more than its size if there are more."""
+        newest_page = self.order.newest_first(page)
         if not self.filter.needs_evaluation:
-            return SearchPage(await self._read(place))
+            return SearchPage(await self._read(newest_page))
         if self.filter.words and self.order.key != "_id":
-            found = await self.inbox.with_word(self._word, self.most + 1)
-            if len(found) <= self.most:
-                return SearchPage(self.order.cut(await self._held(found), place))
-        return await self._scan(asked, place)
+            rows = await self.inbox.with_word(self._word, self.most + 1)
+            if len(rows) <= self.most:
+                return SearchPage(self.order.cut(await self._matching(rows), newest_page))
+        return await self._scan(page, newest_page)
 
     async def count(self, most: int) -> int | None:
-        """How many there are, counted up to that many; None where the rows to look at ran out before."""
+        """The number of matching rows, at most `most`; None if the row limit was reached first."""
         if not self.filter.needs_evaluation and self.filter.times(self.order.key, self.now) == TimeRange():
             return await self.inbox.counted(self.filter.lists, most)
-        found = await self.page(Page(most - 1, False, None, None))
-        return None if found.stopped_at is not None else len(found.rows)
+        matches = await self.page(Page(most - 1, False, None, None))
+        return None if matches.stopped_at is not None else len(matches.rows)
 
-    async def _scan(self, asked: Page, place: Page) -> SearchPage:
+    async def _scan(self, page: Page, newest_page: Page) -> SearchPage:
         rows: list[Document] = []
-        looked, size = 0, min(2 * asked.limit, _BATCH, self.most)
-        while looked < self.most:
-            batch = await self._read(replace(place, size=size - 1))
-            rows += await self._held(batch)
-            if len(rows) >= asked.limit or len(batch) < size:
-                return SearchPage(rows[: asked.limit])
+        checked, size = 0, min(2 * page.limit, _BATCH, self.most)
+        while checked < self.most:
+            batch = await self._read(replace(newest_page, size=size - 1))
+            rows += await self._matching(batch)
+            if len(rows) >= page.limit or len(batch) < size:
+                return SearchPage(rows[: page.limit])
             last = self.order.position(batch[-1])
-            place = replace(place, before=last) if place.backward else replace(place, after=last)
-            looked, size = looked + len(batch), max(1, min(4 * size, _BATCH, self.most - looked - len(batch)))
-        return SearchPage(rows, place.before if place.backward else place.after)
+            newest_page = (
+                replace(newest_page, before=last) if newest_page.backward else replace(newest_page, after=last)
+            )
+            checked += len(batch)
+            size = max(1, min(4 * size, _BATCH, self.most - checked))
+        return SearchPage(rows, newest_page.before if newest_page.backward else newest_page.after)
 
-    async def _held(self, rows: Sequence[Document]) -> list[Document]:
+    async def _matching(self, rows: Sequence[Document]) -> list[Document]:
         return await filter_rows(rows, lambda row: self.filter.matches(row, self.now), INBOX_STEPS)
 
-    async def _read(self, place: Page) -> list[Document]:
+    async def _read(self, newest_page: Page) -> list[Document]:
         order, times = self.order, self.filter.times(self.order.key, self.now)
         if times.empty:
             return []
         if self.filter.words and order.key == "_id":
-            return await self.inbox.page_with_word(self._word, place, times, self.now)
-        stretches = order.ranges(self.inbox.PREFIX, place, times)
+            return await self.inbox.page_with_word(self._word, newest_page, times, self.now)
+        ranges = order.ranges(self.inbox.PREFIX, newest_page, times)
         fields = None if self.filter.needs_evaluation else self.fields
         return await self.inbox.listed(
-            self.filter.lists, order.key, stretches, place.limit, highest_first=not place.backward, fields=fields
+            self.filter.lists,
+            order.key,
+            ranges,
+            newest_page.limit,
+            highest_first=not newest_page.backward,
+            fields=fields,
         )
 
     @property
     def _word(self) -> str:
-        """The word that is likely to be the rarest."""
+        # The longest word is likely to be the rarest.
         return max(self.filter.words, key=lambda word: (len(word), word))

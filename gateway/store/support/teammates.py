@@ -1,4 +1,4 @@
-"""Admins and teams as MongoDB keeps them."""
+"""Admins and teams in MongoDB."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -13,7 +13,7 @@ from gateway.store.unique_names import UniqueNames
 
 
 class Admins(UniqueNames):
-    """Those of one workspace who answer."""
+    """The admins of one workspace."""
 
     COLLECTION: ClassVar[str] = "admins"
     UNIQUE: ClassVar[str] = "email_lower"
@@ -22,9 +22,9 @@ class Admins(UniqueNames):
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="created"),
     )
 
-    async def page(self, asked: Page, now: datetime) -> list[Document]:
+    async def page(self, page: Page, now: datetime) -> list[Document]:
         """A page of all admins, the newest first."""
-        return await self._page_by_id([{}], Prefix.ADMIN, asked, TimeRange(), now)
+        return await self._page_by_id([{}], Prefix.ADMIN, page, TimeRange(), now)
 
 
 class Teams(UniqueNames):

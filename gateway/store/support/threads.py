@@ -1,4 +1,4 @@
-"""What conversations and tickets share as MongoDB keeps them: subjects that change by versions, and their parts."""
+"""What conversations and tickets share in MongoDB: versioned thread documents, and their parts."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -18,73 +18,77 @@ class Threads(Repository):
 
     OWNER: ClassVar[str | None] = "contact_id"
 
-    async def save(self, change: Changeset, session: Session) -> None:
-        """Insert what is new, or set what changed; TransientError where it changed since it was read."""
-        if change.before is None:
-            await self._database.insert(self.COLLECTION, [{**change.after, "version": 1}], session)
+    async def save(self, changeset: Changeset, session: Session) -> None:
+        """Insert a new thread or set the changed fields; TransientError if another command changed it since it was read."""
+        if changeset.before is None:
+            await self._database.insert(self.COLLECTION, [{**changeset.after, "version": 1}], session)
             return
-        fields = change.fields()
-        guard = {"_id": change.after["_id"], "workspace_id": self._workspace_id, "version": change.before["version"]}
+        fields = changeset.fields()
+        guard = {
+            "_id": changeset.after["_id"],
+            "workspace_id": self._workspace_id,
+            "version": changeset.before["version"],
+        }
         update = {
             "$inc": {"version": 1},
             "$set": {name: value for name, value in fields.items() if value is not None},
             "$unset": dict.fromkeys((name for name, value in fields.items() if value is None), ""),
         }
-        given = {operator: values for operator, values in update.items() if values}
-        if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, given)], session) != 1:
+        operations = {operator: values for operator, values in update.items() if values}
+        if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, operations)], session) != 1:
             raise TransientError("somebody else acted on it meanwhile")
 
     async def of_contact(self, contact_id: str, limit: int) -> list[Document]:
-        """Some of what belongs to that contact."""
+        """Up to `limit` threads of a contact, with the fields that a deletion event needs."""
         return await self._find(
             {"contact_id": contact_id}, limit=limit, projection=["workspace_id", "contact_id", *MATCHED_FIELDS]
         )
 
     async def remove(self, ids: Sequence[str], session: Session) -> None:
-        """Delete those: nobody can act on them any more, so that no part of theirs is added."""
+        """Delete threads. Delete their parts afterwards: without its thread no command can add one."""
         filter_ = {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}
         await self._database.delete(self.COLLECTION, filter_, session)
 
 
 class Parts(Repository):
-    """The parts of the histories of one workspace's subjects: an id encodes when its part happened."""
+    """The parts of one workspace's threads; ids sort by the time of the part."""
 
     OWNER: ClassVar[str | None] = "contact_id"
     SHOWN_BY: ClassVar[tuple[str, ...]] = ("kind",)
     THREADS: ClassVar[type[Threads]]
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
-        # A subject belongs to one workspace; its id comes first so that a lookup by subject can use this on every server.
+        # The thread's id comes first, so that a lookup by thread uses this index on every server.
         IndexModel([("subject_id", ASCENDING), ("workspace_id", ASCENDING), ("_id", ASCENDING)], name="subject"),
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="order"),
     )
 
     async def insert(self, parts: Sequence[Document], session: Session) -> None:
-        """Add parts."""
+        """Insert parts."""
         await self._database.insert(self.COLLECTION, parts, session)
 
     async def pages_of_subjects(
-        self, subject_ids: Sequence[str], asked: Page, *, oldest_first: bool, fields: Sequence[str] | None = None
+        self, subject_ids: Sequence[str], page: Page, *, oldest_first: bool, fields: Sequence[str] | None = None
     ) -> dict[str, list[Document]]:
-        """A page of each subject's parts, in one read; of them those fields, if any are named."""
-        lower, upper = (asked.after, asked.before) if oldest_first else (asked.before, asked.after)
+        """A page of parts by thread id, in one read; a contact's token gets only its own public parts."""
+        lower, upper = (page.after, page.before) if oldest_first else (page.before, page.after)
         bounds = {"$gt": lower or "", **({} if upper is None else {"$lt": upper})}
         match: dict[str, Any] = {"_id": bounds}
         if self._token is not None:
             match |= {"kind": {"$in": sorted(PUBLIC_PARTS)}, "contact_id": {"$in": self._token.own_ids}}
-        sort = {"_id": 1 if oldest_first != asked.backward else -1}
+        sort = {"_id": 1 if oldest_first != page.backward else -1}
         return await self._pages_of_children(
             subject_ids,
             match,
             sort,
-            asked.limit,
+            page.limit,
             foreign="subject_id",
             parent_collection=self.THREADS.COLLECTION,
             fields=fields,
         )
 
     async def said_words(self, subject_ids: Sequence[str]) -> dict[str, list[str]]:
-        """The words of each subject's public parts."""
+        """The words of the public parts, by thread id."""
         filter_ = {"subject_id": {"$in": list(subject_ids)}, "kind": {"$in": sorted(PUBLIC_PARTS)}}
         rows = await self._find(filter_, projection=["subject_id", "body"])
         words: dict[str, list[str]] = {id_: [] for id_ in subject_ids}
@@ -96,4 +100,4 @@ class Parts(Repository):
         return super()._shows(row, token) and row["kind"] in PUBLIC_PARTS
 
     def _parents_of_token(self, parents: Sequence[str], token: Principal) -> Sequence[str]:
-        return parents  # whose they are is asked of each part
+        return parents  # the query for the parts checks the contact

@@ -1,4 +1,4 @@
-"""Types of tickets as MongoDB keeps them."""
+"""Ticket types in MongoDB."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from gateway.store.unique_names import UniqueNames
 
 
 class TicketTypes(UniqueNames):
-    """The types of one workspace; a contact's token sees those of customers' tickets."""
+    """The ticket types of one workspace; a contact's token sees only those of category CUSTOMER."""
 
     COLLECTION: ClassVar[str] = "ticket_types"
     UNIQUE: ClassVar[str] = "name_lower"

@@ -1,4 +1,4 @@
-"""Tickets, what was said in them, and their numbers, as MongoDB keeps them."""
+"""Tickets, their parts and their numbers in MongoDB."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,12 +19,12 @@ from gateway.store.repositories import Repository, id_bounds
 from gateway.store.support.inboxes import Inbox, inbox_indexes
 from gateway.store.support.threads import Parts, Threads
 
-# As `is_public` says it, for the database.
+# `is_public` as a query.
 PUBLIC_TICKETS = {"$and": [{"category": "CUSTOMER"}, {"is_shared": True}]}
 
 
 class Tickets(Threads, Inbox):
-    """The tickets of one workspace; a contact's token finds its own that are shared with it."""
+    """The tickets of one workspace; a contact's token finds only its own that are shared with it."""
 
     COLLECTION: ClassVar[str] = "tickets"
     SHOWN_BY: ClassVar[tuple[str, ...]] = ("category", "is_shared")
@@ -36,7 +36,7 @@ class Tickets(Threads, Inbox):
     )
 
     async def with_number(self, number: int, fields: Sequence[str] | None = None) -> Document | None:
-        """The ticket with that number; of it those fields, if any are named."""
+        """The ticket with a number."""
         return next(iter(await self._find({"number": number}, fields=fields)), None)
 
     async def of_contacts(
@@ -44,19 +44,19 @@ class Tickets(Threads, Inbox):
         contact_ids: Sequence[str],
         condition: TicketCondition,
         order: InboxOrder,
-        asked: Page,
+        page: Page,
         now: datetime,
         fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
-        """A page of each contact's tickets (of them those fields, if any are named), in one read."""
-        place, key = order.newest_first(asked), order.key
+        """A page of tickets by contact id, in one read."""
+        newest_page, key = order.newest_first(page), order.key
         shown = PUBLIC_TICKETS if self._token is not None else {}
-        match = {**condition.match(now), **shown, key: id_bounds(self.PREFIX, place, TimeRange())}
+        match = {**condition.match(now), **shown, key: id_bounds(self.PREFIX, newest_page, TimeRange())}
         return await self._pages_of_children(
             contact_ids,
             match,
-            {key: 1 if place.backward else -1},
-            asked.limit,
+            {key: 1 if newest_page.backward else -1},
+            page.limit,
             foreign="contact_id",
             parent_collection=Contacts.COLLECTION,
             parent_ids=IDS_OF_CONTACT,
@@ -71,11 +71,11 @@ class TicketParts(Parts):
     """The parts of the tickets of one workspace."""
 
     COLLECTION: ClassVar[str] = "ticket_parts"
-    SUBJECTS: ClassVar[type[Threads]] = Tickets
+    THREADS: ClassVar[type[Threads]] = Tickets
 
 
 class TicketNumbers(Repository):
-    """The last number that a workspace's tickets have: the next one is taken in the transaction that stores its ticket."""
+    """The last ticket number of a workspace. A number is taken in the transaction that stores its ticket, so none is lost."""
 
     COLLECTION: ClassVar[str] = "ticket_numbers"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -83,12 +83,12 @@ class TicketNumbers(Repository):
     )
 
     async def last(self, session: Session = None) -> int:
-        """The highest number there is; 0 where there is no ticket yet."""
-        found = (await self.by_ids([self._workspace_id], session)).get(self._workspace_id)
-        return 0 if found is None else int(found["number"])
+        """The highest number; 0 if there is no ticket yet."""
+        row = (await self.by_ids([self._workspace_id], session)).get(self._workspace_id)
+        return 0 if row is None else int(row["number"])
 
     async def take(self, session: Session) -> int:
-        """The next number, for the ticket that this transaction stores; whoever else takes one meanwhile is refused."""
+        """Take the next number for the ticket of this transaction; concurrent transactions conflict and retry."""
         key = {"_id": self._workspace_id, "workspace_id": self._workspace_id}
         await self._database.bulk(self.COLLECTION, [UpdateOne(key, {"$inc": {"number": 1}}, upsert=True)], session)
         return await self.last(session)

@@ -1,4 +1,4 @@
-"""The rows of history that a backfill walks through, stage by stage."""
+"""Reads the rows of history for a backfill, stage by stage."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,12 +14,12 @@ from gateway.store.repositories import Repository
 from gateway.store.workspace_store import WorkspaceStore
 
 ROWS_AT_ONCE = 200
-_PLACES: Mapping[Stage, Document] = {Stage.CONVERSATIONS: {"lists": "*"}, Stage.TICKETS: {"lists": "any::"}}
+_STAGE_FILTERS: Mapping[Stage, Document] = {Stage.CONVERSATIONS: {"lists": "*"}, Stage.TICKETS: {"lists": "any::"}}
 
 
 async def next_rows(store: WorkspaceStore, stage: Stage, low: str, high: str) -> list[Document]:
-    """The first rows of a stage from that id on, up to ROWS_AT_ONCE."""
-    read = partial(_repository(store, stage).id_range, filters=(_PLACES.get(stage, {}),))
+    """The first rows of a stage with ids from `low` to before `high`, up to ROWS_AT_ONCE, in id order."""
+    read = partial(_repository(store, stage).id_range, filters=(_STAGE_FILTERS.get(stage, {}),))
     rows: list[Document] = []
     async for page in scan_pages(read, Prefix(low[:4]), low, high, ROWS_AT_ONCE):
         rows += page
@@ -29,23 +29,27 @@ async def next_rows(store: WorkspaceStore, stage: Stage, low: str, high: str) ->
 
 
 def rows_before(rows: Sequence[Document], taken: int) -> str | None:
-    """Behind which row it goes on where so many of the next rows were taken; None where no more are left."""
+    """The id to continue after once `taken` of the rows are done; None at the end of the stage."""
     return rows[taken - 1]["_id"] if taken < len(rows) or taken == ROWS_AT_ONCE else None
 
 
 async def count_rows(store: WorkspaceStore, backfill: Document) -> int:
-    """How many rows of history there are to look at."""
+    """The number of rows of history in all stages."""
     total = 0
     for name in backfill["stages"]:
         stage = Stage(name)
         low, high = bounds_of(backfill, stage)
-        filter_ = {**_PLACES.get(stage, {}), "_id": {"$gte": low, "$lt": high}, "workspace_id": store.workspace_id}
+        filter_ = {
+            **_STAGE_FILTERS.get(stage, {}),
+            "_id": {"$gte": low, "$lt": high},
+            "workspace_id": store.workspace_id,
+        }
         total += await store.database.count(_repository(store, stage).COLLECTION, filter_, long=True)
     return total
 
 
 async def subjects_by_id(store: WorkspaceStore, stage: Stage, rows: Sequence[Document]) -> dict[str, MetricSubject]:
-    """The conversations or tickets that rows are of, by id, with all that their properties name; in five reads."""
+    """The conversations or tickets of these rows, by id, with all that their properties name. Takes five reads."""
     subjects, _ = store.threads(KINDS[stage])
     ids = list(dict.fromkeys(row["subject_id"] for row in rows if "subject_id" in row))
     documents = list((await subjects.by_ids(ids)).values()) if ids else rows
@@ -54,11 +58,11 @@ async def subjects_by_id(store: WorkspaceStore, stage: Stage, rows: Sequence[Doc
 
 
 def _repository(store: WorkspaceStore, stage: Stage) -> Repository:
-    kept: dict[Stage, Repository] = {
+    repositories: dict[Stage, Repository] = {
         Stage.CONTACTS: store.contacts,
         Stage.CONVERSATIONS: store.conversations,
         Stage.CONVERSATION_PARTS: store.conversation_parts,
         Stage.TICKETS: store.tickets,
         Stage.TICKET_PARTS: store.ticket_parts,
     }
-    return kept[stage]
+    return repositories[stage]
