@@ -118,8 +118,9 @@ class OperationEndpoint:
         if exchange.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query by GET.")
         settings = self._services.settings
-        async with answered_by(moment_in(settings.mongo_timeout_seconds)):
-            bearer, allowance = await authenticate(exchange, self._authenticator, self._services.rate_limits)
+        bearer, allowance = await authenticate(
+            exchange, self._authenticator, self._services.rate_limits, settings.mongo_timeout_seconds
+        )
         if bearer is None:
             return await self._run_introspection(exchange, request_id, line)
         line["key"] = bearer.id
