@@ -14,6 +14,7 @@ from pymongo.monitoring import CommandListener
 from gateway.core.clock import system_clock
 from gateway.core.principals import Scope
 from gateway.runtime import Runtime
+from gateway.store.workspace_store import WorkspaceStore
 
 
 class Commands(CommandListener):
@@ -134,3 +135,9 @@ class Workspace:
 
 
 OpenGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+def cache_weight(gateway: Any) -> int:
+    """What the caches keep of requests, in bytes; the stores of workspaces are opened in the background too."""
+    entries = gateway.runtime.caches._entries
+    return sum(entry.weight for entry in entries if not isinstance(entry.value, WorkspaceStore))
