@@ -152,9 +152,13 @@ async def world(open_gateway: OpenGateway, fast_mongo: str) -> Any:
         yield World(
             lambda principal: Context(gateway.runtime.services, "-", principal),
             [*ids, workspace.id, "con_nobody", ""],
-            Operations(SCHEMA.core, SCHEMA.tell, Metrics()),
+            Operations(SCHEMA.core, SCHEMA.report_errors, Metrics()),
             Operations(
-                SCHEMA.core, SCHEMA.tell, Metrics(), Planner(SCHEMA.core, document_key), reading=Context.set_projection
+                SCHEMA.core,
+                SCHEMA.report_errors,
+                Metrics(),
+                Planner(SCHEMA.core, document_key),
+                reading=Context.set_projection,
             ),
             [
                 *[Principal("key_1", workspace.id, frozenset(Scope))] * 4,
