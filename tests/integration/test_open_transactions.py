@@ -56,9 +56,16 @@ async def counted(database: Database) -> int:
     return int(row["count"])
 
 
+async def stop(process: psutil.Process) -> None:
+    """Stop all of its threads, which takes a moment."""
+    process.send_signal(signal.SIGSTOP)
+    while process.status() != psutil.STATUS_STOPPED:
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def stopped(process: psutil.Process) -> AsyncIterator[None]:
-    process.send_signal(signal.SIGSTOP)
+    await stop(process)
     try:
         yield
     finally:
@@ -84,7 +91,7 @@ async def test_an_abort_that_does_not_arrive(database: Database, frozen_at_will:
 
     async def body(session: Any) -> None:
         await count_up(database, session)
-        frozen_at_will[1].send_signal(signal.SIGSTOP)
+        await stop(frozen_at_will[1])
         await count_up(database, session)
 
     with pytest.raises(UnavailableError):
@@ -102,7 +109,7 @@ async def test_a_refusal_of_ours_while_the_server_stands_still(
 
     async def body(session: Any) -> None:
         await count_up(database, session)
-        frozen_at_will[1].send_signal(signal.SIGSTOP)
+        await stop(frozen_at_will[1])
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -120,7 +127,7 @@ async def test_a_caller_who_leaves_while_the_server_stands_still(
 
     async def body(session: Any) -> None:
         await count_up(database, session)
-        frozen_at_will[1].send_signal(signal.SIGSTOP)
+        await stop(frozen_at_will[1])
         at_it.set()
         await count_up(database, session)
 
@@ -141,7 +148,7 @@ async def test_a_commit_that_does_not_arrive_is_stored_or_not_and_holds_nothing(
 ) -> None:
     async def body(session: Any) -> None:
         await count_up(database, session)
-        frozen_at_will[1].send_signal(signal.SIGSTOP)
+        await stop(frozen_at_will[1])
 
     with pytest.raises(UnavailableError):
         await database.transaction(body)
