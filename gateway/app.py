@@ -142,7 +142,7 @@ class _Readiness:
 
     async def _check_database(self) -> str | None:
         try:
-            async with answered_by(self._moment()):
+            with answered_by(self._moment()):
                 pending = await pending_migrations(self._runtime.database)
         except FaultError:
             return "the database reports a fault of its own: is its disk full?"
@@ -156,7 +156,7 @@ class _Readiness:
     async def _check_writes(self) -> str | None:
         database, clock = self._runtime.database, self._runtime.clock
         try:
-            async with answered_by(self._moment()):
+            with answered_by(self._moment()):
                 await database.writes.check(lambda: probe(database, clock()))
         except UnavailableError:
             return "the database cannot be written: is its disk full?"
@@ -177,9 +177,8 @@ class _Readiness:
 
 async def _stalled_projection(projections: ProjectionMonitor) -> str | None:
     """Return which projection is stalled; the check takes at most a second."""
-    with suppress(UnavailableError, TimeoutError):
-        async with asyncio.timeout(_CHECK_SECONDS):
-            await projections.check()
+    with suppress(UnavailableError), answered_by(moment_in(_CHECK_SECONDS)):
+        await projections.check()
     return projections.problem()
 
 

@@ -125,7 +125,7 @@ class OperationEndpoint:
             return await self._run_introspection(exchange, request_id, line)
         line["key"] = bearer.id
         body = await exchange.body(settings.max_body_bytes)  # the body has its own timeout
-        async with answered_by(moment_in(settings.mongo_timeout_seconds)):
+        with answered_by(moment_in(settings.mongo_timeout_seconds)):
             return await self._run_operation(body, bearer, allowance, exchange, request_id, span, line)
 
     async def _run_operation(

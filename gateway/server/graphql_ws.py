@@ -261,13 +261,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     ) -> None:
         moment = moment_in(self.registry.settings.mongo_timeout_seconds)
         allowance = context.services.rate_limits.of(context.principal.id)
-        async with answered_by(moment):
+        with answered_by(moment):
             await allowance.take_request()
         payload = self._payloads.pop(operation.id)
         operation.query = self.registry.documents.text(payload)
         checked = self.registry.limits.check(operation.query, operation.variables, operation.operation_name)
         line["name"] = log_name(checked.name)
-        async with answered_by(moment):
+        with answered_by(moment):
             await allowance.take_cost(checked.cost)
         self.registry.documents.register(payload)
         if span is not None:
@@ -322,7 +322,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         moment: float,
     ) -> str:
         """Send the result and `complete`; returns the outcome."""
-        async with answered_by(moment):
+        with answered_by(moment):
             result = await self.registry.operations.execute(
                 operation.query or "", operation.variables, operation.operation_name, context
             )
@@ -373,7 +373,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """Check the credential. Returns the code and reason to close with, or None if the socket may stay."""
         credential = self._credential
         try:
-            async with answered_by(moment_in(self.registry.settings.mongo_timeout_seconds)):
+            with answered_by(moment_in(self.registry.settings.mongo_timeout_seconds)):
                 principal = await self._bearer(credential)
         except RateLimitedError as error:
             return _TRY_AGAIN_LATER, error.message

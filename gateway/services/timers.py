@@ -74,7 +74,7 @@ class TimerService:
         try:
             if not await claim_timer(self._store.database, timer, self._clock()):
                 return False
-            async with answered_by(moment_in(_TIMEOUT_SECONDS)):
+            with answered_by(moment_in(_TIMEOUT_SECONDS)):
                 await self._handlers[timer["kind"]](timer)
         except TimerTakenError:
             return False

@@ -1,5 +1,6 @@
 """Rate limit counters, shared by all gateways on a database: one document per limit and caller."""
 
+import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -13,6 +14,7 @@ from gateway.store.deadlines import answered_by, moment_in
 from gateway.store.driver import Database, DuplicateError
 
 _ATTEMPTS = 3
+_QUEUE_SECONDS = 1.0
 
 
 class RateLimitCounters:
@@ -32,9 +34,11 @@ class RateLimitCounters:
 
         UnavailableError on any failure: whether it was counted is unknown."""
         try:
-            async with answered_by(moment_in(self._patience)):
-                return await self._add(key, amount, now, window)
-        except PyMongoError as error:
+            # Motor's calls wait for a thread first. PyMongo has given up by then.
+            async with asyncio.timeout(self._patience + _QUEUE_SECONDS):
+                with answered_by(moment_in(self._patience)):
+                    return await self._add(key, amount, now, window)
+        except (TimeoutError, PyMongoError) as error:
             raise UnavailableError from error
 
     async def _add(self, key: str, amount: int, now: datetime, window: timedelta) -> tuple[int, datetime]:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import tenacity
 
 from gateway.errors import UnavailableError
+from gateway.store.deadlines import call_deadline, moment_in
 from gateway.store.driver import ConflictError, FaultError, TransientError
 
 BUDGET_SECONDS = 10.0
@@ -19,7 +20,7 @@ async def retry_transaction(
     *,
     refusals: int | None = None,
 ) -> Result:
-    """Retry on TransientError for up to BUDGET_SECONDS, then raise UnavailableError. `attempt` gets its number; from 2
+    """Retry on TransientError for up to BUDGET_SECONDS or the deadline of the call, then raise UnavailableError. `attempt` gets its number; from 2
     on it must check whether an earlier attempt was stored.
 
     `turn` is entered for each attempt, so others can run between two. `refusals`: after that many attempts the last
@@ -27,7 +28,7 @@ async def retry_transaction(
     attempts = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(TransientError),
         wait=tenacity.wait_random_exponential(multiplier=0.01, max=0.5),
-        stop=tenacity.stop_after_delay(BUDGET_SECONDS),
+        stop=_is_over,
     )
     try:
         async for attempt_context in attempts:
@@ -39,6 +40,12 @@ async def retry_transaction(
     except tenacity.RetryError as error:
         raise UnavailableError from error
     raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _is_over(state: tenacity.RetryCallState) -> bool:
+    """Whether no time is left for another attempt."""
+    is_late = moment_in(state.upcoming_sleep) >= call_deadline()
+    return is_late or (state.seconds_since_start or 0) >= BUDGET_SECONDS
 
 
 def _check_refused(state: tenacity.RetryCallState, most: int) -> None:

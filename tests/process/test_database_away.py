@@ -69,6 +69,8 @@ class Server:
     def send(self, signal_: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(signal_)
+        if signal_ is signal.SIGSTOP:
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # not all of its threads stand still at once
 
     async def _listening(self) -> bool:
         with contextlib.suppress(OSError):

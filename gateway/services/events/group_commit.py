@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from gateway.errors import UnavailableError
-from gateway.store.deadlines import answered_by, context_without_deadline
+from gateway.store.deadlines import acquire, answered_by, call_deadline, context_without_deadline
 from gateway.store.driver import ConflictError, FaultError
 from gateway.store.retries import BUDGET_SECONDS
 
@@ -47,7 +47,9 @@ class _WorkspaceQueue(Generic[Item, Outcome]):
         self.turn = asyncio.Lock()
         self.waiting: Calls[Item, Outcome] = []
         self.deferred: Calls[Item, Outcome] = []  # another transaction locks what they write
+        self.group: Calls[Item, Outcome] = []  # being written
         self.writer: asyncio.Task[None] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def gather(self) -> None:
         """Wait a few turns of the loop for more calls: small groups cost nearly what large ones do."""
@@ -61,8 +63,21 @@ class _WorkspaceQueue(Generic[Item, Outcome]):
     def next_group(self) -> Calls[Item, Outcome]:
         """Take the oldest calls: at least one, up to the size of a group."""
         size = _count_fitting(self.waiting)
-        group, self.waiting = self.waiting[:size], self.waiting[size:]
-        return group
+        self.group, self.waiting = self.waiting[:size], self.waiting[size:]
+        return self.group
+
+    def watch(self, deadline: float) -> None:
+        """Refuse calls at their deadlines, by one timer for all: hardly any call is late."""
+        if self._expiry is not None:
+            if self._expiry.when() <= deadline:
+                return
+            self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if calls := _still_waiting([*self.group, *self.waiting, *self.deferred]):
+            self.watch(min(call.deadline for call in calls))
 
     def leave(self, call: _Call[Item, Outcome]) -> None:
         """Remove a call that is finished or abandoned."""
@@ -93,11 +108,11 @@ class GroupCommit(Generic[Item, Outcome]):
         """Return one outcome per item, in order, once they are stored."""
         queue = self._queues.setdefault(workspace_id, _WorkspaceQueue())
         loop = asyncio.get_running_loop()
-        call: _Call[Item, Outcome] = _Call(
-            items, loop.create_future(), loop.time() + self._patience, context_without_deadline()
-        )
+        deadline = min(loop.time() + self._patience, call_deadline())
+        call: _Call[Item, Outcome] = _Call(items, loop.create_future(), deadline, context_without_deadline())
         queue.waiting.append(call)
         self._start_writer(workspace_id, queue)
+        queue.watch(deadline)
         try:
             return await call.future
         finally:
@@ -109,8 +124,11 @@ class GroupCommit(Generic[Item, Outcome]):
     async def turn(self, workspace_id: str) -> AsyncIterator[None]:
         """Exclude groups of this workspace in this process while another kind of write runs."""
         queue = self._queues.setdefault(workspace_id, _WorkspaceQueue())
-        async with queue.turn:
+        await acquire(queue.turn)
+        try:
             yield
+        finally:
+            queue.turn.release()
 
     def _start_writer(self, workspace_id: str, queue: _WorkspaceQueue[Item, Outcome]) -> None:
         """The writer is a task of its own, so that it survives its first caller: an aborted transaction would still
@@ -165,7 +183,7 @@ class GroupCommit(Generic[Item, Outcome]):
     async def _write_calls(self, workspace_id: str, group: Calls[Item, Outcome]) -> None:
         items = [item for call in group for item in call.items]
         was_attempted = any(call.was_attempted for call in group)
-        async with answered_by(max(call.deadline for call in group)):
+        with answered_by(max(call.deadline for call in group)):
             outcomes = iter(await self._write(workspace_id, items, was_attempted))
         for call in group:
             call_outcomes = [next(outcomes) for _ in call.items]
@@ -249,5 +267,5 @@ def _refuse(calls: Calls[Item, Outcome], error: Exception) -> None:
 
 def _still_waiting(group: Calls[Item, Outcome]) -> Calls[Item, Outcome]:
     now = asyncio.get_running_loop().time()
-    _refuse([call for call in group if call.deadline < now], UnavailableError())
+    _refuse([call for call in group if call.deadline <= now], UnavailableError())
     return [call for call in group if not call.future.done()]

@@ -23,9 +23,10 @@ from gateway.domain.contacts.subject_refs import subject_ref
 from gateway.domain.events.events import check_idempotency_key
 from gateway.domain.support.actors import Actor
 from gateway.domain.support.threads import Changeset, ThreadKind, change_events_of, unknown_thread
-from gateway.errors import ErrorCode, UnavailableError, UserProblem, error_path
+from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.services.contacts.contacts import Turn
 from gateway.services.outboxes import Outbox
+from gateway.store.deadlines import acquire
 from gateway.store.driver import Session
 from gateway.store.retries import BUDGET_SECONDS, retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
@@ -225,11 +226,7 @@ class CommandExecutor:
     async def _locked(self, id_: str) -> AsyncIterator[None]:
         """Lock that thread in this process; UnavailableError if it takes too long."""
         lock = self._locks.setdefault(id_, asyncio.Lock())
-        try:
-            async with asyncio.timeout(BUDGET_SECONDS):
-                await lock.acquire()
-        except TimeoutError:
-            raise UnavailableError from None
+        await acquire(lock, BUDGET_SECONDS)
         try:
             yield
         finally:
