@@ -19,7 +19,12 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--window-size=1400,900", "--remote-debugging-port=0",
 )  # fmt: skip
+SESSION_NOT_FOUND = -32001
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="left out: neither Chromium nor Chrome is installed")
+
+
+class TargetEndedError(Exception):
+    """The worker that was spoken to has ended."""
 
 
 class Page:
@@ -40,7 +45,7 @@ class Page:
             else:
                 self.events.append(message)
                 if message["method"] == "Target.attachedToTarget":
-                    self.observed.add(asyncio.create_task(self.observe(message["params"]["sessionId"])))
+                    self.observed.add(asyncio.create_task(self._observe_worker(message["params"]["sessionId"])))
 
     async def send(self, method: str, session: str | None = None, **params: Any) -> Any:
         number = next(self._numbers)
@@ -48,6 +53,8 @@ class Page:
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         await self._connection.send(orjson.dumps(message).decode())
         answer = await asyncio.wait_for(self._answers[number], 60)
+        if answer.get("error", {}).get("code") == SESSION_NOT_FOUND:
+            raise TargetEndedError(answer)
         assert "error" not in answer, answer
         return answer["result"]
 
@@ -57,6 +64,10 @@ class Page:
             await self.send(f"{domain}.enable", session)
         await self.send("Target.setAutoAttach", session, autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
         await self.send("Runtime.runIfWaitingForDebugger", session)
+
+    async def _observe_worker(self, session: str) -> None:
+        with contextlib.suppress(TargetEndedError):  # a page may end its worker at any time
+            await self.observe(session)
 
     async def evaluate(self, expression: str) -> Any:
         found = await self.send("Runtime.evaluate", expression=expression, returnByValue=True)

@@ -29,6 +29,7 @@ class Ringing:
             "_id": self.minter.mint(Prefix.CHANGE, system_clock()),
             "workspace_id": timer["workspace_id"],
             "subject": "test",
+            "kind": "RANG",
             "rang": timer["subject_id"],
             "at": system_clock(),
         }
