@@ -89,7 +89,7 @@ async def contact(context: Context) -> Document | None:
 
 async def rate_limits(context: Context) -> list[Document]:
     """Each limit of who is asking, as it is now."""
-    return [asdict(state) for state in await context.services.rate_limits.of(context.principal.id).states()]
+    return [asdict(state) for state in context.services.rate_limits.of(context.principal.id).states()]
 
 
 async def workspace(context: Context) -> Document | None:

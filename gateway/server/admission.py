@@ -36,9 +36,9 @@ async def authenticate(
     return bearer, allowance
 
 
-async def limit_headers(allowance: Allowance, now: datetime) -> dict[str, str]:
+def limit_headers(allowance: Allowance, now: datetime) -> dict[str, str]:
     """Return headers for the limit that is closest to exhaustion; empty without limits."""
-    states = await allowance.states()
+    states = allowance.states()
     if not states:
         return {}
     state = min(states, key=lambda state: state.remaining / state.limit)

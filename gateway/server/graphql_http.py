@@ -88,7 +88,7 @@ class OperationEndpoint:
             return  # the client left or the gateway stops: nobody reads a response
         reply.headers["x-request-id"] = request_id
         if exchange.allowance is not None:
-            reply.headers |= await limit_headers(exchange.allowance, self._services.clock())
+            reply.headers |= limit_headers(exchange.allowance, self._services.clock())
         await exchange.respond(reply)
 
     async def _response(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:

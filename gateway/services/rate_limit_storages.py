@@ -68,15 +68,18 @@ class LocalStorage(Storage):
         window.count += amount
         return window.count
 
+    def state(self, key: str) -> tuple[int, float]:
+        """The count of the current window, and its end in unix seconds; 0 and now if there is none."""
+        window = self._current(key)
+        return (window.count, window.ends_at) if window else (0, self._now())
+
     async def get(self, key: str) -> int:
         """The count of the current window."""
-        window = self._current(key)
-        return window.count if window else 0
+        return self.state(key)[0]
 
     async def get_expiry(self, key: str) -> float:
         """The end of the current window in unix seconds; now if there is none."""
-        window = self._current(key)
-        return window.ends_at if window else self._now()
+        return self.state(key)[1]
 
     async def check(self) -> bool:
         """Memory is always available."""

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits import RateLimitItem, parse
-from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 from gateway.core.clock import Clock
 from gateway.errors import LimitExceededError, RateLimitedError
 from gateway.observability import Metrics
+from gateway.services.rate_limit_storages import LocalStorage
 from gateway.settings import NO_LIMIT, Settings
 
 _OWN_NETWORK = 64  # IPv6 prefix length: a caller usually has the whole network
@@ -33,9 +33,10 @@ class RateLimitState:
 class RateLimits:
     """The configured limits. A window starts with its first request."""
 
-    def __init__(self, settings: Settings, storage: Storage, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, storage: LocalStorage, clock: Clock, metrics: Metrics) -> None:
         self.clock = clock
         self.metrics = metrics
+        self.storage = storage
         self.limiter = FixedWindowRateLimiter(storage)
         rates = {REQUESTS: settings.rate_limit, COST: settings.rate_limit_cost}
         self._authenticated = {name: _item(name, rate) for name, rate in rates.items() if rate != NO_LIMIT}
@@ -68,7 +69,7 @@ class Allowance:
         """Undo `take_request`: the request turned out to be another caller's."""
         if REQUESTS in self.items:
             item = self.items[REQUESTS]
-            await self.limits.limiter.storage.incr(item.key_for(self.identity), item.get_expiry(), -1)
+            await self.limits.storage.incr(item.key_for(self.identity), item.get_expiry(), -1)
 
     async def take_cost(self, rows: int) -> None:
         """Count the rows of an operation; RateLimitedError, with none counted, if fewer are left."""
@@ -80,9 +81,9 @@ class Allowance:
                 )
             await self._take(item, rows)
 
-    async def states(self) -> list[RateLimitState]:
+    def states(self) -> list[RateLimitState]:
         """The current state of each limit."""
-        return [await self._state(item) for item in self.items.values()]
+        return [self._state(item) for item in self.items.values()]
 
     async def _take(self, item: RateLimitItem, amount: int) -> None:
         limiter = self.limits.limiter
@@ -90,15 +91,16 @@ class Allowance:
             if await limiter.hit(item, self.identity, cost=amount):
                 return
             # Another process used the rest in between: undo the hit.
-            await limiter.storage.incr(item.key_for(self.identity), item.get_expiry(), -amount)
+            await self.limits.storage.incr(item.key_for(self.identity), item.get_expiry(), -amount)
         self.limits.metrics.rate_limited.labels(item.namespace).inc()
-        seconds = seconds_until((await self._state(item)).resets_at, self.limits.clock())
+        seconds = seconds_until(self._state(item).resets_at, self.limits.clock())
         raise RateLimitedError(
             f"The rate limit '{item.namespace}' is used up ({item}): try again in {seconds} seconds.", max(1, seconds)
         )
 
-    async def _state(self, item: RateLimitItem) -> RateLimitState:
-        ends_at, remaining = await self.limits.limiter.get_window_stats(item, self.identity)
+    def _state(self, item: RateLimitItem) -> RateLimitState:
+        count, ends_at = self.limits.storage.state(item.key_for(self.identity))
+        remaining = max(0, item.amount - count)
         return RateLimitState(item.namespace, item.amount, remaining, datetime.fromtimestamp(ends_at, UTC))
 
 

@@ -16,7 +16,7 @@ class ServerClock:
 
     def __init__(self, machine: Clock = system_clock) -> None:
         self._machine = machine
-        self.offset = timedelta(0)
+        self.offset = self.correction = timedelta(0)  # `correction` is added to this machine's time
 
     def machine_now(self) -> datetime:
         """The time by this machine's clock."""
@@ -38,13 +38,9 @@ class ServerClock:
 
         return now
 
-    @property
-    def correction(self) -> timedelta:
-        """What to add to this machine's time."""
-        return self.offset if abs(self.offset) > _TOLERANCE else timedelta(0)
-
     def _learn(self, offset: timedelta) -> None:
         was_wrong, self.offset = self.correction != timedelta(0), offset
+        self.correction = offset if abs(offset) > _TOLERANCE else timedelta(0)
         if self.correction and not was_wrong:
             _log.warning("this machine's clock is wrong: the database's time is used", seconds=self.seconds_ahead)
         elif was_wrong and not self.correction:
