@@ -11,28 +11,28 @@ from gateway.bus.bus import Bus, OnCaughtUp
 from gateway.core.clock import Clock
 from gateway.core.cursors import CursorCipher
 from gateway.core.principals import Principal, Scope
+from gateway.destinations.klaviyo.backfills import BackfillService
+from gateway.destinations.klaviyo.connections import KlaviyoConnections
+from gateway.destinations.klaviyo.service import KlaviyoService
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.execution.fields import Reads
 from gateway.observability import Metrics
-from gateway.services.backfills import BackfillService
+from gateway.outbox.dispatcher import OutboxDispatcher
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.replays import ReplayService
 from gateway.services.contacts.contacts import ContactService
 from gateway.services.contacts.erasure import ErasureService
 from gateway.services.contacts.merging import MergeService
 from gateway.services.contacts.tags import TagService
 from gateway.services.cursors import CursorKeys
-from gateway.services.deliveries import OutboxDispatcher
 from gateway.services.events.tracking import EventService
-from gateway.services.klaviyo import KlaviyoService
 from gateway.services.messages.rules import MessageService
-from gateway.services.outboxes import Outbox
 from gateway.services.rate_limits import RateLimits
-from gateway.services.replays import ReplayService
 from gateway.services.segments import SegmentService
 from gateway.services.support.conversations import ConversationService
 from gateway.services.support.teammates import TeammateService
 from gateway.services.support.ticket_types import TicketTypeService
 from gateway.services.support.tickets import TicketService
-from gateway.services.syncs import KlaviyoConnections
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings

@@ -11,16 +11,16 @@ from gateway.core.ids import Prefix, prefix_of
 from gateway.core.pagination import Page, PageArguments, connection, page
 from gateway.core.principals import Scope
 from gateway.core.time_ranges import TimeRange
+from gateway.destinations.klaviyo.backfill import BackfillState
+from gateway.destinations.klaviyo.connection import SyncState, connection_id_of, metric_id_of
 from gateway.destinations.klaviyo.mapping import Metric, MetricSource
-from gateway.domain.backfills import BackfillState
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
-from gateway.domain.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
-from gateway.domain.delivery_filters import DeliveryFilter as Wanted
-from gateway.domain.delivery_filters import delivery_filter
-from gateway.domain.syncs import SyncState, connection_id_of, metric_id_of
+from gateway.outbox.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
+from gateway.outbox.filters import DeliveryFilter as Wanted
+from gateway.outbox.filters import delivery_filter
+from gateway.outbox.search import DeliverySearch
 from gateway.settings import KlaviyoMode
-from gateway.store.delivery_searches import DeliverySearch
 from gateway.store.repositories import id_bounds
 from resolvers.contacts import pages_of_parents
 from resolvers.context import Context

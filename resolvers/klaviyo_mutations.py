@@ -5,9 +5,9 @@ from datetime import datetime
 import strawberry
 
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryState
-from gateway.domain.delivery_filters import DeliveryFilter as Wanted
 from gateway.errors import ErrorCode, UserProblem
+from gateway.outbox.deliveries import DeliveryState
+from gateway.outbox.filters import DeliveryFilter as Wanted
 from resolvers.context import Context
 from resolvers.inputs import provided_fields
 from resolvers.klaviyo import DeliveryFilter, klaviyo, search_of

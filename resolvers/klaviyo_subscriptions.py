@@ -8,7 +8,7 @@ import strawberry
 
 from gateway.bus.change_events import BusEvent
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryState
+from gateway.outbox.deliveries import DeliveryState
 from gateway.store.change_log import ChangeLog
 from resolvers.context import Context
 from resolvers.costs import STREAM

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.destinations.klaviyo.backfill import BackfillState, eta_of, rate_of
+from gateway.destinations.klaviyo.connection import SyncState
 from gateway.destinations.klaviyo.mapping import MetricSource
-from gateway.domain.backfills import BackfillState, eta_of, rate_of
-from gateway.domain.deliveries import OPEN, DeliveryKind, DeliveryState
-from gateway.domain.syncs import SyncState
+from gateway.outbox.deliveries import OPEN, DeliveryKind, DeliveryState
 from gateway.settings import KlaviyoMode
 from resolvers import klaviyo
 from resolvers.costs import PAGED, Cost, Searched, list_of

@@ -11,9 +11,9 @@ import typer
 from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, print_line
 from gateway.cli.progress import FileBar
 from gateway.cli.runtimes import with_runtime, workspace_id
+from gateway.destinations.klaviyo.backfill import ACTIVE, BackfillState
 from gateway.destinations.klaviyo.client import REVISION
-from gateway.domain.backfills import ACTIVE, BackfillState
-from gateway.domain.syncs import SyncState
+from gateway.destinations.klaviyo.connection import SyncState
 from gateway.runtime import Runtime, running
 from gateway.transfer.imports import Progress
 

@@ -5,13 +5,14 @@ from datetime import datetime
 
 from gateway.caches import Cache, CacheBudget
 from gateway.core.principals import Principal
+from gateway.destinations.klaviyo.backfill_repository import Backfills
+from gateway.destinations.klaviyo.rate_window_repository import Quotas
 from gateway.domain.contacts.contacts import ContactRef, Document, identity
 from gateway.domain.support.threads import ThreadKind
-from gateway.store.backfills import Backfills
+from gateway.outbox.repository import Deliveries, DeliveryMetrics, Lanes, Syncs
 from gateway.store.change_log import ChangeLog
 from gateway.store.contacts.contacts import Contacts
 from gateway.store.contacts.erasure import Deletions, Erasures, Salts
-from gateway.store.deliveries import Deliveries, DeliveryMetrics, Lanes, Syncs
 from gateway.store.driver import Database
 from gateway.store.events.definitions import EventDefinitions, EventValues
 from gateway.store.events.events import Events, EventSummaries
@@ -20,7 +21,6 @@ from gateway.store.filters.segments import SegmentMembers, SegmentReviews, Segme
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.messages import Campaigns, MessageRules, RuleStates, SentCounts
 from gateway.store.projection_offsets import ProjectionOffsets
-from gateway.store.quotas import Quotas
 from gateway.store.repositories import Repository
 from gateway.store.support.conversations import ConversationParts, Conversations
 from gateway.store.support.teammates import Admins, Teams

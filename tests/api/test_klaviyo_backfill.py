@@ -12,9 +12,9 @@ from klaviyo_stand_in import KEY, Klaviyo, listening
 from structlog.testing import capture_logs
 
 from gateway.cli.klaviyo import backfill_history
+from gateway.destinations.klaviyo import backfill_reader, backfills
 from gateway.destinations.klaviyo.mapping import Metric
-from gateway.domain.deliveries import Queue
-from gateway.services import backfill_reader, backfills
+from gateway.outbox.deliveries import Queue
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import TransientError
 

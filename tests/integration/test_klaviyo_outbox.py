@@ -13,10 +13,10 @@ import pytest
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
 from gateway.core.ids import Minter
-from gateway.domain.deliveries import Queue
-from gateway.services.deliveries import OutboxDispatcher
+from gateway.outbox.deliveries import Queue
+from gateway.outbox.dispatcher import OutboxDispatcher
+from gateway.outbox.repository import Deliveries
 from gateway.settings import KlaviyoMode
-from gateway.store.deliveries import Deliveries
 
 UPSERT = """mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id } userErrors { code message path } } }"""
 

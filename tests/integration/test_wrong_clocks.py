@@ -12,9 +12,9 @@ from gateway.core.clock import system_clock
 from gateway.core.ids import Minter
 from gateway.core.timers import timer_of
 from gateway.domain.contacts.erasure import new_deletion
-from gateway.domain.deliveries import Queue, lane_id_of, new_lane
 from gateway.domain.events.retention import Retention
-from gateway.services.deliveries import OutboxDispatcher
+from gateway.outbox.deliveries import Queue, lane_id_of, new_lane
+from gateway.outbox.dispatcher import OutboxDispatcher
 from gateway.services.events.retention import RetentionService
 from gateway.services.projections.event_definitions import EventDefinitionProjection
 from gateway.services.timers import TimerService

@@ -18,7 +18,7 @@ from gateway.destinations.klaviyo.client import (
 from gateway.destinations.klaviyo.limiter import Limiter
 from gateway.destinations.klaviyo.responses import Outcome, Response
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryKind, Queue, in_order
+from gateway.outbox.deliveries import DeliveryKind, Queue, in_order
 
 BULK_FROM = 10
 _MOST_CONCURRENT = 10

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from gateway.core.clock import Clock
 from gateway.destinations.klaviyo.client import Operation
+from gateway.destinations.klaviyo.rate_window_repository import Quotas
 from gateway.destinations.klaviyo.responses import Response
-from gateway.domain.deliveries import Queue
-from gateway.store.quotas import Quotas
+from gateway.outbox.deliveries import Queue
 
 _SHARES = {Queue.LIVE: 0.9, Queue.BACKFILL: 0.5}
 _SOON = timedelta(seconds=1.2)

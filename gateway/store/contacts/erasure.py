@@ -12,8 +12,8 @@ from gateway.core.leases import latest_end
 from gateway.core.principals import Principal
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.erasure import REFUSED_FOR, identity_hash
+from gateway.outbox.repository import Deliveries
 from gateway.store.change_log import ChangeLog
-from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Database, Session
 from gateway.store.events.events import Events
 from gateway.store.events.tombstones import Tombstones

@@ -9,11 +9,11 @@ from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.pagination import Page
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryKind, DeliveryState, backfill_tallies, delivery_line, replayed
-from gateway.domain.delivery_filters import DeliveryFilter
 from gateway.errors import ErrorCode, UserProblem
-from gateway.services.outboxes import profile_again
-from gateway.store.delivery_searches import DeliverySearch
+from gateway.outbox.deliveries import DeliveryKind, DeliveryState, backfill_tallies, delivery_line, replayed
+from gateway.outbox.filters import DeliveryFilter
+from gateway.outbox.outbox import profile_again
+from gateway.outbox.search import DeliverySearch
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore

@@ -18,11 +18,7 @@ from gateway.caches import Cache, CacheBudget
 from gateway.core.clock import Clock
 from gateway.core.idempotency import claim
 from gateway.core.ids import Minter, Prefix
-from gateway.destinations.klaviyo.backfill_metrics import METRICS, historical_metric_events
-from gateway.destinations.klaviyo.identifiers import identifiers_of
-from gateway.destinations.klaviyo.mapping import Metric
-from gateway.destinations.klaviyo.metric_events import MetricEvent
-from gateway.domain.backfills import (
+from gateway.destinations.klaviyo.backfill import (
     ACTIVE,
     WINDOW,
     BackfillState,
@@ -34,16 +30,20 @@ from gateway.domain.backfills import (
     new_backfill,
     resumed,
 )
+from gateway.destinations.klaviyo.backfill_metrics import METRICS, historical_metric_events
+from gateway.destinations.klaviyo.backfill_reader import count_rows, next_rows, rows_before, subjects_by_id
+from gateway.destinations.klaviyo.backfill_repository import running
+from gateway.destinations.klaviyo.connections import KlaviyoConnections
+from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.destinations.klaviyo.mapping import Metric
+from gateway.destinations.klaviyo.metric_events import MetricEvent
+from gateway.destinations.klaviyo.service import KlaviyoService
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryState, NewDelivery, Queue
 from gateway.domain.events.events import check_idempotency_key
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
-from gateway.services.backfill_reader import count_rows, next_rows, rows_before, subjects_by_id
-from gateway.services.klaviyo import KlaviyoService
-from gateway.services.outboxes import Outbox, full_profile, support_event, with_live_profile
-from gateway.services.syncs import KlaviyoConnections
+from gateway.outbox.deliveries import DeliveryState, NewDelivery, Queue
+from gateway.outbox.outbox import Outbox, full_profile, support_event, with_live_profile
 from gateway.settings import KlaviyoMode
-from gateway.store.backfills import running
 from gateway.store.driver import DuplicateError, Session, TransientError
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore

@@ -9,10 +9,10 @@ from typing import Any
 from gateway.caches import Cache, CacheBudget, data_bytes
 from gateway.core.clock import Clock
 from gateway.core.encryption import SecretBox
+from gateway.destinations.klaviyo.connection import KlaviyoConnection, connection_of
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.syncs import KlaviyoConnection, connection_of
+from gateway.outbox.repository import Syncs
 from gateway.settings import KlaviyoMode, Settings
-from gateway.store.deliveries import Syncs
 from gateway.store.workspace_store import Store
 
 REMEMBERED_SECONDS = 1.0  # how old a cached connection may be; a switch waits for as long

@@ -12,13 +12,13 @@ from gateway.core.pagination import Page
 from gateway.core.text_rules import MAX_URL_LENGTH
 from gateway.core.time_ranges import TimeRange
 from gateway.destinations.klaviyo.client import KlaviyoClient, open_http_client
+from gateway.destinations.klaviyo.connection import KlaviyoConnection
+from gateway.destinations.klaviyo.connections import KlaviyoConnections
 from gateway.destinations.klaviyo.key_check import ask, problem_of
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, delivery_line, discarded
-from gateway.domain.syncs import KlaviyoConnection
 from gateway.errors import ErrorCode, UserProblem
-from gateway.services.outboxes import Outbox, full_profile
-from gateway.services.syncs import KlaviyoConnections
+from gateway.outbox.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, delivery_line, discarded
+from gateway.outbox.outbox import Outbox, full_profile
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction

@@ -19,13 +19,16 @@ import structlog
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
+from gateway.destinations.klaviyo.backfill import backfill_line
 from gateway.destinations.klaviyo.batch_sender import Batch, Result, Sender
 from gateway.destinations.klaviyo.client import Connections, KlaviyoClient, open_http_client
+from gateway.destinations.klaviyo.connection import LONGEST_BACK_OFF, KlaviyoConnection, SyncState
+from gateway.destinations.klaviyo.connections import KlaviyoConnections
 from gateway.destinations.klaviyo.limiter import Limiter
 from gateway.destinations.klaviyo.responses import Outcome, Response
-from gateway.domain.backfills import backfill_line
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import (
+from gateway.errors import UnavailableError
+from gateway.outbox.deliveries import (
     LEASE,
     DeliveryKind,
     DeliveryState,
@@ -42,10 +45,7 @@ from gateway.domain.deliveries import (
     retried,
     retry_delay,
 )
-from gateway.domain.syncs import LONGEST_BACK_OFF, KlaviyoConnection, SyncState
-from gateway.errors import UnavailableError
-from gateway.services.outboxes import supersede, with_live_profile
-from gateway.services.syncs import KlaviyoConnections
+from gateway.outbox.outbox import supersede, with_live_profile
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import Session, TransientError
 from gateway.store.retries import retry_transaction

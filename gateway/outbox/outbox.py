@@ -13,12 +13,16 @@ from typing import Any
 
 from gateway.core.ids import Minter, Prefix
 from gateway.destinations.klaviyo import mapping
+from gateway.destinations.klaviyo.connection import KlaviyoConnection
+from gateway.destinations.klaviyo.connections import KlaviyoConnections
+from gateway.destinations.klaviyo.enrichment import subjects_of
 from gateway.destinations.klaviyo.identifiers import identifiers_of
 from gateway.destinations.klaviyo.metric_events import MetricEvent, metric_events_of
 from gateway.destinations.klaviyo.validation import problem_of_event, problem_of_profile
 from gateway.domain.contacts.contacts import ContactDraft, Document
 from gateway.domain.contacts.merging import ids_of
-from gateway.domain.deliveries import (
+from gateway.domain.support.threads import Changeset
+from gateway.outbox.deliveries import (
     SUPERSEDED,
     DeliveryKind,
     DeliveryState,
@@ -33,10 +37,6 @@ from gateway.domain.deliveries import (
     requeued,
     was_delivered,
 )
-from gateway.domain.support.threads import Changeset
-from gateway.domain.syncs import KlaviyoConnection
-from gateway.services.subjects import subjects_of
-from gateway.services.syncs import KlaviyoConnections
 from gateway.store.driver import Session
 from gateway.store.workspace_store import WorkspaceStore
 

@@ -10,8 +10,8 @@ from gateway.core.ids import Prefix
 from gateway.core.leases import latest_end
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import EARLIEST, TimeRange
-from gateway.domain.deliveries import LEASE, OPEN, DeliveryState, Queue, claim_limit
-from gateway.domain.syncs import connection_id_of, metric_id_of
+from gateway.destinations.klaviyo.connection import connection_id_of, metric_id_of
+from gateway.outbox.deliveries import LEASE, OPEN, DeliveryState, Queue, claim_limit
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, DuplicateError, Operation, Session, TransientError
 from gateway.store.repositories import Repository, with_fields
