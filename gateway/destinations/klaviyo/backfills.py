@@ -24,7 +24,7 @@ from gateway.destinations.klaviyo.backfill import (
     BackfillState,
     Stage,
     advanced,
-    backfill_line,
+    backfill_changed,
     bounds_of,
     finished,
     new_backfill,
@@ -35,18 +35,21 @@ from gateway.destinations.klaviyo.backfill_reader import count_rows, next_rows, 
 from gateway.destinations.klaviyo.backfill_repository import running
 from gateway.destinations.klaviyo.connections import KlaviyoConnections
 from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.destinations.klaviyo.live_profiles import with_live_profile
 from gateway.destinations.klaviyo.mapping import Metric
 from gateway.destinations.klaviyo.metric_events import MetricEvent
+from gateway.destinations.klaviyo.new_deliveries import full_profile, support_event
+from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.destinations.klaviyo.service import KlaviyoService
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.events import check_idempotency_key
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
 from gateway.outbox.deliveries import DeliveryState, NewDelivery, Queue
-from gateway.outbox.outbox import Outbox, full_profile, support_event, with_live_profile
+from gateway.outbox.enqueuer import Enqueuer
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import DuplicateError, Session, TransientError
 from gateway.store.retries import retry_transaction
-from gateway.store.workspace_store import Store, WorkspaceStore
+from gateway.store.workspace_store import Store
 
 _POLL_SECONDS = 0.5
 _MOST_WARNED, _WARNED_SECONDS, _WARNED_BYTES = 1000, 60.0, 100
@@ -72,16 +75,16 @@ class BackfillService:
         clock: Clock,
         minter: Minter,
         klaviyo: KlaviyoService,
-        syncs: KlaviyoConnections,
-        outbox: Outbox,
+        connections: KlaviyoConnections,
+        enqueuer: Enqueuer,
         caches: CacheBudget | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
         self._klaviyo = klaviyo
-        self._syncs = syncs
-        self._outbox = outbox
+        self._connections = connections
+        self._enqueuer = enqueuer
         self._log = structlog.get_logger("gateway.backfills")
         self._warned: Cache[str, bool] = Cache(
             caches or CacheBudget(), lambda *_: _WARNED_BYTES, _MOST_WARNED, _WARNED_SECONDS, time.monotonic
@@ -95,18 +98,18 @@ class BackfillService:
             check_idempotency_key(options.get("idempotency_key")),
             _json_values(compared_options),
         )
-        store, now = self._store.open(workspace_id), self._clock()
+        store, now = self._open(workspace_id), self._clock()
         id_ = self._minter.mint(Prefix.BACKFILL, now)
         backfill = new_backfill(id_, workspace_id, options, _check_options(options), now)
 
         async def write(session: Session) -> None:
             await store.backfills.insert(backfill, session)
             if key_claim is not None:
-                await store.idempotency_keys.keep(key_claim, {"backfill_id": id_}, now, session)
+                await store.workspace.idempotency_keys.keep(key_claim, {"backfill_id": id_}, now, session)
             await self._log_change(store, backfill, session)
 
         async def attempt(number: int) -> Document:
-            if key_claim and (result := await store.idempotency_keys.result_of(key_claim)) is not None:
+            if key_claim and (result := await store.workspace.idempotency_keys.result_of(key_claim)) is not None:
                 return (await store.backfills.by_ids([result["backfill_id"]]))[result["backfill_id"]]
             if number > 1 and (stored := (await store.backfills.by_ids([id_])).get(id_)) is not None:
                 return stored
@@ -149,15 +152,18 @@ class BackfillService:
 
     async def step(self, workspace_id: str, id_: str) -> bool:
         """Take one step; returns whether there was one to take."""
-        store = self._store.open(workspace_id)
+        store = self._open(workspace_id)
         backfill = (await store.backfills.by_ids([id_])).get(id_)
         return backfill is not None and await self._step(store, backfill)
 
+    def _open(self, workspace_id: str) -> KlaviyoStore:
+        return KlaviyoStore(self._store.open(workspace_id))
+
     async def _step_safely(self, backfill: Document) -> bool:
         try:
-            return await self._step(self._store.open(backfill["workspace_id"]), backfill)
+            return await self._step(self._open(backfill["workspace_id"]), backfill)
         except TransientError as error:
-            stored = await self._store.open(backfill["workspace_id"]).backfills.by_ids([backfill["_id"]])
+            stored = await self._open(backfill["workspace_id"]).backfills.by_ids([backfill["_id"]])
             if stored.get(backfill["_id"]) == backfill:  # unchanged, so no concurrent step explains the failure
                 reason = str(error.__cause__ or error)
                 self._log.warning(
@@ -169,14 +175,16 @@ class BackfillService:
             self._log.exception("a backfill failed and is tried again", backfill=backfill["_id"])
         return False
 
-    async def _step(self, store: WorkspaceStore, backfill: Document) -> bool:
+    async def _step(self, store: KlaviyoStore, backfill: Document) -> bool:
         if backfill["state"] != BackfillState.RUNNING:
             return False
-        if not (await self._syncs.read(store.workspace_id)).is_active:
+        if not (await self._connections.read(store.workspace_id)).is_active:
             await self._handle_disconnected(store, backfill)
             return False
         if not backfill.get("counted"):
-            await self._change(store, backfill, {"counted": True}, {"total": await count_rows(store, backfill)})
+            await self._change(
+                store, backfill, {"counted": True}, {"total": await count_rows(store.workspace, backfill)}
+            )
             return True
         waiting = await self._count_waiting(store, backfill)
         if backfill["stages"] and waiting < WINDOW:
@@ -189,25 +197,25 @@ class BackfillService:
             return True
         return False
 
-    async def _handle_disconnected(self, store: WorkspaceStore, backfill: Document) -> None:
+    async def _handle_disconnected(self, store: KlaviyoStore, backfill: Document) -> None:
         """Fail the backfill if the workspace is disconnected; wait if Klaviyo is off for this process alone."""
-        if (await store.syncs.find() or {}).get("mode") == KlaviyoMode.OFF:
+        if (await store.connections.find() or {}).get("mode") == KlaviyoMode.OFF:
             await self._change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
         elif backfill["_id"] not in self._warned:
             self._warned.put(backfill["_id"], True)
             reason = "Klaviyo is off for this process: set GATEWAY_KLAVIYO_MODE as for the others, or connect it by connectKlaviyo."
             self._log.warning("a backfill waits for the sync", backfill=backfill["_id"], reason=reason)
 
-    async def _count_waiting(self, store: WorkspaceStore, backfill: Document) -> int:
+    async def _count_waiting(self, store: KlaviyoStore, backfill: Document) -> int:
         """How many of its deliveries are still queued; 0 if no lane has any, as after an erasure."""
         due = await store.lanes.due(Queue.BACKFILL, self._clock() + _FOR_EVER, 1)
         return max(1, backfill["queued"] - backfill["settled"]) if due else 0
 
-    async def _read(self, store: WorkspaceStore, backfill: Document, room: int) -> _Step:
+    async def _read(self, store: KlaviyoStore, backfill: Document, room: int) -> _Step:
         """The next rows with their deliveries, up to the row that fills `room`."""
         stage = Stage(backfill["stages"][0])
         low, high = bounds_of(backfill, stage)
-        rows = await next_rows(store, stage, backfill["place"] or low, high)
+        rows = await next_rows(store.workspace, stage, backfill["place"] or low, high)
         if stage is Stage.CONTACTS:
             return await self._profiles(store, rows[:room], rows_before(rows, min(room, len(rows))))
         events_by_row: dict[str, list[MetricEvent]] = {}
@@ -219,7 +227,7 @@ class BackfillService:
             if room <= 0:
                 break
         last_id, rows = rows_before(rows, len(events_by_row)), rows[: len(events_by_row)]
-        subjects = await subjects_by_id(store, stage, [row for row in rows if events_by_row[row["_id"]]])
+        subjects = await subjects_by_id(store.workspace, stage, [row for row in rows if events_by_row[row["_id"]]])
         deliveries: list[NewDelivery] = []
         idle, now = 0, self._clock()
         for row in rows:
@@ -233,15 +241,15 @@ class BackfillService:
             idle += not row_deliveries
         return _Step(len(rows), deliveries, idle, last_id)
 
-    async def _profiles(self, store: WorkspaceStore, rows: Sequence[Document], last_id: str | None) -> _Step:
+    async def _profiles(self, store: KlaviyoStore, rows: Sequence[Document], last_id: str | None) -> _Step:
         with_live_profiles = await with_live_profile(store, [row["_id"] for row in rows])
         contacts = [row for row in rows if row["_id"] not in with_live_profiles]
         deliveries = [full_profile(row) for row in contacts if identifiers_of(row).any]
         return _Step(len(rows), deliveries, len(rows) - len(deliveries), last_id)
 
-    async def _write(self, store: WorkspaceStore, backfill: Document, step: _Step, session: Session) -> None:
-        rows = await self._outbox.enqueue(
-            store, step.deliveries, self._clock(), session, Queue.BACKFILL, backfill_id=backfill["_id"]
+    async def _write(self, store: KlaviyoStore, backfill: Document, step: _Step, session: Session) -> None:
+        rows = await self._enqueuer.enqueue(
+            store.workspace, step.deliveries, self._clock(), session, Queue.BACKFILL, backfill_id=backfill["_id"]
         )
         rejected = sum(row["state"] == DeliveryState.REJECTED for row in rows)
         coalesced = len(step.deliveries) - len(rows)  # profiles that replaced a waiting one
@@ -255,7 +263,7 @@ class BackfillService:
         await self._move(store, backfill, advanced(backfill, step.last_id), increments, session)
 
     async def _set_state(self, workspace_id: str, id_: str, state: BackfillState) -> Document:
-        store = self._store.open(workspace_id)
+        store = self._open(workspace_id)
 
         async def attempt(_: int) -> Document:
             backfill, now = (await store.backfills.by_ids([id_])).get(id_), self._clock()
@@ -277,13 +285,13 @@ class BackfillService:
         return await retry_transaction(attempt)
 
     async def _change(
-        self, store: WorkspaceStore, backfill: Document, values: Document, increments: Mapping[str, int] | None = None
+        self, store: KlaviyoStore, backfill: Document, values: Document, increments: Mapping[str, int] | None = None
     ) -> None:
         await store.database.transaction(partial(self._move, store, backfill, values, increments or {}))
 
     async def _move(
         self,
-        store: WorkspaceStore,
+        store: KlaviyoStore,
         backfill: Document,
         values: Document,
         increments: Mapping[str, int],
@@ -292,10 +300,10 @@ class BackfillService:
         await store.backfills.change(backfill, values, session, increments)
         await self._log_change(store, backfill, session)
 
-    async def _log_change(self, store: WorkspaceStore, backfill: Document, session: Session) -> None:
+    async def _log_change(self, store: KlaviyoStore, backfill: Document, session: Session) -> None:
         now = self._clock()
-        line = backfill_line(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, backfill["_id"], now)
-        await store.changes.write([line], session)
+        change = backfill_changed(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, backfill["_id"], now)
+        await store.changes.write([change], session)
 
 
 def _check_options(options: Mapping[str, Any]) -> list[Stage]:

@@ -123,7 +123,11 @@ class ErasureService:
                     return False
                 if not await store.deletions.hold(deletion, _LEASE):
                     return True  # another process holds the lease
-                more = await self._erase_threads(store, contact_id) or await store.deletions.erase_some(contact_id)
+                more = (
+                    await self._erase_threads(store, contact_id)
+                    or await self._outbox.erase_some(store, contact_id)  # before its changes, which deliveries add to
+                    or await store.deletions.erase_some(contact_id)
+                )
         await store.deletions.end(deletion)
         return True
 
