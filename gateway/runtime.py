@@ -129,7 +129,7 @@ async def background_tasks(runtime: Runtime, *, rolls_up: bool = True, delivers:
         jobs += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
         jobs += [runtime.retention.run(), runtime.projections.run()]
     if delivers:
-        jobs += [runtime.deliveries.run(), runtime.klaviyo.backfills.run()]
+        jobs += [runtime.deliveries.run(), runtime.klaviyo.backfill_runner.run()]
     async with AsyncExitStack() as stack:
         for job in jobs:
             await stack.enter_async_context(running(job))

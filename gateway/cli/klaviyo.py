@@ -70,7 +70,7 @@ async def backfill_history(runtime: Runtime, workspace_id: str, options: Mapping
     if row["state"] == BackfillState.PAUSED:
         row = await runtime.klaviyo.backfills.resume(workspace_id, row["_id"])
     async with AsyncExitStack() as stack:
-        for work in (runtime.klaviyo.backfills.run(), runtime.deliveries.run()):
+        for work in (runtime.klaviyo.backfill_runner.run(), runtime.deliveries.run()):
             await stack.enter_async_context(running(work))
         row = await _follow(runtime, row)
     print_line(f"{row['_id']} is {row['state']}: {row['done']} done, {row['failed']} failed.")

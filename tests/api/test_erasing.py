@@ -169,9 +169,9 @@ async def join_segments(workspace: Any, contact_id: str) -> None:
 
 async def tell_history(workspace: Any, contact_id: str) -> str:
     """A backfill of which some deliveries of that contact wait."""
-    backfills = workspace.gateway.runtime.klaviyo.backfills
-    id_ = str((await backfills.start(workspace.id, {"include_profiles": False}))["_id"])
-    while await backfills.step(workspace.id, id_):
+    klaviyo = workspace.gateway.runtime.klaviyo
+    id_ = str((await klaviyo.backfills.start(workspace.id, {"include_profiles": False}))["_id"])
+    while await klaviyo.backfill_runner.step(workspace.id, id_):
         pass
     rows = await KlaviyoStore(workspace.store).deliveries._find({"backfill_id": id_, "contact_id": contact_id})
     assert {row["state"] for row in rows} == {"PENDING"}
@@ -223,7 +223,7 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
         assert {row["kind"] for row in after["changes"] if row.get("contact_id") == ada} == {"DELETED", "CHANGED"}
         assert [(row["kind"], row["state"]) for row in after["deliveries"]] == [("DELETION", "DELIVERED")]
         assert after["delivery_lanes"] == []
-        while await gateway.runtime.klaviyo.backfills.step(workspace.id, history):
+        while await gateway.runtime.klaviyo.backfill_runner.step(workspace.id, history):
             pass
         assert (await KlaviyoStore(workspace.store).backfills.by_ids([history]))[history]["state"] == "DONE"
         assert len(after["erasures"]) == 5  # externalId, e-mail, anonymous id, and two ids

@@ -408,14 +408,14 @@ async def test_a_backfill_is_told_as_it_goes_to_its_exact_end(shop: Shop) -> Non
         async def hear() -> None:
             told.append((await socket.next())["payload"]["data"]["klaviyoBackfill"])
 
-        assert await klaviyo.backfills.step(shop.workspace.id, id_)
+        assert await klaviyo.backfill_runner.step(shop.workspace.id, id_)
         await hear()
         assert told[0]["backfill"] == {"state": "RUNNING", "total": 12, "done": 0, "failed": 0, "finishedAt": None}
-        while await klaviyo.backfills.step(shop.workspace.id, id_):
+        while await klaviyo.backfill_runner.step(shop.workspace.id, id_):
             await hear()
         assert (told[-1]["backfill"]["done"], told[-1]["backfill"]["failed"]) == (5, 2)
         await shop.deliver()
-        assert await klaviyo.backfills.step(shop.workspace.id, id_)
+        assert await klaviyo.backfill_runner.step(shop.workspace.id, id_)
         while told[-1]["backfill"]["state"] == "RUNNING":
             await hear()
         assert [one["kind"] for one in told] == ["CHANGED"] * len(told)

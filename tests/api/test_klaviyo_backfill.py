@@ -12,7 +12,7 @@ from klaviyo_stand_in import KEY, Klaviyo, listening
 from structlog.testing import capture_logs
 
 from gateway.cli.klaviyo import backfill_history
-from gateway.destinations.klaviyo import backfill_reader, backfills
+from gateway.destinations.klaviyo import backfill_reader, backfill_runner
 from gateway.destinations.klaviyo.mapping import Metric
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.outbox.deliveries import Queue
@@ -84,7 +84,7 @@ class Desk:
     async def finish(self, id_: str) -> Any:
         """The backfill once all of it is told."""
         for _ in range(100):
-            while await self.runtime.klaviyo.backfills.step(self.workspace.id, id_):
+            while await self.runtime.klaviyo.backfill_runner.step(self.workspace.id, id_):
                 pass
             await self.runtime.deliveries.deliver_due(self.workspace.id)
             found = await self.shown(id_)
@@ -149,7 +149,7 @@ async def test_what_was_told_live_is_not_doubled(desk: Desk) -> None:
 async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backfills, "WINDOW", 4)
+    monkeypatch.setattr(backfill_runner, "WINDOW", 4)
     monkeypatch.setattr(backfill_reader, "ROWS_AT_ONCE", 2)
     for number in range(8):
         await desk.done(
@@ -157,7 +157,7 @@ async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
         )
     await desk.connect()
     id_ = await desk.start(metrics=["Created Conversation"], includeProfiles=False)
-    while await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_):
+    while await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_):
         pass
     waiting = await desk.workspace.data("{ klaviyo { counts { pending } oldestPendingAt } }")
     assert waiting == {"klaviyo": {"counts": {"pending": 4}, "oldestPendingAt": None}}
@@ -168,7 +168,7 @@ async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
 
 
 async def test_a_step_goes_no_further_than_the_window(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfills, "WINDOW", 2)
+    monkeypatch.setattr(backfill_runner, "WINDOW", 2)
     for number in range(5):
         contact = {"email": f"p{number}@shop.example"}
         await desk.done("createConversation", "conversation { id }", contact=contact, body="?")
@@ -176,7 +176,7 @@ async def test_a_step_goes_no_further_than_the_window(desk: Desk, monkeypatch: p
     id_ = await desk.start(metrics=["Created Conversation"])
     deliveries = []
     while (await desk.shown(id_))["state"] == "RUNNING":
-        while await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_):
+        while await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_):
             pass
         deliveries.append(len(await desk.workspace.store.database.find("deliveries", {})))
         await desk.runtime.deliveries.deliver_due(desk.workspace.id)
@@ -190,7 +190,7 @@ async def test_a_step_that_cannot_be_made_is_told_and_one_that_another_made_is_n
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await desk.connect()
-    id_, service = await desk.start(), desk.runtime.klaviyo.backfills
+    id_, service = await desk.start(), desk.runtime.klaviyo.backfill_runner
     read = (await desk.store.backfills.by_ids([id_]))[id_]
     with capture_logs() as logs:
         assert [await service._step_safely(read) for _ in range(2)] == [True, False]
@@ -220,9 +220,9 @@ async def test_a_backfill_is_paused_resumed_and_cancelled(desk: Desk, monkeypatc
     second = await desk.act("startKlaviyoBackfill", "backfill { id }")
     assert (second["backfill"], second["userErrors"][0]["code"]) == (None, "CONFLICT")
     for _ in range(2):
-        assert await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_)
+        assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     assert (await desk.done("pauseKlaviyoBackfill", "backfill { state }", id=id_))["backfill"]["state"] == "PAUSED"
-    assert not await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_)
+    assert not await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     paused = await desk.shown(id_)
     assert (paused["total"], paused["ratePerSecond"], paused["etaSeconds"]) == (6, 0.0, None)
     await desk.done("resumeKlaviyoBackfill", "backfill { id }", id=id_)
@@ -253,7 +253,7 @@ async def test_a_profile_of_history_gives_way_to_a_newer_one(desk: Desk) -> None
     await desk.connect()
     id_ = await desk.start(metrics=[])
     for _ in range(2):
-        assert await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_)
+        assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     await desk.done("upsertContact", "created", email="ada@shop.example", name="Augusta")
     found = await desk.finish(id_)
     assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
@@ -268,10 +268,10 @@ async def test_a_profile_of_history_that_was_under_way_does_not_overwrite_a_newe
     await desk.done("upsertContact", "created", email="ada@shop.example", name="Ada")
     await desk.connect()
     id_, store = await desk.start(metrics=[]), desk.store
-    assert await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_)
+    assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
-    step = await desk.runtime.klaviyo.backfills._read(store, read, backfills.WINDOW)
-    write = partial(desk.runtime.klaviyo.backfills._write, store, read, step)
+    step = await desk.runtime.klaviyo.backfill_runner._read(store, read, backfill_runner.WINDOW)
+    write = partial(desk.runtime.klaviyo.backfill_runner._write, store, read, step)
     if claimed:
         await store.database.transaction(write)
         due = await store.lanes.due(Queue.BACKFILL, clock(), 10)
@@ -292,13 +292,13 @@ async def test_history_that_was_read_before_its_contact_was_erased_is_not_queued
     made = await desk.done("upsertContact", "contact { id }", email="ada@shop.example")
     await desk.connect()
     id_, store = await desk.start(metrics=[]), desk.store
-    assert await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_)
+    assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
-    step = await desk.runtime.klaviyo.backfills._read(store, read, backfills.WINDOW)
+    step = await desk.runtime.klaviyo.backfill_runner._read(store, read, backfill_runner.WINDOW)
     assert len(step.deliveries) == 1
     await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
     with pytest.raises(TransientError):
-        await store.database.transaction(partial(desk.runtime.klaviyo.backfills._write, store, read, step))
+        await store.database.transaction(partial(desk.runtime.klaviyo.backfill_runner._write, store, read, step))
     assert (await desk.finish(id_))["state"] == "DONE"
     assert await store.database.find("deliveries", {}) == []
     assert desk.account.asked == []
@@ -309,7 +309,7 @@ async def test_who_is_erased_while_history_is_sent_is_erased_in_klaviyo_behind_i
     await desk.connect()
     id_, store = await desk.start(metrics=[]), desk.store
     for _ in range(2):
-        assert await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_)
+        assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     due = await store.lanes.due(Queue.BACKFILL, clock(), 10)
     assert len((await desk.worker.claim("of one that still sends", due))[1]) == 1
     await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
@@ -341,11 +341,14 @@ async def test_a_backfill_fails_only_where_the_workspace_was_disconnected(desk: 
     id_, syncs = await desk.start(metrics=[], includeProfiles=None), desk.store.connections
     await syncs.update({"mode": None})
     with capture_logs() as logs:
-        assert [await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_) for _ in range(2)] == [False, False]
+        assert [await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_) for _ in range(2)] == [
+            False,
+            False,
+        ]
     assert [(log["log_level"], log["backfill"]) for log in logs] == [("warning", id_)]
     assert (await desk.shown(id_))["state"] == "RUNNING"
     await syncs.update({"mode": KlaviyoMode.OFF.value})
-    assert not await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_)
+    assert not await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     assert (await desk.shown(id_))["state"] == "FAILED"
 
 
@@ -376,10 +379,10 @@ async def test_what_is_settled_while_a_backfill_ends_is_counted(desk: Desk) -> N
     await desk.connect()
     id_, store = await desk.start(metrics=[]), desk.store
     for _ in range(2):
-        assert await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_)
+        assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
     await desk.runtime.deliveries.deliver_due(desk.workspace.id)
-    assert await desk.runtime.klaviyo.backfills._step(store, read)
+    assert await desk.runtime.klaviyo.backfill_runner._step(store, read)
     found = await desk.shown(id_)
     assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
 
@@ -390,7 +393,7 @@ async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
         await desk.done("createConversation", "conversation { id }", contact=contact, body="?")
     await desk.connect()
     id_ = await desk.start(metrics=["Created Conversation"], includeProfiles=False)
-    while await desk.runtime.klaviyo.backfills.step(desk.workspace.id, id_):
+    while await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_):
         pass
     await desk.done("createConversation", "conversation { id }", contact={"email": "now@shop.example"}, body="!")
     await desk.runtime.deliveries.deliver_due(desk.workspace.id)

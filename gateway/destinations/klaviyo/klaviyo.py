@@ -7,6 +7,7 @@ from gateway.caches import CacheBudget
 from gateway.core.clock import Clock
 from gateway.core.encryption import SecretBox
 from gateway.core.ids import Minter
+from gateway.destinations.klaviyo.backfill_runner import BackfillRunner
 from gateway.destinations.klaviyo.backfills import BackfillService
 from gateway.destinations.klaviyo.connections import KlaviyoConnections
 from gateway.destinations.klaviyo.destination import KlaviyoDestination
@@ -25,6 +26,7 @@ class Klaviyo:
     destination: KlaviyoDestination
     service: KlaviyoService
     backfills: BackfillService
+    backfill_runner: BackfillRunner
     replays: ReplayService
 
 
@@ -45,6 +47,7 @@ def build_klaviyo(
         connections=connections,
         destination=destination,
         service=service,
-        backfills=BackfillService(store, clock, minter, service, connections, enqueuer, caches),
+        backfills=BackfillService(store, clock, minter, service),
+        backfill_runner=BackfillRunner(store, clock, minter, connections, enqueuer, caches),
         replays=ReplayService(store, destination, clock, minter),
     )
