@@ -23,7 +23,7 @@ from gateway.demo.tickets import seed_tickets
 from gateway.errors import StartupError
 from gateway.runtime import Runtime, background_tasks, open_runtime, tune_gc
 from gateway.server.uvicorn_options import server_options
-from gateway.settings import KlaviyoMode, Settings, database_name
+from gateway.settings import DEVELOPMENT_DEFAULTS, Settings, database_name
 from gateway.store.embedded import HOST
 from gateway.store.migrations import migrate as run_migrations
 from gateway.store.servers import mongo_uri
@@ -59,9 +59,8 @@ async def develop(settings: Settings, port: int, data: Path, demo: bool, owner: 
 
 
 def _with_development_defaults(settings: Settings) -> Settings:
-    defaults = {"introspection": True, "graphiql": True, "klaviyo_mode": KlaviyoMode.LOG}
     return settings.model_copy(
-        update={name: value for name, value in defaults.items() if getattr(settings, name) is None}
+        update={name: value for name, value in DEVELOPMENT_DEFAULTS.items() if getattr(settings, name) is None}
     )
 
 

@@ -10,42 +10,40 @@ from typing import TYPE_CHECKING, Any
 from gateway.auth import Authenticator
 from gateway.bus.bus import Bus, BusLimits
 from gateway.caches import CacheBudget
+from gateway.collections import DESTINATIONS
 from gateway.core.clock import Clock, system_clock
-from gateway.core.encryption import SecretBox
 from gateway.core.ids import Minter
 from gateway.core.principals import Principal
+from gateway.destinations.klaviyo.klaviyo import Klaviyo, build_klaviyo
 from gateway.domain.events.retention import Retention
 from gateway.domain.messages.templates import Templates
 from gateway.domain.tokens import TokenSigner
 from gateway.errors import UnavailableError
 from gateway.observability import Metrics
-from gateway.services.backfills import BackfillService
+from gateway.outbox.destinations import AnyDestination
+from gateway.outbox.dispatcher import OutboxDispatcher
+from gateway.outbox.outbox import Outbox
 from gateway.services.contacts.contacts import ContactService
 from gateway.services.contacts.erasure import ErasureService
 from gateway.services.contacts.merging import MergeService
 from gateway.services.contacts.tags import TagService
 from gateway.services.cursors import CursorKeys
-from gateway.services.deliveries import OutboxDispatcher
 from gateway.services.events.retention import RetentionService
 from gateway.services.events.tracking import EventService
-from gateway.services.klaviyo import KlaviyoService
 from gateway.services.messages.rules import MessageService
 from gateway.services.messages.sender import MessageSender
 from gateway.services.messages.triggers import TriggerService
-from gateway.services.outboxes import Outbox
 from gateway.services.projections.event_definitions import EventDefinitionProjection
 from gateway.services.projections.monitor import ProjectionMonitor
 from gateway.services.projections.segment_memberships import SegmentMembershipProjection
 from gateway.services.rate_limit_storages import LocalStorage, SharedStorage
 from gateway.services.rate_limits import RateLimits
-from gateway.services.replays import ReplayService
 from gateway.services.segments import SegmentService
 from gateway.services.support.commands import CommandExecutor
 from gateway.services.support.conversations import ConversationService
 from gateway.services.support.teammates import TeammateService
 from gateway.services.support.ticket_types import TicketTypeService
 from gateway.services.support.tickets import TicketService
-from gateway.services.syncs import KlaviyoConnections
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.services.workspaces import WorkspaceService
@@ -57,6 +55,7 @@ from gateway.store.servers import open_database, open_tracing
 from gateway.store.workspace_store import Store
 from gateway.transfer.bulk_upserts import BulkUpserts
 from resolvers.context import Services
+from resolvers.klaviyo import nodes as klaviyo_nodes
 
 if TYPE_CHECKING:
     from gateway.tracing import Tracing
@@ -80,6 +79,9 @@ class Runtime:
     memberships: SegmentMembershipProjection
     contact_batches: BulkUpserts
     projections: ProjectionMonitor
+    outbox: Outbox
+    deliveries: OutboxDispatcher
+    klaviyo: Klaviyo
     signer: TokenSigner
     clock: Clock
     caches: CacheBudget
@@ -99,17 +101,19 @@ async def open_runtime(
     minter: Minter | None = None,
     listeners: Sequence[Any] = (),
     sleep: Sleep = asyncio.sleep,
+    destinations: Sequence[AnyDestination] = (),
 ) -> AsyncIterator[Runtime]:
     """Open the gateway on a database.
 
-    `listeners`: pymongo's command listeners. `sleep`: waits until other processes have seen a change; tests replace it."""
+    `listeners`: pymongo's command listeners. `sleep`: waits until other processes have seen a change; tests replace it.
+    `destinations`: further ones."""
+    repositories = [*DESTINATIONS, *(kind for one in destinations for kind in (one.deliveries, one.lanes))]
     async with (
         open_tracing(settings) as tracing,
-        open_database(settings, uri, database_name, tracing, listeners) as database,
+        open_database(settings, uri, database_name, tracing, listeners, repositories) as database,
     ):
-        yield build_services(
-            settings, database, database.server_clock.corrected(clock), minter or Minter(), tracing, sleep
-        )
+        corrected = database.server_clock.corrected(clock)
+        yield build_services(settings, database, corrected, minter or Minter(), tracing, sleep, destinations)
 
 
 @asynccontextmanager
@@ -125,7 +129,7 @@ async def background_tasks(runtime: Runtime, *, rolls_up: bool = True, delivers:
         jobs += [runtime.definitions.run(), runtime.memberships.run(), services.erasures.run(), services.timers.run()]
         jobs += [runtime.retention.run(), runtime.projections.run()]
     if delivers:
-        jobs += [services.deliveries.run(), services.backfills.run()]
+        jobs += [runtime.deliveries.run(), runtime.klaviyo.backfill_runner.run()]
     async with AsyncExitStack() as stack:
         for job in jobs:
             await stack.enter_async_context(running(job))
@@ -150,6 +154,7 @@ def build_services(
     minter: Minter,
     tracing: "Tracing | None" = None,
     sleep: Sleep = asyncio.sleep,
+    more_destinations: Sequence[AnyDestination] = (),
 ) -> Runtime:
     """Build the services over an open database."""
     caches = CacheBudget(settings.cache_bytes)
@@ -159,9 +164,9 @@ def build_services(
     signer = TokenSigner(settings.secret_key)
     triggers, templates = TriggerService(clock, caches), Templates(caches=caches)
     retention = Retention(settings.event_retention_days)
-    connections = KlaviyoConnections(store, settings, clock, SecretBox(settings.secret_key), caches, sleep)
-    outbox = Outbox(connections, minter)
-    klaviyo = KlaviyoService(store, settings, clock, minter, connections, outbox)
+    klaviyo = build_klaviyo(store, settings, clock, minter, caches, sleep)
+    destinations = (klaviyo.destination, *more_destinations)
+    outbox = Outbox(destinations, minter)
     events = EventService(store, settings, clock, minter, metrics, outbox, triggers, caches)
     contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
     teammates = TeammateService(store, clock, minter)
@@ -184,12 +189,8 @@ def build_services(
         tickets=tickets,
         people=teammates,
         ticket_types=TicketTypeService(store, clock, minter),
-        syncs=connections,
-        outbox=outbox,
-        deliveries=OutboxDispatcher(store, connections, clock, minter),
-        klaviyo=klaviyo,
-        replays=ReplayService(store, clock, minter),
-        backfills=BackfillService(store, clock, minter, klaviyo, connections, outbox, caches),
+        destinations={Klaviyo: klaviyo},
+        node_readers=(klaviyo_nodes,),
         tokens=TokenService(contacts, teammates, signer, clock),
         cursors=CursorKeys(settings.secret_key, DeploymentSecrets(database)),
         segments=SegmentService(store, clock, minter, retention),
@@ -213,6 +214,9 @@ def build_services(
         memberships,
         batches,
         projections,
+        outbox,
+        OutboxDispatcher(store, destinations, clock, minter),
+        klaviyo,
         signer,
         clock,
         caches,

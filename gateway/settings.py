@@ -51,6 +51,8 @@ class KlaviyoMode(StrEnum):
     LIVE = "LIVE"
 
 
+# What 'gateway dev' sets where nothing else does.
+DEVELOPMENT_DEFAULTS = {"introspection": True, "graphiql": True, "klaviyo_mode": KlaviyoMode.LOG}
 NO_LIMIT = "0"
 _LARGEST_RATE = 10**12
 

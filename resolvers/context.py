@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from strawberry.dataloader import DataLoader
 
@@ -14,25 +14,19 @@ from gateway.core.principals import Principal, Scope
 from gateway.errors import ForbiddenError, UnauthenticatedError
 from gateway.execution.fields import Reads
 from gateway.observability import Metrics
-from gateway.services.backfills import BackfillService
 from gateway.services.contacts.contacts import ContactService
 from gateway.services.contacts.erasure import ErasureService
 from gateway.services.contacts.merging import MergeService
 from gateway.services.contacts.tags import TagService
 from gateway.services.cursors import CursorKeys
-from gateway.services.deliveries import OutboxDispatcher
 from gateway.services.events.tracking import EventService
-from gateway.services.klaviyo import KlaviyoService
 from gateway.services.messages.rules import MessageService
-from gateway.services.outboxes import Outbox
 from gateway.services.rate_limits import RateLimits
-from gateway.services.replays import ReplayService
 from gateway.services.segments import SegmentService
 from gateway.services.support.conversations import ConversationService
 from gateway.services.support.teammates import TeammateService
 from gateway.services.support.ticket_types import TicketTypeService
 from gateway.services.support.tickets import TicketService
-from gateway.services.syncs import KlaviyoConnections
 from gateway.services.timers import TimerService
 from gateway.services.tokens import TokenService
 from gateway.settings import Settings
@@ -43,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.tracing import Tracing
 
 Document = dict[str, Any]
+T = TypeVar("T")
 _READERS = frozenset({Scope.READ})
 
 
@@ -63,12 +58,6 @@ class Services:
     conversations: ConversationService
     tickets: TicketService
     people: TeammateService
-    syncs: KlaviyoConnections
-    outbox: Outbox
-    deliveries: OutboxDispatcher
-    klaviyo: KlaviyoService
-    replays: ReplayService
-    backfills: BackfillService
     ticket_types: TicketTypeService
     segments: SegmentService
     tokens: TokenService
@@ -76,9 +65,18 @@ class Services:
     bus: Bus
     rate_limits: RateLimits
     metrics: Metrics
+    destinations: Mapping[type[Any], Any] = field(default_factory=dict)
+    node_readers: "Sequence[NodeReader]" = ()
     tracing: "Tracing | None" = None
 
+    def destination(self, kind: type[T]) -> T:
+        """What the gateway does with one destination, by its class."""
+        found: T = self.destinations[kind]
+        return found
 
+
+# Reads those of the nodes with these ids that a destination has, by id.
+NodeReader = Callable[["Context", Sequence[str]], Awaitable[Mapping[str, Document]]]
 # One result (or exception) per parent, in their order; `arguments` are the field's own.
 Batch = Callable[[Sequence[Any], Any, "Context"], Awaitable[Sequence[Any]]]
 

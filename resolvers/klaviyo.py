@@ -11,16 +11,18 @@ from gateway.core.ids import Prefix, prefix_of
 from gateway.core.pagination import Page, PageArguments, connection, page
 from gateway.core.principals import Scope
 from gateway.core.time_ranges import TimeRange
+from gateway.destinations.klaviyo.backfill import BackfillState
+from gateway.destinations.klaviyo.connection import SyncState, connection_id_of, metric_id_of
+from gateway.destinations.klaviyo.klaviyo import Klaviyo
 from gateway.destinations.klaviyo.mapping import Metric, MetricSource
-from gateway.domain.backfills import BackfillState
+from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
-from gateway.domain.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
-from gateway.domain.delivery_filters import DeliveryFilter as Wanted
-from gateway.domain.delivery_filters import delivery_filter
-from gateway.domain.syncs import SyncState, connection_id_of, metric_id_of
+from gateway.outbox.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
+from gateway.outbox.filters import DeliveryFilter as Wanted
+from gateway.outbox.filters import delivery_filter
+from gateway.outbox.search import DeliverySearch
 from gateway.settings import KlaviyoMode
-from gateway.store.delivery_searches import DeliverySearch
 from gateway.store.repositories import id_bounds
 from resolvers.contacts import pages_of_parents
 from resolvers.context import Context
@@ -73,21 +75,28 @@ class DeliveryFilter:
 
 async def klaviyo(context: Context) -> Document:
     """The sync of the workspace as it is now."""
-    sync, now = await context.services.syncs.read(context.principal.workspace_id), context.services.clock()
-    status = {"mode": sync.mode.value, "state": sync.state(now).value, "paused_reason": sync.paused_reason}
-    return {"_id": connection_id_of(sync.workspace_id), "workspace_id": sync.workspace_id, **status}
+    connection, now = (
+        await context.services.destination(Klaviyo).connections.read(context.principal.workspace_id),
+        context.services.clock(),
+    )
+    status = {
+        "mode": connection.mode.value,
+        "state": connection.state(now).value,
+        "paused_reason": connection.paused_reason,
+    }
+    return {"_id": connection_id_of(connection.workspace_id), "workspace_id": connection.workspace_id, **status}
 
 
 async def counts(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
     """Batch: how many deliveries there are in each state."""
-    deliveries, states = context.store.deliveries, list(DeliveryState)
+    deliveries, states = KlaviyoStore(context.store).deliveries, list(DeliveryState)
     totals = await asyncio.gather(*(deliveries.count({"state": state.value}, LARGEST_COUNT) for state in states))
     return [dict(zip((state.value.lower() for state in states), totals, strict=True)) for _ in parents]
 
 
 async def oldest_pending_at(parents: Sequence[Document], _: None, context: Context) -> list[Any]:
     """Batch: since when the oldest delivery waits."""
-    oldest = await context.store.deliveries.oldest_open(context.services.clock())
+    oldest = await KlaviyoStore(context.store).deliveries.oldest_open(context.services.clock())
     return [None if oldest is None else oldest["created_at"] for _ in parents]
 
 
@@ -101,7 +110,7 @@ async def lag_seconds(parents: Sequence[Document], _: None, context: Context) ->
 async def metrics(context: Context, source: MetricSource | None, search: str | None) -> list[Document]:
     """The nine metrics, and those of tracked events that were told, by name."""
     rows: dict[str, Document] = {name: _without_delivery(context.principal.workspace_id, name) for name in Metric}
-    rows |= {row["name"]: row for row in await context.store.delivery_metrics.all()}
+    rows |= {row["name"]: row for row in await KlaviyoStore(context.store).metrics.all()}
     text, sources = (search or "").casefold(), set(MetricSource) if source is None else {source}
     matches = [row for name, row in rows.items() if text in name.casefold() and MetricSource(row["source"]) in sources]
     return sorted(matches, key=lambda row: str(row["name"]))[:MOST_METRICS]
@@ -126,14 +135,14 @@ async def backfills(context: Context, arguments: PageArguments) -> Document:
     """A page of the workspace's backfills, the newest first."""
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "klaviyo.backfills", context.principal.workspace_id)
-    rows = await context.store.backfills.page(page_request, context.services.clock())
+    rows = await KlaviyoStore(context.store).backfills.page(page_request, context.services.clock())
     return connection(rows, page_request, lambda row: str(row["_id"]))
 
 
 async def search_of(context: Context, filter_values: Document) -> DeliverySearch:
     """The search for deliveries of that filter."""
     ids, now = await contact_ids(context, filter_values.get("contact_id")), context.services.clock()
-    return DeliverySearch(context.store.deliveries, delivery_filter(filter_values, ids, now), now)
+    return DeliverySearch(KlaviyoStore(context.store).deliveries, delivery_filter(filter_values, ids, now), now)
 
 
 async def subject_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
@@ -145,7 +154,9 @@ async def subject_of(parents: Sequence[Document], _: None, context: Context) -> 
 async def of_events(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the delivery of each event that is forwarded."""
     ids = [parent["_id"] for parent in parents]
-    deliveries_by_event = await context.store.deliveries.of_subjects(ids, context.fields_of("KlaviyoDelivery"))
+    deliveries_by_event = await KlaviyoStore(context.store).deliveries.of_subjects(
+        ids, context.fields_of("KlaviyoDelivery")
+    )
     return [deliveries_by_event.get(parent["_id"]) for parent in parents]
 
 
@@ -160,7 +171,7 @@ async def profile_ids(parents: Sequence[Document], _: None, context: Context) ->
         for id_ in contact_ids_
         if id_ in contacts
     }
-    lanes_by_id = await context.store.lanes.by_ids(list(dict.fromkeys(lanes.values())))
+    lanes_by_id = await KlaviyoStore(context.store).lanes.by_ids(list(dict.fromkeys(lanes.values())))
     return [lanes_by_id.get(lanes.get(id_, ""), {}).get("profile_id") for id_ in contact_ids_]
 
 
@@ -196,7 +207,7 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
     def search(parent: Document) -> DeliverySearch:
         by_contact = prefix_of(parent["_id"]) is Prefix.CONTACT
         criteria = Wanted(contact_ids=ids_of(parent)) if by_contact else Wanted(subject_id=parent["_id"])
-        return DeliverySearch(context.store.deliveries, criteria, context.services.clock())
+        return DeliverySearch(KlaviyoStore(context.store).deliveries, criteria, context.services.clock())
 
     results = await pages_of_parents(parents, page_of, read, lambda row: str(row["_id"]))
     return [
@@ -214,12 +225,12 @@ async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
         or not context.principal.may(_KLAVIYO)
     ):
         return {}
-    documents = await context.store.deliveries.by_ids(ids_by_prefix[Prefix.DELIVERY])
-    documents |= await context.store.backfills.by_ids(ids_by_prefix[Prefix.BACKFILL])
+    documents = await KlaviyoStore(context.store).deliveries.by_ids(ids_by_prefix[Prefix.DELIVERY])
+    documents |= await KlaviyoStore(context.store).backfills.by_ids(ids_by_prefix[Prefix.BACKFILL])
     documents |= await metrics_by_id(context, ids_by_prefix[Prefix.METRIC])
     if connection_id_of(context.principal.workspace_id) in ids_by_prefix[Prefix.SYNC]:
-        sync = await klaviyo(context)
-        documents[sync["_id"]] = sync
+        connection = await klaviyo(context)
+        documents[connection["_id"]] = connection
     return documents
 
 
@@ -247,7 +258,7 @@ async def _children(
         (Prefix.TICKET, context.store.tickets),
     ):
         if matching_ids := [id_ for id_ in ids if prefix_of(id_) is prefix]:
-            deliveries = context.store.deliveries
+            deliveries = KlaviyoStore(context.store).deliveries
             children |= await deliveries.pages_of_parents(
                 parents, matching_ids, match, limit, oldest_first=oldest_first, fields=fields
             )

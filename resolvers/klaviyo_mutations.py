@@ -4,10 +4,11 @@ from datetime import datetime
 
 import strawberry
 
+from gateway.destinations.klaviyo.klaviyo import Klaviyo
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryState
-from gateway.domain.delivery_filters import DeliveryFilter as Wanted
 from gateway.errors import ErrorCode, UserProblem
+from gateway.outbox.deliveries import DeliveryState
+from gateway.outbox.filters import DeliveryFilter as Wanted
 from resolvers.context import Context
 from resolvers.inputs import provided_fields
 from resolvers.klaviyo import DeliveryFilter, klaviyo, search_of
@@ -114,26 +115,26 @@ class CancelKlaviyoBackfillInput:
 
 async def connect(context: Context, input_: ConnectKlaviyoInput) -> Document:
     """The payload of `connectKlaviyo`."""
-    await context.services.klaviyo.connect(context.principal.workspace_id, provided_fields(input_))
+    await context.services.destination(Klaviyo).service.connect(context.principal.workspace_id, provided_fields(input_))
     return {"klaviyo": await klaviyo(context)}
 
 
 async def disconnect(context: Context, input_: DisconnectKlaviyoInput | None) -> Document:
     """The payload of `disconnectKlaviyo`."""
     keep = (provided_fields(input_) or {}).get("keep_pending", True)
-    await context.services.klaviyo.disconnect(context.principal.workspace_id, keep_pending=keep)
+    await context.services.destination(Klaviyo).service.disconnect(context.principal.workspace_id, keep_pending=keep)
     return {"klaviyo": await klaviyo(context)}
 
 
 async def pause(context: Context, input_: PauseKlaviyoInput) -> Document:
     """The payload of `pauseKlaviyo`."""
-    await context.services.klaviyo.pause(context.principal.workspace_id, input_.reason)
+    await context.services.destination(Klaviyo).service.pause(context.principal.workspace_id, input_.reason)
     return {"klaviyo": await klaviyo(context)}
 
 
 async def resume(context: Context, _: ResumeKlaviyoInput | None) -> Document:
     """The payload of `resumeKlaviyo`."""
-    await context.services.klaviyo.resume(context.principal.workspace_id)
+    await context.services.destination(Klaviyo).service.resume(context.principal.workspace_id)
     return {"klaviyo": await klaviyo(context)}
 
 
@@ -143,7 +144,7 @@ async def replay(context: Context, input_: ReplayDeliveriesInput) -> Document:
     given = [name for name, value in values.items() if value is not False]
     if len(given) != 1:
         raise UserProblem(ErrorCode.INVALID, "Give exactly one of ids, filter and allDead.")
-    replays = context.services.replays
+    replays = context.services.destination(Klaviyo).replays
     if "ids" in given:
         return {"replayed": await replays.replay_ids(workspace_id, values["ids"])}
     criteria = Wanted(states=frozenset({DeliveryState.DEAD.value}))
@@ -154,24 +155,44 @@ async def replay(context: Context, input_: ReplayDeliveriesInput) -> Document:
 
 async def sync_contact(context: Context, input_: SyncContactInput) -> Document:
     """The payload of `syncContact`."""
-    return {"klaviyo": await context.services.klaviyo.sync_contact(context.principal.workspace_id, input_.id)}
+    return {
+        "klaviyo": await context.services.destination(Klaviyo).service.sync_contact(
+            context.principal.workspace_id, input_.id
+        )
+    }
 
 
 async def start_backfill(context: Context, input_: StartKlaviyoBackfillInput) -> Document:
     """The payload of `startKlaviyoBackfill`."""
-    return {"backfill": await context.services.backfills.start(context.principal.workspace_id, provided_fields(input_))}
+    return {
+        "backfill": await context.services.destination(Klaviyo).backfills.start(
+            context.principal.workspace_id, provided_fields(input_)
+        )
+    }
 
 
 async def pause_backfill(context: Context, input_: PauseKlaviyoBackfillInput) -> Document:
     """The payload of `pauseKlaviyoBackfill`."""
-    return {"backfill": await context.services.backfills.pause(context.principal.workspace_id, input_.id)}
+    return {
+        "backfill": await context.services.destination(Klaviyo).backfills.pause(
+            context.principal.workspace_id, input_.id
+        )
+    }
 
 
 async def resume_backfill(context: Context, input_: ResumeKlaviyoBackfillInput) -> Document:
     """The payload of `resumeKlaviyoBackfill`."""
-    return {"backfill": await context.services.backfills.resume(context.principal.workspace_id, input_.id)}
+    return {
+        "backfill": await context.services.destination(Klaviyo).backfills.resume(
+            context.principal.workspace_id, input_.id
+        )
+    }
 
 
 async def cancel_backfill(context: Context, input_: CancelKlaviyoBackfillInput) -> Document:
     """The payload of `cancelKlaviyoBackfill`."""
-    return {"backfill": await context.services.backfills.cancel(context.principal.workspace_id, input_.id)}
+    return {
+        "backfill": await context.services.destination(Klaviyo).backfills.cancel(
+            context.principal.workspace_id, input_.id
+        )
+    }

@@ -7,8 +7,10 @@ from enum import StrEnum
 import strawberry
 
 from gateway.bus.change_events import BusEvent
+from gateway.destinations.klaviyo.destination import KlaviyoDestination
+from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryState
+from gateway.outbox.deliveries import DeliveryState
 from gateway.store.change_log import ChangeLog
 from resolvers.context import Context
 from resolvers.costs import STREAM
@@ -56,7 +58,7 @@ async def klaviyo_delivery(
         follow_merge(followed, notice)
         return (
             notice.collection == ChangeLog.COLLECTION
-            and row["subject"] == "delivery"
+            and row["subject"] == KlaviyoDestination.subject
             and (followed is None or row["contact_id"] in followed)
             and (is_so(row["before"]) or is_so(row["after"]))
         )
@@ -71,7 +73,7 @@ async def klaviyo_delivery(
 
 async def changed_delivery(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the delivery of each notification, as it is now."""
-    return await named(context.store.deliveries, [parent["delivery_id"] for parent in parents])
+    return await named(KlaviyoStore(context.store).deliveries, [parent["delivery_id"] for parent in parents])
 
 
 async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Document]:
@@ -92,4 +94,4 @@ async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> Asy
 
 async def changed_backfill(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
     """Batch: the backfill of each notification, as it is now."""
-    return await named(context.store.backfills, [parent["backfill_id"] for parent in parents])
+    return await named(KlaviyoStore(context.store).backfills, [parent["backfill_id"] for parent in parents])

@@ -7,7 +7,6 @@ from typing import Any
 from gateway.core.ids import Prefix, prefix_of
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import BadRequestError
-from resolvers import klaviyo
 from resolvers.context import Context
 from resolvers.tickets import parts_by_id
 
@@ -36,7 +35,8 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
         documents |= await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is prefix])
     documents |= await store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.CONTACT])
     documents |= await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if prefix_of(id_) is Prefix.TICKET_PART])
-    documents |= await klaviyo.nodes(context, list(dict.fromkeys(ids)))
+    for read_nodes in context.services.node_readers:
+        documents |= await read_nodes(context, list(dict.fromkeys(ids)))
     me = viewer(context)
     if me["_id"] in ids:
         documents[me["_id"]] = me

@@ -9,7 +9,7 @@ import strawberry
 from graphql import GraphQLObjectType, GraphQLSchema
 from strawberry.schema_directive import Location
 
-from gateway.core.principals import Scope
+from gateway.core.principals import READS_LISTS, Scope
 from gateway.errors import ForbiddenError
 from gateway.execution.fields import GUARDED, Guarded
 from schema.reveals import Checks, RevealedFields
@@ -36,9 +36,8 @@ READ = Access()
 TRACK = Access(scopes=[Scope.TRACK])
 ADMIN = Access(scopes=[Scope.ADMIN])
 SUPPORT = Access(scopes=[Scope.SUPPORT])
-KLAVIYO = Access(scopes=[Scope.KLAVIYO])
 # What any list that whoever asks may read is asked for.
-READ_LISTS = Access(scopes=[Scope.READ, Scope.KLAVIYO])
+READ_LISTS = Access(scopes=list(READS_LISTS))
 # What a contact's token does too, as that contact and for it alone.
 READ_OWN = Access(contact_token=True)
 TRACK_OWN = Access(scopes=[Scope.TRACK, Scope.BROWSER], contact_token=True)

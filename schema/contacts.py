@@ -18,14 +18,13 @@ from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject, SafeInt
 from resolvers.tickets import TicketFilter, TicketSort
-from schema.access import KLAVIYO, READ, READ_OWN, TRACK
+from schema.access import READ, READ_OWN, TRACK
 from schema.authors import Author
 from schema.batching import by_level, reads
 from schema.connections import Connection, CountedConnection
 from schema.conversations import Conversation
 from schema.errors import UserError, payload
 from schema.events import Event, EventSummary
-from schema.klaviyo import KlaviyoSubject
 from schema.nodes import Node, Stored
 
 if TYPE_CHECKING:
@@ -170,12 +169,6 @@ class Contact(Node, Author):
     )
     def segments(self) -> Optional[list[LazySegment]]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
         """The contact's segments."""
-
-    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
-    @reads("_id", "contact_ids")
-    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
-        """What Klaviyo has heard of it."""
-        return parent
 
 
 @strawberry.type(description="How often a contact did something.")

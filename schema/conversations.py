@@ -14,11 +14,10 @@ from resolvers.enums import Channel, ConversationState, DeliveredAs, Priority, S
 from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
-from schema.access import KLAVIYO, READ, READ_OWN
+from schema.access import READ, READ_OWN
 from schema.authors import Author
 from schema.batching import by_level, reads
 from schema.connections import Connection, CountedConnection
-from schema.klaviyo import KlaviyoSubject
 from schema.nodes import Node, Stored
 from schema.parts import Part
 from schema.teammates import Admin, Team
@@ -131,12 +130,6 @@ class Conversation(Node):
     def statistics(parent: Parent[Any], info: Info) -> ConversationStatistics | None:  # noqa: N805
         """What was counted."""
         return conversations.statistics(info.context, parent)
-
-    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
-    @reads("_id", "contact_id")
-    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
-        """What Klaviyo has heard of it."""
-        return parent
 
     @by_level(
         tickets.of_conversations,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import strawberry
 from strawberry import Info, Parent
 
-from resolvers import events, klaviyo
+from resolvers import events
 from resolvers.costs import ONE_ERROR, PAGED, ListSize, Searched, list_of
 from resolvers.events import (
     DescribeEventInput,
@@ -18,7 +18,7 @@ from resolvers.events import (
 )
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
-from schema.access import KLAVIYO, READ, READ_OWN, TRACK, TRACK_OWN
+from schema.access import READ, READ_OWN, TRACK, TRACK_OWN
 from schema.batching import by_level, reads
 from schema.connections import Connection, CountedConnection
 from schema.errors import UserError, payload, user_error
@@ -26,11 +26,9 @@ from schema.nodes import Node, Stored
 
 if TYPE_CHECKING:
     from schema.contacts import Contact
-    from schema.klaviyo import KlaviyoDelivery
 
 Document = dict[str, Any]
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
-LazyDelivery = Annotated["KlaviyoDelivery", strawberry.lazy("schema.klaviyo")]
 
 
 @strawberry.interface(description="One key of an event's metadata, in the type that its value has.")
@@ -222,15 +220,6 @@ class Event(Node):
     @by_level(events.definition_of, reads=("name",), directives=[READ])
     def definition(self) -> EventDefinition | None:
         """What its name means."""
-
-    @by_level(
-        klaviyo.of_events,
-        reads=("_id",),
-        directives=[KLAVIYO],
-        description="How Klaviyo hears of it; null where it is not forwarded.",
-    )
-    def klaviyo(self) -> Optional[LazyDelivery]:  # noqa: UP045 - see contact
-        """How Klaviyo hears of it."""
 
 
 @strawberry.type(description="How often, and when first and last, a contact did something: kept for ever.")

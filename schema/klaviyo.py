@@ -1,15 +1,17 @@
 """What Klaviyo hears: the sync, its figures, and every delivery with its attempts."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.core.ids import Prefix
+from gateway.core.principals import Scope
+from gateway.destinations.klaviyo.backfill import BackfillState, eta_of, rate_of
+from gateway.destinations.klaviyo.connection import SyncState
 from gateway.destinations.klaviyo.mapping import MetricSource
-from gateway.domain.backfills import BackfillState, eta_of, rate_of
-from gateway.domain.deliveries import OPEN, DeliveryKind, DeliveryState
-from gateway.domain.syncs import SyncState
+from gateway.outbox.deliveries import OPEN, DeliveryKind, DeliveryState
 from gateway.settings import KlaviyoMode
 from resolvers import klaviyo
 from resolvers.costs import PAGED, Cost, Searched, list_of
@@ -17,7 +19,7 @@ from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.klaviyo import DeliveryFilter
 from resolvers.scalars import JSON, SafeInt
-from schema.access import KLAVIYO, READ
+from schema.access import READ, Access
 from schema.batching import by_level, reads
 from schema.connections import Connection, CountedConnection
 from schema.nodes import Node, Stored
@@ -25,6 +27,7 @@ from schema.nodes import Node, Stored
 if TYPE_CHECKING:
     from schema.contacts import Contact
 
+KLAVIYO = Access(scopes=[Scope.KLAVIYO])
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
 
 
@@ -43,6 +46,7 @@ class DeliveryAttempt(Stored):
 class KlaviyoDelivery(Node):
     """Something that Klaviyo is to hear."""
 
+    PREFIX: ClassVar = Prefix.DELIVERY
     kind: DeliveryKind
     metric: str | None = strawberry.field(description="Of an EVENT.")
     state: DeliveryState
@@ -130,6 +134,7 @@ class DeliveryCounts(Stored):
 class KlaviyoMetric(Node):
     """A metric."""
 
+    PREFIX: ClassVar = Prefix.METRIC
     name: str
     source: MetricSource
     delivered: SafeInt = strawberry.field(description="How many events arrived, ever.")
@@ -144,6 +149,7 @@ class KlaviyoMetric(Node):
 class KlaviyoBackfill(Node):
     """History told to Klaviyo."""
 
+    PREFIX: ClassVar = Prefix.BACKFILL
     state: BackfillState
     total: SafeInt = strawberry.field(
         description="Rows of history to look at, each delivery of a row counted; 0 at first."
@@ -168,6 +174,7 @@ class KlaviyoBackfill(Node):
 class KlaviyoSync(Node):
     """The sync."""
 
+    PREFIX: ClassVar = Prefix.SYNC
     mode: KlaviyoMode
     state: SyncState
     paused_reason: str | None = strawberry.field(description="While it is PAUSED: why, and what to do.")

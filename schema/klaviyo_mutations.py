@@ -18,9 +18,8 @@ from resolvers.klaviyo_mutations import (
     SyncContactInput,
 )
 from resolvers.scalars import SafeInt
-from schema.access import KLAVIYO
 from schema.errors import UserError, payload
-from schema.klaviyo import KlaviyoBackfill, KlaviyoSubject, KlaviyoSync
+from schema.klaviyo import KLAVIYO, KlaviyoBackfill, KlaviyoSubject, KlaviyoSync
 
 
 @strawberry.type

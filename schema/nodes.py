@@ -1,5 +1,6 @@
 """The interface of everything that has an id, over plain documents."""
 
+import functools
 from typing import Any
 
 import strawberry
@@ -13,10 +14,6 @@ TYPES_BY_PREFIX = {
     Prefix.DEFINITION: "EventDefinition",
     Prefix.WORKSPACE: "Workspace",
     Prefix.SEGMENT: "Segment",
-    Prefix.SYNC: "KlaviyoSync",
-    Prefix.METRIC: "KlaviyoMetric",
-    Prefix.DELIVERY: "KlaviyoDelivery",
-    Prefix.BACKFILL: "KlaviyoBackfill",
     Prefix.KEY: "Viewer",
     Prefix.BEARER: "Viewer",
     Prefix.ADMIN: "Admin",
@@ -48,9 +45,15 @@ class Node(Stored):
         """A document's type is told by the prefix of its id."""
         prefix = prefix_of(value["_id"])
         assert prefix is not None, value["_id"]  # noqa: S101 - every id in the store was minted here
-        return TYPES_BY_PREFIX[prefix]
+        return TYPES_BY_PREFIX.get(prefix) or _types_of_destinations()[prefix]
 
     id: strawberry.ID
+
+
+@functools.cache
+def _types_of_destinations() -> dict[Prefix, str]:
+    """The types that say themselves which prefix their ids have."""
+    return {type_.PREFIX: type_.__name__ for type_ in Node.__subclasses__() if hasattr(type_, "PREFIX")}
 
 
 def document_key(name: str) -> str:

@@ -19,8 +19,11 @@ from schema.conversation_mutations import ConversationMutation
 from schema.conversations import ConversationQuery
 from schema.errors import log_unexpected
 from schema.events import METADATA_TYPES, DefinitionQuery, EventMutation, EventQuery
+from schema.extensions import extend
 from schema.klaviyo import KlaviyoQuery
+from schema.klaviyo_fields import EXTENSIONS
 from schema.klaviyo_mutations import KlaviyoMutation
+from schema.klaviyo_subscriptions import KlaviyoSubscription
 from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
 from schema.segments import SegmentMutation, SegmentQuery
@@ -74,6 +77,8 @@ def _suggest_when_asked(type_: GraphQLEnumType) -> None:
 @functools.cache
 def build_schema(*, suggestions: bool = False) -> Schema:
     """The public schema, built once per process; with `suggestions` its errors name what is close to an unknown name."""
+    for extension in EXTENSIONS:
+        extend(extension)
     schema = Schema(
         query=merge_types(
             "Query",
@@ -108,7 +113,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 TicketMutation,
             ),
         ),
-        subscription=Subscription,
+        subscription=merge_types("Subscription", (Subscription, KlaviyoSubscription)),
         types=[*METADATA_TYPES, Workspace, Automation],
         config=StrawberryConfig(
             default_resolver=read_field, scalar_map=SCALARS, disable_field_suggestions=not suggestions

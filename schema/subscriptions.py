@@ -6,9 +6,8 @@ from typing import Any
 import strawberry
 from strawberry import Info
 
-from resolvers import events, klaviyo_subscriptions, segments, subscriptions
+from resolvers import events, segments, subscriptions
 from resolvers.context import Context
-from resolvers.klaviyo_subscriptions import DeliveryChange, DeliveryStreamFilter
 from resolvers.subscriptions import (
     ContactChange,
     ContactStreamFilter,
@@ -19,12 +18,11 @@ from resolvers.subscriptions import (
     TicketChange,
     TicketStreamFilter,
 )
-from schema.access import KLAVIYO, READ, READ_OWN
+from schema.access import READ, READ_OWN
 from schema.batching import by_level
 from schema.contacts import Contact
 from schema.conversations import Conversation, ConversationPart
 from schema.events import Event, EventSummary
-from schema.klaviyo import KlaviyoBackfill, KlaviyoDelivery
 from schema.segments import Segment
 from schema.tickets import Ticket, TicketPart
 
@@ -116,33 +114,6 @@ class TicketNotification:
 
 
 @strawberry.type
-class KlaviyoNotification:
-    """A delivery that was queued or whose state changed, or a checkpoint."""
-
-    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
-    kind: DeliveryChange
-
-    @by_level(
-        klaviyo_subscriptions.changed_delivery,
-        description="The delivery as it is now; null in a CHECKPOINT, and once its contact is erased.",
-    )
-    def delivery(self) -> KlaviyoDelivery | None:
-        """The delivery."""
-
-
-@strawberry.type
-class KlaviyoBackfillNotification:
-    """A backfill that is further or in another state, or a checkpoint."""
-
-    cursor: str = strawberry.field(description="Subscribe with it as `after` to go on from here.")
-    kind: DeliveryChange
-
-    @by_level(klaviyo_subscriptions.changed_backfill, description="The backfill as it is now; null in a CHECKPOINT.")
-    def backfill(self) -> KlaviyoBackfill | None:
-        """The backfill."""
-
-
-@strawberry.type
 class StreamQuery:
     """The root field that subscriptions begin with."""
 
@@ -204,22 +175,4 @@ class Subscription:
     ) -> AsyncGenerator[TicketNotification, None]:
         """Changes of tickets."""
         async for item in subscriptions.ticket_changed(info.context, filter, after):
-            yield item
-
-    @strawberry.subscription(
-        directives=[KLAVIYO], description="Deliveries that are queued or whose state changes, in order."
-    )
-    async def klaviyo_delivery(
-        self, info: Info, filter: DeliveryStreamFilter | None = strawberry.UNSET, after: str | None = strawberry.UNSET
-    ) -> AsyncGenerator[KlaviyoNotification, None]:
-        """Deliveries."""
-        async for item in klaviyo_subscriptions.klaviyo_delivery(info.context, filter, after):
-            yield item
-
-    @strawberry.subscription(directives=[KLAVIYO], description="How far a backfill is, whenever it is further.")
-    async def klaviyo_backfill(
-        self, info: Info, id: strawberry.ID, after: str | None = strawberry.UNSET
-    ) -> AsyncGenerator[KlaviyoBackfillNotification, None]:
-        """How far a backfill is."""
-        async for item in klaviyo_subscriptions.klaviyo_backfill(info.context, id, after):
             yield item

@@ -14,10 +14,9 @@ from resolvers.events import contact_of
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from resolvers.tickets import TicketFilter, TicketKey, TicketSort
-from schema.access import KLAVIYO, READ, READ_OWN
+from schema.access import READ, READ_OWN
 from schema.batching import by_level, reads
 from schema.connections import Connection, CountedConnection
-from schema.klaviyo import KlaviyoSubject
 from schema.nodes import Node
 from schema.parts import Part
 from schema.teammates import Admin, Team
@@ -92,12 +91,6 @@ class Ticket(Node):
     def part_count(parent: Parent[Any], info: Info) -> int:  # noqa: N805
         """How many parts it has."""
         return tickets.part_count(info.context, parent)
-
-    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
-    @reads("_id", "contact_id")
-    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
-        """What Klaviyo has heard of it."""
-        return parent
 
     @by_level(
         tickets.parts,

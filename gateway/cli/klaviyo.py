@@ -11,9 +11,10 @@ import typer
 from gateway.cli.commands import DATA, DEFAULT_DATA, THE_WORKSPACE, print_line
 from gateway.cli.progress import FileBar
 from gateway.cli.runtimes import with_runtime, workspace_id
+from gateway.destinations.klaviyo.backfill import ACTIVE, BackfillState
+from gateway.destinations.klaviyo.backfill_repository import Backfills
 from gateway.destinations.klaviyo.client import REVISION
-from gateway.domain.backfills import ACTIVE, BackfillState
-from gateway.domain.syncs import SyncState
+from gateway.destinations.klaviyo.connection import SyncState
 from gateway.runtime import Runtime, running
 from gateway.transfer.imports import Progress
 
@@ -27,12 +28,12 @@ def check(workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA) -> None:
     """Ask Klaviyo by one call, which writes nothing, whether key, scope and revision are right, and say what is not."""
 
     async def run(runtime: Runtime) -> None:
-        sync, problem = await runtime.services.klaviyo.problem(await workspace_id(runtime, workspace))
+        connection, problem = await runtime.klaviyo.service.problem(await workspace_id(runtime, workspace))
         if problem is not None:
             print_line(problem)
             raise typer.Exit(1)
-        state = sync.state(runtime.clock())
-        reason = f" ({sync.paused_reason})" if sync.paused_reason else ""
+        state = connection.state(runtime.clock())
+        reason = f" ({connection.paused_reason})" if connection.paused_reason else ""
         print_line(f"Klaviyo knows the key, and takes events of revision {REVISION}. The sync is {state}{reason}.")
 
     with_runtime(run, data)
@@ -61,16 +62,15 @@ def backfill(
 
 async def backfill_history(runtime: Runtime, workspace_id: str, options: Mapping[str, Any]) -> None:
     """Start a backfill, or continue the active one, and wait for its end; typer.Exit(1) unless it is DONE."""
-    services = runtime.services
-    row = await services.store.open(workspace_id).backfills.active()
+    row = await _backfills(runtime, workspace_id).active()
     if row is None:
-        row = await services.backfills.start(workspace_id, options)
+        row = await runtime.klaviyo.backfills.start(workspace_id, options)
     else:
         print_line(_is_running(row))
     if row["state"] == BackfillState.PAUSED:
-        row = await services.backfills.resume(workspace_id, row["_id"])
+        row = await runtime.klaviyo.backfills.resume(workspace_id, row["_id"])
     async with AsyncExitStack() as stack:
-        for work in (services.backfills.run(), services.deliveries.run()):
+        for work in (runtime.klaviyo.backfill_runner.run(), runtime.deliveries.run()):
             await stack.enter_async_context(running(work))
         row = await _follow(runtime, row)
     print_line(f"{row['_id']} is {row['state']}: {row['done']} done, {row['failed']} failed.")
@@ -88,14 +88,18 @@ def _is_running(row: Mapping[str, Any]) -> str:
     return f"{row['_id']} is under way and goes on: {times}, {metrics}. The options of this call are not used."
 
 
+def _backfills(runtime: Runtime, workspace_id: str) -> Backfills:
+    return runtime.services.store.open(workspace_id).repository(Backfills)
+
+
 async def _paused(runtime: Runtime, workspace_id: str) -> str | None:
-    sync = await runtime.services.syncs.read(workspace_id)
-    return sync.paused_reason if sync.state(runtime.clock()) is SyncState.PAUSED else None
+    connection = await runtime.klaviyo.connections.read(workspace_id)
+    return connection.paused_reason if connection.state(runtime.clock()) is SyncState.PAUSED else None
 
 
 async def _follow(runtime: Runtime, row: dict[str, Any]) -> dict[str, Any]:
     """Wait until the backfill ends, or until it or the connection is paused; shows a progress bar."""
-    backfills = runtime.services.store.open(row["workspace_id"]).backfills
+    backfills = _backfills(runtime, row["workspace_id"])
     with FileBar() as bar:
         while row["state"] in ACTIVE and row["state"] != BackfillState.PAUSED:
             if await _paused(runtime, row["workspace_id"]) is not None:

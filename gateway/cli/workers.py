@@ -13,7 +13,7 @@ cli = typer.Typer()
 
 @cli.command()
 def worker(data: DATA = DEFAULT_DATA) -> None:
-    """Send what Klaviyo is to hear, and finish what takes long, until it is ended. Any number of them share the work."""
+    """Send what waits in the outbox, and finish what takes long, until it is ended. Any number of them share the work."""
 
     async def run(runtime: Runtime) -> None:
         async with background_tasks(runtime, delivers=True):

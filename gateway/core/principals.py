@@ -16,6 +16,9 @@ class Scope(StrEnum):
     BROWSER = "BROWSER"
 
 
+READS_LISTS = (Scope.READ, Scope.KLAVIYO)  # each lets its key read some lists
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The bearer of a valid credential in one workspace.

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pymongo
 from bson.codec_options import CodecOptions
@@ -35,6 +35,9 @@ from gateway.store.error_codes import CONFLICTS, DUPLICATE_KEY, FAULTS, TRANSIEN
 from gateway.store.open_transactions import OpenTransactions
 from gateway.store.server_clock import ServerClock
 from gateway.store.write_health import WriteHealth
+
+if TYPE_CHECKING:
+    from gateway.store.repositories import Repository
 
 Document = dict[str, Any]
 DRIVERS_UTC = utc  # the timezone object of times in documents
@@ -83,7 +86,16 @@ class Database:
     """One database of a deployment. Calls return plain documents. They raise UnavailableError (the server cannot be
     reached), TransientError (try again from the start) or a driver's error (a bug of the gateway)."""
 
-    def __init__(self, uri: str, name: str, settings: Settings, listeners: Sequence[CommandListener] = ()) -> None:
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        settings: Settings,
+        listeners: Sequence[CommandListener] = (),
+        repositories: Sequence["type[Repository]"] = (),
+    ) -> None:
+        """`repositories`: those of its collections that layers above the store declare."""
+        self.repositories = repositories
         self._motor = settings.mongo_driver is MongoDriver.MOTOR
         self.server_clock = ServerClock()
         milliseconds = int(settings.mongo_timeout_seconds * 1000)

@@ -53,7 +53,7 @@ async def build_indexes(database: Database) -> None:
     """Build every declared index that is missing."""
     declared = [(Workspaces.COLLECTION, Workspaces.INDEXES), (Keys.COLLECTION, Keys.INDEXES)]
     declared += [(RateLimitCounters.COLLECTION, RateLimitCounters.INDEXES)]
-    declared += [(repository.COLLECTION, repository.INDEXES) for repository in REPOSITORIES]
+    declared += [(repository.COLLECTION, repository.INDEXES) for repository in (*REPOSITORIES, *database.repositories)]
     for collection, indexes in declared:
         await database.create_indexes(collection, indexes)
 

@@ -11,6 +11,7 @@ from gateway.settings import Settings
 from gateway.store.command_tracing import CommandSpans
 from gateway.store.driver import Database
 from gateway.store.embedded import embedded_server
+from gateway.store.repositories import Repository
 
 if TYPE_CHECKING:
     from gateway.tracing import Tracing
@@ -28,11 +29,17 @@ async def mongo_uri(settings: Settings, data: Path, *, share: bool = True) -> As
 
 @asynccontextmanager
 async def open_database(
-    settings: Settings, uri: str, name: str, tracing: "Tracing | None" = None, listeners: Sequence[Any] = ()
+    settings: Settings,
+    uri: str,
+    name: str,
+    tracing: "Tracing | None" = None,
+    listeners: Sequence[Any] = (),
+    repositories: Sequence[type[Repository]] = (),
 ) -> AsyncIterator[Database]:
-    """Open that database; its connections close at the end. `listeners` are PyMongo command listeners."""
+    """Open that database; its connections close at the end. `listeners` are PyMongo command listeners; `repositories`:
+    those that layers above the store declare."""
     spans = () if tracing is None else (CommandSpans(tracing),)
-    database = Database(uri, name, settings, [*listeners, *spans])
+    database = Database(uri, name, settings, [*listeners, *spans], repositories)
     try:
         yield database
     finally:

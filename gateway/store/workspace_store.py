@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from gateway.caches import Cache, CacheBudget
 from gateway.core.principals import Principal
 from gateway.domain.contacts.contacts import ContactRef, Document, identity
 from gateway.domain.support.threads import ThreadKind
-from gateway.store.backfills import Backfills
 from gateway.store.change_log import ChangeLog
 from gateway.store.contacts.contacts import Contacts
 from gateway.store.contacts.erasure import Deletions, Erasures, Salts
-from gateway.store.deliveries import Deliveries, DeliveryMetrics, Lanes, Syncs
 from gateway.store.driver import Database
 from gateway.store.events.definitions import EventDefinitions, EventValues
 from gateway.store.events.events import Events, EventSummaries
@@ -20,7 +19,6 @@ from gateway.store.filters.segments import SegmentMembers, SegmentReviews, Segme
 from gateway.store.idempotency_keys import IdempotencyKeys
 from gateway.store.messages import Campaigns, MessageRules, RuleStates, SentCounts
 from gateway.store.projection_offsets import ProjectionOffsets
-from gateway.store.quotas import Quotas
 from gateway.store.repositories import Repository
 from gateway.store.support.conversations import ConversationParts, Conversations
 from gateway.store.support.teammates import Admins, Teams
@@ -57,15 +55,9 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     Segments,
     SegmentMembers,
     SegmentReviews,
-    Deliveries,
-    Lanes,
-    Syncs,
-    DeliveryMetrics,
-    Quotas,
-    Backfills,
 )
 
-
+R = TypeVar("R", bound=Repository)
 _CACHED_WORKSPACES = 1000
 _STORE_BYTES = 6000
 
@@ -76,6 +68,7 @@ class WorkspaceStore:
     def __init__(self, database: Database, workspace_id: str, salts: Salts, token: Principal | None = None) -> None:
         self.workspace_id = workspace_id
         self.database = database
+        self._token = token
         self.contacts = Contacts(database, workspace_id, token)
         self.events = Events(database, workspace_id, token)
         self.tombstones = Tombstones(database, workspace_id, token)
@@ -93,12 +86,6 @@ class WorkspaceStore:
         self.campaigns = Campaigns(database, workspace_id, token)
         self.admins = Admins(database, workspace_id, token)
         self.teams = Teams(database, workspace_id, token)
-        self.deliveries = Deliveries(database, workspace_id, token)
-        self.lanes = Lanes(database, workspace_id, token)
-        self.syncs = Syncs(database, workspace_id, token)
-        self.delivery_metrics = DeliveryMetrics(database, workspace_id, token)
-        self.quotas = Quotas(database, workspace_id, token)
-        self.backfills = Backfills(database, workspace_id, token)
         self.conversations = Conversations(database, workspace_id, token)
         self.conversation_parts = ConversationParts(database, workspace_id, token)
         self.tickets = Tickets(database, workspace_id, token)
@@ -108,6 +95,10 @@ class WorkspaceStore:
         self.segments = Segments(database, workspace_id, token)
         self.members = SegmentMembers(database, workspace_id, token)
         self.reviews = SegmentReviews(database, workspace_id, token)
+
+    def repository(self, kind: type[R]) -> R:
+        """A repository that a layer above the store declares, with the same limits."""
+        return kind(self.database, self.workspace_id, self._token)
 
     @property
     def histories(self) -> dict[ThreadKind, tuple[Threads, Parts]]:
@@ -160,7 +151,8 @@ class Store:
 
     async def empty_workspace(self, workspace_id: str) -> int:
         """Delete everything in a workspace, keys first; returns the number of documents."""
-        collections = (Keys.COLLECTION, *(repository.COLLECTION for repository in REPOSITORIES))
+        repositories = (*REPOSITORIES, *self.database.repositories)
+        collections = (Keys.COLLECTION, *(repository.COLLECTION for repository in repositories))
         return sum(
             [await self.database.delete(collection, {"workspace_id": workspace_id}) for collection in collections]
         )

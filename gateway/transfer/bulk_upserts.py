@@ -26,9 +26,9 @@ from gateway.domain.contacts.contacts import (
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import NameQuota, check_occurred_at
 from gateway.errors import ErrorCode, UserProblem
+from gateway.outbox.outbox import Outbox
 from gateway.services.contacts.contacts import ContactService
 from gateway.services.events.tracking import EventService, ImportedSummaries, added_names
-from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore

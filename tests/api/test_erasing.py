@@ -11,6 +11,7 @@ from processes import becomes_true
 
 from gateway.core.clock import system_clock
 from gateway.core.ids import Minter
+from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.events.retention import Retention
 from gateway.services.contacts.erasure import ErasureService
 from gateway.services.events.retention import RetentionService
@@ -168,11 +169,11 @@ async def join_segments(workspace: Any, contact_id: str) -> None:
 
 async def tell_history(workspace: Any, contact_id: str) -> str:
     """A backfill of which some deliveries of that contact wait."""
-    backfills = workspace.gateway.runtime.services.backfills
-    id_ = str((await backfills.start(workspace.id, {"include_profiles": False}))["_id"])
-    while await backfills.step(workspace.id, id_):
+    klaviyo = workspace.gateway.runtime.klaviyo
+    id_ = str((await klaviyo.backfills.start(workspace.id, {"include_profiles": False}))["_id"])
+    while await klaviyo.backfill_runner.step(workspace.id, id_):
         pass
-    rows = await workspace.store.deliveries._find({"backfill_id": id_, "contact_id": contact_id})
+    rows = await KlaviyoStore(workspace.store).deliveries._find({"backfill_id": id_, "contact_id": contact_id})
     assert {row["state"] for row in rows} == {"PENDING"}
     return id_
 
@@ -215,16 +216,16 @@ async def test_nothing_of_an_erased_person_is_stored_anywhere(open_gateway: Any)
             return not await workspace.store.values._find({"contact_id": ada})
 
         await becomes_true(values_gone)
-        await gateway.runtime.services.deliveries.deliver_due(workspace.id)
+        await gateway.runtime.deliveries.deliver_due(workspace.id)
         after = await stored(workspace)
         assert fields_with(after, MARK) == set()
         assert fields_with(after, *marks) <= {f"{name}.{field}" for name, (_, stay) in table.items() for field in stay}
         assert {row["kind"] for row in after["changes"] if row.get("contact_id") == ada} == {"DELETED", "CHANGED"}
         assert [(row["kind"], row["state"]) for row in after["deliveries"]] == [("DELETION", "DELIVERED")]
         assert after["delivery_lanes"] == []
-        while await gateway.runtime.services.backfills.step(workspace.id, history):
+        while await gateway.runtime.klaviyo.backfill_runner.step(workspace.id, history):
             pass
-        assert (await workspace.store.backfills.by_ids([history]))[history]["state"] == "DONE"
+        assert (await KlaviyoStore(workspace.store).backfills.by_ids([history]))[history]["state"] == "DONE"
         assert len(after["erasures"]) == 5  # externalId, e-mail, anonymous id, and two ids
         assert after["deletions"] == []
         assert (after["tickets"], after["ticket_parts"]) == ([], [])
@@ -328,7 +329,7 @@ async def test_what_one_process_left_is_erased_by_another(open_gateway: Any, clo
         await workspace.track(*({"contact": {"externalId": "u"}, "name": f"did {number % 3}"} for number in range(30)))
         services = first.runtime.services
         erasures = ErasureService(
-            services.store, clock, Minter(), services.events.turn, services.outbox, at_once_seconds=0
+            services.store, clock, Minter(), services.events.turn, first.runtime.outbox, at_once_seconds=0
         )
         await erasures.delete(workspace.id, str(await id_of(workspace, externalId="u")))
         assert await id_of(workspace, externalId="u") is None

@@ -9,7 +9,7 @@ from graphql import ObjectTypeDefinitionNode, parse
 
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Scope
-from gateway.domain.backfills import Stage, new_backfill
+from gateway.destinations.klaviyo.backfill import Stage, new_backfill
 from schema.root import build_schema
 
 ROOTS = ("Query", "Mutation")

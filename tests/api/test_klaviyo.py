@@ -12,6 +12,7 @@ import websockets
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
 from gateway.core.principals import Scope
+from gateway.destinations.klaviyo.repository import KlaviyoStore
 
 DELIVERIES = "deliveries(first: 10) { totalCount nodes { kind metric state } }"
 SUBJECT = f"klaviyo {{ profileId state lastSyncedAt lastError {DELIVERIES} }}"
@@ -24,7 +25,7 @@ class Shop:
         self.workspace, self.account, self.clock, self.url = workspace, account, clock, url
 
     async def deliver(self) -> None:
-        await self.workspace.gateway.runtime.services.deliveries.deliver_due(self.workspace.id)
+        await self.workspace.gateway.runtime.deliveries.deliver_due(self.workspace.id)
 
     async def sync(self, fields: str, key: str | None = None, **variables: Any) -> Any:
         declared = "($f: DeliveryFilter)" if "$f" in fields else ""
@@ -42,7 +43,7 @@ async def shop(open_gateway: Any, clock: Any) -> AsyncIterator[Shop]:
     account = Klaviyo()
     async with listening(account) as url, open_gateway(rolls_up=False, clock=clock) as gateway:
         workspace = await gateway.workspace()
-        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
+        await gateway.runtime.klaviyo.connections.connect(workspace.id, KEY, url, forward_all=True)
         yield Shop(workspace, account, clock, url)
 
 
@@ -267,7 +268,7 @@ async def test_klaviyo_is_connected_paused_resumed_and_disconnected(apart: Shop)
     fields = "klaviyo { mode state pausedReason }"
     made = await apart.act("connectKlaviyo", fields, {"apiKey": KEY, "forwardEvents": ["placed order"]})
     assert made == {"klaviyo": {"mode": "LIVE", "state": "RUNNING", "pausedReason": None}, "userErrors": []}
-    stored = await apart.workspace.store.syncs.find()
+    stored = await KlaviyoStore(apart.workspace.store).connections.find()
     assert KEY not in str(stored)
     assert apart.account.events == []
     await track(apart, "placed order", "looked")
@@ -307,7 +308,7 @@ async def test_what_cannot_be_done_says_why_and_writes_nothing(
     payload = await apart.act(mutation, "klaviyo { state }", sent)
     (problem,) = payload["userErrors"]
     assert (payload["klaviyo"], problem["code"], problem["path"]) == (None, code, ["input", *path])
-    assert await apart.workspace.store.syncs.find() is None
+    assert await KlaviyoStore(apart.workspace.store).connections.find() is None
 
 
 async def test_a_key_without_the_scope_is_refused_by_name(apart: Shop) -> None:
@@ -367,7 +368,7 @@ async def test_deliveries_are_told_as_they_change_and_again_from_a_cursor(open_g
     )
     async with listening(account) as url, open_gateway(clock=clock) as gateway:
         workspace = await gateway.workspace()
-        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
+        await gateway.runtime.klaviyo.connections.connect(workspace.id, KEY, url, forward_all=True)
         shop = Shop(workspace, account, clock, url)
         cursor = (await workspace.data("{ streamCursor }"))["streamCursor"]
         await track(shop, "a", "b")
@@ -398,7 +399,7 @@ async def test_a_backfill_is_told_as_it_goes_to_its_exact_end(shop: Shop) -> Non
         "subscription($id: ID!, $a: String) { klaviyoBackfill(id: $id, after: $a) "
         "{ cursor kind backfill { state total done failed finishedAt } } }"
     )
-    id_, services = made["backfill"]["id"], shop.workspace.gateway.runtime.services
+    id_, klaviyo = made["backfill"]["id"], shop.workspace.gateway.runtime.klaviyo
     told: list[Any] = []
     async with opened(shop.workspace, await shop.workspace.key_with(Scope.KLAVIYO)) as socket:
         cursor = (await shop.workspace.data("{ streamCursor }"))["streamCursor"]
@@ -407,14 +408,14 @@ async def test_a_backfill_is_told_as_it_goes_to_its_exact_end(shop: Shop) -> Non
         async def hear() -> None:
             told.append((await socket.next())["payload"]["data"]["klaviyoBackfill"])
 
-        assert await services.backfills.step(shop.workspace.id, id_)
+        assert await klaviyo.backfill_runner.step(shop.workspace.id, id_)
         await hear()
         assert told[0]["backfill"] == {"state": "RUNNING", "total": 12, "done": 0, "failed": 0, "finishedAt": None}
-        while await services.backfills.step(shop.workspace.id, id_):
+        while await klaviyo.backfill_runner.step(shop.workspace.id, id_):
             await hear()
         assert (told[-1]["backfill"]["done"], told[-1]["backfill"]["failed"]) == (5, 2)
         await shop.deliver()
-        assert await services.backfills.step(shop.workspace.id, id_)
+        assert await klaviyo.backfill_runner.step(shop.workspace.id, id_)
         while told[-1]["backfill"]["state"] == "RUNNING":
             await hear()
         assert [one["kind"] for one in told] == ["CHANGED"] * len(told)

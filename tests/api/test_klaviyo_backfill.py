@@ -12,9 +12,11 @@ from klaviyo_stand_in import KEY, Klaviyo, listening
 from structlog.testing import capture_logs
 
 from gateway.cli.klaviyo import backfill_history
+from gateway.destinations.klaviyo import backfill_reader, backfill_runner
 from gateway.destinations.klaviyo.mapping import Metric
-from gateway.domain.deliveries import Queue
-from gateway.services import backfill_reader, backfills
+from gateway.destinations.klaviyo.repository import KlaviyoStore
+from gateway.outbox.deliveries import Queue
+from gateway.outbox.worker import LaneWorker
 from gateway.settings import KlaviyoMode
 from gateway.store.driver import TransientError
 
@@ -26,7 +28,13 @@ class Desk:
 
     def __init__(self, workspace: Any, account: Klaviyo, url: str) -> None:
         self.workspace, self.account, self.url = workspace, account, url
-        self.services = workspace.gateway.runtime.services
+        self.runtime = workspace.gateway.runtime
+        self.store = KlaviyoStore(workspace.store)
+
+    @property
+    def worker(self) -> LaneWorker:
+        worker: LaneWorker = self.runtime.deliveries.worker(self.runtime.klaviyo.destination, self.workspace.id)
+        return worker
 
     async def act(self, mutation: str, result: str, **sent: Any) -> Any:
         kind = mutation[0].upper() + mutation[1:] + "Input"
@@ -68,7 +76,7 @@ class Desk:
         await self.done("setTicketState", "part { id }", id=ticket, state="RESOLVED", actor=actor)
 
     async def connect(self) -> None:
-        await self.services.syncs.connect(self.workspace.id, KEY, self.url)
+        await self.runtime.klaviyo.connections.connect(self.workspace.id, KEY, self.url)
 
     async def start(self, **sent: Any) -> str:
         return str((await self.done("startKlaviyoBackfill", "backfill { id }", **sent))["backfill"]["id"])
@@ -76,9 +84,9 @@ class Desk:
     async def finish(self, id_: str) -> Any:
         """The backfill once all of it is told."""
         for _ in range(100):
-            while await self.services.backfills.step(self.workspace.id, id_):
+            while await self.runtime.klaviyo.backfill_runner.step(self.workspace.id, id_):
                 pass
-            await self.services.deliveries.deliver_due(self.workspace.id)
+            await self.runtime.deliveries.deliver_due(self.workspace.id)
             found = await self.shown(id_)
             if found["state"] != "RUNNING":
                 return found
@@ -128,7 +136,7 @@ async def test_history_is_told_as_it_was_and_sets_off_no_flow(desk: Desk) -> Non
 async def test_what_was_told_live_is_not_doubled(desk: Desk) -> None:
     await desk.connect()
     await desk.nine("ada@shop.example")
-    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    await desk.runtime.deliveries.deliver_due(desk.workspace.id)
     assert desk.told() == Counter({metric.value: 1 for metric in Metric})
     live = {(event.metric, event.unique_id) for event in desk.account.events}
     for _ in range(2):
@@ -141,7 +149,7 @@ async def test_what_was_told_live_is_not_doubled(desk: Desk) -> None:
 async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backfills, "WINDOW", 4)
+    monkeypatch.setattr(backfill_runner, "WINDOW", 4)
     monkeypatch.setattr(backfill_reader, "ROWS_AT_ONCE", 2)
     for number in range(8):
         await desk.done(
@@ -149,7 +157,7 @@ async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
         )
     await desk.connect()
     id_ = await desk.start(metrics=["Created Conversation"], includeProfiles=False)
-    while await desk.services.backfills.step(desk.workspace.id, id_):
+    while await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_):
         pass
     waiting = await desk.workspace.data("{ klaviyo { counts { pending } oldestPendingAt } }")
     assert waiting == {"klaviyo": {"counts": {"pending": 4}, "oldestPendingAt": None}}
@@ -160,7 +168,7 @@ async def test_a_backfill_keeps_to_its_window_its_times_and_its_metrics(
 
 
 async def test_a_step_goes_no_further_than_the_window(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfills, "WINDOW", 2)
+    monkeypatch.setattr(backfill_runner, "WINDOW", 2)
     for number in range(5):
         contact = {"email": f"p{number}@shop.example"}
         await desk.done("createConversation", "conversation { id }", contact=contact, body="?")
@@ -168,10 +176,10 @@ async def test_a_step_goes_no_further_than_the_window(desk: Desk, monkeypatch: p
     id_ = await desk.start(metrics=["Created Conversation"])
     deliveries = []
     while (await desk.shown(id_))["state"] == "RUNNING":
-        while await desk.services.backfills.step(desk.workspace.id, id_):
+        while await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_):
             pass
         deliveries.append(len(await desk.workspace.store.database.find("deliveries", {})))
-        await desk.services.deliveries.deliver_due(desk.workspace.id)
+        await desk.runtime.deliveries.deliver_due(desk.workspace.id)
     assert deliveries[:3] == [2, 4, 6]
     found = await desk.shown(id_)
     assert (found["state"], found["total"], found["done"], found["failed"]) == ("DONE", 10, 10, 0)
@@ -182,8 +190,8 @@ async def test_a_step_that_cannot_be_made_is_told_and_one_that_another_made_is_n
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await desk.connect()
-    id_, service = await desk.start(), desk.services.backfills
-    read = (await desk.workspace.store.backfills.by_ids([id_]))[id_]
+    id_, service = await desk.start(), desk.runtime.klaviyo.backfill_runner
+    read = (await desk.store.backfills.by_ids([id_]))[id_]
     with capture_logs() as logs:
         assert [await service._step_safely(read) for _ in range(2)] == [True, False]
     assert logs == []
@@ -192,7 +200,7 @@ async def test_a_step_that_cannot_be_made_is_told_and_one_that_another_made_is_n
         raise TransientError("it took too long")
 
     monkeypatch.setattr(service, "_read", fail)
-    read = (await desk.workspace.store.backfills.by_ids([id_]))[id_]
+    read = (await desk.store.backfills.by_ids([id_]))[id_]
     with capture_logs() as logs:
         assert not await service._step_safely(read)
     assert [(log["log_level"], log["backfill"], log["reason"]) for log in logs] == [
@@ -212,9 +220,9 @@ async def test_a_backfill_is_paused_resumed_and_cancelled(desk: Desk, monkeypatc
     second = await desk.act("startKlaviyoBackfill", "backfill { id }")
     assert (second["backfill"], second["userErrors"][0]["code"]) == (None, "CONFLICT")
     for _ in range(2):
-        assert await desk.services.backfills.step(desk.workspace.id, id_)
+        assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     assert (await desk.done("pauseKlaviyoBackfill", "backfill { state }", id=id_))["backfill"]["state"] == "PAUSED"
-    assert not await desk.services.backfills.step(desk.workspace.id, id_)
+    assert not await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     paused = await desk.shown(id_)
     assert (paused["total"], paused["ratePerSecond"], paused["etaSeconds"]) == (6, 0.0, None)
     await desk.done("resumeKlaviyoBackfill", "backfill { id }", id=id_)
@@ -245,7 +253,7 @@ async def test_a_profile_of_history_gives_way_to_a_newer_one(desk: Desk) -> None
     await desk.connect()
     id_ = await desk.start(metrics=[])
     for _ in range(2):
-        assert await desk.services.backfills.step(desk.workspace.id, id_)
+        assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     await desk.done("upsertContact", "created", email="ada@shop.example", name="Augusta")
     found = await desk.finish(id_)
     assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
@@ -259,17 +267,17 @@ async def test_a_profile_of_history_that_was_under_way_does_not_overwrite_a_newe
 ) -> None:
     await desk.done("upsertContact", "created", email="ada@shop.example", name="Ada")
     await desk.connect()
-    id_, store = await desk.start(metrics=[]), desk.workspace.store
-    assert await desk.services.backfills.step(desk.workspace.id, id_)
+    id_, store = await desk.start(metrics=[]), desk.store
+    assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
-    step = await desk.services.backfills._read(store, read, backfills.WINDOW)
-    write = partial(desk.services.backfills._write, store, read, step)
+    step = await desk.runtime.klaviyo.backfill_runner._read(store, read, backfill_runner.WINDOW)
+    write = partial(desk.runtime.klaviyo.backfill_runner._write, store, read, step)
     if claimed:
         await store.database.transaction(write)
         due = await store.lanes.due(Queue.BACKFILL, clock(), 10)
-        assert len((await desk.services.deliveries._claim(store, "of one that dies", due))[1]) == 1
+        assert len((await desk.worker.claim("of one that dies", due))[1]) == 1
     await desk.done("upsertContact", "created", email="ada@shop.example", name="Augusta")
-    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    await desk.runtime.deliveries.deliver_due(desk.workspace.id)
     assert len(desk.account.asked) == (0 if claimed else 1)
     if not claimed:
         await store.database.transaction(write)
@@ -283,14 +291,14 @@ async def test_a_profile_of_history_that_was_under_way_does_not_overwrite_a_newe
 async def test_history_that_was_read_before_its_contact_was_erased_is_not_queued(desk: Desk) -> None:
     made = await desk.done("upsertContact", "contact { id }", email="ada@shop.example")
     await desk.connect()
-    id_, store = await desk.start(metrics=[]), desk.workspace.store
-    assert await desk.services.backfills.step(desk.workspace.id, id_)
+    id_, store = await desk.start(metrics=[]), desk.store
+    assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
-    step = await desk.services.backfills._read(store, read, backfills.WINDOW)
+    step = await desk.runtime.klaviyo.backfill_runner._read(store, read, backfill_runner.WINDOW)
     assert len(step.deliveries) == 1
     await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
     with pytest.raises(TransientError):
-        await store.database.transaction(partial(desk.services.backfills._write, store, read, step))
+        await store.database.transaction(partial(desk.runtime.klaviyo.backfill_runner._write, store, read, step))
     assert (await desk.finish(id_))["state"] == "DONE"
     assert await store.database.find("deliveries", {}) == []
     assert desk.account.asked == []
@@ -299,27 +307,27 @@ async def test_history_that_was_read_before_its_contact_was_erased_is_not_queued
 async def test_who_is_erased_while_history_is_sent_is_erased_in_klaviyo_behind_it(desk: Desk, clock: Any) -> None:
     made = await desk.done("upsertContact", "contact { id }", email="ada@shop.example")
     await desk.connect()
-    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    id_, store = await desk.start(metrics=[]), desk.store
     for _ in range(2):
-        assert await desk.services.backfills.step(desk.workspace.id, id_)
+        assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     due = await store.lanes.due(Queue.BACKFILL, clock(), 10)
-    assert len((await desk.services.deliveries._claim(store, "of one that still sends", due))[1]) == 1
+    assert len((await desk.worker.claim("of one that still sends", due))[1]) == 1
     await desk.done("deleteContact", "deletedId", id=made["contact"]["id"])
-    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    await desk.runtime.deliveries.deliver_due(desk.workspace.id)
     assert desk.account.asked == []
     clock.ahead += timedelta(seconds=31)
-    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    await desk.runtime.deliveries.deliver_due(desk.workspace.id)
     assert desk.account.deletions == [{"email": "ada@shop.example"}]
     assert [row["state"] for row in await store.database.find("deliveries", {})] == ["DELIVERED"]
 
 
 async def test_who_was_told_to_the_log_alone_is_told_and_whom_klaviyo_cannot_know_is_passed_over(desk: Desk) -> None:
-    syncs = desk.workspace.store.syncs
+    syncs = desk.store.connections
     await desk.connect()
     for contact in ({"email": "ada@shop.example"}, {"externalId": "7"}):
         await desk.done("upsertContact", "created", **contact)
     await syncs.update({"mode": KlaviyoMode.LOG.value})
-    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    await desk.runtime.deliveries.deliver_due(desk.workspace.id)
     await syncs.update({"mode": KlaviyoMode.LIVE.value})
     assert desk.account.profiles == {}
     found = await desk.finish(await desk.start(metrics=[]))
@@ -330,14 +338,17 @@ async def test_who_was_told_to_the_log_alone_is_told_and_whom_klaviyo_cannot_kno
 async def test_a_backfill_fails_only_where_the_workspace_was_disconnected(desk: Desk) -> None:
     await desk.done("upsertContact", "created", email="ada@shop.example")
     await desk.connect()
-    id_, syncs = await desk.start(metrics=[], includeProfiles=None), desk.workspace.store.syncs
+    id_, syncs = await desk.start(metrics=[], includeProfiles=None), desk.store.connections
     await syncs.update({"mode": None})
     with capture_logs() as logs:
-        assert [await desk.services.backfills.step(desk.workspace.id, id_) for _ in range(2)] == [False, False]
+        assert [await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_) for _ in range(2)] == [
+            False,
+            False,
+        ]
     assert [(log["log_level"], log["backfill"]) for log in logs] == [("warning", id_)]
     assert (await desk.shown(id_))["state"] == "RUNNING"
     await syncs.update({"mode": KlaviyoMode.OFF.value})
-    assert not await desk.services.backfills.step(desk.workspace.id, id_)
+    assert not await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     assert (await desk.shown(id_))["state"] == "FAILED"
 
 
@@ -347,7 +358,7 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
     await desk.connect()
     id_ = await desk.start(metrics=["Resolved Ticket"], since="2026-01-01T00:00:00Z")
     runtime = desk.workspace.gateway.runtime
-    await desk.services.syncs.pause(desk.workspace.id, "The key is revoked.")
+    await desk.runtime.klaviyo.connections.pause(desk.workspace.id, "The key is revoked.")
     capsys.readouterr()
     with pytest.raises(typer.Exit) as ended:
         await backfill_history(runtime, desk.workspace.id, {"metrics": ["Created Ticket"]})
@@ -358,7 +369,7 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
     assert last == (
         "The sync is paused: The key is revoked. Resume it by resumeKlaviyo, then call this again: it goes on where it is."
     )
-    await desk.services.syncs.resume(desk.workspace.id)
+    await desk.runtime.klaviyo.connections.resume(desk.workspace.id)
     await backfill_history(runtime, desk.workspace.id, {})
     assert (await desk.shown(id_))["state"] == "DONE"
 
@@ -366,12 +377,12 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
 async def test_what_is_settled_while_a_backfill_ends_is_counted(desk: Desk) -> None:
     await desk.done("upsertContact", "created", email="ada@shop.example")
     await desk.connect()
-    id_, store = await desk.start(metrics=[]), desk.workspace.store
+    id_, store = await desk.start(metrics=[]), desk.store
     for _ in range(2):
-        assert await desk.services.backfills.step(desk.workspace.id, id_)
+        assert await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_)
     read = (await store.backfills.by_ids([id_]))[id_]
-    await desk.services.deliveries.deliver_due(desk.workspace.id)
-    assert await desk.services.backfills._step(store, read)
+    await desk.runtime.deliveries.deliver_due(desk.workspace.id)
+    assert await desk.runtime.klaviyo.backfill_runner._step(store, read)
     found = await desk.shown(id_)
     assert (found["state"], found["total"], found["done"]) == ("DONE", 1, 1)
 
@@ -382,9 +393,9 @@ async def test_what_happens_now_goes_before_history(desk: Desk) -> None:
         await desk.done("createConversation", "conversation { id }", contact=contact, body="?")
     await desk.connect()
     id_ = await desk.start(metrics=["Created Conversation"], includeProfiles=False)
-    while await desk.services.backfills.step(desk.workspace.id, id_):
+    while await desk.runtime.klaviyo.backfill_runner.step(desk.workspace.id, id_):
         pass
     await desk.done("createConversation", "conversation { id }", contact={"email": "now@shop.example"}, body="!")
-    await desk.services.deliveries.deliver_due(desk.workspace.id)
+    await desk.runtime.deliveries.deliver_due(desk.workspace.id)
     assert [event.backfill for event in desk.account.events] == [False, True, True, True]
     assert desk.account.of("now@shop.example") == desk.account.events[:1]

@@ -84,7 +84,7 @@ class Desk:
         return properties
 
     async def deliver(self) -> None:
-        await self.workspace.gateway.runtime.services.deliveries.deliver_due(self.workspace.id)
+        await self.workspace.gateway.runtime.deliveries.deliver_due(self.workspace.id)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def desk(open_gateway: Any, clock: Any) -> AsyncIterator[Desk]:
     account = Klaviyo()
     async with listening(account) as url, open_gateway(rolls_up=False, clock=clock) as gateway:
         workspace = await gateway.workspace()
-        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url)
+        await gateway.runtime.klaviyo.connections.connect(workspace.id, KEY, url)
         yield Desk(workspace, account)
 
 

@@ -13,10 +13,10 @@ import pytest
 from klaviyo_stand_in import KEY, Fault, Kind, Klaviyo, listening
 
 from gateway.core.ids import Minter
-from gateway.domain.deliveries import Queue
-from gateway.services.deliveries import OutboxDispatcher
+from gateway.destinations.klaviyo.repository import KlaviyoDeliveries, KlaviyoStore
+from gateway.outbox.deliveries import Queue
+from gateway.outbox.dispatcher import OutboxDispatcher
 from gateway.settings import KlaviyoMode
-from gateway.store.deliveries import Deliveries
 
 UPSERT = """mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id } userErrors { code message path } } }"""
 
@@ -43,7 +43,7 @@ class Shop:
 
     async def rows(self, **filter_: Any) -> list[dict[str, Any]]:
         found = await self.workspace.store.database.find(
-            Deliveries.COLLECTION, {"workspace_id": self.workspace.id, **filter_}, sort={"_id": 1}
+            KlaviyoDeliveries.COLLECTION, {"workspace_id": self.workspace.id, **filter_}, sort={"_id": 1}
         )
         return sorted(found, key=lambda row: row.get("seq", 0))
 
@@ -64,9 +64,10 @@ async def open_shop(open_gateway: Any, clock: Any, **more: Any) -> AsyncIterator
     account = Klaviyo()
     async with listening(account) as url, open_gateway(rolls_up=False, clock=clock, **more) as gateway:
         workspace = await gateway.workspace()
-        services = gateway.runtime.services
-        await services.syncs.connect(workspace.id, KEY, url, forward_all=True)
-        deliveries = OutboxDispatcher(services.store, services.syncs, clock, Minter(), random.Random(7))
+        runtime = gateway.runtime
+        await runtime.klaviyo.connections.connect(workspace.id, KEY, url, forward_all=True)
+        destinations = [runtime.klaviyo.destination]
+        deliveries = OutboxDispatcher(runtime.services.store, destinations, clock, Minter(), random.Random(7))
         yield Shop(workspace, account, clock, deliveries)
 
 
@@ -246,7 +247,7 @@ async def test_what_is_refused_is_dead_and_its_followers_arrive(shop: Shop) -> N
         ("two", "DEAD", "Klaviyo answered 400: poison"),
         ("three", "DELIVERED", None),
     ]
-    metrics = {row["name"]: row for row in await shop.workspace.store.delivery_metrics.all()}
+    metrics = {row["name"]: row for row in await KlaviyoStore(shop.workspace.store).metrics.all()}
     assert {name: (row["delivered"], row["failed"]) for name, row in metrics.items()} == {
         "one": (1, 0),
         "two": (0, 1),
@@ -283,7 +284,7 @@ async def test_a_wrong_key_scope_or_revision_pauses_and_loses_nothing(
     break_it(shop.account)
     await shop.upsert(email="ada@shop.example")
     await shop.deliver()
-    syncs = shop.workspace.gateway.runtime.services.syncs
+    syncs = shop.workspace.gateway.runtime.klaviyo.connections
     sync = await syncs.read(shop.workspace.id)
     assert (sync.state(shop.clock()), sync.paused_reason[:16]) == ("PAUSED", "Klaviyo answered")
     await shop.track("ordered", "ada@shop.example")
@@ -299,7 +300,7 @@ async def test_a_wrong_key_scope_or_revision_pauses_and_loses_nothing(
 
 async def test_one_who_is_away_for_long_is_backed_off_from_and_probed(shop: Shop) -> None:
     shop.account.misbehave = lambda _: Fault(Kind.ERROR)
-    syncs = shop.workspace.gateway.runtime.services.syncs
+    syncs = shop.workspace.gateway.runtime.klaviyo.connections
     for number in range(30):
         await shop.upsert(email=f"person{number}@shop.example")
     await shop.deliver()
@@ -321,15 +322,15 @@ async def test_in_the_mode_log_nothing_is_sent_and_all_is_shown(
 ) -> None:
     async with open_gateway(rolls_up=False, clock=clock, klaviyo_mode=KlaviyoMode.LOG) as gateway:
         workspace = await gateway.workspace()
-        shop = Shop(workspace, Klaviyo(), clock, gateway.runtime.services.deliveries)
+        shop = Shop(workspace, Klaviyo(), clock, gateway.runtime.deliveries)
         await shop.upsert(email="ada@shop.example")
         await shop.deliver()
         (row,) = await shop.rows()
         assert (row["state"], row["reason"]) == ("DELIVERED", "Written to the log and not sent: the mode is LOG.")
         assert "Klaviyo would hear" in capsys.readouterr().out
         other = await gateway.workspace()  # the younger one is not the default
-        await Shop(other, Klaviyo(), clock, gateway.runtime.services.deliveries).upsert(email="ada@shop.example")
-        assert await other.store.database.count(Deliveries.COLLECTION, {"workspace_id": other.id}) == 0
+        await Shop(other, Klaviyo(), clock, gateway.runtime.deliveries).upsert(email="ada@shop.example")
+        assert await other.store.database.count(KlaviyoDeliveries.COLLECTION, {"workspace_id": other.id}) == 0
 
 
 async def test_the_key_is_kept_encrypted_and_opens_after_a_rotation(open_gateway: Any, clock: Any) -> None:
@@ -338,14 +339,14 @@ async def test_the_key_is_kept_encrypted_and_opens_after_a_rotation(open_gateway
     async with listening(account) as url:
         async with open_gateway(rolls_up=False, clock=clock, secret_key=first) as gateway:
             workspace = await gateway.workspace()
-            await gateway.runtime.services.syncs.connect(workspace.id, KEY, url)
+            await gateway.runtime.klaviyo.connections.connect(workspace.id, KEY, url)
             (stored,) = await workspace.store.database.find("klaviyo_syncs", {})
             assert KEY not in str(stored)
             database = gateway.runtime.database._database.name
         third = "a third secret which is long enough too"
         for secrets, mode in ((f"{second},{first}", "RUNNING"), (second, "RUNNING"), (third, "PAUSED")):
             async with open_gateway(database=database, rolls_up=False, clock=clock, secret_key=secrets) as gateway:
-                syncs, deliveries = gateway.runtime.services.syncs, gateway.runtime.services.deliveries
+                syncs, deliveries = gateway.runtime.klaviyo.connections, gateway.runtime.deliveries
                 await gateway.http.post(
                     gateway.url,
                     json={"query": UPSERT, "variables": {"i": {"email": "ada@shop.example", "name": secrets}}},
@@ -398,15 +399,16 @@ async def test_a_poison_event_among_999_costs_few_requests(quick_shop: Shop, poi
 
 
 async def test_two_workers_share_the_work_and_a_dead_ones_lanes_are_taken_over(shop: Shop) -> None:
-    services = shop.workspace.gateway.runtime.services
+    runtime = shop.workspace.gateway.runtime
+    store, destination = runtime.services.store, runtime.klaviyo.destination
     for number in range(30):
         await shop.track("ordered", f"person{number}@shop.example")
-    due = await shop.workspace.store.lanes.due(Queue.LIVE, shop.clock(), 100)
-    assert len((await shop.deliveries._claim(shop.workspace.store, "of one that dies", due))[1]) == 60
+    due = await KlaviyoStore(shop.workspace.store).lanes.due(Queue.LIVE, shop.clock(), 100)
+    assert len((await shop.deliveries.worker(destination, shop.workspace.id).claim("of one that dies", due))[1]) == 60
     await shop.deliver()
     assert shop.account.asked == []
     shop.clock.ahead = timedelta(seconds=31)
-    others = [OutboxDispatcher(services.store, services.syncs, shop.clock, Minter()) for _ in range(2)]
+    others = [OutboxDispatcher(store, [destination], shop.clock, Minter()) for _ in range(2)]
     await asyncio.gather(*(other.deliver_due(shop.workspace.id) for other in others))
     assert len(shop.account.events) == 30
     assert {state for _, _, state in await shop.told()} == {"DELIVERED"}

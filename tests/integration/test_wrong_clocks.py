@@ -11,10 +11,10 @@ import pytest
 from gateway.core.clock import system_clock
 from gateway.core.ids import Minter
 from gateway.core.timers import timer_of
+from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.contacts.erasure import new_deletion
-from gateway.domain.deliveries import Queue, lane_id_of, new_lane
 from gateway.domain.events.retention import Retention
-from gateway.services.deliveries import OutboxDispatcher
+from gateway.outbox.deliveries import Queue, lane_id_of, new_lane
 from gateway.services.events.retention import RetentionService
 from gateway.services.projections.event_definitions import EventDefinitionProjection
 from gateway.services.timers import TimerService
@@ -144,24 +144,24 @@ async def test_a_timer_that_a_wrong_clock_put_off_is_tried_at_once(gateway: Any)
 
 
 async def test_a_lane_of_deliveries_that_a_wrong_clock_leased_is_taken_over(gateway: Any) -> None:
-    workspace, services = await gateway.workspace(), gateway.runtime.services
-    store, now = workspace.store, system_clock()
+    workspace, runtime = await gateway.workspace(), gateway.runtime
+    store, now = KlaviyoStore(workspace.store), system_clock()
     lane = {**new_lane(workspace.id, "con_1", Queue.LIVE, now), "lease": "x", "due_at": now + HOURS[0]}
     waiting = {**new_lane(workspace.id, "con_2", Queue.LIVE, now), "due_at": now + HOURS[0]}
     await store.database.transaction(lambda session: store.lanes.save([(lane, {}), (waiting, {})], session))
     due = await store.lanes.due(Queue.LIVE, system_clock(), 10)
     assert [row["_id"] for row in due] == [lane_id_of(workspace.id, "con_1")]
-    worker = OutboxDispatcher(services.store, services.syncs, system_clock, Minter())
-    assert [row["lease"] for row in (await worker._claim(store, "mine", due))[0]] == ["mine"]
+    worker = runtime.deliveries.worker(runtime.klaviyo.destination, workspace.id)
+    assert [row["lease"] for row in (await worker.claim("mine", due))[0]] == ["mine"]
     assert await store.lanes.due(Queue.LIVE, system_clock(), 10) == []
 
 
 async def test_windows_that_a_wrong_clock_began_are_over(gateway: Any) -> None:
     workspace, now = await gateway.workspace(), system_clock()
-    quotas, limits, minute = workspace.store.quotas, (10, 10), timedelta(minutes=1)
-    assert (await quotas.take("create_event", 10, limits, now + HOURS[0]))["granted"] == 10
-    assert (await quotas.take("create_event", 10, limits, now))["granted"] == 10
-    assert (await quotas.take("create_event", 10, limits, now))["granted"] == 0
+    windows, limits, minute = KlaviyoStore(workspace.store).rate_windows, (10, 10), timedelta(minutes=1)
+    assert (await windows.take("create_event", 10, limits, now + HOURS[0]))["granted"] == 10
+    assert (await windows.take("create_event", 10, limits, now))["granted"] == 10
+    assert (await windows.take("create_event", 10, limits, now))["granted"] == 0
     counters, key = RateLimitCounters(gateway.runtime.database, 60), uuid.uuid4().hex
     assert (await counters.add(key, 5, now + HOURS[0], minute))[0] == 5
     assert await counters.add(key, 1, now, minute) == (1, now + minute)

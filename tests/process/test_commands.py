@@ -385,7 +385,7 @@ def test_help_names_every_command_and_what_it_is_for(command_line: CommandLine) 
     for name, purpose in {
         "dev": "The gateway for one developer",
         "serve": "The gateway for production",
-        "worker": "Send what Klaviyo",
+        "worker": "Send what waits",
         "migrate": "Bring the database's indexes",
         "workspaces": "Workspaces:",
         "keys": "Keys:",

@@ -98,7 +98,7 @@ async def states(workspace: Any) -> Counter[str]:
 async def test_two_workers_that_are_killed_deliver_all_of_it_once_and_in_order(shop: Any, tmp_path: Path) -> None:
     chance, account = random.Random(11), Klaviyo()
     async with shop(account) as (gateway, workspace, environment, url):
-        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
+        await gateway.runtime.klaviyo.connections.connect(workspace.id, KEY, url, forward_all=True)
         account.misbehave = at_random(chance, 0.25, *FAULTS)
         workers = [start(environment, tmp_path, "worker") for _ in range(2)]
         try:
@@ -133,7 +133,7 @@ async def test_two_workers_that_are_killed_deliver_all_of_it_once_and_in_order(s
 async def test_a_worker_that_is_told_to_end_gives_back_what_it_holds(shop: Any, tmp_path: Path) -> None:
     account, people = Klaviyo(), 60
     async with shop(account) as (gateway, workspace, environment, url):
-        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url, forward_all=True)
+        await gateway.runtime.klaviyo.connections.connect(workspace.id, KEY, url, forward_all=True)
         events = [{"name": "step", "contact": {"email": f"p{who}@shop.example"}} for who in range(people)]
         await track(workspace, events)
         account.misbehave = lambda _: Fault(Kind.SLOW, seconds=0.5)
@@ -152,7 +152,7 @@ async def test_a_worker_that_is_told_to_end_gives_back_what_it_holds(shop: Any, 
         assert len(account.profiles) < people
         assert await held(workspace) == []
         account.misbehave = lambda _: None
-        await gateway.runtime.services.deliveries.deliver_due(workspace.id)
+        await gateway.runtime.deliveries.deliver_due(workspace.id)
         assert await states(workspace) == {"DELIVERED": 2 * people}
     assert len(account.profile_writes) == len(account.profiles) == len(account.events) == people
 
@@ -186,7 +186,7 @@ async def test_a_backfill_of_a_real_shop_killed_and_interrupted_goes_on_and_repe
             for row in csv.DictReader(lines):
                 sent = {"contact": {"externalId": row["externalId"]}, "body": f"I was at {row['page']}."}
                 await workspace.data(begin, {"i": sent})
-        await gateway.runtime.services.syncs.connect(workspace.id, KEY, url)
+        await gateway.runtime.klaviyo.connections.connect(workspace.id, KEY, url)
         process = start(environment, tmp_path, "klaviyo", "backfill")
         try:
             for share, way, code in ((3, signal.SIGKILL, -signal.SIGKILL), (2, signal.SIGINT, 128 + signal.SIGINT)):
@@ -221,7 +221,7 @@ async def test_check_says_what_is_wrong_with_a_key(open_gateway: Any, mongo: str
     async with listening(account) as url:
         live = {"klaviyo_mode": "live", "klaviyo_api_key": KEY, "klaviyo_base_url": url}
         async with open_gateway(database=database, rolls_up=False, **live) as gateway:
-            workspace, klaviyo = await gateway.workspace(), gateway.runtime.services.klaviyo
+            workspace, klaviyo = await gateway.workspace(), gateway.runtime.klaviyo.service
             assert (await klaviyo.problem(workspace.id))[1] is None
             account.scopes_missing = frozenset({"create_event"})
             assert (await klaviyo.problem(workspace.id))[1].startswith("The key lacks the scope events:write: ")
@@ -236,6 +236,6 @@ async def test_check_says_what_is_wrong_with_a_key(open_gateway: Any, mongo: str
             assert KEY not in checked.stdout + checked.stderr
             assert [one.operation for one in account.asked] == ["create_event"] * 4
     async with open_gateway(database=database, rolls_up=False, **live) as gateway:
-        problem = (await gateway.runtime.services.klaviyo.problem(workspace.id))[1]
+        problem = (await gateway.runtime.klaviyo.service.problem(workspace.id))[1]
         assert problem == "Klaviyo could not be asked: Klaviyo gave no answer (ConnectError). Try again."
     assert account.events == []

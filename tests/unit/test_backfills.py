@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.ids import lowest_id
 from gateway.core.time_ranges import EARLIEST
-from gateway.domain.backfills import PREFIXES, Stage, bounds_of
+from gateway.destinations.klaviyo.backfill import PREFIXES, Stage, bounds_of
 
 SINCE, UNTIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
 

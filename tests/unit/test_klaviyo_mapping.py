@@ -9,10 +9,10 @@ import pytest
 from gateway.destinations.klaviyo.bulk_payloads import MOST_EVENTS, bulk_body, chunks, groups, index_of_pointer
 from gateway.destinations.klaviyo.identifiers import e164, identifiers_of
 from gateway.destinations.klaviyo.mapping import event_payload, money_of, profile_attributes, profile_payload
+from gateway.destinations.klaviyo.new_deliveries import changed_profile
 from gateway.destinations.klaviyo.validation import problem_of_event, problem_of_profile
 from gateway.domain.contacts.contacts import ContactDraft
-from gateway.domain.deliveries import GIVEN_UP_AFTER, attempt, claim_limit, released_lane, retried, retry_delay
-from gateway.services.outboxes import changed_profile
+from gateway.outbox.deliveries import GIVEN_UP_AFTER, attempt, claim_limit, released_lane, retried, retry_delay
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ADA = {"_id": "con_1", "role": "USER", "email": "ada@shop.example", "tags": ["vip"], "custom_attributes": {}}

@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.leases import CLOCK_TOLERANCE, is_held
-from gateway.domain.deliveries import LEASE, is_leased
-from gateway.domain.syncs import LONGEST_BACK_OFF, KlaviyoConnection, SyncState
+from gateway.destinations.klaviyo.connection import LONGEST_BACK_OFF, KlaviyoConnection, SyncState
+from gateway.outbox.deliveries import LEASE, is_leased
 from gateway.services.rate_limit_storages import LocalStorage
 from gateway.settings import KlaviyoMode
 from gateway.store.server_clock import ServerClock

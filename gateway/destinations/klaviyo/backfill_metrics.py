@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.destinations.klaviyo.backfill import Stage
 from gateway.destinations.klaviyo.mapping import Metric
 from gateway.destinations.klaviyo.metric_events import MetricEvent, created_id, read_id
-from gateway.domain.backfills import Stage
 from gateway.domain.support.actors import ActorKind
 from gateway.domain.support.threads import PartKind
 from gateway.domain.support.threads import ThreadKind as Kind

@@ -18,7 +18,7 @@ from gateway.destinations.klaviyo.client import (
 from gateway.destinations.klaviyo.limiter import Limiter
 from gateway.destinations.klaviyo.responses import Outcome, Response
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryKind, Queue, in_order
+from gateway.outbox.deliveries import DeliveryKind, Queue, in_order
 
 BULK_FROM = 10
 _MOST_CONCURRENT = 10
@@ -31,7 +31,7 @@ Send = Callable[[Operation, Document], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class DeliveryResponse:
     """Klaviyo's response to a delivery, and when it came."""
 
     row: Document
@@ -41,11 +41,11 @@ class Result:
 
 @dataclass(slots=True)
 class Batch:
-    """What is still to send, per lane, and the results. `stopped_by`: the response that ended the batch."""
+    """What is still to send, per lane, and the responses. `stopped_by`: the response that ended the batch."""
 
     payloads: dict[str, deque[Document]]
     queue: Queue
-    results: list[Result] = field(default_factory=list)
+    responses: list[DeliveryResponse] = field(default_factory=list)
     not_before: dict[str, datetime] = field(default_factory=dict)
     stopped_by: Response | None = None
 
@@ -63,15 +63,8 @@ class Batch:
         if until is not None:
             self.not_before[lane_id] = until
 
-    @property
-    def all_failed(self) -> bool:
-        """Whether every request failed as if Klaviyo were down; a 429 does not count as that."""
-        return bool(self.results) and all(
-            result.response.outcome is Outcome.RETRY and result.response.status != 429 for result in self.results
-        )
 
-
-class Sender:
+class BatchSender:
     """Sends the batches of one workspace."""
 
     def __init__(self, send: Send, limiter: Limiter, clock: Clock) -> None:
@@ -163,7 +156,7 @@ class Sender:
 
     def _settle(self, batch: Batch, rows: Sequence[Document], response: Response) -> None:
         at = self._clock()
-        batch.results += [Result(row, response, at) for row in rows]
+        batch.responses += [DeliveryResponse(row, response, at) for row in rows]
         if response.outcome is Outcome.PAUSE:
             batch.stopped_by = response
         for row in rows:

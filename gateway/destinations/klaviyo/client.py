@@ -23,9 +23,6 @@ _LONGEST_ERROR = 500
 _TYPE = "application/vnd.api+json"
 
 
-Connections = httpx.AsyncClient
-
-
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation of Klaviyo's API, with its limits per second (`burst`) and per minute (`steady`)."""

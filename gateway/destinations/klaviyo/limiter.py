@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from gateway.core.clock import Clock
 from gateway.destinations.klaviyo.client import Operation
+from gateway.destinations.klaviyo.rate_window_repository import RateWindows
 from gateway.destinations.klaviyo.responses import Response
-from gateway.domain.deliveries import Queue
-from gateway.store.quotas import Quotas
+from gateway.outbox.deliveries import Queue
 
 _SHARES = {Queue.LIVE: 0.9, Queue.BACKFILL: 0.5}
 _SOON = timedelta(seconds=1.2)
@@ -19,8 +19,10 @@ _UNREPORTED_SECONDS = 10  # after a 429 without Retry-After
 class Limiter:
     """The rate limits of one workspace."""
 
-    def __init__(self, quotas: Quotas, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._quotas = quotas
+    def __init__(
+        self, windows: RateWindows, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._windows = windows
         self._clock = clock
         self._sleep = sleep
         self._steady: dict[str, int] = {}
@@ -40,19 +42,19 @@ class Limiter:
         now = self._clock()
         if response.status == 429 or response.retry_after is not None:
             seconds = response.retry_after or _UNREPORTED_SECONDS
-            await self._quotas.close(operation.name, now + timedelta(seconds=seconds))
+            await self._windows.close(operation.name, now + timedelta(seconds=seconds))
         quota, reported_at = response.quota, self._reported_at.get(operation.name)
         if quota is not None and (reported_at is None or abs(now - reported_at) > _RECHECK_SECONDS):
             self._reported_at[operation.name] = now
             self._steady[operation.name] = quota.limit
             until = now + timedelta(seconds=min(60, max(1, quota.reset_seconds)))
-            await self._quotas.correct(operation.name, quota.limit - quota.remaining, quota.limit, until, now)
+            await self._windows.correct(operation.name, quota.limit - quota.remaining, quota.limit, until, now)
 
     async def _take(self, operation: Operation, count: int, queue: Queue) -> tuple[int, datetime]:
         now, share = self._clock(), _SHARES[queue]
         steady = self._steady.get(operation.name, operation.steady)
         limits = (max(1, int(operation.burst * share)), max(1, int(steady * share)))
-        row = await self._quotas.take(operation.name, count, limits, now)
+        row = await self._windows.take(operation.name, count, limits, now)
         if row["granted"]:
             return row["granted"], now
         if row["closed_until"] > now:

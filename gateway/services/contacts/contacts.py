@@ -28,7 +28,7 @@ from gateway.domain.contacts.contacts import (
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import check_idempotency_key, check_occurred_at
 from gateway.errors import ErrorCode, UserProblem, error_path
-from gateway.services.outboxes import Outbox
+from gateway.outbox.outbox import Outbox
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction

@@ -15,8 +15,8 @@ from gateway.domain.contacts.erasure import deleted_entry, deleted_line, identit
 from gateway.domain.filters.segments import LEFT, membership_changed
 from gateway.domain.support.threads import ThreadKind, deletion_line, timers_of
 from gateway.errors import UnavailableError
+from gateway.outbox.outbox import Outbox
 from gateway.services.contacts.contacts import Turn
-from gateway.services.outboxes import Outbox
 from gateway.store.contacts.erasure import deletions_due
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
@@ -123,7 +123,11 @@ class ErasureService:
                     return False
                 if not await store.deletions.hold(deletion, _LEASE):
                     return True  # another process holds the lease
-                more = await self._erase_threads(store, contact_id) or await store.deletions.erase_some(contact_id)
+                more = (
+                    await self._erase_threads(store, contact_id)
+                    or await self._outbox.erase_some(store, contact_id)  # before its changes, which deliveries add to
+                    or await store.deletions.erase_some(contact_id)
+                )
         await store.deletions.end(deletion)
         return True
 

@@ -29,8 +29,8 @@ from gateway.domain.contacts.merging import (
     pair_of,
 )
 from gateway.domain.events.events import check_occurred_at, summary_id_of
+from gateway.outbox.outbox import Outbox
 from gateway.services.contacts.contacts import Turn
-from gateway.services.outboxes import Outbox
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction

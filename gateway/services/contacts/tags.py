@@ -17,8 +17,8 @@ from gateway.domain.contacts.contacts import (
     visible_change,
 )
 from gateway.errors import ErrorCode, UserProblem
+from gateway.outbox.outbox import Outbox
 from gateway.services.contacts.contacts import MAX_TAGS, Turn, check_tags
-from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore

@@ -38,9 +38,9 @@ from gateway.domain.events.summaries import changed, summary_change, with_line
 from gateway.domain.messages.triggers import ContactActivity
 from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.observability import Metrics
+from gateway.outbox.outbox import Outbox
 from gateway.services.events.group_commit import GroupCommit
 from gateway.services.messages.triggers import TriggerService
-from gateway.services.outboxes import Outbox
 from gateway.services.projections.definition_totals import rebuild_requested
 from gateway.settings import Settings
 from gateway.store.driver import Session, TransientError

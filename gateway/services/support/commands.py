@@ -24,8 +24,8 @@ from gateway.domain.events.events import check_idempotency_key
 from gateway.domain.support.actors import Actor
 from gateway.domain.support.threads import Changeset, ThreadKind, change_events_of, unknown_thread
 from gateway.errors import ErrorCode, UserProblem, error_path
+from gateway.outbox.outbox import Outbox
 from gateway.services.contacts.contacts import Turn
-from gateway.services.outboxes import Outbox
 from gateway.store.deadlines import acquire
 from gateway.store.driver import Session
 from gateway.store.retries import BUDGET_SECONDS, retry_transaction

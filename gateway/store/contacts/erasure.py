@@ -13,7 +13,6 @@ from gateway.core.principals import Principal
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.erasure import REFUSED_FOR, identity_hash
 from gateway.store.change_log import ChangeLog
-from gateway.store.deliveries import Deliveries
 from gateway.store.driver import Database, Session
 from gateway.store.events.events import Events
 from gateway.store.events.tombstones import Tombstones
@@ -105,7 +104,6 @@ class Deletions(Repository):
             (Events.COLLECTION, {"contact_id": contact_id}),
             # After events: retention may turn an event into a tombstone meanwhile.
             (Tombstones.COLLECTION, {"contact_id": contact_id}),
-            (Deliveries.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETION"}}),
             (ChangeLog.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
             (ConversationParts.COLLECTION, {"contact_id": contact_id}),
             (TicketParts.COLLECTION, {"contact_id": contact_id}),

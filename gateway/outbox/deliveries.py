@@ -1,14 +1,13 @@
 """Deliveries to another system: payloads frozen at the time of the change, sent in order for each contact."""
 
 import random
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.core.ids import Prefix, derived_id, id_time
+from gateway.core.ids import Prefix, derived_id
 from gateway.core.leases import is_held
 from gateway.domain.contacts.contacts import Document
 
@@ -18,7 +17,6 @@ KEPT = timedelta(days=30)
 MAX_STORED_ATTEMPTS = 20
 DEEPEST_READ = 100
 SUPERSEDED = "The contact's newer profile was sent in its place."
-DISCONNECTED = "Klaviyo was disconnected, and what waited was left out."
 _LONGEST_PAUSE = timedelta(minutes=15)
 
 
@@ -29,8 +27,8 @@ class DeliveryState(StrEnum):
     SENDING = "SENDING"
     RETRYING = "RETRYING"
     DELIVERED = "DELIVERED"
-    REJECTED = "REJECTED"  # Klaviyo would refuse or silently drop it: never sent
-    DEAD = "DEAD"  # Klaviyo refused it, or retries went on for 72 hours: stored until replayed
+    REJECTED = "REJECTED"  # the destination would refuse or silently drop it: never sent
+    DEAD = "DEAD"  # it was refused, or retries went on for 72 hours: stored until replayed
 
 
 class DeliveryKind(StrEnum):
@@ -94,15 +92,6 @@ def new_lane(workspace_id: str, contact_id: str, queue: Queue, now: datetime) ->
 def is_leased(lane: Mapping[str, Any], now: datetime) -> bool:
     """Whether a worker may be sending from this lane."""
     return lane.get("lease") is not None and is_held(lane["due_at"], now, LEASE)
-
-
-def was_delivered(lane: Mapping[str, Any], connected_at: datetime) -> bool:
-    """Whether the account connected now has the contact's profile. `lane` is the contact's live lane.
-
-    Only a success response sets `profile_id`: log mode and refusals do not.
-    """
-    id_ = lane.get("profile_delivery_id")
-    return id_ is not None and id_time(id_) >= connected_at and lane.get("profile_id") is not None
 
 
 def delivery_of(
@@ -223,13 +212,15 @@ def released_lane(
     return {"lease": None, "head": done_to + 1, "due_at": max(now, lane.get("not_before", now)) if more else None}
 
 
-def delivery_line(change_id: str, row: Mapping[str, Any], before: str | None, now: datetime) -> Document:
-    """The change log entry of a delivery's new state."""
+def delivery_changed(
+    change_id: str, subject: str, row: Mapping[str, Any], before: str | None, now: datetime
+) -> Document:
+    """The change log entry of a delivery's new state. `subject`: what the destination calls its deliveries there."""
     filterable = {name: row[name] for name in ("metric", "subject_id", "kind")}
     return {
         "_id": change_id,
         "workspace_id": row["workspace_id"],
-        "subject": "delivery",
+        "subject": subject,
         "kind": "CHANGED",
         "delivery_id": row["_id"],
         "contact_id": row["contact_id"],
@@ -248,19 +239,3 @@ def _after(row: Mapping[str, Any], tried: Document) -> Document:
 def in_order(rows: Sequence[Document]) -> list[Document]:
     """The rows of a lane in sending order."""
     return sorted(rows, key=lambda row: int(row["seq"]))
-
-
-def backfill_tallies(rows: Iterable[Mapping[str, Any]], before: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """The increments of `settled`, `done` and `failed` by backfill. `before`: previous states by delivery id."""
-    tallies: dict[str, Counter[str]] = {}
-    for row in rows:
-        if row.get("backfill_id") is not None:
-            tally = tallies.setdefault(row["backfill_id"], Counter())
-            for state, sign in ((row["state"], 1), (before[row["_id"]], -1)):
-                if state not in OPEN:
-                    tally.update({"settled": sign, "done" if state == DeliveryState.DELIVERED else "failed": sign})
-    return {
-        id_: {name: increment for name, increment in tally.items() if increment}
-        for id_, tally in tallies.items()
-        if any(tally.values())
-    }

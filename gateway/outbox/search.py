@@ -6,8 +6,8 @@ from datetime import datetime
 
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
-from gateway.domain.delivery_filters import DeliveryFilter
-from gateway.store.deliveries import Deliveries
+from gateway.outbox.filters import DeliveryFilter
+from gateway.outbox.repository import Deliveries
 from gateway.store.driver import Document
 from gateway.store.filters.contact_search import MAX_CANDIDATES, SearchPage
 

@@ -9,15 +9,15 @@ from typing import Any
 from gateway.caches import Cache, CacheBudget, data_bytes
 from gateway.core.clock import Clock
 from gateway.core.encryption import SecretBox
+from gateway.destinations.klaviyo.connection import KlaviyoConnection, connection_of
+from gateway.destinations.klaviyo.repository import Connections
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.syncs import KlaviyoConnection, connection_of
 from gateway.settings import KlaviyoMode, Settings
-from gateway.store.deliveries import Syncs
 from gateway.store.workspace_store import Store
 
 REMEMBERED_SECONDS = 1.0  # how old a cached connection may be; a switch waits for as long
 _MOST_REMEMBERED = 10_000
-_SYNC_BYTES = 2000
+_CONNECTION_BYTES = 2000
 
 
 class KlaviyoConnections:
@@ -40,7 +40,7 @@ class KlaviyoConnections:
         self._default: str | None = None
         self._remembered: Cache[str, KlaviyoConnection] = Cache(
             caches or CacheBudget(),
-            lambda _, sync: _SYNC_BYTES + data_bytes(list(sync.forwarded)),
+            lambda _, connection: _CONNECTION_BYTES + data_bytes(list(connection.forwarded)),
             _MOST_REMEMBERED,
             REMEMBERED_SECONDS,
             time.monotonic,
@@ -56,25 +56,25 @@ class KlaviyoConnections:
 
     async def read(self, workspace_id: str) -> KlaviyoConnection:
         """The connection of a workspace as it is stored now."""
-        stored = await self._store.open(workspace_id).syncs.find()
+        stored = await self._stored(workspace_id).find()
         return await self._connection(workspace_id, stored)
 
     async def active(self) -> list[KlaviyoConnection]:
         """Every connection that is on, in order of workspace ids."""
-        stored = {row["workspace_id"]: row for row in await self._store.database.find(Syncs.COLLECTION, {})}
+        stored = {row["workspace_id"]: row for row in await self._store.database.find(Connections.COLLECTION, {})}
         default = await self._default_workspace()
         ids = stored.keys() | ({default} if default is not None else set())
         connections = [await self._connection(id_, stored.get(id_)) for id_ in sorted(ids)]
         return [connection for connection in connections if connection.is_active]
 
-    async def api_key(self, sync: KlaviyoConnection) -> str | None:
+    async def api_key(self, connection: KlaviyoConnection) -> str | None:
         """The decrypted key, encrypted again if its secret is outdated; None if it cannot be decrypted."""
-        if sync.sealed_key is None:
-            return sync.key
-        key = self._vault.decrypt(sync.sealed_key)
-        if key is not None and self._vault.is_outdated(sync.sealed_key):
-            syncs = self._store.open(sync.workspace_id).syncs
-            await syncs.update({"sealed_key": self._vault.encrypt(key)}, sealed_key=sync.sealed_key)
+        if connection.sealed_key is None:
+            return connection.key
+        key = self._vault.decrypt(connection.sealed_key)
+        if key is not None and self._vault.is_outdated(connection.sealed_key):
+            stored = self._stored(connection.workspace_id)
+            await stored.update({"sealed_key": self._vault.encrypt(key)}, sealed_key=connection.sealed_key)
         return key
 
     def check_secret(self) -> None:
@@ -120,8 +120,11 @@ class KlaviyoConnections:
         """Send nothing until then, after so many failed batches in a row."""
         await self._update(workspace_id, {"failures": failures, "backing_off_until": until})
 
+    def _stored(self, workspace_id: str) -> Connections:
+        return self._store.open(workspace_id).repository(Connections)
+
     async def _update(self, workspace_id: str, values: Mapping[str, Any]) -> None:
-        await self._store.open(workspace_id).syncs.update(values)
+        await self._stored(workspace_id).update(values)
         self._remembered.pop(workspace_id)
 
     async def _connection(self, workspace_id: str, stored: Document | None) -> KlaviyoConnection:

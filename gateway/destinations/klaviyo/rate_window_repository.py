@@ -15,7 +15,7 @@ _STEADY = timedelta(seconds=60)
 _ATTEMPTS = 5
 
 
-class Quotas(Repository):
+class RateWindows(Repository):
     """The rate windows of each operation of a workspace's Klaviyo account."""
 
     COLLECTION: ClassVar[str] = "klaviyo_quotas"
@@ -49,17 +49,17 @@ class Quotas(Repository):
     async def _update(self, operation: str, change: list[Document]) -> Document:
         id_ = f"{self._workspace_id} {operation}"
         for _ in range(_ATTEMPTS):  # no upsert: when several race, the embedded server returns nothing to some
-            quota = await self._database.find_and_update(self.COLLECTION, {"_id": id_}, change)
-            if quota is not None:
-                return quota
+            window = await self._database.find_and_update(self.COLLECTION, {"_id": id_}, change)
+            if window is not None:
+                return window
             try:
-                await self._database.insert(self.COLLECTION, [{"_id": id_, **_new_quota(self._workspace_id)}])
+                await self._database.insert(self.COLLECTION, [{"_id": id_, **_new_windows(self._workspace_id)}])
             except DuplicateError:
                 continue
         raise DuplicateError
 
 
-def _new_quota(workspace_id: str) -> Document:
+def _new_windows(workspace_id: str) -> Document:
     until = {"burst_until": EARLIEST, "steady_until": EARLIEST, "closed_until": EARLIEST}
     return {"workspace_id": workspace_id, "burst": 0, "steady": 0, "granted": 0, **until}
 

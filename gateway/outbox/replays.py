@@ -2,21 +2,22 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.pagination import Page
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryKind, DeliveryState, backfill_tallies, delivery_line, replayed
-from gateway.domain.delivery_filters import DeliveryFilter
 from gateway.errors import ErrorCode, UserProblem
-from gateway.services.outboxes import profile_again
-from gateway.store.delivery_searches import DeliverySearch
+from gateway.outbox.deliveries import DeliveryKind, DeliveryState, delivery_changed, replayed
+from gateway.outbox.destinations import AnyDestination, OutboxStore
+from gateway.outbox.filters import DeliveryFilter
+from gateway.outbox.search import DeliverySearch
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
-from gateway.store.workspace_store import Store, WorkspaceStore
+from gateway.store.workspace_store import Store
 
 MOST_REPLAYED = 10_000
 MOST_IDS = 1000
@@ -24,10 +25,11 @@ _AT_ONCE = 200
 
 
 class ReplayService:
-    """Replays dead deliveries."""
+    """Replays dead deliveries to one destination."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
+    def __init__(self, store: Store, destination: AnyDestination, clock: Clock, minter: Minter) -> None:
         self._store = store
+        self._destination = destination
         self._clock = clock
         self._minter = minter
 
@@ -36,7 +38,7 @@ class ReplayService:
         if len(ids) > MOST_IDS:
             message = f"ids has {len(ids)} ids, and {MOST_IDS} are allowed: use a filter."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("ids",))
-        store = self._store.open(workspace_id)
+        store = self._open(workspace_id)
         rows = await store.deliveries.by_ids(list(dict.fromkeys(ids)))
         for index, id_ in enumerate(ids):
             _check_dead(id_, rows.get(id_), index)
@@ -44,7 +46,7 @@ class ReplayService:
 
     async def replay(self, workspace_id: str, filter_: DeliveryFilter) -> int:
         """Replay the dead deliveries that match, oldest first, at most MOST_REPLAYED; returns how many."""
-        store, now, total = self._store.open(workspace_id), self._clock(), 0
+        store, now, total = self._open(workspace_id), self._clock(), 0
         if filter_.states is not None and DeliveryState.DEAD not in filter_.states:
             return 0
         search = DeliverySearch(store.deliveries, replace(filter_, states=frozenset({DeliveryState.DEAD.value})), now)
@@ -57,13 +59,16 @@ class ReplayService:
                 break
         return total
 
-    async def _replay_in_batches(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
+    def _open(self, workspace_id: str) -> OutboxStore:
+        return OutboxStore(self._store.open(workspace_id), self._destination)
+
+    async def _replay_in_batches(self, store: OutboxStore, ids: Sequence[str]) -> int:
         ordered, total = sorted(ids), 0
         for start in range(0, len(ordered), _AT_ONCE):
             total += await self._replay_batch(store, ordered[start : start + _AT_ONCE])
         return total
 
-    async def _replay_batch(self, store: WorkspaceStore, ids: Sequence[str]) -> int:
+    async def _replay_batch(self, store: OutboxStore, ids: Sequence[str]) -> int:
         """Replay these in one transaction; returns how many of them were dead."""
         replay_id = uuid.uuid4().hex
 
@@ -83,12 +88,12 @@ class ReplayService:
 
         return await retry_transaction(attempt)
 
-    async def _write(self, store: WorkspaceStore, ids: Sequence[str], replay_id: str, session: Session) -> int:
+    async def _write(self, store: OutboxStore, ids: Sequence[str], replay_id: str, session: Session) -> int:
         now, stored = self._clock(), await store.deliveries.by_ids(ids, session)
         rows = [row for _, row in sorted(stored.items()) if row["state"] == DeliveryState.DEAD]
         lanes = await store.lanes.by_ids(list({row["lane_id"] for row in rows}), session)
         rows = [row for row in rows if row["lane_id"] in lanes]
-        contacts = await store.contacts.by_ids(
+        contacts = await store.workspace.contacts.by_ids(
             list({row["contact_id"] for row in rows if row["kind"] == DeliveryKind.PROFILE}), session
         )
         last_seqs: dict[str, int] = defaultdict(int)
@@ -98,21 +103,28 @@ class ReplayService:
             last_seqs[lane["_id"]] = max(last_seqs[lane["_id"]], lane["seq"]) + 1
             contact = contacts.get(row["contact_id"]) if row["kind"] == DeliveryKind.PROFILE else None
             requeued = replayed(lane["_id"], last_seqs[lane["_id"]], now)
-            payload = row["payload"] if contact is None else profile_again(row["payload"], contact)
+            payload = row["payload"] if contact is None else self._replayed_profile(row["payload"], contact)
             changes[row["_id"]] = {**requeued, "payload": payload, "replay_id": replay_id}
         await store.deliveries.change(changes, session)
         lane_changes = [
             (lanes[id_], {"seq": seq, "due_at": lanes[id_].get("due_at") or now}) for id_, seq in last_seqs.items()
         ]
         await store.lanes.save(lane_changes, session)
-        lines = [
-            delivery_line(self._minter.mint(Prefix.CHANGE, now), {**row, **changes[row["_id"]]}, row["state"], now)
-            for row in rows
-        ]
-        await store.changes.write(lines, session)
         changed = [{**row, **changes[row["_id"]]} for row in rows]
-        await store.backfills.settle(backfill_tallies(changed, {row["_id"]: row["state"] for row in rows}), session)
+        subject = self._destination.subject
+        change_events = [
+            delivery_changed(self._minter.mint(Prefix.CHANGE, now), subject, row, DeliveryState.DEAD, now)
+            for row in changed
+        ]
+        await store.changes.write(change_events, session)
+        states_before = dict.fromkeys(changes, DeliveryState.DEAD.value)
+        await self._destination.record_changes(store.workspace, changed, states_before, now, session)
         return len(rows)
+
+    def _replayed_profile(self, payload: Document, contact: Mapping[str, Any]) -> Document:
+        """The payload of a failed profile with the contact's current values."""
+        profile = self._destination.profile_of(contact)
+        return payload if profile is None else self._destination.merge(payload, profile.payload)
 
 
 def _check_dead(id_: str, row: Document | None, index: int) -> None:

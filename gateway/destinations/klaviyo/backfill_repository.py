@@ -9,7 +9,7 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 from gateway.core.ids import Prefix
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
-from gateway.domain.backfills import BackfillState
+from gateway.destinations.klaviyo.backfill import BackfillState
 from gateway.store.driver import Database, Document, Session, TransientError
 from gateway.store.repositories import Repository
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from gateway.core.ids import Prefix
+from gateway.destinations.klaviyo.backfill import Stage, bounds_of
 from gateway.destinations.klaviyo.backfill_metrics import KINDS
+from gateway.destinations.klaviyo.enrichment import subjects_of
 from gateway.destinations.klaviyo.mapping import MetricSubject
-from gateway.domain.backfills import Stage, bounds_of
 from gateway.domain.contacts.contacts import Document
-from gateway.services.subjects import subjects_of
 from gateway.store.range_scan import scan_pages
 from gateway.store.repositories import Repository
 from gateway.store.workspace_store import WorkspaceStore

@@ -11,6 +11,7 @@ from gateway.core.leases import is_held
 from gateway.settings import KlaviyoMode, Settings
 
 LONGEST_BACK_OFF = timedelta(minutes=1)
+FAILURES_ALLOWED = 3  # failed batches in a row, before the connection backs off
 
 
 class SyncState(StrEnum):
@@ -42,6 +43,15 @@ class KlaviyoConnection:
     def is_active(self) -> bool:
         """Whether changes are queued as deliveries."""
         return self.mode is not KlaviyoMode.OFF
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether one lane at a time is tried, to see if Klaviyo is up again."""
+        return self.failures >= FAILURES_ALLOWED
+
+    def is_sending(self, now: datetime) -> bool:
+        """Whether deliveries are sent."""
+        return self.state(now) is SyncState.RUNNING
 
     def forwards(self, name: str) -> bool:
         """Whether tracked events of that name are forwarded."""

@@ -7,18 +7,19 @@ from typing import Any
 from pydantic_core import Url
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
 from gateway.core.pagination import Page
 from gateway.core.text_rules import MAX_URL_LENGTH
 from gateway.core.time_ranges import TimeRange
 from gateway.destinations.klaviyo.client import KlaviyoClient, open_http_client
+from gateway.destinations.klaviyo.connection import KlaviyoConnection
+from gateway.destinations.klaviyo.connections import KlaviyoConnections
 from gateway.destinations.klaviyo.key_check import ask, problem_of
+from gateway.destinations.klaviyo.new_deliveries import full_profile
+from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, delivery_line, discarded
-from gateway.domain.syncs import KlaviyoConnection
 from gateway.errors import ErrorCode, UserProblem
-from gateway.services.outboxes import Outbox, full_profile
-from gateway.services.syncs import KlaviyoConnections
+from gateway.outbox.deliveries import DeliveryState
+from gateway.outbox.enqueuer import Enqueuer
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
@@ -30,39 +31,40 @@ _LONGEST_NAME = 127
 _LONGEST_REASON = 500
 _LONGEST_KEY = 200
 _ROWS_AT_ONCE = 200
+_PENDING = (DeliveryState.PENDING, DeliveryState.RETRYING)
+_DISCONNECTED = "Klaviyo was disconnected, and what waited was left out."
 
 
 class KlaviyoService:
     """Commands on the Klaviyo connection of a workspace."""
 
     def __init__(
-        self, store: Store, settings: Settings, clock: Clock, minter: Minter, syncs: KlaviyoConnections, outbox: Outbox
+        self, store: Store, settings: Settings, clock: Clock, connections: KlaviyoConnections, enqueuer: Enqueuer
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._minter = minter
-        self._syncs = syncs
-        self._outbox = outbox
+        self._connections = connections
+        self._enqueuer = enqueuer
 
     async def connect(self, workspace_id: str, options: Mapping[str, Any]) -> None:
         """Connect the workspace with a key that Klaviyo accepts; UserProblem otherwise."""
         key, base_url = _check_key(options["api_key"]), self._check_base_url(options.get("base_url"))
         names = _check_names(options.get("forward_events") or ())
-        self._syncs.check_secret()
+        self._connections.check_secret()
         if (problem := await self._problem(key, base_url or self._settings.klaviyo_base_url)) is not None:
             raise UserProblem(ErrorCode.INVALID, problem, ("apiKey",))
         forward_all = bool(options.get("forward_all_events"))
-        await self._syncs.connect(workspace_id, key, base_url, forwarded=names, forward_all=forward_all)
+        await self._connections.connect(workspace_id, key, base_url, forwarded=names, forward_all=forward_all)
 
     async def disconnect(self, workspace_id: str, *, keep_pending: bool) -> None:
         """Queue and send nothing more. Pending deliveries are discarded unless `keep_pending`."""
-        await self._syncs.disconnect(workspace_id)
+        await self._connections.disconnect(workspace_id)
         if not keep_pending:
-            store = self._store.open(workspace_id)
+            store = KlaviyoStore(self._store.open(workspace_id))
             while pending := await self._pending(store):
                 discard = partial(self._discard_pending, store, pending)
-                await retry_transaction(partial(_in_transaction, store, discard))
+                await retry_transaction(partial(_in_transaction, store.workspace, discard))
 
     async def pause(self, workspace_id: str, reason: str) -> None:
         """Stop sending until it is resumed; new deliveries still queue up."""
@@ -70,12 +72,12 @@ class KlaviyoService:
             message = f"reason must have 1 to {_LONGEST_REASON} characters: say why, for whoever resumes it."
             raise UserProblem(ErrorCode.INVALID, message, ("reason",))
         await self.check_on(workspace_id)
-        await self._syncs.pause(workspace_id, reason)
+        await self._connections.pause(workspace_id, reason)
 
     async def resume(self, workspace_id: str) -> None:
         """Start sending again."""
         await self.check_on(workspace_id)
-        await self._syncs.resume(workspace_id)
+        await self._connections.resume(workspace_id)
 
     async def sync_contact(self, workspace_id: str, contact_id: str) -> Document:
         """Queue the full profile of a contact, whatever was sent before; returns the contact."""
@@ -91,32 +93,32 @@ class KlaviyoService:
             current = (await store.contacts.by_ids([contact["_id"]], session)).get(contact["_id"])
             if current is None:
                 raise _unknown(contact_id)
-            await self._outbox.enqueue(store, [full_profile(current)], now, session)
+            await self._enqueuer.enqueue(store, [full_profile(current)], now, session)
 
         await retry_transaction(partial(_in_transaction, store, write))
         return contact
 
     async def problem(self, workspace_id: str) -> tuple[KlaviyoConnection, str | None]:
         """The connection, and what Klaviyo finds wrong with its key; None if nothing is."""
-        sync = await self._syncs.read(workspace_id)
-        if not sync.is_active:
-            return sync, "The sync is off: connect it by connectKlaviyo, or set GATEWAY_KLAVIYO_MODE."
-        key = await self._syncs.api_key(sync)
+        connection = await self._connections.read(workspace_id)
+        if not connection.is_active:
+            return connection, "The sync is off: connect it by connectKlaviyo, or set GATEWAY_KLAVIYO_MODE."
+        key = await self._connections.api_key(connection)
         if key is None:
-            why = "there is none" if sync.sealed_key is None else "it cannot be opened with GATEWAY_SECRET_KEY"
+            why = "there is none" if connection.sealed_key is None else "it cannot be opened with GATEWAY_SECRET_KEY"
             return (
-                sync,
+                connection,
                 f"No key can be checked: {why}. Connect Klaviyo by connectKlaviyo, or set GATEWAY_KLAVIYO_API_KEY.",
             )
-        return sync, await self._problem(key, sync.base_url)
+        return connection, await self._problem(key, connection.base_url)
 
     async def check_on(self, workspace_id: str) -> KlaviyoConnection:
         """The connection; UserProblem ILLEGAL_TRANSITION if it is off."""
-        sync = await self._syncs.read(workspace_id)
-        if not sync.is_active:
+        connection = await self._connections.read(workspace_id)
+        if not connection.is_active:
             message = "Klaviyo is not connected to this workspace: do that first, by connectKlaviyo."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message)
-        return sync
+        return connection
 
     async def _problem(self, key: str, base_url: str) -> str | None:
         async with open_http_client() as http:
@@ -132,26 +134,15 @@ class KlaviyoService:
         message = "baseUrl must be an https address of klaviyo.com; any other is for GATEWAY_KLAVIYO_BASE_URL to allow."
         raise UserProblem(ErrorCode.INVALID, message, ("baseUrl",))
 
-    async def _pending(self, store: WorkspaceStore) -> list[Document]:
-        filters = [{"state": state.value} for state in (DeliveryState.PENDING, DeliveryState.RETRYING)]
+    async def _pending(self, store: KlaviyoStore) -> list[Document]:
+        filters = [{"state": state.value} for state in _PENDING]
         oldest = Page(_ROWS_AT_ONCE - 1, True, None, None)
         return await store.deliveries.page(filters, oldest, TimeRange(), self._clock())
 
-    async def _discard_pending(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> None:
-        now = self._clock()
+    async def _discard_pending(self, store: KlaviyoStore, rows: Sequence[Document], session: Session) -> None:
         stored = await store.deliveries.by_ids([row["_id"] for row in rows], session)
-        open_rows = [row for row in stored.values() if row["state"] in (DeliveryState.PENDING, DeliveryState.RETRYING)]
-        changes = {row["_id"]: discarded(DISCONNECTED, now) for row in open_rows}
-        await store.deliveries.change(changes, session)
-        lines = [
-            delivery_line(self._minter.mint(Prefix.CHANGE, now), {**row, **changes[row["_id"]]}, row["state"], now)
-            for row in open_rows
-        ]
-        await store.changes.write(lines, session)
-        changed = [{**row, **changes[row["_id"]]} for row in open_rows]
-        await store.backfills.settle(
-            backfill_tallies(changed, {row["_id"]: row["state"] for row in open_rows}), session
-        )
+        pending = [row for row in stored.values() if row["state"] in _PENDING]
+        await self._enqueuer.discard(store.workspace, pending, _DISCONNECTED, self._clock(), session)
 
 
 def _is_of_klaviyo(url: Url) -> bool:

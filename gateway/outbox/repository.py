@@ -1,26 +1,25 @@
-"""Deliveries, the lanes that keep their order, and their counts."""
+"""Deliveries, and the lanes that keep their order. Each destination has collections of its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
+from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.core.ids import Prefix
 from gateway.core.leases import latest_end
 from gateway.core.pagination import Page
-from gateway.core.time_ranges import EARLIEST, TimeRange
-from gateway.domain.deliveries import LEASE, OPEN, DeliveryState, Queue, claim_limit
-from gateway.domain.syncs import connection_id_of, metric_id_of
+from gateway.core.time_ranges import TimeRange
+from gateway.outbox.deliveries import LEASE, OPEN, DeliveryKind, DeliveryState, Queue, claim_limit
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
-from gateway.store.driver import Document, DuplicateError, Operation, Session, TransientError
+from gateway.store.driver import Document, Session, TransientError
 from gateway.store.repositories import Repository, with_fields
 
 
 class Deliveries(Repository):
-    """The deliveries of a workspace. Delivered and rejected ones are kept for 30 days, dead letters until replayed."""
+    """The deliveries of a workspace to one destination, which names the collection. Delivered and rejected ones are kept
+    for 30 days, dead letters until replayed."""
 
-    COLLECTION: ClassVar[str] = "deliveries"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("open", ASCENDING), ("seq", ASCENDING)], name="open"),
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="order"),
@@ -50,6 +49,15 @@ class Deliveries(Repository):
         rows = await self._find({"_id": {"$in": list(ids)}}, projection=["_id"], session=session) if ids else []
         return {row["_id"] for row in rows}
 
+    async def erase_some(self, contact_id: str, most: int) -> bool:
+        """Delete deliveries of an erased contact, up to `most`, but those that request its deletion; whether there may
+        be more."""
+        filter_ = {"contact_id": contact_id, "kind": {"$ne": DeliveryKind.DELETION.value}}
+        rows = await self._find(filter_, limit=most, projection=["_id"])
+        if rows:
+            await self._database.delete(self.COLLECTION, {"_id": {"$in": [row["_id"] for row in rows]}})
+        return bool(rows)
+
     async def mark_sending(self, ids: Sequence[str], session: Session) -> None:
         """Set the state SENDING: a worker has claimed them."""
         change = {"$set": {"state": DeliveryState.SENDING.value}}
@@ -59,7 +67,7 @@ class Deliveries(Repository):
     async def change(self, changes: Mapping[str, Mapping[str, Any]], session: Session) -> None:
         """Set these fields by delivery id; None removes one. Deliveries erased meanwhile stay erased."""
         operations = [
-            UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, _set_or_unset(values))
+            UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, set_or_unset(values))
             for id_, values in changes.items()
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
@@ -118,9 +126,8 @@ class Deliveries(Repository):
 
 
 class Lanes(Repository):
-    """One lane per contact and queue: its deliveries and its lease."""
+    """One lane per contact and queue: its deliveries and its lease. The destination names the collection."""
 
-    COLLECTION: ClassVar[str] = "delivery_lanes"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("queue", ASCENDING), ("due_at", ASCENDING)], name="due"),
     )
@@ -133,7 +140,7 @@ class Lanes(Repository):
 
     @staticmethod
     def _lease_too_long(queue: Queue, now: datetime) -> Document:
-        """Lanes whose lease ends too late. (Lanes without a lease may wait for a day, if Klaviyo says so.)"""
+        """Lanes whose lease ends too late. (Lanes without a lease may wait for a day, if the destination says so.)"""
         return {"queue": queue.value, "due_at": {"$gt": latest_end(now, LEASE)}, "lease": {"$exists": True}}
 
     async def claim(self, lanes: Sequence[Document], lease: str, until: datetime, session: Session) -> list[Document]:
@@ -148,7 +155,7 @@ class Lanes(Repository):
         new = [{**lane, **values, "version": 1} for lane, values in changes if not lane["version"]]
         await self._database.insert(self.COLLECTION, new, session)
         operations = [
-            UpdateOne(self._guard(lane), {**_set_or_unset(values), "$inc": {"version": 1}})
+            UpdateOne(self._guard(lane), {**set_or_unset(values), "$inc": {"version": 1}})
             for lane, values in changes
             if lane["version"]
         ]
@@ -165,69 +172,8 @@ class Lanes(Repository):
         return {"_id": lane["_id"], "workspace_id": self._workspace_id, "version": lane["version"]}
 
 
-class Syncs(Repository):
-    """The workspace's Klaviyo connection and its state: one document."""
-
-    COLLECTION: ClassVar[str] = "klaviyo_syncs"
-    INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
-
-    async def find(self) -> Document | None:
-        """The stored connection."""
-        id_ = connection_id_of(self._workspace_id)
-        return (await self.by_ids([id_])).get(id_)
-
-    async def connected_at(self) -> datetime:
-        """When the current account was connected."""
-        at: datetime = (await self.find() or {}).get("connected_at", EARLIEST)
-        return at
-
-    async def update(self, values: Mapping[str, Any], **guard: Any) -> bool:
-        """Set these fields, None removes one; False if the guard does not match."""
-        id_ = connection_id_of(self._workspace_id)
-        filter_ = {"_id": id_, "workspace_id": self._workspace_id, **guard}
-        if await self._database.update(self.COLLECTION, filter_, _set_or_unset(values)):
-            return True
-        if guard:
-            return False
-        document = {name: value for name, value in values.items() if value is not None}
-        try:
-            await self._database.insert(self.COLLECTION, [{"_id": id_, "workspace_id": self._workspace_id, **document}])
-        except DuplicateError:
-            return await self._database.update(self.COLLECTION, filter_, _set_or_unset(values)) == 1
-        return True
-
-
-class DeliveryMetrics(Repository):
-    """Delivered and failed deliveries, counted per metric."""
-
-    COLLECTION: ClassVar[str] = "klaviyo_metrics"
-    INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
-
-    async def all(self) -> list[Document]:
-        """Every metric with a count."""
-        return await self._find({})
-
-    async def add(self, metrics: Iterable[Document], session: Session) -> None:
-        """Add counts: `name`, `source`, `delivered`, `failed`, and `last_delivered_at` or None."""
-        counts_by_id = {metric_id_of(self._workspace_id, counts["name"]): counts for counts in metrics}
-        existing = await self.by_ids(list(counts_by_id), session)
-        operations: list[Operation] = [
-            self._insert_counts(id_, counts) if id_ not in existing else self._add_counts(id_, counts)
-            for id_, counts in counts_by_id.items()
-        ]
-        await self._database.bulk(self.COLLECTION, operations, session)
-
-    def _insert_counts(self, id_: str, counts: Document) -> Operation:
-        return InsertOne({"_id": id_, "workspace_id": self._workspace_id, **counts})
-
-    def _add_counts(self, id_: str, counts: Document) -> Operation:
-        change: Document = {"$inc": {name: counts[name] for name in ("delivered", "failed")}}
-        if counts["last_delivered_at"] is not None:
-            change["$max"] = {"last_delivered_at": counts["last_delivered_at"]}
-        return UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, change)
-
-
-def _set_or_unset(values: Mapping[str, Any]) -> Document:
+def set_or_unset(values: Mapping[str, Any]) -> Document:
+    """The update that sets these fields and removes those that are None."""
     set_fields = {name: value for name, value in values.items() if value is not None}
     unset_fields = {name: "" for name, value in values.items() if value is None}
     return ({"$set": set_fields} if set_fields else {}) | ({"$unset": unset_fields} if unset_fields else {})

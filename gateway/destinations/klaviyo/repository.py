@@ -1,0 +1,116 @@
+"""What is stored of Klaviyo beside its backfills: deliveries, the connection, and counts per metric."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
+
+from gateway.core.time_ranges import EARLIEST
+from gateway.destinations.klaviyo.backfill_repository import Backfills
+from gateway.destinations.klaviyo.connection import connection_id_of, metric_id_of
+from gateway.destinations.klaviyo.rate_window_repository import RateWindows
+from gateway.outbox.repository import Deliveries, Lanes, set_or_unset
+from gateway.store.driver import Document, DuplicateError, Operation, Session
+from gateway.store.repositories import Repository
+from gateway.store.workspace_store import WorkspaceStore
+
+
+class KlaviyoDeliveries(Deliveries):
+    """The deliveries to Klaviyo."""
+
+    COLLECTION: ClassVar[str] = "deliveries"
+
+
+class KlaviyoLanes(Lanes):
+    """The lanes of deliveries to Klaviyo."""
+
+    COLLECTION: ClassVar[str] = "delivery_lanes"
+
+
+class Connections(Repository):
+    """The workspace's Klaviyo connection and its state: one document."""
+
+    COLLECTION: ClassVar[str] = "klaviyo_syncs"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
+
+    async def find(self) -> Document | None:
+        """The stored connection."""
+        id_ = connection_id_of(self._workspace_id)
+        return (await self.by_ids([id_])).get(id_)
+
+    async def connected_at(self) -> datetime:
+        """When the current account was connected."""
+        at: datetime = (await self.find() or {}).get("connected_at", EARLIEST)
+        return at
+
+    async def update(self, values: Mapping[str, Any], **guard: Any) -> bool:
+        """Set these fields, None removes one; False if the guard does not match."""
+        id_ = connection_id_of(self._workspace_id)
+        filter_ = {"_id": id_, "workspace_id": self._workspace_id, **guard}
+        if await self._database.update(self.COLLECTION, filter_, set_or_unset(values)):
+            return True
+        if guard:
+            return False
+        document = {name: value for name, value in values.items() if value is not None}
+        try:
+            await self._database.insert(self.COLLECTION, [{"_id": id_, "workspace_id": self._workspace_id, **document}])
+        except DuplicateError:
+            return await self._database.update(self.COLLECTION, filter_, set_or_unset(values)) == 1
+        return True
+
+
+class DeliveryMetrics(Repository):
+    """Delivered and failed deliveries, counted per metric."""
+
+    COLLECTION: ClassVar[str] = "klaviyo_metrics"
+    INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
+
+    async def all(self) -> list[Document]:
+        """Every metric with a count."""
+        return await self._find({})
+
+    async def add(self, metrics: Iterable[Document], session: Session) -> None:
+        """Add counts: `name`, `source`, `delivered`, `failed`, and `last_delivered_at` or None."""
+        counts_by_id = {metric_id_of(self._workspace_id, counts["name"]): counts for counts in metrics}
+        existing = await self.by_ids(list(counts_by_id), session)
+        operations: list[Operation] = [
+            self._insert_counts(id_, counts) if id_ not in existing else self._add_counts(id_, counts)
+            for id_, counts in counts_by_id.items()
+        ]
+        await self._database.bulk(self.COLLECTION, operations, session)
+
+    def _insert_counts(self, id_: str, counts: Document) -> Operation:
+        return InsertOne({"_id": id_, "workspace_id": self._workspace_id, **counts})
+
+    def _add_counts(self, id_: str, counts: Document) -> Operation:
+        change: Document = {"$inc": {name: counts[name] for name in ("delivered", "failed")}}
+        if counts["last_delivered_at"] is not None:
+            change["$max"] = {"last_delivered_at": counts["last_delivered_at"]}
+        return UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, change)
+
+
+REPOSITORIES: tuple[type[Repository], ...] = (
+    KlaviyoDeliveries,
+    KlaviyoLanes,
+    Connections,
+    DeliveryMetrics,
+    RateWindows,
+    Backfills,
+)
+
+
+class KlaviyoStore:
+    """The repositories of Klaviyo in one workspace, beside the workspace's own."""
+
+    def __init__(self, store: WorkspaceStore) -> None:
+        self.workspace = store
+        self.workspace_id = store.workspace_id
+        self.database = store.database
+        self.changes = store.changes
+        self.deliveries = store.repository(KlaviyoDeliveries)
+        self.lanes = store.repository(KlaviyoLanes)
+        self.connections = store.repository(Connections)
+        self.metrics = store.repository(DeliveryMetrics)
+        self.rate_windows = store.repository(RateWindows)
+        self.backfills = store.repository(Backfills)

@@ -1,0 +1,1 @@
+"""Deliveries: queued with the change, sent in order for each contact, retried, replayed."""

@@ -1,0 +1,50 @@
+"""The field `klaviyo` of contacts, conversations, tickets and events."""
+
+from typing import Any
+
+import strawberry
+from strawberry import Parent
+
+from resolvers import klaviyo
+from schema.batching import by_level, reads
+from schema.contacts import Contact
+from schema.conversations import Conversation
+from schema.events import Event
+from schema.extensions import Extension
+from schema.klaviyo import KLAVIYO, KlaviyoDelivery, KlaviyoSubject
+from schema.tickets import Ticket
+
+
+@strawberry.type
+class _OfContact:
+    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    @reads("_id", "contact_ids")
+    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+        return parent
+
+
+@strawberry.type
+class _OfThread:
+    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    @reads("_id", "contact_id")
+    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+        return parent
+
+
+@strawberry.type
+class _OfEvent:
+    @by_level(
+        klaviyo.of_events,
+        reads=("_id",),
+        directives=[KLAVIYO],
+        description="How Klaviyo hears of it; null where it is not forwarded.",
+    )
+    def klaviyo(self) -> KlaviyoDelivery | None: ...
+
+
+EXTENSIONS = (
+    Extension(Contact, _OfContact),
+    Extension(Conversation, _OfThread, before="ticket"),
+    Extension(Ticket, _OfThread, before="parts"),
+    Extension(Event, _OfEvent),
+)
