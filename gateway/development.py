@@ -124,7 +124,7 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
     if _is_demo(workspace) and workspace.get("desk") != "done" and demo:
         with Console(stderr=True).status("Opening the help desk ..."):
             services, at = runtime.services, workspace["created_at"]
-            await seed_desk(services.people, services.conversations, services.store, workspace["_id"], at)
+            await seed_desk(services.teammates, services.conversations, services.store, workspace["_id"], at)
             await seed_tickets(services.ticket_types, services.tickets, services.store, workspace["_id"], at)
             await seed_messages(services.messages, services.store.open(workspace["_id"]))
         await runtime.services.store.workspaces.update(workspace["_id"], {"desk": "done"})

@@ -182,7 +182,7 @@ def build_services(
         timers=TimerService(store, clock, conversations.handlers | tickets.handlers | sender.handlers),
         conversations=conversations,
         tickets=tickets,
-        people=teammates,
+        teammates=teammates,
         ticket_types=TicketTypeService(store, clock, minter),
         syncs=connections,
         outbox=outbox,

@@ -272,7 +272,7 @@ def test_apollos_manifest(tmp_path: Path) -> None:
             {
                 "a": "query A { contacts(first: 100) { nodes { events(first: 100) { nodes { contact { events(first: 100) { nodes { id } } } } } } } }"
             },
-            "The document 'a' in .*: The operation may show .* rows, and 50000 are allowed: ",
+            "The document 'a' in .*: The operation may return .* rows; the limit is 50000: ",
         ),
     ],
 )

@@ -130,7 +130,7 @@ async def test_what_cannot_be_saved_is_told_and_changes_nothing(gateway: Any) ->
         assert (problem["code"], problem["path"]) == ("INVALID", ["input", "filter"])
         assert problem["message"].startswith("A segment must not lead back to itself: 'One' -> ")
     problem = await refused(workspace, "Four", {"segment": "seg_none"})
-    assert problem["message"] == "filter names the segment 'seg_none', and there is no such segment."
+    assert problem["message"] == "The filter names the segment 'seg_none', which does not exist: correct the id."
     problem = await refused(workspace, "Four", {"event": {"name": "e", "never": True, "count": {"gt": 1}}})
     assert (problem["code"], problem["path"]) == ("INVALID", ["input", "filter"])
     assert (await refused(workspace, " ", {}))["path"] == ["input", "name"]

@@ -196,7 +196,9 @@ class SegmentGraph:
         for named in sorted(self._conditions[id_].segments()):
             if named not in self.rows:
                 raise UserProblem(
-                    ErrorCode.INVALID, f"filter names the segment '{named}', and there is no such segment.", ("filter",)
+                    ErrorCode.INVALID,
+                    f"The filter names the segment '{named}', which does not exist: correct the id.",
+                    ("filter",),
                 )
             if (path := self._path_between(named, id_)) is not None:
                 raise UserProblem(
