@@ -147,7 +147,9 @@ class _Exporter(SpanExporter):
         is_exported = result is SpanExportResult.SUCCESS
         if is_exported != self._is_sending:
             self._is_sending = is_exported
-            _log.info("traces are sent again") if is_exported else _log.warning("traces cannot be sent: they are lost")
+            _log.info("traces are exported again") if is_exported else _log.warning(
+                "traces cannot be exported and are lost"
+            )
         return result
 
     def shutdown(self) -> None:

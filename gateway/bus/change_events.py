@@ -66,7 +66,7 @@ def position_of(cursor: str, cipher: CursorCipher) -> Position:
         if isinstance(error, UnknownKeyError) or _is_unencrypted(cursor):
             raise CursorExpiredError from None
         raise BadRequestError(
-            "'after' is not a cursor of a subscription: pass one that a payload or streamCursor gave."
+            "'after' is not a cursor of a subscription: pass the cursor of a payload, or streamCursor."
         ) from None
     return Position(raw[_TIME.size :].decode(), None, _TIME.unpack_from(raw))
 

@@ -22,9 +22,9 @@ from gateway.settings import Settings, data_folder, load_settings
 from gateway.store.servers import mongo_uri
 
 DATA = Annotated[Path, typer.Option("--data", help="The folder of the embedded database.")]
-WORKSPACE = Annotated[str, typer.Option("--workspace", "-w", help="Its id or name.")]
+WORKSPACE = Annotated[str, typer.Option("--workspace", "-w", help="The id or name of the workspace.")]
 THE_WORKSPACE = Annotated[
-    str | None, typer.Option("--workspace", "-w", help="Its id or name; may be left out where there is only one.")
+    str | None, typer.Option("--workspace", "-w", help="The id or name of the workspace. Default: the only workspace.")
 ]
 DEFAULT_DATA = Path(".gateway")
 

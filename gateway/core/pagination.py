@@ -138,15 +138,15 @@ def _position(text: str | None, argument: str, scope: CursorScope) -> str | None
         return scope.position(text)
     except InvalidCursorError:
         raise BadRequestError(
-            f"'{argument}' is not a cursor of this list, parent and filter, or older than the gateway's secret: "
-            "pass one that this very list gave, or leave it out."
+            f"'{argument}' is not a cursor of this list, parent and filter, or the gateway's secret has changed: "
+            "pass a cursor of this list, or leave it out."
         ) from None
 
 
 def page_size(arguments: PageArguments) -> int:
     """The requested number of rows. Raises BadRequestError."""
     if arguments.first is not None and arguments.last is not None:
-        raise BadRequestError("'first' and 'last' exclude each other: give one of them.")
+        raise BadRequestError("'first' and 'last' cannot be combined: give one of them.")
     for name, value in (("first", arguments.first), ("last", arguments.last)):
         if value is not None and not 1 <= value <= LARGEST_SIZE:
             raise BadRequestError(f"'{name}' must be from 1 to {LARGEST_SIZE}, not {value}.")

@@ -23,7 +23,7 @@ from gateway.execution.syntax_tree import node_bytes
 from gateway.observability import Metrics
 
 MAX_ERRORS = 10  # per document or set of variables: each suggestion compares a name with all fields of a type
-TOO_DEEP = "The document nests deeper than can be read: flatten it."
+TOO_DEEP = "The document is nested too deeply: flatten it."
 _NO_TOKEN = Token(TokenKind.SOF, 0, 0, 0, 0)
 
 

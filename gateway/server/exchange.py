@@ -62,9 +62,7 @@ class Exchange:
                 raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > most:
-                raise LimitExceededError(
-                    f"The request body is larger than the {most} bytes that are allowed: send less at once."
-                )
+                raise LimitExceededError(f"The request body is larger than {most} bytes: send less at once.")
             more_follows = message.get("more_body", False)
         self._is_read = True
         return bytes(body)

@@ -187,7 +187,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             most = min(most, settings.max_operations_per_token_socket)
         if principal is None or len(self.operations) < most:
             return False
-        message = f"This socket has {most} operations under way, and it may have no more: complete one first."
+        message = f"This socket has {most} active operations, which is the limit: complete one first."
         error = formatted(as_graphql_error(LimitExceededError(message)), new_request_id())
         await self.send_message({"id": id_, "type": "error", "payload": [error]})
         return True
@@ -383,7 +383,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return (
                 None
                 if self.connection_acknowledged
-                else (_TRY_AGAIN_LATER, "The database cannot be reached right now.")
+                else (_TRY_AGAIN_LATER, "The database is not available: try again in a few seconds.")
             )
         assert principal is not None  # noqa: S101 - only a missing credential gives None
         if self.principal is not None and self.principal.contact_id != principal.contact_id:
@@ -408,7 +408,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             close_frame = await self._refused()
         except Exception:
-            _log.exception("a socket's credential could not be checked")
+            _log.exception("credential of a socket could not be checked")
         if close_frame is not None:
             await self.websocket.close(*close_frame)
         else:

@@ -51,7 +51,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._writes = WriteProgress(transport, self._limits)
         self._deadline = self._next_deadline()
         if not self._connections.add(self, self.client[0] if self.client else ""):
-            self._refusal = RefusedRequestError(503, "There are too many connections: try again later.")
+            self._refusal = RefusedRequestError(503, "Too many connections: try again later.")
             self._write(self._refusal)
             transport.close()
 
@@ -97,7 +97,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._upgrades = self._should_upgrade()
             self._check_upgrade()
         if len(self.pipeline) >= _MOST_PIPELINED:
-            raise RefusedRequestError(400, f"Send at most {_MOST_PIPELINED} requests before you read their answers.")
+            raise RefusedRequestError(400, f"Send at most {_MOST_PIPELINED} requests before you read their responses.")
         super().on_headers_complete()
         if self._upgrades:
             return
@@ -200,7 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
             # After an upgrade the parser leaves chunks unread: they would be parsed as further requests.
             raise RefusedRequestError(400, "Send no body with an upgrade.")
         if self._upgrades and self.cycle is not None and not self.cycle.response_complete:
-            raise RefusedRequestError(400, "Open a websocket after the answers to earlier requests.")
+            raise RefusedRequestError(400, "Open a websocket after the responses to earlier requests.")
 
     def _check_version(self) -> None:
         if self.scope["http_version"] != "1.0":

@@ -122,9 +122,9 @@ class SharedStorage(LocalStorage):
     def _switch_to_local(self, now: datetime, error: UnavailableError) -> None:
         if self._local_until is None:
             reason = repr(error.__cause__)
-            _log.warning("rate limits are counted by each process: the database does not answer", reason=reason)
+            _log.warning("rate limits are counted per process: the database does not respond", reason=reason)
         self._local_until = now.timestamp() + _LOCAL_SECONDS
 
     def _switch_to_shared(self) -> None:
-        _log.info("rate limits are counted together again")
+        _log.info("rate limits are shared again")
         self._local_until = None

@@ -76,7 +76,7 @@ class Allowance:
             item = self.items[COST]
             if rows > item.amount:
                 raise LimitExceededError(
-                    f"The operation may show {rows} rows, and {item} are allowed: ask for smaller pages ('first')."
+                    f"The operation may return {rows} rows; the limit is {item}: request smaller pages ('first')."
                 )
             await self._take(item, rows)
 

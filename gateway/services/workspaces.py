@@ -41,7 +41,7 @@ class WorkspaceService:
             await self._store.workspaces.insert(workspace)
         except DuplicateError:
             raise UserProblem(
-                ErrorCode.CONFLICT, f"There is a workspace '{name}' already: choose another name.", ("name",)
+                ErrorCode.CONFLICT, f"A workspace '{name}' already exists: choose another name.", ("name",)
             ) from None
         return workspace
 
@@ -51,7 +51,7 @@ class WorkspaceService:
         if workspace is None:
             names = ", ".join(row["name"] for row in await self.all()) or "none yet"
             raise UserProblem(
-                ErrorCode.NOT_FOUND, f"There is no workspace '{id_or_name}': there are {names}.", ("workspace",)
+                ErrorCode.NOT_FOUND, f"There is no workspace '{id_or_name}'. Workspaces: {names}.", ("workspace",)
             )
         return workspace
 
@@ -61,9 +61,9 @@ class WorkspaceService:
         if len(workspaces) != 1:
             names = ", ".join(row["name"] for row in workspaces)
             fix = (
-                f"say which with --workspace: {names}."
+                f"choose one with --workspace: {names}."
                 if workspaces
-                else "make one with 'gateway workspaces create NAME', or run 'gateway dev'."
+                else "create one with 'gateway workspaces create NAME', or run 'gateway dev'."
             )
             raise UserProblem(ErrorCode.INVALID, f"There are {len(workspaces)} workspaces: {fix}", ("workspace",))
         return workspaces[0]
@@ -106,7 +106,7 @@ class WorkspaceService:
         if not await self._store.keys.revoke(workspace_id, key_id, self._clock()):
             raise UserProblem(
                 ErrorCode.NOT_FOUND,
-                f"There is no key '{key_id}' in this workspace: 'gateway keys list' shows them.",
+                f"There is no API key '{key_id}' in this workspace: 'gateway keys list' shows them.",
                 ("key",),
             )
 

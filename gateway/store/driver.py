@@ -60,23 +60,23 @@ class NaiveUtcProjection(tuple[str, ...]):
 
 
 class TransientError(UnavailableError):
-    """The database did not answer as it should; whether it did what was asked is unknown. Try again in a few seconds."""
+    """The database did not respond as expected, and the outcome of the call is unknown: try again in a few seconds."""
 
 
 class ConflictError(TransientError):
-    """Another transaction holds what this one writes; nothing was stored. Try again in a few seconds."""
+    """Another transaction writes the same data, and nothing was stored: try again in a few seconds."""
 
 
 class FaultError(TransientError):
-    """The database met a problem of its own, such as a full disk; whether it did what was asked is unknown. Try again in a few seconds."""
+    """The database has an internal fault, such as a full disk, and the outcome of the call is unknown: try again in a few seconds."""
 
 
 class HistoryLostError(Exception):
-    """The server no longer has what follows that token."""
+    """The server's history no longer reaches back to this position."""
 
 
 class DuplicateError(TransientError):
-    """A unique index refused: somebody else wrote first, and the next look will see it."""
+    """A unique index refused the document: another writer stored one with the same key first."""
 
 
 class Database:
@@ -100,7 +100,7 @@ class Database:
                 event_listeners=list(listeners),
             )
         except (InvalidURI, ConfigurationError) as error:
-            raise StartupError(f"GATEWAY_MONGO_URI is not usable: {error}.") from None
+            raise StartupError(f"GATEWAY_MONGO_URI is invalid: {error}.") from None
         self._database: Any = self._client.get_database(
             name,
             codec_options=CodecOptions(tz_aware=True),  # the driver's own UTC; any other costs a conversion per time
@@ -125,11 +125,11 @@ class Database:
                 hello = await self._database.command("hello")
         except OperationFailure as error:
             raise StartupError(
-                f"The database refuses: {error}. Check the user and password in GATEWAY_MONGO_URI."
+                f"The database refused the connection: {error}. Check the user and password in GATEWAY_MONGO_URI."
             ) from None
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise StartupError(
-                "The MongoDB of GATEWAY_MONGO_URI is a standalone server, without transactions: make it a replica set (one node is enough)."
+                "GATEWAY_MONGO_URI is a standalone server, which has no transactions: make it a replica set (one node is enough)."
             )
 
     async def ping(self) -> None:
@@ -439,7 +439,7 @@ def _to_gateway_error(error: Exception) -> Exception | None:
         return TransientError()
     if isinstance(error, UnicodeEncodeError):
         # Stored texts were checked; this one is in a filter.
-        return BadRequestError("A text contains a lone surrogate, which is no character: send whole characters.")
+        return BadRequestError("A text contains half of a surrogate pair: send valid Unicode.")
     return _error_for_codes(error) if isinstance(error, PyMongoError) else None
 
 

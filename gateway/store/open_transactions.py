@@ -31,7 +31,7 @@ class OpenTransactions:
     def end(self, session: Any) -> None:
         """End the session's transaction in the background, then the session."""
         if len(self._tasks) >= _MAX_TASKS:
-            _log.warning("a transaction is left to the server, which ends it after a minute", open=len(self._tasks))
+            _log.warning("transaction abandoned; the server ends it after a minute", open=len(self._tasks))
             return
         # An empty context: without the caller's deadline and trace.
         task = asyncio.get_running_loop().create_task(self._end(session), context=Context())

@@ -69,4 +69,4 @@ class ProjectionOffsets:
         values = {"token": new_token, "pending": list(pending), "rebuilding": bool(pending), **position}
         change = {"$set": values, "$currentDate": {"moved_at": True}}
         if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, change)], session) != 1:
-            raise TransientError("another process reads this roll-up now")
+            raise TransientError("another process has the lease of this projection")

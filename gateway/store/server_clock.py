@@ -46,7 +46,7 @@ class ServerClock:
     def _learn(self, offset: timedelta) -> None:
         was_wrong, self.offset = self.correction != timedelta(0), offset
         if self.correction and not was_wrong:
-            _log.warning("this machine's clock is wrong: the database's time is used", seconds=self.seconds_ahead)
+            _log.warning("this machine's clock is wrong; using the database's time", seconds=self.seconds_ahead)
         elif was_wrong and not self.correction:
             _log.info("this machine's clock is right again")
 

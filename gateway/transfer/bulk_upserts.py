@@ -192,7 +192,9 @@ class BulkUpserts:
         )
         if len(other_ids(document)) > MAX_OTHER_IDS:
             raise UserProblem(
-                ErrorCode.LIMIT_EXCEEDED, f"More than {MAX_OTHER_IDS} other ids are not kept.", ("otherIds",)
+                ErrorCode.LIMIT_EXCEEDED,
+                f"The contact would have more than {MAX_OTHER_IDS} other ids, which is the limit.",
+                ("otherIds",),
             )
         document["anonymous_ids"] = distinct([*document["anonymous_ids"], *command.anonymous_ids])
         self._contacts.state(resolver, draft, command.fields, command.values)
@@ -253,7 +255,7 @@ def _check_id(id_: str) -> str:
     if prefix_of(id_) is not Prefix.CONTACT:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{id_:.60}' is no id of a contact: what identifies people in another system is their externalId.",
+            f"'{id_:.60}' is not a contact id: ids of other systems belong in externalId.",
             ("id",),
         )
     return id_

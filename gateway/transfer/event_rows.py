@@ -54,7 +54,7 @@ def exported_event(row: Mapping[str, Any], settings: Settings, now: datetime) ->
     if missing := [name for name in NEEDED if name not in values]:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{missing[0]}' is missing, which every row of an export has: for other files say which column is what.",
+            f"'{missing[0]}' is missing, which every row of an export has: for other files name the columns with options.",
             (missing[0],),
         )
     event_input = {

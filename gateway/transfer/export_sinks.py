@@ -108,7 +108,7 @@ class StreamSink(ExportSink):
         except OSError as error:
             with suppress(OSError):  # else the interpreter flushes the rest again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            raise StartupError(f"The output cannot be written ({error.strerror}): whoever reads it is gone.") from error
+            raise StartupError(f"The output cannot be written ({error.strerror}): its reader has closed it.") from error
 
 
 class FileSink(ExportSink):
@@ -195,7 +195,7 @@ class FileSink(ExportSink):
             is_ours = False
         if not is_ours:
             file.close()
-            raise StartupError(f"Another export writes {self._path} right now: wait for it, or choose another file.")
+            raise StartupError(f"Another export is writing {self._path}: wait for it, or choose another file.")
 
     @contextmanager
     def _explain_errors(self) -> Iterator[None]:
@@ -203,5 +203,5 @@ class FileSink(ExportSink):
             yield
         except OSError as error:
             raise StartupError(
-                f"{self._path} cannot be written ({error.strerror}): mend that and run this again, it goes on where it was."
+                f"{self._path} cannot be written ({error.strerror}): fix that and run this command again; it continues."
             ) from error

@@ -112,11 +112,9 @@ async def find_segment(store: WorkspaceStore, id_or_name: str) -> Document:
     if len(matches) != 1:
         names = ", ".join(f"{row['name']} ({row['_id']})" for row in segments) or "none yet"
         what = "no segment" if not matches else "more than one segment"
-        raise UserProblem(ErrorCode.NOT_FOUND, f"There is {what} '{id_or_name}': there are {names}.", ("segment",))
+        raise UserProblem(ErrorCode.NOT_FOUND, f"There is {what} '{id_or_name}'. Segments: {names}.", ("segment",))
     if not matches[0]["complete"]:
-        message = (
-            f"The members of '{matches[0]['name']}' are being looked for since it was saved: try again in a moment."
-        )
+        message = f"The members of '{matches[0]['name']}' are still being computed: try again in a moment."
         raise UserProblem(ErrorCode.CONFLICT, message, ("segment",))
     return matches[0]
 

@@ -87,7 +87,7 @@ def check_ref(input_: Mapping[str, Any]) -> ContactRef:
         if (value := input_.get(kind)) is not None:
             keys[str(kind)] = check_key(kind, value)
     if not keys:
-        raise UserProblem(ErrorCode.INVALID, "Say which contact is meant: give id, externalId, email or anonymousId.")
+        raise UserProblem(ErrorCode.INVALID, "The contact has no key: give id, externalId, email or anonymousId.")
     return ContactRef(**keys)
 
 
@@ -108,7 +108,7 @@ def unknown_contact(contact_id: str, *path: str) -> UserProblem:
     """The NOT_FOUND problem for that id."""
     return UserProblem(
         ErrorCode.NOT_FOUND,
-        f"There is no contact with the id '{contact_id}': it was deleted, or never was there.",
+        f"There is no contact with the id '{contact_id}': it was deleted or never existed.",
         path,
     )
 

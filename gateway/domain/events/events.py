@@ -88,17 +88,17 @@ def check_occurred_at(
     try:
         at = to_milliseconds(at.astimezone(UTC))
     except OverflowError:
-        raise UserProblem(ErrorCode.INVALID, f"{path[-1]} lies outside the years 1 to 9999.", path) from None
+        raise UserProblem(ErrorCode.INVALID, f"{path[-1]} must be in the years 1 to 9999.", path) from None
     if at > now + _AHEAD:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"{path[-1]} {at.isoformat()} lies more than 5 minutes ahead: check the clock, or the unit of the time.",
+            f"{path[-1]} {at.isoformat()} is more than 5 minutes ahead: check the clock, or the unit of the time.",
             path,
         )
     if at < now - timedelta(days=years * 365.25):
         raise UserProblem(
             ErrorCode.INVALID,
-            f"{path[-1]} {at.isoformat()} lies more than {years} years back: check the unit of the time.",
+            f"{path[-1]} {at.isoformat()} is more than {years} years ago: check the unit of the time.",
             path,
         )
     return at
@@ -158,8 +158,8 @@ class NameQuota:
         if name in self.new and name not in added and sum(added.values()) >= self.free_for_pages:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
-                f"'{name}' would be a new event name, and pages have added as many as they may (GATEWAY_MAX_PAGE_EVENT_NAMES): "
-                "describe it with describeEvent, track it once with a service's key, or tell events apart by their metadata.",
+                f"'{name}' would be a new event name, but pages have added as many as allowed (GATEWAY_MAX_PAGE_EVENT_NAMES): "
+                "describe it with describeEvent, track it once with an API key of a server, or use metadata to distinguish events.",
                 ("name",),
             )
 
@@ -168,8 +168,8 @@ class NameQuota:
         if name in self.new and name not in added and len(added) >= self.free:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
-                f"'{name}' would be a new event name, and as many as are allowed are in use: "
-                "archive one with describeEvent, or tell events apart by their metadata.",
+                f"'{name}' would be a new event name, but the workspace has as many as allowed: "
+                "archive one with describeEvent, or use metadata to distinguish events.",
                 ("name",),
             )
 

@@ -28,8 +28,8 @@ class Retention:
         """Raise BadRequestError, naming the filter at `path`, where the range includes removed events."""
         if not times.empty and times.start < self.since(now):
             raise BadRequestError(
-                f"{path} reaches further back than the {self.days} days that events are kept: "
-                f"let it begin later, such as with lessThanDaysAgo: {self.days}."
+                f"{path} begins before the {self.days} days for which events are stored: "
+                f"use a later start, such as lessThanDaysAgo: {self.days}."
             )
 
     def check_saved(self, condition: Condition, now: datetime) -> None:
@@ -47,8 +47,8 @@ class Retention:
             elif self.since(now) > EARLIEST:
                 named = "metadata" if event.metadata else "beforeSignUp"
                 raise BadRequestError(
-                    f"{event.path}.{named} counts the events themselves, which are kept for {self.days} days: "
-                    f"add within: {{lessThanDaysAgo: {self.days}}} to it."
+                    f"{event.path}.{named} counts stored events, which are stored for {self.days} days: "
+                    f"add within: {{lessThanDaysAgo: {self.days}}}."
                 )
 
 

@@ -358,7 +358,7 @@ class _FilterParser:
 
     def condition(self, filter_: Mapping[str, Any], path: str, depth: int) -> Condition:
         if depth > MAX_DEPTH:
-            raise BadRequestError(f"{path} lies deeper than the {MAX_DEPTH} levels that are allowed: flatten it.")
+            raise BadRequestError(f"{path} is nested deeper than {MAX_DEPTH} levels: flatten it.")
         parts = [self._member(name, value, f"{path}.{public_name(name)}", depth) for name, value in filter_.items()]
         return parts[0] if len(parts) == 1 else _all_of(parts)
 
@@ -400,7 +400,7 @@ class _FilterParser:
         excluded = [name for name in ("count", "first", "last", "not_followed_by") if name in filter_]
         if condition.never and excluded:
             raise BadRequestError(
-                f"{path}.never excludes {public_name(excluded[0])}: of what never was there is no count, no time and no follower."
+                f"{path}.never cannot be combined with {public_name(excluded[0])}: remove one of them."
             )
         return condition
 
@@ -414,13 +414,13 @@ class _FilterParser:
         self.conditions += 1
         if self.conditions > MAX_CONDITIONS:
             raise BadRequestError(
-                f"{self.root} has more than the {MAX_CONDITIONS} conditions that are allowed: {path} is the first too many."
+                f"{self.root} has more than {MAX_CONDITIONS} conditions: remove {path} and those after it."
             )
 
 
 def _texts(operators: Operators, path: str) -> Operators:
     if len(operators.get("in", ())) > MAX_TEXTS:
-        raise BadRequestError(f"{path}.in has {len(operators['in'])} texts, and {MAX_TEXTS} are allowed.")
+        raise BadRequestError(f"{path}.in has {len(operators['in'])} texts; the limit is {MAX_TEXTS}.")
     return case_folded(operators)
 
 

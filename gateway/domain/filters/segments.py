@@ -96,7 +96,7 @@ def stored_value(value: Any, field: str) -> Any:
             try:
                 return to_milliseconds(value.astimezone(UTC))
             except OverflowError:
-                message = f"A time of {field} lies outside the years 1 to 9999."
+                message = f"A time of {field} must be in the years 1 to 9999."
                 raise UserProblem(ErrorCode.INVALID, message, (field,)) from None
     return value
 
@@ -203,7 +203,7 @@ class SegmentGraph:
             if (path := self._path_between(named, id_)) is not None:
                 raise UserProblem(
                     ErrorCode.INVALID,
-                    f"A segment must not lead back to itself: {' -> '.join(self._quoted_name(step) for step in [id_, *path])}.",
+                    f"A segment must not refer to itself, directly or through others: {' -> '.join(self._quoted_name(step) for step in [id_, *path])}.",
                     ("filter",),
                 )
 

@@ -175,7 +175,7 @@ class ConversationAggregate(ThreadAggregate):
     def reopen(self, body: str | None = None) -> str:
         """Reopen it, with an optional reply; ILLEGAL_TRANSITION if it is open. Returns the part id."""
         if self._state is ConversationState.OPEN:
-            message = "The conversation is open: there is nothing to reopen."
+            message = "The conversation is open: only a closed or snoozed one can be reopened."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("id",))
         at = self.at
         part_id = self._open(body)
@@ -235,7 +235,9 @@ class ConversationAggregate(ThreadAggregate):
     def convert(self, ticket_id: str, *, public: bool) -> None:
         """Link the ticket; CONFLICT if it has one already. `public`: the contact sees the ticket."""
         if "ticket_id" in self.document:
-            message = f"The conversation has the ticket {self.document['ticket_id']} already, and has one at most."
+            message = (
+                f"The conversation already has the ticket {self.document['ticket_id']}: a conversation has at most one."
+            )
             raise UserProblem(ErrorCode.CONFLICT, message, ("conversationId",))
         self.document["ticket_id"] = ticket_id
         self.emit("UPDATED", public=public)
@@ -334,7 +336,7 @@ class ConversationAggregate(ThreadAggregate):
         stored = self.document["tags"]
         tags = [tag for tag in distinct([*stored, *added]) if tag not in removed]
         if len(tags) > MAX_TAGS:
-            message = f"The conversation would have {len(tags)} tags, and {MAX_TAGS} are allowed: remove some first."
+            message = f"The conversation would have {len(tags)} tags; the limit is {MAX_TAGS}: remove some first."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("addTags",))
         self.document["tags"] = tags
         return [tag for tag in tags if tag not in stored], [tag for tag in stored if tag not in tags]

@@ -241,8 +241,8 @@ def check_moment(at: datetime | None, document: Mapping[str, Any], path: tuple[s
     if at is not None and at < document["last_part_at"]:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"{path[-1]} {at.isoformat()} lies before the newest part of the history "
-            f"({document['last_part_at'].isoformat()}): send parts in their order, or leave it out.",
+            f"{path[-1]} {at.isoformat()} is before the newest part of the history "
+            f"({document['last_part_at'].isoformat()}): send parts in order, or leave it out.",
             path,
         )
 

@@ -171,7 +171,7 @@ class TicketAggregate(ThreadAggregate):
         before = self.document["tags"]
         tags = [tag for tag in distinct([*before, *added]) if tag not in removed]
         if len(tags) > MAX_TAGS:
-            message = f"The ticket would have {len(tags)} tags, and {MAX_TAGS} are allowed: remove some first."
+            message = f"The ticket would have {len(tags)} tags; the limit is {MAX_TAGS}: remove some first."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("addTags",))
         self.document["tags"] = tags
         return [f"+{tag}" for tag in tags if tag not in before] + [f"-{tag}" for tag in before if tag not in tags]
@@ -180,7 +180,7 @@ class TicketAggregate(ThreadAggregate):
         if until is None:
             return self._end_snooze(self.at, self.actor)
         if self.document["state"] == TicketState.RESOLVED:
-            message = f"Ticket {self.document['number']} is RESOLVED, and is not put aside: take it up again first."
+            message = f"Ticket {self.document['number']} is RESOLVED and cannot be snoozed: change its state first."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("snoozedUntil",))
         if self.document.get("snoozed_until") == until:
             return None
@@ -252,7 +252,7 @@ def list_key(facet: str, value: str, state: str) -> str:
 def check_shared(category: str, *, shared: bool) -> bool:
     """Returns `shared`; UserProblem if tickets of the category cannot be shared."""
     if shared and category != TicketCategory.CUSTOMER:
-        message = f"A {category} ticket is for those who answer: CUSTOMER tickets alone are shared."
+        message = f"A {category} ticket cannot be shared: only CUSTOMER tickets can."
         raise UserProblem(ErrorCode.INVALID, message, ("isShared",))
     return shared
 
@@ -263,7 +263,7 @@ def check_shared_with(ticket: Mapping[str, Any], actor: Actor) -> None:
         return
     problem = f"Ticket {ticket['number']} is not shared with its contact: share it first."
     if ticket["category"] != TicketCategory.CUSTOMER:
-        problem = f"Ticket {ticket['number']} is {ticket['category']}, and contacts act on CUSTOMER tickets alone."
+        problem = f"Ticket {ticket['number']} is {ticket['category']}: contacts may act only on CUSTOMER tickets."
     raise UserProblem(ErrorCode.FORBIDDEN, problem, ("actor",))
 
 
@@ -273,8 +273,8 @@ def check_transition(ticket: Mapping[str, Any], state: TicketState) -> None:
     if state in TRANSITIONS[before]:
         return
     legal = ", ".join(follower for follower in TicketState if follower in TRANSITIONS[before])
-    now = "that already" if state is before else before
-    message = f"Ticket {ticket['number']} is {now}: from {before} it may become {legal}."
+    now = "already in that state" if state is before else before
+    message = f"Ticket {ticket['number']} is {now}: from {before} it can change to {legal}."
     raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("state",))
 
 

@@ -88,7 +88,7 @@ class ProjectionConsumer(ABC):
                 while not renewal.done():
                     await self._step(inserts)
         except HistoryLostError:
-            self._log.warning("projection offset is no longer in the stream; rebuilding everything")
+            self._log.warning("projection offset is older than the stream; rebuilding everything")
             await self._store.roll_ups.save(self.NAME, self._owner, self._token, new_token=None, pending=[])
         finally:
             renewal.cancel()
@@ -133,7 +133,7 @@ class ProjectionConsumer(ABC):
         until = time.monotonic() + _HEARTBEAT_SECONDS
         while not batch or batch[-1].document["_id"] != mark["_id"]:
             if time.monotonic() > until:
-                raise UnavailableError("the stream does not show what was written")
+                raise UnavailableError("the change stream does not return the heartbeat")
             if (insert := await inserts.next()) is not None:
                 batch.append(insert)
                 self._newest = insert

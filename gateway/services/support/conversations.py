@@ -72,7 +72,7 @@ class ConversationService:
         def begin(contact: Document, now: datetime) -> Changeset:
             author = named_actor or Actor(ActorKind.CONTACT, contact["_id"])
             if author.is_contact and author.id != contact["_id"]:
-                message = "The actor is another contact than the one whose conversation it is: leave actor out."
+                message = "The actor is a contact, but not the one of the conversation: leave actor out."
                 raise UserProblem(ErrorCode.INVALID, message, ("actor", "contactId"))
             all_values = {**values, "source": delivered_by(values["source"], author)}
             document = new_conversation(new_id, contact, all_values, author, created_at or now)
@@ -93,7 +93,7 @@ class ConversationService:
         created_at = inputs.check_created_at(fields.get("created_at"), self._clock())
         actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["conversation_id"])
         if note and actor.is_contact:
-            message = "A contact writes no notes: leave note out, or name an admin."
+            message = "A contact cannot write notes: leave note out, or give an admin as actor."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("note",))
         await self._commands.check_owner(principal, _KIND, id_, actor, ("conversationId",))
 
@@ -116,7 +116,7 @@ class ConversationService:
         """Assign it to an admin, a team or both; None removes an assignee."""
         assignees = await self._teammates.assignees(principal.workspace_id, fields)
         if not assignees:
-            message = "Say to whom: assigneeId, teamId or both; null takes it away."
+            message = "The assignment is missing: give assigneeId, teamId or both; null removes one."
             raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
         return await self._execute(principal, fields, lambda aggregate: aggregate.assign(assignees))
 
@@ -143,7 +143,7 @@ class ConversationService:
         """Store the contact's rating. A service's key may rate for the contact."""
         remark = inputs.check_rating(fields["score"], fields.get("remark"))
         if principal.admin_id is not None:
-            message = "An admin does not rate: the contact does, with a token of its own, or a service's key for it."
+            message = "An admin cannot rate a conversation: use a token of its contact, or an API key."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("score",))
         contact_actor = await self._teammates.actor(principal, None) if principal.contact_id is not None else None
         if contact_actor is not None:

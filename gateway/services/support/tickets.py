@@ -78,7 +78,7 @@ class TicketService:
         created_at = check_created_at(fields.get("created_at"), self._clock())
         actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["ticket_id"])
         if note and actor.is_contact:
-            message = "A contact writes no notes: leave note out, or name an admin."
+            message = "A contact cannot write notes: leave note out, or give an admin as actor."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("note",))
         await self._commands.check_owner(principal, _KIND, id_, actor, ("ticketId",))
 
@@ -101,7 +101,7 @@ class TicketService:
         """Assign it to an admin, a team or both; None removes an assignee."""
         assignees = await self._teammates.assignees(principal.workspace_id, fields)
         if not assignees:
-            message = "Say to whom: assigneeId, teamId or both; null takes it away."
+            message = "The assignment is missing: give assigneeId, teamId or both; null removes one."
             raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
         return await self._execute(principal, fields, lambda aggregate: aggregate.assign(assignees))
 
@@ -189,7 +189,7 @@ class TicketService:
         type_ = (await self._store.open(principal.workspace_id).ticket_types.by_ids([type_id])).get(type_id)
         if type_ is not None and actor.is_contact and type_["category"] != TicketCategory.CUSTOMER:
             if principal.contact_id is None:
-                message = f"A contact opens CUSTOMER tickets alone, and '{type_['name']}' is {type_['category']}."
+                message = f"A contact can create only CUSTOMER tickets, but '{type_['name']}' is {type_['category']}."
                 raise UserProblem(ErrorCode.FORBIDDEN, message, ("typeId",))
             type_ = None
         return check_usable(type_, type_id, ("typeId",))
@@ -225,7 +225,7 @@ class _Opening:
 
 def _check_contact_is_actor(actor: Actor, contact: Mapping[str, Any]) -> None:
     if actor.is_contact and actor.id != contact["_id"]:
-        message = "The actor is another contact than the one whose ticket it is: leave actor out."
+        message = "The actor is a contact, but not the one of the ticket: leave actor out."
         raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor", "contactId"))
 
 

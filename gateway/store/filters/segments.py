@@ -47,7 +47,7 @@ class Segments(Repository):
         guard = {"_id": self._workspace_id, "segments_turn": number or None}
         increment = UpdateOne(guard, {"$set": {"segments_turn": number + 1}})
         if await self._database.bulk(Workspaces.COLLECTION, [increment], session) != 1:
-            raise TransientError("another segment of the workspace is saved at this moment")
+            raise TransientError("another segment of the workspace is being saved")
 
     async def next_turn(self) -> int:
         """The number to pass to `turn`."""
@@ -154,7 +154,7 @@ class SegmentMembers(Repository):
             batch = list(ids[start : start + _IDS_AT_ONCE])
             filter_ = {"_id": {"$in": batch}, "workspace_id": self._workspace_id}
             if await self._database.delete(self.COLLECTION, filter_, session) != len(batch):
-                raise TransientError("a member of a segment went meanwhile")
+                raise TransientError("a member of a segment was removed meanwhile")
 
 
 class SegmentReviews(Repository):

@@ -36,7 +36,7 @@ class Threads(Repository):
         }
         operations = {operator: values for operator, values in update.items() if values}
         if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, operations)], session) != 1:
-            raise TransientError("somebody else acted on it meanwhile")
+            raise TransientError("another command changed the thread meanwhile")
 
     async def of_contact(self, contact_id: str, limit: int) -> list[Document]:
         """Up to `limit` threads of a contact, with the fields that a deletion event needs."""
