@@ -85,7 +85,6 @@ def _escape_controls(_: Any, __: str, event: EventDict) -> EventDict:
 
 
 def log_uncaught_exceptions() -> None:
-    """Log uncaught exceptions instead of printing a traceback."""
     log = structlog.get_logger("gateway.uncaught")
 
     def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -111,8 +110,6 @@ def new_request_id() -> str:
 
 
 class Metrics:
-    """The metrics of one process."""
-
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._names: set[str] = set()
@@ -192,7 +189,6 @@ class Metrics:
         return Operation(self, self._label(name))
 
     def ended(self, label: str, outcome: str, seconds: float) -> None:
-        """Count an operation that ended."""
         self._counter(label, outcome).inc()
         self._timer(label).observe(seconds)
 
@@ -201,7 +197,6 @@ class Metrics:
         self._operations.labels(self._label(name), "subscribed").inc()
 
     def refused(self, code: str) -> None:
-        """Count an operation that was refused before execution."""
         self._refused.labels(code).inc()
 
     def prepared(self, *, cached: bool) -> None:
@@ -209,7 +204,6 @@ class Metrics:
         (self._cached if cached else self._read).inc()
 
     def tracked(self, added: int, duplicates: int, rejected: int) -> None:
-        """Count events by outcome."""
         for outcome, count in (("added", added), ("duplicate", duplicates), ("rejected", rejected)):
             if count:
                 self._tracked.labels(outcome).inc(count)

@@ -70,8 +70,6 @@ _THRESHOLDS = (10_000, 10, 10)
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """An open gateway."""
-
     database: Database
     services: Services
     workspaces: WorkspaceService
@@ -151,7 +149,6 @@ def build_services(
     tracing: "Tracing | None" = None,
     sleep: Sleep = asyncio.sleep,
 ) -> Runtime:
-    """Build the services over an open database."""
     caches = CacheBudget(settings.cache_bytes)
     store = Store(database, caches)
     metrics = Metrics()

@@ -23,7 +23,6 @@ _log = structlog.get_logger("gateway.serving")
 
 
 def application() -> ASGIApp:
-    """Build one worker's application from its environment."""
     configure_logs("INFO", json=True)
     log_uncaught_exceptions()
     try:

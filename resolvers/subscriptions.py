@@ -262,7 +262,7 @@ async def named(repository: Repository, ids: list[str | None]) -> list[Document 
 
 
 def _has_values(filter_values: Document, row: Document | None) -> bool:
-    """Whether what the journal tells of a conversation or a ticket is as a filter asks."""
+    """Whether the `before` or `after` of a change event matches the filter."""
     return (
         row is not None
         and ("state" not in filter_values or row["state"] in filter_values["state"])

@@ -34,27 +34,24 @@ def batched(
     """
 
     def decorate(arguments: Callable[..., Any]) -> Any:
-        async def resolve(parent: Any, info: Any, **sent: Any) -> Any:
+        async def resolve(parent: Any, info: Any, **provided: Any) -> Any:
             given = parent if by is None else parent.get(by)
             return (
                 None
                 if given is None and by is not None
-                else await info.context.load(batch, given, arguments(None, **sent))
+                else await info.context.load(batch, given, arguments(None, **provided))
             )
 
         signature = inspect.signature(arguments)
         own = list(signature.parameters.values())[1:]
-        resolve.__name__, resolve.__module__, resolve.__doc__ = (
-            arguments.__name__,
-            arguments.__module__,
-            arguments.__doc__,
-        )
+        resolve.__name__, resolve.__module__ = arguments.__name__, arguments.__module__
+        # Strawberry reads the field's arguments and type from the signature.
         resolve.__signature__ = signature.replace(parameters=[*_GIVEN, *own])  # type: ignore[attr-defined]
         resolve.__annotations__ = {parameter.name: parameter.annotation for parameter in [*_GIVEN, *own]} | {
             "return": signature.return_annotation
         }
         keys = None if reads is None else frozenset(reads)
-        setattr(resolve, BATCHED, Batched(batch, lambda **sent: arguments(None, **sent), by, keys))
+        setattr(resolve, BATCHED, Batched(batch, lambda **provided: arguments(None, **provided), by, keys))
         return strawberry.field(resolver=resolve, description=description, directives=directives)
 
     return decorate

@@ -59,7 +59,6 @@ class CatchUp:
         self._resume(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber that has ended."""
         subscriber.stop_timer()
         self._active.discard(subscriber)
         self._waiting.discard(subscriber)
@@ -71,7 +70,6 @@ class CatchUp:
             self._join_live(subscriber, event.position)
 
     def fail(self, error: GatewayError) -> None:
-        """End every subscriber that catches up."""
         for subscriber in [subscriber for subscribers in self._by_key.values() for subscriber in subscribers]:
             subscriber.fail(error)
             self._active.discard(subscriber)

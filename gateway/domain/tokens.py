@@ -36,8 +36,6 @@ _STRICTLY: Options = {
 
 
 class TokenKind(StrEnum):
-    """Who a token acts as."""
-
     CONTACT = "contact"
     ADMIN = "admin"
 
@@ -63,7 +61,6 @@ class Grant:
 
     @property
     def kind(self) -> TokenKind:
-        """Who the token acts as."""
         return TokenKind.ADMIN if prefix_of(self.subject_id) is Prefix.ADMIN else TokenKind.CONTACT
 
 
@@ -81,7 +78,6 @@ class TokenSigner:
             )
 
     def sign(self, grant: Grant, now: datetime) -> str:
-        """The signed token (JWT, HS256)."""
         self.check_configured()
         key_id, key = next(iter(self._keys.items()))
         claims = {

@@ -70,7 +70,6 @@ class PreparedDocuments:
         return self._read(text) if prepared is None else prepared
 
     def is_valid(self, text: str) -> bool:
-        """Whether the text is a valid document."""
         return text in self._documents or not self._read(text).errors
 
     def __contains__(self, text: object) -> bool:

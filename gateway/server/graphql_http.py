@@ -75,7 +75,6 @@ class OperationEndpoint:
         ).bind()  # an unbound logger binds itself for every line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         exchange, request_id = Exchange(scope, receive, send), new_request_id()
         tracing = self._services.tracing
         try:

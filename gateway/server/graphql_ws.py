@@ -74,19 +74,14 @@ class SocketRegistry:
 
     @property
     def settings(self) -> Settings:
-        """The settings."""
         return self.services.settings
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
-    """Sends messages as text frames."""
-
     async def send_json(self, message: Mapping[str, object]) -> None:
-        """Send one message. Raises WebSocketDisconnected."""
         await self.send_text(encode_json(message).decode())
 
     async def send_text(self, text: str) -> None:
-        """Send an encoded message. Raises WebSocketDisconnected."""
         try:
             await self.ws.send_text(text)
         except (WebSocketDisconnect, RuntimeError) as error:
@@ -114,7 +109,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     @property
     def registry(self) -> SocketRegistry:
-        """What the sockets of this process share."""
         registry: SocketRegistry = self._socket.scope["gateway.server.graphql_ws"]
         return registry
 
@@ -193,7 +187,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         return True
 
     async def shutdown(self) -> None:
-        """End the socket's operations and release its count."""
         for check in (self._next_check, self._check):
             if check is not None:
                 check.cancel()
@@ -207,7 +200,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await super().shutdown()
 
     def forget_id(self, id: str) -> None:
-        """Forget an operation that ended."""
         self._sinks.pop(id, None)
         super().forget_id(id)
 

@@ -33,7 +33,6 @@ _BY_ID = TypeAdapter(dict[str, str])
 
 
 def sha256(text: str) -> str:
-    """Return the hex SHA-256 of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -69,7 +69,6 @@ class LocalStorage(Storage):
         return window.count
 
     async def get(self, key: str) -> int:
-        """The count of the current window."""
         window = self._current(key)
         return window.count if window else 0
 
@@ -89,7 +88,6 @@ class LocalStorage(Storage):
         return count
 
     async def clear(self, key: str) -> None:
-        """Drop one window."""
         self._windows.pop(key)
 
 

@@ -43,11 +43,9 @@ class RateLimits:
         self._anonymous = {} if anonymous == NO_LIMIT else {REQUESTS: _item(ANONYMOUS, anonymous)}
 
     def of(self, principal_id: str) -> "Allowance":
-        """The allowance of an authenticated caller."""
         return Allowance(self, principal_id, self._authenticated)
 
     def of_address(self, address: str) -> "Allowance":
-        """The allowance of an address without a valid credential."""
         return Allowance(self, _network(address), self._anonymous)
 
 
@@ -60,7 +58,6 @@ class Allowance:
     items: Mapping[str, RateLimitItem]
 
     async def take_request(self) -> None:
-        """Count one request; RateLimitedError if none is left."""
         if REQUESTS in self.items:
             await self._take(self.items[REQUESTS], 1)
 
@@ -81,7 +78,6 @@ class Allowance:
             await self._take(item, rows)
 
     async def states(self) -> list[RateLimitState]:
-        """The current state of each limit."""
         return [await self._state(item) for item in self.items.values()]
 
     async def _take(self, item: RateLimitItem, amount: int) -> None:

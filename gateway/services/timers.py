@@ -37,7 +37,6 @@ class TimerService:
         self._log = structlog.get_logger("gateway.timers")
 
     async def run(self) -> None:
-        """Fire due timers until cancelled."""
         while True:
             try:
                 await self._fix_postponed()
@@ -49,7 +48,6 @@ class TimerService:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _fix_postponed(self) -> None:
-        """Find timers that a wrong clock postponed, every _LOOK_SECONDS."""
         if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = time.monotonic()
             if count := await reset_postponed_timers(self._store.database, self._clock()):

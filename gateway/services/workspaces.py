@@ -18,8 +18,6 @@ REMEMBERED_SECONDS = 10  # how long a process trusts a key that it has read
 
 
 class WorkspaceService:
-    """Creates, finds and deletes workspaces and API keys."""
-
     def __init__(
         self,
         store: Store,
@@ -69,7 +67,6 @@ class WorkspaceService:
         return workspaces[0]
 
     async def all(self) -> list[Document]:
-        """Every workspace, oldest first."""
         return await self._store.workspaces.all()
 
     async def delete(self, workspace_id: str) -> int:
@@ -98,7 +95,6 @@ class WorkspaceService:
         return key, f"{key['_id']}.{secret}"
 
     async def keys(self, workspace_id: str) -> list[Document]:
-        """The keys of a workspace, oldest first."""
         return await self._store.keys.of(workspace_id)
 
     async def revoke_key(self, workspace_id: str, key_id: str) -> None:

@@ -112,7 +112,6 @@ class Database:
         self.writes = WriteHealth()
 
     async def close(self) -> None:
-        """Close every connection."""
         await self._open_transactions.close()
         closing = self._client.close()
         if not self._motor:
@@ -133,7 +132,6 @@ class Database:
             )
 
     async def ping(self) -> None:
-        """Pass if the server answers."""
         async with translate_errors():
             await self._database.command("ping")
 
@@ -145,12 +143,10 @@ class Database:
         return self.server_clock.measure(hello["localTime"], began)
 
     async def collections(self) -> set[str]:
-        """The names of the collections that exist."""
         async with translate_errors():
             return set(await self._database.list_collection_names())
 
     async def find_one(self, collection: str, filter_: Filter) -> Document | None:
-        """The first document that matches."""
         async with translate_errors():
             document: Document | None = await self._database[collection].find_one(filter_)
             return document
@@ -247,13 +243,11 @@ class Database:
                 return int((await self._database[collection].delete_many(filter_, session=session)).deleted_count)
 
     async def create_indexes(self, collection: str, indexes: Sequence[IndexModel]) -> None:
-        """Build those of these indexes that are missing."""
         async with translate_errors():
             with pymongo.timeout(_LONG_SECONDS):
                 await self._database[collection].create_indexes(list(indexes))
 
     async def drop_index(self, collection: str, name: str) -> None:
-        """Remove an index, if it is there."""
         try:
             async with translate_errors():
                 await self._database[collection].drop_index(name)
@@ -281,7 +275,6 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:
-        """A session whose reads all see the same state of the database."""
         async with translate_errors():
             session, answered = await self._begin(), True
             try:
@@ -408,8 +401,7 @@ class translate_errors:  # noqa: N801 - named like the context managers of the s
     def __init__(self, writes: WriteHealth | None = None) -> None:
         self._writes = writes
 
-    async def __aenter__(self) -> None:
-        """Begin."""
+    async def __aenter__(self) -> None: ...
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         if self._writes is not None:
@@ -458,7 +450,7 @@ def _error_for_codes(error: PyMongoError) -> Exception | None:
 
 def _reraise_cancellation() -> None:
     """Raise CancelledError if the task was cancelled. PyMongo Async writes within `asyncio.wait_for`, which on Python
-    3.11 loses a cancellation that arrives together with the result; the task would go on for ever."""
+    3.11 loses a cancellation that arrives together with the result; the task would go on forever."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -66,7 +66,6 @@ async def embedded_server(data: Path, executable: str, *, share: bool = False) -
 
 
 def uri_of(port: int) -> str:
-    """The URI of the server on that port."""
     return f"mongodb://{HOST}:{port}/?directConnection=true"
 
 
@@ -98,7 +97,6 @@ class _Server:
         await self._spawn()
 
     async def stop(self) -> None:
-        """Stop the process and wait for its end."""
         if self._spawning is not None:
             await asyncio.wait([self._spawning])
         if self._process is not None and self._process.returncode is None:

@@ -39,7 +39,6 @@ class OpenTransactions:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Give the remaining tasks a moment, then cancel them."""
         if self._tasks:
             _, unfinished = await asyncio.wait(self._tasks, timeout=_CLOSING_SECONDS)
             for task in unfinished:

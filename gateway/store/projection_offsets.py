@@ -43,11 +43,9 @@ class ProjectionOffsets:
         return await self._database.update(self.COLLECTION, guard, {"$set": {"until": until}}) == 1
 
     async def release(self, name: str, owner: str) -> None:
-        """Release the lease, if this owner has it."""
         await self._database.update(self.COLLECTION, {"_id": name, "owner": owner}, {"$set": {"until": EARLIEST}})
 
     async def all(self) -> list[Document]:
-        """Every projection, without its pending rebuilds."""
         fields = ["owner", "until", "position_at", "moved_at", "rebuilding"]
         return await self._database.find(self.COLLECTION, {}, projection=fields)
 

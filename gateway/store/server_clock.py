@@ -19,7 +19,6 @@ class ServerClock:
         self.offset = timedelta(0)
 
     def machine_now(self) -> datetime:
-        """The time by this machine's clock."""
         return self._machine()
 
     def measure(self, server_time: datetime, began: datetime) -> datetime:

@@ -40,8 +40,6 @@ _YEARS = 100
 
 
 class RowResult(StrEnum):
-    """What an import did with a row."""
-
     ADDED = "ADDED"
     CHANGED = "CHANGED"
     UNCHANGED = "UNCHANGED"
@@ -63,7 +61,6 @@ class UpsertRow:
     new: Document
 
     def refs(self) -> list[ContactRef]:
-        """Every reference that may name the contact."""
         by_id = [ContactRef(id=id_) for id_ in self.ids]
         return [self.ref, *by_id, *(ContactRef(anonymous_id=value) for value in self.anonymous_ids)]
 
@@ -86,8 +83,6 @@ class _Plan:
 
 
 class BulkUpserts:
-    """Upserts many contacts."""
-
     def __init__(
         self, store: Store, clock: Clock, minter: Minter, contacts: ContactService, events: EventService, outbox: Outbox
     ) -> None:

@@ -115,7 +115,6 @@ def summary_line(name: str, counts: Mapping[str, Any]) -> Document:
 
 
 def flat(row: Mapping[str, Any]) -> Document:
-    """The row with the parts of its location as columns."""
     flat_row: Document = {}
     for column, value in row.items():
         if column == "location" and isinstance(value, dict):

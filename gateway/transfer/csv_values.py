@@ -94,7 +94,6 @@ def read_plain(text: str) -> Any:
 
 
 def format_time(at: datetime) -> str:
-    """A time as files and the API show it."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

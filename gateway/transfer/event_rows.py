@@ -31,7 +31,6 @@ _LONGEST_IDENTITY = 1000
 
 
 def event_row(event: Mapping[str, Any], contact: Mapping[str, Any]) -> Document:
-    """An event of that contact as a row."""
     anonymous = contact["anonymous_ids"][-1:]
     row = {
         "contactId": contact["_id"],

@@ -42,8 +42,6 @@ def escaped_formula(cell: str) -> str:
 
 
 class ExportSink(ABC):
-    """Receives the rows of an export."""
-
     def __init__(self, format_: Format, *, escape_formulas: bool) -> None:
         self._format = format_
         self._escapes_formulas = escape_formulas
@@ -58,8 +56,7 @@ class ExportSink(ABC):
         """Write these rows; `after` is the id of the last document that was read."""
 
     @abstractmethod
-    def finish(self) -> None:
-        """Complete the export."""
+    def finish(self) -> None: ...
 
     def _header(self) -> bytes:
         return self._cells([self._columns]) if self._format is Format.CSV else b""
@@ -89,13 +86,11 @@ class StreamSink(ExportSink):
         self._stream = stream
 
     def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
-        """Start from the first id."""
         self._columns = columns
         self._write_bytes(self._header())
         return ExportCheckpoint(None, high)
 
     def write(self, rows: Sequence[Document], after: str) -> None:
-        """Write these rows."""
         self._write_bytes(self._encoded(rows))
 
     def finish(self) -> None:
@@ -156,7 +151,6 @@ class FileSink(ExportSink):
             new_path.replace(self._checkpoint_path)
 
     def finish(self) -> None:
-        """Rename the partial file to its final name."""
         with self._explain_errors():
             self._partial.replace(self._path)
             self._checkpoint_path.unlink(missing_ok=True)

@@ -42,11 +42,9 @@ class Progress:
 
     @property
     def rows(self) -> int:
-        """The number of rows so far."""
         return self.added + self.changed + self.unchanged + self.rejected
 
     def count(self, outcome: RowResult) -> None:
-        """Count a row with that outcome."""
         self.added += outcome is RowResult.ADDED
         self.changed += outcome is RowResult.CHANGED
         self.unchanged += outcome is RowResult.UNCHANGED
@@ -64,8 +62,6 @@ def _next_group(numbered: Iterator[Numbered]) -> list[Numbered]:
 
 
 class FileImport(ABC):
-    """An import of one file into one workspace."""
-
     def __init__(self, workspace_id: str, path: Path) -> None:
         self._workspace_id = workspace_id
         self._path = path
@@ -78,7 +74,6 @@ class FileImport(ABC):
 
     @property
     def rejected_path(self) -> Path:
-        """The file for rejected rows and their reasons."""
         return self._path.with_name(self._path.name + ".rejected.ndjson")
 
     async def run(self, report: Callable[[Progress], None]) -> Progress:
@@ -144,8 +139,6 @@ class FileImport(ABC):
 
 
 class ContactImport(FileImport):
-    """An import of contacts."""
-
     def __init__(self, batches: BulkUpserts, workspace_id: str, path: Path, columns: ContactColumns) -> None:
         super().__init__(workspace_id, path)
         self._batches = batches

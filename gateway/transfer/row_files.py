@@ -26,8 +26,6 @@ _TOO_LONG = f"more than {MAX_ROW_CHARACTERS:,} characters: check for a missing l
 
 
 class Format(StrEnum):
-    """The formats of files."""
-
     CSV = "csv"
     NDJSON = "ndjson"
 
@@ -53,7 +51,6 @@ def format_of(path: Path) -> Format | None:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file's name ends in .gz."""
     return path.suffix.lower() == ".gz"
 
 
@@ -147,11 +144,9 @@ class _Lines:
 
     @property
     def first(self) -> int:
-        """The number of the current row's first line, from 1."""
         return self._read - len(self._row_lines) + 1
 
     def forget(self) -> None:
-        """Start a new row."""
         self._row_lines.clear()
         self.size = 0
 

@@ -46,7 +46,6 @@ class ContactRef:
     anonymous_id: str | None = None
 
     def keys(self) -> list[tuple[IdentityKind, str]]:
-        """The given keys, the strongest first."""
         given = zip(_KINDS, (self.id, self.external_id, self.email, self.anonymous_id), strict=True)
         return [(kind, value) for kind, value in given if value is not None]
 
@@ -60,7 +59,6 @@ class ContactDraft:
 
     @property
     def id(self) -> str:
-        """The contact's id."""
         return str(self.document["_id"])
 
     def is_changed(self) -> Document:
@@ -105,7 +103,6 @@ def check_key(kind: IdentityKind, value: str) -> str:
 
 
 def unknown_contact(contact_id: str, *path: str) -> UserProblem:
-    """The NOT_FOUND problem for that id."""
     return UserProblem(
         ErrorCode.NOT_FOUND,
         f"There is no contact with the id '{contact_id}': it was deleted or never existed.",
@@ -248,7 +245,6 @@ def merged_attributes(stored: Mapping[str, Any], update: Mapping[str, Any]) -> D
 
 
 def distinct(values: Iterable[str]) -> list[str]:
-    """The values without duplicates, in order."""
     return list(dict.fromkeys(values))
 
 

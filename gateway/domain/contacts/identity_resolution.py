@@ -190,7 +190,6 @@ class IdentityResolver:
         return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft
 
     def register(self, draft: ContactDraft) -> None:
-        """Make the contact findable by its identities and e-mail."""
         self.drafts[draft.id] = draft
         for text in draft.document["identities"]:
             self._by_identity[text] = draft

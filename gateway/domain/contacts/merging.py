@@ -166,7 +166,6 @@ def _added(left: Mapping[str, object], right: Mapping[str, object], kind: str) -
 
 
 def contacts_merged(change_id: str, merged: MergeResult, now: datetime) -> Document:
-    """The change log entry of a merge."""
     line = visible_change(change_id, merged.survivor, now)
     return {**line, "kind": "MERGED", "merged_id": merged.gone["_id"]}
 

@@ -70,12 +70,10 @@ def track_event(
 
 
 def check_event_name(name: str, settings: Settings, path: tuple[str, ...] = ("name",)) -> str:
-    """Return the name if it is valid. Raises UserProblem."""
     return check_text(name, path, longest=settings.max_event_name_length, named="The event's name")
 
 
 def check_idempotency_key(key: str | None) -> str | None:
-    """Return the key if it is valid. Raises UserProblem."""
     return None if key is None else check_text(key, ("idempotencyKey",), longest=MAX_KEY_LENGTH, named="idempotencyKey")
 
 
@@ -210,7 +208,6 @@ def _decide(
 
 
 def event_document(item: PlannedEvent, contact: ContactDraft) -> Document:
-    """The event as it is stored."""
     document = {
         "_id": item.event_id,
         "workspace_id": contact.document["workspace_id"],
@@ -253,12 +250,10 @@ def add_to_summary(events: Iterable[Document]) -> list[Document]:
 
 
 def summary_id_of(workspace_id: str, contact_id: str, name: str) -> str:
-    """The id of the summary of that contact and name."""
     return derived_id(Prefix.SUMMARY, workspace_id, contact_id, name)
 
 
 def definition_id_of(workspace_id: str, name: str) -> str:
-    """The id of the definition of that name."""
     return derived_id(Prefix.DEFINITION, workspace_id, name)
 
 

@@ -16,7 +16,7 @@ _FAR = timedelta(days=36_600)  # after that time every absolute date of today is
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many days events are stored; None: for ever."""
+    """For how many days events are stored; None: forever."""
 
     days: int | None = None
 
@@ -38,7 +38,7 @@ class Retention:
         self.check_condition(condition, now + _FAR)
 
     def check_condition(self, condition: Condition, now: datetime) -> None:
-        """Raise BadRequestError where a condition counts events that may be removed. Summaries are kept for ever."""
+        """Raise BadRequestError where a condition counts events that may be removed. Summaries are kept forever."""
         for event in condition.events():
             if not event.counts_events:
                 continue

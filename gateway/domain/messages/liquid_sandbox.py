@@ -106,7 +106,6 @@ class Sandbox(Environment):
     seconds = SECONDS
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
-        """Register the allowed tags and filters only."""
         super().setup_tags_and_filters(extra=False)
         allowed = _TAGS | {TOKEN_CONTENT, TOKEN_OUTPUT, TOKEN_ILLEGAL}
         self.tags = {name: tag for name, tag in self.tags.items() if name in allowed}

@@ -23,8 +23,6 @@ _MAX_MINUTES = 525_600
 
 
 class RuleTrigger(StrEnum):
-    """What triggers a message."""
-
     FIRST_TIME = "FIRST_TIME"
     EVERY_TIME = "EVERY_TIME"
     NTH_TIME = "NTH_TIME"
@@ -77,7 +75,6 @@ def delay_of(rule: Mapping[str, Any]) -> timedelta:
 
 
 def is_delayed(rule: Mapping[str, Any]) -> bool:
-    """Whether a rule fires some time after the last event."""
     return rule["trigger"] in (RuleTrigger.DAYS_SINCE_LAST, RuleTrigger.MINUTES_SINCE_LAST)
 
 

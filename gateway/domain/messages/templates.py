@@ -204,7 +204,6 @@ def _suggestion(name: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def _expressions(parsed: BoundTemplate) -> Iterator[Expression]:
-    """Every expression, nested ones included."""
     context = RenderContext(parsed)
     nodes: list[Node] = list(parsed.nodes)
     while nodes:

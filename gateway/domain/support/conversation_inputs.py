@@ -55,7 +55,6 @@ def check_created_at(at: datetime | None, now: datetime) -> datetime | None:
 
 
 def check_conversation(fields: Mapping[str, Any], settings: Settings) -> Document:
-    """The values of a new conversation, without its author."""
     source = {
         "channel": fields.get("channel") or Channel.CHAT.value,
         "delivered_as": fields.get("delivered_as") or DeliveredAs.CUSTOMER_INITIATED.value,

@@ -24,16 +24,12 @@ SLA_TIMER = f"{ThreadKind.CONVERSATION}_sla"
 
 
 class ConversationState(StrEnum):
-    """The states of a conversation."""
-
     OPEN = "OPEN"
     SNOOZED = "SNOOZED"
     CLOSED = "CLOSED"
 
 
 class Channel(StrEnum):
-    """The channel through which a conversation started."""
-
     CHAT = "CHAT"
     EMAIL = "EMAIL"
     PHONE = "PHONE"
@@ -48,8 +44,6 @@ class Channel(StrEnum):
 
 
 class DeliveredAs(StrEnum):
-    """Who started a conversation, and how."""
-
     CUSTOMER_INITIATED = "CUSTOMER_INITIATED"
     ADMIN_INITIATED = "ADMIN_INITIATED"
     OPERATOR_INITIATED = "OPERATOR_INITIATED"
@@ -58,8 +52,6 @@ class DeliveredAs(StrEnum):
 
 
 class Priority(StrEnum):
-    """How urgent a conversation is."""
-
     NONE = "NONE"
     LOW = "LOW"
     MEDIUM = "MEDIUM"
@@ -95,8 +87,6 @@ def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], aut
 
 
 class ConversationAggregate(ThreadAggregate):
-    """Applies commands to one conversation."""
-
     KIND: ClassVar[ThreadKind] = ThreadKind.CONVERSATION
     PART_PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION_PART
 
@@ -121,7 +111,6 @@ class ConversationAggregate(ThreadAggregate):
 
     @staticmethod
     def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
-        """The title, and the subject and body of the source."""
         return [document.get("title"), document["source"].get("subject"), document["source"]["body"]]
 
     def comment(self, body: str) -> str:
@@ -135,7 +124,6 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def note(self, body: str) -> str:
-        """Add a note that only teammates see, and return its part id."""
         part_id = self.add_part(PartKind.NOTE, body)
         self.emit("NOTED", part_id)
         return part_id
@@ -152,7 +140,6 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def snooze(self, until: datetime) -> str:
-        """Snooze it and return the part id."""
         part_id = self.add_part(PartKind.SNOOZE, snoozed_until=until)
         self.document |= {"state": ConversationState.SNOOZED.value, "snoozed_until": until}
         self.emit("SNOOZED", part_id)
@@ -243,11 +230,9 @@ class ConversationAggregate(ThreadAggregate):
         self.emit("UPDATED", public=public)
 
     def refresh_index_keys(self) -> None:
-        """Set the fields of the inbox indexes."""
         self.document |= places_of(self.document)
 
     def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
-        """The end of the snooze, and the SLA target."""
         yield SNOOZE_TIMER, document.get("snoozed_until")
         yield SLA_TIMER, sla_rules.target_of(document.get("sla"))
 
@@ -379,5 +364,4 @@ def assigned_list(admin_id: str | None) -> str:
 
 
 def team_list(team_id: str) -> str:
-    """The list of conversations assigned to a team."""
     return f"team:{team_id}"

@@ -17,8 +17,6 @@ _TARGETS = {"first_reply_minutes": "firstReplyMinutes", "next_reply_minutes": "n
 
 
 class SlaStatus(StrEnum):
-    """The status of an SLA."""
-
     ACTIVE = "ACTIVE"
     HIT = "HIT"
     MISSED = "MISSED"

@@ -39,7 +39,6 @@ def check_team(fields: Mapping[str, Any]) -> Document:
 
 
 def new_teammate(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
-    """The document of a new admin or team."""
     provided = {name: value for name, value in values.items() if value is not None}
     return {"_id": id_, "workspace_id": workspace_id, "archived": False, "created_at": now, **provided}
 

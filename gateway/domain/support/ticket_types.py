@@ -31,8 +31,6 @@ class TicketCategory(StrEnum):
 
 
 class TicketAttributeKind(StrEnum):
-    """The kinds of attribute values."""
-
     STRING = "STRING"
     LONG_STRING = "LONG_STRING"
     INTEGER = "INTEGER"
@@ -58,7 +56,6 @@ def check_ticket_type(fields: Mapping[str, Any]) -> Document:
 
 
 def new_ticket_type(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
-    """The document of a new ticket type."""
     provided = {name: value for name, value in values.items() if value is not None}
     return {
         "_id": id_,

@@ -18,8 +18,6 @@ MAX_TAGS = 100
 
 
 class TicketState(StrEnum):
-    """The states of a ticket."""
-
     SUBMITTED = "SUBMITTED"
     IN_PROGRESS = "IN_PROGRESS"
     WAITING_ON_CUSTOMER = "WAITING_ON_CUSTOMER"
@@ -51,8 +49,6 @@ FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
 
 
 class TicketAggregate(ThreadAggregate):
-    """Applies commands to one ticket."""
-
     KIND: ClassVar[ThreadKind] = ThreadKind.TICKET
     PART_PREFIX: ClassVar[Prefix] = Prefix.TICKET_PART
     MATCHED: ClassVar[tuple[str, ...]] = ("state", "category", "assignee_id", "team_id", "is_shared")
@@ -93,7 +89,6 @@ class TicketAggregate(ThreadAggregate):
         return part_id
 
     def set_state(self, state: TicketState, body: str | None) -> str:
-        """Change the state and return the part id; UserProblem ILLEGAL_TRANSITION."""
         before = TicketState(self.document["state"])
         check_transition(self.document, state)
         part_id = self.add_part(PartKind.STATE, body, from_state=before.value, to_state=state.value)
@@ -135,11 +130,9 @@ class TicketAggregate(ThreadAggregate):
         return [document.get(f"{prefix}{name}") for prefix in ("", "submitted_") for name in ("title", "description")]
 
     def refresh_index_keys(self) -> None:
-        """Set the fields of the inbox indexes."""
         self.document |= index_keys_of(self.document)
 
     def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
-        """The end of the snooze."""
         yield SNOOZE_TIMER, document.get("snoozed_until")
 
     @property
@@ -195,7 +188,6 @@ class TicketAggregate(ThreadAggregate):
 
 
 def is_public(ticket: Mapping[str, Any]) -> bool:
-    """Whether the ticket's contact sees it."""
     return ticket["category"] == TicketCategory.CUSTOMER and bool(ticket["is_shared"])
 
 

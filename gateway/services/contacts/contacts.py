@@ -48,8 +48,6 @@ _YEARS = 100
 
 
 class ContactService:
-    """Commands on single contacts."""
-
     def __init__(
         self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
     ) -> None:
@@ -195,7 +193,6 @@ class ContactService:
 
 
 def check_tags(tags: list[str]) -> list[str]:
-    """Return the checked tags without duplicates."""
     if len(tags) > MAX_TAGS:
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags; the limit is {MAX_TAGS}.", ("tags",))
     return distinct(

@@ -64,7 +64,6 @@ class ErasureService:
         return str(deletion["_id"])
 
     async def run(self) -> None:
-        """Finish interrupted erasures, until cancelled."""
         while True:
             self._has_more.clear()
             try:

@@ -64,8 +64,6 @@ class ImportedSummaries:
 
 
 class EventService:
-    """Commands on events, imported summaries and event definitions."""
-
     def __init__(
         self,
         store: Store,

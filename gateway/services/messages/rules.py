@@ -29,8 +29,6 @@ FORGET_RULE = "forgotten rule"  # the kind of timer that erases the state of a d
 
 
 class MessageService:
-    """Commands on message rules and campaigns."""
-
     def __init__(
         self,
         store: Store,

@@ -60,7 +60,6 @@ class ProjectionConsumer(ABC):
         return True
 
     async def run(self) -> None:
-        """Work while this process has the lease, until cancelled."""
         try:
             while True:
                 try:
@@ -114,7 +113,6 @@ class ProjectionConsumer(ABC):
                     has_lease = await self._store.roll_ups.renew(self.NAME, self._owner, _LEASE)
 
     async def _next(self, inserts: InsertStream) -> list[Insert]:
-        """Return the inserts of a moment, at most a batch."""
         batch: list[Insert] = []
         until = time.monotonic() + _BATCH_SECONDS
         while len(batch) < _BATCH and time.monotonic() < until:

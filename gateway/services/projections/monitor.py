@@ -46,7 +46,6 @@ class ProjectionMonitor:
         self._log = structlog.get_logger("gateway.projections")
 
     async def run(self) -> None:
-        """Check every two seconds, until cancelled."""
         while True:
             try:
                 await self.check()
@@ -74,7 +73,6 @@ class ProjectionMonitor:
             self._checked_at = time.monotonic()
 
     def problem(self) -> str | None:
-        """Return a sentence about a stalled projection, or None."""
         for name, progress in self._progress.items():
             if self._is_stalled(progress):
                 return (

@@ -118,7 +118,6 @@ class CommandExecutor:
         key_claim: Claim | None = None,
         also_write: AlsoWrite | None = None,
     ) -> CommandResult:
-        """Create a thread, and its contact if it does not exist."""
         change_id, contact_id = self._new_change_id(), self._minter.mint(Prefix.CONTACT, self._clock())
         with error_path("contact"):
             ref = subject_ref(contact, principal)

@@ -54,11 +54,9 @@ class ConversationService:
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        """The handler of each kind of timer."""
         return {SNOOZE_TIMER: self.apply_deadlines, SLA_TIMER: self.apply_deadlines}
 
     async def create(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
-        """Create a conversation, and its contact if it does not exist."""
         inputs.check_not_by_contact(fields, principal)
         key_claim = self._commands.claim("createConversation", fields, principal)
         if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
@@ -84,7 +82,6 @@ class ConversationService:
         return result.document
 
     async def reply(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Add a reply, or a note for teammates."""
         inputs.check_not_by_contact(fields, principal)
         key_claim = self._commands.claim("replyToConversation", fields, principal)
         if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
@@ -121,22 +118,18 @@ class ConversationService:
         return await self._execute(principal, fields, lambda aggregate: aggregate.assign(assignees))
 
     async def snooze(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Snooze it until a time."""
         until = inputs.check_until(fields["until"], self._clock())
         return await self._execute(principal, fields, lambda aggregate: aggregate.snooze(until))
 
     async def close(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Close it."""
         body = inputs.check_body(fields.get("body"))
         return await self._execute(principal, fields, lambda aggregate: aggregate.close(body))
 
     async def reopen(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Reopen it."""
         body = inputs.check_body(fields.get("body"))
         return await self._execute(principal, fields, lambda aggregate: aggregate.reopen(body))
 
     async def mark_read(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Mark it as read by the actor."""
         return await self._execute(principal, fields, lambda aggregate: aggregate.read())
 
     async def rate(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
@@ -159,7 +152,6 @@ class ConversationService:
         )
 
     async def update(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Set title, priority, tags and custom attributes."""
         values = inputs.check_update(fields, self._settings)
 
         def do(aggregate: ConversationAggregate) -> str | None:
@@ -170,12 +162,10 @@ class ConversationService:
         return await self._execute(principal, fields, do)
 
     async def apply_sla(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Set the times by which it must be answered."""
         sla = check_sla(fields)
         return await self._execute(principal, fields, lambda aggregate: aggregate.apply_sla(sla))
 
     async def apply_deadlines(self, timer: Document) -> None:
-        """Apply what is due, unless a command already did."""
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
         def apply(stored: Document, now: datetime) -> Changeset:

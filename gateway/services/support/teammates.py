@@ -15,8 +15,6 @@ from gateway.store.workspace_store import Store
 
 
 class TeammateService:
-    """Commands on admins and teams."""
-
     def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
         self._store = store
         self._clock = clock

@@ -19,8 +19,6 @@ from gateway.store.workspace_store import Store
 
 
 class TicketTypeService:
-    """Commands on ticket types."""
-
     def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
         self._store = store
         self._clock = clock

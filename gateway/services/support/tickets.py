@@ -50,16 +50,13 @@ class TicketService:
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        """The handler of each kind of timer."""
         return {SNOOZE_TIMER: self.apply_deadlines}
 
     async def create(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
-        """Create a ticket, and its contact if it does not exist."""
         check_not_by_contact(fields, principal)
         return await self._create(principal, fields, "createTicket", fields["contact"], fields.get("conversation_id"))
 
     async def convert(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
-        """Create a ticket for the contact of a conversation."""
         conversation_id = str(fields["conversation_id"])
         store = self._store.open(principal.workspace_id)
         conversation = (await store.conversations.by_ids([conversation_id])).get(conversation_id)
@@ -69,7 +66,6 @@ class TicketService:
         return await self._create(principal, fields, "convertToTicket", contact, conversation_id)
 
     async def reply(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Add a reply, or a note for teammates."""
         check_not_by_contact(fields, principal)
         key_claim = self._commands.claim("replyToTicket", fields, principal)
         if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
@@ -93,7 +89,6 @@ class TicketService:
         )
 
     async def set_state(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Move it to another state, with an optional comment."""
         state, body = TicketState(fields["state"]), check_body(fields.get("body"))
         return await self._execute(principal, fields, lambda aggregate: aggregate.set_state(state, body))
 
@@ -116,7 +111,6 @@ class TicketService:
         return await self._execute(principal, fields, lambda aggregate: aggregate.update(type_, values))
 
     async def apply_deadlines(self, timer: Document) -> None:
-        """End a snooze that is due, unless a command already did."""
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
         def apply(stored: Document, now: datetime) -> Changeset:

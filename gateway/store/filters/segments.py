@@ -77,13 +77,10 @@ class Segments(Repository):
         await self._database.bulk(self.COLLECTION, [UpdateOne(guard, {"$set": {"hidden": True}})], session)
 
     async def remove(self, segment_id: str, session: Session) -> None:
-        """Delete the document of a segment that has no members any more."""
         await self._database.delete(self.COLLECTION, {"_id": segment_id, "workspace_id": self._workspace_id}, session)
 
 
 class SegmentMembers(Repository):
-    """Memberships: one document per segment and contact."""
-
     COLLECTION: ClassVar[str] = "segment_members"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("segment_id", ASCENDING), ("workspace_id", ASCENDING), ("contact_id", ASCENDING)], name="segment"),
@@ -129,12 +126,10 @@ class SegmentMembers(Repository):
         return await self._find({"segment_id": segment_id}, limit=most)
 
     async def count(self, segment_id: str, most: int) -> int:
-        """The number of a segment's members, at most `most`."""
         filter_ = {"segment_id": segment_id, "workspace_id": self._workspace_id}
         return await self._database.count(self.COLLECTION, filter_, most)
 
     async def add(self, rows: Sequence[Document], session: Session) -> None:
-        """Insert members; DuplicateError if one exists."""
         await self._database.insert(self.COLLECTION, rows, session)
 
     async def carry_over(self, merged_id: str, survivor_id: str, session: Session) -> list[str]:
