@@ -1,4 +1,4 @@
-# Everything one does with this project. Python 3.11 to 3.13 is found by itself; PYTHON=... names another.
+# The commands of this project. A Python from 3.11 to 3.13 is found automatically; PYTHON=... names another.
 .PHONY: install run test check lint lock sdl readme web image-check bench clean
 .DEFAULT_GOAL := install
 
@@ -34,15 +34,15 @@ lint: install
 	$(BIN)/python .ci/readme_settings.py --check
 	$(BIN)/python .ci/web_bundle.py --check
 
-check: lint ## what CI runs: lint, types, rooms, SDL, and the tests with branch coverage
+check: lint ## what CI runs: lint, types, import contracts, SDL, and the tests with branch coverage
 	$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
 
-sdl: install ## write the public schema anew
+sdl: install ## write the exported schema
 	$(BIN)/gateway export-schema > schema/schema.graphql
 
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --quiet
 
-lock: ## the lock files anew, with hashes and the same pins: to develop, to build the wheel, and to run it
+lock: ## write the lock files, with hashes and the same pins: to develop, to build the wheel, and to run it
 	$(COMPILE) --extra embedded --extra tracing --extra dev --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra tracing --constraint requirements.lock --output-file requirements-serve.lock pyproject.toml
 	$(COMPILE) --group build --constraint requirements.lock --output-file requirements-build.lock
@@ -53,12 +53,12 @@ clean:
 image-check: install ## lint Dockerfile and compose.yaml, run the builder's steps, and serve with what they made; needs no Docker
 	PYTHON="$(PYTHON)" $(BIN)/python .ci/prove_image.py
 
-readme: install ## the table of settings in the README anew
+readme: install ## write the settings table of the README
 	$(BIN)/python .ci/readme_settings.py
 
-web: install ## GraphiQL's bundle anew, from the locked packages of web/ (needs npm)
+web: install ## build the bundle of GraphiQL from the locked packages of web/ (needs npm)
 	cd web && npm ci && npm run build
 	$(BIN)/python .ci/web_bundle.py
 
-bench: install ## what the gateway costs beside what else one might run: a table, JSON and a chart in bench/results
+bench: install ## compare the costs of the gateway and its peers: a table, JSON and a chart in bench/results
 	$(BIN)/python -m bench.run $(ARGS)

@@ -145,7 +145,7 @@ class _Readiness:
             with answered_by(self._moment()):
                 pending = await pending_migrations(self._runtime.database)
         except FaultError:
-            return "the database reports a fault of its own: is its disk full?"
+            return "the database reports an internal fault: check its disk space"
         except UnavailableError:
             return "the database cannot be reached"
         except Exception:
@@ -159,14 +159,14 @@ class _Readiness:
             with answered_by(self._moment()):
                 await database.writes.check(lambda: probe(database, clock()))
         except UnavailableError:
-            return "the database cannot be written: is its disk full?"
+            return "the database cannot be written: check its disk space"
         except Exception:
             _log.exception("the database cannot be written")
             return "the database cannot be written"
         return None
 
     async def _check_stream(self) -> str | None:
-        return None if self._runtime.services.bus.running else "the live stream is down"
+        return None if self._runtime.services.bus.running else "the change stream is not open"
 
     async def _check_projections(self) -> str | None:
         return await _stalled_projection(self._runtime.projections)

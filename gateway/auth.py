@@ -106,7 +106,7 @@ class Authenticator:
         if text is None:
             raise UnauthenticatedError("The Authorization header must be 'Bearer <key>'.")
         if len(text) > _LONGEST_CREDENTIAL:
-            raise UnauthenticatedError("No key and no token is as long as what follows 'Bearer'.")
+            raise UnauthenticatedError("The credential after 'Bearer' is too long: send an API key or a token.")
         digest = secret_hash(text)
         refused = self._refused.get(digest)
         if refused is not None:
@@ -140,7 +140,9 @@ class Authenticator:
     async def _admin(self, grant: Grant) -> Principal:
         admins = await self._store.open(grant.workspace_id).admins.by_ids([grant.subject_id])
         if not admins or admins[grant.subject_id]["archived"]:
-            raise UnauthenticatedError("The admin of this token is not there or is archived.")
+            raise UnauthenticatedError(
+                "The admin of this token does not exist or is archived: ask your server for a new token."
+            )
         return Principal(
             bearer_id(grant.subject_id),
             grant.workspace_id,
@@ -154,7 +156,7 @@ class Authenticator:
         contacts = self._store.open(grant.workspace_id).contacts
         contacts_by_identity = await contacts.with_identities([identity(IdentityKind.ID, grant.subject_id)])
         if not contacts_by_identity:
-            raise UnauthenticatedError("The contact of this token was deleted.")
+            raise UnauthenticatedError("The contact of this token was deleted: ask your server for a new token.")
         (contact,) = contacts_by_identity.values()
         return Principal(
             bearer_id(grant.subject_id),
@@ -168,13 +170,17 @@ class Authenticator:
     async def _check_workspace(self, workspace_id: str) -> None:
         workspace = await self._store.workspaces.find(workspace_id)
         if workspace is None or "deleted_at" in workspace:
-            raise UnauthenticatedError("The workspace of this key or token was deleted.")
+            raise UnauthenticatedError(
+                "The workspace of this API key or token was deleted: use one of another workspace."
+            )
 
     async def _look_up(self, text: str) -> Principal:
         key_id, _, secret = text.partition(".")
         key = await self._store.keys.find(key_id) if prefix_of(key_id) is Prefix.KEY else None
         if not _valid(key, secret):
-            raise UnauthenticatedError("This key is unknown or was revoked: 'gateway keys create' makes one.")
+            raise UnauthenticatedError(
+                "This API key is unknown or was revoked: 'gateway keys create' creates a new one."
+            )
         await self._store.keys.used(key_id, self._clock())
         assert key is not None  # noqa: S101 - a valid key exists
         return Principal(key["_id"], key["workspace_id"], frozenset(Scope(scope) for scope in key["scopes"]))

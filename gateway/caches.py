@@ -26,11 +26,9 @@ class CacheBudget:
 
     @property
     def largest(self) -> int:
-        """The largest weight of one entry."""
         return self.most // _LARGEST_SHARE
 
     def use(self, entry: "Entry[Any, Any]") -> None:
-        """Mark an entry as used now."""
         self._entries.move_to_end(entry)
 
     def add(self, entry: "Entry[Any, Any]", weight: int) -> None:
@@ -47,15 +45,12 @@ class CacheBudget:
             oldest.cache.remove(oldest)
 
     def remove(self, entry: "Entry[Any, Any]") -> None:
-        """Release an entry's weight."""
         entry.removed = True
         self.weight -= entry.weight
         self._entries.pop(entry, None)
 
 
 class Entry(Generic[Key, Value]):
-    """A value in a cache."""
-
     __slots__ = ("cache", "expires_at", "key", "places", "removed", "value", "weight")
 
     def __init__(self, cache: "Cache[Key, Value]", key: Key, value: Value, places: int) -> None:
@@ -68,7 +63,6 @@ class Entry(Generic[Key, Value]):
         self.removed = False
 
     def add(self, weight: int) -> None:
-        """Increase the weight, because the value has grown."""
         self.cache.budget.add(self, weight)
 
 
@@ -137,7 +131,6 @@ class Cache(Generic[Key, Value]):
             del entry.value  # breaks a possible cycle, so the value is freed at once
 
     def clear(self) -> None:
-        """Remove all entries."""
         for entry in list(self._entries.values()):
             self.remove(entry)
 

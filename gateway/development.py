@@ -111,7 +111,7 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
     if workspace is None:
         workspace = await runtime.workspaces.create(DEV_WORKSPACE, demo="pending" if demo else "none")
     if workspace.get("demo") == "pending" and demo:
-        with Console(stderr=True).status("Making up people and what they did ..."):
+        with Console(stderr=True).status("Creating demo contacts and events ..."):
             await seed_demo(
                 runtime.services.events,
                 runtime.services.contacts,
@@ -121,9 +121,9 @@ async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
             )
         await runtime.services.store.workspaces.update(workspace["_id"], {"demo": "done"})
     if _is_demo(workspace) and workspace.get("desk") != "done" and demo:
-        with Console(stderr=True).status("Opening the help desk ..."):
+        with Console(stderr=True).status("Creating demo conversations and tickets ..."):
             services, at = runtime.services, workspace["created_at"]
-            await seed_desk(services.people, services.conversations, services.store, workspace["_id"], at)
+            await seed_desk(services.teammates, services.conversations, services.store, workspace["_id"], at)
             await seed_tickets(services.ticket_types, services.tickets, services.store, workspace["_id"], at)
             await seed_messages(services.messages, services.store.open(workspace["_id"]))
         await runtime.services.store.workspaces.update(workspace["_id"], {"desk": "done"})
@@ -137,8 +137,8 @@ def _welcome(port: int, key: str, settings: Settings) -> str:
     return "\n".join(
         (
             f"\nThe gateway listens on {url}",
-            *([f"Open:   {page}   (GraphiQL, with the key in place)"] if settings.graphiql else []),
-            f"Key:    {key}   (every scope in the workspace '{DEV_WORKSPACE}'; for development alone)",
+            *([f"Open:   {page}   (GraphiQL with the key)"] if settings.graphiql else []),
+            f"Key:    {key}   (every scope in the workspace '{DEV_WORKSPACE}'; only for development)",
             f"Query:  {query}",
             "Try it:",
             f"  curl -s {url} -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
@@ -169,6 +169,6 @@ def _read_or_create(path: Path, new: str) -> str:
         path.write_text(new + "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(
-            f"{path} cannot be used ({error}): delete it, or name another folder with --data."
+            f"{path} cannot be used ({error}): delete it, or choose another folder with --data."
         ) from error
     return new

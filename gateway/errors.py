@@ -19,7 +19,7 @@ class ErrorCode(StrEnum):
 
 
 class GatewayError(Exception):
-    """The gateway met an unexpected problem."""
+    """The gateway failed unexpectedly. Report the request id to its operator."""
 
     code: ClassVar[str] = "INTERNAL"
     status: ClassVar[int] = 500
@@ -35,21 +35,21 @@ class GatewayError(Exception):
 
 
 class UnauthenticatedError(GatewayError):
-    """No valid key or token was sent: send one as 'Authorization: Bearer <key>' ('gateway keys create' makes a key)."""
+    """The request has no valid API key or token: send one as 'Authorization: Bearer <key>' ('gateway keys create' creates a key)."""
 
     code = "UNAUTHENTICATED"
     status = 401
 
 
 class ForbiddenError(GatewayError):
-    """This key may not do that."""
+    """This API key may not do this: use a key with the scope that the operation needs."""
 
     code = "FORBIDDEN"
     status = 403
 
 
 class BadRequestError(GatewayError):
-    """The request cannot be understood."""
+    """The request is invalid: correct what the message names."""
 
     code = "BAD_REQUEST"
     status = 400
@@ -70,14 +70,14 @@ class PersistedQueryNotSupportedError(GatewayError):
 
 
 class CursorExpiredError(GatewayError):
-    """The history no longer reaches back to this cursor: load the list anew, and subscribe after a new streamCursor."""
+    """This cursor is older than the stored history: load the list again, and subscribe after a new streamCursor."""
 
     code = "CURSOR_EXPIRED"
     status = 410
 
 
 class SlowReaderError(GatewayError):
-    """This subscriber does not keep up: connect again, and subscribe after the last cursor that arrived."""
+    """This subscriber reads too slowly: connect again, and subscribe after the last cursor that you received."""
 
     code = "LIMIT_EXCEEDED"
     status = 429
@@ -85,7 +85,7 @@ class SlowReaderError(GatewayError):
 
 
 class RateLimitedError(GatewayError):
-    """More was asked in this window of time than may be."""
+    """The rate limit of this time window is used up: wait, then try again."""
 
     code = "RATE_LIMITED"
     status = 429
@@ -97,30 +97,30 @@ class RateLimitedError(GatewayError):
 
 
 class MethodNotAllowedError(BadRequestError):
-    """This HTTP method is not taken here."""
+    """This HTTP method is not supported here: use GET or POST."""
 
     status = 405
 
 
 class UnsupportedMediaTypeError(BadRequestError):
-    """This content type is not taken here."""
+    """This content type is not supported here: send JSON as 'Content-Type: application/json'."""
 
     status = 415
 
 
 class LimitExceededError(GatewayError):
-    """The request asks for more than one request may."""
+    """The request exceeds a limit: request less at once."""
 
     code = "LIMIT_EXCEEDED"
     status = 413
 
 
 class NotConfiguredError(GatewayError):
-    """This gateway is not set up for that: its operator must set what the message names."""
+    """This gateway is not configured for this: its operator must set what the message names."""
 
 
 class UnavailableError(GatewayError):
-    """The database cannot be reached right now; nothing was acknowledged. Try again in a few seconds."""
+    """The database is not available, and nothing was acknowledged: try again in a few seconds."""
 
     code = "UNAVAILABLE"
     status = 503

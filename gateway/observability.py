@@ -85,7 +85,6 @@ def _escape_controls(_: Any, __: str, event: EventDict) -> EventDict:
 
 
 def log_uncaught_exceptions() -> None:
-    """Log uncaught exceptions instead of printing a traceback."""
     log = structlog.get_logger("gateway.uncaught")
 
     def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -96,7 +95,7 @@ def log_uncaught_exceptions() -> None:
         "uncaught exception in a thread", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
     )
     sys.unraisablehook = lambda args: log.error(
-        "exception that could not be raised", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
+        "unraisable exception", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
     )
 
 
@@ -111,8 +110,6 @@ def new_request_id() -> str:
 
 
 class Metrics:
-    """The metrics of one process."""
-
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._names: set[str] = set()
@@ -123,66 +120,68 @@ class Metrics:
             "gateway_operations", "Operations, by name and outcome.", ["operation", "outcome"], registry=registry
         )
         self._seconds = Histogram(
-            "gateway_operation_seconds", "How long operations took.", ["operation"], buckets=_SECONDS, registry=registry
+            "gateway_operation_seconds",
+            "Duration of operations in seconds.",
+            ["operation"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._refused = Counter(
             "gateway_refused_operations",
-            "Operations that were refused before they began, by code.",
+            "Operations refused before execution, by code.",
             ["code"],
             registry=registry,
         )
         documents = Counter(
             "gateway_documents",
-            "Documents to execute, by whether they were kept from before.",
+            "Documents to execute, by whether they were in the cache.",
             ["kept"],
             registry=registry,
         )
         self._cached, self._read = documents.labels("yes"), documents.labels("no")
-        self._tracked = Counter(
-            "gateway_tracked_events", "Events, by what became of them.", ["outcome"], registry=registry
-        )
+        self._tracked = Counter("gateway_tracked_events", "Tracked events, by outcome.", ["outcome"], registry=registry)
         self.group_size = Histogram(
-            "gateway_group_size", "How many events shared a transaction.", buckets=_SIZES, registry=registry
+            "gateway_group_size", "Number of events in one transaction.", buckets=_SIZES, registry=registry
         )
         self.subscribers = Gauge(
-            "gateway_subscribers", "Subscriptions under way.", registry=registry, multiprocess_mode="livesum"
+            "gateway_subscribers", "Active subscriptions.", registry=registry, multiprocess_mode="livesum"
         )
         self.bus_lag = Gauge(
             "gateway_bus_lag_seconds",
-            "How late the newest change arrived.",
+            "Delay of the newest change, in seconds.",
             registry=registry,
             multiprocess_mode="livemax",
         )
         self.roll_up_lag = Gauge(
             "gateway_roll_up_lag_seconds",
-            "How long the oldest change has waited that is not in the totals of definitions yet.",
+            "Age of the oldest change that is not yet in the totals of definitions, in seconds.",
             registry=registry,
             multiprocess_mode="livemax",
         )
         self.segment_lag = Gauge(
             "gateway_segment_lag_seconds",
-            "How long the oldest change has waited that the segments do not reflect yet.",
+            "Age of the oldest change that segments do not yet reflect, in seconds.",
             registry=registry,
             multiprocess_mode="livemax",
         )
         self.projection_stalled = Gauge(
             "gateway_projection_stalled_seconds",
-            "For how long a projection has not moved while changes wait for it; 0 where it moves, or nothing waits.",
+            "Seconds for which a projection has not advanced although changes wait; 0 if it advances or nothing waits.",
             ["projection"],
             registry=registry,
             multiprocess_mode="livemax",
         )
         self.clock_ahead = Gauge(
             "gateway_clock_ahead_seconds",
-            "How far this machine's clock is ahead of the database's; below 0 it is behind.",
+            "Seconds by which this machine's clock is ahead of the database's; negative if it is behind.",
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
         self.queue_drops = Counter(
-            "gateway_slow_subscribers", "Subscribers that were closed as too slow.", registry=registry
+            "gateway_slow_subscribers", "Subscribers closed because they read too slowly.", registry=registry
         )
         self.rate_limited = Counter(
-            "gateway_rate_limited", "What was refused because of a rate limit.", ["limit"], registry=registry
+            "gateway_rate_limited", "Requests and operations refused by a rate limit.", ["limit"], registry=registry
         )
 
     def operation(self, name: str | None) -> "Operation":
@@ -190,7 +189,6 @@ class Metrics:
         return Operation(self, self._label(name))
 
     def ended(self, label: str, outcome: str, seconds: float) -> None:
-        """Count an operation that ended."""
         self._counter(label, outcome).inc()
         self._timer(label).observe(seconds)
 
@@ -199,7 +197,6 @@ class Metrics:
         self._operations.labels(self._label(name), "subscribed").inc()
 
     def refused(self, code: str) -> None:
-        """Count an operation that was refused before execution."""
         self._refused.labels(code).inc()
 
     def prepared(self, *, cached: bool) -> None:
@@ -207,7 +204,6 @@ class Metrics:
         (self._cached if cached else self._read).inc()
 
     def tracked(self, added: int, duplicates: int, rejected: int) -> None:
-        """Count events by outcome."""
         for outcome, count in (("added", added), ("duplicate", duplicates), ("rejected", rejected)):
             if count:
                 self._tracked.labels(outcome).inc(count)

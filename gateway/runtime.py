@@ -69,8 +69,6 @@ _THRESHOLDS = (10_000, 10, 10)
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """An open gateway."""
-
     database: Database
     services: Services
     workspaces: WorkspaceService
@@ -156,7 +154,6 @@ def build_services(
     sleep: Sleep = asyncio.sleep,
     more_destinations: Sequence[AnyDestination] = (),
 ) -> Runtime:
-    """Build the services over an open database."""
     caches = CacheBudget(settings.cache_bytes)
     store = Store(database, caches)
     metrics = Metrics()
@@ -187,7 +184,7 @@ def build_services(
         timers=TimerService(store, clock, conversations.handlers | tickets.handlers | sender.handlers),
         conversations=conversations,
         tickets=tickets,
-        people=teammates,
+        teammates=teammates,
         ticket_types=TicketTypeService(store, clock, minter),
         destinations={Klaviyo: klaviyo},
         node_readers=(klaviyo_nodes,),

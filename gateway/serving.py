@@ -23,7 +23,6 @@ _log = structlog.get_logger("gateway.serving")
 
 
 def application() -> ASGIApp:
-    """Build one worker's application from its environment."""
     configure_logs("INFO", json=True)
     log_uncaught_exceptions()
     try:
@@ -67,7 +66,9 @@ async def _gateway(settings: Settings) -> AsyncIterator[ASGIApp]:
 def check_ready(settings: Settings) -> None:
     """Check that workers can start; raises StartupError with what to do."""
     if settings.mongo_uri is None:
-        raise StartupError("Set GATEWAY_MONGO_URI to a MongoDB replica set, or use 'gateway dev' for the embedded one.")
+        raise StartupError(
+            "Set GATEWAY_MONGO_URI to a MongoDB replica set, or use 'gateway dev' with its embedded database."
+        )
 
     schema = build_schema(suggestions=bool(settings.introspection)).core
     PersistedDocuments(settings, schema, OperationLimits(schema, settings))

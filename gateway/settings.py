@@ -30,15 +30,11 @@ def _long_enough(secret: SecretStr) -> SecretStr:
 
 
 class MongoDriver(StrEnum):
-    """The client library for MongoDB."""
-
     MOTOR = "motor"
     PYMONGO = "pymongo"
 
 
 class RateLimitStore(StrEnum):
-    """Where the counters of rate limits are stored."""
-
     MEMORY = "memory"
     MONGODB = "mongodb"
 
@@ -63,7 +59,7 @@ def _check_rate(text: str) -> str:
     except ValueError:
         rates = []
     if text != NO_LIMIT and not (len(rates) == 1 and 1 <= rates[0].amount <= _LARGEST_RATE):
-        raise PydanticCustomError("rate", "it must be one rate, such as 600/minute or 1000/2hours, or 0 for none")
+        raise PydanticCustomError("rate", "it must be a rate, such as 600/minute or 1000/2hours, or 0 for no limit")
     return text
 
 
@@ -72,7 +68,7 @@ Rate = Annotated[str, AfterValidator(_check_rate)]
 
 def _check_http_url(text: str) -> str:
     if parse_http_url(text) is None:
-        raise PydanticCustomError("http_url", "it must be an address such as https://api.example.com")
+        raise PydanticCustomError("http_url", "it must be a URL such as https://api.example.com")
     return text
 
 
@@ -98,233 +94,237 @@ class Settings(BaseSettings):
     )
     mongo_driver: MongoDriver = Field(
         MongoDriver.PYMONGO,
-        description="`pymongo` for PyMongo's own asynchronous client, or `motor` for its predecessor.",
+        description="The client library: `pymongo` (PyMongo's asynchronous client) or `motor` (its predecessor).",
     )
     mongo_timeout_seconds: float = Field(
-        5.0, gt=0, le=60, description="How long one call waits in all, whatever for, before it answers UNAVAILABLE."
+        5.0, gt=0, le=60, description="The total time that one call may wait before it fails with UNAVAILABLE."
     )
     embedded_server: str = Field(
         "secantusd-py",
         min_length=1,
-        description="The embedded server's executable: a name on the PATH or beside Python, or a path.",
+        description="The executable of the embedded server: a path, or a name on the PATH or beside Python.",
     )
     dev_key: str | None = Field(
         None,
         min_length=8,
         max_length=200,
-        description="The key of `gateway dev`. Unset: generated once and kept in the data folder.",
+        description="The API key of `gateway dev`. Unset: it is generated once and stored in the data folder.",
     )
     secret_key: Annotated[tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], NoDecode] = Field(
         (),
-        description="What signs tokens of contacts and admins, and encrypts cursors and keys of other systems: a random text of at least 32 bytes, or several with commas between or as a JSON list. The first one signs and encrypts, all are accepted. Unset: no tokens, and cursors are encrypted under a secret that the database keeps; `gateway dev` keeps one in the data folder.",
+        description="The secret that signs tokens, and encrypts cursors and API keys of other systems: a random text of at least 32 bytes, or several, separated by commas or as a JSON list. The first one signs and encrypts; all are accepted. Unset: no tokens, and cursors use a secret in the database; `gateway dev` stores one in the data folder.",
     )
     klaviyo_mode: KlaviyoMode | None = Field(
         None,
-        description="The sync of the default workspace (the oldest one) with Klaviyo: `off`, `log` (what would be sent goes to the log), or `live`. A workspace that was connected by `connectKlaviyo` goes by that. Unset: `log` in `gateway dev`, `off` in `gateway serve`.",
+        description="The mode of the default (oldest) workspace: `off`, `log` (deliveries are only written to the log) or `live`. A connection made with `connectKlaviyo` takes precedence. Unset: `log` in `gateway dev`, `off` in `gateway serve`.",
     )
     klaviyo_api_key: SecretStr | None = Field(
         None, min_length=8, description="The private API key of the default workspace's Klaviyo account, for `live`."
     )
-    klaviyo_base_url: HttpUrlText = Field("https://a.klaviyo.com", description="Where Klaviyo's API is.")
+    klaviyo_base_url: HttpUrlText = Field("https://a.klaviyo.com", description="The URL of Klaviyo's API.")
     klaviyo_forward_events: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Names of tracked events that Klaviyo hears as metrics of their own, with commas between or as a JSON list; `*`: all. For the default workspace.",
+        description="The names of tracked events to forward to Klaviyo, separated by commas or as a JSON list; `*`: all. For the default workspace.",
     )
     demo_seconds: float = Field(
         5.0,
         ge=0,
         le=3600,
-        description="How often `gateway dev` adds an event to its demo data, so that a subscription shows something; 0: never.",
+        description="The interval at which `gateway dev` adds a demo event, so that a subscription shows something; 0: never.",
     )
     log_level: str = Field(
-        "INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="The least severe log line that is written."
+        "INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="The lowest level of log lines that are written."
     )
     projection_stall_seconds: float = Field(
         60.0,
         ge=0,
         le=86_400,
-        description="For how long the totals of definitions or the segments may stand still while changes wait, before `/readyz` answers 503 and the log has an error; ten times as long while they are rebuilt. 0: never.",
+        description="The time after which `/readyz` responds 503 and an error is logged if the totals of definitions or the segments do not advance while changes wait; ten times as long during a rebuild. 0: never.",
     )
     tracing: HttpUrlText | None = Field(
         None,
-        description="Where spans go, by OpenTelemetry's protocol over HTTP, such as `http://127.0.0.1:4318`. Unset: nothing is traced.",
+        description="The URL of an OpenTelemetry collector (OTLP over HTTP), such as `http://127.0.0.1:4318`. Unset: no tracing.",
     )
     timeline_days: int = Field(
-        90, ge=1, le=36500, description="How many days `Contact.events` shows unless its filter asks for other times."
+        90, ge=1, le=36500, description="How many days `Contact.events` shows if its filter has no times."
     )
     event_retention_days: int | None = Field(
         None,
         ge=1,
         le=36500,
-        description="How many days events are kept. What they were counted in (summaries, totals, values) is kept for ever, and so are their idempotency keys. Unset: for ever.",
+        description="How many days events are stored. Their summaries, totals, values and idempotency keys are stored forever. Unset: forever.",
     )
     compiled_execution: bool = Field(
         True,
-        description="Whether operations are compiled to Python, once each, and executed so; false: graphql-core executes them, much slower, with the same answers.",
+        description="Whether operations are compiled to Python. false: graphql-core executes them, with the same results but much slower.",
     )
     introspection: bool | None = Field(
         None,
-        description="Whether operations may ask for the schema, and errors suggest names of it. Unset: on in `gateway dev`, off in `gateway serve`.",
+        description="Whether introspection is allowed, and errors suggest similar names. Unset: on in `gateway dev`, off in `gateway serve`.",
     )
     graphiql: bool | None = Field(
         None, description="Whether `/` shows GraphiQL. Unset: on in `gateway dev`, off in `gateway serve`."
     )
     allowed_origins: tuple[str, ...] = Field(
         (),
-        description='Origins (a JSON list, such as `["https://app.example.com"]`) whose pages may open sockets and track with keys of the scope BROWSER; pages of the gateway\'s own origin always may.',
+        description='The origins whose pages may open websockets and use keys with the scope BROWSER, as a JSON list such as `["https://app.example.com"]`. Pages of the gateway\'s own origin always may.',
     )
     max_operations_per_socket: int = Field(
-        100, ge=1, le=10_000, description="The most operations under way on one socket."
+        100, ge=1, le=10_000, description="The most active operations of one socket."
     )
     max_sockets_per_key: int = Field(
-        1000, ge=1, le=1_000_000, description="The most open sockets of one key in one process."
+        1000, ge=1, le=1_000_000, description="The most open sockets of one API key in one process."
     )
     max_sockets_per_token: int = Field(
-        20, ge=1, le=1_000_000, description="The most open sockets of one contact, by its tokens, in one process."
+        20, ge=1, le=1_000_000, description="The most open sockets of one contact (with tokens) in one process."
     )
     max_operations_per_token_socket: int = Field(
-        20, ge=1, le=10_000, description="The most operations under way on one socket of a contact's token."
+        20, ge=1, le=10_000, description="The most active operations of one socket of a contact token."
     )
     max_resumes_per_token: int = Field(
         100,
         ge=1,
         le=1_000_000,
-        description="The most subscriptions of one contact, by its tokens, that catch up from old cursors at once in one process.",
+        description="The most subscriptions of one contact (with tokens) that catch up from old cursors at the same time in one process.",
     )
-    socket_init_seconds: float = Field(
-        10.0, gt=0, le=600, description="How long a socket may wait before it says who it is."
-    )
+    socket_init_seconds: float = Field(10.0, gt=0, le=600, description="The time in which a socket must authenticate.")
     checkpoint_seconds: float = Field(
-        30.0, gt=0, le=3600, description="How often a subscription says where it is, so that it can resume."
+        30.0,
+        gt=0,
+        le=3600,
+        description="The interval of checkpoints, which give subscriptions a cursor to resume from.",
     )
     stream_ring: int = Field(
         10_000,
         ge=100,
         le=1_000_000,
-        description="How many of the newest changes a process keeps for subscribers that come back.",
+        description="How many of the newest changes a process holds in memory for subscribers that reconnect.",
     )
     stream_queue: int = Field(
-        1000, ge=10, le=100_000, description="How many changes wait for one subscriber before it is closed as too slow."
+        1000,
+        ge=10,
+        le=100_000,
+        description="How many changes may wait for one subscriber before it is closed as too slow.",
     )
     rate_limit: Rate = Field(
         "60000/minute",
-        description="How many requests and operations on sockets one key may send, such as `1000/hour`; `0`: any number.",
+        description="The rate limit of one API key, in requests and operations on sockets, such as `1000/hour`; `0`: no limit.",
     )
     rate_limit_cost: Rate = Field(
         NO_LIMIT,
-        description="How much the operations of one key may cost, counted as for `GATEWAY_MAX_COST`; `0`: any number.",
+        description="The rate limit of one API key, in the cost of its operations (see `GATEWAY_MAX_COST`); `0`: no limit.",
     )
     rate_limit_anonymous: Rate = Field(
         "600/minute",
-        description="How many requests may come from one address without a valid key; `0`: any number. A socket counts until it says who it is, and a key that is new to the process until it was looked up.",
+        description="The rate limit of one address without a valid key, in requests; `0`: no limit. A socket counts until it is authenticated, and a key that is new to the process until it was looked up.",
     )
     rate_limit_store: RateLimitStore = Field(
         RateLimitStore.MEMORY,
-        description="Where requests are counted: `memory`, each process for itself, or `mongodb`, all processes together.",
+        description="Where rate limits are counted: `memory` (each process on its own) or `mongodb` (all processes together).",
     )
     trusted_documents: Path | None = Field(
         None,
-        description="A manifest of documents that clients name by an id: a JSON object of texts by id, or Apollo's. Read and checked at the start.",
+        description="A manifest of trusted documents that clients name by id: a JSON object of texts by id, or Apollo's format. It is read and checked at startup.",
     )
-    only_trusted_documents: bool = Field(False, description="Whether all other documents are refused.")
+    only_trusted_documents: bool = Field(False, description="Whether all documents outside the manifest are refused.")
     persisted_queries: int = Field(
         1000,
         ge=0,
         le=1_000_000,
-        description="How many documents that clients register by their hash each process keeps, of up to 16,000 characters (a longer one counts as several); 0: none.",
+        description="How many persisted documents, which clients register by hash, each process holds. One of more than 16,000 characters counts as several. 0: none.",
     )
     max_tokens: int = Field(5000, ge=100, le=1_000_000, description="The most tokens of a GraphQL document.")
     max_document_bytes: int = Field(
         100_000,
         ge=1_000,
         le=100_000_000,
-        description="The longest GraphQL document, over HTTP, on sockets and where clients register it by its hash.",
+        description="The longest GraphQL document, over HTTP, on sockets and as a persisted document.",
     )
-    max_depth: int = Field(20, ge=1, le=100, description="How deep the fields of an operation may nest.")
+    max_depth: int = Field(20, ge=1, le=100, description="The deepest nesting of fields in an operation.")
     max_aliases: int = Field(
-        200, ge=0, le=100_000, description="The most aliases of an operation, with its fragments spelled out."
+        200, ge=0, le=100_000, description="The most aliases of an operation, after its fragments are expanded."
     )
     max_directives: int = Field(
-        100, ge=0, le=100_000, description="The most directives of an operation, with its fragments spelled out."
+        100, ge=0, le=100_000, description="The most directives of an operation, after its fragments are expanded."
     )
     max_duplicate_fields: int = Field(
-        100, ge=0, le=100_000, description="How often fields may be repeated side by side in an operation."
+        100, ge=0, le=100_000, description="The most repetitions of fields in the same selection set of an operation."
     )
     max_fields: int = Field(
-        5000, ge=1, le=1_000_000, description="The most fields of a document, with its fragments spelled out."
+        5000, ge=1, le=1_000_000, description="The most fields of a document, after its fragments are expanded."
     )
     max_cost: int = Field(
         50_000,
         ge=1,
         le=100_000_000,
-        description="The most that an operation may cost, in rows: each list counts its size, times the rows it hangs on, and filters, totals and searches count what they look at (`@listSize` and `@cost` of the schema).",
+        description="The highest cost of an operation, in rows: each list counts its size times its parent rows; filters, totals and searches count what they scan (`@listSize` and `@cost` in the schema).",
     )
     cache_bytes: int = Field(
         128_000_000,
         ge=1_000_000,
         le=100_000_000_000,
-        description="About how much memory one process keeps documents with their plans, keys, counters of rate limits, templates and whatever else it remembers in, all together: what was used least recently goes first.",
+        description="The approximate memory of all caches of one process: documents with plans, keys, rate limit counters, templates and others. The least recently used entries are dropped first.",
     )
     max_body_bytes: int = Field(4_000_000, ge=1_000, le=100_000_000, description="The largest request body.")
     max_header_bytes: int = Field(
         65_536,
         ge=1_024,
         le=1_048_576,
-        description="The most bytes of a request's URL and headers; a websocket's handshake may have lines of 8192 bytes.",
+        description="The most bytes of a request's URL and headers. The lines of a websocket handshake may have 8192 bytes.",
     )
     max_headers: int = Field(100, ge=10, le=10_000, description="The most headers of a request.")
     header_seconds: float = Field(
         10.0,
         ge=0,
         le=600,
-        description="How long the headers of a request may take to arrive, and a new connection to send its first request; `0`: any time.",
+        description="The time in which the headers of a request, and the first request of a connection, must arrive; `0`: no limit.",
     )
     body_seconds: float = Field(
         30.0,
         ge=0,
         le=3600,
-        description="How long the body of a request may take to arrive, beside what `GATEWAY_MIN_BYTES_PER_SECOND` adds; `0`: any time.",
+        description="The time in which the body of a request must arrive, plus what `GATEWAY_MIN_BYTES_PER_SECOND` adds; `0`: no limit.",
     )
     min_bytes_per_second: int = Field(
         1000,
         ge=0,
         le=1_000_000_000,
-        description="The least rate of a slow peer: each so many bytes of a body give it one second more, and what is sent to a peer must be taken as fast; `0`: a body has no more time, and a peer may take one byte at a time.",
+        description="The lowest transfer rate. Every this many bytes of a body add one second to its time limit, and a peer must read responses at least this fast. `0`: bodies get no extra time, and peers may read at any rate above zero.",
     )
     stalled_seconds: float = Field(
         30.0,
         gt=0,
         le=3600,
-        description="How long a peer may take less than the least rate of what is sent to it, over HTTP or a socket, before its connection is cut off.",
+        description="How long a peer may read slower than the lowest transfer rate, over HTTP or a socket, before its connection is closed.",
     )
     keep_alive_seconds: float = Field(
         75.0,
         gt=0,
         le=3600,
-        description="How long a connection may be idle after an answer; longer than a proxy keeps it.",
+        description="How long a connection may be idle after a response. Set it longer than your proxy's limit.",
     )
     max_connections: int = Field(
         10_000,
         ge=0,
         le=1_000_000,
-        description="The most connections of one process, sockets among them; those beyond are answered with 503. Fewer where the process may not open so many files; `0`: any number.",
+        description="The most connections of one process, including sockets; others get 503. Fewer if the process may not open as many files. `0`: no limit.",
     )
     max_connections_per_address: int = Field(
         0,
         ge=0,
         le=1_000_000,
-        description="The most connections of one process from one address (of IPv6: from one /64); `0`: any number. Leave it so behind a proxy, whose address all connections have.",
+        description="The most connections of one process from one address (for IPv6: from one /64); `0`: no limit. Leave it at 0 behind a proxy, because all connections have its address.",
     )
     max_batch_events: int = Field(1000, ge=1, le=1000, description="The most events of one `trackEvents`.")
-    max_event_name_length: int = Field(200, ge=1, le=1000, description="The most characters of an event's name.")
+    max_event_name_length: int = Field(200, ge=1, le=1000, description="The most characters of an event name.")
     max_event_names: int = Field(
-        2000, ge=1, le=100_000, description="The most event names of a workspace that are not archived."
+        2000, ge=1, le=100_000, description="The most active (not archived) event names of a workspace."
     )
     max_page_event_names: int = Field(
         500,
         ge=0,
         le=100_000,
-        description="How many of these names may come from pages (keys of the scope BROWSER and tokens of contacts), so that visitors leave room for services. A name that `describeEvent` describes counts as the workspace's own.",
+        description="How many of these names pages may add (with BROWSER keys and contact tokens), so that visitors cannot use them up. A name that was described with `describeEvent` no longer counts.",
     )
     max_metadata_keys: int = Field(100, ge=1, le=10_000, description="The most metadata keys of one event.")
     max_metadata_key_length: int = Field(100, ge=1, le=1000, description="The most characters of a metadata key.")
@@ -332,9 +332,9 @@ class Settings(BaseSettings):
         32_768,
         ge=100,
         le=4_000_000,
-        description="The most bytes of one event's metadata, as JSON. Custom attributes have the same limit.",
+        description="The most bytes of one event's metadata as JSON. Custom attributes have the same limit.",
     )
-    max_metadata_depth: int = Field(8, ge=1, le=50, description="How deep objects and lists in metadata may nest.")
+    max_metadata_depth: int = Field(8, ge=1, le=50, description="The deepest nesting of objects and lists in metadata.")
 
     @field_validator("secret_key", "klaviyo_forward_events", mode="before")
     @classmethod
@@ -361,12 +361,12 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         settings = Settings(**overrides)
     except SettingsError as error:
-        problems.append(f"A setting is not JSON, and it must be: {error}.")
+        problems.append(f"A setting must be JSON: {error}.")
     except ValidationError as error:
         problems += [_malformed(str(item["loc"][0]), item["msg"]) for item in error.errors()]
     else:
         if settings.klaviyo_mode is KlaviyoMode.LIVE and settings.klaviyo_api_key is None:
-            problems.append("GATEWAY_KLAVIYO_MODE is live, and that needs GATEWAY_KLAVIYO_API_KEY: set it too.")
+            problems.append("GATEWAY_KLAVIYO_MODE=live needs GATEWAY_KLAVIYO_API_KEY: set both.")
     if problems:
         raise StartupError("\n".join(problems))
     return settings
@@ -378,7 +378,6 @@ def database_name(settings: Settings, *, dev: bool = False) -> str:
 
 
 def settings_table() -> str:
-    """Return the README's Markdown table, one row per setting."""
     rows = ["| variable | default | what it does |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`"
@@ -395,7 +394,7 @@ def data_folder(path: Path) -> Path:
             path.chmod(_PRIVATE)
     except OSError as error:
         raise StartupError(
-            f"The data folder {path} cannot be made private ({error.strerror}): name another with --data."
+            f"The data folder {path} cannot be made private ({error.strerror}): choose another with --data."
         ) from error
     return path.resolve()
 
@@ -405,12 +404,12 @@ def _check_ours(path: Path) -> None:
     entries = list(path.iterdir())
     if entries and not any(entry.name in _OUR_FILES for entry in entries):
         raise StartupError(
-            f"The data folder {path} is open to others and holds files of something else: "
-            "close it with 'chmod 700', or name another with --data."
+            f"The data folder {path} is readable by others and has files of another program: "
+            "run 'chmod 700' on it, or choose another with --data."
         )
     if any(entry.lstat().st_uid != os.geteuid() for entry in entries):
         raise StartupError(
-            f"The data folder {path} is open to others and holds files of another user: name another with --data."
+            f"The data folder {path} is readable by others and has files of another user: choose another with --data."
         )
 
 
@@ -420,7 +419,7 @@ def _listed(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise PydanticCustomError("not_json", "it begins like a JSON list, and is none") from None
+        raise PydanticCustomError("not_json", "it begins like a JSON list but is not valid JSON") from None
 
 
 def _is_setting(name: str) -> bool:
@@ -436,4 +435,4 @@ def _unknown(name: str) -> str:
 
 
 def _malformed(field: str, message: str) -> str:
-    return f"{PREFIX}{field.upper()} is not usable: {message}."
+    return f"{PREFIX}{field.upper()} is invalid: {message}."

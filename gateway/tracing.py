@@ -26,13 +26,10 @@ _log = structlog.get_logger("gateway.tracing")
 
 
 class OperationSpan:
-    """The span of one operation."""
-
     def __init__(self, span: Span) -> None:
         self._span = span
 
     def name_operation(self, kind: str | None, name: str | None) -> None:
-        """Set the operation's type and name."""
         if kind is not None:
             self._span.update_name(kind)
             self._span.set_attribute("graphql.operation.type", kind)
@@ -49,8 +46,6 @@ class OperationSpan:
 
 
 class CommandSpan:
-    """The span of one database command."""
-
     def __init__(self, span: Span) -> None:
         self._span = span
 
@@ -147,7 +142,9 @@ class _Exporter(SpanExporter):
         is_exported = result is SpanExportResult.SUCCESS
         if is_exported != self._is_sending:
             self._is_sending = is_exported
-            _log.info("traces are sent again") if is_exported else _log.warning("traces cannot be sent: they are lost")
+            _log.info("traces are exported again") if is_exported else _log.warning(
+                "traces cannot be exported and are lost"
+            )
         return result
 
     def shutdown(self) -> None:

@@ -22,5 +22,4 @@ def parse_http_url(text: str) -> Url | None:
 
 
 def has_credentials(url: Url) -> bool:
-    """Whether the URL contains a user or a password."""
     return bool(url.username or url.password)

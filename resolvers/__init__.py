@@ -1,1 +1,1 @@
-"""How each field is answered: functions, inputs, batch loaders, the context of one operation."""
+"""How fields are resolved: batch functions, inputs, loaders and the context of an operation."""

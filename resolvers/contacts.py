@@ -1,4 +1,4 @@
-"""How contacts are found, listed and changed, and how their events are read, a level at a time."""
+"""Resolvers of contacts and of a contact's events, a level at a time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,13 +28,11 @@ from resolvers.total_count import Counter, counted
 
 MAX_SUMMARY_NAMES = 100
 _AHEAD = timedelta(minutes=10)
-_LEAST_EVENTS = 500  # that one contact of many looks at, where the metadata of its events is asked for
+_LEAST_EVENTS = 500  # for each contact of many, if the metadata of its events are requested
 
 
-@strawberry.input(one_of=True, description="Exactly one key of a contact.")
+@strawberry.input(one_of=True, description="A key of a contact. Give exactly one field.")
 class ContactKey:
-    """One key of a contact."""
-
     id: strawberry.ID | None = strawberry.UNSET
     external_id: str | None = strawberry.UNSET
     email: str | None = strawberry.UNSET
@@ -43,20 +41,15 @@ class ContactKey:
 
 @strawberry.input
 class LocationInput:
-    """Where a contact is."""
-
     city: str | None = strawberry.UNSET
     region: str | None = strawberry.UNSET
     country: str | None = strawberry.UNSET
 
 
 @strawberry.input(
-    description="Who is meant (id, externalId, email or anonymousId, the strongest decides), and what is known of them. "
-    "Omitted: left alone; null: cleared; tags: the whole set; in customAttributes a key with null is removed."
+    description="A contact and its fields. The strongest key finds the contact: id, externalId, email, anonymousId. An omitted field stays as it is; null clears it. `tags` replaces all tags. In customAttributes a key with null is removed, and others stay."
 )
 class UpsertContactInput:
-    """What is known of a contact."""
-
     id: strawberry.ID | None = strawberry.UNSET
     external_id: str | None = strawberry.UNSET
     email: str | None = strawberry.UNSET
@@ -76,18 +69,20 @@ class UpsertContactInput:
     has_hard_bounced: bool | None = strawberry.UNSET
     marked_email_as_spam: bool | None = strawberry.UNSET
     opted_out_subscription_types_count: int | None = strawberry.UNSET
-    idempotency_key: str | None = strawberry.field(default=strawberry.UNSET, description="Holds for 7 days.")
+    idempotency_key: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Valid for 7 days: within them a repeated call has one effect."
+    )
 
 
 async def contact(parents: Sequence[Any], by: ContactKey, context: Context) -> list[Document | None]:
-    """Batch: the contact with that key; of an e-mail the USER, or else the one lead who has it."""
+    """The contact of each key. An e-mail finds its USER, else its only lead."""
     ((kind, value),) = provided_fields(by).items()
     contacts, fields = context.store.contacts, context.fields_of("Contact")
     matches = list((await contacts.with_identities([identity(IdentityKind(kind), value)], fields)).values())
     if not matches and kind == IdentityKind.EMAIL:
         matches = await contacts.with_email(value)
         if len(matches) > 1:
-            raise BadRequestError(f"Several leads share the e-mail '{value}': ask by id, externalId or anonymousId.")
+            raise BadRequestError(f"Several leads share the e-mail '{value}': use id, externalId or anonymousId.")
     return [matches[0] if matches else None] * len(parents)
 
 
@@ -96,11 +91,10 @@ async def contacts(
     arguments: tuple[PageArguments, ContactFilter | None, ContactSort | None],
     context: Context,
 ) -> list[Document]:
-    """Batch: a page of the contacts of whom the filter holds, the newest first unless another order is asked for."""
-    page_asked, filter_, sort = arguments
+    page_input, filter_, sort = arguments
     filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
     cipher = await context.cursor_cipher()
-    page_request = page(page_asked, cipher, "contacts", context.principal.workspace_id, filter_values, sorted_by)
+    page_request = page(page_input, cipher, "contacts", context.principal.workspace_id, filter_values, sorted_by)
     order = ContactOrder()
     if sorted_by:
         order = ContactOrder(ContactSortKey(sorted_by["key"]), sorted_by["direction"] == Direction.DESC)
@@ -115,7 +109,7 @@ async def contacts(
 
 
 async def top_contacts(context: Context, event: str, first: int | None) -> list[Document]:
-    """Those who did something most often: each contact's count and summary, the highest count first."""
+    """The count and summary of the contacts with the most events of a name, highest count first."""
     size = page_size(PageArguments(first=first))
     rows = await context.store.summaries.most_frequent(event, size, context.fields_of("EventSummary"))
     return [
@@ -127,8 +121,8 @@ async def top_contacts(context: Context, event: str, first: int | None) -> list[
 async def events(
     parents: Sequence[Document], arguments: tuple[PageArguments, EventFilter | None], context: Context
 ) -> list[Any]:
-    """Batch: a page of each contact's timeline, newest first; the last days alone unless the filter says when."""
-    page_asked, filter_ = arguments
+    """A page of each contact's events, newest first. Without times in the filter: the last days only."""
+    page_input, filter_ = arguments
     filter_values = provided_fields(filter_) or {}
     names = check_names(filter_values.get("name"))
     metadata = check_metadata_filter(filter_values.get("metadata"), "filter.metadata")
@@ -136,7 +130,7 @@ async def events(
     cipher = await context.cursor_cipher()
 
     def page_of(parent: Document) -> Page:
-        return page(page_asked, cipher, "Contact.events", parent["_id"], filter_values)
+        return page(page_input, cipher, "Contact.events", parent["_id"], filter_values)
 
     def is_selected(contact_ids: Sequence[str]) -> bool:
         return filter_values.get("contact_id") in (None, *contact_ids)
@@ -187,14 +181,13 @@ async def _searched(search: EventSearch, page_of: Any, parent: Document) -> Any:
 async def event_summaries(
     parents: Sequence[Document], arguments: tuple[PageArguments, tuple[str, ...] | None], context: Context
 ) -> list[Any]:
-    """Batch: a page of each contact's summaries, by name."""
-    page_asked, names = arguments
+    page_input, names = arguments
     if names is not None and len(names) > MAX_SUMMARY_NAMES:
-        raise BadRequestError(f"'names' has {len(names)} names, and {MAX_SUMMARY_NAMES} are allowed.")
+        raise BadRequestError(f"'names' has {len(names)} names; the limit is {MAX_SUMMARY_NAMES}.")
     cipher = await context.cursor_cipher()
 
     def page_of(parent: Document) -> Page:
-        return page(page_asked, cipher, "Contact.eventSummaries", parent["_id"], names)
+        return page(page_input, cipher, "Contact.eventSummaries", parent["_id"], names)
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         if names is None:
@@ -205,14 +198,12 @@ async def event_summaries(
 
 
 async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[Document | None]:
-    """Batch: each contact's summary of that name."""
     ids = [summary_id_of(parent["workspace_id"], parent["_id"], name) for parent in parents]
     summaries = await context.store.summaries.by_ids(ids, fields=context.fields_of("EventSummary"))
     return [summaries.get(id_) for id_ in ids]
 
 
 async def upsert_contact(context: Context, input_: UpsertContactInput) -> Document:
-    """The payload of `upsertContact`."""
     document, created = await context.services.contacts.upsert(
         context.principal.workspace_id, provided_fields(input_, nulls=True)
     )
@@ -229,9 +220,10 @@ def _timeline(filter_values: Document, context: Context) -> TimeRange:
 async def pages_of_parents(
     parents: Sequence[Document], page_of: Any, read: Any, position: Any, shown: Any = None
 ) -> list[Any]:
-    """One connection per parent from one read; a cursor that is not this parent's fails for this parent alone.
+    """One connection per parent from one read. An invalid cursor fails only for its own parent.
 
-    `shown(parent, page, rows)`: makes a connection, where all that was read is not shown."""
+    `shown(parent, page, rows)` makes a connection if not all rows that were read are shown.
+    """
 
     async def connected(parent: Document, of_parent: Page, rows: list[Document]) -> Document:
         return connection(rows, of_parent, position)

@@ -1,4 +1,4 @@
-"""What a resolver knows of its operation, and how one level of it is read at once."""
+"""What a resolver knows of its operation, and the loaders that read one level at once."""
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ _READERS = frozenset({Scope.READ})
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the gateway consists of, as resolvers see it."""
+    """The services of the gateway, as resolvers use them."""
 
     settings: Settings
     clock: Clock
@@ -57,7 +57,7 @@ class Services:
     timers: TimerService
     conversations: ConversationService
     tickets: TicketService
-    people: TeammateService
+    teammates: TeammateService
     ticket_types: TicketTypeService
     segments: SegmentService
     tokens: TokenService
@@ -75,17 +75,18 @@ class Services:
         return found
 
 
-# Reads those of the nodes with these ids that a destination has, by id.
+# Returns the nodes that a destination has, by id.
 NodeReader = Callable[["Context", Sequence[str]], Awaitable[Mapping[str, Document]]]
-# One result (or exception) per parent, in their order; `arguments` are the field's own.
+# Returns one result (or exception) per parent, in their order. `arguments` are those of the field.
 Batch = Callable[[Sequence[Any], Any, "Context"], Awaitable[Sequence[Any]]]
 
 
 @dataclass(slots=True)
 class Context:
-    """One operation: who asks, whether from a page that may, and the loaders that live as long as it does.
+    """One operation: its principal, whether it comes from an allowed page, and its loaders.
 
-    `resting` is told whenever a subscription was given everything up to now."""
+    `on_caught_up` is called when a subscription has received everything up to now.
+    """
 
     services: Services
     request_id: str
@@ -98,66 +99,64 @@ class Context:
 
     @property
     def principal(self) -> Principal:
-        """Who asks; UnauthenticatedError where nobody said."""
+        """Raises UnauthenticatedError without a credential."""
         if self.bearer is None:
             raise UnauthenticatedError
         return self.bearer
 
     @property
     def rights(self) -> tuple[Hashable, ...]:
-        """What decides on what is seen: whoever has equal ones sees the same."""
-        asker = self.principal
-        own = (asker.contact_id, asker.admin_id, asker.merged_ids, asker.anonymous)
-        return (asker.workspace_id, asker.scopes, *own)
+        """What decides what a caller may see: principals with equal rights see the same."""
+        principal = self.principal
+        own = (principal.contact_id, principal.admin_id, principal.merged_ids, principal.anonymous)
+        return (principal.workspace_id, principal.scopes, *own)
 
     @property
     def store(self) -> WorkspaceStore:
-        """What the bearer may see: its workspace, or by a contact's token what is that contact's."""
+        """The documents that the principal may see: its workspace, or those of a contact token's contact."""
         if self._store is None:
             self._store = self.services.store.open_for(self.principal)
         return self._store
 
     @property
     def shows_documents(self) -> bool:
-        """Whether payloads show documents to the bearer: to a key that may READ, and to a token as far as it sees each."""
+        """Whether payloads have documents: for a key with READ, and for a token as far as it may see each."""
         return self.principal.contact_id is not None or self.principal.may(_READERS)
 
     async def may_read(self) -> bool:
-        """Whether the bearer sees anything now: a token made from an anonymous id sees nothing once its contact is a USER."""
+        """A token made from an anonymous id reads nothing once its contact is a USER."""
         principal = self.principal
         if principal.contact_id is None:
             return principal.may(_READERS)
         return not principal.anonymous or await self.load(_seen_contact, principal.contact_id) is not None
 
     async def check_may_read(self) -> None:
-        """Pass where the bearer sees something now; ForbiddenError."""
         if not await self.may_read():
             raise ForbiddenError(
-                "This token was made from an anonymousId, and its contact is a USER now: it may track, and reads nothing. "
-                "Ask for a token made from the externalId."
+                "This token was made from an anonymousId, and its contact is now a USER: it may track events but read nothing. "
+                "Create a token from the externalId."
             )
 
     async def cursor_cipher(self) -> CursorCipher:
-        """What encrypts and decrypts the cursors of this deployment."""
         return await self.services.cursors.cipher()
 
     def set_projection(self, reads: Mapping[str, Reads]) -> None:
-        """Be told what of each type's documents the operation reads."""
+        """Set what the operation reads of each type's documents."""
         self._reads = reads
 
     def fields_of(self, type_name: str) -> Sequence[str] | None:
-        """What must be read of that type's documents, where nobody but the operation looks at them; None: all of it."""
+        """The keys to read of a type's documents. None: all keys, since resolvers use them whole."""
         reads = self._reads.get(type_name)
         if reads is None or reads.keys is None:
             return None
         return NaiveUtcProjection(sorted(reads.keys)) if reads.shown else sorted(reads.keys)
 
     def forget(self) -> None:
-        """Give up the loaders: the next payload of a subscription has its own."""
+        """Drop the loaders: each payload of a subscription has its own."""
         self._loaders.clear()
 
     async def load(self, batch: Batch, parent: Any, arguments: Any = None) -> Any:
-        """The batch function's result for this parent; it is called once for all parents of the level with equal arguments."""
+        """The result of the batch function for this parent. Parents of a level with equal arguments share one call."""
         key = (batch, repr(arguments))
         loader = self._loaders.get(key)
         if loader is None:
@@ -166,7 +165,6 @@ class Context:
 
 
 async def _seen_contact(contact_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the bearer's own contact, as far as it may see it."""
     contacts = await context.store.contacts.by_ids(list(dict.fromkeys(contact_ids)))
     return [contacts.get(id_) for id_ in contact_ids]
 

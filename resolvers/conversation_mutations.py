@@ -1,4 +1,4 @@
-"""What is done to conversations: inputs, and what each mutation gives back."""
+"""Inputs and resolvers of the mutations of conversations."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -16,22 +16,18 @@ from resolvers.inputs import provided_fields
 from resolvers.scalars import JSONObject
 from resolvers.teammates import ActorRef
 
-_KEY = "Holds for 7 days: with it a call may be repeated."
+_KEY = "Valid for 7 days: within them a repeated call has one effect."
 
 
 @strawberry.input(
-    description="By a contact, an admin, or automated: by a service's key whoever `actor` names, or else the contact itself "
-    "where deliveredAs is CUSTOMER_INITIATED, and the automation where it is not. A contact's token leaves out actor, channel, "
-    "deliveredAs, assignees, tags, customAttributes and createdAt."
+    description="A new conversation. With an API key its author is `actor`; without `actor` it is the contact if deliveredAs is CUSTOMER_INITIATED, else the automation. A contact token may not give actor, channel, deliveredAs, assignees, tags, customAttributes and createdAt."
 )
 class CreateConversationInput:
-    """How a conversation begins."""
-
     contact: ContactRef
     body: str = strawberry.field(description="At most 100,000 characters.")
     subject: str | None = strawberry.UNSET
     title: str | None = strawberry.UNSET
-    url: str | None = strawberry.field(default=strawberry.UNSET, description="The page where it was begun.")
+    url: str | None = strawberry.field(default=strawberry.UNSET, description="The page where the conversation started.")
     channel: Channel | None = Channel.CHAT
     delivered_as: DeliveredAs | None = DeliveredAs.CUSTOMER_INITIATED
     actor: ActorRef | None = strawberry.UNSET
@@ -40,31 +36,28 @@ class CreateConversationInput:
     custom_attributes: JSONObject | None = strawberry.UNSET
     tags: list[str] | None = strawberry.field(default=strawberry.UNSET, description="At most 100.")
     created_at: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="Of what happened before: up to 30 years back."
+        default=strawberry.UNSET, description="For imported history: the original time, at most 30 years ago."
     )
     idempotency_key: str | None = strawberry.field(default=strawberry.UNSET, description=_KEY)
 
 
 @strawberry.input
 class ReplyToConversationInput:
-    """What is said."""
-
     conversation_id: strawberry.ID
     actor: ActorRef | None = strawberry.field(
-        default=strawberry.UNSET, description="Omitted by a service's key: the automation, whose words are no reply."
+        default=strawberry.UNSET,
+        description="The author. Omitted with an API key: the automation, whose comment does not count as a reply.",
     )
     body: str
-    note: bool | None = strawberry.field(default=False, description="true: contacts never see it.")
+    note: bool | None = strawberry.field(default=False, description="true: a note, which contacts never see.")
     created_at: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="Of what happened before: not before the newest part."
+        default=strawberry.UNSET, description="For imported history: the original time, not before the newest part."
     )
     idempotency_key: str | None = strawberry.field(default=strawberry.UNSET, description=_KEY)
 
 
-@strawberry.input(description="Omitted: left alone; null: nobody's.")
+@strawberry.input(description="An omitted field stays as it is; null removes the assignment.")
 class AssignConversationInput:
-    """To whom."""
-
     id: strawberry.ID
     assignee_id: strawberry.ID | None = strawberry.UNSET
     team_id: strawberry.ID | None = strawberry.UNSET
@@ -73,59 +66,49 @@ class AssignConversationInput:
 
 @strawberry.input
 class SnoozeConversationInput:
-    """Until when."""
-
     id: strawberry.ID
-    until: datetime = strawberry.field(description="It wakes by itself then. At most ten years ahead.")
+    until: datetime = strawberry.field(
+        description="The conversation opens again at this time. At most ten years ahead."
+    )
     actor: ActorRef | None = strawberry.UNSET
 
 
 @strawberry.input
 class CloseConversationInput:
-    """What ends."""
-
     id: strawberry.ID
-    body: str | None = strawberry.field(default=strawberry.UNSET, description="A last word, which counts as a reply.")
+    body: str | None = strawberry.field(default=strawberry.UNSET, description="A last comment. It counts as a reply.")
     actor: ActorRef | None = strawberry.UNSET
 
 
 @strawberry.input
 class ReopenConversationInput:
-    """What begins again."""
-
     id: strawberry.ID
-    body: str | None = strawberry.field(default=strawberry.UNSET, description="Counts as a reply.")
+    body: str | None = strawberry.field(default=strawberry.UNSET, description="A comment. It counts as a reply.")
     actor: ActorRef | None = strawberry.UNSET
 
 
 @strawberry.input
 class MarkConversationReadInput:
-    """What was read."""
-
     id: strawberry.ID
     actor: ActorRef | None = strawberry.UNSET
 
 
 @strawberry.input
 class RateConversationInput:
-    """What the contact thinks of it."""
-
     id: strawberry.ID
     score: int = strawberry.field(description="From 1 to 5.")
     remark: str | None = strawberry.UNSET
 
 
 @strawberry.input(
-    description="Omitted: left alone; null: cleared; in customAttributes a key with null is removed, and others stay."
+    description="An omitted field stays as it is; null clears it. In customAttributes a key with null is removed, and others stay."
 )
 class UpdateConversationInput:
-    """What is known of it."""
-
     id: strawberry.ID
     title: str | None = strawberry.UNSET
     priority: Priority | None = strawberry.UNSET
     add_tags: list[str] | None = strawberry.field(
-        default=strawberry.UNSET, description="A conversation has at most 100."
+        default=strawberry.UNSET, description="At most 100 tags per conversation."
     )
     remove_tags: list[str] | None = strawberry.UNSET
     custom_attributes: JSONObject | None = strawberry.UNSET
@@ -133,85 +116,76 @@ class UpdateConversationInput:
 
 
 @strawberry.input(
-    description="At least one target. They count from now where the contact waits, else from when it next writes: the "
-    "first one until an admin has replied, then the next one."
+    description="Give at least one target. It counts from now if the contact is waiting, else from the contact's next message. The first target applies until an admin has replied, then the next one."
 )
 class ApplySlaInput:
-    """By when it is answered."""
-
     id: strawberry.ID
     name: str
-    first_reply_minutes: int | None = strawberry.field(default=strawberry.UNSET, description="From 1 to a year.")
-    next_reply_minutes: int | None = strawberry.field(default=strawberry.UNSET, description="From 1 to a year.")
+    first_reply_minutes: int | None = strawberry.field(
+        default=strawberry.UNSET, description="From 1 minute to one year."
+    )
+    next_reply_minutes: int | None = strawberry.field(
+        default=strawberry.UNSET, description="From 1 minute to one year."
+    )
     actor: ActorRef | None = strawberry.UNSET
 
 
 async def create(context: Context, input_: CreateConversationInput) -> Document:
-    """The payload of `createConversation`."""
     await check_token(context)
     made = await context.services.conversations.create(context.principal, provided_fields(input_))
     return {"conversation": made if context.shows_documents else None}
 
 
 async def reply(context: Context, input_: ReplyToConversationInput) -> Document:
-    """The payload of `replyToConversation`."""
-    return await _acted(context, input_, context.services.conversations.reply)
+    return await _execute(context, input_, context.services.conversations.reply)
 
 
 async def assign(context: Context, input_: AssignConversationInput) -> Document:
-    """The payload of `assignConversation`."""
-    return await _acted(context, input_, context.services.conversations.assign, nulls=True)
+    return await _execute(context, input_, context.services.conversations.assign, nulls=True)
 
 
 async def snooze(context: Context, input_: SnoozeConversationInput) -> Document:
-    """The payload of `snoozeConversation`."""
-    return await _acted(context, input_, context.services.conversations.snooze)
+    return await _execute(context, input_, context.services.conversations.snooze)
 
 
 async def close(context: Context, input_: CloseConversationInput) -> Document:
-    """The payload of `closeConversation`."""
-    return await _acted(context, input_, context.services.conversations.close)
+    return await _execute(context, input_, context.services.conversations.close)
 
 
 async def reopen(context: Context, input_: ReopenConversationInput) -> Document:
-    """The payload of `reopenConversation`."""
-    return await _acted(context, input_, context.services.conversations.reopen)
+    return await _execute(context, input_, context.services.conversations.reopen)
 
 
 async def mark_read(context: Context, input_: MarkConversationReadInput) -> Document:
-    """The payload of `markConversationRead`."""
-    return await _acted(context, input_, context.services.conversations.mark_read)
+    return await _execute(context, input_, context.services.conversations.mark_read)
 
 
 async def rate(context: Context, input_: RateConversationInput) -> Document:
-    """The payload of `rateConversation`."""
-    return await _acted(context, input_, context.services.conversations.rate)
+    return await _execute(context, input_, context.services.conversations.rate)
 
 
 async def update(context: Context, input_: UpdateConversationInput) -> Document:
-    """The payload of `updateConversation`."""
-    return await _acted(context, input_, context.services.conversations.update, nulls=True)
+    return await _execute(context, input_, context.services.conversations.update, nulls=True)
 
 
 async def apply_sla(context: Context, input_: ApplySlaInput) -> Document:
-    """The payload of `applySla`."""
-    return await _acted(context, input_, context.services.conversations.apply_sla)
+    return await _execute(context, input_, context.services.conversations.apply_sla)
 
 
-async def _acted(
+async def _execute(
     context: Context,
     input_: Any,
-    act: Callable[[Principal, Document], Awaitable[CommandResult]],
+    command: Callable[[Principal, Document], Awaitable[CommandResult]],
     *,
     nulls: bool = False,
 ) -> Document:
     await check_token(context)
-    acted = await act(context.principal, provided_fields(input_, nulls=nulls))
+    result = await command(context.principal, provided_fields(input_, nulls=nulls))
     shown = context.shows_documents
-    return {"conversation": acted.document if shown else None, "part": acted.part if shown else None}
+    return {"conversation": result.document if shown else None, "part": result.part if shown else None}
 
 
 async def check_token(context: Context) -> None:
-    """A token that reads nothing any more acts on nothing either: it may not even know what is there."""
+    """A token that may no longer read may not write either: errors would reveal what exists."""
     if context.principal.contact_id is not None:
         await context.check_may_read()

@@ -1,4 +1,4 @@
-"""How conversations are found and listed, and how what belongs to them is read, a level at a time."""
+"""Resolvers of conversations and what belongs to them, a level at a time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from resolvers.parts import PartArguments, pages_of_parts
 from resolvers.reveals import revealing, sort_enum
 from resolvers.total_count import Counter, counted
 
-_LEAST_LOOKED_AT = 500  # of each of many contacts, where their conversations are filtered or sorted
+_LEAST_LOOKED_AT = 500  # of each contact of many, if their conversations are filtered or sorted
 _NEWEST = Page(1, False, None, None)
 
 sort_enum(
@@ -38,30 +38,28 @@ sort_enum(
         ConversationSortKey.WAITING_SINCE: "Conversation.waitingSince",
         ConversationSortKey.SLA_DUE_AT: "Conversation.sla",
     },
-    description="What conversations are sorted by.",
+    description="The sort key of conversations.",
 )
 
 
 @strawberry.input(
-    description="Conditions on a conversation, ANDed. What no list of the index tells looks at 10,000 conversations a page: "
-    "one may come short, with hasNextPage true and a cursor that goes on.",
+    description="Conditions on a conversation, combined with AND. A filter that no index supports scans at most 10,000 conversations per page; such a page may be shorter than requested while hasNextPage is true.",
     directives=[LIST_SEARCH],
 )
 class ConversationFilter:
-    """Conditions on a conversation."""
-
-    state: list[ConversationState] | None = revealing("Conversation.state", description="Any of these.")
+    state: list[ConversationState] | None = revealing("Conversation.state", description="Matches any of these.")
     contact_id: strawberry.ID | None = revealing("Conversation.contact")
     assignee_id: strawberry.ID | None = revealing("Conversation.assignee")
     team_id: strawberry.ID | None = revealing("Conversation.team")
     unassigned: bool | None = revealing(
-        "Conversation.assignee", description="true: assigned to no admin, perhaps to a team; false: to an admin."
+        "Conversation.assignee",
+        description="true: not assigned to an admin (it can be assigned to a team); false: assigned to an admin.",
     )
     tag: StringFilter | None = revealing(
-        "Conversation.tags", description="One of its tags is so; ne: none of them is that."
+        "Conversation.tags", description="At least one tag matches. For ne: no tag equals the value."
     )
-    priority: list[Priority] | None = revealing("Conversation.priority", description="Any of these.")
-    channel: list[Channel] | None = revealing("Conversation.source", description="Any of these.")
+    priority: list[Priority] | None = revealing("Conversation.priority", description="Matches any of these.")
+    channel: list[Channel] | None = revealing("Conversation.source", description="Matches any of these.")
     rating: IntFilter | None = revealing("Conversation.rating")
     created_at: TimeFilter | None = revealing("Conversation.createdAt")
     updated_at: TimeFilter | None = revealing("Conversation.updatedAt")
@@ -70,15 +68,12 @@ class ConversationFilter:
         "Conversation.title",
         "Conversation.source",
         "Conversation.parts",
-        description="All of these words (at most 20) stand in title, subject, body and parts, whole, whatever their case and "
-        "accents. The first 1000 different words of a conversation are kept, of each the first 40 characters.",
+        description="All of these words (at most 20) occur in title, subject, body or parts, as whole words, ignoring case and accents. The index has the first 1000 different words of a conversation, and the first 40 characters of each.",
     )
 
 
-@strawberry.input(description="The order of a list; nulls come last either way.", directives=[SORT])
+@strawberry.input(description="The order of a list. Nulls come last in both directions.", directives=[SORT])
 class ConversationSort:
-    """The order of a list of conversations."""
-
     key: ConversationSortKey
     direction: Direction
 
@@ -86,7 +81,6 @@ class ConversationSort:
 async def conversations(
     context: Context, filter_: ConversationFilter | None, sort: ConversationSort | None, arguments: PageArguments
 ) -> Document:
-    """A page of the workspace's conversations, the newest first unless another order is asked for."""
     filter_values, order = provided_fields(filter_) or {}, _order(sort)
     cipher, scope = (
         await context.cursor_cipher(),
@@ -100,9 +94,9 @@ async def conversations(
         result = await search.page(page_request)
         return counted(connection(result.rows, page_request, order.position, result.stopped_at), search.count)
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
-    # Whose they are is settled: the id that was asked for may be one that the contact had elsewhere.
+    # The contact is already resolved: `contactId` may be a former id, which the rows do not have.
     rest = {name: value for name, value in filter_values.items() if name != "contact_id"}
-    list_ = _OfContacts(context, rest, order, [] if contact is None else [contact])
+    list_ = _ConversationsOfContacts(context, rest, order, [] if contact is None else [contact])
     if contact is None:
         return counted(connection([], page_request, order.position), list_.counter(None))
     rows = (await list_.read([contact["_id"]], page_request)).get(contact["_id"], [])
@@ -114,14 +108,13 @@ async def of_contacts(
     arguments: tuple[PageArguments, ConversationFilter | None, ConversationSort | None],
     context: Context,
 ) -> list[Any]:
-    """Batch: a page of each contact's conversations, in one read."""
-    page_asked, filter_, sort = arguments
+    page_input, filter_, sort = arguments
     filter_values, order = provided_fields(filter_) or {}, _order(sort)
-    list_, cipher = _OfContacts(context, filter_values, order, parents), await context.cursor_cipher()
+    list_, cipher = _ConversationsOfContacts(context, filter_values, order, parents), await context.cursor_cipher()
 
     def page_of(parent: Document) -> Page:
         return page(
-            page_asked, cipher, "Contact.conversations", parent["_id"], filter_values, order.key, order.descending
+            page_input, cipher, "Contact.conversations", parent["_id"], filter_values, order.key, order.descending
         )
 
     results = await pages_of_parents(parents, page_of, list_.read, order.position, list_.shown)
@@ -132,17 +125,15 @@ async def of_contacts(
 
 
 async def conversation(context: Context, id_: str) -> Document | None:
-    """The conversation with that id."""
     return (await context.store.conversations.by_ids([id_], fields=context.fields_of("Conversation"))).get(id_)
 
 
 def read(context: Context, parent: Document) -> bool:
-    """Whether the side of who asks has read it."""
     return bool(parent["read" if context.principal.contact_id is None else "read_by_contact"])
 
 
 def statistics(context: Context, parent: Document) -> Document:
-    """The statistics: of a contact's token without what it does not see."""
+    """A contact token does not see the counts of notes."""
     counts = dict(parent["statistics"])
     if context.principal.contact_id is not None:
         counts["part_count"] = counts["public_part_count"]
@@ -150,16 +141,14 @@ def statistics(context: Context, parent: Document) -> Document:
 
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
-    """Batch: a page of each conversation's parts."""
     fields = context.fields_of("ConversationPart")
     return await pages_of_parts(
         context, context.store.conversation_parts, "Conversation.parts", parents, arguments, fields
     )
 
 
-class _OfContacts:
-    """A list of the conversations of each of so many contacts. Where they are filtered or sorted, that is done with the
-    newest of each, up to a number."""
+class _ConversationsOfContacts:
+    """The conversations of each of several contacts. A filter or sort reads only the newest of each."""
 
     def __init__(
         self, context: Context, filter_values: Document, order: InboxOrder, contacts: Sequence[Document]
@@ -176,7 +165,7 @@ class _OfContacts:
         self._most = max(_LEAST_LOOKED_AT, MAX_CANDIDATES // max(1, len(contacts)))
 
     async def read(self, ids: Sequence[str], page_request: Page) -> dict[str, list[Document]]:
-        """What is looked at of each contact for a page."""
+        """The candidates of each contact for a page."""
         id_page = self._order.newest_first(page_request) if self._by_id else _NEWEST
         bounds = id_bounds(Prefix.CONVERSATION, id_page, TimeRange())
         most = self._most if self._looks_at_rows else page_request.limit
@@ -186,20 +175,18 @@ class _OfContacts:
         )
 
     async def shown(self, parent: Document, page_request: Page, rows: Sequence[Document]) -> Document:
-        """The page of a contact, of what was read for it."""
-        if not self._means(parent):
+        """The page of one contact from its candidates."""
+        if not self._includes(parent):
             return connection([], page_request, self._order.position)
-        matching = await self._held(rows) if self._filters else list(rows)
+        matching = await self._matching(rows) if self._filters else list(rows)
         if not self._by_id:
             matching = self._order.cut(matching, self._order.newest_first(page_request))
         stopped = self._by_id and self._filters and len(rows) >= self._most and len(matching) < page_request.limit
         return connection(matching, page_request, self._order.position, rows[-1]["_id"] if stopped else None)
 
     def counter(self, parent: Document | None) -> Counter:
-        """Counts what a contact has, up to a number."""
-
         async def count(most: int) -> int | None:
-            if parent is None or not self._means(parent):
+            if parent is None or not self._includes(parent):
                 return 0
             if not self._filters:
                 return await self._conversations.count_of_contacts(ids_of(parent), most)
@@ -209,15 +196,15 @@ class _OfContacts:
                 contacts, bounds, MAX_CANDIDATES, oldest_first=False
             )
             rows = rows_by_contact.get(parent["_id"], [])
-            held = len(await self._held(rows))
-            return None if len(rows) >= MAX_CANDIDATES and held < most else min(held, most)
+            matching = len(await self._matching(rows))
+            return None if len(rows) >= MAX_CANDIDATES and matching < most else min(matching, most)
 
         return count
 
-    def _means(self, parent: Document) -> bool:
+    def _includes(self, parent: Document) -> bool:
         return self._filter_values.get("contact_id") in (None, *ids_of(parent))
 
-    async def _held(self, rows: Sequence[Document]) -> list[Document]:
+    async def _matching(self, rows: Sequence[Document]) -> list[Document]:
         return await filter_rows(rows, lambda row: self.filter.matches(row, self.now, public=self._public), INBOX_STEPS)
 
 

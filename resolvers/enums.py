@@ -1,4 +1,4 @@
-"""Enums of conversations and tickets, as the schema shows them; whatever annotates a field with one takes it from here."""
+"""Enums of conversations and tickets with their descriptions. Annotate fields with these."""
 
 import strawberry
 
@@ -23,13 +23,13 @@ __all__ = [
     "TicketState",
 ]
 
-strawberry.enum(ConversationState, description="Where a conversation stands.")
-strawberry.enum(Channel, description="By what it was begun.")
-strawberry.enum(DeliveredAs, description="By whom, and how, it was begun.")
-strawberry.enum(Priority, description="How urgent it is.")
-strawberry.enum(SlaStatus, description="ACTIVE: a reply is promised. Missed once is missed for ever.")
-strawberry.enum(PartKind, description="What a part of a history tells.")
-strawberry.enum(TicketState, description="How far a ticket is.")
+strawberry.enum(ConversationState, description="The state of a conversation.")
+strawberry.enum(Channel, description="The channel through which a conversation started.")
+strawberry.enum(DeliveredAs, description="Who started a conversation, and how.")
+strawberry.enum(Priority, description="The priority of a conversation.")
+strawberry.enum(SlaStatus, description="The status of an SLA. ACTIVE: a reply is due. A missed target stays MISSED.")
+strawberry.enum(PartKind, description="The kind of a part.")
+strawberry.enum(TicketState, description="The state of a ticket.")
 sort_enum(
     TicketSortKey,
     {
@@ -37,10 +37,12 @@ sort_enum(
         TicketSortKey.CREATED_AT: "Ticket.createdAt",
         TicketSortKey.NUMBER: "Ticket.number",
     },
-    description="What tickets are sorted by.",
+    description="The sort key of tickets.",
 )
 strawberry.enum(
     TicketCategory,
-    description="CUSTOMER tickets may be shared with their contact, the others are for those who answer.",
+    description="The category of a ticket. Only CUSTOMER tickets can be shared with their contact.",
 )
-strawberry.enum(TicketAttributeKind, description="What an attribute's values are; of a LIST one of its options.")
+strawberry.enum(
+    TicketAttributeKind, description="The type of an attribute's values. The value of a LIST is one of its options."
+)

@@ -1,4 +1,4 @@
-"""How events are found, listed and tracked, and how what belongs to them is read, a level at a time."""
+"""Resolvers of events and what belongs to them, a level at a time."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -28,33 +28,28 @@ MAX_SUMMARIES = 1000
 MAX_SEARCH_LENGTH = 200
 
 
-@strawberry.input(description="Conditions on events, ANDed.", directives=[SEARCH])
+@strawberry.input(description="Conditions on events, combined with AND.", directives=[SEARCH])
 class EventFilter:
-    """Conditions on events."""
-
-    name: list[str] | None = revealing("Event.name", description="Any of these names, at most 50.")
+    name: list[str] | None = revealing("Event.name", description="Matches any of these names; at most 50.")
     contact_id: strawberry.ID | None = revealing("Event.contact")
     occurred_at: TimeFilter | None = revealing(
-        "Event.occurredAt", description="Refused where it reaches further back than events are kept."
+        "Event.occurredAt", description="Refused if it reaches back beyond the retention of events."
     )
     before_sign_up: bool | None = revealing(
         "Event.occurredAt",
         "Contact.signedUpAt",
-        description="true: only what happened before the contact signed up, everything where it never did.",
+        description="true: only events before the contact signed up; all events if it never signed up.",
     )
     metadata: list[AttributeFilter] | None = revealing(
         "Event.metadata",
-        description="All of them, at most 50. Looks at 10,000 events a page: one may come short, with hasNextPage true and a cursor that goes on.",
+        description="Matches all of these conditions; at most 50. It scans at most 10,000 events per page; such a page may be shorter than requested while hasNextPage is true.",
     )
 
 
 @strawberry.input(
-    description="Who is meant: the strongest key given decides (id, externalId, email, anonymousId). A contact nobody knows is created. "
-    "With a contact's token it is ignored: it is that contact. A key with the scope BROWSER gives an anonymousId alone."
+    description="The keys of a contact; the strongest one decides: id, externalId, email, anonymousId. An unknown contact is created. A contact token always uses its own contact and ignores this. An API key with the scope BROWSER may give only an anonymousId."
 )
 class ContactRef:
-    """Who is meant."""
-
     id: strawberry.ID | None = strawberry.UNSET
     external_id: str | None = strawberry.UNSET
     email: str | None = strawberry.UNSET
@@ -63,33 +58,27 @@ class ContactRef:
 
 @strawberry.input
 class TrackEventInput:
-    """One event."""
-
     contact: ContactRef
-    name: str = strawberry.field(description="What happened, in the past tense: 'created report'.")
+    name: str = strawberry.field(description="The event name, in the past tense: 'created report'.")
     occurred_at: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="Up to 10 years back or 5 minutes ahead; omitted: now."
+        default=strawberry.UNSET, description="At most 10 years ago or 5 minutes ahead. Omitted: now."
     )
     metadata: JSONObject | None = strawberry.UNSET
     idempotency_key: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Holds for ever: with it a call may be repeated and counts once."
+        default=strawberry.UNSET, description="Valid forever: a repeated call is counted once."
     )
     counts_as_seen: bool | None = strawberry.field(
-        default=True, description="false: something that happened to the contact, not a visit: lastSeenAt stays."
+        default=True, description="false: the event is not a visit, so lastSeenAt stays."
     )
 
 
 @strawberry.input
 class TrackEventsInput:
-    """Many events."""
-
-    events: list[TrackEventInput] = strawberry.field(description="1 to 1000.")
+    events: list[TrackEventInput] = strawberry.field(description="1 to 1000 events.")
 
 
 @strawberry.input
 class EventSummaryInput:
-    """A count from before."""
-
     name: str
     count: SafeInt
     first_at: datetime
@@ -98,40 +87,34 @@ class EventSummaryInput:
 
 @strawberry.input
 class ImportEventSummariesInput:
-    """Counts from before, of one contact."""
-
     contact: ContactRef
-    summaries: list[EventSummaryInput] = strawberry.field(description="1 to 1000, each name once.")
+    summaries: list[EventSummaryInput] = strawberry.field(description="1 to 1000 summaries with different names.")
 
 
 @strawberry.input
 class DescribeEventInput:
-    """What an event's name means."""
-
     name: str
-    description: str | None = strawberry.field(default=strawberry.UNSET, description="null clears it.")
+    description: str | None = strawberry.field(default=strawberry.UNSET, description="The description. null clears it.")
     archived: bool | None = strawberry.field(
-        default=strawberry.UNSET, description="true: the name no longer counts towards the limit on names."
+        default=strawberry.UNSET, description="true: the name no longer counts towards the limit of event names."
     )
     summarize_by: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="A metadata key: each summary then tells its values apart (EventSummary.values), those of earlier events too. null: no longer.",
+        description="A metadata key: summaries then count by its values (EventSummary.values), for earlier events too. null stops this.",
     )
 
 
 async def event(context: Context, id_: str) -> Document | None:
-    """The event with that id."""
     return (await context.store.events.by_ids([id_], fields=context.fields_of("Event"))).get(id_)
 
 
 async def events(
     parents: Sequence[Any], arguments: tuple[PageArguments, EventFilter | None], context: Context
 ) -> list[Document]:
-    """Batch: a page of the workspace's events, newest first."""
-    page_asked, filter_ = arguments
+    page_input, filter_ = arguments
     filter_values = provided_fields(filter_) or {}
     page_request = page(
-        page_asked, await context.cursor_cipher(), "events", context.principal.workspace_id, filter_values
+        page_input, await context.cursor_cipher(), "events", context.principal.workspace_id, filter_values
     )
     now = context.services.clock()
     times = kept_times(context, filter_values.get("occurred_at"), now)
@@ -152,23 +135,20 @@ async def events(
 
 
 async def contact_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the contact of each event or summary."""
     ids = list(dict.fromkeys(parent["contact_id"] for parent in parents))
     contacts = await context.store.contacts.of_ids(ids, context.fields_of("Contact"))
     return [contacts.get(parent["contact_id"]) for parent in parents]
 
 
 async def definition_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the definition of each event's or summary's name."""
     names = list(dict.fromkeys(parent["name"] for parent in parents))
     definitions_by_name = await context.store.definitions.by_names(names, fields=context.fields_of("EventDefinition"))
     return [definitions_by_name.get(parent["name"]) for parent in parents]
 
 
 async def definitions(context: Context, search: str | None, arguments: PageArguments) -> Document:
-    """A page of the workspace's definitions, by name."""
     if search is not None and len(search) > MAX_SEARCH_LENGTH:
-        raise BadRequestError(f"'search' has {len(search)} characters, and {MAX_SEARCH_LENGTH} are allowed.")
+        raise BadRequestError(f"'search' has {len(search)} characters; the limit is {MAX_SEARCH_LENGTH}.")
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "eventDefinitions", context.principal.workspace_id, search)
     rows = await context.store.definitions.page(page_request, search, context.fields_of("EventDefinition"))
@@ -176,7 +156,7 @@ async def definitions(context: Context, search: str | None, arguments: PageArgum
 
 
 async def values_of(parents: Sequence[Document], first: int, context: Context) -> list[list[Document] | None]:
-    """Batch: each summary's most frequent values; None where its definition does not tell them apart."""
+    """The most frequent values of each summary. None if its definition does not count by values."""
     size = page_size(PageArguments(first=first))
     names = list(dict.fromkeys(parent["name"] for parent in parents))
     builds = {
@@ -190,7 +170,6 @@ async def values_of(parents: Sequence[Document], first: int, context: Context) -
 
 
 async def summary_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the summary that each payload's event was counted in."""
     events = [parent["counted"] for parent in parents if parent["counted"] is not None]
     fields = context.fields_of("EventSummary")
     summaries = await context.store.summaries.by_ids([*dict.fromkeys(map(_summary_id, events))], fields=fields)
@@ -201,7 +180,6 @@ async def summary_of(parents: Sequence[Document], _: None, context: Context) -> 
 
 
 async def track(context: Context, input_: TrackEventInput) -> Document:
-    """The payload of `trackEvent`."""
     (outcome,) = await context.services.events.track(context.principal.workspace_id, [_command(context, input_)])
     if isinstance(outcome, UserProblem):
         raise outcome
@@ -211,7 +189,6 @@ async def track(context: Context, input_: TrackEventInput) -> Document:
 
 
 async def track_many(context: Context, input_: TrackEventsInput) -> Document:
-    """The payload of `trackEvents`."""
     most = context.services.settings.max_batch_events
     if not 1 <= len(input_.events) <= most:
         raise UserProblem(
@@ -233,7 +210,6 @@ async def track_many(context: Context, input_: TrackEventsInput) -> Document:
 
 
 async def import_summaries(context: Context, input_: ImportEventSummariesInput) -> Document:
-    """The payload of `importEventSummaries`."""
     values = provided_fields(input_)
     if not 1 <= len(values["summaries"]) <= MAX_SUMMARIES:
         raise UserProblem(
@@ -248,14 +224,13 @@ async def import_summaries(context: Context, input_: ImportEventSummariesInput) 
 
 
 async def describe(context: Context, input_: DescribeEventInput) -> Document:
-    """The payload of `describeEvent`."""
     described = provided_fields(input_, nulls=True)
     row = await context.services.events.describe(context.principal.workspace_id, described.pop("name"), described)
     return {"definition": row if await context.may_read() else None}
 
 
 def kept_times(context: Context, range_filter: Mapping[str, Any] | None, now: datetime) -> TimeRange:
-    """The range of a filter's `occurredAt`; BadRequestError where it asks for events that are no longer kept."""
+    """The range of a filter's `occurredAt`. Raises BadRequestError if retention has removed events in it."""
     times = time_range(range_filter, now)
     if range_filter:
         Retention(context.services.settings.event_retention_days).check_times(times, now, "filter.occurredAt")
@@ -263,9 +238,8 @@ def kept_times(context: Context, range_filter: Mapping[str, Any] | None, now: da
 
 
 def check_names(names: list[str] | None) -> list[str] | None:
-    """The names of a filter, if they are not too many; BadRequestError."""
     if names is not None and len(names) > MAX_FILTER_NAMES:
-        raise BadRequestError(f"filter.name has {len(names)} names, and {MAX_FILTER_NAMES} are allowed.")
+        raise BadRequestError(f"filter.name has {len(names)} names; the limit is {MAX_FILTER_NAMES}.")
     return names
 
 
@@ -279,7 +253,7 @@ def _command(context: Context, input_: TrackEventInput) -> TrackEvent | UserProb
 
 
 async def _summaries_of_survivors(context: Context, events: Sequence[Document]) -> dict[str, Document]:
-    """The summaries that count events of contacts that were merged, by the ids that theirs had before."""
+    """Summaries that count the events of merged contacts, by the ids before the merge."""
     contacts = await context.store.contacts.of_ids([*dict.fromkeys(event["contact_id"] for event in events)])
     now = {
         _summary_id(event): _summary_id({**event, "contact_id": contacts[event["contact_id"]]["_id"]})
@@ -291,7 +265,7 @@ async def _summaries_of_survivors(context: Context, events: Sequence[Document]) 
 
 
 async def contact_ids(context: Context, contact_id: str | None) -> list[str] | None:
-    """What events and conversations may name the contact of that id by; None where none is asked for."""
+    """All ids of a contact that events and conversations may have, including ids before merges."""
     if contact_id is None:
         return None
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)

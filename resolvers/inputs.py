@@ -1,4 +1,4 @@
-"""What callers send: from strawberry's input objects to plain values in snake_case, and pages of connections."""
+"""Inputs as plain values in snake_case, connection arguments, and filters of single values."""
 
 import enum
 from dataclasses import fields, is_dataclass
@@ -14,16 +14,16 @@ from gateway.core.sendable_values import check_value
 from resolvers.context import Document
 from resolvers.costs import STREAM
 
-_PLAIN = frozenset({str, int, float, bool, dict, datetime})  # told as they are
+_PLAIN = frozenset({str, int, float, bool, dict, datetime})  # passed through unchanged
 
 
 def provided_fields(value: Any, *, nulls: bool = False) -> Any:
-    """The input as it was sent: what was omitted is left out, and what is null too unless `nulls` matter."""
+    """The fields that were sent, without omitted ones, and without nulls unless `nulls`."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, list):
         items = [provided_fields(item, nulls=nulls) for item in value]
-        # Of equal names one is enough: each row is compared with what is left.
+        # Duplicates cost time: each row is compared with each name.
         return list(dict.fromkeys(items)) if value and isinstance(value[0], enum.Enum) else items
     if is_dataclass(value) and not isinstance(value, type):
         return _fields(value, nulls)
@@ -31,7 +31,7 @@ def provided_fields(value: Any, *, nulls: bool = False) -> Any:
 
 
 def check_input(value: Any, path: tuple[str, ...] = ()) -> None:
-    """Pass an input all of whose values can be stored; UserProblem names the first that cannot, by its path in the API."""
+    """Raises UserProblem for the first value that cannot be stored, with its path in the API."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             check_input(item, (*path, str(index)))
@@ -43,7 +43,6 @@ def check_input(value: Any, path: tuple[str, ...] = ()) -> None:
 
 
 def page_arguments(first: int | None, after: str | None, last: int | None, before: str | None) -> PageArguments:
-    """A connection's four arguments, omitted ones as None."""
     return PageArguments(first=_given(first), after=_given(after), last=_given(last), before=_given(before))
 
 
@@ -62,22 +61,20 @@ def _fields(value: Any, nulls: bool) -> Document:
 
 @cache
 def _names(input_: type) -> list[tuple[str, str]]:
-    """The fields of an input, as they are told and as they are kept."""
+    """(key of the plain value, attribute of the input) of each field."""
     return [(field.name.rstrip("_"), field.name) for field in fields(input_)]
 
 
 @cache
 def _api_names(input_: type) -> list[tuple[str, str]]:
-    """The fields of an input, as the API names them and as they are kept."""
+    """(name in the API, attribute of the input) of each field."""
     return [(getattr(field, "graphql_name", None) or to_camel_case(field.name), field.name) for field in fields(input_)]
 
 
 @strawberry.input(
-    description="Conditions on a time, ANDed. Relative ones count from now; exactlyDaysAgo means that calendar day in UTC."
+    description="Conditions on a time, combined with AND. Relative ones count from now. exactlyDaysAgo matches that whole calendar day in UTC."
 )
 class TimeFilter:
-    """Conditions on a time."""
-
     after: datetime | None = strawberry.UNSET
     before: datetime | None = strawberry.UNSET
     more_than_days_ago: int | None = strawberry.UNSET
@@ -85,26 +82,22 @@ class TimeFilter:
     exactly_days_ago: int | None = strawberry.UNSET
     more_than_minutes_ago: int | None = strawberry.UNSET
     less_than_minutes_ago: int | None = strawberry.UNSET
-    known: bool | None = strawberry.field(default=strawberry.UNSET, description="false: no time is known.")
+    known: bool | None = strawberry.field(default=strawberry.UNSET, description="false: the value is missing.")
 
 
-@strawberry.input(description="Conditions on a text, ANDed, whatever its case. Nothing known is unlike every text.")
+@strawberry.input(description="Conditions on a text, combined with AND, ignoring case. A missing value matches `ne`.")
 class StringFilter:
-    """Conditions on a text."""
-
     eq: str | None = strawberry.UNSET
     ne: str | None = strawberry.UNSET
     in_: list[str] | None = strawberry.field(name="in", default=strawberry.UNSET, description="At most 100.")
     starts_with: str | None = strawberry.UNSET
     ends_with: str | None = strawberry.UNSET
     contains: str | None = strawberry.UNSET
-    known: bool | None = strawberry.field(default=strawberry.UNSET, description="false: no text is known.")
+    known: bool | None = strawberry.field(default=strawberry.UNSET, description="false: the value is missing.")
 
 
-@strawberry.input(description="Conditions on a whole number, ANDed.")
+@strawberry.input(description="Conditions on an integer, combined with AND.")
 class IntFilter:
-    """Conditions on a whole number."""
-
     eq: int | None = strawberry.UNSET
     ne: int | None = strawberry.UNSET
     gt: int | None = strawberry.UNSET
@@ -113,10 +106,8 @@ class IntFilter:
     lte: int | None = strawberry.UNSET
 
 
-@strawberry.input(description="Conditions on a number, ANDed. Nothing known is unlike every number.")
+@strawberry.input(description="Conditions on a number, combined with AND. A missing value matches `ne`.")
 class FloatFilter:
-    """Conditions on a number."""
-
     eq: float | None = strawberry.UNSET
     ne: float | None = strawberry.UNSET
     gt: float | None = strawberry.UNSET
@@ -125,27 +116,24 @@ class FloatFilter:
     lte: float | None = strawberry.UNSET
 
 
-@strawberry.input(description="Conditions on money, ANDed.")
+@strawberry.input(description="Conditions on an amount of money, combined with AND.")
 class MoneyFilter:
-    """Conditions on money."""
-
-    currency: str | None = strawberry.field(default=strawberry.UNSET, description="ISO 4217.")
+    currency: str | None = strawberry.field(default=strawberry.UNSET, description="An ISO 4217 code.")
     amount_minor: FloatFilter | None = strawberry.field(default=strawberry.UNSET, description="In minor units (cents).")
 
 
 @strawberry.input(
-    description="Conditions on the value of one key, ANDed; with none of them, the key is there. A value of another type does not match.",
+    description="Conditions on the value of one key, combined with AND. Without a condition: the key exists. A value of another type does not match.",
     directives=[STREAM],
 )
 class AttributeFilter:
-    """Conditions on one key."""
-
     key: str
     string: StringFilter | None = strawberry.field(
-        default=strawberry.UNSET, description="What was sent as text: links, dates and Stripe's ids too."
+        default=strawberry.UNSET,
+        description="Compares values that were sent as text, including links, dates and Stripe ids.",
     )
     number: FloatFilter | None = strawberry.UNSET
     boolean: bool | None = strawberry.UNSET
     time: TimeFilter | None = strawberry.UNSET
     money: MoneyFilter | None = strawberry.UNSET
-    link: StringFilter | None = strawberry.field(default=strawberry.UNSET, description="The link's address.")
+    link: StringFilter | None = strawberry.field(default=strawberry.UNSET, description="Compares the URL of a link.")

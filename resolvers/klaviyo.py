@@ -1,4 +1,4 @@
-"""How the sync with Klaviyo is read: its state and figures, its deliveries, and what became of each contact's."""
+"""Resolvers of the synchronization with Klaviyo: state, figures, deliveries and backfills."""
 
 import asyncio
 from collections.abc import Sequence
@@ -40,41 +40,37 @@ _FAILED = (DeliveryState.RETRYING, DeliveryState.REJECTED, DeliveryState.DEAD)
 
 strawberry.enum(
     DeliveryState,
-    description="What has become of a delivery. REJECTED: Klaviyo would refuse or silently drop it, so it was not sent. DEAD: "
-    "Klaviyo refused it, or it was tried for 72 hours; it is kept until it is replayed.",
+    description="The state of a delivery. REJECTED: Klaviyo would refuse or silently drop it, so it was not sent. DEAD: Klaviyo refused it, or 72 hours of attempts failed; it is kept until it is replayed.",
 )
-strawberry.enum(DeliveryKind, description="What is delivered; a DELETION asks Klaviyo to erase a profile.")
-strawberry.enum(BackfillState, description="How a backfill is. FAILED: Klaviyo was disconnected before its end.")
-strawberry.enum(MetricSource, description="SUPPORT: the nine metrics; TRACKED: tracked events that are forwarded.")
+strawberry.enum(DeliveryKind, description="The kind of a delivery. A DELETION asks Klaviyo to erase a profile.")
+strawberry.enum(BackfillState, description="The state of a backfill. FAILED: Klaviyo was disconnected before its end.")
 strawberry.enum(
-    SyncState, description="How the sync is. BACKING_OFF: Klaviyo does not answer, and is asked again soon."
+    MetricSource,
+    description="The kind of a metric. SUPPORT: a metric of conversations and tickets. TRACKED: a tracked event that is forwarded.",
 )
 strawberry.enum(
-    KlaviyoMode, description="What becomes of what Klaviyo is to hear. LOG: it is written to the log alone."
+    SyncState,
+    description="The state of the synchronization. BACKING_OFF: Klaviyo does not respond; the next attempt follows soon.",
 )
+strawberry.enum(KlaviyoMode, description="Where deliveries go. LOG: they are only written to the log.")
 
 
 @strawberry.input(
-    description="Conditions on a delivery, ANDed. One of them is asked of an index (subjectId, contactId, state, metric: the first "
-    "of these that is given), beside createdAt; for the others 10,000 deliveries a page are looked at: one may come short, with "
-    "hasNextPage true and a cursor that goes on.",
+    description="Conditions on a delivery, combined with AND. An index supports createdAt and one more: the first one given of subjectId, contactId, state, metric. For the others a page scans at most 10,000 deliveries; such a page may be shorter than requested while hasNextPage is true.",
     directives=[LIST_SEARCH],
 )
 class DeliveryFilter:
-    """Conditions on a delivery."""
-
-    state: list[DeliveryState] | None = revealing("KlaviyoDelivery.state", description="Any of these.")
+    state: list[DeliveryState] | None = revealing("KlaviyoDelivery.state", description="Matches any of these.")
     kind: DeliveryKind | None = revealing("KlaviyoDelivery.kind")
     metric: str | None = revealing("KlaviyoDelivery.metric")
     contact_id: strawberry.ID | None = revealing("KlaviyoDelivery.contact")
     subject_id: strawberry.ID | None = revealing(
-        "KlaviyoDelivery.subject", description="Of the conversation, ticket or event that it tells of."
+        "KlaviyoDelivery.subject", description="The id of the conversation, ticket or event that it reports."
     )
     created_at: TimeFilter | None = revealing("KlaviyoDelivery.createdAt")
 
 
 async def klaviyo(context: Context) -> Document:
-    """The sync of the workspace as it is now."""
     connection, now = (
         await context.services.destination(Klaviyo).connections.read(context.principal.workspace_id),
         context.services.clock(),
@@ -88,27 +84,24 @@ async def klaviyo(context: Context) -> Document:
 
 
 async def counts(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
-    """Batch: how many deliveries there are in each state."""
     deliveries, states = KlaviyoStore(context.store).deliveries, list(DeliveryState)
     totals = await asyncio.gather(*(deliveries.count({"state": state.value}, LARGEST_COUNT) for state in states))
     return [dict(zip((state.value.lower() for state in states), totals, strict=True)) for _ in parents]
 
 
 async def oldest_pending_at(parents: Sequence[Document], _: None, context: Context) -> list[Any]:
-    """Batch: since when the oldest delivery waits."""
     oldest = await KlaviyoStore(context.store).deliveries.oldest_open(context.services.clock())
     return [None if oldest is None else oldest["created_at"] for _ in parents]
 
 
 async def lag_seconds(parents: Sequence[Document], _: None, context: Context) -> list[float]:
-    """Batch: for how long the oldest delivery waits."""
     now = context.services.clock()
     times = await oldest_pending_at(parents, None, context)
     return [0.0 if at is None else max(0.0, (now - at).total_seconds()) for at in times]
 
 
 async def metrics(context: Context, source: MetricSource | None, search: str | None) -> list[Document]:
-    """The nine metrics, and those of tracked events that were told, by name."""
+    """The support metrics, and those of tracked events that were sent, by name."""
     rows: dict[str, Document] = {name: _without_delivery(context.principal.workspace_id, name) for name in Metric}
     rows |= {row["name"]: row for row in await KlaviyoStore(context.store).metrics.all()}
     text, sources = (search or "").casefold(), set(MetricSource) if source is None else {source}
@@ -117,12 +110,10 @@ async def metrics(context: Context, source: MetricSource | None, search: str | N
 
 
 async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
-    """The metrics of those ids, by id."""
     return {row["_id"]: row for row in await metrics(context, None, None) if row["_id"] in ids} if ids else {}
 
 
 async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments: PageArguments) -> Document:
-    """A page of the workspace's deliveries, the newest first."""
     filter_values = provided_fields(filter_) or {}
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "klaviyo.deliveries", context.principal.workspace_id, filter_values)
@@ -132,7 +123,6 @@ async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments
 
 
 async def backfills(context: Context, arguments: PageArguments) -> Document:
-    """A page of the workspace's backfills, the newest first."""
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "klaviyo.backfills", context.principal.workspace_id)
     rows = await KlaviyoStore(context.store).backfills.page(page_request, context.services.clock())
@@ -140,19 +130,17 @@ async def backfills(context: Context, arguments: PageArguments) -> Document:
 
 
 async def search_of(context: Context, filter_values: Document) -> DeliverySearch:
-    """The search for deliveries of that filter."""
     ids, now = await contact_ids(context, filter_values.get("contact_id")), context.services.clock()
     return DeliverySearch(KlaviyoStore(context.store).deliveries, delivery_filter(filter_values, ids, now), now)
 
 
 async def subject_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: what each delivery tells of; of a profile its contact."""
+    """What each delivery reports; for a profile its contact."""
     subjects = await _by_prefix(context, [_subject_id(parent) for parent in parents])
     return [subjects.get(_subject_id(parent)) for parent in parents]
 
 
 async def of_events(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the delivery of each event that is forwarded."""
     ids = [parent["_id"] for parent in parents]
     deliveries_by_event = await KlaviyoStore(context.store).deliveries.of_subjects(
         ids, context.fields_of("KlaviyoDelivery")
@@ -161,7 +149,6 @@ async def of_events(parents: Sequence[Document], _: None, context: Context) -> l
 
 
 async def profile_ids(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
-    """Batch: how Klaviyo calls the profile of each subject's contact."""
     contact_ids_ = [_contact_id(parent) for parent in parents]
     contacts = await context.services.store.open(context.principal.workspace_id).contacts.of_ids(
         list(dict.fromkeys(contact_ids_))
@@ -176,24 +163,20 @@ async def profile_ids(parents: Sequence[Document], _: None, context: Context) ->
 
 
 async def newest_state(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
-    """Batch: what has become of each subject's newest delivery."""
     return [row.get("state") for row in await _newest(parents, {}, "state", context)]
 
 
 async def last_synced_at(parents: Sequence[Document], _: None, context: Context) -> list[Any]:
-    """Batch: when the newest delivery of each subject that arrived did."""
     rows = await _newest(parents, {"state": DeliveryState.DELIVERED.value}, "delivered_at", context)
     return [row.get("delivered_at") for row in rows]
 
 
 async def last_error(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
-    """Batch: why the newest delivery of each subject that failed did not arrive."""
     rows = await _newest(parents, {"state": {"$in": [state.value for state in _FAILED]}}, "reason", context)
     return [row.get("reason") for row in rows]
 
 
 async def of_subjects(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
-    """Batch: a page of each subject's deliveries, the newest first."""
     cipher = await context.cursor_cipher()
 
     def page_of(parent: Document) -> Page:
@@ -217,7 +200,7 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
 
 
 async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
-    """What of the sync has those ids, for whoever may know of it."""
+    """Deliveries, metrics and backfills by id, if the caller has the scope KLAVIYO."""
     ids_by_prefix = {prefix: [id_ for id_ in ids if prefix_of(id_) is prefix] for prefix in _PREFIXES}
     if (
         not any(ids_by_prefix.values())
@@ -235,7 +218,7 @@ async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
 
 
 async def _newest(parents: Sequence[Document], match: Document, field: str, context: Context) -> list[Document]:
-    """That field of each subject's newest delivery of those that match."""
+    """One field of each subject's newest matching delivery."""
     ids = [parent["_id"] for parent in parents]
     children = await _children(context, ids, match, 1, oldest_first=False, fields=[field])
     return [next(iter(children.get(id_, ())), {}) for id_ in ids]
@@ -250,7 +233,7 @@ async def _children(
     oldest_first: bool,
     fields: Sequence[str] | None,
 ) -> dict[str, list[Document]]:
-    """The first deliveries of each subject, of them those fields, if any are named; one read for each type of subject."""
+    """The first deliveries of each subject, with one read per type of subject."""
     children: dict[str, list[Document]] = {}
     for prefix, parents in (
         (Prefix.CONTACT, context.store.contacts),
@@ -279,7 +262,6 @@ async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Document
 
 
 def _without_delivery(workspace_id: str, name: Metric) -> Document:
-    """A metric of support of which nothing was told."""
     fields = {"name": name.value, "source": MetricSource.SUPPORT.value, "delivered": 0, "failed": 0}
     return {"_id": metric_id_of(workspace_id, name.value), **fields}
 

@@ -1,4 +1,4 @@
-"""How message rules are saved, listed, deleted and tried out, and how a whole segment is written to."""
+"""Inputs and resolvers of message rules and campaigns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,14 @@ from resolvers.context import Context
 from resolvers.filters import ContactFilter
 from resolvers.inputs import AttributeFilter, provided_fields
 
-strawberry.enum(RuleTrigger, description="What sets a message off.")
+strawberry.enum(RuleTrigger, description="The kind of a trigger.")
 
 
 @strawberry.input(
     one_of=True,
-    description="What sets a message off: an event for the first, every or nth time (fired once, when the count reaches or jumps "
-    "over n), so many days or minutes since the last such event, or that a segment is entered.",
+    description="A trigger: an event for the first time, every time or the nth time (once, when the count reaches or passes n), a number of days or minutes since the last such event, or entering a segment.",
 )
 class RuleTriggerInput:
-    """What sets a message off."""
-
     first_time: bool | None = strawberry.UNSET
     every_time: bool | None = strawberry.UNSET
     nth_time: int | None = strawberry.UNSET
@@ -32,45 +29,43 @@ class RuleTriggerInput:
 
 
 @strawberry.input(
-    description="A new rule, or with an id the one that is changed. Of event, audience, metadata, subject and maxPerContact: "
-    "omitted, left alone; null, cleared."
+    description="A new rule, or with an id the rule to change. For event, audience, metadata, subject and maxPerContact: an omitted field stays as it is; null clears it."
 )
 class SaveMessageRuleInput:
-    """What a rule says."""
-
     id: strawberry.ID | None = strawberry.UNSET
     name: str
     enabled: bool | None = True
-    event: str | None = strawberry.field(default=strawberry.UNSET, description="For all triggers but enteredSegment.")
+    event: str | None = strawberry.field(
+        default=strawberry.UNSET, description="The event name. Required for all triggers except enteredSegment."
+    )
     trigger: RuleTriggerInput
     audience: ContactFilter | None = strawberry.field(
-        default=strawberry.UNSET, description="Of whom this holds when the message is due; absent: everybody."
+        default=strawberry.UNSET,
+        description="Send only to contacts that match when the message is due. Omitted: to all contacts.",
     )
     metadata: list[AttributeFilter] | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Only events with this metadata, all of it, set the message off and are counted.",
+        description="Only events whose metadata match all of these trigger the rule and are counted.",
     )
     subject: str | None = strawberry.UNSET
     body: str = strawberry.field(
-        description='Plain text with Liquid in it: {{ contact.firstName | default: "there" }}, {{ event.metadata.plan }}.'
+        description='Plain text with Liquid: {{ contact.firstName | default: "there" }}, {{ event.metadata.plan }}.'
     )
-    max_per_contact: int | None = strawberry.field(default=strawberry.UNSET, description="Absent: no cap.")
+    max_per_contact: int | None = strawberry.field(
+        default=strawberry.UNSET, description="The most messages per contact. Omitted: no limit."
+    )
 
 
 @strawberry.input
 class DeleteMessageRuleInput:
-    """Which rule is to go."""
-
     id: strawberry.ID
 
 
 @strawberry.input
 class PreviewMessageRuleInput:
-    """What is to be tried out, and on whom."""
-
     contact_id: strawberry.ID
     event: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The last event of that name is what the message is about."
+        default=strawberry.UNSET, description="The preview uses the last event of this name."
     )
     audience: ContactFilter | None = strawberry.UNSET
     metadata: list[AttributeFilter] | None = strawberry.UNSET
@@ -80,60 +75,50 @@ class PreviewMessageRuleInput:
 
 @strawberry.input
 class SendMessageInput:
-    """What is to be written, to which segment."""
-
     segment_id: strawberry.ID
     subject: str | None = strawberry.UNSET
-    body: str = strawberry.field(description="Plain text with Liquid in it, which reads the contact.")
+    body: str = strawberry.field(description="Plain text with Liquid, which can use the contact.")
     idempotency_key: str | None = strawberry.UNSET
 
 
 async def rules(context: Context) -> list[Document]:
-    """Every rule of the workspace, the oldest first."""
     return await context.store.message_rules.all()
 
 
 async def save_rule(context: Context, input_: SaveMessageRuleInput) -> Document:
-    """The payload of `saveMessageRule`."""
     values = {**provided_fields(input_, nulls=True), **_without_nulls(input_)}
     saved = await context.services.messages.save(context.principal.workspace_id, values)
     return {"message_rule": saved if await context.may_read() else None}
 
 
 async def delete_rule(context: Context, input_: DeleteMessageRuleInput) -> Document:
-    """The payload of `deleteMessageRule`."""
     return {"deleted_id": await context.services.messages.delete(context.principal.workspace_id, input_.id)}
 
 
 async def preview(context: Context, input_: PreviewMessageRuleInput) -> Document:
-    """The payload of `previewMessageRule`."""
     shown = await context.services.messages.preview(context.principal.workspace_id, provided_fields(input_))
     return shown if await context.may_read() else {**shown, "subject": None, "body": None}
 
 
 async def send_message(context: Context, input_: SendMessageInput) -> Document:
-    """The payload of `sendMessage`."""
     return {"recipients": await context.services.messages.send(context.principal.workspace_id, provided_fields(input_))}
 
 
 async def sent_counts(parents: Sequence[Document], _: None, context: Context) -> list[int]:
-    """Batch: how many messages each rule sent."""
     counts = await context.store.sent_counts.of_rules([parent["_id"] for parent in parents])
     return [counts[parent["_id"]] for parent in parents]
 
 
 async def segments(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the segments with those ids."""
     segments_by_id = await context.store.segments.by_ids(sorted(set(ids)))
     return [segments_by_id.get(id_) for id_ in ids]
 
 
 def as_sent(value: Any) -> Any:
-    """A rule's audience or metadata as its caller wrote it."""
     return public_filter(value)
 
 
 def _without_nulls(input_: SaveMessageRuleInput) -> Document:
-    """The inner inputs, in which null is as good as omitted."""
+    """In nested inputs null means omitted."""
     inner = {name: getattr(input_, name) for name in ("trigger", "audience", "metadata")}
     return {name: provided_fields(value) for name, value in inner.items() if value is not strawberry.UNSET}

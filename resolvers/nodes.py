@@ -1,4 +1,4 @@
-"""How anything with an id is found, and who is asking."""
+"""Resolvers of the caller, and of objects by id."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,9 +14,9 @@ MAX_IDS = 100
 
 
 async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
-    """What has those ids, in their order: one read per type."""
+    """The objects of these ids, in their order, with one read per type."""
     if len(ids) > MAX_IDS:
-        raise BadRequestError(f"'ids' has {len(ids)} ids, and {MAX_IDS} are allowed.")
+        raise BadRequestError(f"'ids' has {len(ids)} ids; the limit is {MAX_IDS}.")
     store = context.store
     documents: dict[str, Document] = {}
     for prefix, repository in (
@@ -46,8 +46,6 @@ async def nodes(context: Context, ids: Sequence[str]) -> list[Document | None]:
 
 
 async def visible(payload: Document, context: Context) -> Document:
-    """A mutation's payload as the bearer may see it now: to a contact's token null in the place of each document that it
-    does not see, whatever the mutation gives."""
     if context.principal.contact_id is None:
         return payload
     documents = [row for value in payload.values() for row in _documents(value)]
@@ -56,7 +54,7 @@ async def visible(payload: Document, context: Context) -> Document:
 
 
 async def _seen(documents: Sequence[Document], context: Context) -> dict[str, Document]:
-    """Those of the documents that a token sees, by id, as they are now. An event stays as it is: only its owner counts."""
+    """The documents that a token may see, by id, as they are now. An event never changes: only its contact matters."""
     events = [row for row in documents if prefix_of(row["_id"]) is Prefix.EVENT]
     seen = {row["_id"]: row for row in events if context.principal.owns(row["contact_id"])}
     node_ids = [row["_id"] for row in documents if prefix_of(row["_id"]) is not Prefix.EVENT]
@@ -76,22 +74,19 @@ def _shown(value: Any, seen: Mapping[str, Document]) -> Any:
 
 
 def viewer(context: Context) -> Document:
-    """Who is asking."""
     principal = context.principal
     return {"_id": principal.id, "scopes": sorted(scope.value for scope in principal.scopes)}
 
 
 async def contact(context: Context) -> Document | None:
-    """Whose token asks; None for a key, and where the token may not read."""
+    """None for a key, and if the token may not read."""
     own = context.principal.contact_id
     return None if own is None else (await context.store.contacts.by_ids([own])).get(own)
 
 
 async def rate_limits(context: Context) -> list[Document]:
-    """Each limit of who is asking, as it is now."""
     return [asdict(state) for state in context.services.rate_limits.of(context.principal.id).states()]
 
 
 async def workspace(context: Context) -> Document | None:
-    """The workspace of who is asking."""
     return await context.services.store.workspaces.find(context.principal.workspace_id)

@@ -1,4 +1,4 @@
-"""How the parts of histories are read, a level at a time."""
+"""Resolvers of parts, a level at a time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,12 +23,12 @@ async def pages_of_parts(
     arguments: PartArguments,
     fields: Sequence[str] | None,
 ) -> list[Any]:
-    """A page of each parent's parts, of them those fields, if any are named; `list_`: what cursors belong to."""
-    page_asked, order = arguments
+    """A page of each parent's parts. `list_` names the list that cursors belong to."""
+    page_input, order = arguments
     cipher = await context.cursor_cipher()
 
     def page_of(parent: Document) -> Page:
-        return page(page_asked, cipher, list_, parent["_id"], order.value)
+        return page(page_input, cipher, list_, parent["_id"], order.value)
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
         return await parts.pages_of_subjects(ids, of_all, oldest_first=order is Direction.ASC, fields=fields)
@@ -37,7 +37,6 @@ async def pages_of_parts(
 
 
 async def assigned_to(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the admins or teams of those ids."""
     admins = [id_ for id_ in ids if prefix_of(id_) is Prefix.ADMIN]
     teams = [id_ for id_ in ids if prefix_of(id_) is Prefix.TEAM]
     teammates = dict(zip(admins, await admins_by_id(admins, None, context) if admins else [], strict=True))

@@ -1,4 +1,4 @@
-"""Scalars of our own: how they are read and written."""
+"""Custom scalars."""
 
 import datetime as dt
 from typing import Any, NewType
@@ -18,11 +18,11 @@ JSONObject = NewType("JSONObject", dict[str, Any])
 
 
 def _write_time(at: dt.datetime) -> dt.datetime:
-    """The time in UTC, as which JSON's writer knows it."""
+    """The time in UTC, with the tzinfo that orjson writes as 'Z'."""
     return at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC)
 
 
-# Times of documents are in UTC, said by the driver or not at all.
+# Times of documents are in UTC, with the driver's tzinfo or without one.
 _TIME = PassThrough(
     _write_time,
     "type({0}) is datetime and ({0}.tzinfo is None or {0}.tzinfo is DRIVERS_UTC)",
@@ -43,7 +43,7 @@ def _read_safe_int(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > SAFE_INTEGER:
-        raise GraphQLError(f"SafeInt must be an integer within plus or minus 2^53 - 1, not {_shown(value)}.")
+        raise GraphQLError(f"SafeInt must be an integer from -(2^53 - 1) to 2^53 - 1, not {_shown(value)}.")
     return value
 
 
@@ -56,8 +56,8 @@ def _read_object(value: Any) -> Any:
 def _read_literal(node: ValueNode, variables: Any = None) -> Any:
     try:
         return value_from_ast_untyped(node, variables)
-    except ValueError:  # an integer of thousands of digits
-        raise GraphQLError("A number in this JSON has more digits than can be read: send it as text.") from None
+    except ValueError:  # Python refuses to parse an integer with thousands of digits
+        raise GraphQLError("A number in this JSON has too many digits: send it as text.") from None
 
 
 def _read_object_literal(node: ValueNode, variables: Any = None) -> Any:
@@ -72,7 +72,7 @@ def _shown(value: Any) -> str:
 SCALARS: dict[object, ScalarDefinition] = {
     SafeInt: strawberry.scalar(
         name="SafeInt",
-        description="An integer within plus or minus 2^53 - 1.",
+        description="An integer from -(2^53 - 1) to 2^53 - 1.",
         serialize=PLAIN_JSON,
         parse_value=_read_safe_int,
     ),
@@ -92,7 +92,7 @@ SCALARS: dict[object, ScalarDefinition] = {
     ),
     dt.datetime: strawberry.scalar(
         name="DateTime",
-        description="RFC 3339 in UTC, kept to the millisecond. The fraction has no digits or six: compare times, not texts.",
+        description="A time in RFC 3339 and UTC, stored in milliseconds. The fraction has zero or six digits: compare times, not texts.",
         serialize=_TIME,
         parse_value=_read_time,
     ),

@@ -1,4 +1,4 @@
-"""How segments are saved, listed and deleted, and how their members are read, a level at a time."""
+"""Inputs and resolvers of segments and their members."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,10 +18,8 @@ from resolvers.inputs import provided_fields
 from resolvers.total_count import counted
 
 
-@strawberry.input(description="A new segment, or with an id the one that is to have this name and filter.")
+@strawberry.input(description="A new segment, or with an id the segment to change.")
 class SaveSegmentInput:
-    """What a segment is called, and who is in it."""
-
     id: strawberry.ID | None = strawberry.UNSET
     name: str
     filter: ContactFilter
@@ -29,23 +27,18 @@ class SaveSegmentInput:
 
 @strawberry.input
 class DeleteSegmentInput:
-    """Which segment is to go."""
-
     id: strawberry.ID
 
 
 async def segments(context: Context) -> list[Document]:
-    """Every segment of the workspace, the oldest first."""
     return await context.store.segments.all()
 
 
 async def segment(context: Context, id_: str) -> Document | None:
-    """The segment with that id."""
     return (await context.store.segments.by_ids([id_])).get(id_)
 
 
 async def save_segment(context: Context, input_: SaveSegmentInput) -> Document:
-    """The payload of `saveSegment`."""
     values = provided_fields(input_)
     saved = await context.services.segments.save(
         context.principal.workspace_id, values["name"], values["filter"], values.get("id")
@@ -54,18 +47,15 @@ async def save_segment(context: Context, input_: SaveSegmentInput) -> Document:
 
 
 async def delete_segment(context: Context, input_: DeleteSegmentInput) -> Document:
-    """The payload of `deleteSegment`."""
     return {"deleted_id": await context.services.segments.delete(context.principal.workspace_id, input_.id)}
 
 
 def filter_of(segment_: Document) -> Document:
-    """A segment's filter as its caller wrote it."""
     filter_: Document = public_filter(segment_["filter"])
     return filter_
 
 
 async def contacts(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
-    """Batch: a page of each segment's members, the newest contact first."""
     cipher = await context.cursor_cipher()
     pages: dict[str, Page | BadRequestError] = {}
     for parent in parents:
@@ -87,7 +77,6 @@ async def contacts(parents: Sequence[Document], arguments: PageArguments, contex
 
 
 async def of_contacts(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
-    """Batch: the segments that each contact is in, the oldest first."""
     rows = await context.store.members.of_contacts([parent["_id"] for parent in parents], MAX_SEGMENTS)
     ids = {row["segment_id"] for group in rows.values() for row in group}
     segments_by_id = await context.store.segments.by_ids(sorted(ids))
@@ -97,23 +86,22 @@ async def of_contacts(parents: Sequence[Document], _: None, context: Context) ->
 
 
 async def of_notification(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the segment that each notification tells of."""
     ids = sorted({parent["segment_id"] for parent in parents if parent["segment_id"] is not None})
     segments_by_id = await context.store.segments.by_ids(ids)
     return [segments_by_id.get(parent["segment_id"]) for parent in parents]
 
 
 async def check_named(context: Context, condition: Condition) -> None:
-    """Pass where every segment that a filter names is there; BadRequestError."""
+    """Raises BadRequestError if the filter names a segment that does not exist."""
     named = sorted(condition.segments())
     segments_by_id = await context.store.segments.by_ids(named)
     for id_ in named:
         if id_ not in segments_by_id:
-            raise BadRequestError(f"filter names the segment '{id_}', and there is no such segment.")
+            raise BadRequestError(f"The filter names the segment '{id_}', which does not exist: correct the id.")
 
 
 async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[Document]]:
-    """The members of each page: of one segment alone in windows, of several in one read."""
+    """The members of each page: in windows for one segment, in one read for several."""
     members = context.store.members
     if len(pages) == 1:
         ((id_, page_request),) = pages.items()
@@ -122,7 +110,7 @@ async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[D
 
 
 def _shown(rows: list[Document], page_request: Page, contacts_: dict[str, Document]) -> Document:
-    """A page of members as one of their contacts, without those that went a moment ago."""
+    """A page of members as contacts, without those that were deleted meanwhile."""
     result = connection(rows, page_request, lambda row: str(row["contact_id"]))
     existing = [row for row in result["rows"] if row["contact_id"] in contacts_]
     return {**result, "rows": existing, "nodes": [contacts_[row["contact_id"]] for row in existing]}

@@ -1,4 +1,4 @@
-"""How subscriptions are served: what each one wants of the bus, and how a notice becomes a payload."""
+"""Subscriptions: which bus events each one wants, and their payloads."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -27,16 +27,12 @@ from resolvers.tickets import parts_by_id
 
 @strawberry.enum
 class EventChange(StrEnum):
-    """What an event notification tells."""
-
     TRACKED = "TRACKED"
     CHECKPOINT = "CHECKPOINT"
 
 
 @strawberry.enum
 class ContactChange(StrEnum):
-    """What a contact notification tells."""
-
     CREATED = "CREATED"
     UPDATED = "UPDATED"
     MERGED = "MERGED"
@@ -48,8 +44,6 @@ class ContactChange(StrEnum):
 
 @strawberry.enum
 class ConversationChange(StrEnum):
-    """What a conversation notification tells."""
-
     CREATED = "CREATED"
     REPLIED = "REPLIED"
     NOTED = "NOTED"
@@ -68,8 +62,6 @@ class ConversationChange(StrEnum):
 
 @strawberry.enum
 class TicketChange(StrEnum):
-    """What a ticket's notification tells."""
-
     CREATED = "CREATED"
     SUBMITTED = "SUBMITTED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -83,33 +75,30 @@ class TicketChange(StrEnum):
     CHECKPOINT = "CHECKPOINT"
 
 
-@strawberry.input(description="Conditions on tracked events, ANDed.", directives=[STREAM])
+@strawberry.input(description="Conditions on tracked events, combined with AND.", directives=[STREAM])
 class EventStreamFilter:
-    """Conditions on tracked events."""
-
-    name: list[str] | None = revealing("Event.name", description="Any of these names, at most 50.")
+    name: list[str] | None = revealing("Event.name", description="Matches any of these names; at most 50.")
     contact_id: strawberry.ID | None = revealing("Event.contact")
-    metadata: list[AttributeFilter] | None = revealing("Event.metadata", description="All of them, at most 50.")
+    metadata: list[AttributeFilter] | None = revealing(
+        "Event.metadata", description="Matches all of these conditions; at most 50."
+    )
 
 
-@strawberry.input(description="Conditions on changes of contacts, ANDed.", directives=[STREAM])
+@strawberry.input(description="Conditions on changes of contacts, combined with AND.", directives=[STREAM])
 class ContactStreamFilter:
-    """Conditions on changes of contacts."""
-
     contact_id: strawberry.ID | None = revealing("ContactNotification.contactId")
     segment_id: strawberry.ID | None = revealing(
         "ContactNotification.segment",
-        description="Who enters or leaves that segment, and members whom another contact takes over (MERGED).",
+        description="Contacts that enter or leave this segment, and members that are merged into another contact (MERGED).",
     )
     kind: list[ContactChange] | None = revealing("ContactNotification.kind")
 
 
 @strawberry.input(
-    description="Conditions on conversations that change, ANDed: before the change, or after it.", directives=[STREAM]
+    description="Conditions on conversations that change, combined with AND, before or after the change.",
+    directives=[STREAM],
 )
 class ConversationStreamFilter:
-    """Conditions on conversations that change."""
-
     conversation_id: strawberry.ID | None = revealing("ConversationNotification.conversationId")
     contact_id: strawberry.ID | None = revealing("Conversation.contact")
     assignee_id: strawberry.ID | None = revealing("Conversation.assignee")
@@ -119,11 +108,9 @@ class ConversationStreamFilter:
 
 
 @strawberry.input(
-    description="Conditions on tickets that change, ANDed: before the change, or after it.", directives=[STREAM]
+    description="Conditions on tickets that change, combined with AND, before or after the change.", directives=[STREAM]
 )
 class TicketStreamFilter:
-    """Conditions on tickets that change."""
-
     ticket_id: strawberry.ID | None = revealing("TicketNotification.ticketId")
     contact_id: strawberry.ID | None = revealing("Ticket.contact")
     assignee_id: strawberry.ID | None = revealing("Ticket.assignee")
@@ -133,31 +120,29 @@ class TicketStreamFilter:
 
 
 async def stream_cursor(context: Context) -> str:
-    """Where the stream is now."""
     return cursor_to(await context.services.bus.position(), await context.cursor_cipher())
 
 
 async def event_tracked(
     context: Context, filter_: EventStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
-    """A notification per tracked event that is wanted."""
     filter_values = provided_fields(filter_) or {}
     names = None if filter_values.get("name") is None else frozenset(check_names(filter_values["name"]) or ())
     followed = await followed_contact(context, filter_values.get("contact_id"))
     metadata = check_metadata_filter(filter_values.get("metadata"), "filter.metadata")
 
-    def matches(notice: BusEvent) -> bool:
-        row = notice.document
-        follow_merge(followed, notice)
+    def matches(bus_event: BusEvent) -> bool:
+        row = bus_event.document
+        follow_merge(followed, bus_event)
         return (
-            notice.collection == Events.COLLECTION
+            bus_event.collection == Events.COLLECTION
             and (names is None or row["name"] in names)
             and (followed is None or row["contact_id"] in followed)
             and has_metadata(row, metadata, context.services.clock())
         )
 
-    def payload_of(notice: BusEvent) -> Document:
-        return {"kind": EventChange.TRACKED.value, "event": notice.document, "counted": notice.document}
+    def payload_of(bus_event: BusEvent) -> Document:
+        return {"kind": EventChange.TRACKED.value, "event": bus_event.document, "counted": bus_event.document}
 
     async with aclosing(
         payloads_of(context, matches, payload_of, after, {"event": None, "counted": None}, followed)
@@ -169,7 +154,6 @@ async def event_tracked(
 async def contact_changed(
     context: Context, filter_: ContactStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
-    """A notification per change of a contact that is wanted."""
     filter_values = provided_fields(filter_) or {}
     kinds = None if filter_values.get("kind") is None else frozenset(filter_values["kind"])
     followed, segment_id = (
@@ -178,11 +162,11 @@ async def contact_changed(
     )
     own = context.principal.contact_id is not None
 
-    def matches(notice: BusEvent) -> bool:
-        row = notice.document
-        follow_merge(followed, notice)
+    def matches(bus_event: BusEvent) -> bool:
+        row = bus_event.document
+        follow_merge(followed, bus_event)
         return (
-            notice.collection == ChangeLog.COLLECTION
+            bus_event.collection == ChangeLog.COLLECTION
             and row["subject"] == "contact"
             and (kinds is None or row["kind"] in kinds)
             and (followed is None or row["contact_id"] in followed)
@@ -190,8 +174,8 @@ async def contact_changed(
             and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
         )
 
-    def payload_of(notice: BusEvent) -> Document:
-        row = notice.document
+    def payload_of(bus_event: BusEvent) -> Document:
+        row = bus_event.document
         ids = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
         return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **ids}
 
@@ -204,7 +188,6 @@ async def contact_changed(
 async def conversation_changed(
     context: Context, filter_: ConversationStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
-    """A notification per change of a conversation that is wanted; a contact's token hears what concerns the contact."""
     async with aclosing(
         _thread_changes(context, ThreadKind.CONVERSATION, provided_fields(filter_) or {}, after)
     ) as payloads:
@@ -215,34 +198,32 @@ async def conversation_changed(
 async def ticket_changed(
     context: Context, filter_: TicketStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
-    """A notification per change of a ticket that is wanted; a contact's token hears what it sees of its tickets."""
     async with aclosing(_thread_changes(context, ThreadKind.TICKET, provided_fields(filter_) or {}, after)) as payloads:
         async for payload in payloads:
             yield payload
 
 
 async def _thread_changes(context: Context, subject: ThreadKind, filter_values: Document, after: str | None) -> Any:
-    """A notification per line of the journal that tells of an act on such a subject, as far as that is wanted."""
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
     followed = await followed_contact(context, filter_values.get("contact_id"))
 
-    def matches(notice: BusEvent) -> bool:
-        row = notice.document
-        follow_merge(followed, notice)
+    def matches(bus_event: BusEvent) -> bool:
+        row = bus_event.document
+        follow_merge(followed, bus_event)
         return (
-            notice.collection == ChangeLog.COLLECTION
+            bus_event.collection == ChangeLog.COLLECTION
             and row["subject"] == subject
             and (own is None or row["public"])
             and (filter_values.get("kind") is None or row["kind"] in filter_values["kind"])
             and filter_values.get(id_name, row[id_name]) == row[id_name]
             and (followed is None or row["contact_id"] in followed)
-            and (_is_so(filter_values, row["before"]) or _is_so(filter_values, row["after"]))
+            and (_has_values(filter_values, row["before"]) or _has_values(filter_values, row["after"]))
         )
 
-    def payload_of(notice: BusEvent) -> Document:
-        row = notice.document
+    def payload_of(bus_event: BusEvent) -> Document:
+        row = bus_event.document
         ids = {name: row[name] for name in (id_name, "part_id")}
-        return {"kind": row["kind"], "matches": _is_so(filter_values, row["after"]), **ids}
+        return {"kind": row["kind"], "matches": _has_values(filter_values, row["after"]), **ids}
 
     nothing = {"matches": False, id_name: None, "part_id": None}
     async with aclosing(payloads_of(context, matches, payload_of, after, nothing, followed)) as payloads:
@@ -251,42 +232,37 @@ async def _thread_changes(context: Context, subject: ThreadKind, filter_values: 
 
 
 async def changed_ticket(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the ticket of each notification, as it is now."""
     return await named(context.store.tickets, [parent["ticket_id"] for parent in parents])
 
 
 async def visible_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the part of each notification of a ticket."""
     ids = [parent["part_id"] for parent in parents]
     parts = await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [None if id_ is None else parts.get(id_) for id_ in ids]
 
 
 async def changed_conversation(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the conversation of each notification, as it is now."""
     return await named(context.store.conversations, [parent["conversation_id"] for parent in parents])
 
 
 async def visible_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the part of each notification."""
     return await named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
 
 
 async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
-    """Batch: the contact of each notification, as it is now."""
     ids = [parent["contact_id"] for parent in parents]
     contacts = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [contacts.get(id_) for id_ in ids]
 
 
 async def named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
-    """What each of these ids names, as it is now; nothing where there is no id."""
+    """The documents of these ids, as they are now; None where there is no id."""
     documents = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [None if id_ is None else documents.get(id_) for id_ in ids]
 
 
-def _is_so(filter_values: Document, row: Document | None) -> bool:
-    """Whether what the journal tells of a conversation or a ticket is as a filter asks."""
+def _has_values(filter_values: Document, row: Document | None) -> bool:
+    """Whether the `before` or `after` of a change event matches the filter."""
     return (
         row is not None
         and ("state" not in filter_values or row["state"] in filter_values["state"])
@@ -295,17 +271,17 @@ def _is_so(filter_values: Document, row: Document | None) -> bool:
 
 
 async def followed_contact(context: Context, contact_id: str | None) -> set[str] | None:
-    """The ids that the contact asked for has and had; None where none is asked for."""
+    """All current and former ids of the contact; None if the filter has no contact."""
     if contact_id is None:
         return None
     contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
     return {contact_id} | (set() if contact is None else set(ids_of(contact)))
 
 
-def follow_merge(followed: set[str] | None, notice: BusEvent) -> None:
-    """Who follows a contact follows whoever takes it over."""
-    if followed is not None and notice.document.get("merged_id") in followed:
-        followed.add(notice.document["contact_id"])
+def follow_merge(followed: set[str] | None, bus_event: BusEvent) -> None:
+    """After a merge, follow the survivor too."""
+    if followed is not None and bus_event.document.get("merged_id") in followed:
+        followed.add(bus_event.document["contact_id"])
 
 
 async def payloads_of(
@@ -316,19 +292,19 @@ async def payloads_of(
     nothing: Document,
     followed: set[str] | None = None,
 ) -> Any:
-    """What the bus gives as notifications, each with its cursor; checkpoints have no object.
+    """Bus events as notifications, each with its cursor. A checkpoint has no object.
 
-    A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it. `followed`:
-    nothing is wanted but what names one of these contacts; `matches` adds who takes them over.
+    A contact token receives only events of its contact, and none once it may not read. `followed` limits events to these
+    contacts; `matches` adds the survivors of merges.
     """
     cipher = await context.cursor_cipher()
     position = None if after is strawberry.UNSET or after is None else position_of(after, cipher)
     own = context.principal.contact_id
 
-    def seen(notice: BusEvent) -> bool:
-        return (own is None or context.principal.owns(notice.document.get("contact_id"))) and matches(notice)
+    def seen(bus_event: BusEvent) -> bool:
+        return (own is None or context.principal.owns(bus_event.document.get("contact_id"))) and matches(bus_event)
 
-    notices = context.services.bus.subscribe(
+    bus_events = context.services.bus.subscribe(
         context.principal.workspace_id,
         seen,
         position,
@@ -337,7 +313,7 @@ async def payloads_of(
         owner=own or "",
         most_resumes=None if own is None else context.services.settings.max_resumes_per_token,
     )
-    async with aclosing(notices) as stream:  # type: ignore[type-var]
+    async with aclosing(bus_events) as stream:  # type: ignore[type-var]
         async for item in stream:
             context.forget()
             if isinstance(item, Position):

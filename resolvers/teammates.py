@@ -1,4 +1,4 @@
-"""How those who answer are read and saved, and who stands behind what was written."""
+"""Resolvers of admins and teams, and of authors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,21 +13,19 @@ from resolvers.context import Context
 from resolvers.inputs import provided_fields
 
 _AUTOMATION: Document = {"display_name": "Automation"}
-_SOMEBODY: Document = {"display_name": "Somebody"}  # who was erased, or is not for this token to know
+_SOMEBODY: Document = {"display_name": "Somebody"}  # for an author who was erased, or whom this token may not see
 
 
-@strawberry.input(one_of=True, description="Who did it, when a service's key speaks; tokens speak for themselves.")
+@strawberry.input(one_of=True, description="The actor of a call with an API key. Tokens always act as themselves.")
 class ActorRef:
-    """Who did it."""
-
     contact_id: strawberry.ID | None = strawberry.UNSET
     admin_id: strawberry.ID | None = strawberry.UNSET
 
 
-@strawberry.input(description="Without id a new admin, whose e-mail no other has. Omitted: left alone; null: cleared.")
+@strawberry.input(
+    description="A new admin with a unique e-mail, or with an id the admin to change. An omitted field stays as it is; null clears it."
+)
 class SaveAdminInput:
-    """Who answers."""
-
     id: strawberry.ID | None = strawberry.UNSET
     name: str
     email: str
@@ -35,68 +33,63 @@ class SaveAdminInput:
     archived: bool | None = strawberry.UNSET
 
 
-@strawberry.input(description="Without id a new team, whose name no other has.")
+@strawberry.input(description="A new team with a unique name, or with an id the team to change.")
 class SaveTeamInput:
-    """Who answers together."""
-
     id: strawberry.ID | None = strawberry.UNSET
     name: str
-    admin_ids: list[strawberry.ID] = strawberry.field(description="All of them, at most 100.")
+    admin_ids: list[strawberry.ID] = strawberry.field(
+        description="All members; at most 100. They replace the previous ones."
+    )
     archived: bool | None = strawberry.UNSET
 
 
 async def save_admin(context: Context, input_: SaveAdminInput) -> Document:
-    """The payload of `saveAdmin`."""
-    saved = await context.services.people.save_admin(
+    saved = await context.services.teammates.save_admin(
         context.principal.workspace_id, provided_fields(input_, nulls=True)
     )
     return {"admin": saved if await context.may_read() else None}
 
 
 async def save_team(context: Context, input_: SaveTeamInput) -> Document:
-    """The payload of `saveTeam`."""
-    saved = await context.services.people.save_team(context.principal.workspace_id, provided_fields(input_, nulls=True))
+    saved = await context.services.teammates.save_team(
+        context.principal.workspace_id, provided_fields(input_, nulls=True)
+    )
     return {"team": saved if await context.may_read() else None}
 
 
 async def admins(context: Context, arguments: PageArguments) -> Document:
-    """A page of the admins, the newest first."""
     page_request = page(arguments, await context.cursor_cipher(), "admins", context.principal.workspace_id)
     rows = await context.store.admins.page(page_request, context.services.clock())
     return connection(rows, page_request, lambda row: str(row["_id"]))
 
 
 async def teams(context: Context) -> list[Document]:
-    """Every team, by name."""
     return await context.store.teams.all()
 
 
 async def viewer(context: Context) -> Document | None:
-    """The admin whose token asks; None for a key, and for a contact's token."""
     own = context.principal.admin_id
     return None if own is None else (await context.store.admins.by_ids([own])).get(own)
 
 
 async def admins_of(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
-    """Batch: the admins of each team, in the order in which they were named."""
     rows = await _by_ids(context.store.admins, [id_ for parent in parents for id_ in parent["admin_ids"]])
     return [[rows[id_] for id_ in parent["admin_ids"] if id_ in rows] for parent in parents]
 
 
 async def admins_by_id(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the admins of those ids, whoever asks; what a contact's token may see of one is said at each field."""
+    """Any caller may load these: access is checked at each field of Admin."""
     rows = await _by_ids(_all_of(context).admins, ids)
     return [rows.get(id_) for id_ in ids]
 
 
 async def teams_by_id(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the teams of those ids."""
     rows = await _by_ids(context.store.teams, ids)
     return [rows.get(id_) for id_ in ids]
 
 
 async def author_of(actors: Sequence[Document], _: None, context: Context) -> list[Document]:
-    """Batch: an Author for each stored actor: a contact, an admin, or what is neither."""
+    """The contact, admin or automation of each stored actor."""
     ids: dict[str, list[str]] = {}
     for actor in actors:
         if actor.get("id") is not None:
@@ -111,7 +104,7 @@ async def author_of(actors: Sequence[Document], _: None, context: Context) -> li
 
 
 def _all_of(context: Context) -> Any:
-    """The store of the workspace as a whole, for what a contact's token sees through its own parts alone."""
+    """The store of the whole workspace: a contact token may see admins and teams of its own parts."""
     return context.services.store.open(context.principal.workspace_id)
 
 

@@ -1,4 +1,4 @@
-"""What is done to tickets: inputs, and what each mutation gives back."""
+"""Inputs and resolvers of the mutations of tickets."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -17,17 +17,14 @@ from resolvers.inputs import provided_fields
 from resolvers.scalars import JSONObject
 from resolvers.teammates import ActorRef
 
-_KEY = "Holds for 7 days: with it a call may be repeated."
-_ATTRIBUTES = "By the names of the type's attributes."
+_KEY = "Valid for 7 days: within them a repeated call has one effect."
+_ATTRIBUTES = "The values by attribute name of the type."
 
 
 @strawberry.input(
-    description="With a contact's token it is a ticket of that contact: of a CUSTOMER type, with attributes that are visible to "
-    "contacts, without actor, assignees, tags, isShared and createdAt."
+    description="A new ticket. With a contact token it belongs to that contact, needs a CUSTOMER type and attributes that are visible to contacts, and may not have actor, assignees, tags, isShared and createdAt."
 )
 class CreateTicketInput:
-    """How a ticket begins."""
-
     contact: ContactRef
     type_id: strawberry.ID
     title: str = strawberry.field(description="At most 255 characters.")
@@ -37,24 +34,22 @@ class CreateTicketInput:
     assignee_id: strawberry.ID | None = strawberry.UNSET
     team_id: strawberry.ID | None = strawberry.UNSET
     is_shared: bool | None = strawberry.field(
-        default=True, description="Whether the contact sees it; CUSTOMER tickets alone are ever shared."
+        default=True, description="Whether the contact can see it. Only CUSTOMER tickets can be shared."
     )
     conversation_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="The contact's conversation that it is about, which has no ticket yet."
+        default=strawberry.UNSET, description="A conversation of this contact, without a ticket."
     )
     actor: ActorRef | None = strawberry.field(
-        default=strawberry.UNSET, description="Omitted by a service's key: the automation."
+        default=strawberry.UNSET, description="The author. Omitted with an API key: the automation."
     )
     created_at: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="Of what happened before: up to 30 years back."
+        default=strawberry.UNSET, description="For imported history: the original time, at most 30 years ago."
     )
     idempotency_key: str | None = strawberry.field(default=strawberry.UNSET, description=_KEY)
 
 
-@strawberry.input(description="The ticket is of the conversation's contact.")
+@strawberry.input(description="A conversation to create a ticket from. The ticket belongs to the same contact.")
 class ConvertToTicketInput:
-    """What a conversation becomes."""
-
     conversation_id: strawberry.ID
     type_id: strawberry.ID
     title: str = strawberry.field(description="At most 255 characters.")
@@ -66,36 +61,30 @@ class ConvertToTicketInput:
 
 @strawberry.input
 class ReplyToTicketInput:
-    """What is said."""
-
     ticket_id: strawberry.ID
     actor: ActorRef | None = strawberry.field(
-        default=strawberry.UNSET, description="Omitted by a service's key: the automation."
+        default=strawberry.UNSET, description="The author. Omitted with an API key: the automation."
     )
     body: str = strawberry.field(description="At most 100,000 characters.")
-    note: bool | None = strawberry.field(default=False, description="true: contacts never see it.")
+    note: bool | None = strawberry.field(default=False, description="true: a note, which contacts never see.")
     created_at: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="Of what happened before: not before the newest part."
+        default=strawberry.UNSET, description="For imported history: the original time, not before the newest part."
     )
     idempotency_key: str | None = strawberry.field(default=strawberry.UNSET, description=_KEY)
 
 
 @strawberry.input
 class SetTicketStateInput:
-    """How far it is."""
-
     id: strawberry.ID
     state: TicketState
     body: str | None = strawberry.field(
-        default=strawberry.UNSET, description="A word on it, which the contact of a shared ticket sees."
+        default=strawberry.UNSET, description="A comment, which the contact of a shared ticket sees."
     )
     actor: ActorRef | None = strawberry.UNSET
 
 
-@strawberry.input(description="Omitted: left alone; null: nobody's.")
+@strawberry.input(description="An omitted field stays as it is; null removes the assignment.")
 class AssignTicketInput:
-    """To whom."""
-
     id: strawberry.ID
     assignee_id: strawberry.ID | None = strawberry.UNSET
     team_id: strawberry.ID | None = strawberry.UNSET
@@ -103,36 +92,32 @@ class AssignTicketInput:
 
 
 @strawberry.input(
-    description="Omitted: left alone; null: cleared; in attributes a name with null is removed, and others stay."
+    description="An omitted field stays as it is; null clears it. In attributes a name with null is removed, and others stay."
 )
 class UpdateTicketInput:
-    """What a ticket says, and where it stands."""
-
     id: strawberry.ID
     title: str | None = strawberry.UNSET
     description: str | None = strawberry.UNSET
     attributes: JSONObject | None = strawberry.field(
-        default=strawberry.UNSET, description="Those that are sent are checked by the type as it is now."
+        default=strawberry.UNSET, description="The values are checked against the current type."
     )
-    add_tags: list[str] | None = strawberry.field(default=strawberry.UNSET, description="A ticket has at most 100.")
+    add_tags: list[str] | None = strawberry.field(default=strawberry.UNSET, description="At most 100 tags per ticket.")
     remove_tags: list[str] | None = strawberry.UNSET
     is_shared: bool | None = strawberry.UNSET
     snoozed_until: datetime | None = strawberry.field(
         default=strawberry.UNSET,
-        description="It wakes by itself then, or when the contact replies; null wakes it. At most ten years ahead.",
+        description="The snooze ends at this time, or when the contact replies; null ends it now. At most ten years ahead.",
     )
     actor: ActorRef | None = strawberry.UNSET
 
 
 async def create(context: Context, input_: CreateTicketInput) -> Document:
-    """The payload of `createTicket`."""
     await check_token(context)
     made = await context.services.tickets.create(context.principal, provided_fields(input_))
     return {"ticket": made if context.shows_documents else None}
 
 
 async def convert(context: Context, input_: ConvertToTicketInput) -> Document:
-    """The payload of `convertToTicket`."""
     made = await context.services.tickets.convert(context.principal, provided_fields(input_))
     if not await context.may_read():
         return {"ticket": None, "conversation": None}
@@ -141,33 +126,29 @@ async def convert(context: Context, input_: ConvertToTicketInput) -> Document:
 
 
 async def reply(context: Context, input_: ReplyToTicketInput) -> Document:
-    """The payload of `replyToTicket`."""
-    return await _acted(context, input_, context.services.tickets.reply)
+    return await _execute(context, input_, context.services.tickets.reply)
 
 
 async def set_state(context: Context, input_: SetTicketStateInput) -> Document:
-    """The payload of `setTicketState`."""
-    return await _acted(context, input_, context.services.tickets.set_state)
+    return await _execute(context, input_, context.services.tickets.set_state)
 
 
 async def assign(context: Context, input_: AssignTicketInput) -> Document:
-    """The payload of `assignTicket`."""
-    return await _acted(context, input_, context.services.tickets.assign, nulls=True)
+    return await _execute(context, input_, context.services.tickets.assign, nulls=True)
 
 
 async def update(context: Context, input_: UpdateTicketInput) -> Document:
-    """The payload of `updateTicket`."""
-    return await _acted(context, input_, context.services.tickets.update, nulls=True)
+    return await _execute(context, input_, context.services.tickets.update, nulls=True)
 
 
-async def _acted(
+async def _execute(
     context: Context,
     input_: Any,
-    act: Callable[[Principal, Document], Awaitable[CommandResult]],
+    command: Callable[[Principal, Document], Awaitable[CommandResult]],
     *,
     nulls: bool = False,
 ) -> Document:
     await check_token(context)
-    acted = await act(context.principal, provided_fields(input_, nulls=nulls))
+    result = await command(context.principal, provided_fields(input_, nulls=nulls))
     shown = context.shows_documents
-    return {"ticket": acted.document if shown else None, "part": acted.part if shown else None}
+    return {"ticket": result.document if shown else None, "part": result.part if shown else None}

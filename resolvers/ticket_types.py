@@ -1,4 +1,4 @@
-"""How types of tickets are read and saved."""
+"""Input and resolvers of ticket types."""
 
 from collections.abc import Sequence
 
@@ -11,38 +11,38 @@ from resolvers.enums import TicketAttributeKind, TicketCategory
 from resolvers.inputs import provided_fields
 
 
-@strawberry.input(description="What tickets of a type say beside title and description.")
+@strawberry.input(description="An attribute of a ticket type, in addition to title and description.")
 class TicketAttributeInput:
-    """An attribute."""
-
-    name: str = strawberry.field(description="Unique in its type, at most 100 characters, without '.' and '$'.")
+    name: str = strawberry.field(
+        description="The name, unique in its type, with at most 100 characters and without '.' and '$'."
+    )
     kind: TicketAttributeKind
     required: bool | None = strawberry.field(
-        default=False, description="Whether new tickets must have it; a contact gives only what it sees."
+        default=False,
+        description="Whether new tickets must have it. For a contact's ticket this applies only to visible attributes.",
     )
-    options: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Of a LIST: 1 to 100.")
+    options: list[str] | None = strawberry.field(default=strawberry.UNSET, description="For a LIST: 1 to 100 values.")
     visible_to_contacts: bool | None = True
 
 
-@strawberry.input(description="Without id a new type, whose name no other has. Omitted: left alone; null: cleared.")
+@strawberry.input(
+    description="A new ticket type with a unique name, or with an id the type to change. An omitted field stays as it is; null clears it."
+)
 class SaveTicketTypeInput:
-    """A type of tickets."""
-
     id: strawberry.ID | None = strawberry.UNSET
     name: str
-    category: TicketCategory = strawberry.field(description="Of a type that is there: the one it has.")
+    category: TicketCategory = strawberry.field(description="For an existing type: its current category.")
     description: str | None = strawberry.UNSET
     attributes: list[TicketAttributeInput] | None = strawberry.field(
         default=strawberry.UNSET,
-        description="All of them, at most 50. Tickets keep the values that they have; what is written is checked anew.",
+        description="All attributes; at most 50. They replace the previous ones. Tickets keep their values; new values are checked.",
     )
     archived: bool | None = strawberry.field(
-        default=strawberry.UNSET, description="true: no new tickets of this type; those that are there go on."
+        default=strawberry.UNSET, description="true: no new tickets of this type. Existing tickets stay."
     )
 
 
 async def save_ticket_type(context: Context, input_: SaveTicketTypeInput) -> Document:
-    """The payload of `saveTicketType`."""
     saved = await context.services.ticket_types.save(
         context.principal.workspace_id, provided_fields(input_, nulls=True)
     )
@@ -50,12 +50,10 @@ async def save_ticket_type(context: Context, input_: SaveTicketTypeInput) -> Doc
 
 
 async def ticket_types(context: Context) -> list[Document]:
-    """Every type by name; for a contact's token those that it may open tickets of."""
     rows = await context.store.ticket_types.all()
     return rows if context.principal.contact_id is None else [row for row in rows if not row["archived"]]
 
 
 async def attributes(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
-    """Batch: the attributes of each type that whoever asks may see."""
     to_contact = context.principal.contact_id is not None
     return [shown_attributes(parent, to_contact=to_contact) for parent in parents]

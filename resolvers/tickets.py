@@ -1,4 +1,4 @@
-"""How tickets are found and listed, and how what belongs to them is read, a level at a time."""
+"""Resolvers of tickets and what belongs to them, a level at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,36 +27,28 @@ from resolvers.total_count import Counter, counted
 
 @strawberry.input(directives=[SORT])
 class TicketSort:
-    """The order of a list of tickets."""
-
     key: TicketSortKey
     direction: Direction
 
 
 @strawberry.input(one_of=True, description="Exactly one key of a ticket.")
 class TicketKey:
-    """One key of a ticket."""
-
     id: strawberry.ID | None = strawberry.UNSET
-    number: int | None = strawberry.field(default=strawberry.UNSET, description="What people call it by.")
+    number: int | None = strawberry.field(default=strawberry.UNSET, description="The number that people use.")
 
 
 @strawberry.input(
-    description="Conditions on a ticket, ANDed. Lists of an admin, a team, a type, a category or what is unassigned, each with "
-    "states, are read from an index in every order; what else is asked looks at 10,000 tickets a page: one may come short, with "
-    "hasNextPage true and a cursor that goes on. A contact's tickets are read as a whole.",
+    description="Conditions on a ticket, combined with AND. An index supports an admin, a team, a type, a category or unassigned tickets, each with states, in every order. Other filters scan at most 10,000 tickets per page; such a page may be shorter than requested while hasNextPage is true. All tickets of one contact are read at once.",
     directives=[LIST_SEARCH],
 )
 class TicketFilter:
-    """Conditions on a ticket."""
-
-    state: list[TicketState] | None = revealing("Ticket.state", description="Any of these.")
-    category: list[TicketCategory] | None = revealing("Ticket.category", description="Any of these.")
+    state: list[TicketState] | None = revealing("Ticket.state", description="Matches any of these.")
+    category: list[TicketCategory] | None = revealing("Ticket.category", description="Matches any of these.")
     type_id: strawberry.ID | None = revealing("Ticket.type")
     contact_id: strawberry.ID | None = revealing("Ticket.contact")
     assignee_id: strawberry.ID | None = revealing("Ticket.assignee")
     team_id: strawberry.ID | None = revealing("Ticket.team")
-    unassigned: bool | None = revealing("Ticket.assignee", description="true: to no admin.")
+    unassigned: bool | None = revealing("Ticket.assignee", description="true: not assigned to an admin.")
     is_shared: bool | None = revealing("Ticket.isShared")
     created_at: TimeFilter | None = revealing("Ticket.createdAt")
     updated_at: TimeFilter | None = revealing("Ticket.updatedAt")
@@ -64,13 +56,11 @@ class TicketFilter:
         "Ticket.title",
         "Ticket.description",
         "Ticket.parts",
-        description="Words, all of which stand in the title, the description or what was said; the first 1,000 different ones "
-        "of a ticket are found.",
+        description="All of these words occur in the title, the description or the comments. The index has the first 1,000 different words of a ticket.",
     )
 
 
 async def ticket(context: Context, by: TicketKey) -> Document | None:
-    """The ticket with that key."""
     ((kind, value),) = provided_fields(by).items()
     fields = context.fields_of("Ticket")
     if kind == "number":
@@ -81,9 +71,8 @@ async def ticket(context: Context, by: TicketKey) -> Document | None:
 async def tickets(
     context: Context, filter_: TicketFilter | None, sort: TicketSort | None, arguments: PageArguments
 ) -> Document:
-    """A page of the tickets of which the filter holds, the newest first unless another order is asked for."""
     filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
-    list_ = _List.page_of(context, filter_values, sorted_by)
+    list_ = _TicketList.page_of(context, filter_values, sorted_by)
     contact_id = filter_values.get("contact_id") or context.principal.contact_id
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "tickets", context.principal.workspace_id, filter_values, sorted_by)
@@ -104,13 +93,12 @@ async def of_contacts(
     arguments: tuple[PageArguments, TicketFilter | None, TicketSort | None],
     context: Context,
 ) -> list[Any]:
-    """Batch: a page of each contact's tickets, the newest first unless another order is asked for."""
-    page_asked, filter_, sort = arguments
+    page_input, filter_, sort = arguments
     filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
-    list_, cipher = _List.page_of(context, filter_values, sorted_by), await context.cursor_cipher()
+    list_, cipher = _TicketList.page_of(context, filter_values, sorted_by), await context.cursor_cipher()
 
     def page_of(parent: Document) -> Page:
-        return page(page_asked, cipher, "Contact.tickets", parent["_id"], filter_values, sorted_by)
+        return page(page_input, cipher, "Contact.tickets", parent["_id"], filter_values, sorted_by)
 
     selected = [parent for parent in parents if filter_values.get("contact_id") in (None, *ids_of(parent))]
     shown = {parent["_id"] for parent in selected}
@@ -128,26 +116,22 @@ async def of_contacts(
 
 
 async def of_conversations(ticket_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the tickets with those ids, as far as whoever asks sees them."""
     rows = await context.store.tickets.by_ids(list(dict.fromkeys(ticket_ids)), fields=context.fields_of("Ticket"))
     return [rows.get(id_) for id_ in ticket_ids]
 
 
 async def conversations_of(conversation_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
-    """Batch: the conversations with those ids, as far as whoever asks sees them."""
     fields = context.fields_of("Conversation")
     rows = await context.store.conversations.by_ids(list(dict.fromkeys(conversation_ids)), fields=fields)
     return [rows.get(id_) for id_ in conversation_ids]
 
 
 async def types_of(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
-    """Batch: the type of each ticket."""
     types = await context.store.ticket_types.by_ids(list({parent["type_id"] for parent in parents}))
     return [types[parent["type_id"]] for parent in parents]
 
 
 async def attributes_of(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
-    """Batch: the values of each ticket's attributes that whoever asks may see."""
     if context.principal.contact_id is None:
         return [parent["attributes"] for parent in parents]
     types = await types_of(parents, None, context)
@@ -156,7 +140,7 @@ async def attributes_of(parents: Sequence[Document], _: None, context: Context) 
 
 
 async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
-    """Batch: a page of each ticket's parts; None for a contact's token that sees the ticket no more."""
+    """A page of each ticket's parts. None for a contact token that no longer sees the ticket."""
     fields = context.fields_of("TicketPart")
     if context.principal.contact_id is not None:
         seen = await context.store.tickets.by_ids([parent["_id"] for parent in parents], fields=[])
@@ -168,7 +152,7 @@ async def parts(parents: Sequence[Document], arguments: PartArguments, context: 
 
 
 async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
-    """The parts with those ids; for a contact's token those of tickets that it sees."""
+    """A contact token gets only the parts of tickets that it sees."""
     parts = await context.store.ticket_parts.by_ids(ids)
     if context.principal.contact_id is None:
         return parts
@@ -177,22 +161,18 @@ async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Documen
 
 
 def part_count(context: Context, parent: Document) -> int:
-    """How many parts there are; for a contact's token how many of them it sees."""
     statistics = parent["statistics"]
     return int(statistics["part_count" if context.principal.contact_id is None else "public_part_count"])
 
 
 @dataclass(frozen=True, slots=True)
-class _List:
-    """A list that was asked for."""
-
+class _TicketList:
     context: Context
     condition: TicketCondition
     order: InboxOrder
 
     @classmethod
-    def page_of(cls, context: Context, filter_values: Document, sorted_by: Document) -> "_List":
-        """The list that a filter and a sort mean."""
+    def page_of(cls, context: Context, filter_values: Document, sorted_by: Document) -> "_TicketList":
         by_contact = context.principal.contact_id is not None
         rest = {name: value for name, value in filter_values.items() if name not in ("contact_id", "text")}
         words = [] if "text" not in filter_values else parse_search(filter_values["text"], "filter.text")
@@ -204,7 +184,6 @@ class _List:
     async def of_contacts(
         self, contact_ids: Sequence[str], page_request: Page, fields: Sequence[str] | None = None
     ) -> dict[str, list[Document]]:
-        """A page of each contact's tickets."""
         if not contact_ids:
             return {}
         now = self.context.services.clock()
@@ -213,8 +192,6 @@ class _List:
         )
 
     def counter(self, contact: Document | None) -> Counter:
-        """Counts a contact's tickets, up to a number."""
-
         async def count(most: int) -> int:
             ids = [] if contact is None else [contact["_id"]]
             rows_by_contact = await self.of_contacts(ids, Page(most - 1, False, None, None), ["_id"])

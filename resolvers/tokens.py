@@ -1,4 +1,4 @@
-"""How tokens are made."""
+"""Inputs and resolvers that create tokens."""
 
 import strawberry
 
@@ -11,8 +11,6 @@ from resolvers.inputs import provided_fields
 
 @strawberry.input
 class CreateContactTokenInput:
-    """Whose token, and for how long."""
-
     contact: ContactRef
     expires_in_seconds: int | None = strawberry.field(
         default=DEFAULT_LIFETIME, description="From 60 (a minute) to 86400 (a day)."
@@ -21,8 +19,6 @@ class CreateContactTokenInput:
 
 @strawberry.input
 class CreateAdminTokenInput:
-    """Whose token, and for how long."""
-
     admin_id: strawberry.ID
     expires_in_seconds: int | None = strawberry.field(
         default=DEFAULT_LIFETIME, description="From 60 (a minute) to 86400 (a day)."
@@ -30,7 +26,6 @@ class CreateAdminTokenInput:
 
 
 async def create_contact_token(context: Context, input_: CreateContactTokenInput) -> Document:
-    """The payload of `createContactToken`."""
     values = provided_fields(input_)
     token, expires_at = await context.services.tokens.create_for_contact(
         context.principal.workspace_id, values["contact"], values.get("expires_in_seconds", DEFAULT_LIFETIME)
@@ -39,7 +34,6 @@ async def create_contact_token(context: Context, input_: CreateContactTokenInput
 
 
 async def create_admin_token(context: Context, input_: CreateAdminTokenInput) -> Document:
-    """The payload of `createAdminToken`."""
     values = provided_fields(input_)
     token, expires_at = await context.services.tokens.create_for_admin(
         context.principal.workspace_id, values["admin_id"], values.get("expires_in_seconds", DEFAULT_LIFETIME)

@@ -1,4 +1,4 @@
-"""Totals: how many rows a list has, counted only where somebody asks."""
+"""Totals: how many rows a list has, counted only on request."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,12 +13,12 @@ Counter = Callable[[int], Awaitable[int | None]]
 
 
 def counted(connection: Document, counter: Counter) -> Document:
-    """A connection that can say how many rows its list has; `counter`: counts up to a number."""
+    """A connection with a `counter` that counts its rows up to a number."""
     return {**connection, "counter": counter}
 
 
 async def total_count(parents: Sequence[Document], up_to: int, context: Context) -> list[Any]:
-    """Batch: how many rows each connection's list has, counted up to that many; None where that would take too long."""
+    """None if counting would take too long."""
     if not 1 <= up_to <= LARGEST_TOTAL:
         raise BadRequestError(f"'upTo' must be from 1 to {LARGEST_TOTAL}, not {up_to}.")
     return list(await asyncio.gather(*(parent["counter"](up_to) for parent in parents)))

@@ -1,1 +1,1 @@
-"""What the API says: types, root fields, payloads, rights, and how errors are told."""
+"""The public schema: types, root fields, payloads, access and errors."""

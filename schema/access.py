@@ -1,4 +1,4 @@
-"""Who may see a field: declared at the field, enforced by wrapping its resolver, denied by default at the root."""
+"""Who may read a field: declared at the field, checked in its resolver, denied by default at the root."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from gateway.errors import ForbiddenError
 from gateway.execution.fields import GUARDED, Guarded
 from schema.reveals import Checks, RevealedFields
 
-strawberry.enum(Scope, description="A right of a key; none implies another.")
+strawberry.enum(Scope, description="One right of an API key. No scope includes another.")
 ROOTS = ("Query", "Mutation", "Subscription")
 ChecksOf = Callable[[Mapping[str, Any]], Checks]
 
@@ -22,12 +22,9 @@ ChecksOf = Callable[[Mapping[str, Any]], Checks]
 @strawberry.schema_directive(
     locations=[Location.FIELD_DEFINITION],
     name="access",
-    description="Who sees this field: keys with any of the scopes, and contacts' tokens where contactToken is true. "
-    "A field without it follows its parent object.",
+    description="Who may read this field: API keys with any of these scopes, and contact tokens if contactToken is true. A field without this directive follows its parent object.",
 )
 class Access:
-    """The rights that a field asks for."""
-
     scopes: list[Scope] = (Scope.READ,)  # type: ignore[assignment] # strawberry prints a tuple as the default
     contact_token: bool = False
 
@@ -36,25 +33,27 @@ READ = Access()
 TRACK = Access(scopes=[Scope.TRACK])
 ADMIN = Access(scopes=[Scope.ADMIN])
 SUPPORT = Access(scopes=[Scope.SUPPORT])
-# What any list that whoever asks may read is asked for.
+# For totalCount: most lists need READ, those of a destination its own scope.
 READ_LISTS = Access(scopes=list(READS_LISTS))
-# What a contact's token does too, as that contact and for it alone.
+# A contact token may use these too, only as its own contact.
 READ_OWN = Access(contact_token=True)
 TRACK_OWN = Access(scopes=[Scope.TRACK, Scope.BROWSER], contact_token=True)
 SUPPORT_OWN = Access(scopes=[Scope.SUPPORT], contact_token=True)
-# Whatever one may do, one may ask who one is.
+# Every credential may ask who it is.
 ANY = Access(scopes=list(Scope), contact_token=True)
 
 
 def enforce(schema: GraphQLSchema) -> None:
-    """Wrap the resolver of every field that declares its access, or has arguments that reveal restricted fields; every root
-    field must declare it."""
+    """Wrap each resolver whose field declares its access or whose arguments reveal restricted fields.
+
+    Each root field must declare its access.
+    """
     revealed = RevealedFields(schema, _declared)
     for type_ in schema.type_map.values():
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
             for name, field in type_.fields.items():
                 declared = _declared(field)
-                # A mutation acts on what its filter holds, and shows none of it: its own access decides.
+                # A mutation returns nothing that its filter matches, so only its own access is checked.
                 checks_of = None if type_.name == "Mutation" else revealed.checks_of(field)
                 if declared is None and type_.name in ROOTS:
                     raise TypeError(f"{type_.name}.{name} does not declare its @access")
@@ -113,12 +112,12 @@ def _check(declared: Access, context: Any, name: str, type_name: str) -> None:
     principal, any_of = context.principal, frozenset(declared.scopes)
     if principal.contact_id is not None:
         if not declared.contact_token:
-            raise ForbiddenError(f"A contact's token may not read or do '{name}'.")
+            raise ForbiddenError(f"A contact token may not use '{name}': leave it out, or call it with an API key.")
     elif not principal.may(any_of):
         needed = " or ".join(sorted(scope.value for scope in any_of))
-        raise ForbiddenError(f"This key may not read or do '{name}': it needs the scope {needed}.")
+        raise ForbiddenError(f"This API key may not use '{name}': it needs the scope {needed}.")
     elif type_name == "Mutation" and principal.scopes & any_of == {Scope.BROWSER} and not context.from_page:
         raise ForbiddenError(
-            f"A key with the scope BROWSER does '{name}' from pages of the allowed origins alone: "
+            f"An API key with the scope BROWSER may use '{name}' only from pages of the allowed origins: "
             "add the page's origin to GATEWAY_ALLOWED_ORIGINS, or use a key with another scope on your server."
         )

@@ -1,4 +1,4 @@
-"""Whoever can have written something."""
+"""The interface of everything that can write a part."""
 
 from typing import Any
 
@@ -7,19 +7,16 @@ import strawberry
 from schema.nodes import Node, Stored
 
 
-@strawberry.interface(description="Whoever wrote something: a contact, an admin, or an automation.")
+@strawberry.interface(description="The author of a part: a contact, an admin or an automation.")
 class Author(Stored):
-    """Whoever wrote something."""
-
     @classmethod
     def resolve_type(cls, value: Any, info: Any, abstract: Any) -> str:
-        """A person is told by the id; what has none is an automation."""
+        """An automation has no id; the id of others names their type."""
         return Node.resolve_type(value, info, abstract) if "_id" in value else "Automation"
 
     display_name: str
     avatar_url: str | None
 
 
-@strawberry.type(description="What nobody wrote by hand: a rule, a service, the gateway itself.")
-class Automation(Author):
-    """What nobody wrote by hand."""
+@strawberry.type(description="An author that is not a person: a rule, a service or the gateway itself.")
+class Automation(Author): ...

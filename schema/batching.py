@@ -1,4 +1,4 @@
-"""Fields whose values are read for a whole level of an operation at once."""
+"""Fields that one function reads for all objects of a level."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _GIVEN = [
 ]
 
 
-def by_level(
+def batched(
     batch: Batch,
     *,
     by: str | None = None,
@@ -26,43 +26,39 @@ def by_level(
     description: str | None = None,
     directives: Sequence[object] = (),
 ) -> Callable[..., Any]:
-    """A field that the batch function answers, once for all objects of the level.
+    """A field that `batch` reads once for all objects of a level.
 
-    The batch function is given the objects, or what they have under the key `by` (where that is null, so is the field).
-    `reads`: all keys of the objects that it looks at; where it is not said they are read whole from the database.
-    The method that is decorated makes its `arguments` of the field's own. A compiled plan calls the batch
-    function itself; graphql-core calls a resolver for each object, whose loader does the same.
+    `batch` gets the objects, or their values under the key `by` (null gives null). `reads` names all keys of the objects
+    that it uses; without it the documents are read whole. The decorated method turns the field's arguments into those of
+    `batch`. A compiled plan calls `batch` itself; graphql-core calls a resolver per object, whose loader does.
     """
 
     def decorate(arguments: Callable[..., Any]) -> Any:
-        async def resolve(parent: Any, info: Any, **sent: Any) -> Any:
+        async def resolve(parent: Any, info: Any, **provided: Any) -> Any:
             given = parent if by is None else parent.get(by)
             return (
                 None
                 if given is None and by is not None
-                else await info.context.load(batch, given, arguments(None, **sent))
+                else await info.context.load(batch, given, arguments(None, **provided))
             )
 
         signature = inspect.signature(arguments)
         own = list(signature.parameters.values())[1:]
-        resolve.__name__, resolve.__module__, resolve.__doc__ = (
-            arguments.__name__,
-            arguments.__module__,
-            arguments.__doc__,
-        )
+        resolve.__name__, resolve.__module__ = arguments.__name__, arguments.__module__
+        # Strawberry reads the field's arguments and type from the signature.
         resolve.__signature__ = signature.replace(parameters=[*_GIVEN, *own])  # type: ignore[attr-defined]
         resolve.__annotations__ = {parameter.name: parameter.annotation for parameter in [*_GIVEN, *own]} | {
             "return": signature.return_annotation
         }
         keys = None if reads is None else frozenset(reads)
-        setattr(resolve, BATCHED, Batched(batch, lambda **sent: arguments(None, **sent), by, keys))
+        setattr(resolve, BATCHED, Batched(batch, lambda **provided: arguments(None, **provided), by, keys))
         return strawberry.field(resolver=resolve, description=description, directives=directives)
 
     return decorate
 
 
 def reads(*keys: str) -> Callable[[Resolver], Resolver]:
-    """Say all keys of its document that a function or resolver looks at: else that is read whole where it is asked for."""
+    """Declare all keys of its document that a function uses. Without it the document is read whole."""
 
     def declare(function: Resolver) -> Resolver:
         setattr(function, READS, frozenset(keys))

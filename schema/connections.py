@@ -1,4 +1,4 @@
-"""Relay connections, over the dictionaries that `gateway.core.pagination` makes."""
+"""Relay connections over the dictionaries of `gateway.core.pagination`."""
 
 from typing import Any, Generic, TypeVar
 
@@ -9,15 +9,13 @@ from gateway.core import pagination
 from resolvers.costs import TOTAL
 from resolvers.total_count import LARGEST_TOTAL, total_count
 from schema.access import READ_LISTS
-from schema.batching import by_level
+from schema.batching import batched
 
 NodeType = TypeVar("NodeType")
 
 
-@strawberry.type(description="Where a page lies in its list.")
+@strawberry.type(description="The position of a page in its list.")
 class PageInfo:
-    """Where a page lies in its list."""
-
     has_next_page: bool
     has_previous_page: bool
     start_cursor: str | None
@@ -26,8 +24,6 @@ class PageInfo:
 
 @strawberry.type
 class Edge(Generic[NodeType]):
-    """One row and the cursor that leads to it."""
-
     cursor: str
     node: NodeType
 
@@ -42,8 +38,6 @@ def _page_info(parent: Parent[Any]) -> Any:
 
 @strawberry.type
 class Connection(Generic[NodeType]):
-    """A page of a list."""
-
     edges: list[Edge[NodeType]] = strawberry.field(resolver=_edges)
     nodes: list[NodeType]
     page_info: PageInfo = strawberry.field(resolver=_page_info)
@@ -51,14 +45,10 @@ class Connection(Generic[NodeType]):
 
 @strawberry.type(name="Connection")
 class CountedConnection(Connection[NodeType], Generic[NodeType]):
-    """A page of a list that can be counted."""
-
-    @by_level(
+    @batched(
         total_count,
         directives=[READ_LISTS, TOTAL],
-        description="How many rows the whole list has, counted up to `upTo` (at most 10,000): that very number means at least so many. "
-        "Null where no index tells, and 10,000 were looked at before the end.",
+        description="The number of rows in the whole list, counted up to `upTo` (at most 10,000). A result equal to `upTo` means at least that many. Null if the filter has no index and more than 10,000 rows would have to be read.",
     )
     def total_count(self, up_to: int | None = LARGEST_TOTAL) -> int | None:
-        """How many rows the whole list has."""
         return LARGEST_TOTAL if up_to is None else up_to

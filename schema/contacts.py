@@ -1,4 +1,4 @@
-"""Contacts: people known, leads, and anonymous visitors."""
+"""Contacts, and the root fields that read and upsert them."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -20,7 +20,7 @@ from resolvers.scalars import JSONObject, SafeInt
 from resolvers.tickets import TicketFilter, TicketSort
 from schema.access import READ, READ_OWN, TRACK
 from schema.authors import Author
-from schema.batching import by_level, reads
+from schema.batching import batched, reads
 from schema.connections import Connection, CountedConnection
 from schema.conversations import Conversation
 from schema.errors import UserError, payload
@@ -36,19 +36,15 @@ SHOWN_ANONYMOUS_IDS = 100
 LazySegment = Annotated["Segment", strawberry.lazy("schema.segments")]
 
 
-@strawberry.type(description="Where a contact is.")
+@strawberry.type(description="The location of a contact.")
 class Location:
-    """Where a contact is."""
-
     city: str | None
     region: str | None
     country: str | None
 
 
-@strawberry.type(description="A person: a USER who is known, a LEAD whose e-mail is, or an anonymous VISITOR.")
+@strawberry.type(description="A person: a USER with an external id, a LEAD with an e-mail, or an anonymous VISITOR.")
 class Contact(Node, Author):
-    """A person."""
-
     external_id: str | None
     role: ContactRole
     avatar_url: str | None
@@ -69,22 +65,22 @@ class Contact(Node, Author):
     marked_email_as_spam: bool
     opted_out_subscription_types_count: int
 
-    @strawberry.field(description="The newest 100, the newest first.")
+    @strawberry.field(description="The newest 100, newest first.")
     @reads("anonymous_ids")
     def anonymous_ids(parent: Parent[Any]) -> list[str]:  # noqa: N805
-        """What an anonymous visitor's browser called this contact."""
         return parent["anonymous_ids"][: -SHOWN_ANONYMOUS_IDS - 1 : -1]
 
-    @strawberry.field(description="The best of names, e-mail, externalId and role.")
+    @strawberry.field(
+        description="The first of these that the contact has: name, firstName and lastName, email, externalId, role."
+    )
     @reads("name", "first_name", "last_name", "email", "external_id", "role")
     def display_name(parent: Parent[Any]) -> str:  # noqa: N805
-        """What people call this contact."""
         return display_name(parent)
 
-    @by_level(
+    @batched(
         contacts.events,
         reads=("_id", "contact_ids", "signed_up_at"),
-        description="The timeline, newest first: the last 90 days (by setting), unless filter.occurredAt asks for other times.",
+        description="The contact's events, newest first. Without filter.occurredAt: the last 90 days (a setting).",
         directives=[PAGED],
     )
     def events(
@@ -95,14 +91,12 @@ class Contact(Node, Author):
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Event] | None:
-        """The contact's events."""
         return (page_arguments(first, after, last, before), filter)
 
-    @by_level(
+    @batched(
         conversations.of_contacts,
         reads=("_id", "contact_ids"),
-        description="The newest first unless another order is asked for. Filtered or sorted, the newest 500 of each contact are "
-        "looked at, of one contact 10,000.",
+        description="The contact's conversations, newest first by default. A filter or sort reads the newest 500 of each contact, or the newest 10,000 of a single contact.",
         directives=[PAGED],
     )
     def conversations(
@@ -114,13 +108,12 @@ class Contact(Node, Author):
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Conversation] | None:
-        """The contact's conversations."""
         return (page_arguments(first, after, last, before), filter, sort)
 
-    @by_level(
+    @batched(
         contacts.event_summaries,
         reads=("_id",),
-        description="By name: all of them, or of those names (at most 100). Kept for ever.",
+        description="The contact's event summaries, ordered by name: all of them, or those with these names (at most 100). Summaries are kept forever.",
         directives=[PAGED_BY_NAMES],
     )
     def event_summaries(
@@ -131,17 +124,15 @@ class Contact(Node, Author):
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> Connection[EventSummary] | None:
-        """The contact's summaries."""
         return (
             page_arguments(first, after, last, before),
             None if names is strawberry.UNSET or names is None else tuple(names),
         )
 
-    @by_level(
+    @batched(
         tickets.of_contacts,
         reads=("_id", "contact_ids"),
-        description="Those of which the filter holds, the newest first unless another order is asked for; for a contact's token "
-        "those that are shared with it.",
+        description="The contact's tickets that match the filter, newest first by default. A contact token sees the tickets that are shared with the contact.",
         directives=[PAGED],
     )
     def tickets(
@@ -153,63 +144,57 @@ class Contact(Node, Author):
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[LazyTicket] | None:
-        """The contact's tickets."""
         return (page_arguments(first, after, last, before), filter, sort)
 
-    @by_level(contacts.event_summary, reads=("_id", "workspace_id"), description="Null if the contact never did it.")
+    @batched(
+        contacts.event_summary,
+        reads=("_id", "workspace_id"),
+        description="The summary of one event name. Null if the contact has no such event.",
+    )
     def event_summary(self, name: str) -> EventSummary | None:
-        """The contact's summary of one name."""
         return name
 
-    @by_level(
+    @batched(
         segments.of_contacts,
         reads=("_id",),
         directives=[READ, list_of(MAX_SEGMENTS)],
-        description="The segments that it is in, the oldest first.",
+        description="The segments that the contact is a member of, oldest first.",
     )
     def segments(self) -> Optional[list[LazySegment]]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
-        """The contact's segments."""
+        ...
 
 
-@strawberry.type(description="How often a contact did something.")
+@strawberry.type(description="How often a contact did an event.")
 class ContactEventCount(Stored):
-    """How often a contact did something."""
-
     summary: EventSummary
     count: SafeInt
     last_at: datetime
 
-    @by_level(contact_of, description="Who did it; null while the contact is being erased.")
-    def contact(self) -> Contact | None:
-        """Who did it."""
+    @batched(contact_of, description="The contact. Null while it is being erased.")
+    def contact(self) -> Contact | None: ...
 
 
 @strawberry.type
 class UpsertContactPayload:
-    """The contact as it is now."""
-
-    contact: Contact | None = strawberry.field(description="Null for a key that may not READ.")
+    contact: Contact | None = strawberry.field(description="Null for an API key without the scope READ.")
     created: bool
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class ContactQuery:
-    """The root fields that read contacts."""
-
-    @by_level(
+    @batched(
         contacts.contact,
         directives=[READ_OWN],
-        description="The contact with that key; of an e-mail the USER, or else the one LEAD who has it.",
+        description="The contact with this key. An e-mail finds its USER; without a USER, the only LEAD with that e-mail.",
     )
     def contact(self, by: ContactKey) -> Contact | None:
-        """One contact."""
         return by
 
-    @by_level(
+    @batched(
         contacts.contacts,
         directives=[READ, PAGED],
-        description="The contacts of whom the filter holds, the newest first unless another order is asked for.",
+        description="The contacts that match the filter, newest first by default.",
     )
     def contacts(
         self,
@@ -220,27 +205,20 @@ class ContactQuery:
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Contact] | None:
-        """A page of contacts."""
         return (page_arguments(first, after, last, before), filter, sort)
 
     @strawberry.field(
         directives=[READ, ListSize(assumed_size=DEFAULT_SIZE, slicing_arguments=["first"]), Cost(weight=100)],
-        description="Those who did something most often, the highest count first: at most 100, of itself 20.",
+        description="The contacts with the most events of this name, highest count first. At most 100, by default 20.",
     )
     async def top_contacts(
         self, info: Info, event: str, first: int | None = strawberry.UNSET
     ) -> list[ContactEventCount] | None:
-        """Heavy users of a feature."""
         return await contacts.top_contacts(info.context, event, None if first is strawberry.UNSET else first)
 
 
 @strawberry.type
 class ContactMutation:
-    """The root fields that change contacts."""
-
-    @strawberry.mutation(
-        directives=[TRACK], description="Create a contact, or state facts about the one that has this key."
-    )
+    @strawberry.mutation(directives=[TRACK], description="Create a contact, or update the contact that has this key.")
     async def upsert_contact(self, info: Info, input: UpsertContactInput) -> UpsertContactPayload | None:
-        """Create or update."""
         return await payload(contacts.upsert_contact, info, input, contact=None, created=False)

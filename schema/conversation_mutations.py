@@ -1,9 +1,9 @@
-"""What is done to conversations."""
+"""Mutations of conversations."""
 
 import strawberry
 from strawberry import Info
 
-from resolvers import conversation_mutations as acts
+from resolvers import conversation_mutations as mutations
 from resolvers.conversation_mutations import (
     ApplySlaInput,
     AssignConversationInput,
@@ -21,22 +21,18 @@ from schema.access import SUPPORT, SUPPORT_OWN
 from schema.conversations import Conversation, ConversationPart
 from schema.errors import UserError, payload
 
-_HIDDEN = "Null for a key that may not READ."
-_PART = "The part that tells of it."
+_HIDDEN = "Null for an API key without the scope READ."
+_PART = "The part that this call added."
 
 
 @strawberry.type
 class CreateConversationPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class ReplyToConversationPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
@@ -44,8 +40,6 @@ class ReplyToConversationPayload:
 
 @strawberry.type
 class AssignConversationPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
@@ -53,8 +47,6 @@ class AssignConversationPayload:
 
 @strawberry.type
 class SnoozeConversationPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
@@ -62,8 +54,6 @@ class SnoozeConversationPayload:
 
 @strawberry.type
 class CloseConversationPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
@@ -71,8 +61,6 @@ class CloseConversationPayload:
 
 @strawberry.type
 class ReopenConversationPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
@@ -80,16 +68,12 @@ class ReopenConversationPayload:
 
 @strawberry.type
 class MarkConversationReadPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class RateConversationPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
@@ -97,19 +81,15 @@ class RateConversationPayload:
 
 @strawberry.type
 class UpdateConversationPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(
-        description="The part that tells of changed tags; null where none changed."
+        description="The part that records the changed tags. Null if no tags changed."
     )
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class ApplySlaPayload:
-    """The conversation as it is now."""
-
     conversation: Conversation | None = strawberry.field(description=_HIDDEN)
     part: ConversationPart | None = strawberry.field(description=_PART)
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
@@ -117,76 +97,69 @@ class ApplySlaPayload:
 
 @strawberry.type
 class ConversationMutation:
-    """The root fields that change conversations."""
-
     @strawberry.mutation(
-        directives=[SUPPORT_OWN], description="A conversation with a contact; one that nobody knows is created."
+        directives=[SUPPORT_OWN], description="Start a conversation with a contact. An unknown contact is created."
     )
     async def create_conversation(self, info: Info, input: CreateConversationInput) -> CreateConversationPayload | None:
-        """A conversation with a contact."""
-        return await payload(acts.create, info, input, conversation=None)
+        return await payload(mutations.create, info, input, conversation=None)
 
     @strawberry.mutation(
         directives=[SUPPORT_OWN],
-        description="Say something to the other side, or leave a note. A contact's reply reopens what is closed or snoozed.",
+        description="Reply to a conversation, or add a note. A contact's reply reopens a closed or snoozed conversation.",
     )
     async def reply_to_conversation(
         self, info: Info, input: ReplyToConversationInput
     ) -> ReplyToConversationPayload | None:
-        """Say something to the other side."""
-        return await payload(acts.reply, info, input, conversation=None, part=None)
+        return await payload(mutations.reply, info, input, conversation=None, part=None)
 
     @strawberry.mutation(
-        directives=[SUPPORT], description="Hand it to an admin, a team or both, or to nobody any more."
+        directives=[SUPPORT], description="Assign it to an admin, a team or both, or remove the assignment."
     )
     async def assign_conversation(self, info: Info, input: AssignConversationInput) -> AssignConversationPayload | None:
-        """Hand it to an admin."""
-        return await payload(acts.assign, info, input, conversation=None, part=None)
+        return await payload(mutations.assign, info, input, conversation=None, part=None)
 
     @strawberry.mutation(
-        directives=[SUPPORT], description="Put it aside until a time; it wakes by itself, or when the contact replies."
+        directives=[SUPPORT],
+        description="Snooze a conversation until a time. It opens again then, or earlier when the contact replies.",
     )
     async def snooze_conversation(self, info: Info, input: SnoozeConversationInput) -> SnoozeConversationPayload | None:
-        """Put it aside until a time."""
-        return await payload(acts.snooze, info, input, conversation=None, part=None)
-
-    @strawberry.mutation(directives=[SUPPORT], description="End it; the contact waits no longer.")
-    async def close_conversation(self, info: Info, input: CloseConversationInput) -> CloseConversationPayload | None:
-        """End it."""
-        return await payload(acts.close, info, input, conversation=None, part=None)
+        return await payload(mutations.snooze, info, input, conversation=None, part=None)
 
     @strawberry.mutation(
-        directives=[SUPPORT], description="Open what is closed or snoozed; ILLEGAL_TRANSITION where it is open."
+        directives=[SUPPORT], description="Close a conversation. Its contact no longer counts as waiting."
+    )
+    async def close_conversation(self, info: Info, input: CloseConversationInput) -> CloseConversationPayload | None:
+        return await payload(mutations.close, info, input, conversation=None, part=None)
+
+    @strawberry.mutation(
+        directives=[SUPPORT], description="Open a closed or snoozed conversation. ILLEGAL_TRANSITION if it is open."
     )
     async def reopen_conversation(self, info: Info, input: ReopenConversationInput) -> ReopenConversationPayload | None:
-        """Open what is closed or snoozed."""
-        return await payload(acts.reopen, info, input, conversation=None, part=None)
+        return await payload(mutations.reopen, info, input, conversation=None, part=None)
 
     @strawberry.mutation(
-        directives=[SUPPORT_OWN], description="Say that it was read: by the contact, or by those who answer."
+        directives=[SUPPORT_OWN], description="Mark a conversation as read by the contact, or by your teammates."
     )
     async def mark_conversation_read(
         self, info: Info, input: MarkConversationReadInput
     ) -> MarkConversationReadPayload | None:
-        """Say that it was read."""
-        return await payload(acts.mark_read, info, input, conversation=None)
+        return await payload(mutations.mark_read, info, input, conversation=None)
 
     @strawberry.mutation(
         directives=[SUPPORT_OWN],
-        description="From 1 to 5, by the contact: in the place of an earlier rating. A service's key speaks for the contact.",
+        description="Rate a conversation from 1 to 5 for its contact. A new rating replaces an earlier one. An API key rates on behalf of the contact.",
     )
     async def rate_conversation(self, info: Info, input: RateConversationInput) -> RateConversationPayload | None:
-        """From 1 to 5."""
-        return await payload(acts.rate, info, input, conversation=None, part=None)
-
-    @strawberry.mutation(directives=[SUPPORT], description="Title, priority, tags and custom attributes.")
-    async def update_conversation(self, info: Info, input: UpdateConversationInput) -> UpdateConversationPayload | None:
-        """Title."""
-        return await payload(acts.update, info, input, conversation=None, part=None)
+        return await payload(mutations.rate, info, input, conversation=None, part=None)
 
     @strawberry.mutation(
-        directives=[SUPPORT], description="Promise by when it is answered, in the place of an earlier promise."
+        directives=[SUPPORT], description="Change title, priority, tags and custom attributes of a conversation."
+    )
+    async def update_conversation(self, info: Info, input: UpdateConversationInput) -> UpdateConversationPayload | None:
+        return await payload(mutations.update, info, input, conversation=None, part=None)
+
+    @strawberry.mutation(
+        directives=[SUPPORT], description="Apply an SLA to a conversation. It replaces an earlier SLA."
     )
     async def apply_sla(self, info: Info, input: ApplySlaInput) -> ApplySlaPayload | None:
-        """Promise by when it is answered."""
-        return await payload(acts.apply_sla, info, input, conversation=None, part=None)
+        return await payload(mutations.apply_sla, info, input, conversation=None, part=None)

@@ -1,4 +1,4 @@
-"""Conversations: with a contact, about anything; their parts are the whole history."""
+"""Conversations and their parts, and the root fields that read them."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -16,7 +16,7 @@ from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from schema.access import READ, READ_OWN
 from schema.authors import Author
-from schema.batching import by_level, reads
+from schema.batching import batched, reads
 from schema.connections import Connection, CountedConnection
 from schema.nodes import Node, Stored
 from schema.parts import Part
@@ -30,68 +30,65 @@ LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
 LazyTicket = Annotated["Ticket", strawberry.lazy("schema.tickets")]
 
 
-@strawberry.type(description="One step of a history. A contact's token sees what was said, and where things stand.")
-class ConversationPart(Part):
-    """One step of a history."""
+@strawberry.type(
+    description="One entry of a conversation's history. A contact token sees comments and changes of state."
+)
+class ConversationPart(Part): ...
 
 
-@strawberry.type(description="How it began.")
+@strawberry.type(description="How a conversation began.")
 class ConversationSource:
-    """How it began."""
-
     channel: Channel
     delivered_as: DeliveredAs
     subject: str | None
     body: str
     url: str | None
 
-    @by_level(teammates.author_of, by="author")
-    def author(self) -> Author:
-        """Who began it."""
+    @batched(teammates.author_of, by="author")
+    def author(self) -> Author: ...
 
 
-@strawberry.type(description="What the contact thinks of how it was answered.")
+@strawberry.type(description="The contact's rating of a conversation.")
 class ConversationRating:
-    """What the contact thinks of it."""
-
     score: int
     remark: str | None
     rated_at: datetime
 
-    @by_level(teammates.admins_by_id, by="admin_id", description="Who had replied last, or else had it then.")
-    def admin(self) -> Admin | None:
-        """Who was rated."""
+    @batched(
+        teammates.admins_by_id,
+        by="admin_id",
+        description="The admin who replied last. Without a reply: the admin who was assigned at the time of the rating.",
+    )
+    def admin(self) -> Admin | None: ...
 
 
-@strawberry.type(description="By when those who answer are to have answered.")
+@strawberry.type(description="The reply targets of a conversation, and whether they are met.")
 class Sla:
-    """By when it is answered."""
-
     name: str
     status: SlaStatus
     due_at: datetime | None = strawberry.field(
-        description="While a reply is due: by when; it stays until the reply where that was missed."
+        description="The deadline of the reply that is due. A missed deadline stays until the reply."
     )
 
 
-@strawberry.type(description="Kept with every act, so that they are exact.")
+@strawberry.type(description="Counts and times of a conversation. Every change updates them, so they are exact.")
 class ConversationStatistics(Stored):
-    """What was counted."""
-
-    part_count: int = strawberry.field(description="Notes count for those who may read notes.")
+    part_count: int = strawberry.field(
+        description="The number of parts. Notes are included for callers who may read notes."
+    )
     reopen_count: int
-    assignment_count: int = strawberry.field(description="How often it was assigned to somebody.")
-    first_reply_at: datetime | None = strawberry.field(description="When an admin first replied to the contact.")
-    first_reply_seconds: int | None = strawberry.field(description="How long the contact had waited for that.")
+    assignment_count: int = strawberry.field(description="How often it was assigned to an admin or a team.")
+    first_reply_at: datetime | None = strawberry.field(description="The time of an admin's first reply.")
+    first_reply_seconds: int | None = strawberry.field(
+        description="How long the contact had waited for the first reply, in seconds."
+    )
     last_contact_reply_at: datetime | None
     last_admin_reply_at: datetime | None
-    closed_at: datetime | None = strawberry.field(description="When it was last closed.")
+    closed_at: datetime | None = strawberry.field(description="The time when it was last closed.")
 
 
 @strawberry.type(description="A conversation with a contact.")
 class Conversation(Node):
-    """A conversation with a contact."""
-
     title: str | None
     state: ConversationState
     priority: Priority
@@ -100,49 +97,47 @@ class Conversation(Node):
     created_at: datetime
     updated_at: datetime
     waiting_since: datetime | None = strawberry.field(
-        description="Since when the contact waits for an admin's reply; null where it does not."
+        description="The time since which the contact waits for an admin's reply. Null if it is not waiting."
     )
     snoozed_until: datetime | None = strawberry.field(directives=[READ])
     rating: ConversationRating | None
     sla: Sla | None = strawberry.field(directives=[READ])
     custom_attributes: JSONObject | None = strawberry.field(directives=[READ])
 
-    @strawberry.field(description="Whether your side has read it: the contact by its token, else those who answer.")
+    @strawberry.field(
+        description="Whether your side has read it. Your side is the contact for a contact token, and your teammates for others."
+    )
     @reads("read", "read_by_contact")
     def read(parent: Parent[Any], info: Info) -> bool:  # noqa: N805
-        """Whether it was read."""
         return conversations.read(info.context, parent)
 
-    @by_level(contact_of, reads=("contact_id",), description="Whose it is; null while the contact is being erased.")
+    @batched(contact_of, reads=("contact_id",), description="The contact. Null while it is being erased.")
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
-        """Whose it is."""
+        ...
 
-    @by_level(teammates.admins_by_id, by="assignee_id")
-    def assignee(self) -> Admin | None:
-        """Who answers it."""
+    @batched(teammates.admins_by_id, by="assignee_id")
+    def assignee(self) -> Admin | None: ...
 
-    @by_level(teammates.teams_by_id, by="team_id", directives=[READ])
-    def team(self) -> Team | None:
-        """Which team answers it."""
+    @batched(teammates.teams_by_id, by="team_id", directives=[READ])
+    def team(self) -> Team | None: ...
 
     @strawberry.field
     @reads("statistics")
     def statistics(parent: Parent[Any], info: Info) -> ConversationStatistics | None:  # noqa: N805
-        """What was counted."""
         return conversations.statistics(info.context, parent)
 
-    @by_level(
+    @batched(
         tickets.of_conversations,
         by="ticket_id",
-        description="The ticket that it has; null where there is none, or where whoever asks does not see it.",
+        description="The ticket of this conversation. Null if there is none, or if the caller may not see it.",
     )
     def ticket(self) -> Optional[LazyTicket]:  # noqa: UP045 - see contact
-        """The ticket that it has."""
+        ...
 
-    @by_level(
+    @batched(
         conversations.parts,
         reads=("_id",),
-        description="The whole history, the oldest first unless the other order is asked for.",
+        description="The whole history, oldest first by default.",
         directives=[PAGED],
     )
     def parts(
@@ -153,22 +148,18 @@ class Conversation(Node):
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> Connection[ConversationPart] | None:
-        """The history."""
         return (page_arguments(first, after, last, before), order or Direction.ASC)
 
 
 @strawberry.type
 class ConversationQuery:
-    """The root fields that read conversations."""
-
-    @strawberry.field(directives=[READ_OWN], description="The conversation with that id.")
+    @strawberry.field(directives=[READ_OWN], description="The conversation with this id.")
     async def conversation(self, info: Info, id: strawberry.ID) -> Conversation | None:
-        """One conversation."""
         return await conversations.conversation(info.context, id)
 
     @strawberry.field(
         directives=[READ, PAGED],
-        description="The conversations of which the filter holds, the newest first unless another order is asked for.",
+        description="The conversations that match the filter, newest first by default.",
     )
     async def conversations(
         self,
@@ -180,5 +171,4 @@ class ConversationQuery:
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Conversation] | None:
-        """A page of conversations."""
         return await conversations.conversations(info.context, filter, sort, page_arguments(first, after, last, before))

@@ -1,4 +1,4 @@
-"""What an operation may cost, found out before it is validated: the rows that it may show, and what it looks at beside them."""
+"""Estimates the cost of an operation before validation: the rows that it may return, and those that it scans."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +23,11 @@ from schema.filter_limits import member, resolve
 
 
 class Work(NamedTuple):
-    """What a selection set costs: `once`, however many objects it is asked of; for `each` of them; for each `row` of the list
-    that it is a page of; and how many `searches` go through that list again."""
+    """The cost of a selection set.
+
+    `once`: for the whole operation; `each`: per parent object; `row`: per row of the list that it is a page of;
+    `searches`: how many of its fields scan that list again.
+    """
 
     once: int = 0
     each: int = 0
@@ -34,7 +37,7 @@ class Work(NamedTuple):
 
 @dataclass(slots=True)
 class CostAnalysis:
-    """Reckons up one operation with its variables: a plain sum, in which each fragment is reckoned up once."""
+    """The cost of one operation with its variables. Each fragment is counted once and its cost reused."""
 
     table: CostTable
     fragments: Mapping[str, FragmentDefinitionNode]
@@ -45,12 +48,11 @@ class CostAnalysis:
     _filtered: int = 0
 
     def cost(self, selections: SelectionSetNode, root: str) -> int:
-        """What the operation costs; LimitExceededError where its filters alone cost more than may be."""
+        """Raises LimitExceededError if the filters alone exceed the limit."""
         work = self.of(selections, root)
         return work.once + work.each
 
     def of(self, selections: SelectionSetNode | None, type_name: str) -> Work:
-        """What a selection set of that type costs."""
         once = each = row = searches = 0
         costs = self.table.fields_of(type_name)
         for node in selections.selections if selections else ():
@@ -96,7 +98,6 @@ class CostAnalysis:
         return Work(once, each + size * (1 + inner.each))
 
     def _of_arguments(self, node: FieldNode, cost: FieldCost) -> int:
-        """What the filters of a field cost, and what else its arguments have it look through."""
         total = 0
         for argument in node.arguments or ():
             name = argument.name.value
@@ -107,13 +108,13 @@ class CostAnalysis:
         self._filtered += total
         if self._filtered > self.most:
             raise LimitExceededError(
-                f"The filters of the operation cost {self._filtered} rows or more, and {self.most} are allowed: "
-                "ask for fewer conditions, or for fewer lists at once."
+                f"The filters of the operation cost at least {self._filtered} rows; the limit is {self.most}: "
+                "use fewer conditions, or request fewer lists at once."
             )
         return total
 
     def _of_filters(self, value: Any, type_name: str, field_name: str) -> int:
-        """What the filters in a value cost; a variable's are counted once, wherever it stands."""
+        """The cost of the filters in a value. A variable is counted once, however often it is used."""
         key = (value.name.value, type_name) if isinstance(value, VariableNode) else None
         if key in self._filters:
             return self._filters[key]
@@ -128,7 +129,6 @@ class CostAnalysis:
         return total
 
     def _size(self, node: FieldNode, cost: FieldCost) -> int:
-        """How long a list may be: as its arguments say, or as is declared."""
         sizes = []
         for path, is_list in cost.slicing:
             value = self._argument(node, path)
@@ -146,14 +146,14 @@ class CostAnalysis:
 
 
 def _number(value: Any) -> int:
-    """The size that a number asks for; what is none is refused later, and counts as the largest one."""
+    """The size that a number asks for. An invalid number counts as the largest: validation refuses it later."""
     if isinstance(value, IntValueNode):
         value = int(value.value) if len(value.value) < 12 else LARGEST_SIZE
     return max(1, min(LARGEST_SIZE, value)) if isinstance(value, int) else LARGEST_SIZE
 
 
 def _length(value: Any) -> int:
-    """The length of a list; what is none is one of one item."""
+    """GraphQL coerces a single value to a list of one."""
     return max(
         1, len(value.values) if isinstance(value, ListValueNode) else len(value) if isinstance(value, list) else 1
     )

@@ -1,4 +1,4 @@
-"""What each field of a schema costs, read once from what it declares."""
+"""The cost of each field, read once from the schema's directives."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,19 +21,19 @@ from strawberry import UNSET
 from resolvers.costs import Cost, ListSize
 from schema.filter_limits import FilterTypes
 
-# The lists of introspection, as long as those of this schema are on average.
+# The average length of introspection's lists in this schema.
 _INTROSPECTION = {"types": 200, "fields": 5, "args": 3, "inputFields": 3, "enumValues": 3, "directives": 10}
 
 
 @dataclass(frozen=True, slots=True)
 class FieldCost:
-    """What one field costs.
+    """The cost of one field.
 
-    `shows`: how many rows it shows itself, each time; `size`: of its list without arguments that say it, None where it is
-    none; `slicing`: the arguments that say it, and whether they are lists; `sizes`: whether it is the size of fields below,
-    and `counts_page`: whether that many rows count whatever of them is selected; `is_sized`: whether its size is that of the
-    field above; `filters`: its arguments with filters, by their types; `weights`: of arguments, by name; `searches`: whether
-    it looks through the list above again."""
+    `shows`: rows that it returns per parent. `size`: of its list without slicing arguments; None if it is no list.
+    `slicing`: the arguments that give the size, and whether they are lists. `sizes`: its size applies to fields below.
+    `counts_page`: the size counts as rows whatever is selected. `is_sized`: its size is that of the field above.
+    `filters`: its filter arguments by input type. `weights`: of arguments by name. `searches`: it scans the list above again.
+    """
 
     type_: GraphQLNamedType
     shows: int = 0
@@ -49,7 +49,7 @@ class FieldCost:
 
 
 class CostTable:
-    """The fields of a schema that cost something or lead to others, by type and name."""
+    """The fields that cost something or lead to others, by type and name."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self.filters = FilterTypes(_filter_weights(schema))
@@ -58,7 +58,7 @@ class CostTable:
         self._fields = {type_.name: dict(self._costs_of(type_)) for type_ in _types(schema)}
 
     def fields_of(self, type_name: str) -> Mapping[str, FieldCost]:
-        """What the fields of that type cost; those that are not there cost nothing and have no fields."""
+        """Fields that are not listed cost nothing and have no fields."""
         return self._fields.get(type_name, {})
 
     def _costs_of(self, type_: GraphQLObjectType | GraphQLInterfaceType) -> Iterator[tuple[str, FieldCost]]:
@@ -103,8 +103,10 @@ class CostTable:
         )
 
     def _shows_row(self, type_: GraphQLNamedType, definition: GraphQLField, holder: GraphQLNamedType | None) -> bool:
-        """Whether a field counts as a row: at the root, where it is one of a mutation's results (those of a connection count
-        with its page), or where something is read for it of each object that it belongs to."""
+        """A field counts as a row at the root, as one of a mutation's results, and if each parent needs a read for it.
+
+        The rows of a connection are counted with its page.
+        """
         if type_ is self._schema.query_type:
             return True
         if holder is not None:
@@ -116,7 +118,6 @@ class CostTable:
 
 
 def declared(of: Any, directive: type) -> Any:
-    """The directive of that class that a field, an argument or an input declares; None where it declares none."""
     definition = (of.extensions or {}).get("strawberry-definition")
     return next(
         (candidate for candidate in getattr(definition, "directives", ()) if isinstance(candidate, directive)), None
@@ -135,7 +136,7 @@ def _filter_weights(schema: GraphQLSchema) -> Iterator[tuple[GraphQLInputObjectT
 
 
 def _sized_fields(schema: GraphQLSchema) -> Iterator[tuple[tuple[str, str], GraphQLNamedType]]:
-    """Each field whose size is that of a field above it, and the type of that field."""
+    """Each field whose size is that of a field above it, with its parent type."""
     for type_ in _types(schema):
         for definition in type_.fields.values():
             list_ = declared(definition, ListSize)

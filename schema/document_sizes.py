@@ -1,4 +1,4 @@
-"""How large a document is with its fragments spelled out: each fragment is measured once, however often it is spread."""
+"""The size of a document after its fragments are expanded. Each fragment is measured once."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -24,10 +24,11 @@ _INTROSPECTION = frozenset({"__schema", "__type"})
 
 @dataclass(slots=True)
 class Size:
-    """How large a piece of a document is, and whether it asks for the schema.
+    """The size of a part of a document, and whether it uses introspection.
 
-    `fields`: with spreads and inline fragments; `values`: of arguments, items of lists and objects among them;
-    `depth`: levels of fields; `levels`: of selection sets, those of fragments too."""
+    `fields`: with spreads and inline fragments. `values`: of arguments, including items and objects. `depth`: levels of
+    fields. `levels`: nested selection sets, including those of fragments.
+    """
 
     fields: int = 0
     values: int = 0
@@ -39,7 +40,6 @@ class Size:
     introspects: bool = False
 
     def add(self, inner: "Size", *, deeper: int = 0) -> None:
-        """Count a piece of this piece in."""
         self.fields += inner.fields
         self.values += inner.values
         self.aliases += inner.aliases
@@ -51,7 +51,7 @@ class Size:
 
 
 def measure_fragments(fragments: Mapping[str, FragmentDefinitionNode], order: Iterable[str]) -> dict[str, Size]:
-    """The size of each fragment; `order`: each behind those that it spreads."""
+    """`order` has each fragment after those that it spreads."""
     measured: dict[str, Size] = {}
     for name in order:
         measured[name] = measure(fragments[name].selection_set, measured)
@@ -59,7 +59,6 @@ def measure_fragments(fragments: Mapping[str, FragmentDefinitionNode], order: It
 
 
 def measure(selections: SelectionSetNode | None, measured: Mapping[str, Size]) -> Size:
-    """The size of a selection set, whose fragments are measured."""
     total, keys = Size(), Counter[str]()
     for node in selections.selections if selections else ():
         total.fields += 1
@@ -83,14 +82,13 @@ def measure(selections: SelectionSetNode | None, measured: Mapping[str, Size]) -
 
 
 def measure_operation(operation: OperationDefinitionNode, measured: Mapping[str, Size]) -> Size:
-    """The size of an operation, whose fragments are measured."""
     size = measure(operation.selection_set, measured)
     size.directives += len(operation.directives or ())
     return size
 
 
 def count_written(selections: Iterable[SelectionSetNode]) -> int:
-    """How many fields, spreads and inline fragments are written, each once however often it is spelled out."""
+    """How many fields, spreads and inline fragments are written, without expanding fragments."""
     written, waiting = 0, list(selections)
     while waiting:
         nodes = waiting.pop().selections

@@ -1,4 +1,4 @@
-"""How what goes wrong is told: user errors in payloads, all else as top-level errors with code, retryable and requestId."""
+"""Errors for callers: user errors in payloads; others at the top level with code, retryable and requestId."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,13 +15,11 @@ strawberry.enum(ErrorCode, description="What the caller of a mutation can fix.")
 _log = structlog.get_logger("gateway.errors")
 
 
-@strawberry.type(description="What the caller can fix. Nothing was written for it.")
+@strawberry.type(description="A problem that the caller can fix. Nothing was written.")
 class UserError:
-    """What the caller can fix."""
-
     code: ErrorCode
     message: str
-    path: list[str] = strawberry.field(description="From the mutation's input to the field that is wrong.")
+    path: list[str] = strawberry.field(description="The path from the mutation's input to the wrong field.")
 
 
 async def payload(
@@ -32,9 +30,10 @@ async def payload(
     check: bool = True,
     **otherwise: Any,
 ) -> Any:
-    """The mutation's payload as its caller may see it; what the caller can fix becomes its userErrors, beside the values
-    of `otherwise`. `check`: whether all values are checked before anything else looks at them; false where the resolver
-    checks each item."""
+    """The payload of a mutation, with problems that the caller can fix as userErrors beside the values of `otherwise`.
+
+    `check`: check all values first; false if the resolver checks each item.
+    """
     try:
         if check:
             check_input(input_)
@@ -44,7 +43,6 @@ async def payload(
 
 
 def user_error(problem: UserProblem) -> dict[str, Any]:
-    """A problem as a UserError."""
     return {
         "code": problem.code.value,
         "message": _sayable(problem.message),
@@ -53,7 +51,7 @@ def user_error(problem: UserProblem) -> dict[str, Any]:
 
 
 def formatted(error: GraphQLError, request_id: str) -> GraphQLFormattedError:
-    """A top-level error as callers see it; what was not foreseen is masked."""
+    """A top-level error for callers. Unexpected errors are masked."""
     body: GraphQLFormattedError = {"message": _sayable(error.message)}
     cause = _cause(error)
     if error.locations:
@@ -62,19 +60,19 @@ def formatted(error: GraphQLError, request_id: str) -> GraphQLFormattedError:
         body["path"] = error.path
     kind = _kind(cause)
     if cause is not None and not isinstance(cause, GatewayError):
-        body["message"] = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
+        body["message"] = f"The gateway failed unexpectedly. Report the request id {request_id} to its operator."
     body["extensions"] = {"code": kind.code, "retryable": kind.retryable, "requestId": request_id}
     return body
 
 
 def code_and_status(error: GraphQLError) -> tuple[str, int]:
-    """The code of a top-level error, and the HTTP status of what alone would have gone wrong that way."""
+    """The code of a top-level error, and the HTTP status if nothing else was executed."""
     kind = _kind(_cause(error))
     return kind.code, kind.status
 
 
 def log_unexpected(errors: list[GraphQLError], request_id: str) -> None:
-    """Log once what nobody foresaw; what callers do wrong is not worth a line."""
+    """Log unexpected errors. Errors of callers are not logged."""
     for error in errors:
         cause = _cause(error)
         if cause is not None and not isinstance(cause, GatewayError):
@@ -90,16 +88,14 @@ def _kind(cause: Exception | None) -> type[GatewayError]:
 
 
 def _cause(error: GraphQLError) -> Exception | None:
-    """What raised it; None where the request itself is wrong (its syntax, its fields, the types of its values)."""
+    """The exception behind an error. None if the request itself is wrong (syntax, fields, types of values)."""
     cause: Exception | None = error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
     if error.path is None:
-        return None if isinstance(cause, ValueError) else cause  # such as an integer of 5000 digits
+        return None if isinstance(cause, ValueError) else cause  # graphql-core raises it for an integer of 5000 digits
     if cause is None and not error.message.startswith("Argument "):
-        return (
-            error  # a resolver's value is not of the field's type: graphql-core tells it as it tells a wrong argument
-        )
+        return error  # graphql-core reports a resolver's value of the wrong type like a wrong argument
     return cause
 
 

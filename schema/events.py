@@ -1,4 +1,4 @@
-"""Events, their typed metadata, their summaries and definitions."""
+"""Events with typed metadata, summaries and definitions, and their root fields."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -19,7 +19,7 @@ from resolvers.events import (
 from resolvers.inputs import page_arguments
 from resolvers.scalars import JSON, JSONObject, SafeInt
 from schema.access import READ, READ_OWN, TRACK, TRACK_OWN
-from schema.batching import by_level, reads
+from schema.batching import batched, reads
 from schema.connections import Connection, CountedConnection
 from schema.errors import UserError, payload, user_error
 from schema.nodes import Node, Stored
@@ -31,10 +31,8 @@ Document = dict[str, Any]
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
 
 
-@strawberry.interface(description="One key of an event's metadata, in the type that its value has.")
+@strawberry.interface(description="One metadata key of an event. The type depends on the value.")
 class MetadataEntry(Stored):
-    """One key of an event's metadata."""
-
     @classmethod
     def resolve_type(cls, value: Any, _info: Any, _abstract: Any) -> str:
         """An entry is stored with the name of its type."""
@@ -45,74 +43,56 @@ class MetadataEntry(Stored):
 
 @strawberry.type
 class TextMetadata(MetadataEntry):
-    """A text."""
-
     text: str
 
 
 @strawberry.type
 class NumberMetadata(MetadataEntry):
-    """A number."""
-
     number: float
-    exact: str = strawberry.field(description="Every digit, also of integers beyond 2^53.")
+    exact: str = strawberry.field(description="The number with all digits, also for integers beyond 2^53.")
 
 
 @strawberry.type
 class BooleanMetadata(MetadataEntry):
-    """Yes or no."""
-
     boolean: bool
 
 
-@strawberry.type(description="A key that ends in _date with unix seconds, or any RFC 3339 text.")
+@strawberry.type(description="A key that ends in _date with Unix seconds, or a text in RFC 3339.")
 class DateMetadata(MetadataEntry):
-    """A time."""
-
     date: datetime
 
 
-@strawberry.type(description='An http(s) text, or an object {"url", "value"}.')
+@strawberry.type(description='An http(s) URL as text, or an object {"url", "value"}.')
 class LinkMetadata(MetadataEntry):
-    """A link."""
-
     url: str
     label: str | None
 
 
-@strawberry.type(description='An object {"amount", "currency"}, the amount in minor units.')
+@strawberry.type(description='An object {"amount", "currency"}. The amount is in minor units.')
 class MoneyMetadata(MetadataEntry):
-    """An amount of money."""
-
     amount_minor: SafeInt
-    currency: str = strawberry.field(description="ISO 4217.")
+    currency: str = strawberry.field(description="An ISO 4217 code.")
     formatted: str
 
 
 @strawberry.enum
 class StripeObject(StrEnum):
-    """What a Stripe id names."""
-
     INVOICE = "INVOICE"
     CHARGE = "CHARGE"
     CUSTOMER = "CUSTOMER"
 
 
 @strawberry.type(
-    description="The keys stripe_invoice, stripe_charge and stripe_customer; of test mode where livemode is false beside them."
+    description="The keys stripe_invoice, stripe_charge and stripe_customer. Test mode if the event also has livemode: false."
 )
 class StripeMetadata(MetadataEntry):
-    """An object at Stripe."""
-
     object: StripeObject
     stripe_id: str
-    url: str = strawberry.field(description="Its page in Stripe's dashboard.")
+    url: str = strawberry.field(description="The page of the object in Stripe's dashboard.")
 
 
-@strawberry.type(description="What is none of the other types: lists, other objects, null.")
+@strawberry.type(description="A value of no other type: a list, another object, or null.")
 class JsonMetadata(MetadataEntry):
-    """Any JSON."""
-
     json: JSON | None
 
 
@@ -128,10 +108,8 @@ METADATA_TYPES = [
 ]
 
 
-@strawberry.enum(description="The type that a metadata value has: TEXT is TextMetadata, and so on.")
+@strawberry.enum(description="The type of a metadata value: TEXT is TextMetadata, and so on.")
 class MetadataType(StrEnum):
-    """The type that a metadata value has."""
-
     TEXT = "TEXT"
     NUMBER = "NUMBER"
     BOOLEAN = "BOOLEAN"
@@ -142,184 +120,149 @@ class MetadataType(StrEnum):
     JSON = "JSON"
 
 
-@strawberry.type(description="A metadata key that events of a name have had.")
+@strawberry.type(description="A metadata key that events of this name have used.")
 class MetadataKey(Stored):
-    """A metadata key of a name."""
-
     key: str
     types: list[MetadataType]
 
 
 @strawberry.type(
-    description="An event's name, what it means, and what is known of all its events: rolled up from the stream, at most a second late."
+    description="An event name with its description, totals and metadata keys. Totals are at most one second late."
 )
 class EventDefinition(Node):
-    """An event's name."""
-
     name: str
     description: str | None
-    summarize_by: str | None = strawberry.field(description="The metadata key whose values each summary tells apart.")
+    summarize_by: str | None = strawberry.field(description="The metadata key by whose values each summary counts.")
     first_at: datetime | None
     last_at: datetime | None
     archived: bool
 
-    @strawberry.field(description="How many events there are, counts that were imported included.")
+    @strawberry.field(description="The number of events, including imported counts.")
     @reads("count")
     def count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
-        """How many events there are."""
         return parent.get("count", 0)
 
-    @strawberry.field(description="How many contacts did it.")
+    @strawberry.field(description="The number of contacts with this event.")
     @reads("contact_count")
     def contact_count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
-        """How many contacts did it."""
         return parent.get("contact_count", 0)
 
-    @strawberry.field(description="The metadata keys seen, the first 500.", directives=[list_of(100)])
+    @strawberry.field(description="The metadata keys that events have used; the first 500.", directives=[list_of(100)])
     @reads("metadata_keys")
     def metadata_keys(parent: Parent[Any]) -> list[MetadataKey]:  # noqa: N805
-        """The metadata keys seen."""
         return parent.get("metadata_keys", [])
 
 
-@strawberry.type(description="How often a summary's events had one value of the key that its definition summarizes by.")
+@strawberry.type(description="How many of a summary's events have one value of the definition's summarizeBy key.")
 class EventValueCount(Stored):
-    """How often a summary's events had a value."""
-
     count: SafeInt
     first_at: datetime
     last_at: datetime
 
-    @strawberry.field(description="The value as text, cut off at 255 characters; 'other' where isOther.")
+    @strawberry.field(description="The value as text, truncated to 255 characters. 'other' if isOther.")
     def value(parent: Parent[Any]) -> str:  # noqa: N805
-        """The value."""
         return parent.get("value", "other")
 
-    @strawberry.field(description="Whether these are all that came after the first 1000 values.")
+    @strawberry.field(description="True for the total of all values after the first 1000.")
     def is_other(parent: Parent[Any]) -> bool:  # noqa: N805
-        """Whether it stands for many values."""
         return "value" not in parent
 
 
-@strawberry.type(description="Something that a contact did. The order of ids is the order of occurredAt.")
+@strawberry.type(description="Something that a contact did. Ids sort by occurredAt.")
 class Event(Node):
-    """Something that a contact did."""
-
     name: str
     occurred_at: datetime
     received_at: datetime
-    metadata: list[MetadataEntry] = strawberry.field(description="In the order sent.", directives=[list_of(10)])
-    metadata_json: JSONObject = strawberry.field(description="As sent.")
+    metadata: list[MetadataEntry] = strawberry.field(description="In the order of the input.", directives=[list_of(10)])
+    metadata_json: JSONObject = strawberry.field(description="The metadata as it was sent.")
 
-    @by_level(
-        events.contact_of, reads=("contact_id",), description="Who did it; null while the contact is being erased."
-    )
+    @batched(events.contact_of, reads=("contact_id",), description="The contact. Null while it is being erased.")
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
-        """Who did it."""
+        ...
 
-    @by_level(events.definition_of, reads=("name",), directives=[READ])
-    def definition(self) -> EventDefinition | None:
-        """What its name means."""
+    @batched(events.definition_of, reads=("name",), directives=[READ])
+    def definition(self) -> EventDefinition | None: ...
 
 
-@strawberry.type(description="How often, and when first and last, a contact did something: kept for ever.")
+@strawberry.type(description="How often a contact did an event, and the first and last time. Kept forever.")
 class EventSummary(Node):
-    """How often a contact did something."""
-
     name: str
     count: SafeInt
     first_at: datetime
     last_at: datetime
 
-    @by_level(
+    @batched(
         events.values_of,
         reads=("_id", "name"),
         directives=[READ, ListSize(assumed_size=20, slicing_arguments=["first"])],
-        description="How often each value of the definition's summarizeBy key was there, the most frequent first: up to 1000 values are told apart, for ever. At most a second late; null where nothing is summarized by.",
+        description="The counts by value of the definition's summarizeBy key, highest first. Up to 1000 values are counted separately. At most one second late. Null if the definition has no summarizeBy.",
     )
     def values(self, first: int = 20) -> list[EventValueCount] | None:
-        """The most frequent values."""
         return first
 
-    @by_level(events.contact_of, reads=("contact_id",))
+    @batched(events.contact_of, reads=("contact_id",))
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045
-        """Who did it."""
+        ...
 
-    @by_level(events.definition_of, reads=("name",), directives=[READ])
-    def definition(self) -> EventDefinition | None:
-        """What its name means."""
+    @batched(events.definition_of, reads=("name",), directives=[READ])
+    def definition(self) -> EventDefinition | None: ...
 
 
 @strawberry.type
 class TrackEventPayload:
-    """What became of one event."""
-
     event: Event | None = strawberry.field(
-        description="Null for a key that may not READ, and for a duplicate of an event that is no longer kept."
+        description="Null for an API key without the scope READ, and for a duplicate of an event that retention removed."
     )
     duplicate: bool = strawberry.field(
-        description="Whether this idempotencyKey had been tracked before: the event is the first call's."
+        description="True if this idempotencyKey was tracked before. The event is then that of the first call."
     )
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
-    @by_level(events.summary_of, description="The contact's summary of that name, this event included.")
-    def summary(self) -> EventSummary | None:
-        """The summary that the event was counted in."""
+    @batched(events.summary_of, description="The contact's summary of this name, including this event.")
+    def summary(self) -> EventSummary | None: ...
 
 
 @strawberry.type
 class TrackEventResult:
-    """What became of one event of many."""
-
     index: int
     event_id: strawberry.ID | None
     duplicate: bool
 
     @strawberry.field
     def error(parent: Parent[Any]) -> UserError | None:  # noqa: N805
-        """Why it was not tracked."""
         return None if parent["error"] is None else user_error(parent["error"])
 
 
 @strawberry.type
 class TrackEventsPayload:
-    """What became of many events."""
-
-    accepted: int = strawberry.field(description="How many were stored by this call.")
-    duplicates: int = strawberry.field(description="How many had been stored before.")
-    rejected: int = strawberry.field(description="How many have an error.")
-    results: list[TrackEventResult] = strawberry.field(description="One per event, in order.")
+    accepted: int = strawberry.field(description="The number of events that this call stored.")
+    duplicates: int = strawberry.field(description="The number of events that were stored before.")
+    rejected: int = strawberry.field(description="The number of events with an error.")
+    results: list[TrackEventResult] = strawberry.field(description="One result per event, in the order of the input.")
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class ImportEventSummariesPayload:
-    """The summaries as they are now."""
-
     summaries: list[EventSummary] | None = strawberry.field(
-        description="In the order sent. Null for a key that may not READ."
+        description="In the order of the input. Null for an API key without the scope READ."
     )
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class DescribeEventPayload:
-    """The definition as it is now."""
-
     definition: EventDefinition | None
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class EventQuery:
-    """The root fields that read events."""
-
     @strawberry.field(directives=[READ_OWN])
     async def event(self, info: Info, id: strawberry.ID) -> Event | None:
-        """The event with that id."""
         return await events.event(info.context, id)
 
-    @by_level(events.events, directives=[READ, PAGED], description="The whole workspace's events, newest first.")
+    @batched(events.events, directives=[READ, PAGED], description="All events of the workspace, newest first.")
     def events(
         self,
         filter: EventFilter | None = strawberry.UNSET,
@@ -328,17 +271,14 @@ class EventQuery:
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Event] | None:
-        """A page of events."""
         return (page_arguments(first, after, last, before), filter)
 
 
 @strawberry.type
 class DefinitionQuery:
-    """The root fields that read definitions."""
-
     @strawberry.field(
         directives=[READ, PAGED],
-        description="Every event name seen or described, by name; with `search` those that contain it, whatever its case.",
+        description="All event names that were tracked or described, ordered by name. `search` selects names that contain this text, ignoring case.",
     )
     async def event_definitions(
         self,
@@ -349,7 +289,6 @@ class DefinitionQuery:
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> Connection[EventDefinition] | None:
-        """A page of definitions."""
         text = None if search is strawberry.UNSET else search
         return await events.definitions(info.context, text, page_arguments(first, after, last, before))
 
@@ -359,11 +298,8 @@ _TRACKED_NONE: Document = {"event": None, "counted": None, "duplicate": False}
 
 @strawberry.type
 class EventMutation:
-    """The root fields that track."""
-
-    @strawberry.mutation(directives=[TRACK_OWN], description="Track one event. A contact nobody knows is created.")
+    @strawberry.mutation(directives=[TRACK_OWN], description="Track one event. An unknown contact is created.")
     async def track_event(self, info: Info, input: TrackEventInput) -> TrackEventPayload | None:
-        """Track one event."""
         return await payload(events.track, info, input, check=False, **_TRACKED_NONE)
 
     @strawberry.mutation(
@@ -371,10 +307,9 @@ class EventMutation:
             TRACK_OWN,
             ListSize(assumed_size=1000, slicing_arguments=["input.events"], sized_fields=["results"]),
         ],
-        description="Track up to 1000 events: one result each, in order; a bad one never spoils its neighbours.",
+        description="Track up to 1000 events. Each gets its own result, in order; an invalid event does not affect the others.",
     )
     async def track_events(self, info: Info, input: TrackEventsInput) -> TrackEventsPayload | None:
-        """Track many events."""
         return await payload(
             events.track_many, info, input, check=False, accepted=0, duplicates=0, rejected=0, results=[]
         )
@@ -384,15 +319,13 @@ class EventMutation:
             TRACK,
             ListSize(assumed_size=1000, slicing_arguments=["input.summaries"], sized_fields=["summaries"]),
         ],
-        description="Counts from before: a summary keeps what is imported beside what is tracked; importing a name again replaces that part.",
+        description="Import counts from another system. A summary keeps imported and tracked counts separately; importing a name again replaces the imported count.",
     )
     async def import_event_summaries(
         self, info: Info, input: ImportEventSummariesInput
     ) -> ImportEventSummariesPayload | None:
-        """Import counts."""
         return await payload(events.import_summaries, info, input, summaries=None)
 
-    @strawberry.mutation(directives=[TRACK], description="Say what an event's name means, or archive it.")
+    @strawberry.mutation(directives=[TRACK], description="Describe an event name, or archive it.")
     async def describe_event(self, info: Info, input: DescribeEventInput) -> DescribeEventPayload | None:
-        """Describe a name."""
         return await payload(events.describe, info, input, definition=None)

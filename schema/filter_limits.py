@@ -1,4 +1,4 @@
-"""How large a filter is, found out before it is coerced: written out in the document, or sent in variables."""
+"""The size of filters, checked before they are coerced, in the document or in variables."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,11 +16,11 @@ from graphql import (
 from gateway.domain.filters.conditions import MAX_DEPTH, MAX_OBJECTS
 from gateway.errors import BadRequestError
 
-_ITEMS_OF_AN_OBJECT = 50  # so many texts or numbers of a list count as one object
+_ITEMS_OF_AN_OBJECT = 50  # this many texts or numbers of a list count as one object
 
 
 class FilterTypes:
-    """The inputs of a schema that are filters, or hold some; `weights`: of each input, 0 where it is no filter."""
+    """The input types that are filters or contain some. `weights` has 0 for an input that is no filter."""
 
     def __init__(self, weights: Iterable[tuple[GraphQLInputObjectType, int]]) -> None:
         self._weights: dict[str, int] = {}
@@ -42,15 +42,12 @@ class FilterTypes:
             self._holding |= more
 
     def has_filters(self, type_: GraphQLNamedType) -> bool:
-        """Whether values of that type are filters, or may hold some."""
         return type_.name in self._holding
 
     def weight(self, type_name: str) -> int:
-        """What a filter of that type costs."""
         return self._weights[type_name]
 
     def filters(self, value: Any, type_name: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """Each filter in a value of that type, with its own type."""
         waiting = [(type_name, value)]
         while waiting:
             name, given = waiting.pop()
@@ -63,14 +60,16 @@ class FilterTypes:
                     waiting += [(of, members[key]) for key, of in inner if key in members]
 
     def count_objects(self, value: Any, type_name: str, variables: Mapping[str, Any], field: str) -> int:
-        """How many objects a filter consists of, itself and empty ones among them, and long lists of texts too;
-        BadRequestError where they are too many or nest too deep."""
+        """How many objects a filter has, including itself, empty ones and long lists of texts.
+
+        Raises BadRequestError if there are too many, or they are nested too deeply.
+        """
         total, waiting = 0, [(1, type_name, value)]
         while waiting:
             level, name, given = waiting.pop()
             if level > MAX_DEPTH:
                 raise BadRequestError(
-                    f"The filter of '{field}' nests deeper than the {MAX_DEPTH} levels that are allowed: flatten it."
+                    f"The filter of '{field}' is nested too deeply; the limit is {MAX_DEPTH} levels: flatten it."
                 )
             members = _members(given, variables)
             lengths = (_length(members[key], variables) for key in self._others[name] & members.keys())
@@ -81,20 +80,19 @@ class FilterTypes:
                     waiting += [(below, inner, value) for value in _objects(members[key], variables)]
             if total + len(waiting) > MAX_OBJECTS:
                 raise BadRequestError(
-                    f"The filter of '{field}' has more than the {MAX_OBJECTS} objects that are allowed: "
-                    "leave out empty ones, and ask for less at once."
+                    f"The filter of '{field}' has too many objects; the limit is {MAX_OBJECTS}: "
+                    "remove empty ones, or use fewer conditions."
                 )
         return total
 
 
 def resolve(value: Any, variables: Mapping[str, Any]) -> Any:
-    """What was written or sent: a node of the document, or a variable's value; None where it is null."""
+    """A literal, or a variable's value. None for null."""
     given = variables.get(value.name.value) if isinstance(value, VariableNode) else value
     return None if isinstance(given, NullValueNode) else given
 
 
 def member(value: Any, name: str, variables: Mapping[str, Any]) -> Any:
-    """A member of an object that was written or sent; None where there is none."""
     return resolve(_members(value, variables).get(name), variables)
 
 
@@ -106,7 +104,7 @@ def _members(value: Any, variables: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _objects(value: Any, variables: Mapping[str, Any]) -> list[Any]:
-    """The objects of a list, up to one more than are allowed, or the only one."""
+    """The objects of a list, at most one more than the limit; or the only object."""
     given = resolve(value, variables)
     items = given.values if isinstance(given, ListValueNode) else given if isinstance(given, list) else [given]
     return [item for item in items[: MAX_OBJECTS + 1] if isinstance(resolve(item, variables), ObjectValueNode | dict)]

@@ -1,4 +1,4 @@
-"""The fragments of a document, put in order before anything walks through them: none is unknown, and none spreads itself."""
+"""Sorts a document's fragments by dependency, and refuses unknown and recursive ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,13 +12,13 @@ _LONGEST_NAME = 100
 def sort_fragments(
     fragments: Mapping[str, FragmentDefinitionNode], operations: Sequence[OperationDefinitionNode]
 ) -> list[str]:
-    """The names of the fragments, each behind those that it spreads; BadRequestError names what cannot be spread."""
+    """Fragment names, each after those that it spreads. Raises BadRequestError."""
     spreads = {name: _spreads(fragment.selection_set) for name, fragment in fragments.items()}
     for names in (*spreads.values(), *(_spreads(operation.selection_set) for operation in operations)):
         for name in names:
             if name not in fragments:
                 raise BadRequestError(
-                    f"The document spreads the fragment '{name[:_LONGEST_NAME]}', and has no such fragment: define it, or do not spread it."
+                    f"The document spreads the fragment '{name[:_LONGEST_NAME]}' but does not define it: define it, or remove the spread."
                 )
     ordered: dict[str, None] = {}
     for name in fragments:
@@ -27,7 +27,7 @@ def sort_fragments(
 
 
 def _visit(start: str, spreads: Mapping[str, list[str]], ordered: dict[str, None]) -> None:
-    """Depth first, without recursion: a chain of fragments is as long as its document."""
+    """Depth first, without recursion: a document can have a long chain of fragments."""
     path: dict[str, Iterator[str]] = {} if start in ordered else {start: iter(spreads[start])}
     while path:
         name, inner = next(reversed(path.items()))
@@ -42,12 +42,11 @@ def _visit(start: str, spreads: Mapping[str, list[str]], ordered: dict[str, None
 
 
 def _circle(names: Sequence[str]) -> str:
-    way = "".join(f", by way of '{name[:_LONGEST_NAME]}'" for name in names[1:2])
+    way = "".join(f", through '{name[:_LONGEST_NAME]}'" for name in names[1:2])
     return f"The fragment '{names[0][:_LONGEST_NAME]}' spreads itself{way}: remove one of these spreads."
 
 
 def _spreads(selections: SelectionSetNode) -> list[str]:
-    """The names that a definition spreads itself, each once."""
     names: dict[str, None] = {}
     waiting = [selections]
     while waiting:

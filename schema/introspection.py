@@ -1,4 +1,4 @@
-"""The schema for callers without a credential: small documents that ask for it and nothing else. None of them is kept."""
+"""Introspection for callers without a credential: only small documents, never cached."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -24,7 +24,7 @@ from gateway.execution.executor import Result
 from gateway.execution.syntax_tree import nodes_below
 from gateway.settings import Settings
 
-# Several times what the largest known introspection query takes: that of GraphiQL with all its options.
+# Several times the size of the largest known introspection query: GraphiQL's with all options.
 MOST_BYTES = 16_000
 _MOST_CHARACTERS = 8000
 _MOST_TOKENS = 1000
@@ -39,18 +39,15 @@ class _Level(Enum):
 
 
 class Introspection:
-    """Answers what asks for the schema alone, where that is on and any document may be sent."""
-
     def __init__(self, schema: GraphQLSchema, settings: Settings) -> None:
         self._schema = schema
         self.is_on = bool(settings.introspection) and not settings.only_trusted_documents
 
     def answer(self, query: Any, variables: Mapping[str, Any] | None, name: str | None) -> Result:
-        """The answer; UnauthenticatedError where the document is not small or asks for anything else."""
+        """Raises UnauthenticatedError if the document is large or asks for more than the schema."""
         if not isinstance(query, str) or not self._is_allowed(query):
             raise UnauthenticatedError(
-                "Send a key or a token as 'Authorization: Bearer <key>': without one only the schema can be asked for, "
-                "in a small document whose root fields are __schema, __type and __typename."
+                "Send an API key or a token as 'Authorization: Bearer <key>'. Without a credential you may only query the schema, in a small document with the root fields __schema, __type and __typename."
             )
         prepared = prepare_document(self._schema, query)
         if prepared.errors or prepared.document is None:
@@ -59,7 +56,7 @@ class Introspection:
             prepared.named(name)
         except LookupError:
             raise BadRequestError(
-                "The document has no such operation, or several: name one with 'operationName'."
+                "The document has no such operation, or more than one: name one with 'operationName'."
             ) from None
         result = execute_sync(
             self._schema, prepared.document, variable_values=dict(variables or {}), operation_name=name
@@ -76,7 +73,7 @@ class Introspection:
 
 
 def _asks_for_schema_alone(document: DocumentNode) -> bool:
-    """Whether its operations are queries of the schema, without aliases, directives and repetitions, which cost much."""
+    """Whether all operations are plain introspection. Aliases, directives and repetitions are refused, as they cost much."""
     definitions = document.definitions
     fragments = {
         definition.name.value: definition
@@ -120,7 +117,7 @@ def _selects_schema_alone(operation: OperationDefinitionNode, fragments: Mapping
 
 
 def _below(name: str, level: _Level) -> _Level | None:
-    """Where the fields of that field stand; None where it is not allowed."""
+    """Where the fields below that field belong; None if it is not allowed."""
     if level is _Level.ROOT:
         return _Level.BELOW if name in _ROOTS else None
     if name not in _LISTS:

@@ -6,7 +6,7 @@ import strawberry
 from strawberry import Parent
 
 from resolvers import klaviyo
-from schema.batching import by_level, reads
+from schema.batching import batched, reads
 from schema.contacts import Contact
 from schema.conversations import Conversation
 from schema.events import Event
@@ -17,7 +17,7 @@ from schema.tickets import Ticket
 
 @strawberry.type
 class _OfContact:
-    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    @strawberry.field(directives=[KLAVIYO], description="The state of its synchronization with Klaviyo.")
     @reads("_id", "contact_ids")
     def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
         return parent
@@ -25,7 +25,7 @@ class _OfContact:
 
 @strawberry.type
 class _OfThread:
-    @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
+    @strawberry.field(directives=[KLAVIYO], description="The state of its synchronization with Klaviyo.")
     @reads("_id", "contact_id")
     def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
         return parent
@@ -33,11 +33,11 @@ class _OfThread:
 
 @strawberry.type
 class _OfEvent:
-    @by_level(
+    @batched(
         klaviyo.of_events,
         reads=("_id",),
         directives=[KLAVIYO],
-        description="How Klaviyo hears of it; null where it is not forwarded.",
+        description="Its delivery to Klaviyo. Null if the event is not forwarded.",
     )
     def klaviyo(self) -> KlaviyoDelivery | None: ...
 

@@ -1,4 +1,4 @@
-"""What an operation may ask for, found out before it is validated: attackers meet this before anything that costs."""
+"""Limits of an operation, checked before validation, so that hostile documents cost little."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,15 +31,15 @@ from schema.document_sizes import Size, count_written, measure_fragments, measur
 from schema.fragments import sort_fragments
 
 _REMEMBERED_COSTS = 32
-_COST_BYTES, _VALUE_BYTES = 300, 16  # of a remembered cost, and of each value of a variable that it depends on
+_COST_BYTES, _VALUE_BYTES = 300, 16  # of a cached cost, and of each variable's value that it depends on
 _LARGEST_REMEMBERED = 2**31
-_MOST_LEVELS = 150  # of selection sets, whose fragments and inline fragments nest too
-_MOST_TIMES_WRITTEN = 50  # the fields that are spelled out, of those that are written
+_MOST_LEVELS = 150  # of selection sets; fragments and inline fragments count too
+_MOST_TIMES_WRITTEN = 50  # how many times larger a document may be after its fragments are expanded
 
 
 @dataclass(slots=True)
 class Document:
-    """A document that was read and is not too large, and the operation of it that is meant."""
+    """A parsed document that is not too large, and the selected operation."""
 
     document: DocumentNode
     fragments: dict[str, FragmentDefinitionNode] = field(default_factory=dict)
@@ -47,22 +47,22 @@ class Document:
     costs: LRUCache[Any, int] = field(default_factory=lambda: LRUCache(_REMEMBERED_COSTS))
 
     def named(self, name: str | None) -> OperationDefinitionNode:
-        """The operation with that name, or the only one; BadRequestError."""
+        """The operation of this name, or the only one. Raises BadRequestError."""
         operations = [
             operation
             for operation in self.operations
             if name is None or (operation.name and operation.name.value == name)
         ]
         if name is None and len(operations) > 1:
-            raise BadRequestError("The document has several operations: say which with 'operationName'.")
+            raise BadRequestError("The document has several operations: choose one with 'operationName'.")
         if not operations:
-            raise BadRequestError("There is no such operation in the document: see 'operationName'.")
+            raise BadRequestError("The document has no operation of this name: correct 'operationName'.")
         return operations[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An operation that is within the limits: how many rows it may show, its name, and its kind (`query`, ...)."""
+    """An operation within the limits: the rows that it may return, its name and its kind (`query`, ...)."""
 
     cost: int = 0
     name: str | None = None
@@ -70,7 +70,7 @@ class Checked:
 
 
 class OperationLimits:
-    """The limits of this schema, by settings; what they find out of the texts that are `valid` is kept."""
+    """The limits of this schema. Results for `valid` documents are cached."""
 
     def __init__(
         self,
@@ -86,9 +86,10 @@ class OperationLimits:
         self._documents: Cache[str, Document] = Cache(caches or CacheBudget(), _weigh)
 
     def check(self, query: str, variables: Mapping[str, Any] | None, name: str | None) -> Checked:
-        """The operation, where it is within every limit; LimitExceededError, BadRequestError or ForbiddenError.
+        """Raises LimitExceededError, BadRequestError or ForbiddenError if the operation exceeds a limit.
 
-        A document that is no GraphQL passes: its execution says what is wrong with it."""
+        A document with syntax errors passes: its execution reports them.
+        """
         document = self._documents.get(query)
         if document is None:
             try:
@@ -107,7 +108,7 @@ class OperationLimits:
             document = Document(parse_document(query, located=False, max_tokens=most))
         except GraphQLError as error:
             if "token" in error.message and str(most) in error.message:
-                raise LimitExceededError(f"The document has more than the {most} tokens that are allowed.") from None
+                raise LimitExceededError(f"The document has more than {most} tokens: make it shorter.") from None
             if error.message == TOO_DEEP:
                 raise LimitExceededError(TOO_DEEP) from None
             raise
@@ -146,10 +147,10 @@ class OperationLimits:
             ("repeated fields", size.duplicates, settings.max_duplicate_fields),
         ):
             if count > most:
-                raise LimitExceededError(f"The operation has more {what} than the {most} that are allowed.")
+                raise LimitExceededError(f"The operation has more than {most} {what}: request less at once.")
 
     def _refuse_amplified(self, operation: Document, sizes: Sequence[Size]) -> None:
-        """All operations together: whatever goes through a document goes through each of them, with its fragments."""
+        """Count all operations of the document: each validation rule visits them all, with their fragments."""
         written = count_written(node.selection_set for node in (*operation.operations, *operation.fragments.values()))
         settings = self._settings
         for what, count, most in (
@@ -158,13 +159,13 @@ class OperationLimits:
         ):
             if count > most:
                 raise LimitExceededError(
-                    f"The document has more {what}, with its fragments spelled out, than the {most} that are allowed."
+                    f"The document has more than {most} {what} after its fragments are expanded: request less at once."
                 )
 
     def _refuse_introspection(self, size: Size) -> None:
         if size.introspects and not self._settings.introspection:
             raise ForbiddenError(
-                "Introspection is off on this gateway: whoever runs it can set GATEWAY_INTROSPECTION=true."
+                "Introspection is off on this gateway: its operator can set GATEWAY_INTROSPECTION=true."
             )
 
     def _check_cost(self, operation: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]) -> int:
@@ -184,8 +185,8 @@ class OperationLimits:
         cost = 0 if root is None else analysis.cost(node.selection_set, root.name)
         if cost > most:
             raise LimitExceededError(
-                f"The operation may show {cost if cost < 10**9 else 'over a billion'} rows, and {most} are allowed: "
-                "ask for smaller pages ('first'), or for fewer lists within lists, filters and totals."
+                f"The operation may return {cost if cost < 10**9 else 'over a billion'} rows; the limit is {most}: "
+                "request smaller pages ('first'), or fewer nested lists, filters and totals."
             )
         if key is not None:
             operation.costs[key] = cost
@@ -199,20 +200,22 @@ def _weigh(query: str, document: Document) -> int:
 
 
 def _cost_key(node: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
-    """What the operation's cost depends on; None where a variable is neither a number nor a text (of which none counts
-    for more than another), so that it must be counted anew."""
+    """What the cost of the operation depends on. None if a variable is neither a number nor a text: then it is not cached.
+
+    All texts have the same cost.
+    """
     given: list[Any] = [id(node)]
     for value in values.values():
         if type(value) not in (int, str, bool, NoneType):
             return None
         if type(value) is int and abs(value) >= _LARGEST_REMEMBERED:
-            return None  # it may have thousands of digits
+            return None  # str() of an integer with thousands of digits is slow
         given += (type(value), None if type(value) is str else value)
     return tuple(given)
 
 
 def _default(value: ValueNode | None) -> Any:
-    """A variable's default: what may be large stays as it is written, and of the rest numbers alone matter."""
+    """A variable's default. Only numbers change the cost; large values stay as they are written."""
     if isinstance(value, IntValueNode):
         return int(value.value) if len(value.value) < 12 else LARGEST_SIZE
     return value if isinstance(value, ListValueNode | ObjectValueNode) else None

@@ -1,4 +1,4 @@
-"""The interface of everything that has an id, over plain documents."""
+"""The interface of objects with an id, over plain documents."""
 
 import functools
 from typing import Any
@@ -28,21 +28,18 @@ TYPES_BY_PREFIX = {
 
 
 class Stored:
-    """A type whose values are documents as the store keeps them."""
+    """A type whose values are stored documents."""
 
     @classmethod
     def is_type_of(cls, _value: Any, _info: Any) -> bool:
-        """Whoever resolves a field gives documents of its type."""
+        """Resolvers return documents of the declared type, so there is nothing to check."""
         return True
 
 
-@strawberry.interface(description="Whatever has an id.")
+@strawberry.interface(description="An object with an id.")
 class Node(Stored):
-    """Whatever has an id."""
-
     @classmethod
     def resolve_type(cls, value: Any, _info: Any, _abstract: Any) -> str:
-        """A document's type is told by the prefix of its id."""
         prefix = prefix_of(value["_id"])
         assert prefix is not None, value["_id"]  # noqa: S101 - every id in the store was minted here
         return TYPES_BY_PREFIX.get(prefix) or _types_of_destinations()[prefix]
@@ -57,10 +54,10 @@ def _types_of_destinations() -> dict[Prefix, str]:
 
 
 def document_key(name: str) -> str:
-    """What documents call a field."""
+    """The key of a field in its document."""
     return "_id" if name == "id" else name
 
 
 def read_field(document: Any, name: str) -> Any:
-    """A field as the document has it; what is absent is null."""
+    """The value of a field in its document; absent is null."""
     return document.get(document_key(name))

@@ -1,4 +1,4 @@
-"""Rights of filters and sorts: each needs the rights of the fields that it reveals, in every list."""
+"""Access of filters and sorts: each needs the scopes of the fields that it reveals, in every list."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,34 +20,34 @@ from gateway.errors import ForbiddenError
 from resolvers.reveals import Reveals
 
 _DEFINITION = "strawberry-definition"
-# Each is called with the context, and raises where its bearer may not.
+# Called with the context; raises if the caller may not use the argument.
 Checks = Sequence[Callable[[Any], None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Revealed:
-    """A field that a condition or sort key of that name reveals, with the rights that it needs."""
+    """A restricted field that a condition or sort key reveals, with the scopes that it needs."""
 
     name: str
     field: str
     access: Any
 
     def check(self, context: Any) -> None:
-        """Pass where the bearer may read the field; ForbiddenError."""
+        """Raises ForbiddenError if the caller may not read the field."""
         if context.principal.contact_id is not None:
             if not self.access.contact_token:
                 raise ForbiddenError(
-                    f"A contact's token may not filter or sort by '{self.name}', which reveals '{self.field}': leave it out."
+                    f"A contact token may not filter or sort by '{self.name}', because it reveals '{self.field}': leave it out."
                 )
         elif not context.principal.may(frozenset(self.access.scopes)):
             needed = " or ".join(sorted(scope.value for scope in self.access.scopes))
             raise ForbiddenError(
-                f"This key may not filter or sort by '{self.name}', which reveals '{self.field}': it needs the scope {needed}."
+                f"This API key may not filter or sort by '{self.name}', because it reveals '{self.field}': it needs the scope {needed}."
             )
 
 
 class RevealedFields:
-    """Which rights the arguments of a schema's fields need. `access_of`: the rights that a field declares, if any."""
+    """The scopes that the arguments of fields need. `access_of` gives the declared access of a field."""
 
     def __init__(self, schema: GraphQLSchema, access_of: Callable[[GraphQLField], Any]) -> None:
         self._schema = schema
@@ -58,7 +58,7 @@ class RevealedFields:
                 self._by_input[type_.name] = self._declared(type_)
 
     def checks_of(self, field: GraphQLField) -> Callable[[Mapping[str, Any]], Checks] | None:
-        """The checks of a field by its arguments; None where no argument needs rights."""
+        """None if no argument needs a scope."""
         inputs = {name: get_named_type(argument.type) for name, argument in field.args.items()}
         restricted = {name: type_ for name, type_ in inputs.items() if self._needs_rights(type_, set())}
         return partial(self._checks, restricted) if restricted else None
@@ -72,7 +72,6 @@ class RevealedFields:
         ]
 
     def _revealed(self, type_: GraphQLNamedType, value: Any) -> Iterator[Revealed]:
-        """The fields that a value reveals and that need rights."""
         declared = self._by_input.get(type_.name, {})
         if isinstance(value, list):
             for item in value:
@@ -87,7 +86,6 @@ class RevealedFields:
                     yield from self._revealed(get_named_type(type_.fields[name].type), inner)
 
     def _needs_rights(self, type_: GraphQLNamedType, seen: set[str]) -> bool:
-        """Whether some value of that type needs rights."""
         if type_.name in seen:
             return False
         seen.add(type_.name)
@@ -97,7 +95,6 @@ class RevealedFields:
         return any(self._needs_rights(get_named_type(field.type), seen) for field in inner)
 
     def _declared(self, type_: GraphQLInputObjectType | GraphQLEnumType) -> dict[str, list[Revealed]]:
-        """By the names of the members that declare what they reveal: those fields of it that need rights."""
         members: Mapping[str, Any] = type_.fields if isinstance(type_, GraphQLInputObjectType) else type_.values
         return {
             name: [restricted for field in reveals.fields if (restricted := self._restricted(name, field)) is not None]

@@ -1,4 +1,4 @@
-"""The schema: root types put together, rights enforced, errors told."""
+"""The schema: root types, access, and errors."""
 
 import functools
 import re
@@ -28,7 +28,7 @@ from schema.messages import MessageMutation, MessageQuery
 from schema.nodes import read_field
 from schema.segments import SegmentMutation, SegmentQuery
 from schema.subscriptions import StreamQuery, Subscription
-from schema.teammates import PeopleMutation, PeopleQuery
+from schema.teammates import TeammateMutation, TeammateQuery
 from schema.ticket_mutations import TicketMutation
 from schema.ticket_types import TicketTypeMutation, TicketTypeQuery
 from schema.tickets import TicketQuery
@@ -39,33 +39,31 @@ _SUGGESTION = re.compile(r" Did you mean [^?]*\?")
 
 
 class Schema(strawberry.Schema):
-    """Strawberry's schema, with errors logged in the gateway's way."""
+    """Strawberry's schema with the gateway's error log."""
 
     @property
     def core(self) -> GraphQLSchema:
-        """The schema as graphql-core knows it."""
         return self._schema
 
     @staticmethod
     def remove_field_suggestion(error: GraphQLError) -> None:
-        """Suggest no name of the schema, be it of a field, an argument, a type or a value."""
         error.message = _SUGGESTION.sub("", error.message)
 
     def report_errors(self, errors: list[GraphQLError], context: Any) -> None:
-        """Make an answer's errors say what callers may read, and log what nobody foresaw."""
         if self.config.disable_field_suggestions:
             for error in errors:
                 self.remove_field_suggestion(error)
         log_unexpected(errors, getattr(context, "request_id", "-"))
 
-    def process_errors(self, errors: list[GraphQLError], execution_context: Any = None) -> None:
-        """Log what nobody foresaw; strawberry has taken suggestions away already."""
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: Any = None
+    ) -> None:  # strawberry has removed suggestions before
         context = execution_context.context if execution_context else None
         log_unexpected(errors, getattr(context, "request_id", "-"))
 
 
 def _suggest_when_asked(type_: GraphQLEnumType) -> None:
-    """Have a wrong value compared with the others only by who says so: graphql-core does it for an error that it drops."""
+    """Search for similar names only if suggestions are on: graphql-core does it for errors that it drops."""
     coerce = type_.coerce_input_value
 
     def quietly(input_value: str, hide_suggestions: bool = True) -> Any:
@@ -76,7 +74,7 @@ def _suggest_when_asked(type_: GraphQLEnumType) -> None:
 
 @functools.cache
 def build_schema(*, suggestions: bool = False) -> Schema:
-    """The public schema, built once per process; with `suggestions` its errors name what is close to an unknown name."""
+    """The public schema. With `suggestions`, errors name what is similar to an unknown name. Build it once per process."""
     for extension in EXTENSIONS:
         extend(extension)
     schema = Schema(
@@ -89,7 +87,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 EventQuery,
                 DefinitionQuery,
                 SegmentQuery,
-                PeopleQuery,
+                TeammateQuery,
                 TicketTypeQuery,
                 MessageQuery,
                 ConversationQuery,
@@ -105,7 +103,7 @@ def build_schema(*, suggestions: bool = False) -> Schema:
                 IdentityMutation,
                 SegmentMutation,
                 TokenMutation,
-                PeopleMutation,
+                TeammateMutation,
                 TicketTypeMutation,
                 MessageMutation,
                 ConversationMutation,

@@ -1,4 +1,4 @@
-"""Segments: named filters of contacts whose members are kept."""
+"""Segments: saved filters of contacts with their members."""
 
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from resolvers.segments import DeleteSegmentInput, SaveSegmentInput
 from schema.access import ADMIN, READ
-from schema.batching import by_level
+from schema.batching import batched
 from schema.connections import CountedConnection
 from schema.contacts import Contact
 from schema.errors import UserError, payload
@@ -21,24 +21,20 @@ from schema.nodes import Node
 
 
 @strawberry.type(
-    description="A named filter of contacts whose members are kept: who enters and leaves is heard by `contactChanged`."
+    description="A saved filter of contacts with its members. `contactChanged` reports when a contact enters or leaves."
 )
 class Segment(Node):
-    """A named filter."""
-
     name: str
     created_at: datetime
     complete: bool = strawberry.field(
-        description="Whether all members are known. Of a segment that was just saved they are looked for, "
-        "and until that is done the list may lack some, and have some that the filter before it found."
+        description="True if all members are known. After a segment is saved, its members are computed; until then members can be missing, and members of the previous filter can still be listed."
     )
 
-    @strawberry.field(description="As it was sent, a ContactFilter.")
+    @strawberry.field(description="The ContactFilter as it was sent.")
     def filter(parent: Parent[Any]) -> JSONObject:  # noqa: N805
-        """Who is in it."""
         return segments.filter_of(parent)
 
-    @by_level(segments.contacts, directives=[READ, PAGED], description="The members, the newest contact first.")
+    @batched(segments.contacts, directives=[READ, PAGED], description="The members, newest contact first.")
     def contacts(
         self,
         first: int | None = strawberry.UNSET,
@@ -46,61 +42,47 @@ class Segment(Node):
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Contact] | None:
-        """Its members."""
         return page_arguments(first, after, last, before)
 
 
 @strawberry.type
 class SaveSegmentPayload:
-    """The segment as it is now."""
-
-    segment: Segment | None = strawberry.field(description="Null for a key that may not READ.")
+    segment: Segment | None = strawberry.field(description="Null for an API key without the scope READ.")
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class DeleteSegmentPayload:
-    """Which segment is gone."""
-
     deleted_id: strawberry.ID | None
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class SegmentQuery:
-    """The root fields that read segments."""
-
     @strawberry.field(
         directives=[READ, list_of(MAX_SEGMENTS)],
-        description="All of them, the oldest first: a workspace has at most 100.",
+        description="All of the workspace, oldest first. At most 100.",
     )
     async def segments(self, info: Info) -> list[Segment] | None:
-        """Every segment."""
         return await segments.segments(info.context)
 
     @strawberry.field(directives=[READ])
     async def segment(self, info: Info, id: strawberry.ID) -> Segment | None:
-        """One segment."""
         return await segments.segment(info.context, id)
 
 
 @strawberry.type
 class SegmentMutation:
-    """The root fields that change segments."""
-
     @strawberry.mutation(
         directives=[ADMIN],
-        description="Save a segment. Its members are found within seconds (`complete` tells), and nobody is told of them: "
-        "ENTERED_SEGMENT and LEFT_SEGMENT tell who moves afterwards.",
+        description="Save a segment. Its members are computed within seconds (see `complete`) and are not reported; ENTERED_SEGMENT and LEFT_SEGMENT report later changes.",
     )
     async def save_segment(self, info: Info, input: SaveSegmentInput) -> SaveSegmentPayload | None:
-        """Save a segment."""
         return await payload(segments.save_segment, info, input, segment=None)
 
     @strawberry.mutation(
         directives=[ADMIN],
-        description="Delete a segment that no other one names. Nobody is told that they left it.",
+        description="Delete a segment that no other segment refers to. LEFT_SEGMENT is not reported.",
     )
     async def delete_segment(self, info: Info, input: DeleteSegmentInput) -> DeleteSegmentPayload | None:
-        """Delete a segment."""
         return await payload(segments.delete_segment, info, input, deleted_id=None)

@@ -1,4 +1,4 @@
-"""Those who answer: admins, teams, and what is written by neither person nor contact."""
+"""Admins and teams."""
 
 from typing import Any
 
@@ -11,63 +11,51 @@ from resolvers.inputs import page_arguments
 from resolvers.teammates import SaveAdminInput, SaveTeamInput
 from schema.access import ADMIN, READ
 from schema.authors import Author
-from schema.batching import by_level
+from schema.batching import batched
 from schema.connections import Connection
 from schema.errors import UserError, payload
 from schema.nodes import Node
 
 
-@strawberry.type(description="Somebody who answers.")
+@strawberry.type(description="A person who answers customers.")
 class Admin(Node, Author):
-    """Somebody who answers."""
-
     avatar_url: str | None
     name: str | None = strawberry.field(directives=[READ])
     email: str | None = strawberry.field(directives=[READ])
     archived: bool | None = strawberry.field(
         directives=[READ],
-        description="Whether nothing is assigned to them any more, and their tokens are worth nothing.",
+        description="True if nothing can be assigned to the admin any more and its tokens are no longer valid.",
     )
 
     @strawberry.field
     def display_name(parent: Parent[Any]) -> str:  # type: ignore[override] # noqa: N805
-        """The name."""
         return parent["name"]
 
 
-@strawberry.type(description="Admins who answer together.")
+@strawberry.type(description="A group of admins.")
 class Team(Node):
-    """Admins who answer together."""
-
     name: str
     archived: bool
 
-    @by_level(teammates.admins_of, directives=[list_of(50)])
-    def admins(self) -> list[Admin]:
-        """Who is in it."""
+    @batched(teammates.admins_of, directives=[list_of(50)])
+    def admins(self) -> list[Admin]: ...
 
 
 @strawberry.type
 class SaveAdminPayload:
-    """The admin as it is now."""
-
-    admin: Admin | None = strawberry.field(description="Null for a key that may not READ.")
+    admin: Admin | None = strawberry.field(description="Null for an API key without the scope READ.")
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class SaveTeamPayload:
-    """The team as it is now."""
-
-    team: Team | None = strawberry.field(description="Null for a key that may not READ.")
+    team: Team | None = strawberry.field(description="Null for an API key without the scope READ.")
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
-class PeopleQuery:
-    """The root fields that read admins and teams."""
-
-    @strawberry.field(directives=[READ, PAGED], description="Everybody who answers or did, the newest first.")
+class TeammateQuery:
+    @strawberry.field(directives=[READ, PAGED], description="All admins, also archived ones, newest first.")
     async def admins(
         self,
         info: Info,
@@ -76,25 +64,19 @@ class PeopleQuery:
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> Connection[Admin] | None:
-        """A page of admins."""
         return await teammates.admins(info.context, page_arguments(first, after, last, before))
 
-    @strawberry.field(directives=[READ, list_of(100)], description="Every team by name, at most 100.")
+    @strawberry.field(directives=[READ, list_of(100)], description="All teams, ordered by name. At most 100.")
     async def teams(self, info: Info) -> list[Team] | None:
-        """The teams."""
         return await teammates.teams(info.context)
 
 
 @strawberry.type
-class PeopleMutation:
-    """The root fields that save admins and teams."""
-
-    @strawberry.mutation(directives=[ADMIN], description="Add somebody who answers, or change them.")
+class TeammateMutation:
+    @strawberry.mutation(directives=[ADMIN], description="Create or update an admin.")
     async def save_admin(self, info: Info, input: SaveAdminInput) -> SaveAdminPayload | None:
-        """Save an admin."""
         return await payload(teammates.save_admin, info, input, admin=None)
 
-    @strawberry.mutation(directives=[ADMIN], description="Add a team, or say anew what it is called and who is in it.")
+    @strawberry.mutation(directives=[ADMIN], description="Create a team, or change its name and members.")
     async def save_team(self, info: Info, input: SaveTeamInput) -> SaveTeamPayload | None:
-        """Save a team."""
         return await payload(teammates.save_team, info, input, team=None)

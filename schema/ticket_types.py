@@ -1,4 +1,4 @@
-"""Types of tickets, and what their tickets say beside title and description."""
+"""Ticket types and their attributes."""
 
 import strawberry
 from strawberry import Info
@@ -8,68 +8,55 @@ from resolvers.costs import ONE_ERROR, list_of
 from resolvers.enums import TicketAttributeKind, TicketCategory
 from resolvers.ticket_types import SaveTicketTypeInput
 from schema.access import ADMIN, READ_OWN
-from schema.batching import by_level
+from schema.batching import batched
 from schema.errors import UserError, payload
 from schema.nodes import Node, Stored
 
 
-@strawberry.type(description="What tickets of a type say beside title and description.")
+@strawberry.type(description="An attribute of a ticket type, in addition to title and description.")
 class TicketAttribute(Stored):
-    """An attribute."""
-
     name: str
     kind: TicketAttributeKind
     required: bool
-    options: list[str] | None = strawberry.field(description="Of a LIST: what may be chosen.")
+    options: list[str] | None = strawberry.field(description="For a LIST: the allowed values.")
     visible_to_contacts: bool
 
 
-@strawberry.type(description="What tickets are about.")
+@strawberry.type(description="A type of tickets with its attributes.")
 class TicketType(Node):
-    """A type of tickets."""
-
     name: str
     category: TicketCategory
     description: str | None
-    archived: bool = strawberry.field(description="Whether there are to be no new tickets of it.")
+    archived: bool = strawberry.field(description="True if no new tickets of this type can be created.")
 
-    @by_level(
+    @batched(
         ticket_types.attributes,
-        description="For a contact's token those that are visible to contacts.",
+        description="A contact token sees only those that are visible to contacts.",
         directives=[list_of(50)],
     )
-    def attributes(self) -> list[TicketAttribute]:
-        """What its tickets say."""
+    def attributes(self) -> list[TicketAttribute]: ...
 
 
 @strawberry.type
 class SaveTicketTypePayload:
-    """The type as it is now."""
-
-    ticket_type: TicketType | None = strawberry.field(description="Null for a key that may not READ.")
+    ticket_type: TicketType | None = strawberry.field(description="Null for an API key without the scope READ.")
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class TicketTypeQuery:
-    """The root field that reads types of tickets."""
-
     @strawberry.field(
         directives=[READ_OWN, list_of(100)],
-        description="Every type by name, at most 100; for a contact's token those that it may open tickets of.",
+        description="All ticket types, ordered by name. At most 100. A contact token sees the types that the contact can create tickets of.",
     )
     async def ticket_types(self, info: Info) -> list[TicketType] | None:
-        """The types."""
         return await ticket_types.ticket_types(info.context)
 
 
 @strawberry.type
 class TicketTypeMutation:
-    """The root field that saves types of tickets."""
-
     @strawberry.mutation(
-        directives=[ADMIN], description="Add a type of tickets, or change one; its category stays as it is."
+        directives=[ADMIN], description="Create or update a ticket type. The category cannot be changed."
     )
     async def save_ticket_type(self, info: Info, input: SaveTicketTypeInput) -> SaveTicketTypePayload | None:
-        """Save a type."""
         return await payload(ticket_types.save_ticket_type, info, input, ticket_type=None)

@@ -1,4 +1,4 @@
-"""Tickets: what is to be done for a contact, with a number, a type and a state."""
+"""Tickets and their parts, and the root fields that read them."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -15,7 +15,7 @@ from resolvers.inputs import page_arguments
 from resolvers.scalars import JSONObject
 from resolvers.tickets import TicketFilter, TicketKey, TicketSort
 from schema.access import READ, READ_OWN
-from schema.batching import by_level, reads
+from schema.batching import batched, reads
 from schema.connections import Connection, CountedConnection
 from schema.nodes import Node
 from schema.parts import Part
@@ -30,72 +30,65 @@ LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
 LazyConversation = Annotated["Conversation", strawberry.lazy("schema.conversations")]
 
 
-@strawberry.type(description="One step of a ticket's history. A contact's token sees what was said, and its states.")
+@strawberry.type(description="One entry of a ticket's history. A contact token sees comments and changes of state.")
 class TicketPart(Part):
-    """One step of a history."""
-
-    from_state: TicketState | None = strawberry.field(description="Where the ticket came from, if its state changed.")
+    from_state: TicketState | None = strawberry.field(description="The previous state, if this part changed the state.")
     to_state: TicketState | None
 
 
-@strawberry.type(description="What is to be done for a contact.")
+@strawberry.type(description="A task for a contact, with a number, a type and a state.")
 class Ticket(Node):
-    """What is to be done for a contact."""
-
     number: int = strawberry.field(
-        description="What people call it by: from 1 on in each workspace, without gaps, and never given twice."
+        description="The number that people use. Numbers start at 1 in each workspace, have no gaps, and are never reused."
     )
     title: str
     description: str | None
-    category: TicketCategory = strawberry.field(description="Its type's.")
+    category: TicketCategory = strawberry.field(description="The category of its type.")
     state: TicketState
     tags: list[str] | None = strawberry.field(directives=[READ])
-    is_shared: bool | None = strawberry.field(directives=[READ], description="Whether its contact sees it.")
+    is_shared: bool | None = strawberry.field(directives=[READ], description="Whether the contact can see it.")
     snoozed_until: datetime | None = strawberry.field(directives=[READ])
-    submitted_title: str = strawberry.field(description="As it came in, whatever was edited since.")
-    submitted_description: str | None = strawberry.field(description="As it came in, whatever was edited since.")
+    submitted_title: str = strawberry.field(description="The original text, unchanged by later edits.")
+    submitted_description: str | None = strawberry.field(description="The original text, unchanged by later edits.")
     created_at: datetime
     updated_at: datetime
-    resolved_at: datetime | None = strawberry.field(description="While it is RESOLVED: since when.")
+    resolved_at: datetime | None = strawberry.field(
+        description="The time when it was resolved. Null if it is not RESOLVED."
+    )
 
-    @by_level(tickets.types_of, reads=("type_id",))
-    def type(self) -> TicketType:
-        """Its type."""
+    @batched(tickets.types_of, reads=("type_id",))
+    def type(self) -> TicketType: ...
 
-    @by_level(contact_of, reads=("contact_id",), description="Whose it is; null while the contact is being erased.")
+    @batched(contact_of, reads=("contact_id",), description="The contact. Null while it is being erased.")
     def contact(self) -> Optional[LazyContact]:  # noqa: UP045 - strawberry resolves Optional of a lazy type
-        """Whose it is."""
+        ...
 
-    @by_level(tickets.conversations_of, by="conversation_id", description="The conversation that it is about.")
+    @batched(tickets.conversations_of, by="conversation_id", description="The conversation that it belongs to.")
     def conversation(self) -> Optional[LazyConversation]:  # noqa: UP045 - see contact
-        """The conversation that it is about."""
+        ...
 
-    @by_level(teammates.admins_by_id, by="assignee_id")
-    def assignee(self) -> Admin | None:
-        """Who works at it."""
+    @batched(teammates.admins_by_id, by="assignee_id")
+    def assignee(self) -> Admin | None: ...
 
-    @by_level(teammates.teams_by_id, by="team_id", directives=[READ])
-    def team(self) -> Team | None:
-        """Which team works at it."""
+    @batched(teammates.teams_by_id, by="team_id", directives=[READ])
+    def team(self) -> Team | None: ...
 
-    @by_level(
+    @batched(
         tickets.attributes_of,
         reads=("attributes", "type_id"),
-        description="By name; for a contact's token those that are visible to contacts.",
+        description="The values by attribute name. A contact token sees only those that are visible to contacts.",
     )
-    def attributes(self) -> JSONObject | None:
-        """What it says beside title and description."""
+    def attributes(self) -> JSONObject | None: ...
 
-    @strawberry.field(description="How many parts it has; notes count for those who may read notes.")
+    @strawberry.field(description="The number of parts. Notes are included for callers who may read notes.")
     @reads("statistics")
     def part_count(parent: Parent[Any], info: Info) -> int:  # noqa: N805
-        """How many parts it has."""
         return tickets.part_count(info.context, parent)
 
-    @by_level(
+    @batched(
         tickets.parts,
         reads=("_id",),
-        description="The whole history, the oldest first unless the other order is asked for.",
+        description="The whole history, oldest first by default.",
         directives=[PAGED],
     )
     def parts(
@@ -106,23 +99,18 @@ class Ticket(Node):
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> Connection[TicketPart] | None:
-        """The history."""
         return (page_arguments(first, after, last, before), order or Direction.ASC)
 
 
 @strawberry.type
 class TicketQuery:
-    """The root fields that read tickets."""
-
-    @strawberry.field(directives=[READ_OWN], description="The ticket with that id or number.")
+    @strawberry.field(directives=[READ_OWN], description="The ticket with this id or number.")
     async def ticket(self, info: Info, by: TicketKey) -> Ticket | None:
-        """One ticket."""
         return await tickets.ticket(info.context, by)
 
     @strawberry.field(
         directives=[READ_OWN, PAGED],
-        description="The tickets of which the filter holds, the newest first unless another order is asked for; for a contact's "
-        "token those that are shared with it.",
+        description="The tickets that match the filter, newest first by default. A contact token sees the tickets that are shared with the contact.",
     )
     async def tickets(
         self,
@@ -134,5 +122,4 @@ class TicketQuery:
         last: int | None = strawberry.UNSET,
         before: str | None = strawberry.UNSET,
     ) -> CountedConnection[Ticket] | None:
-        """A page of tickets."""
         return await tickets.tickets(info.context, filter, sort, page_arguments(first, after, last, before))

@@ -1,4 +1,4 @@
-"""Tokens: short-lived credentials for browsers."""
+"""Mutations that create tokens for browsers."""
 
 from datetime import datetime
 
@@ -14,42 +14,36 @@ from schema.errors import UserError, payload
 
 @strawberry.type
 class CreateContactTokenPayload:
-    """A token, shown once."""
-
-    token: str | None = strawberry.field(description="For 'Authorization: Bearer ...'; it is kept nowhere.")
+    token: str | None = strawberry.field(
+        description="The token for 'Authorization: Bearer ...'. It is not stored and cannot be shown again."
+    )
     expires_at: datetime | None
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class CreateAdminTokenPayload:
-    """A token, shown once."""
-
-    token: str | None = strawberry.field(description="For 'Authorization: Bearer ...'; it is kept nowhere.")
+    token: str | None = strawberry.field(
+        description="The token for 'Authorization: Bearer ...'. It is not stored and cannot be shown again."
+    )
     expires_at: datetime | None
     user_errors: list[UserError] = strawberry.field(directives=[ONE_ERROR])
 
 
 @strawberry.type
 class TokenMutation:
-    """The root fields that make tokens."""
-
     @strawberry.mutation(
         directives=[ADMIN],
-        description="A token with which a browser reads and acts as that contact alone; a contact nobody knows is created. "
-        "Made from an anonymousId, it never reads a USER.",
+        description="Create a token with which a browser reads and writes as this contact only. An unknown contact is created. A token made from an anonymousId cannot read a USER.",
     )
     async def create_contact_token(
         self, info: Info, input: CreateContactTokenInput
     ) -> CreateContactTokenPayload | None:
-        """Make a contact's token."""
         return await payload(tokens.create_contact_token, info, input, token=None, expires_at=None)
 
     @strawberry.mutation(
         directives=[ADMIN],
-        description="A token with which a browser reads the workspace and answers (READ, SUPPORT) as that admin. "
-        "It ends when the admin is archived.",
+        description="Create a token with which a browser reads the workspace and answers customers as this admin (READ, SUPPORT). It is no longer valid once the admin is archived.",
     )
     async def create_admin_token(self, info: Info, input: CreateAdminTokenInput) -> CreateAdminTokenPayload | None:
-        """Make an admin's token."""
         return await payload(tokens.create_admin_token, info, input, token=None, expires_at=None)

@@ -155,13 +155,13 @@ class Bus:
                 async with self._database.watch(WATCHED, newest.position if newest else None) as inserts:
                     await self._read(inserts)
             except HistoryLostError:
-                self._log.warning("the change stream cannot be resumed: every subscriber must reload")
+                self._log.warning("the change stream cannot be resumed: subscribers must reload")
                 self._fail_all(CursorExpiredError())
             except UnavailableError as error:
-                self._log.warning("the change stream broke and is reopened", reason=str(error))
+                self._log.warning("the change stream broke; reopening it", reason=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
             except Exception:
-                self._log.exception("the change stream failed and is reopened")
+                self._log.exception("the change stream failed; reopening it")
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def _read(self, inserts: InsertStream) -> None:
@@ -201,7 +201,7 @@ class Bus:
                 try:
                     await self._write_heartbeat()
                 except Exception:
-                    self._log.exception("the heartbeat could not be written")
+                    self._log.exception("heartbeat could not be written")
 
     async def _write_heartbeat(self) -> None:
         now = self._clock()

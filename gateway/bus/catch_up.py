@@ -59,7 +59,6 @@ class CatchUp:
         self._resume(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber that has ended."""
         subscriber.stop_timer()
         self._active.discard(subscriber)
         self._waiting.discard(subscriber)
@@ -71,7 +70,6 @@ class CatchUp:
             self._join_live(subscriber, event.position)
 
     def fail(self, error: GatewayError) -> None:
-        """End every subscriber that catches up."""
         for subscriber in [subscriber for subscribers in self._by_key.values() for subscriber in subscribers]:
             subscriber.fail(error)
             self._active.discard(subscriber)
@@ -91,7 +89,7 @@ class CatchUp:
     def _check_resumes(self, key: Hashable, most: int | None) -> None:
         if most is not None and len(self._by_key.get(key, ())) >= most:
             raise RateLimitedError(
-                f"{most} subscriptions of this contact catch up from old cursors, and no more may at once: "
+                f"{most} subscriptions of this contact are catching up from old cursors, which is the limit: "
                 f"try again in {_REFUSED_SECONDS} seconds.",
                 _REFUSED_SECONDS,
             )
@@ -162,12 +160,12 @@ class CatchUp:
         except HistoryLostError:
             self._fail_active(turn, CursorExpiredError())
         except UnavailableError as error:
-            self._log.warning("the catch-up stream broke and is reopened", reason=str(error))
+            self._log.warning("the catch-up stream broke; reopening it", reason=str(error))
             await asyncio.sleep(AGAIN_SECONDS)
         except Exception:
             self._log.exception("a cursor could not be resumed")
             self._fail_active(
-                turn, BadRequestError("'after' is not a cursor of this stream: pass one that a payload gave.")
+                turn, BadRequestError("'after' is not a cursor of this stream: pass the cursor of a payload.")
             )
             await asyncio.sleep(AGAIN_SECONDS if turn.events else 0)
         self._waiting.count_turn(keys | {subscriber.turn_key for subscriber in self._active})

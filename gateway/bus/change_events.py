@@ -24,8 +24,6 @@ _TIME = struct.Struct(">II")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BusEvent:
-    """One inserted document of a watched collection."""
-
     collection: str
     document: dict[str, Any]
     position: Position
@@ -48,7 +46,6 @@ class BusEvent:
 
 
 def bus_event_of(insert: Insert) -> BusEvent:
-    """The bus event of an insert."""
     return BusEvent(insert.collection, insert.document, Position(str(insert.document["_id"]), insert.token, insert.at))
 
 
@@ -66,7 +63,7 @@ def position_of(cursor: str, cipher: CursorCipher) -> Position:
         if isinstance(error, UnknownKeyError) or _is_unencrypted(cursor):
             raise CursorExpiredError from None
         raise BadRequestError(
-            "'after' is not a cursor of a subscription: pass one that a payload or streamCursor gave."
+            "'after' is not a cursor of a subscription: pass the cursor of a payload, or streamCursor."
         ) from None
     return Position(raw[_TIME.size :].decode(), None, _TIME.unpack_from(raw))
 
@@ -111,7 +108,6 @@ class Ring:
 
     @property
     def last(self) -> BusEvent | None:
-        """The newest event."""
         return self._events[-1] if self._events else None
 
     def __contains__(self, id_: str) -> bool:
@@ -133,12 +129,10 @@ class Ring:
                     break
 
     def first_after(self, at: tuple[int, int]) -> BusEvent | None:
-        """The oldest event younger than that cluster time."""
         index = bisect_right(self._events, at, key=lambda event: event.position.at)
         return self._events[index] if index < len(self._events) else None
 
     def _rows_of(self, contact_ids: set[str], after: int) -> list[tuple[int, BusEvent]]:
-        """The events of these contacts after that number, in order."""
         rows = {number: event for id_ in contact_ids for number, event in self._by_contact.get(id_, ())}
         return sorted(row for row in rows.items() if row[0] > after)
 

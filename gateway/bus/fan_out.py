@@ -64,12 +64,10 @@ class SocketSink:
             await asyncio.wait([self._sending])
 
     async def end(self, error: Exception | None) -> None:
-        """Send what waits, then report the end."""
         await self.drained()
         await self._on_end(error)
 
     def leave(self) -> None:
-        """Drop what waits, and leave the subscription."""
         self._waiting.clear()
         if self._sending is not None:
             self._sending.cancel()
@@ -145,7 +143,6 @@ class SharedSubscription:
         return self._subscriber is not None and self._subscriber.caught_up
 
     def leave(self, sink: SocketSink) -> None:
-        """Remove a sink; without any sink the execution is cancelled."""
         if sink not in self.sinks:
             return
         self.sinks.discard(sink)

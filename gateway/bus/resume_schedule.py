@@ -22,20 +22,17 @@ class ResumeQueue:
         self._busiest_next = False
 
     def add(self, subscriber: Subscriber) -> None:
-        """Add a subscriber, at its cursor."""
         assert subscriber.cursor is not None  # noqa: S101 - a waiting subscriber has one
         self._waiting[subscriber] = subscriber.cursor
         self._by_id[subscriber.cursor.id].add(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
-        """Remove a subscriber, if it is there."""
         if (cursor := self._waiting.pop(subscriber, None)) is not None:
             self._by_id[cursor.id].discard(subscriber)
             if not self._by_id[cursor.id]:
                 del self._by_id[cursor.id]
 
     def take(self, id_: str) -> list[Subscriber]:
-        """Remove and return the subscribers whose cursors have that id."""
         return self._take_out(self._by_id.get(id_, ()))
 
     def begin_turn(self) -> tuple[Position, int, list[Subscriber]]:
@@ -53,11 +50,9 @@ class ResumeQueue:
         )
 
     def count_turn(self, keys: Collection[Hashable]) -> None:
-        """Record a turn of these owners."""
         self._turns.update(keys)
 
     def forget(self, key: Hashable) -> None:
-        """Forget an owner that has no subscriber left."""
         self._turns.pop(key, None)
 
     def _oldest_of_busiest(self) -> Subscriber:

@@ -47,7 +47,6 @@ class Subscriber:
         return True
 
     def fail(self, error: GatewayError) -> None:
-        """End the subscription."""
         self.failure = error
         self.queue.clear()
         self.ready.set()
@@ -58,7 +57,6 @@ class Subscriber:
         return self.owner or self
 
     def stop_timer(self) -> None:
-        """Cancel the timer, if one is set."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -92,7 +90,6 @@ class Subscribers:
             self._by_key[key].add(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
-        """Remove it, if it is there."""
         for key in self._keys.pop(subscriber, ()):
             self._by_key[key].discard(subscriber)
             if not self._by_key[key]:

@@ -22,9 +22,9 @@ from gateway.settings import Settings, data_folder, load_settings
 from gateway.store.servers import mongo_uri
 
 DATA = Annotated[Path, typer.Option("--data", help="The folder of the embedded database.")]
-WORKSPACE = Annotated[str, typer.Option("--workspace", "-w", help="Its id or name.")]
+WORKSPACE = Annotated[str, typer.Option("--workspace", "-w", help="The id or name of the workspace.")]
 THE_WORKSPACE = Annotated[
-    str | None, typer.Option("--workspace", "-w", help="Its id or name; may be left out where there is only one.")
+    str | None, typer.Option("--workspace", "-w", help="The id or name of the workspace. Default: the only workspace.")
 ]
 DEFAULT_DATA = Path(".gateway")
 
@@ -58,7 +58,6 @@ async def server_uri(settings: Settings, data: Path) -> AsyncIterator[str]:
 
 
 def loaded_settings(*, json_logs: bool = False) -> Settings:
-    """The settings, with logging configured from them."""
     settings = load_settings()
     configure_logs(settings.log_level, json=json_logs)
     if json_logs:
@@ -67,18 +66,15 @@ def loaded_settings(*, json_logs: bool = False) -> Settings:
 
 
 def owner() -> str:
-    """The name of this process for other processes."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def print_line(text: str) -> None:
-    """Write a line to standard output."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Write a table to standard output."""
     grid = Table(*(Column(column, no_wrap=True, overflow="ignore") for column in columns), box=None, pad_edge=False)
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))

@@ -10,17 +10,17 @@ from gateway.cli.commands import DATA, DEFAULT_DATA, print_line
 from gateway.cli.runtimes import with_runtime
 from gateway.runtime import Runtime, running
 
-cli = typer.Typer(no_args_is_help=True, help="Count anew what is rolled up.")
+cli = typer.Typer(no_args_is_help=True, help="Rebuild the totals of event definitions.")
 
 
 @cli.command("definitions")
 def rebuild_definitions(
     workspace: Annotated[
-        str | None, typer.Option("--workspace", "-w", help="Its id or name; without it: every workspace.")
+        str | None, typer.Option("--workspace", "-w", help="The id or name of the workspace. Default: every workspace.")
     ] = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """Count the totals of all event names anew, from what is stored. Gateways may go on meanwhile."""
+    """Rebuild the totals of all event names from the stored events. Gateways can keep running."""
 
     async def run(runtime: Runtime) -> None:
         workspaces = [await runtime.workspaces.find(workspace)] if workspace else await runtime.workspaces.all()
@@ -31,6 +31,6 @@ def rebuild_definitions(
             async with running(runtime.definitions.run()):
                 async for _ in runtime.definitions.rebuild(ids):
                     bar.advance(task)
-        print_line(f"Counted the definitions of {len(ids)} workspaces anew.")
+        print_line(f"Rebuilt the definitions of {len(ids)} workspaces.")
 
     with_runtime(run, data)

@@ -19,21 +19,21 @@ from gateway.transfer.export_sinks import ExportSink, FileSink, StreamSink
 from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, Source, export, find_segment
 from gateway.transfer.row_files import Format, format_of
 
-cli = typer.Typer(no_args_is_help=True, help="Export files, which 'gateway import' makes the same state again.")
+cli = typer.Typer(no_args_is_help=True, help="Export files. 'gateway import' restores the same state from them.")
 FILE = Annotated[
     Path,
     typer.Argument(
-        help=".csv or .ndjson, packed if it ends in .gz, or - for the standard output. It is there once it is whole; cut off, the same command goes on.",
+        help="A .csv or .ndjson file, compressed if it ends in .gz, or - for standard output. The file appears when it is complete; after an interruption the same command continues.",
         dir_okay=False,
     ),
 ]
-FORMAT = Annotated[Format | None, typer.Option("--format", help="Without it: as the file's name says, ndjson for -.")]
+FORMAT = Annotated[Format | None, typer.Option("--format", help="Default: by the file name; ndjson for -.")]
 
 ESCAPE_FORMULAS = Annotated[
     bool,
     typer.Option(
         "--escape-formulas",
-        help="For a CSV that a spreadsheet opens: cells that begin with = + - @, a tab or a line break get an apostrophe before it. An import keeps the apostrophe.",
+        help="For CSV files that are opened in a spreadsheet: put an apostrophe before cells that begin with = + - @, a tab or a line break. An import keeps the apostrophe.",
     ),
 ]
 
@@ -46,7 +46,7 @@ def export_contacts(
     workspace: THE_WORKSPACE = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """Export every contact, the oldest first."""
+    """Export all contacts, oldest first."""
     chosen = _format(file, format_, escape_formulas)
 
     async def run(runtime: Runtime) -> None:
@@ -60,22 +60,22 @@ def export_contacts(
 def export_events(
     file: FILE,
     name: Annotated[
-        list[str] | None, typer.Option("--name", help="Of this name alone; repeat the option for more.")
+        list[str] | None, typer.Option("--name", help="Only events of this name. Repeat the option for more names.")
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", help="What occurred at this time or later: RFC 3339, or a date.")
+        str | None, typer.Option("--from", help="Only events that occurred at this time or later: RFC 3339, or a date.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", help="What occurred before this time.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Only events that occurred before this time.")] = None,
     format_: FORMAT = None,
     escape_formulas: ESCAPE_FORMULAS = False,
     workspace: THE_WORKSPACE = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """Export events, the oldest first; those of a time or of some names."""
+    """Export events, oldest first: all, or those of a time range or of some names."""
     chosen = _format(file, format_, escape_formulas)
     times = TimeRange(_time("--from", from_) or EARLIEST, _time("--until", until) or LATEST)
     if times.empty:
-        raise StartupError("--from must lie before --until: exchange them.")
+        raise StartupError("--from must be before --until: swap them.")
 
     async def run(runtime: Runtime) -> None:
         store = runtime.services.store.open(await workspace_id(runtime, workspace))
@@ -86,14 +86,14 @@ def export_events(
 
 @cli.command("segment")
 def export_segment(
-    segment: Annotated[str, typer.Argument(help="Its id or name.")],
+    segment: Annotated[str, typer.Argument(help="The id or name of the workspace.")],
     file: FILE,
     format_: FORMAT = None,
     escape_formulas: ESCAPE_FORMULAS = False,
     workspace: THE_WORKSPACE = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """Export the contacts that are in a segment, the oldest first."""
+    """Export the members of a segment, oldest first."""
     chosen = _format(file, format_, escape_formulas)
 
     async def run(runtime: Runtime) -> None:
@@ -107,19 +107,17 @@ def export_segment(
 def _format(file: Path, requested: Format | None, escape_formulas: bool) -> Format:
     format_ = _format_of(file, requested)
     if escape_formulas and format_ is not Format.CSV:
-        raise StartupError("--escape-formulas is for CSV: spreadsheets run no formulas of NDJSON, so leave it out.")
+        raise StartupError("--escape-formulas is only for CSV: leave it out.")
     return format_
 
 
 def _format_of(file: Path, requested: Format | None) -> Format:
     by_name = None if file == Path("-") else format_of(file)
     if by_name is None and requested is None and file != Path("-"):
-        raise StartupError(
-            f"{file} is neither .csv nor .ndjson (nor one of them with .gz): rename it, or give --format."
-        )
+        raise StartupError(f"{file} does not end in .csv, .ndjson, .csv.gz or .ndjson.gz: rename it, or give --format.")
     if None not in (by_name, requested) and by_name is not requested:
         raise StartupError(
-            f"{file} is called {by_name} and --format says {requested}: an import goes by the name, so rename it."
+            f"{file} is named {by_name}, but --format is {requested}: rename the file, because an import uses its name."
         )
     return requested or by_name or Format.NDJSON
 
@@ -130,7 +128,9 @@ def _time(option: str, text: str | None) -> datetime | None:
     try:
         return read_time(text, option)
     except UserProblem:
-        raise StartupError(f"{option} '{text}' is no time: write it like 2026-01-31 or 2026-01-31T09:30:00Z.") from None
+        raise StartupError(
+            f"{option} '{text}' is not a time: write it like 2026-01-31 or 2026-01-31T09:30:00Z."
+        ) from None
 
 
 async def _export(

@@ -26,26 +26,26 @@ def import_contacts(
         typer.Option(
             "--map",
             metavar="COLUMN=FIELD",
-            help="A column that is not called like its field, such as user_id=externalId or Plan=customAttributes.plan; repeat the option for more.",
+            help="A column whose name differs from its field, such as user_id=externalId or Plan=customAttributes.plan. Repeat the option for more columns.",
         ),
     ] = None,
     others: Annotated[
         Others,
         typer.Option(
-            help="What becomes of columns that are no field: custom attributes of their name, nothing, or no import."
+            help="What to do with columns that are not fields: import them as custom attributes, ignore them, or refuse the file."
         ),
     ] = Others.REFUSE,
     workspace: THE_WORKSPACE = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """Import a file of contacts, by the rules of upsertContact. Running it again changes nothing. Exit code 3: some rows were rejected."""
+    """Import a file of contacts with the rules of upsertContact. It is safe to repeat. Exit code 3: some rows were rejected."""
     columns = ContactColumns(dict(_pair(pair) for pair in mapped or ()), others)
 
     async def run(runtime: Runtime) -> None:
         job = ContactImport(runtime.contact_batches, await workspace_id(runtime, workspace), file, columns)
         done = await _imported(job)
         print_line(
-            f"{done.added} contacts added, {done.changed} changed, {done.unchanged} were so already, {done.rejected} rejected."
+            f"{done.added} contacts added, {done.changed} changed, {done.unchanged} unchanged, {done.rejected} rejected."
         )
         _print_rejected(job)
 
@@ -58,7 +58,9 @@ def import_events(
     name: Annotated[str | None, typer.Option(help="The column with the event's name.")] = None,
     at: Annotated[
         str | None,
-        typer.Option(help="The column with the time: RFC 3339 (without an offset: UTC), unix seconds or milliseconds."),
+        typer.Option(
+            help="The column with the time: RFC 3339 (UTC if it has no offset), Unix seconds or Unix milliseconds."
+        ),
     ] = None,
     contact_id: Annotated[str | None, typer.Option(help="The column with the contact's externalId.")] = None,
     email: Annotated[str | None, typer.Option(help="The column with the contact's e-mail.")] = None,
@@ -66,14 +68,14 @@ def import_events(
     key: Annotated[
         str | None,
         typer.Option(
-            help="The column with the row's idempotency key. Without it: the file's content and the row's place."
+            help="The column with the idempotency key. Default: a key from the file's content and the row number."
         ),
     ] = None,
-    metadata: Annotated[str, typer.Option(help="Columns for the metadata, with commas between, or 'all-others'.")] = "",
+    metadata: Annotated[str, typer.Option(help="The metadata columns, separated by commas, or 'all-others'.")] = "",
     workspace: THE_WORKSPACE = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """Import a file of events; without options for its columns one that 'gateway export events' wrote. Running it again adds nothing, also after it was cut off. Exit code 3: some rows were rejected."""
+    """Import a file of events. Without column options it must be a file of 'gateway export events'. It is safe to repeat, also after an interruption. Exit code 3: some rows were rejected."""
     keys = (contact_id, email, anonymous_id)
     columns = None
     if any((name, at, *keys, key, metadata)):
@@ -83,7 +85,7 @@ def import_events(
         services, chosen = runtime.services, await workspace_id(runtime, workspace)
         job = EventImport(services.events, services.store, chosen, file, columns, services.settings, services.clock)
         done = await _imported(job)
-        print_line(f"{done.added} events added, {done.unchanged} were there already, {done.rejected} rejected.")
+        print_line(f"{done.added} events added, {done.unchanged} unchanged, {done.rejected} rejected.")
         _print_rejected(job)
 
     with_runtime(run, data)
@@ -94,11 +96,10 @@ def _columns(
 ) -> Columns:
     if name is None or at is None:
         raise StartupError(
-            "Say which column has the event's name and which its time: give --name and --at (or no column at all for a "
-            "file that 'gateway export events' wrote)."
+            "Give the columns of the event name and the time with --name and --at, or no column options for a file of 'gateway export events'."
         )
     if not any(keys):
-        raise StartupError("Say whose events these are: give --contact-id, --email or --anonymous-id.")
+        raise StartupError("Give the column of the contact with --contact-id, --email or --anonymous-id.")
     chosen = None if metadata == "all-others" else tuple(filter(None, metadata.split(",")))
     return Columns(name, at, *keys, key, chosen)
 
@@ -106,7 +107,7 @@ def _columns(
 def _pair(text: str) -> tuple[str, str]:
     column, equals, field = text.rpartition("=")
     if not (column and equals and field):
-        raise StartupError(f"--map '{text}' is no COLUMN=FIELD, such as user_id=externalId.")
+        raise StartupError(f"--map '{text}' must be COLUMN=FIELD, such as user_id=externalId.")
     return column, field
 
 
@@ -117,5 +118,5 @@ async def _imported(job: FileImport) -> Progress:
 
 def _print_rejected(job: FileImport) -> None:
     if job.progress.rejected:
-        print_line(f"The rejected rows, with their reasons: {job.rejected_path}")
+        print_line(f"Rejected rows with reasons: {job.rejected_path}")
         raise typer.Exit(3)

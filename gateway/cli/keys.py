@@ -9,17 +9,17 @@ from gateway.cli.databases import with_workspaces
 from gateway.core.principals import Scope
 from gateway.services.workspaces import WorkspaceService
 
-cli = typer.Typer(no_args_is_help=True, help="Keys: what services send as 'Authorization: Bearer ...'.")
+cli = typer.Typer(no_args_is_help=True, help="Manage API keys, which services send as 'Authorization: Bearer ...'.")
 
 
 @cli.command("create")
 def create_key(
     workspace: WORKSPACE,
-    scope: Annotated[list[Scope], typer.Option("--scope", "-s", help="A right; repeat the option for more.")],
-    name: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    scope: Annotated[list[Scope], typer.Option("--scope", "-s", help="A scope. Repeat the option for more scopes.")],
+    name: Annotated[str | None, typer.Option(help="A note on what the key is for.")] = None,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """A new key, printed once: only a hash of it is kept."""
+    """Create an API key and print it. It cannot be shown again: only a hash is stored."""
 
     async def run(workspaces: WorkspaceService) -> None:
         workspace_row = await workspaces.find(workspace)
@@ -31,7 +31,7 @@ def create_key(
 
 @cli.command("list")
 def list_keys(workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
-    """The keys of a workspace, without their secrets."""
+    """List the API keys of a workspace, without their secrets."""
 
     async def run(workspaces: WorkspaceService) -> None:
         workspace_row = await workspaces.find(workspace)
@@ -53,7 +53,7 @@ def list_keys(workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
 
 @cli.command("revoke")
 def revoke_key(key: str, workspace: WORKSPACE, data: DATA = DEFAULT_DATA) -> None:
-    """Make a key worthless, within seconds everywhere."""
+    """Revoke an API key. Every process refuses it within seconds."""
 
     async def run(workspaces: WorkspaceService) -> None:
         workspace_row = await workspaces.find(workspace)

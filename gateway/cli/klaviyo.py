@@ -19,13 +19,13 @@ from gateway.runtime import Runtime, running
 from gateway.transfer.imports import Progress
 
 _POLL_SECONDS = 0.5
-_TIME = typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In UTC.")
-cli = typer.Typer(no_args_is_help=True, help="Klaviyo: whether its key is right, and history told to it.")
+_TIME = typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="A time in UTC.")
+cli = typer.Typer(no_args_is_help=True, help="Check the connection to Klaviyo, and send history.")
 
 
 @cli.command()
 def check(workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA) -> None:
-    """Ask Klaviyo by one call, which writes nothing, whether key, scope and revision are right, and say what is not."""
+    """Check API key, scope and revision with one call to Klaviyo that writes nothing."""
 
     async def run(runtime: Runtime) -> None:
         connection, problem = await runtime.klaviyo.service.problem(await workspace_id(runtime, workspace))
@@ -34,7 +34,9 @@ def check(workspace: THE_WORKSPACE = None, data: DATA = DEFAULT_DATA) -> None:
             raise typer.Exit(1)
         state = connection.state(runtime.clock())
         reason = f" ({connection.paused_reason})" if connection.paused_reason else ""
-        print_line(f"Klaviyo knows the key, and takes events of revision {REVISION}. The sync is {state}{reason}.")
+        print_line(
+            f"Klaviyo accepts the API key and events of revision {REVISION}. The synchronization is {state}{reason}."
+        )
 
     with_runtime(run, data)
 
@@ -45,12 +47,12 @@ def backfill(
     since: Annotated[datetime | None, _TIME] = None,
     until: Annotated[datetime | None, _TIME] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Of the nine metrics, by name; may be repeated. Left out: all of them.")
+        list[str] | None, typer.Option(help="The name of a support metric. Repeat the option for more. Default: all.")
     ] = None,
     profiles: Annotated[bool, typer.Option(help="Send profiles too.")] = True,
     data: DATA = DEFAULT_DATA,
 ) -> None:
-    """Tell Klaviyo history, and wait for the end of it; one that is under way already, or was broken off, goes on."""
+    """Send history to Klaviyo and wait until it is done. An active or interrupted backfill continues."""
     times = {name: at.replace(tzinfo=UTC) for name, at in (("since", since), ("until", until)) if at is not None}
     options: dict[str, Any] = {**times, "include_profiles": profiles, **({"metrics": metric} if metric else {})}
 
@@ -76,7 +78,7 @@ async def backfill_history(runtime: Runtime, workspace_id: str, options: Mapping
     print_line(f"{row['_id']} is {row['state']}: {row['done']} done, {row['failed']} failed.")
     if row["state"] in ACTIVE and (reason := await _paused(runtime, workspace_id)) is not None:
         print_line(
-            f"The sync is paused: {reason} Resume it by resumeKlaviyo, then call this again: it goes on where it is."
+            f"The synchronization is paused: {reason} Resume it with resumeKlaviyo, then run this command again: the backfill continues."
         )
     if row["state"] != BackfillState.DONE:
         raise typer.Exit(1)
@@ -85,7 +87,7 @@ async def backfill_history(runtime: Runtime, workspace_id: str, options: Mapping
 def _is_running(row: Mapping[str, Any]) -> str:
     metrics = "all metrics" if row["metrics"] is None else ", ".join(row["metrics"]) or "no metrics"
     times = f"since {row['since'].isoformat()} until {row['until'].isoformat()}"
-    return f"{row['_id']} is under way and goes on: {times}, {metrics}. The options of this call are not used."
+    return f"The backfill {row['_id']} is active and continues: {times}, {metrics}. The options of this command are ignored."
 
 
 def _backfills(runtime: Runtime, workspace_id: str) -> Backfills:
@@ -108,5 +110,5 @@ async def _follow(runtime: Runtime, row: dict[str, Any]) -> dict[str, Any]:
             row = (await backfills.by_ids([row["_id"]]))[row["_id"]]
             settled = row["done"] + row["failed"]
             total = max(row["total"], settled) if row.get("counted") else None
-            bar.show(Progress("telling history", settled, total, added=row["done"], rejected=row["failed"]))
+            bar.show(Progress("sending history", settled, total, added=row["done"], rejected=row["failed"]))
     return row

@@ -13,7 +13,7 @@ cli = typer.Typer()
 
 @cli.command()
 def migrate(data: DATA = DEFAULT_DATA) -> None:
-    """Bring the database's indexes and migrations up to this version; safe to repeat, and from several processes."""
+    """Build the indexes and run the migrations of this version. It is safe to repeat, and to run in several processes."""
 
     async def run(database: Database) -> None:
         done = await migrations.migrate(database, system_clock, owner=owner())

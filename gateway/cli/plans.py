@@ -18,11 +18,13 @@ cli = typer.Typer()
 
 @cli.command("explain-plan")
 def explain_plan(
-    query: Annotated[str, typer.Argument(help="A GraphQL document; - reads it from standard input.")],
-    operation: Annotated[str | None, typer.Option(help="The operation's name, where there are several.")] = None,
-    variables: Annotated[str, typer.Option(help="JSON: those that @skip and @include ask for.")] = "{}",
+    query: Annotated[str, typer.Argument(help="A file with a GraphQL document; - reads standard input.")],
+    operation: Annotated[
+        str | None, typer.Option(help="The name of the operation, if the document has several.")
+    ] = None,
+    variables: Annotated[str, typer.Option(help="The variables of @skip and @include, as JSON.")] = "{}",
 ) -> None:
-    """Print the Python that an operation is compiled to, innermost functions first."""
+    """Print the Python code of a compiled operation, innermost functions first."""
     schema = build_schema(suggestions=True).core
     prepared = prepare_document(schema, sys.stdin.read() if query == "-" else query, suggestions=True)
     if prepared.errors:
@@ -30,12 +32,12 @@ def explain_plan(
     try:
         node, given = prepared.named(operation), json.loads(variables)
     except LookupError:
-        raise StartupError("The document has no such operation, or several: name one with --operation.") from None
+        raise StartupError("The document has no such operation, or more than one: name one with --operation.") from None
     except ValueError:
-        raise StartupError("--variables is not JSON.") from None
+        raise StartupError("--variables must be a JSON object, such as '{}'.") from None
     sources = Planner(schema, document_key).explain(prepared, node, VariableValues({}, given))
     if not sources:
         raise StartupError(
-            "This operation has no plan: graphql-core executes it, or a variable of its @skip or @include is missing (--variables)."
+            "This operation has no plan: graphql-core executes it, or a variable of @skip or @include is missing (give --variables)."
         )
     sys.stdout.write("\n".join(sources))

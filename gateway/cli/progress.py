@@ -10,8 +10,6 @@ from gateway.transfer.imports import Progress
 
 
 class FileBar:
-    """A progress bar with rate and time left."""
-
     def __init__(self) -> None:
         columns = (
             TextColumn("{task.description}"),
@@ -32,7 +30,6 @@ class FileBar:
         self._bar.stop()
 
     def show(self, progress: Progress) -> None:
-        """Show how far the work is."""
         rate = progress.rows / max(time.monotonic() - self._started, 0.001)
         rejected = f", {progress.rejected} rejected" if progress.phase == "importing" else ""
         counts = f"{progress.rows} rows, {rate:.0f}/s{rejected}" if progress.rows else ""

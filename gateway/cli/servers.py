@@ -24,11 +24,11 @@ cli = typer.Typer()
 
 @cli.command()
 def dev(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the gateway on 127.0.0.1.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port on 127.0.0.1.")] = 8000,
     data: DATA = DEFAULT_DATA,
-    demo: Annotated[bool, typer.Option(help="Fill a new workspace with people and events that do not exist.")] = True,
+    demo: Annotated[bool, typer.Option(help="Fill a new workspace with demo data.")] = True,
 ) -> None:
-    """The gateway for one developer: an embedded database, a workspace with demo data, a key that opens all of it."""
+    """Run the gateway for development: an embedded database, a workspace with demo data, and a key with every scope."""
     settings = loaded_settings()
     _check_port(port)
     run_command(develop(settings, port, data_folder(data), demo, owner()))
@@ -38,9 +38,9 @@ def dev(
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; one for each core.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="The number of processes; one per core is usual.")] = 1,
 ) -> None:
-    """The gateway for production, on the database of GATEWAY_MONGO_URI: JSON logs, metrics, a graceful end at SIGTERM."""
+    """Run the gateway for production on the database of GATEWAY_MONGO_URI, with JSON logs, metrics and graceful shutdown on SIGTERM."""
     settings = loaded_settings(json_logs=True)
     _check_port(port, host)
     check_ready(settings)
@@ -67,5 +67,5 @@ def _check_port(port: int, host: str = HOST) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise StartupError(
-                f"Port {port} of {host} cannot be used ({error.strerror}): stop what listens there, or choose another with --port."
+                f"Port {port} of {host} cannot be used ({error.strerror}): stop the program that listens there, or choose another port with --port."
             ) from error

@@ -13,11 +13,11 @@ cli = typer.Typer()
 
 @cli.command()
 def worker(data: DATA = DEFAULT_DATA) -> None:
-    """Send what waits in the outbox, and finish what takes long, until it is ended. Any number of them share the work."""
+    """Send deliveries and finish long-running work until stopped. Several workers share the work."""
 
     async def run(runtime: Runtime) -> None:
         async with background_tasks(runtime, delivers=True):
-            print_line("The worker is at work. Stop it with Ctrl-C.")
+            print_line("The worker is running. Stop it with Ctrl-C.")
             await asyncio.Event().wait()
 
     with_runtime(run, data, json_logs=True)

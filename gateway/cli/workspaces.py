@@ -10,12 +10,12 @@ from gateway.cli.commands import DATA, DEFAULT_DATA, format_time, print_line, ta
 from gateway.cli.databases import with_workspaces
 from gateway.services.workspaces import WorkspaceService
 
-cli = typer.Typer(no_args_is_help=True, help="Workspaces: walls around all that is in them.")
+cli = typer.Typer(no_args_is_help=True, help="Manage workspaces. No workspace can see another.")
 
 
 @cli.command("create")
 def create_workspace(name: str, data: DATA = DEFAULT_DATA) -> None:
-    """A new workspace."""
+    """Create a workspace."""
 
     async def run(workspaces: WorkspaceService) -> None:
         print_line((await workspaces.create(name))["_id"])
@@ -25,7 +25,7 @@ def create_workspace(name: str, data: DATA = DEFAULT_DATA) -> None:
 
 @cli.command("list")
 def list_workspaces(data: DATA = DEFAULT_DATA) -> None:
-    """Every workspace."""
+    """List all workspaces."""
 
     async def run(workspaces: WorkspaceService) -> None:
         table(
@@ -38,7 +38,9 @@ def list_workspaces(data: DATA = DEFAULT_DATA) -> None:
 
 @cli.command("delete")
 def delete_workspace(
-    workspace: str, data: DATA = DEFAULT_DATA, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+    workspace: str,
+    data: DATA = DEFAULT_DATA,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete a workspace with every contact, event and key in it."""
 
@@ -46,7 +48,7 @@ def delete_workspace(
         workspace_row = await workspaces.find(workspace)
         if not yes:
             await asyncio.to_thread(
-                typer.confirm, f"Delete '{workspace_row['name']}' and all that is in it, for ever?", abort=True
+                typer.confirm, f"Delete '{workspace_row['name']}' and everything in it, permanently?", abort=True
             )
         with Console(stderr=True).status("Deleting ..."):
             count = await workspaces.delete(workspace_row["_id"])

@@ -12,5 +12,4 @@ def system_clock() -> datetime:
 
 
 def to_milliseconds(at: datetime) -> datetime:
-    """Truncate to milliseconds."""
     return at.replace(microsecond=at.microsecond // 1000 * 1000)

@@ -35,7 +35,6 @@ class CursorCipher:
         self._by_key_id = dict(reversed(derived))
 
     def encrypt(self, position: bytes, scope: Bound) -> str:
-        """The URL-safe cursor of a position."""
         raw = self._key_id + self._encrypt(position, scope)
         return binascii.b2a_base64(raw, newline=False).translate(_TO_URL_SAFE).decode().rstrip("=")
 

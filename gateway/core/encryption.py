@@ -22,7 +22,9 @@ class SecretBox:
     def encrypt(self, text: str) -> str:
         """Encrypt a text. Raises NotConfiguredError where no secret is set."""
         if self._fernet is None:
-            raise NotConfiguredError("A key cannot be kept: set GATEWAY_SECRET_KEY, under which it is encrypted.")
+            raise NotConfiguredError(
+                "The gateway cannot store an API key of another system without encryption: set GATEWAY_SECRET_KEY."
+            )
         return self._fernet.encrypt(text.encode()).decode()
 
     def decrypt(self, sealed: str) -> str | None:

@@ -24,7 +24,7 @@ class Claim:
         if stored_fingerprint != self.fingerprint:
             raise UserProblem(
                 ErrorCode.IDEMPOTENCY_KEY_REUSED,
-                "This idempotencyKey was used before with another input: send the same input again, or a new key.",
+                "This idempotencyKey was used before with a different input: send the same input, or a new key.",
                 ("idempotencyKey",),
             )
 

@@ -15,8 +15,6 @@ _LATEST = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 
 class Prefix(StrEnum):
-    """The type prefix of an id."""
-
     WORKSPACE = "wsp_"
     KEY = "key_"
     CONTACT = "con_"
@@ -70,7 +68,6 @@ def derived_id(prefix: Prefix, *parts: str) -> str:
 
 
 def id_time(id_: str) -> datetime:
-    """The time that a minted id encodes."""
     return _EPOCH + min(ULID.from_str(id_[4:30]).milliseconds, _LATEST) * _MILLISECOND
 
 

@@ -36,7 +36,6 @@ class CursorScope:
         self._digest: Bound | None = None
 
     def cursor(self, position: str) -> str:
-        """The cursor of a position."""
         return self._cipher.encrypt(position.encode(), self._digest or self._digested())
 
     def position(self, cursor: str) -> str:
@@ -88,11 +87,9 @@ class PageResult:
     stopped_at: str | None
 
     def cursor(self, row: Row) -> str:
-        """The cursor of a row."""
         return self.cursor_to(self.position(row))
 
     def cursor_to(self, position: str) -> str:
-        """The cursor of a position in this list."""
         assert self.page.scope is not None, "this page has no cursors"  # noqa: S101 - pages of callers have a scope
         return self.page.scope.cursor(position)
 
@@ -116,7 +113,6 @@ def edges(connection_: Row) -> list[Row]:
 
 
 def page_info(connection_: Row) -> Row:
-    """The pageInfo of a connection, in snake_case."""
     result: PageResult = connection_["shown"]
     page = result.page
     start, end = (result.cursor(result.rows[0]), result.cursor(result.rows[-1])) if result.rows else (None, None)
@@ -138,15 +134,15 @@ def _position(text: str | None, argument: str, scope: CursorScope) -> str | None
         return scope.position(text)
     except InvalidCursorError:
         raise BadRequestError(
-            f"'{argument}' is not a cursor of this list, parent and filter, or older than the gateway's secret: "
-            "pass one that this very list gave, or leave it out."
+            f"'{argument}' is not a cursor of this list, parent and filter, or the gateway's secret has changed: "
+            "pass a cursor of this list, or leave it out."
         ) from None
 
 
 def page_size(arguments: PageArguments) -> int:
     """The requested number of rows. Raises BadRequestError."""
     if arguments.first is not None and arguments.last is not None:
-        raise BadRequestError("'first' and 'last' exclude each other: give one of them.")
+        raise BadRequestError("'first' and 'last' cannot be combined: give one of them.")
     for name, value in (("first", arguments.first), ("last", arguments.last)):
         if value is not None and not 1 <= value <= LARGEST_SIZE:
             raise BadRequestError(f"'{name}' must be from 1 to {LARGEST_SIZE}, not {value}.")

@@ -6,8 +6,6 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """A right of a key; none implies another."""
-
     READ = "READ"
     TRACK = "TRACK"
     SUPPORT = "SUPPORT"

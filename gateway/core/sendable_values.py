@@ -34,7 +34,7 @@ def check_number(value: float, path: Path) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{shown(path[-1])}' is not a number that can be kept (NaN, infinite, or beyond 64 bits): send it as text.",
+            f"'{shown(path[-1])}' is not a number that can be stored (NaN, infinite, or beyond 64 bits): send it as text.",
             path,
         )
     if isinstance(value, int) and not -_LARGEST_INT64 - 1 <= value <= _LARGEST_INT64:

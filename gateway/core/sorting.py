@@ -12,15 +12,11 @@ SortPosition = tuple[Any, str]
 
 
 class Direction(StrEnum):
-    """Sort direction."""
-
     ASC = "ASC"
     DESC = "DESC"
 
 
 class ContactSortKey(StrEnum):
-    """The sort keys of contacts."""
-
     CREATED_AT = "CREATED_AT"
     UPDATED_AT = "UPDATED_AT"
     LAST_SEEN_AT = "LAST_SEEN_AT"
@@ -40,26 +36,21 @@ class Order:
 
     @property
     def field(self) -> str:
-        """The stored field to sort by."""
         return _FIELDS.get(self.key, self.key.lower())
 
     @property
     def by_id(self) -> bool:
-        """Whether this is the order of ids."""
         return self.field == "_id"
 
     @property
     def of_texts(self) -> bool:
-        """Whether the field is a text rather than a time."""
         return self.key == ContactSortKey.NAME
 
     @property
     def lowest(self) -> Any:
-        """A lower bound of all values of the field."""
         return "" if self.of_texts else datetime.min
 
     def position_of(self, row: Mapping[str, Any]) -> SortPosition:
-        """The sort position of a row: its value and its id."""
         return row.get(self.field), str(row["_id"])
 
     def position(self, row: Mapping[str, Any]) -> str:
@@ -70,14 +61,12 @@ class Order:
         return json.dumps([value.isoformat() if isinstance(value, datetime) else value, id_], ensure_ascii=False)
 
     def read(self, position: str | None) -> SortPosition | None:
-        """Parse what `position` returned."""
         if position is None or self.by_id:
             return None if position is None else (position, position)
         value, id_ = json.loads(position)
         return (datetime.fromisoformat(value) if value and not self.of_texts else value), id_
 
     def precedes(self, left: SortPosition, right: SortPosition) -> bool:
-        """Whether `left` comes before `right`."""
         if (left[0] is None) != (right[0] is None):
             return right[0] is None
         if left[0] == right[0]:
@@ -95,6 +84,4 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class ContactOrder(Order):
-    """A sort order of contacts."""
-
     key: ContactSortKey = ContactSortKey.CREATED_AT

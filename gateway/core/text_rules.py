@@ -12,7 +12,7 @@ def check_text(text: str, path: tuple[str, ...], *, longest: int, named: str) ->
         raise UserProblem(ErrorCode.INVALID, f"{named} must not be empty.", path)
     if len(text) > longest:
         raise UserProblem(
-            ErrorCode.LIMIT_EXCEEDED, f"{named} has {len(text)} characters, and {longest} are allowed.", path
+            ErrorCode.LIMIT_EXCEEDED, f"{named} has {len(text)} characters; the limit is {longest}.", path
         )
     if "\0" in text:
         raise UserProblem(ErrorCode.INVALID, f"{named} contains a NUL character: remove it.", path)
@@ -25,7 +25,7 @@ def check_unicode(text: str, path: tuple[str, ...], *, named: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise UserProblem(
-            ErrorCode.INVALID, f"{named} contains a lone surrogate, which is no character: send whole characters.", path
+            ErrorCode.INVALID, f"{named} contains half of a surrogate pair: send valid Unicode.", path
         ) from None
     return text
 
@@ -36,8 +36,6 @@ def check_http_url(text: str, path: tuple[str, ...], *, longest: int = MAX_URL_L
     check_text(text, path, longest=longest, named=named)
     url = parse_http_url(text)
     if url is None or has_credentials(url):
-        message = (
-            f"{named} must be an address that begins with https:// or http://, without a user, spaces or backslashes."
-        )
+        message = f"{named} must be a URL that begins with https:// or http://, without user, spaces or backslashes."
         raise UserProblem(ErrorCode.INVALID, message, path)
     return text

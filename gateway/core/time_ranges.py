@@ -18,12 +18,10 @@ class TimeRange:
     end: datetime = LATEST
 
     def intersect(self, other: "TimeRange") -> "TimeRange":
-        """The overlap of both ranges."""
         return TimeRange(max(self.start, other.start), min(self.end, other.end))
 
     @property
     def empty(self) -> bool:
-        """Whether the range contains no moment."""
         return self.start >= self.end
 
 

@@ -36,7 +36,7 @@ def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) 
         extra = list(metadata)[settings.max_metadata_keys]
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
-            f"There are {len(metadata)} keys, and {settings.max_metadata_keys} are allowed: '{shown(extra)}' is the first too many.",
+            f"The metadata has {len(metadata)} keys; the limit is {settings.max_metadata_keys}: remove '{shown(extra)}' and those after it.",
             (*path, extra),
         )
     values = dict(metadata)
@@ -52,7 +52,7 @@ def _check_size(metadata: Mapping[str, Any], settings: Settings, path: Path) -> 
         if size > settings.max_metadata_bytes:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
-                f"With '{shown(key)}' there are more than the {settings.max_metadata_bytes} bytes of JSON that are allowed: send less, or a link to it.",
+                f"With '{shown(key)}' the metadata has more than {settings.max_metadata_bytes} bytes of JSON: send less, or a link.",
                 (*path, key),
             )
 
@@ -93,7 +93,7 @@ def _check_depth(settings: Settings, path: Path, depth: int) -> None:
     if depth > settings.max_metadata_depth:
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
-            f"'{shown(path[-1])}' lies deeper than the {settings.max_metadata_depth} levels that are allowed: flatten it.",
+            f"'{shown(path[-1])}' is nested deeper than {settings.max_metadata_depth} levels: flatten it.",
             path,
         )
 
@@ -105,7 +105,7 @@ def _check_key(key: str, settings: Settings, path: Path) -> None:
     for char in "$.":
         if char in key:
             raise UserProblem(
-                ErrorCode.INVALID, f"The key '{shown(key)}' contains '{char}', which a key may not: rename it.", path
+                ErrorCode.INVALID, f"The key '{shown(key)}' contains '{char}', which is not allowed: rename it.", path
             )
 
 
@@ -157,7 +157,7 @@ def _unix_date(key: str, seconds: float, path: Path) -> datetime:
     except (ValueError, OverflowError, OSError):
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{shown(key)}' ends in '_date', so it is a time in unix seconds, and {seconds} lies beyond the year 9999: divide milliseconds by 1000, or rename the key.",
+            f"'{shown(key)}' ends in '_date', so its value is a time in Unix seconds, but {seconds} is after the year 9999: divide milliseconds by 1000, or rename the key.",
             (*path, key),
         ) from None
 
@@ -173,14 +173,14 @@ def _money(key: str, amount: Any, currency: Any, path: Path) -> Entry:
     if isinstance(amount, bool) or not isinstance(amount, int) or abs(amount) > SAFE_INTEGER:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{shown(key)}' is money, and its amount must be a whole number of minor units (cents) within 2^53.",
+            f"'{shown(key)}' is money: its amount must be an integer of minor units (cents) within 2^53.",
             (*path, key, "amount"),
         )
     code = currency.upper() if isinstance(currency, str) else ""
     if code not in _minor_units():
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{shown(key)}' is money, and its currency must be an ISO 4217 code such as USD.",
+            f"'{shown(key)}' is money: its currency must be an ISO 4217 code such as USD.",
             (*path, key, "currency"),
         )
     return {

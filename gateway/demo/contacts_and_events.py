@@ -82,7 +82,7 @@ async def keep_tracking(
         try:
             await events.track(workspace_id, [track_event(event_input, settings, clock())])
         except GatewayError as error:
-            log.warning("the demo pauses", reason=error.message)
+            log.warning("demo events pause", reason=error.message)
 
 
 def _keys(person: Document) -> Document:

@@ -25,7 +25,7 @@ _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _ALGORITHM = "HS256"
 _ISSUER = "events-gateway"
 _AUDIENCE = "events-gateway/graphql"
-_NOT_OURS = "This token is not one of this gateway's, or its secret was exchanged: ask for a new one."
+_NOT_OURS = "This token is not from this gateway, or its secret was replaced: ask your server for a new one."
 _STRICTLY: Options = {
     "require": ["iss", "aud", "sub", "workspace", "kind", "made_from", "iat", "exp", "jti"],
     "strict_aud": True,
@@ -36,8 +36,6 @@ _STRICTLY: Options = {
 
 
 class TokenKind(StrEnum):
-    """Who a token acts as."""
-
     CONTACT = "contact"
     ADMIN = "admin"
 
@@ -63,7 +61,6 @@ class Grant:
 
     @property
     def kind(self) -> TokenKind:
-        """Who the token acts as."""
         return TokenKind.ADMIN if prefix_of(self.subject_id) is Prefix.ADMIN else TokenKind.CONTACT
 
 
@@ -77,12 +74,10 @@ class TokenSigner:
         """Raise NotConfiguredError without a secret to sign with."""
         if not self._keys:
             raise NotConfiguredError(
-                "This gateway makes no tokens, for it has no secret to sign them with: "
-                "set GATEWAY_SECRET_KEY to a random text of at least 32 bytes, the same for every process."
+                "This gateway has no secret to sign tokens with: set GATEWAY_SECRET_KEY to a random text of at least 32 bytes, the same for every process."
             )
 
     def sign(self, grant: Grant, now: datetime) -> str:
-        """The signed token (JWT, HS256)."""
         self.check_configured()
         key_id, key = next(iter(self._keys.items()))
         claims = {
@@ -146,14 +141,14 @@ def _derived(secret: str) -> tuple[str, bytes]:
 def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
     issued, expires = (_moment(claims[name]) for name in ("iat", "exp"))
     if issued > now + LEEWAY:
-        raise UnauthenticatedError("This token was made in the future: check the clocks of the gateway's machines.")
+        raise UnauthenticatedError("This token was created in the future: check the clocks of the gateway's machines.")
     if expires + LEEWAY <= now:
         raise UnauthenticatedError("This token has expired: ask your server for a new one.")
 
 
 def _moment(value: Any) -> datetime:
     if type(value) is not int or not 0 <= value < 2**33:
-        raise UnauthenticatedError("This token says no time that can be one.")
+        raise UnauthenticatedError("This token has an invalid time: ask your server for a new one.")
     return datetime.fromtimestamp(value, UTC)
 
 
@@ -162,8 +157,10 @@ def _granted(claims: Mapping[str, Any]) -> Grant:
         kind = TokenKind(claims["kind"])
         made_from = MadeFrom(claims["made_from"])
     except ValueError:
-        raise UnauthenticatedError("This token is of a kind that this version does not know.") from None
+        raise UnauthenticatedError(
+            "This token has a kind that this version does not support: ask your server for a new one."
+        ) from None
     workspace_id, subject_id = claims["workspace"], claims["sub"]
     if not isinstance(workspace_id, str) or prefix_of(subject_id) is not _SUBJECTS[kind]:
-        raise UnauthenticatedError("This token does not say whose it is.")
+        raise UnauthenticatedError("This token names no contact or admin: ask your server for a new one.")
     return Grant(workspace_id, subject_id, made_from, _moment(claims["exp"]))

@@ -41,7 +41,6 @@ class Source:
     names: dict[str, Any] = field(default_factory=lambda: {"PENDING": PENDING, "reader": reader})
 
     def function(self, file: str) -> tuple[str, Any]:
-        """Return the source text and the compiled function."""
         text = "\n".join(self.lines) + "\n"
         exec(compile(text, file, "exec"), self.names)  # noqa: S102 - all names come from the schema or match GraphQL's grammar
         return text, self.names.pop("select")  # popped to avoid a reference cycle

@@ -37,11 +37,9 @@ SelectAll: TypeAlias = Callable[[list[Any], ExecutionRun, ResponsePath, bool, Co
 class Selects(Protocol):
     """Compiles the functions that complete the objects of a field."""
 
-    def __call__(self, type_: GraphQLObjectType) -> Select:
-        """Return the function for one object of this type."""
+    def __call__(self, type_: GraphQLObjectType) -> Select: ...
 
-    def all_of(self, type_: GraphQLObjectType) -> SelectAll:
-        """Return the function for a list of objects of this type."""
+    def all_of(self, type_: GraphQLObjectType) -> SelectAll: ...
 
 
 # Values of these types are neither exceptions nor awaitables, so no check is needed.
@@ -60,12 +58,10 @@ class PassThrough:
     names: Mapping[str, Any]
 
     def __call__(self, value: Any) -> Any:
-        """Convert a value."""
         return self.write(value)
 
 
 def unchanged(value: Any) -> Any:
-    """Return the value itself."""
     return value
 
 
@@ -89,7 +85,6 @@ def finisher(planned: PlannedField, complete: Complete) -> Callable[[Any, Execut
 
 
 def completer(type_: GraphQLOutputType, planned: PlannedField, selects: Selects) -> Complete:
-    """Return the function that completes values of a type."""
     if is_non_null_type(type_):
         return _non_null(completer(type_.of_type, planned, selects), planned)
     if is_list_type(type_):

@@ -23,7 +23,7 @@ from gateway.execution.syntax_tree import node_bytes
 from gateway.observability import Metrics
 
 MAX_ERRORS = 10  # per document or set of variables: each suggestion compares a name with all fields of a type
-TOO_DEEP = "The document nests deeper than can be read: flatten it."
+TOO_DEEP = "The document is nested too deeply: flatten it."
 _NO_TOKEN = Token(TokenKind.SOF, 0, 0, 0, 0)
 
 
@@ -70,7 +70,6 @@ class PreparedDocuments:
         return self._read(text) if prepared is None else prepared
 
     def is_valid(self, text: str) -> bool:
-        """Whether the text is a valid document."""
         return text in self._documents or not self._read(text).errors
 
     def __contains__(self, text: object) -> bool:

@@ -95,7 +95,6 @@ class ExecutionRun:
 
     @property
     def unfinished(self) -> bool:
-        """Whether values are still pending."""
         return bool(self._waiting or self._awaited)
 
     def defer(
@@ -138,7 +137,6 @@ class ExecutionRun:
             return error
 
     def info(self, planned: PlannedField, path: ResponsePath) -> Any:
-        """Build graphql-core's resolve info for a field."""
         return self.executor.build_resolve_info(planned.definition, planned.nodes, planned.parent, path_of(path))
 
     def fail(self, error: Exception, planned: PlannedField, path: ResponsePath) -> None:
@@ -156,7 +154,6 @@ class ExecutionRun:
             self.errors.append(error)
 
     async def run_deferred(self) -> None:
-        """Read and complete all pending values, level by level."""
         while self._waiting or self._awaited:
             waiting, self._waiting = self._waiting, []
             awaited, self._awaited = self._awaited, []

@@ -100,7 +100,6 @@ class Operations:
         self._shared = SharedResults(caches)
 
     async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Result:
-        """Execute a query or mutation."""
         try:
             run = self._prepare(text, variables, name, context)
             result = run if isinstance(run, Result) else await self._execute(run, None)
@@ -234,8 +233,6 @@ class Operations:
 
 
 class _Variables(Visitor):
-    """Counts the uses of variables, declarations included."""
-
     def __init__(self) -> None:
         super().__init__()
         self.uses: Counter[str] = Counter()

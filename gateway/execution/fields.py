@@ -88,8 +88,6 @@ class Call(NamedTuple):
 
 
 class ReadMode(Enum):
-    """How a field's value is read."""
-
     TYPE_NAME = "the name of the object's type"
     KEY = "a key of the document"
     FUNCTION = "a function of the document alone"
@@ -159,8 +157,6 @@ class SchemaField:
 
 @dataclass(slots=True, eq=False)
 class PlannedField:
-    """A field of a selection set."""
-
     schema: GraphQLSchema
     key: str
     of: SchemaField
@@ -183,16 +179,13 @@ class PlannedField:
 
     @property
     def name(self) -> str:
-        """The field's name in the schema."""
         return self.of.name
 
     @property
     def is_read_by_key(self) -> bool:
-        """Whether the batch function receives key values instead of objects."""
         return self.batched is not None and self.batched.by is not None
 
     def arguments(self, variables: VariableValues) -> dict[str, Any]:
-        """Return the argument values."""
         if not self.definition.args and not self.nodes[0].arguments:
             return {}
         return get_argument_values(self.definition, self.nodes[0], variables, hide_suggestions=not self.suggestions)

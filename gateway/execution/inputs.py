@@ -22,7 +22,6 @@ Convert = Callable[[Any, InputContext], Any]
 
 
 def compile_inputs(schema: GraphQLSchema) -> None:
-    """Install an InputBuilder for every input type of a schema."""
     for type_ in schema.type_map.values():
         definition = (type_.extensions or {}).get("strawberry-definition")
         if isinstance(type_, GraphQLInputObjectType) and isinstance(definition, StrawberryObjectDefinition):
@@ -30,8 +29,6 @@ def compile_inputs(schema: GraphQLSchema) -> None:
 
 
 class InputBuilder:
-    """Builds the values of one input type."""
-
     def __init__(self, definition: StrawberryObjectDefinition) -> None:
         self._definition = definition
         self._fields: list[tuple[str, str, Convert | None]] | None = None
@@ -42,7 +39,6 @@ class InputBuilder:
         }
 
     def __call__(self, class_: type, value: Mapping[str, Any], context: InputContext) -> Any:
-        """Build the input from a value keyed by schema names."""
         if self._fields is None:
             self._fields = self._compiled(context)  # types can be resolved only after the schema is built
         arguments: dict[str, Any] = self._omitted.copy()

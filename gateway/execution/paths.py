@@ -9,7 +9,6 @@ ResponsePath = tuple["ResponsePath | None", str | int, str | None, bool]
 
 
 def keys_of(path: ResponsePath | None) -> list[str | int]:
-    """Return the keys and indexes of a path, outermost first."""
     keys: list[str | int] = []
     while path is not None:
         keys.append(path[1])
@@ -19,7 +18,6 @@ def keys_of(path: ResponsePath | None) -> list[str | int]:
 
 
 def path_of(path: ResponsePath) -> Path:
-    """Convert to graphql-core's Path, as resolvers receive it."""
     above, key, type_name, _ = path
     return Path(None if above is None else path_of(above), key, type_name)
 

@@ -75,7 +75,6 @@ class ReadKeys:
 
     @property
     def size(self) -> int:
-        """How many selection sets and fields were added."""
         return len(self._added)
 
     def add(self, parent: GraphQLObjectType, selections: SelectionSetNode | None) -> None:

@@ -10,10 +10,7 @@ from gateway.execution.syntax_tree import nodes_below
 _COMPARISONS_OF_A_NODE = 25
 _MOST_COMPARISONS = 100_000  # a microsecond or two each
 _ABORTED = "Validation aborted."
-_TOO_MANY = (
-    "The document has the same fields in too many places to compare them all: "
-    "ask for each field once, and spread fewer fragments side by side."
-)
+_TOO_MANY = "The document repeats the same fields in too many places: select each field once, and spread fewer fragments side by side."
 
 
 class BoundedOverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):

@@ -13,8 +13,6 @@ _RESERVED_FILES = 300  # the database's connections, logs, listening sockets
 
 
 class Connection(Protocol):
-    """An open connection."""
-
     def look(self, now: float) -> None:
         """Close the connection if its peer is too slow. `now` is the event loop's time."""
 
@@ -49,7 +47,6 @@ class Connections:
         self._networks[new] = self._networks.pop(old)
 
     def remove(self, connection: Connection) -> None:
-        """Unregister a connection, if it is registered."""
         network = self._networks.pop(connection, None)
         if network is None:
             return

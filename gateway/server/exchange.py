@@ -13,8 +13,6 @@ from gateway.services.rate_limits import Allowance
 
 @dataclass(slots=True)
 class Reply:
-    """A response: `kind` is its content type."""
-
     content: bytes
     status: int
     kind: str
@@ -39,18 +37,15 @@ class Exchange:
 
     @property
     def method(self) -> str:
-        """The HTTP method."""
         return str(self._scope["method"])
 
     @property
     def address(self) -> str:
-        """The client's address, or an empty text."""
         client = self._scope.get("client")
         return str(client[0]) if client else ""
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of the URL."""
         return dict(QueryParams(self._scope["query_string"]))
 
     async def body(self, most: int) -> bytes:
@@ -62,15 +57,12 @@ class Exchange:
                 raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > most:
-                raise LimitExceededError(
-                    f"The request body is larger than the {most} bytes that are allowed: send less at once."
-                )
+                raise LimitExceededError(f"The request body is larger than {most} bytes: send less at once.")
             more_follows = message.get("more_body", False)
         self._is_read = True
         return bytes(body)
 
     async def respond(self, reply: Reply) -> None:
-        """Send the response."""
         headers = [
             (b"content-length", b"%d" % len(reply.content)),
             (b"content-type", f"{reply.kind}; charset=utf-8".encode()),

@@ -75,7 +75,6 @@ class OperationEndpoint:
         ).bind()  # an unbound logger binds itself for every line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         exchange, request_id = Exchange(scope, receive, send), new_request_id()
         tracing = self._services.tracing
         try:
@@ -102,7 +101,7 @@ class OperationEndpoint:
             line |= {"outcome": "refused", "code": error.code}
         except Exception:
             self._log.exception("unexpected error", request_id=request_id)
-            text = f"Something went wrong in the gateway. Quote the request id {request_id} when you report it."
+            text = f"The gateway failed unexpectedly. Report the request id {request_id} to its operator."
             refused = GatewayError(text)
             line |= {"outcome": "refused", "code": refused.code}
         finally:
@@ -116,7 +115,7 @@ class OperationEndpoint:
         self, exchange: Exchange, request_id: str, span: "OperationSpan | None", line: dict[str, Any]
     ) -> Reply:
         if exchange.method not in ("GET", "POST"):
-            raise MethodNotAllowedError("Send a POST request, or a query by GET.")
+            raise MethodNotAllowedError("Send a POST request, or a query with GET.")
         settings = self._services.settings
         bearer, allowance = await authenticate(
             exchange, self._authenticator, self._services.rate_limits, settings.mongo_timeout_seconds
@@ -190,7 +189,7 @@ def _parameters(request: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str 
     if variables is not None and not isinstance(variables, dict):
         raise BadRequestError("'variables' must be an object.")
     if name is not None and not isinstance(name, str):
-        raise BadRequestError("'operationName' must be a text.")
+        raise BadRequestError("'operationName' must be a string.")
     if extensions is not None and not isinstance(extensions, dict):
         raise BadRequestError("'extensions' must be an object.")
     return variables, name or None, extensions or {}
@@ -220,9 +219,9 @@ def _object(data: bytes, named: str) -> Mapping[str, Any]:
     try:
         value = decode_json(data)
     except json.JSONDecodeError:
-        raise BadRequestError(f"{named} is not JSON that can be read.") from None
+        raise BadRequestError(f"{named} is not valid JSON.") from None
     if isinstance(value, list):
-        raise BadRequestError(f"{named} must be one JSON object: several operations in one request are not served.")
+        raise BadRequestError(f"{named} must be one JSON object: send one operation per request.")
     if not isinstance(value, dict):
         raise BadRequestError(f"{named} must be a JSON object.")
     return value
@@ -230,9 +229,9 @@ def _object(data: bytes, named: str) -> Mapping[str, Any]:
 
 def _check_kind(kind: str | None, method: str) -> None:
     if kind == "subscription":
-        raise BadRequestError("Subscriptions are served over websockets (graphql-transport-ws).")
+        raise BadRequestError("Subscriptions need a websocket: connect with the protocol graphql-transport-ws.")
     if kind == "mutation" and method != "POST":
-        raise MethodNotAllowedError("Mutations are taken by POST alone.")
+        raise MethodNotAllowedError("Mutations must be sent with POST.")
 
 
 def _reply(result: Result, cost: int | None, exchange: Exchange, request_id: str) -> Reply:

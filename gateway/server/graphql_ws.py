@@ -74,19 +74,14 @@ class SocketRegistry:
 
     @property
     def settings(self) -> Settings:
-        """The settings."""
         return self.services.settings
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
-    """Sends messages as text frames."""
-
     async def send_json(self, message: Mapping[str, object]) -> None:
-        """Send one message. Raises WebSocketDisconnected."""
         await self.send_text(encode_json(message).decode())
 
     async def send_text(self, text: str) -> None:
-        """Send an encoded message. Raises WebSocketDisconnected."""
         try:
             await self.ws.send_text(text)
         except (WebSocketDisconnect, RuntimeError) as error:
@@ -114,7 +109,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     @property
     def registry(self) -> SocketRegistry:
-        """What the sockets of this process share."""
         registry: SocketRegistry = self._socket.scope["gateway.server.graphql_ws"]
         return registry
 
@@ -187,13 +181,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             most = min(most, settings.max_operations_per_token_socket)
         if principal is None or len(self.operations) < most:
             return False
-        message = f"This socket has {most} operations under way, and it may have no more: complete one first."
+        message = f"This socket has {most} active operations, which is the limit: complete one first."
         error = formatted(as_graphql_error(LimitExceededError(message)), new_request_id())
         await self.send_message({"id": id_, "type": "error", "payload": [error]})
         return True
 
     async def shutdown(self) -> None:
-        """End the socket's operations and release its count."""
         for check in (self._next_check, self._check):
             if check is not None:
                 check.cancel()
@@ -207,7 +200,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await super().shutdown()
 
     def forget_id(self, id: str) -> None:
-        """Forget an operation that ended."""
         self._sinks.pop(id, None)
         super().forget_id(id)
 
@@ -383,7 +375,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return (
                 None
                 if self.connection_acknowledged
-                else (_TRY_AGAIN_LATER, "The database cannot be reached right now.")
+                else (_TRY_AGAIN_LATER, "The database is not available: try again in a few seconds.")
             )
         assert principal is not None  # noqa: S101 - only a missing credential gives None
         if self.principal is not None and self.principal.contact_id != principal.contact_id:
@@ -408,7 +400,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             close_frame = await self._refused()
         except Exception:
-            _log.exception("a socket's credential could not be checked")
+            _log.exception("credential of a socket could not be checked")
         if close_frame is not None:
             await self.websocket.close(*close_frame)
         else:

@@ -20,7 +20,7 @@ from gateway.settings import Settings
 from schema.limits import OperationLimits
 
 _SLOT_BYTES = 16_000
-_ONLY_TRUSTED = "Only the documents of this gateway's manifest are executed, and this is none of them: deploy the manifest of this client's build."
+_ONLY_TRUSTED = "This gateway executes only the documents of its manifest, and this document is not in it: deploy the manifest of this client's build."
 
 
 class PersistedDocuments:
@@ -38,9 +38,7 @@ class PersistedDocuments:
     ) -> None:
         path = settings.trusted_documents
         if path is None and settings.only_trusted_documents:
-            raise StartupError(
-                "GATEWAY_ONLY_TRUSTED_DOCUMENTS needs a manifest: name it with GATEWAY_TRUSTED_DOCUMENTS."
-            )
+            raise StartupError("GATEWAY_ONLY_TRUSTED_DOCUMENTS needs a manifest: set GATEWAY_TRUSTED_DOCUMENTS.")
         self._only_trusted = settings.only_trusted_documents
         self._trusted = {} if path is None else read_manifest(path, schema, limits)
         self._trusted_texts = frozenset(self._trusted.values())
@@ -61,7 +59,7 @@ class PersistedDocuments:
         PersistedQueryNotFoundError or PersistedQueryNotSupportedError if the client must send the text."""
         query, name = request.get("query"), _name(request)
         if query is not None and not isinstance(query, str):
-            raise BadRequestError("'query' must be a text with a GraphQL document.")
+            raise BadRequestError("'query' must be a string with a GraphQL document.")
         if query is not None:
             self._check_length(query)
         text = self._own(query) if name is None else self._named(name, query or None)
@@ -83,8 +81,8 @@ class PersistedDocuments:
             return
         if query not in self._trusted_texts:
             raise LimitExceededError(
-                f"The document is longer than the {most} bytes that are allowed (GATEWAY_MAX_DOCUMENT_BYTES): "
-                "send its values as variables, or send less of it at once."
+                f"The document is longer than {most} bytes (GATEWAY_MAX_DOCUMENT_BYTES): "
+                "send values as variables, or request less at once."
             )
 
     def _stored_text(self, name: "_Name") -> str | None:
@@ -92,7 +90,7 @@ class PersistedDocuments:
 
     def _own(self, query: str | None) -> str:
         if query is None or not query.strip():
-            raise BadRequestError("'query' must be a text with a GraphQL document.")
+            raise BadRequestError("'query' must be a string with a GraphQL document.")
         return query
 
     def _named(self, name: "_Name", query: str | None) -> str:
@@ -102,7 +100,9 @@ class PersistedDocuments:
         if query is None:
             raise self._not_found(name)
         if sha256(query) != name.id:
-            raise BadRequestError("The id is not the SHA-256 of 'query': send one of them, or both as they belong.")
+            raise BadRequestError(
+                "The id is not the SHA-256 hash of 'query': send only one of them, or the matching hash."
+            )
         return query
 
     def _not_found(self, name: "_Name") -> GatewayError:
@@ -131,7 +131,7 @@ def _name(request: Mapping[str, Any]) -> _Name | None:
         hash_ = _persisted(request.get("extensions") or {})
         return None if hash_ is None else _Name(hash_, automatic=True)
     if not isinstance(id_, str) or not id_:
-        raise BadRequestError("'documentId' must be a text that is not empty.")
+        raise BadRequestError("'documentId' must be a non-empty string.")
     return _Name(id_.removeprefix(SHA256_PREFIX), automatic=False)
 
 

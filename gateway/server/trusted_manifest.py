@@ -15,7 +15,7 @@ from schema.limits import OperationLimits
 
 SHA256_PREFIX = "sha256:"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FIX = "have the clients' build write the manifest anew, against the schema of this version"
+_FIX = "let the clients' build write the manifest again with the schema of this version"
 
 
 class _ApolloOperation(BaseModel):
@@ -33,7 +33,6 @@ _BY_ID = TypeAdapter(dict[str, str])
 
 
 def sha256(text: str) -> str:
-    """Return the hex SHA-256 of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -66,10 +65,10 @@ def _entries(path: Path) -> Iterable[tuple[str, str]]:
         return _BY_ID.validate_python(manifest, strict=True).items()
     except OSError as error:
         raise StartupError(
-            f"The manifest {path} cannot be read ({error.strerror}): set GATEWAY_TRUSTED_DOCUMENTS to a file that the gateway may read."
+            f"The manifest {path} cannot be read ({error.strerror}): set GATEWAY_TRUSTED_DOCUMENTS to a readable file."
         ) from None
     except ValidationError as error:
-        raise StartupError(f"The manifest {path} is not usable{_location(error.errors()[0])}: {_FIX}.") from None
+        raise StartupError(f"The manifest {path} is invalid{_location(error.errors()[0])}: {_FIX}.") from None
     except (ValueError, RecursionError):
         raise StartupError(f"The manifest {path} is not JSON: {_FIX}.") from None
 

@@ -51,7 +51,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._writes = WriteProgress(transport, self._limits)
         self._deadline = self._next_deadline()
         if not self._connections.add(self, self.client[0] if self.client else ""):
-            self._refusal = RefusedRequestError(503, "There are too many connections: try again later.")
+            self._refusal = RefusedRequestError(503, "Too many connections: try again later.")
             self._write(self._refusal)
             transport.close()
 
@@ -61,7 +61,6 @@ class HttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Unregister the connection."""
         self._connections.remove(self)
         super().connection_lost(exc)
 
@@ -87,7 +86,6 @@ class HttpProtocol(HttpToolsProtocol):
             )
 
     def on_headers_complete(self) -> None:
-        """Start the response if the headers are within the limits."""
         if len(self.headers) > self._limits.max_headers:
             raise RefusedRequestError(431, f"Send at most {self._limits.max_headers} headers.")
         if self._may_be_too_large and self._header_size() > self._limits.max_header_bytes:
@@ -97,7 +95,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._upgrades = self._should_upgrade()
             self._check_upgrade()
         if len(self.pipeline) >= _MOST_PIPELINED:
-            raise RefusedRequestError(400, f"Send at most {_MOST_PIPELINED} requests before you read their answers.")
+            raise RefusedRequestError(400, f"Send at most {_MOST_PIPELINED} requests before you read their responses.")
         super().on_headers_complete()
         if self._upgrades:
             return
@@ -120,7 +118,6 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """Reset the counters for the next message."""
         if self._in_body and not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
@@ -145,14 +142,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline = self._idle_deadline()
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection to the websocket protocol."""
         super().handle_websocket_upgrade()
         protocol = cast("SocketProtocol", self.transport.get_protocol())
         self._connections.replace(self, cast("Connection", protocol))
         protocol.refuse_failed_handshake()
 
     def look(self, now: float) -> None:
-        """Close the connection if its peer is too slow."""
         if self.flow.write_paused or self.transport.is_closing():
             if self._writes.is_stalled(now):
                 self.transport.abort()
@@ -200,7 +195,7 @@ class HttpProtocol(HttpToolsProtocol):
             # After an upgrade the parser leaves chunks unread: they would be parsed as further requests.
             raise RefusedRequestError(400, "Send no body with an upgrade.")
         if self._upgrades and self.cycle is not None and not self.cycle.response_complete:
-            raise RefusedRequestError(400, "Open a websocket after the answers to earlier requests.")
+            raise RefusedRequestError(400, "Open a websocket after the responses to earlier requests.")
 
     def _check_version(self) -> None:
         if self.scope["http_version"] != "1.0":

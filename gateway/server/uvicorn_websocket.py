@@ -59,7 +59,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._writes: WriteProgress
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take over a connection from HTTP."""
         super().connection_made(transport)
         self._writes = WriteProgress(self.transport, self._connections.settings)
 
@@ -69,7 +68,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Unregister the connection."""
         self._connections.remove(self)
         super().connection_lost(exc)
 
@@ -98,7 +96,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.transport.close()
 
     def look(self, now: float) -> None:
-        """Abort the connection if its peer does not read."""
         is_backed_up = self.transport.is_closing() or not self.writable.is_set()
         if is_backed_up and self._writes.is_stalled(now):
             self.transport.abort()

@@ -74,7 +74,6 @@ class LocalStorage(Storage):
         return (window.count, window.ends_at) if window else (0, self._now())
 
     async def get(self, key: str) -> int:
-        """The count of the current window."""
         return self.state(key)[0]
 
     async def get_expiry(self, key: str) -> float:
@@ -92,7 +91,6 @@ class LocalStorage(Storage):
         return count
 
     async def clear(self, key: str) -> None:
-        """Drop one window."""
         self._windows.pop(key)
 
 
@@ -125,9 +123,9 @@ class SharedStorage(LocalStorage):
     def _switch_to_local(self, now: datetime, error: UnavailableError) -> None:
         if self._local_until is None:
             reason = repr(error.__cause__)
-            _log.warning("rate limits are counted by each process: the database does not answer", reason=reason)
+            _log.warning("rate limits are counted per process: the database does not respond", reason=reason)
         self._local_until = now.timestamp() + _LOCAL_SECONDS
 
     def _switch_to_shared(self) -> None:
-        _log.info("rate limits are counted together again")
+        _log.info("rate limits are shared again")
         self._local_until = None

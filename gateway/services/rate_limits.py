@@ -44,11 +44,9 @@ class RateLimits:
         self._anonymous = {} if anonymous == NO_LIMIT else {REQUESTS: _item(ANONYMOUS, anonymous)}
 
     def of(self, principal_id: str) -> "Allowance":
-        """The allowance of an authenticated caller."""
         return Allowance(self, principal_id, self._authenticated)
 
     def of_address(self, address: str) -> "Allowance":
-        """The allowance of an address without a valid credential."""
         return Allowance(self, _network(address), self._anonymous)
 
 
@@ -61,7 +59,6 @@ class Allowance:
     items: Mapping[str, RateLimitItem]
 
     async def take_request(self) -> None:
-        """Count one request; RateLimitedError if none is left."""
         if REQUESTS in self.items:
             await self._take(self.items[REQUESTS], 1)
 
@@ -77,7 +74,7 @@ class Allowance:
             item = self.items[COST]
             if rows > item.amount:
                 raise LimitExceededError(
-                    f"The operation may show {rows} rows, and {item} are allowed: ask for smaller pages ('first')."
+                    f"The operation may return {rows} rows; the limit is {item}: request smaller pages ('first')."
                 )
             await self._take(item, rows)
 

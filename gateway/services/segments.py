@@ -106,7 +106,7 @@ def _check_room(rows: list[Document]) -> None:
     if len(rows) >= MAX_SEGMENTS:
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
-            f"The workspace has {len(rows)} segments, and {MAX_SEGMENTS} are allowed: delete one first.",
+            f"The workspace has {len(rows)} segments, which is the limit of {MAX_SEGMENTS}: delete one first.",
         )
 
 
@@ -114,7 +114,7 @@ def _check_not_referenced(segments: SegmentGraph, row: Document) -> None:
     for other in segments.referencing(row["_id"]):
         raise UserProblem(
             ErrorCode.CONFLICT,
-            f"The filter of the segment '{other['name']}' ({other['_id']}) names '{row['name']}': "
+            f"The filter of the segment '{other['name']}' ({other['_id']}) uses '{row['name']}': "
             "change or delete that one first.",
             ("id",),
         )
@@ -125,7 +125,7 @@ def _check_not_in_rule(rules: list[Document], row: Document) -> None:
         if row["_id"] in segments_named(rule):
             raise UserProblem(
                 ErrorCode.CONFLICT,
-                f"The message rule '{rule['name']}' ({rule['_id']}) names '{row['name']}': "
+                f"The message rule '{rule['name']}' ({rule['_id']}) uses '{row['name']}': "
                 "change or delete the rule first.",
                 ("id",),
             )
@@ -134,15 +134,13 @@ def _check_not_in_rule(rules: list[Document], row: Document) -> None:
 async def _check_no_campaign(store: WorkspaceStore, row: Document) -> None:
     ids = [timer_id_of(store.workspace_id, CAMPAIGN, id_) for id_ in await store.campaigns.of_segment(row["_id"])]
     if await store.timers.by_ids(ids):
-        message = (
-            f"A message to the members of '{row['name']}' is on its way: delete the segment when all are written to."
-        )
+        message = f"A message to the members of '{row['name']}' is being sent: delete the segment when that is done."
         raise UserProblem(ErrorCode.CONFLICT, message, ("id",))
 
 
 def _unknown(segment_id: str) -> UserProblem:
     return UserProblem(
         ErrorCode.NOT_FOUND,
-        f"There is no segment with the id '{segment_id}': it was deleted, or never was there.",
+        f"There is no segment with the id '{segment_id}': it was deleted or never existed.",
         ("id",),
     )

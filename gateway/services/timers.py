@@ -37,7 +37,6 @@ class TimerService:
         self._log = structlog.get_logger("gateway.timers")
 
     async def run(self) -> None:
-        """Fire due timers until cancelled."""
         while True:
             try:
                 await self._fix_postponed()
@@ -49,11 +48,10 @@ class TimerService:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _fix_postponed(self) -> None:
-        """Find timers that a wrong clock postponed, every _LOOK_SECONDS."""
         if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = time.monotonic()
             if count := await reset_postponed_timers(self._store.database, self._clock()):
-                self._log.warning("timers that a wrong clock put off are tried now", count=count)
+                self._log.warning("timers postponed by a wrong clock are fired now", count=count)
 
     async def fire_due(self) -> int:
         """Fire all timers that are due; returns how many this process fired. A timer that fails is retried later."""
@@ -79,10 +77,10 @@ class TimerService:
         except TimerTakenError:
             return False
         except UnavailableError as error:
-            self._log.warning("a timer is tried again later", reason=str(error), **log_fields)
+            self._log.warning("timer will be retried", reason=str(error), **log_fields)
             return False
         except Exception:
-            self._log.exception("a timer failed and is tried again later", **log_fields)
+            self._log.exception("timer failed and will be retried", **log_fields)
             return False
         return True
 

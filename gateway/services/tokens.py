@@ -35,7 +35,6 @@ class TokenService:
         return self._signed(workspace_id, contact["_id"], made_from, lifetime)
 
     async def create_for_admin(self, workspace_id: str, admin_id: str, seconds: int) -> tuple[str, datetime]:
-        """A token of an active admin, and when it expires."""
         self._signer.check_configured()
         lifetime = check_lifetime(seconds)
         admin = await self._people.active_admin(workspace_id, admin_id, ("adminId",))

@@ -18,12 +18,16 @@ async def save_entry(
     async def attempt(_: int) -> Document:
         other = await repository.with_text(values[repository.UNIQUE])
         if other is not None and other["_id"] not in (id_, new["_id"]):
-            message = f"{other['_id']} has this {field} already: pass its id to change it."
+            message = f"{other['_id']} already has this {field}: pass its id to change it."
             raise UserProblem(ErrorCode.CONFLICT, message, (field,))
         if id_ is not None:
             changed = await repository.change(id_, values)
             if changed is None:
-                raise UserProblem(ErrorCode.NOT_FOUND, f"Nothing here has the id '{id_}'.", ("id",))
+                raise UserProblem(
+                    ErrorCode.NOT_FOUND,
+                    f"There is nothing with the id '{id_}': correct the id, or leave it out to create a new one.",
+                    ("id",),
+                )
             return changed
         if other is None:
             await repository.insert(new)

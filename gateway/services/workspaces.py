@@ -18,8 +18,6 @@ REMEMBERED_SECONDS = 10  # how long a process trusts a key that it has read
 
 
 class WorkspaceService:
-    """Creates, finds and deletes workspaces and API keys."""
-
     def __init__(
         self,
         store: Store,
@@ -41,7 +39,7 @@ class WorkspaceService:
             await self._store.workspaces.insert(workspace)
         except DuplicateError:
             raise UserProblem(
-                ErrorCode.CONFLICT, f"There is a workspace '{name}' already: choose another name.", ("name",)
+                ErrorCode.CONFLICT, f"A workspace '{name}' already exists: choose another name.", ("name",)
             ) from None
         return workspace
 
@@ -51,7 +49,7 @@ class WorkspaceService:
         if workspace is None:
             names = ", ".join(row["name"] for row in await self.all()) or "none yet"
             raise UserProblem(
-                ErrorCode.NOT_FOUND, f"There is no workspace '{id_or_name}': there are {names}.", ("workspace",)
+                ErrorCode.NOT_FOUND, f"There is no workspace '{id_or_name}'. Workspaces: {names}.", ("workspace",)
             )
         return workspace
 
@@ -61,15 +59,14 @@ class WorkspaceService:
         if len(workspaces) != 1:
             names = ", ".join(row["name"] for row in workspaces)
             fix = (
-                f"say which with --workspace: {names}."
+                f"choose one with --workspace: {names}."
                 if workspaces
-                else "make one with 'gateway workspaces create NAME', or run 'gateway dev'."
+                else "create one with 'gateway workspaces create NAME', or run 'gateway dev'."
             )
             raise UserProblem(ErrorCode.INVALID, f"There are {len(workspaces)} workspaces: {fix}", ("workspace",))
         return workspaces[0]
 
     async def all(self) -> list[Document]:
-        """Every workspace, oldest first."""
         return await self._store.workspaces.all()
 
     async def delete(self, workspace_id: str) -> int:
@@ -98,7 +95,6 @@ class WorkspaceService:
         return key, f"{key['_id']}.{secret}"
 
     async def keys(self, workspace_id: str) -> list[Document]:
-        """The keys of a workspace, oldest first."""
         return await self._store.keys.of(workspace_id)
 
     async def revoke_key(self, workspace_id: str, key_id: str) -> None:
@@ -106,7 +102,7 @@ class WorkspaceService:
         if not await self._store.keys.revoke(workspace_id, key_id, self._clock()):
             raise UserProblem(
                 ErrorCode.NOT_FOUND,
-                f"There is no key '{key_id}' in this workspace: 'gateway keys list' shows them.",
+                f"There is no API key '{key_id}' in this workspace: 'gateway keys list' shows them.",
                 ("key",),
             )
 

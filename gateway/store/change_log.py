@@ -23,7 +23,6 @@ class ChangeLog(Repository):
     )
 
     async def write(self, changes: Sequence[Document], session: Session) -> None:
-        """Append changes."""
         await self._database.insert(self.COLLECTION, changes, session)
 
 

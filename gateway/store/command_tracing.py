@@ -14,20 +14,16 @@ _CURRENT_SPAN: "ContextVar[CommandSpan | None]" = ContextVar("gateway_command_sp
 
 
 class CommandSpans(CommandListener):
-    """Listens to the driver's commands."""
-
     def __init__(self, tracing: "Tracing") -> None:
         self._tracing = tracing
 
     def started(self, event: CommandStartedEvent) -> None:
-        """Start a span below the operation's."""
         target = event.command.get("collection" if event.command_name == "getMore" else event.command_name)
         collection = target if isinstance(target, str) else None
         host, port = event.connection_id
         _CURRENT_SPAN.set(self._tracing.command(event.command_name, event.database_name, collection, (host, port or 0)))
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        """End the span."""
         self._end(None)
 
     def failed(self, event: CommandFailedEvent) -> None:

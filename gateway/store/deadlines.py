@@ -20,7 +20,7 @@ class answered_by:  # noqa: N801 - used like the context managers of the standar
 
     What was being written may or may not be stored; a repetition with the same idempotency key finds out. Nothing is
     cancelled: each wait checks the deadline. A task that is cancelled while the driver times out may leave one of
-    PyMongo's locks locked for ever (asyncio.wait_for loses its holder on Python 3.11)."""
+    PyMongo's locks locked forever (asyncio.wait_for loses its holder on Python 3.11)."""
 
     __slots__ = ("_call", "_driver", "_moment")
 
@@ -60,7 +60,6 @@ def call_deadline() -> float:
 
 
 def moment_in(seconds: float) -> float:
-    """The time of the loop's clock in that many seconds."""
     return asyncio.get_running_loop().time() + seconds
 
 

@@ -63,23 +63,23 @@ class NaiveUtcProjection(tuple[str, ...]):
 
 
 class TransientError(UnavailableError):
-    """The database did not answer as it should; whether it did what was asked is unknown. Try again in a few seconds."""
+    """The database did not respond as expected, and the outcome of the call is unknown: try again in a few seconds."""
 
 
 class ConflictError(TransientError):
-    """Another transaction holds what this one writes; nothing was stored. Try again in a few seconds."""
+    """Another transaction writes the same data, and nothing was stored: try again in a few seconds."""
 
 
 class FaultError(TransientError):
-    """The database met a problem of its own, such as a full disk; whether it did what was asked is unknown. Try again in a few seconds."""
+    """The database has an internal fault, such as a full disk, and the outcome of the call is unknown: try again in a few seconds."""
 
 
 class HistoryLostError(Exception):
-    """The server no longer has what follows that token."""
+    """The server's history no longer reaches back to this position."""
 
 
 class DuplicateError(TransientError):
-    """A unique index refused: somebody else wrote first, and the next look will see it."""
+    """A unique index refused the document: another writer stored one with the same key first."""
 
 
 class Database:
@@ -112,7 +112,7 @@ class Database:
                 event_listeners=list(listeners),
             )
         except (InvalidURI, ConfigurationError) as error:
-            raise StartupError(f"GATEWAY_MONGO_URI is not usable: {error}.") from None
+            raise StartupError(f"GATEWAY_MONGO_URI is invalid: {error}.") from None
         self._database: Any = self._client.get_database(
             name,
             codec_options=CodecOptions(tz_aware=True),  # the driver's own UTC; any other costs a conversion per time
@@ -124,7 +124,6 @@ class Database:
         self.writes = WriteHealth()
 
     async def close(self) -> None:
-        """Close every connection."""
         await self._open_transactions.close()
         closing = self._client.close()
         if not self._motor:
@@ -137,15 +136,14 @@ class Database:
                 hello = await self._database.command("hello")
         except OperationFailure as error:
             raise StartupError(
-                f"The database refuses: {error}. Check the user and password in GATEWAY_MONGO_URI."
+                f"The database refused the connection: {error}. Check the user and password in GATEWAY_MONGO_URI."
             ) from None
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise StartupError(
-                "The MongoDB of GATEWAY_MONGO_URI is a standalone server, without transactions: make it a replica set (one node is enough)."
+                "GATEWAY_MONGO_URI is a standalone server, which has no transactions: make it a replica set (one node is enough)."
             )
 
     async def ping(self) -> None:
-        """Pass if the server answers."""
         async with translate_errors():
             await self._database.command("ping")
 
@@ -157,12 +155,10 @@ class Database:
         return self.server_clock.measure(hello["localTime"], began)
 
     async def collections(self) -> set[str]:
-        """The names of the collections that exist."""
         async with translate_errors():
             return set(await self._database.list_collection_names())
 
     async def find_one(self, collection: str, filter_: Filter) -> Document | None:
-        """The first document that matches."""
         async with translate_errors():
             document: Document | None = await self._database[collection].find_one(filter_)
             return document
@@ -259,13 +255,11 @@ class Database:
                 return int((await self._database[collection].delete_many(filter_, session=session)).deleted_count)
 
     async def create_indexes(self, collection: str, indexes: Sequence[IndexModel]) -> None:
-        """Build those of these indexes that are missing."""
         async with translate_errors():
             with pymongo.timeout(_LONG_SECONDS):
                 await self._database[collection].create_indexes(list(indexes))
 
     async def drop_index(self, collection: str, name: str) -> None:
-        """Remove an index, if it is there."""
         try:
             async with translate_errors():
                 await self._database[collection].drop_index(name)
@@ -293,7 +287,6 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:
-        """A session whose reads all see the same state of the database."""
         async with translate_errors():
             session, answered = await self._begin(), True
             try:
@@ -420,8 +413,7 @@ class translate_errors:  # noqa: N801 - named like the context managers of the s
     def __init__(self, writes: WriteHealth | None = None) -> None:
         self._writes = writes
 
-    async def __aenter__(self) -> None:
-        """Begin."""
+    async def __aenter__(self) -> None: ...
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         if self._writes is not None:
@@ -451,7 +443,7 @@ def _to_gateway_error(error: Exception) -> Exception | None:
         return TransientError()
     if isinstance(error, UnicodeEncodeError):
         # Stored texts were checked; this one is in a filter.
-        return BadRequestError("A text contains a lone surrogate, which is no character: send whole characters.")
+        return BadRequestError("A text contains half of a surrogate pair: send valid Unicode.")
     return _error_for_codes(error) if isinstance(error, PyMongoError) else None
 
 
@@ -470,7 +462,7 @@ def _error_for_codes(error: PyMongoError) -> Exception | None:
 
 def _reraise_cancellation() -> None:
     """Raise CancelledError if the task was cancelled. PyMongo Async writes within `asyncio.wait_for`, which on Python
-    3.11 loses a cancellation that arrives together with the result; the task would go on for ever."""
+    3.11 loses a cancellation that arrives together with the result; the task would go on forever."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -66,7 +66,6 @@ async def embedded_server(data: Path, executable: str, *, share: bool = False) -
 
 
 def uri_of(port: int) -> str:
-    """The URI of the server on that port."""
     return f"mongodb://{HOST}:{port}/?directConnection=true"
 
 
@@ -98,7 +97,6 @@ class _Server:
         await self._spawn()
 
     async def stop(self) -> None:
-        """Stop the process and wait for its end."""
         if self._spawning is not None:
             await asyncio.wait([self._spawning])
         if self._process is not None and self._process.returncode is None:
@@ -147,12 +145,14 @@ class _Server:
             await asyncio.wait({died, unhealthy}, return_when=asyncio.FIRST_COMPLETED)
             if not died.done():
                 reason = unhealthy.result()
-                self._log.error("the embedded database is stopped and started again", reason=reason, port=self.port)
+                self._log.error("restarting the embedded database", reason=reason, port=self.port)
                 process.kill()
                 await died
             else:
                 code = died.result()
-                self._log.error("the embedded database died and is started again", exit_code=code, port=self.port)
+                self._log.error(
+                    "the embedded database ended unexpectedly; restarting it", exit_code=code, port=self.port
+                )
         finally:
             died.cancel()
             unhealthy.cancel()
@@ -179,8 +179,8 @@ class _Server:
         while time.monotonic() < deadline:
             if process.returncode is not None:
                 raise StartupError(
-                    f"The embedded database ended with exit code {process.returncode} at its start: {self._data / 'database.log'} says why. "
-                    "If its data was damaged, move that folder away, or name another with --data."
+                    f"The embedded database ended with exit code {process.returncode} at startup: see {self._data / 'database.log'}. "
+                    "If its data is damaged, move that folder away, or choose another with --data."
                 )
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(HOST, self.port)
@@ -188,7 +188,7 @@ class _Server:
                 return
             await asyncio.sleep(0.05)
         raise StartupError(
-            f"The embedded database did not answer within {_START_SECONDS:g} seconds: see {self._data / 'database.log'}."
+            f"The embedded database did not respond within {_START_SECONDS:g} seconds: see {self._data / 'database.log'}."
         )
 
 
@@ -207,7 +207,7 @@ async def _is_port_taken(data: Path, *, share: bool) -> AsyncIterator[bool]:
             if time.monotonic() > deadline:
                 owner = _read_record(data).get("owner", "unknown")
                 raise StartupError(
-                    f"The data folder {data} is in use by process {owner}: stop it, or name another folder with --data."
+                    f"The data folder {data} is in use by process {owner}: stop it, or choose another folder with --data."
                 )
             await asyncio.sleep(0.1)
         yield True
@@ -277,8 +277,8 @@ def _find_program(executable: str) -> str:
     path = shutil.which(executable) or shutil.which(executable, path=str(Path(sys.executable).parent))
     if path is None:
         raise StartupError(
-            f"The embedded database's program '{executable}' was not found: run 'make install', "
-            "name another with GATEWAY_EMBEDDED_SERVER, or set GATEWAY_MONGO_URI to a MongoDB replica set."
+            f"The executable of the embedded database, '{executable}', was not found: run 'make install', "
+            "set GATEWAY_EMBEDDED_SERVER, or set GATEWAY_MONGO_URI to a MongoDB replica set."
         )
     return str(Path(path).absolute())
 

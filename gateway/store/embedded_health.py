@@ -31,11 +31,11 @@ async def wait_until_unhealthy(
         refused = refused + 1 if error is not None and not error.timeout else 0
         unanswered = unanswered + 1 if error is not None and error.timeout else 0
         if unanswered >= _MAX_UNANSWERED:
-            return "it does not answer"
+            return "it does not respond"
         if refused == _MAX_REFUSED:
             _log.error("the embedded database refuses writes", reason=str(error)[:200], folder=str(folder))
         if refused >= _MAX_REFUSED and await asyncio.to_thread(_has_disk_space, folder):
-            return "it refuses writes, and its disk has room"
+            return "it refuses writes although its disk has space"
 
 
 def _write_error(uri: str) -> PyMongoError | None:

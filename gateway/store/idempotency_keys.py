@@ -1,4 +1,4 @@
-"""Idempotency keys of every mutation except tracking (an event keeps its own key for ever)."""
+"""Idempotency keys of every mutation except tracking (an event keeps its own key forever)."""
 
 from datetime import datetime, timedelta
 from typing import ClassVar

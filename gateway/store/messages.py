@@ -15,8 +15,6 @@ _TRIGGER_FIELDS = ("workspace_id", "enabled", "trigger", "n", "event", "segment_
 
 
 class MessageRules(Repository):
-    """The message rules of one workspace."""
-
     COLLECTION: ClassVar[str] = "message_rules"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="workspace"),
@@ -27,11 +25,9 @@ class MessageRules(Repository):
         return await self._find({}, sort={"_id": 1})
 
     async def in_force(self) -> list[Document]:
-        """Every enabled rule, with the fields of its trigger."""
         return [row for row in await self._find({}, projection=_TRIGGER_FIELDS) if row["enabled"]]
 
     async def insert(self, rule: Document, session: Session) -> None:
-        """Add a rule."""
         await self._database.insert(self.COLLECTION, [rule], session)
 
     async def replace(self, rule: Document, before: Document, session: Session) -> None:
@@ -42,7 +38,6 @@ class MessageRules(Repository):
             raise TransientError("the rule was saved or deleted meanwhile")
 
     async def remove(self, rule_id: str, session: Session) -> int:
-        """Delete a rule; returns the number deleted."""
         return await self._database.delete(
             self.COLLECTION, {"_id": rule_id, "workspace_id": self._workspace_id}, session
         )
@@ -93,13 +88,11 @@ class SentCounts(Repository):
     )
 
     async def add(self, rule_id: str, contact_id: str, session: Session) -> None:
-        """Count one message of a rule."""
         shard = _shard_ids(rule_id)[sum(contact_id.encode()) % _SHARDS]
         increment = UpdateOne({"_id": shard, "workspace_id": self._workspace_id}, {"$inc": {"count": 1}}, upsert=True)
         await self._database.bulk(self.COLLECTION, [increment], session)
 
     async def of_rules(self, rule_ids: Sequence[str]) -> dict[str, int]:
-        """The number of messages sent, by rule."""
         shards = await self.by_ids([shard for rule_id in rule_ids for shard in _shard_ids(rule_id)])
         return {
             rule_id: sum(shards[shard]["count"] for shard in _shard_ids(rule_id) if shard in shards)
@@ -107,7 +100,6 @@ class SentCounts(Repository):
         }
 
     async def remove(self, rule_id: str) -> None:
-        """Delete a rule's counts."""
         filter_ = {"_id": {"$in": _shard_ids(rule_id)}, "workspace_id": self._workspace_id}
         await self._database.delete(self.COLLECTION, filter_)
 
@@ -121,11 +113,9 @@ class Campaigns(Repository):
     )
 
     async def of_segment(self, segment_id: str) -> list[str]:
-        """The ids of the campaigns to that segment."""
         return [row["_id"] for row in await self._find({"segment_id": segment_id}, projection=["_id"])]
 
     async def insert(self, campaign: Document, session: Session) -> None:
-        """Add a campaign."""
         await self._database.insert(self.COLLECTION, [campaign], session)
 
 

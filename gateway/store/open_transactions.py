@@ -31,7 +31,7 @@ class OpenTransactions:
     def end(self, session: Any) -> None:
         """End the session's transaction in the background, then the session."""
         if len(self._tasks) >= _MAX_TASKS:
-            _log.warning("a transaction is left to the server, which ends it after a minute", open=len(self._tasks))
+            _log.warning("transaction abandoned; the server ends it after a minute", open=len(self._tasks))
             return
         # An empty context: without the caller's deadline and trace.
         task = asyncio.get_running_loop().create_task(self._end(session), context=Context())
@@ -39,7 +39,6 @@ class OpenTransactions:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Give the remaining tasks a moment, then cancel them."""
         if self._tasks:
             _, unfinished = await asyncio.wait(self._tasks, timeout=_CLOSING_SECONDS)
             for task in unfinished:

@@ -43,11 +43,9 @@ class ProjectionOffsets:
         return await self._database.update(self.COLLECTION, guard, {"$set": {"until": until}}) == 1
 
     async def release(self, name: str, owner: str) -> None:
-        """Release the lease, if this owner has it."""
         await self._database.update(self.COLLECTION, {"_id": name, "owner": owner}, {"$set": {"until": EARLIEST}})
 
     async def all(self) -> list[Document]:
-        """Every projection, without its pending rebuilds."""
         fields = ["owner", "until", "position_at", "moved_at", "rebuilding"]
         return await self._database.find(self.COLLECTION, {}, projection=fields)
 
@@ -69,4 +67,4 @@ class ProjectionOffsets:
         values = {"token": new_token, "pending": list(pending), "rebuilding": bool(pending), **position}
         change = {"$set": values, "$currentDate": {"moved_at": True}}
         if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, change)], session) != 1:
-            raise TransientError("another process reads this roll-up now")
+            raise TransientError("another process has the lease of this projection")

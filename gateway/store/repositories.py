@@ -192,7 +192,6 @@ def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datet
 
 
 def with_fields(fields: Sequence[str], *more: str) -> Sequence[str]:
-    """The fields and more, without duplicates."""
     unique_fields = dict.fromkeys([*more, *fields])
     return NaiveUtcProjection(unique_fields) if isinstance(fields, NaiveUtcProjection) else list(unique_fields)
 

@@ -43,7 +43,6 @@ async def retry_transaction(
 
 
 def _is_over(state: tenacity.RetryCallState) -> bool:
-    """Whether no time is left for another attempt."""
     is_late = moment_in(state.upcoming_sleep) >= call_deadline()
     return is_late or (state.seconds_since_start or 0) >= BUDGET_SECONDS
 

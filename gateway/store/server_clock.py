@@ -19,7 +19,6 @@ class ServerClock:
         self.offset = self.correction = timedelta(0)  # `correction` is added to this machine's time
 
     def machine_now(self) -> datetime:
-        """The time by this machine's clock."""
         return self._machine()
 
     def measure(self, server_time: datetime, began: datetime) -> datetime:
@@ -42,7 +41,7 @@ class ServerClock:
         was_wrong, self.offset = self.correction != timedelta(0), offset
         self.correction = offset if abs(offset) > _TOLERANCE else timedelta(0)
         if self.correction and not was_wrong:
-            _log.warning("this machine's clock is wrong: the database's time is used", seconds=self.seconds_ahead)
+            _log.warning("this machine's clock is wrong; using the database's time", seconds=self.seconds_ahead)
         elif was_wrong and not self.correction:
             _log.info("this machine's clock is right again")
 

@@ -20,8 +20,6 @@ class TimerTakenError(Exception):
 
 
 class Timers(Repository):
-    """The timers of one workspace."""
-
     COLLECTION: ClassVar[str] = "timers"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("next_at", ASCENDING)], name="next"),
@@ -46,7 +44,6 @@ class Timers(Repository):
         await self._database.bulk(self.COLLECTION, upserts, session)
 
     async def cancel(self, ids: Sequence[str], session: Session) -> None:
-        """Delete the timers with those ids, if they exist."""
         if ids:
             filter_ = {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}
             await self._database.delete(self.COLLECTION, filter_, session)

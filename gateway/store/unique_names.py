@@ -13,7 +13,6 @@ class UniqueNames(Repository):
     UNIQUE: ClassVar[str]
 
     async def insert(self, document: Document) -> None:
-        """Add a document; DuplicateError if its text is taken."""
         await self._database.insert(self.COLLECTION, [document])
 
     async def change(self, id_: str, values: Mapping[str, Any]) -> Document | None:
@@ -27,9 +26,7 @@ class UniqueNames(Repository):
         return await self._database.find_and_update(self.COLLECTION, guard, operators)
 
     async def with_text(self, text: str) -> Document | None:
-        """The document with that text."""
         return next(iter(await self._find({self.UNIQUE: text})), None)
 
     async def all(self) -> list[Document]:
-        """Every document, sorted by its text."""
         return sorted(await self._find({}), key=lambda row: str(row[self.UNIQUE]))

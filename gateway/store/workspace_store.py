@@ -124,8 +124,6 @@ class WorkspaceStore:
 
 
 class Store:
-    """The database of a deployment."""
-
     def __init__(self, database: Database, caches: CacheBudget | None = None) -> None:
         self.database = database
         caches = caches or CacheBudget()
@@ -136,7 +134,6 @@ class Store:
         self._opened: Cache[str, WorkspaceStore] = Cache(caches, lambda *_: _STORE_BYTES, _CACHED_WORKSPACES)
 
     def open(self, workspace_id: str) -> WorkspaceStore:
-        """The repositories of one workspace."""
         store = self._opened.get(workspace_id)
         if store is None:
             store = WorkspaceStore(self.database, workspace_id, self._salts)

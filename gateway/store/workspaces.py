@@ -9,8 +9,6 @@ from gateway.store.driver import Database, Document, Operation
 
 
 class Workspaces:
-    """Every workspace of this deployment."""
-
     COLLECTION: ClassVar[str] = "workspaces"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("name", ASCENDING)], unique=True, name="name"),)
 
@@ -18,7 +16,6 @@ class Workspaces:
         self._database = database
 
     async def insert(self, workspace: Document) -> None:
-        """Add a workspace; DuplicateError if its name is taken."""
         await self._database.insert(self.COLLECTION, [workspace])
 
     async def find(self, id_or_name: str) -> Document | None:
@@ -28,7 +25,6 @@ class Workspaces:
         )
 
     async def all(self) -> list[Document]:
-        """Every workspace, oldest first."""
         return await self._database.find(self.COLLECTION, {}, sort={"_id": 1})
 
     async def oldest(self) -> Document | None:
@@ -36,7 +32,6 @@ class Workspaces:
         return next(iter(await self._database.find(self.COLLECTION, {}, sort={"_id": 1}, limit=1)), None)
 
     async def update(self, workspace_id: str, values: Document) -> None:
-        """Set these fields."""
         await self._database.update(self.COLLECTION, {"_id": workspace_id}, {"$set": values})
 
     async def salt(self, workspace_id: str, new: str) -> str:
@@ -46,11 +41,9 @@ class Workspaces:
         return new if row is None else str(row["salt"])
 
     def setting(self, workspace_id: str, values: Document) -> Operation:
-        """An operation that sets these fields."""
         return UpdateOne({"_id": workspace_id}, {"$set": values})
 
     async def delete(self, workspace_id: str) -> int:
-        """Delete the workspace document; returns the number deleted."""
         return await self._database.delete(self.COLLECTION, {"_id": workspace_id})
 
 
@@ -66,19 +59,15 @@ class Keys:
         self._database = database
 
     async def insert(self, key: Document) -> None:
-        """Add a key."""
         await self._database.insert(self.COLLECTION, [key])
 
     async def find(self, key_id: str) -> Document | None:
-        """The key with that id."""
         return await self._database.find_one(self.COLLECTION, {"_id": key_id})
 
     async def of(self, workspace_id: str) -> list[Document]:
-        """The keys of a workspace, oldest first."""
         return await self._database.find(self.COLLECTION, {"workspace_id": workspace_id}, sort={"_id": 1})
 
     async def used(self, key_id: str, now: datetime) -> None:
-        """Record that a key was used."""
         await self._update(key_id, {"$max": {"last_used_at": now}})
 
     async def revoke(self, workspace_id: str, key_id: str, now: datetime) -> bool:

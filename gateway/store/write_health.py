@@ -20,11 +20,9 @@ class WriteHealth:
         self._succeeded_at = self._failed_at = -math.inf
 
     def succeeded(self) -> None:
-        """Record an acknowledged write."""
         self._succeeded_at = self._now()
 
     def failed(self) -> None:
-        """Record a write that the database refused or did not answer."""
         self._failed_at = self._now()
 
     async def check(self, probe: Callable[[], Awaitable[None]]) -> None:

@@ -11,8 +11,6 @@ STEPS_OF_A_TURN = 500  # evaluated conditions, about a millisecond
 
 @dataclass(slots=True)
 class Yielder:
-    """Counts the steps of one evaluation."""
-
     steps: int = 0
 
     def is_due(self, steps: int) -> bool:

@@ -40,8 +40,6 @@ _YEARS = 100
 
 
 class RowResult(StrEnum):
-    """What an import did with a row."""
-
     ADDED = "ADDED"
     CHANGED = "CHANGED"
     UNCHANGED = "UNCHANGED"
@@ -63,7 +61,6 @@ class UpsertRow:
     new: Document
 
     def refs(self) -> list[ContactRef]:
-        """Every reference that may name the contact."""
         by_id = [ContactRef(id=id_) for id_ in self.ids]
         return [self.ref, *by_id, *(ContactRef(anonymous_id=value) for value in self.anonymous_ids)]
 
@@ -86,8 +83,6 @@ class _Plan:
 
 
 class BulkUpserts:
-    """Upserts many contacts."""
-
     def __init__(
         self, store: Store, clock: Clock, minter: Minter, contacts: ContactService, events: EventService, outbox: Outbox
     ) -> None:
@@ -192,7 +187,9 @@ class BulkUpserts:
         )
         if len(other_ids(document)) > MAX_OTHER_IDS:
             raise UserProblem(
-                ErrorCode.LIMIT_EXCEEDED, f"More than {MAX_OTHER_IDS} other ids are not kept.", ("otherIds",)
+                ErrorCode.LIMIT_EXCEEDED,
+                f"The contact would have more than {MAX_OTHER_IDS} other ids, which is the limit.",
+                ("otherIds",),
             )
         document["anonymous_ids"] = distinct([*document["anonymous_ids"], *command.anonymous_ids])
         self._contacts.state(resolver, draft, command.fields, command.values)
@@ -253,7 +250,7 @@ def _check_id(id_: str) -> str:
     if prefix_of(id_) is not Prefix.CONTACT:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{id_:.60}' is no id of a contact: what identifies people in another system is their externalId.",
+            f"'{id_:.60}' is not a contact id: ids of other systems belong in externalId.",
             ("id",),
         )
     return id_

@@ -44,7 +44,7 @@ class ContactColumns:
         for column, name in self.named.items():
             if name not in READ and not (name.startswith(ATTRIBUTE) and name != ATTRIBUTE):
                 raise StartupError(
-                    f"'{name}', which '{column}' is to be, is no field of a contact: fields are "
+                    f"'{name}', the field for '{column}', is not a field of a contact. Fields: "
                     f"{', '.join(READ)}, and {ATTRIBUTE}NAME for any name."
                 )
 
@@ -57,7 +57,7 @@ class ContactColumns:
         if self.others is Others.REFUSE:
             raise UserProblem(
                 ErrorCode.INVALID,
-                f"'{column}' is no field of a contact: say which one it is with --map '{column}=FIELD', or give "
+                f"'{column}' is not a field of a contact: name its field with --map '{column}=FIELD', or give "
                 "--others attributes or --others ignore.",
                 (column,),
             )
@@ -67,7 +67,7 @@ class ContactColumns:
         """UserProblem if a named column is missing, or if two columns map to one field."""
         if missing := [column for column in self.named if column not in header]:
             raise UserProblem(
-                ErrorCode.INVALID, f"The file has no column '{missing[0]}': it has {', '.join(header) or 'none'}."
+                ErrorCode.INVALID, f"The file has no column '{missing[0]}'. Its columns: {', '.join(header) or 'none'}."
             )
         column_by_field: dict[str, str] = {}
         for column in header:
@@ -115,7 +115,6 @@ def summary_line(name: str, counts: Mapping[str, Any]) -> Document:
 
 
 def flat(row: Mapping[str, Any]) -> Document:
-    """The row with the parts of its location as columns."""
     flat_row: Document = {}
     for column, value in row.items():
         if column == "location" and isinstance(value, dict):
@@ -152,14 +151,14 @@ def _set_field(contact_input: Document, name: str, value: Any) -> None:
 
 
 def _read_location(value: Any, column: str) -> Any:
-    raise UserProblem(ErrorCode.INVALID, f"'{value!s:.60}' in the column '{column}' is no object.", (column,))
+    raise UserProblem(ErrorCode.INVALID, f"'{value!s:.60}' in the column '{column}' is not an object.", (column,))
 
 
 def _read_role(value: Any, column: str) -> str:
     if value not in list(ContactRole):
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{value!s:.60}' in the column '{column}' is none of {', '.join(ContactRole)}.",
+            f"'{value!s:.60}' in the column '{column}' is not one of {', '.join(ContactRole)}.",
             (column,),
         )
     return ContactRole(value).value
@@ -178,7 +177,7 @@ def _read_summary(line: Any, column: str) -> Document:
         message = f"Every item of '{column}' must be an object of name, count, firstAt and lastAt."
         raise UserProblem(ErrorCode.INVALID, message, (column,))
     if isinstance(line["count"], bool) or not isinstance(line["count"], int):
-        raise UserProblem(ErrorCode.INVALID, f"A count in '{column}' is no whole number.", (column,))
+        raise UserProblem(ErrorCode.INVALID, f"A count in '{column}' is not an integer.", (column,))
     return {
         "name": read_text(line["name"], column),
         "count": line["count"],
@@ -188,7 +187,9 @@ def _read_summary(line: Any, column: str) -> Document:
 
 
 def _duplicate(column: str, other: str, name: str) -> UserProblem:
-    return UserProblem(ErrorCode.INVALID, f"The columns '{column}' and '{other}' are both '{name}': leave one out.")
+    return UserProblem(
+        ErrorCode.INVALID, f"The columns '{column}' and '{other}' are both mapped to '{name}': remove one."
+    )
 
 
 READ: dict[str, Read] = {

@@ -28,7 +28,7 @@ def read_time(value: Any, column: str) -> datetime:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         time = _unix(value)
     if time is None:
-        raise _problem(value, column, "no time: write RFC 3339, unix seconds or unix milliseconds")
+        raise _problem(value, column, "not a time: write RFC 3339, Unix seconds or Unix milliseconds")
     return time
 
 
@@ -37,7 +37,7 @@ def read_text(value: Any, column: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise UserProblem(
             ErrorCode.INVALID,
-            f"The column '{column}' must hold a text or a whole number, not {value!r:.60}.",
+            f"The column '{column}' must have a text or an integer, not {value!r:.60}.",
             (column,),
         )
     return str(value)
@@ -56,7 +56,7 @@ def read_count(value: Any, column: str) -> int:
     text = value.strip() if isinstance(value, str) else value
     count = int(text) if isinstance(text, str) and re.fullmatch(r"-?\d{1,10}", text) else text
     if isinstance(count, bool) or not isinstance(count, int) or abs(count) > _LARGEST_COUNT:
-        raise _problem(value, column, f"no whole number up to {_LARGEST_COUNT}")
+        raise _problem(value, column, f"not an integer up to {_LARGEST_COUNT}")
     return count
 
 
@@ -64,7 +64,7 @@ def read_list(value: Any, column: str) -> list[Any]:
     """A list; in CSV as JSON."""
     items = _json(value, column, "list") if isinstance(value, str) else value
     if not isinstance(items, list):
-        raise _problem(value, column, "no list")
+        raise _problem(value, column, "not a list")
     return items
 
 
@@ -74,7 +74,7 @@ def read_texts(value: Any, column: str) -> list[str]:
         return [part for part in (each.strip() for each in value.split(",")) if part]
     texts = read_list(value, column)
     if not all(isinstance(each, str) for each in texts):
-        raise _problem(value, column, "no list of texts")
+        raise _problem(value, column, "not a list of texts")
     return texts
 
 
@@ -82,7 +82,7 @@ def read_object(value: Any, column: str) -> dict[str, Any]:
     """An object; in CSV as JSON."""
     object_ = _json(value, column, "object") if isinstance(value, str) else value
     if not isinstance(object_, dict):
-        raise _problem(value, column, "no JSON object")
+        raise _problem(value, column, "not a JSON object")
     return object_
 
 
@@ -94,7 +94,6 @@ def read_plain(text: str) -> Any:
 
 
 def format_time(at: datetime) -> str:
-    """A time as files and the API show it."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -112,7 +111,7 @@ def _json(text: str, column: str, named: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise _problem(text, column, f"no JSON {named}") from None
+        raise _problem(text, column, f"not a JSON {named}") from None
 
 
 def _problem(value: Any, column: str, what: str) -> UserProblem:

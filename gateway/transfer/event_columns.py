@@ -21,7 +21,6 @@ class Columns:
     metadata: tuple[str, ...] | None = ()
 
     def named(self) -> list[str]:
-        """The columns that the file must have."""
         keys = (self.name, self.at, self.contact_id, self.email, self.anonymous_id, self.key)
         return [column for column in (*keys, *(self.metadata or ())) if column is not None]
 

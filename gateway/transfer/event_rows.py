@@ -31,7 +31,6 @@ _LONGEST_IDENTITY = 1000
 
 
 def event_row(event: Mapping[str, Any], contact: Mapping[str, Any]) -> Document:
-    """An event of that contact as a row."""
     anonymous = contact["anonymous_ids"][-1:]
     row = {
         "contactId": contact["_id"],
@@ -54,7 +53,7 @@ def exported_event(row: Mapping[str, Any], settings: Settings, now: datetime) ->
     if missing := [name for name in NEEDED if name not in values]:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"'{missing[0]}' is missing, which every row of an export has: for other files say which column is what.",
+            f"'{missing[0]}' is missing, which every row of an export has: for other files name the columns with options.",
             (missing[0],),
         )
     event_input = {

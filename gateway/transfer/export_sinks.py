@@ -42,8 +42,6 @@ def escaped_formula(cell: str) -> str:
 
 
 class ExportSink(ABC):
-    """Receives the rows of an export."""
-
     def __init__(self, format_: Format, *, escape_formulas: bool) -> None:
         self._format = format_
         self._escapes_formulas = escape_formulas
@@ -58,8 +56,7 @@ class ExportSink(ABC):
         """Write these rows; `after` is the id of the last document that was read."""
 
     @abstractmethod
-    def finish(self) -> None:
-        """Complete the export."""
+    def finish(self) -> None: ...
 
     def _header(self) -> bytes:
         return self._cells([self._columns]) if self._format is Format.CSV else b""
@@ -89,13 +86,11 @@ class StreamSink(ExportSink):
         self._stream = stream
 
     def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
-        """Start from the first id."""
         self._columns = columns
         self._write_bytes(self._header())
         return ExportCheckpoint(None, high)
 
     def write(self, rows: Sequence[Document], after: str) -> None:
-        """Write these rows."""
         self._write_bytes(self._encoded(rows))
 
     def finish(self) -> None:
@@ -108,7 +103,7 @@ class StreamSink(ExportSink):
         except OSError as error:
             with suppress(OSError):  # else the interpreter flushes the rest again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            raise StartupError(f"The output cannot be written ({error.strerror}): whoever reads it is gone.") from error
+            raise StartupError(f"The output cannot be written ({error.strerror}): its reader has closed it.") from error
 
 
 class FileSink(ExportSink):
@@ -156,7 +151,6 @@ class FileSink(ExportSink):
             new_path.replace(self._checkpoint_path)
 
     def finish(self) -> None:
-        """Rename the partial file to its final name."""
         with self._explain_errors():
             self._partial.replace(self._path)
             self._checkpoint_path.unlink(missing_ok=True)
@@ -195,7 +189,7 @@ class FileSink(ExportSink):
             is_ours = False
         if not is_ours:
             file.close()
-            raise StartupError(f"Another export writes {self._path} right now: wait for it, or choose another file.")
+            raise StartupError(f"Another export is writing {self._path}: wait for it, or choose another file.")
 
     @contextmanager
     def _explain_errors(self) -> Iterator[None]:
@@ -203,5 +197,5 @@ class FileSink(ExportSink):
             yield
         except OSError as error:
             raise StartupError(
-                f"{self._path} cannot be written ({error.strerror}): mend that and run this again, it goes on where it was."
+                f"{self._path} cannot be written ({error.strerror}): fix that and run this command again; it continues."
             ) from error

@@ -42,14 +42,11 @@ class Source(Protocol):
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
         """Up to `limit` documents with ids from `low` to before `high`."""
 
-    async def rows(self, documents: Sequence[Document]) -> list[Document]:
-        """The documents as rows, without those whose contact is gone."""
+    async def rows(self, documents: Sequence[Document]) -> list[Document]: ...
 
 
 @dataclass(slots=True)
 class ContactSource:
-    """Every contact of a workspace."""
-
     store: WorkspaceStore
     prefix: Prefix = Prefix.CONTACT
     field: str = "_id"
@@ -58,11 +55,9 @@ class ContactSource:
 
     @property
     def options(self) -> Document:
-        """What distinguishes this export from others."""
         return {"what": "contacts", "workspace": self.store.workspace_id}
 
     async def count(self) -> int:
-        """The number of contacts."""
         return await self.store.contacts.count(_MOST_COUNTED)
 
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
@@ -70,14 +65,11 @@ class ContactSource:
         return await self.store.contacts.id_range(low, high, limit)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
-        """The contacts as rows."""
         return await rows_of_contacts(self.store, documents)
 
 
 @dataclass(slots=True)
 class SegmentSource:
-    """The members of a segment, as contacts."""
-
     store: WorkspaceStore
     segment_id: str
     prefix: Prefix = Prefix.CONTACT
@@ -87,11 +79,9 @@ class SegmentSource:
 
     @property
     def options(self) -> Document:
-        """What distinguishes this export from others."""
         return {"what": "segment", "workspace": self.store.workspace_id, "segment": self.segment_id}
 
     async def count(self) -> int:
-        """The number of members."""
         return await self.store.members.count(self.segment_id, _MOST_COUNTED)
 
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
@@ -100,7 +90,6 @@ class SegmentSource:
         return await self.store.members.id_range(low, high, limit, filters=filters, field=self.field)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
-        """The members as rows of contacts."""
         contacts = await self.store.contacts.by_ids([member["contact_id"] for member in documents])
         return await rows_of_contacts(self.store, [contacts[id_] for id_ in sorted(contacts)])
 
@@ -112,11 +101,9 @@ async def find_segment(store: WorkspaceStore, id_or_name: str) -> Document:
     if len(matches) != 1:
         names = ", ".join(f"{row['name']} ({row['_id']})" for row in segments) or "none yet"
         what = "no segment" if not matches else "more than one segment"
-        raise UserProblem(ErrorCode.NOT_FOUND, f"There is {what} '{id_or_name}': there are {names}.", ("segment",))
+        raise UserProblem(ErrorCode.NOT_FOUND, f"There is {what} '{id_or_name}'. Segments: {names}.", ("segment",))
     if not matches[0]["complete"]:
-        message = (
-            f"The members of '{matches[0]['name']}' are being looked for since it was saved: try again in a moment."
-        )
+        message = f"The members of '{matches[0]['name']}' are still being computed: try again in a moment."
         raise UserProblem(ErrorCode.CONFLICT, message, ("segment",))
     return matches[0]
 
@@ -134,12 +121,10 @@ class EventSource:
 
     @property
     def options(self) -> Document:
-        """What distinguishes this export from others."""
         times = [self.times.start.isoformat(), self.times.end.isoformat()]
         return {"what": "events", "workspace": self.store.workspace_id, "times": times, "names": sorted(self.names)}
 
     async def count(self) -> int:
-        """The number of events."""
         return await self.store.events.count(self.times, _MOST_COUNTED, names=self.names or None)
 
     async def read(self, low: str, high: str, limit: int) -> list[Document]:
@@ -148,7 +133,6 @@ class EventSource:
         return await self.store.events.id_range(low, high, limit, filters=filters, fields=_EVENT_FIELDS)
 
     async def rows(self, documents: Sequence[Document]) -> list[Document]:
-        """The events as rows with their current contacts."""
         contacts = await self.store.contacts.of_ids(sorted({event["contact_id"] for event in documents}))
         events = [event for event in documents if event["contact_id"] in contacts]
         return [event_rows.event_row(event, contacts[event["contact_id"]]) for event in events]

@@ -42,11 +42,9 @@ class Progress:
 
     @property
     def rows(self) -> int:
-        """The number of rows so far."""
         return self.added + self.changed + self.unchanged + self.rejected
 
     def count(self, outcome: RowResult) -> None:
-        """Count a row with that outcome."""
         self.added += outcome is RowResult.ADDED
         self.changed += outcome is RowResult.CHANGED
         self.unchanged += outcome is RowResult.UNCHANGED
@@ -64,8 +62,6 @@ def _next_group(numbered: Iterator[Numbered]) -> list[Numbered]:
 
 
 class FileImport(ABC):
-    """An import of one file into one workspace."""
-
     def __init__(self, workspace_id: str, path: Path) -> None:
         self._workspace_id = workspace_id
         self._path = path
@@ -78,7 +74,6 @@ class FileImport(ABC):
 
     @property
     def rejected_path(self) -> Path:
-        """The file for rejected rows and their reasons."""
         return self._path.with_name(self._path.name + ".rejected.ndjson")
 
     async def run(self, report: Callable[[Progress], None]) -> Progress:
@@ -97,7 +92,7 @@ class FileImport(ABC):
                     report(self.progress)
         except UNREADABLE as error:
             raise StartupError(
-                f"{self._path} cannot be read to its end ({error}): what came before is imported; mend the file and run this again."
+                f"{self._path} cannot be read to its end ({error}): the rows before are imported. Repair the file and run this command again."
             ) from error
         finally:
             if self._rejected is not None:
@@ -139,13 +134,11 @@ class FileImport(ABC):
         try:
             yield
         except OSError as error:
-            message = f"{self.rejected_path} cannot be written ({error.strerror}): rejected rows go there, so mend that and run this again."
+            message = f"{self.rejected_path}, the file for rejected rows, cannot be written ({error.strerror}): fix that and run this command again."
             raise StartupError(message) from error
 
 
 class ContactImport(FileImport):
-    """An import of contacts."""
-
     def __init__(self, batches: BulkUpserts, workspace_id: str, path: Path, columns: ContactColumns) -> None:
         super().__init__(workspace_id, path)
         self._batches = batches
@@ -203,9 +196,10 @@ class EventImport(FileImport):
     def _check_header(self, header: Sequence[str]) -> None:
         needed = NEEDED if self._columns is None else self._columns.named()
         if missing := [column for column in needed if column not in header]:
-            hint = " Say which column is what: an export has other ones." if self._columns is None else ""
+            hint = " Name the columns with options: an export has other columns." if self._columns is None else ""
             raise UserProblem(
-                ErrorCode.INVALID, f"The file has no column '{missing[0]}': it has {', '.join(header) or 'none'}.{hint}"
+                ErrorCode.INVALID,
+                f"The file has no column '{missing[0]}'. Its columns: {', '.join(header) or 'none'}.{hint}",
             )
 
     async def _import(self, group: Sequence[Numbered]) -> Sequence[Outcome]:
@@ -222,9 +216,9 @@ class EventImport(FileImport):
             return outcome
         return UserProblem(
             outcome.code,
-            "This row of this file was imported before with other columns: what was imported stays as it is."
+            "This row was imported before with other columns: the imported event stays as it is."
             if self._columns
-            else "The event of this 'identity' is there with another 'fingerprint': what is there stays as it is.",
+            else "The event with this 'identity' exists with another 'fingerprint': the existing event stays as it is.",
         )
 
     def _command(self, index: int, row: Row) -> TrackEvent | UserProblem:
@@ -271,5 +265,7 @@ def _with_local_contact(command: TrackEvent, identities: set[str]) -> TrackEvent
 
 def _required(values: Document, column: str) -> object:
     if values.get(column) in (None, ""):
-        raise UserProblem(ErrorCode.INVALID, f"The column '{column}' is empty, and it is the row's key.", (column,))
+        raise UserProblem(
+            ErrorCode.INVALID, f"The column '{column}' is empty: it must have the idempotency key.", (column,)
+        )
     return values[column]

@@ -22,12 +22,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _FIELD_CHARACTERS = 4_000_000
 MAX_ROW_CHARACTERS = 16_000_000
 _SHOWN_CHARACTERS = 1000
-_TOO_LONG = f"more than the {MAX_ROW_CHARACTERS:,} characters that are allowed: is a line break or a quote missing?"
+_TOO_LONG = f"more than {MAX_ROW_CHARACTERS:,} characters: check for a missing line break or quote"
 
 
 class Format(StrEnum):
-    """The formats of files."""
-
     CSV = "csv"
     NDJSON = "ndjson"
 
@@ -53,7 +51,6 @@ def format_of(path: Path) -> Format | None:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file's name ends in .gz."""
     return path.suffix.lower() == ".gz"
 
 
@@ -73,9 +70,7 @@ class RowFile:
     def __init__(self, path: Path) -> None:
         format_ = format_of(path)
         if format_ is None:
-            raise StartupError(
-                f"{path} is neither .csv nor .ndjson (nor one of them with .gz): rename it to say which."
-            )
+            raise StartupError(f"{path} does not end in .csv, .ndjson, .csv.gz or .ndjson.gz: rename it.")
         self._path = path
         self.is_csv = format_ is Format.CSV
 
@@ -99,7 +94,7 @@ class RowFile:
                 return
             except csv.Error as error:
                 line, text = row_lines.rewind_to_second_line()
-                problem = UserProblem(ErrorCode.INVALID, f"The line is no CSV ({error}).")
+                problem = UserProblem(ErrorCode.INVALID, f"The line is not valid CSV ({error}).")
                 yield Row(
                     line, {"text": text if len(text) <= MAX_ROW_CHARACTERS else text[:_SHOWN_CHARACTERS]}, problem
                 )
@@ -108,7 +103,7 @@ class RowFile:
                 yield Row(row_lines.first, dict(zip(header, cells, strict=True)), size=row_lines.size)
             elif cells:
                 problem = UserProblem(
-                    ErrorCode.INVALID, f"The row has {len(cells)} cells, and the header {len(header)}."
+                    ErrorCode.INVALID, f"The row has {len(cells)} cells but the header has {len(header)}."
                 )
                 yield Row(row_lines.first, {"cells": cells}, problem, row_lines.size)
 
@@ -117,7 +112,7 @@ class RowFile:
             header = next(csv.reader(lines, strict=True), None) or []
             check_header(header)
         except csv.Error as error:
-            raise StartupError(f"{self._path}: the header in line 1 is no CSV ({error}).") from error
+            raise StartupError(f"{self._path}: the header in line 1 is not valid CSV ({error}).") from error
         except UserProblem as error:
             raise StartupError(f"{self._path}: {error}") from error
         if duplicates := [column for index, column in enumerate(header) if column in header[:index]]:
@@ -149,11 +144,9 @@ class _Lines:
 
     @property
     def first(self) -> int:
-        """The number of the current row's first line, from 1."""
         return self._read - len(self._row_lines) + 1
 
     def forget(self) -> None:
-        """Start a new row."""
         self._row_lines.clear()
         self.size = 0
 
@@ -177,7 +170,7 @@ def _ndjson(lines: IO[str]) -> Iterator[Row]:
         if isinstance(values, dict):
             yield Row(number, values, size=len(line))
         else:
-            not_object = UserProblem(ErrorCode.INVALID, "The line is no JSON object.")
+            not_object = UserProblem(ErrorCode.INVALID, "The line is not a JSON object.")
             yield Row(number, {"value": values}, not_object, len(line))
 
 
@@ -187,7 +180,7 @@ def _values(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        raise UserProblem(ErrorCode.INVALID, "The line is no JSON.") from None
+        raise UserProblem(ErrorCode.INVALID, "The line is not valid JSON.") from None
 
 
 def _bounded(lines: IO[str]) -> Iterator[str]:

@@ -22,21 +22,21 @@ def body(query: str) -> bytes:
 
 
 AMPLIFIED = {
-    "an unknown one at the end": (doubled(60, "...nope"), "has no such fragment"),
+    "an unknown one at the end": (doubled(60, "...nope"), "does not define it"),
     "the first one at the end": (doubled(60, "...f0"), "spreads itself"),
     "itself at the end": (doubled(60, "...f60"), "spreads itself"),
     "one in the middle": (doubled(60, "...{...f30}"), "spreads itself"),
-    "never spread": (doubled(60, "...nope", start="{__typename}"), "has no such fragment"),
+    "never spread": (doubled(60, "...nope", start="{__typename}"), "does not define it"),
     "in an operation that is not meant": (
         doubled(60, "...nope", start="query A{__typename} query B{...f0}"),
-        "has no such fragment",
+        "does not define it",
     ),
-    "below a field": (doubled(60, "...nope", start="{viewer{...f0}}", type_="Viewer"), "has no such fragment"),
+    "below a field": (doubled(60, "...nope", start="{viewer{...f0}}", type_="Viewer"), "does not define it"),
     "behind another one of its name": (
         doubled(60, "__typename", start="{__typename}") + "fragment f9 on Query{__typename}",
         "two fragments named 'f9'",
     ),
-    "on an unknown type": (doubled(60, "...nope", type_="Nothing"), "has no such fragment"),
+    "on an unknown type": (doubled(60, "...nope", type_="Nothing"), "does not define it"),
     "in a mutation": (doubled(60, "...f0", start="mutation{...f0}", type_="Mutation"), "spreads itself"),
     "with directives": (
         "{...f0}"
@@ -48,9 +48,9 @@ AMPLIFIED = {
     ),
     "a small one": (
         "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }",
-        "'A' spreads itself, by way of 'B'",
+        "'A' spreads itself, through 'B'",
     ),
-    "an unknown small one": ("{ ...A viewer { id } }", "the fragment 'A', and has no such fragment"),
+    "an unknown small one": ("{ ...A viewer { id } }", "the fragment 'A' but does not define it"),
 }
 
 

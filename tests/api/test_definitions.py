@@ -255,7 +255,7 @@ async def test_who_waits_for_a_count_that_is_given_up_is_told(open_gateway: Any)
         await becomes(lambda: totals(workspace), {"did": line(1, 1, ago(days=1), ago(days=1))})
         roll_up = gateway.runtime.definitions
         roll_up._failures[workspace.id, None] = 10
-        with pytest.raises(UnavailableError, match=f"The definitions of {workspace.id} could not be counted anew"):
+        with pytest.raises(UnavailableError, match=f"The definitions of {workspace.id} could not be rebuilt"):
             async for _ in roll_up.rebuild([workspace.id]):
                 pass
         assert [id_ async for id_ in roll_up.rebuild([workspace.id])] == [workspace.id]

@@ -250,11 +250,11 @@ def test_apollos_manifest(tmp_path: Path) -> None:
     [
         (b"{", "The manifest .* is not JSON: "),
         (b"[" * 100_000, "The manifest .* is not JSON: "),
-        ([], r"The manifest .* is not usable \(Input should be a valid dictionary\): "),
-        ({"a": 1}, r"The manifest .* is not usable at 'a' \(Input should be a valid string\): "),
-        (apollo(version=2), r"The manifest .* is not usable at 'version' \(Input should be 1\): "),
-        (apollo(format="mine"), "The manifest .* is not usable at 'format' "),
-        (apollo({"id": "a"}), r"The manifest .* is not usable at 'operations.0.body' \(Field required\): "),
+        ([], r"The manifest .* is invalid \(Input should be a valid dictionary\): "),
+        ({"a": 1}, r"The manifest .* is invalid at 'a' \(Input should be a valid string\): "),
+        (apollo(version=2), r"The manifest .* is invalid at 'version' \(Input should be 1\): "),
+        (apollo(format="mine"), "The manifest .* is invalid at 'format' "),
+        (apollo({"id": "a"}), r"The manifest .* is invalid at 'operations.0.body' \(Field required\): "),
         (
             apollo({"id": "a", "body": ASK}, {"id": "a", "body": OTHER}),
             "The document 'a' in .* cannot be trusted: two documents have this id: ",
@@ -272,7 +272,7 @@ def test_apollos_manifest(tmp_path: Path) -> None:
             {
                 "a": "query A { contacts(first: 100) { nodes { events(first: 100) { nodes { contact { events(first: 100) { nodes { id } } } } } } } }"
             },
-            "The document 'a' in .*: The operation may show .* rows, and 50000 are allowed: ",
+            "The document 'a' in .*: The operation may return .* rows; the limit is 50000: ",
         ),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_manifest_that_is_wrong_stops_the_start_with_its_entry_and_the_fix(
         opened(path)
     assert re.match(told, str(caught.value)), str(caught.value)
     assert str(caught.value).endswith(
-        ": have the clients' build write the manifest anew, against the schema of this version."
+        ": let the clients' build write the manifest again with the schema of this version."
     )
     assert "\n" not in str(caught.value)
 
@@ -306,5 +306,5 @@ def test_serve_says_what_is_wrong_with_its_manifest_before_it_starts(program: An
     assert done.returncode == 1
     assert done.stderr == (
         "The document 'a' in manifest.json cannot be trusted: Cannot query field 'nothing' on type 'Query': "
-        "have the clients' build write the manifest anew, against the schema of this version.\n"
+        "let the clients' build write the manifest again with the schema of this version.\n"
     )

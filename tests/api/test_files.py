@@ -278,18 +278,20 @@ async def test_keys_that_change_hands_within_a_file_are_where_its_end_says(works
 async def test_columns_are_mapped_and_others_become_attributes_on_request(workspace: Any, tmp_path: Path) -> None:
     file = tmp_path / "crm.csv"
     file.write_text('Kunde,E-mail,Plan,seats,tags,empty\r\n7,ada@example.com,00123,5,"a, b",\r\n')
-    with pytest.raises(StartupError, match="'Kunde' is no field of a contact: say which one it is with --map"):
+    with pytest.raises(StartupError, match="'Kunde' is not a field of a contact: name its field with --map"):
         await imported(workspace, "contacts", file)
     columns = ContactColumns({"Kunde": "externalId", "E-mail": "email"}, Others.ATTRIBUTES)
     assert await imported(workspace, "contacts", file, columns) == (1, 0, 0, 0)
     found = await known(workspace, "email tags customAttributes", externalId="7")
     assert found == {"email": "ada@example.com", "tags": ["a", "b"], "customAttributes": {"Plan": "00123", "seats": 5}}
     mapped = {"Kunde": "externalId", "Plan": "customAttributes.plan"}
-    with pytest.raises(StartupError, match=r"The columns 'Kunde' and 'E-mail' are both 'externalId': leave one out."):
+    with pytest.raises(
+        StartupError, match=r"The columns 'Kunde' and 'E-mail' are both mapped to 'externalId': remove one."
+    ):
         await imported(workspace, "contacts", file, ContactColumns({**mapped, "E-mail": "externalId"}, Others.IGNORE))
-    with pytest.raises(StartupError, match="The file has no column 'Name': it has Kunde, E-mail"):
+    with pytest.raises(StartupError, match=r"The file has no column 'Name'. Its columns: Kunde, E-mail"):
         await imported(workspace, "contacts", file, ContactColumns({"Name": "name"}))
-    with pytest.raises(StartupError, match="'hair', which 'Kunde' is to be, is no field of a contact"):
+    with pytest.raises(StartupError, match="'hair', the field for 'Kunde', is not a field of a contact"):
         ContactColumns({"Kunde": "hair"})
     assert await imported(workspace, "contacts", file, ContactColumns(mapped, Others.IGNORE)) == (0, 1, 0, 0)
     found = await known(workspace, "customAttributes", externalId="7")
@@ -382,7 +384,9 @@ async def test_events_alone_find_people_by_their_keys(gateway: Any, tmp_path: Pa
     ]
     other = tmp_path / "other.csv"
     other.write_text("name,when\r\nx,1\r\n")
-    with pytest.raises(StartupError, match=r"has no column 'occurredAt': it has name, when. Say which column is what"):
+    with pytest.raises(
+        StartupError, match=r"has no column 'occurredAt'. Its columns: name, when. Name the columns with options"
+    ):
         await imported(target, "events", other)
 
 
@@ -406,10 +410,10 @@ async def test_the_members_of_a_segment_go_out_and_come_in(every_gateway: Any, t
         ("u1", "Person 1", ["vip"]),
         ("u3", "Person 3", ["vip"]),
     ]
-    with pytest.raises(UserProblem, match=rf"no segment 'users': there are vips \({segment_id}\)"):
+    with pytest.raises(UserProblem, match=rf"no segment 'users'. Segments: vips \({segment_id}\)"):
         await find_segment(workspace.store, "users")
     await every_gateway.runtime.database.update("segments", {"_id": segment_id}, {"$set": {"complete": False}})
-    with pytest.raises(UserProblem, match="members of 'vips' are being looked for since it was saved"):
+    with pytest.raises(UserProblem, match="members of 'vips' are still being computed"):
         await find_segment(workspace.store, segment_id)
 
 
@@ -571,7 +575,7 @@ async def test_an_export_goes_on_where_it_was_cut_off(workspace: Any, tmp_path: 
     for _ in range(10):
         try:
             with FileSink(path, format_, source.options) as output:
-                with pytest.raises(StartupError, match=r"Another export writes .*cut.csv.gz right now"):
+                with pytest.raises(StartupError, match=r"Another export is writing .*cut.csv.gz"):
                     FileSink(path, format_, source.options).__enter__()
                 await export(source, output, workspace.gateway.runtime.clock, cut)
         except CutError:
@@ -619,7 +623,7 @@ async def test_whoever_was_erased_comes_by_no_file_for_thirty_days(
         assert [(row["line"], row["code"], row["path"]) for row in told] == [
             (line, "FORBIDDEN", [key]) for line, key in enumerate(keys, 1)
         ]
-        reason = "Whoever had this {} was erased (deleteContact), and is not brought back for 30 days."
+        reason = "The contact with this {} was erased (deleteContact): it cannot be created again for 30 days."
         assert [row["reason"] for row in told] == [reason.format(key) for key in keys]
         assert await imported(workspace, "contacts", people_file) == (0, 0, 1, 1)
         assert await imported(workspace, "events", events_file) == (0, 0, 1, 1)

@@ -364,10 +364,10 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
         await backfill_history(runtime, desk.workspace.id, {"metrics": ["Created Ticket"]})
     assert ended.value.exit_code == 1
     first, *_, last = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{id_} is under way and goes on: since 2026-01-01T00:00:00+00:00 until ")
-    assert first.endswith(", Resolved Ticket. The options of this call are not used.")
+    assert first.startswith(f"The backfill {id_} is active and continues: since 2026-01-01T00:00:00+00:00 until ")
+    assert first.endswith(", Resolved Ticket. The options of this command are ignored.")
     assert last == (
-        "The sync is paused: The key is revoked. Resume it by resumeKlaviyo, then call this again: it goes on where it is."
+        "The synchronization is paused: The key is revoked. Resume it with resumeKlaviyo, then run this command again: the backfill continues."
     )
     await desk.runtime.klaviyo.connections.resume(desk.workspace.id)
     await backfill_history(runtime, desk.workspace.id, {})

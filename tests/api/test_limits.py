@@ -148,9 +148,9 @@ async def test_limits_are_settings(open_gateway: Any) -> None:
         workspace = await gateway.workspace()
         assert "errors" not in await workspace.ask("{ contacts(first: 30) { nodes { id } } }")
         for query, text in (
-            ("{ contacts(first: 31) { nodes { id } } }", "may show 31 rows, and 30 are allowed"),
-            ("{ contacts(first: 1) { nodes { events { nodes { id } } } } }", "more levels of fields than the 3"),
-            ("{" + " __typename" * 120 + "}", "more than the 100 tokens"),
+            ("{ contacts(first: 31) { nodes { id } } }", "may return 31 rows; the limit is 30"),
+            ("{ contacts(first: 1) { nodes { events { nodes { id } } } } }", "more than 3 levels of fields"),
+            ("{" + " __typename" * 120 + "}", "more than 100 tokens"),
         ):
             (error,) = (await workspace.ask(query))["errors"]
             assert error["extensions"]["code"] == "LIMIT_EXCEEDED"

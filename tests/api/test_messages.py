@@ -178,20 +178,20 @@ async def test_a_rule_is_saved_changed_and_deleted(workspace: Any) -> None:
             {"id": "rul_x"},
             "NOT_FOUND",
             ["id"],
-            "There is no message rule with the id 'rul_x': it was deleted, or never was there.",
+            "There is no message rule with the id 'rul_x': it was deleted or never existed.",
         ),
-        ({"event": None}, "INVALID", ["event"], "Say which event sets the message off: give event."),
+        ({"event": None}, "INVALID", ["event"], "The trigger needs an event name: give event."),
         (
             {"event": "x" * 201},
             "LIMIT_EXCEEDED",
             ["event"],
-            "The event's name has 201 characters, and 200 are allowed.",
+            "The event's name has 201 characters; the limit is 200.",
         ),
         (
             {"trigger": {"firstTime": False}},
             "INVALID",
             ["trigger", "firstTime"],
-            "firstTime must be true: give another trigger.",
+            "firstTime must be true: leave it out, and give another trigger.",
         ),
         ({"trigger": {"nthTime": 0}}, "INVALID", ["trigger", "nthTime"], "nthTime must be from 1 to 1000000, not 0."),
         (
@@ -210,49 +210,49 @@ async def test_a_rule_is_saved_changed_and_deleted(workspace: Any) -> None:
             {"trigger": {"enteredSegment": "seg_x"}},
             "INVALID",
             ["event"],
-            "Entering a segment is no event: leave event out, or choose another trigger.",
+            "The trigger enteredSegment has no event: leave event out, or choose another trigger.",
         ),
         (
             {"trigger": {"enteredSegment": "seg_x"}, "event": None, "body": "x"},
             "NOT_FOUND",
             ["trigger", "enteredSegment"],
-            "There is no segment with the id 'seg_x': it was deleted, or never was there.",
+            "There is no segment with the id 'seg_x': it was deleted or never existed.",
         ),
         (
             {"trigger": {"enteredSegment": "seg_x"}, "event": None},
             "INVALID",
             ["body"],
-            "The body cannot be used, line 1: 'event' is not known here: no event sets this message off.",
+            "The body is invalid in line 1: 'event' is unknown here: this message has no event.",
         ),
         (
             {"audience": {"segment": "seg_x"}},
             "NOT_FOUND",
             ["audience"],
-            "There is no segment with the id 'seg_x': it was deleted, or never was there.",
+            "There is no segment with the id 'seg_x': it was deleted or never existed.",
         ),
         (
             {"audience": {"event": {"name": "x", "never": True, "count": {"gt": 1}}}},
             "INVALID",
             ["audience"],
-            "audience.event.never excludes count: of what never was there is no count, no time and no follower.",
+            "audience.event.never cannot be combined with count: remove one of them.",
         ),
         (
             {"maxPerContact": 0},
             "INVALID",
             ["maxPerContact"],
-            "maxPerContact must be 1 or more, not 0: leave it out for no cap.",
+            "maxPerContact must be 1 or more, not 0: leave it out for no limit.",
         ),
         (
             {"body": "a\n{{ contact.nam }}"},
             "INVALID",
             ["body"],
-            "The body cannot be used, line 2: 'contact.nam' is not known: did you mean 'contact.name'?",
+            "The body is invalid in line 2: 'contact.nam' is unknown: did you mean 'contact.name'?",
         ),
         (
             {"subject": "{{ x | nope }}"},
             "INVALID",
             ["subject"],
-            "The subject cannot be used, line 1: unknown filter 'nope'.",
+            "The subject is invalid in line 1: unknown filter 'nope'.",
         ),
         ({"body": ""}, "INVALID", ["body"], "The body must not be empty."),
     ],
@@ -516,17 +516,17 @@ async def test_preview_sends_nothing(workspace: Any) -> None:
     assert await refusal(workspace, PREVIEW, contactId="con_x", body="x") == (
         "NOT_FOUND",
         ["contactId"],
-        "There is no contact with the id 'con_x': it was deleted, or never was there.",
+        "There is no contact with the id 'con_x': it was deleted or never existed.",
     )
     assert await refusal(workspace, PREVIEW, contactId=ada, body="{{ event.name }}") == (
         "INVALID",
         ["body"],
-        "The body cannot be used, line 1: 'event' is not known here: no event sets this message off.",
+        "The body is invalid in line 1: 'event' is unknown here: this message has no event.",
     )
     assert await refusal(workspace, PREVIEW, contactId=ada, body="{{ 1 | divided_by: 0 }}") == (
         "INVALID",
         ["body"],
-        "The body cannot be written for this contact: divided_by: can't divide by 0.",
+        "The body cannot be rendered for this contact: divided_by: can't divide by 0.",
     )
 
 
@@ -602,7 +602,7 @@ async def test_a_segment_that_a_rule_names_is_not_deleted(living: Any) -> None:
         (problem,) = (await living.data(delete, {"id": segment_id}))["deleteSegment"]["userErrors"]
         assert problem == {
             "code": "CONFLICT",
-            "message": f"The message rule 'a rule' ({rule['id']}) names 'those': change or delete the rule first.",
+            "message": f"The message rule 'a rule' ({rule['id']}) uses 'those': change or delete the rule first.",
             "path": ["input", "id"],
         }
         await living.data(DELETE, {"id": rule["id"]})
@@ -633,7 +633,7 @@ async def test_a_segment_is_there_until_all_are_written_to(open_gateway: Any) ->
             (problem,) = (await workspace.data(delete, {"id": segment_id}))["deleteSegment"]["userErrors"]
             assert problem == {
                 "code": "CONFLICT",
-                "message": "A message to the members of 'those' is on its way: delete the segment when all are written to.",
+                "message": "A message to the members of 'those' is being sent: delete the segment when that is done.",
                 "path": ["input", "id"],
             }
             sending = opened.runtime.services.timers._handlers["mailing"]
@@ -665,7 +665,7 @@ async def test_a_whole_segment_is_written_to_once(living_on_both: Any) -> None:
     assert await refusal(living_on_both, SEND, segmentId="seg_x", body="x") == (
         "NOT_FOUND",
         ["segmentId"],
-        "There is no segment with the id 'seg_x': it was deleted, or never was there.",
+        "There is no segment with the id 'seg_x': it was deleted or never existed.",
     )
     assert (await refusal(living_on_both, SEND, segmentId=segment_id, body="{{ event.name }}"))[1] == ["body"]
 

@@ -210,7 +210,7 @@ async def test_an_admins_token_that_cannot_be_made(workspace: Any, input_: Any, 
 
 
 async def test_who_acts(workspace: Any) -> None:
-    people = workspace.gateway.runtime.services.people
+    people = workspace.gateway.runtime.services.teammates
     eve = await admin(workspace)
     await workspace.track({"contact": {"externalId": "u"}, "name": "did"})
     ada = (await workspace.data('{ contact(by: {externalId: "u"}) { id } }'))["contact"]["id"]

@@ -41,11 +41,11 @@ async def test_who_does_not_read_the_stream_sees_that_nobody_does_and_that_someb
 
             await until(unready)
         answer = (await get(watching, "/readyz")).json()["status"]
-        assert answer.startswith("the projection 'definitions' has stood still for ")
+        assert answer.startswith("the projection 'definitions' has not advanced for ")
         assert await metric(watching, "gateway_roll_up_lag_seconds") >= 2
         assert await metric(watching, 'gateway_projection_stalled_seconds{projection="definitions"}') >= 2
         assert await metric(watching, "gateway_segment_lag_seconds") == 0  # there is no segment
-        stood = [log for log in logs if log["event"] == "a projection stands still"]
+        stood = [log for log in logs if log["event"] == "projection stalled"]
         assert [(log["log_level"], log["projection"]) for log in stood] == [("error", "definitions")]
         with capture_logs() as logs:
             async with open_gateway(database=database):
@@ -56,7 +56,7 @@ async def test_who_does_not_read_the_stream_sees_that_nobody_does_and_that_someb
                 await until(ready)
                 assert await metric(watching, "gateway_roll_up_lag_seconds") < 2
                 assert await metric(watching, 'gateway_projection_stalled_seconds{projection="definitions"}') < 2
-        assert [log["event"] for log in logs if log.get("projection")] == ["a projection goes on again"]
+        assert [log["event"] for log in logs if log.get("projection")] == ["projection advances again"]
 
 
 async def test_a_quiet_hour_is_no_standstill(open_gateway: Any) -> None:

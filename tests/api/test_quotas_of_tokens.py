@@ -79,7 +79,7 @@ async def test_a_contact_has_so_many_sockets_and_each_so_many_operations(open_ga
             assert (refused["id"], refused["type"]) == ("3", "error")
             (error,) = refused["payload"]
             assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
-            assert error["message"].startswith("This socket has 3 operations under way")
+            assert error["message"].startswith("This socket has 3 active operations")
             await send(first, type="complete", id="0")
             await subscribe(first, "4", NAMES)
             async with connected(url, workspace.key) as keyed:  # a key has other limits

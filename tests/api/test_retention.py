@@ -127,7 +127,7 @@ async def test_an_old_event_is_seen_by_nobody_and_stays_counted(keeping: Any, cl
     (other,) = (await workspace.track(did("ada", ago(days=40), "/else", "k1")))["results"]
     assert other["error"] == {
         "code": "IDEMPOTENCY_KEY_REUSED",
-        "message": "This idempotencyKey was used before with another input: send the same input again, or a new key.",
+        "message": "This idempotencyKey was used before with a different input: send the same input, or a new key.",
         "path": ["input", "events", "0", "idempotencyKey"],
     }
     async for _ in keeping.runtime.definitions.rebuild([workspace.id]):
@@ -166,7 +166,7 @@ async def test_a_question_about_events_that_are_not_kept_is_refused(keeping: Any
     def event(**asked: Any) -> dict[str, Any]:
         return {"f": {"or": [{"tag": {"eq": "vip"}}, {"not": {"event": {"name": "did", **asked}}}]}}
 
-    further = " reaches further back than the 30 days that events are kept: let it begin later, such as with lessThanDaysAgo: 30."
+    further = " begins before the 30 days for which events are stored: use a later start, such as lessThanDaysAgo: 30."
     path = "filter.or.1.not.event"
     for within in (
         {"lessThanDaysAgo": 31},
@@ -182,7 +182,7 @@ async def test_a_question_about_events_that_are_not_kept_is_refused(keeping: Any
         assert await refusal(listed, times) == f"filter.occurredAt{further}"
         mine = 'query($f: TimeFilter!) { contact(by: {externalId: "ada"}) { events(filter: {occurredAt: $f}) { totalCount } } }'
         assert await refusal(mine, times) == f"filter.occurredAt{further}"
-    counts = " counts the events themselves, which are kept for 30 days: add within: {lessThanDaysAgo: 30} to it."
+    counts = " counts stored events, which are stored for 30 days: add within: {lessThanDaysAgo: 30}."
     assert await refusal(FIND, event(beforeSignUp=True)) == f"{path}.beforeSignUp{counts}"
     assert await refusal(FIND, event(metadata=[{"key": "page"}], never=True)) == f"{path}.metadata{counts}"
     for within in ({"lessThanDaysAgo": 30}, {"after": ago(days=29)}, {"exactlyDaysAgo": 3}, {"known": False}):
@@ -200,10 +200,10 @@ async def test_a_segment_is_saved_where_it_never_counts_what_is_not_kept(keeping
         assert (payload["segment"] is None) == bool(payload["userErrors"])
         return [(one["code"], one["path"], one["message"]) for one in payload["userErrors"]]
 
-    further = "filter.event.within reaches further back than the 30 days that events are kept: let it begin later, such as with lessThanDaysAgo: 30."
+    further = "filter.event.within begins before the 30 days for which events are stored: use a later start, such as lessThanDaysAgo: 30."
     for within in ({"lessThanDaysAgo": 31}, {"after": ago(days=3)}, {"before": ago(days=3)}):
         assert await problems(within=within) == [("INVALID", ["input", "filter"], further)]
-    counts = "filter.event.beforeSignUp counts the events themselves, which are kept for 30 days: add within: {lessThanDaysAgo: 30} to it."
+    counts = "filter.event.beforeSignUp counts stored events, which are stored for 30 days: add within: {lessThanDaysAgo: 30}."
     assert await problems(beforeSignUp=True) == [("INVALID", ["input", "filter"], counts)]
     assert await problems(within={"lessThanDaysAgo": 30}, beforeSignUp=True) == []
     assert await problems(count={"gt": 2}, first={"before": ago(days=300)}) == []

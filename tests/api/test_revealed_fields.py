@@ -245,7 +245,7 @@ async def test_conditions_are_refused_wherever_they_stand(workspace: Any) -> Non
     }  # fmt: skip
     messages = {error["path"][-1]: error["message"] for error in answer["errors"]}
     assert messages == {
-        alias: f"A contact's token may not filter or sort by '{name}', which reveals '{field}': leave it out."
+        alias: f"A contact token may not filter or sort by '{name}', because it reveals '{field}': leave it out."
         for alias, name, field in (
             ("team", "teamId", "Ticket.team"),
             ("shared", "isShared", "Ticket.isShared"),

@@ -128,9 +128,11 @@ async def test_what_cannot_be_saved_is_told_and_changes_nothing(gateway: Any) ->
     for filter_ in ({"segment": three}, {"and": [{"segment": one}]}):
         problem = await refused(workspace, "One", filter_, id=one)
         assert (problem["code"], problem["path"]) == ("INVALID", ["input", "filter"])
-        assert problem["message"].startswith("A segment must not lead back to itself: 'One' -> ")
+        assert problem["message"].startswith(
+            "A segment must not refer to itself, directly or through others: 'One' -> "
+        )
     problem = await refused(workspace, "Four", {"segment": "seg_none"})
-    assert problem["message"] == "filter names the segment 'seg_none', and there is no such segment."
+    assert problem["message"] == "The filter names the segment 'seg_none', which does not exist: correct the id."
     problem = await refused(workspace, "Four", {"event": {"name": "e", "never": True, "count": {"gt": 1}}})
     assert (problem["code"], problem["path"]) == ("INVALID", ["input", "filter"])
     assert (await refused(workspace, " ", {}))["path"] == ["input", "name"]
@@ -141,7 +143,7 @@ async def test_what_cannot_be_saved_is_told_and_changes_nothing(gateway: Any) ->
         "userErrors": [
             {
                 "code": "CONFLICT",
-                "message": f"The filter of the segment 'Two' ({two}) names 'One': change or delete that one first.",
+                "message": f"The filter of the segment 'Two' ({two}) uses 'One': change or delete that one first.",
                 "path": ["input", "id"],
             }
         ],
@@ -330,7 +332,7 @@ async def test_a_workspace_has_a_hundred_segments_at_most(gateway: Any) -> None:
         *(workspace.data(SAVE, {"i": {"name": f"Last {n}", "filter": {"tag": {"eq": "b"}}}}) for n in range(3))
     )
     errors = [one["saveSegment"]["userErrors"] for one in last]
-    message = "The workspace has 100 segments, and 100 are allowed: delete one first."
+    message = "The workspace has 100 segments, which is the limit of 100: delete one first."
     assert sorted(errors, key=len) == [[]] + [[{"code": "LIMIT_EXCEEDED", "message": message, "path": ["input"]}]] * 2
 
     async def all_complete() -> bool:

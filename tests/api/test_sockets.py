@@ -18,7 +18,7 @@ from gateway.server.uvicorn_options import server_options
 
 SMALLEST = 4096  # bytes of a receive buffer: what a peer does not read soon waits on the server's side
 TEXTS = "subscription($after: String) { eventTracked(after: $after) { cursor event { id metadataJson } } }"
-UNKNOWN = "This key is unknown or was revoked: 'gateway keys create' makes one."
+UNKNOWN = "This API key is unknown or was revoked: 'gateway keys create' creates a new one."
 
 
 class Stumbling(Authenticator):

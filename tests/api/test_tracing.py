@@ -185,10 +185,10 @@ async def test_a_collector_that_refuses_is_told_of_once(
             workspace = await gateway.workspace()
             await ask_until(workspace, lambda: len(collector.bodies) >= 3)
             collector.status = 200
-            await ask_until(workspace, lambda: any(line["event"] == "traces are sent again" for line in logs))
+            await ask_until(workspace, lambda: any(line["event"] == "traces are exported again" for line in logs))
             assert any(thread.name.startswith("OtelBatch") for thread in threading.enumerate())
         said = [(line["log_level"], line["event"]) for line in logs if line["event"].startswith("traces")]
-    assert said == [("warning", "traces cannot be sent: they are lost"), ("info", "traces are sent again")]
+    assert said == [("warning", "traces cannot be exported and are lost"), ("info", "traces are exported again")]
     assert not any(thread.name.startswith("OtelBatch") for thread in threading.enumerate())
     assert "export" not in capfd.readouterr().err
 

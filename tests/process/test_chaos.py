@@ -127,7 +127,7 @@ async def test_a_database_that_may_not_write_any_more_is_started_again(dev: Dev)
         await traffic.grows_by(50)
     assert traffic.unanswered > 0
     await check_all(traffic, dev.url)
-    assert "refuses writes, and its disk has room" in dev.program.log
+    assert "refuses writes although its disk has space" in dev.program.log
 
 
 @contextlib.contextmanager

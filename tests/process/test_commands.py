@@ -142,7 +142,7 @@ def test_commands_see_what_dev_made_while_it_runs_and_after(program: Program, fr
             dev.wait()
     assert program.databases() == []
     assert [row[0] for row in rows(program.run("keys", "list", "-w", "dev"))] == [key.partition(".")[0]]
-    assert well(program.run("rebuild", "definitions")) == "Counted the definitions of 1 workspaces anew."
+    assert well(program.run("rebuild", "definitions")) == "Rebuilt the definitions of 1 workspaces."
     assert program.databases() == []
 
 
@@ -161,7 +161,7 @@ def test_three_create_the_same_workspace_at_once(program: Program, mongo: str) -
     done = at_once(program, 3, "workspaces", "create", "same", **setting)
     assert sorted(item.returncode for item in done) == [0, 1, 1]
     assert {told(item) for item in done if item.returncode} == {
-        "There is a workspace 'same' already: choose another name."
+        "A workspace 'same' already exists: choose another name."
     }
     assert [row[1] for row in rows(program.run("workspaces", "list", **setting))] == ["same"]
 
@@ -186,7 +186,7 @@ def test_migrate_on_a_server_that_cannot_be_reached_is_told(
 ) -> None:
     uri = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
     done = command_line.run("migrate", GATEWAY_MONGO_URI=uri, GATEWAY_MONGO_TIMEOUT_SECONDS="1")
-    assert "cannot be reached" in told(done)
+    assert "is not available" in told(done)
 
 
 # Workspaces
@@ -196,13 +196,13 @@ def test_workspaces_are_created_listed_and_deleted(command_line: CommandLine) ->
     well(command_line.run("workspaces", "create", "first"))
     acme = well(command_line.run("workspaces", "create", "acme"))
     assert re.fullmatch(r"wsp_[0-9A-Z]{26}", acme)
-    assert "There is a workspace 'acme' already" in told(command_line.run("workspaces", "create", "acme"))
+    assert "A workspace 'acme' already exists" in told(command_line.run("workspaces", "create", "acme"))
     assert [row[:2] for row in rows(command_line.run("workspaces", "list"))][1:] == [[acme, "acme"]]
     shown = rows(command_line.run("workspaces", "list"))[1][2]
     created = datetime.strptime(shown, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
     assert abs(datetime.now(UTC) - created) < timedelta(minutes=2)
     unknown = told(command_line.run("workspaces", "delete", "nobody", "--yes"))
-    assert unknown == "There is no workspace 'nobody': there are first, acme."
+    assert unknown == "There is no workspace 'nobody'. Workspaces: first, acme."
     assert well(command_line.run("workspaces", "delete", "acme", "--yes")) == "Deleted 1 documents."
     assert [row[1] for row in rows(command_line.run("workspaces", "list"))] == ["first"]
 
@@ -324,10 +324,10 @@ def test_mistakes_with_keys_are_told(command_line: CommandLine) -> None:
     well(command_line.run("workspaces", "create", "w"))
     assert "There is no workspace 'nobody'" in told(command_line.run("keys", "create", "-w", "nobody", "-s", "READ"))
     assert "There is no workspace 'nobody'" in told(command_line.run("keys", "list", "-w", "nobody"))
-    assert "There is no key 'key_x'" in told(command_line.run("keys", "revoke", "key_x", "-w", "w"))
+    assert "There is no API key 'key_x'" in told(command_line.run("keys", "revoke", "key_x", "-w", "w"))
     well(command_line.run("workspaces", "create", "other"))
     key_id = well(command_line.run("keys", "create", "-w", "other", "-s", "READ")).partition(".")[0]
-    assert f"There is no key '{key_id}'" in told(command_line.run("keys", "revoke", key_id, "-w", "w"))
+    assert f"There is no API key '{key_id}'" in told(command_line.run("keys", "revoke", key_id, "-w", "w"))
     assert well(command_line.run("keys", "revoke", key_id, "-w", "other")) == f"Revoked {key_id}."
     usage = command_line.run("keys", "create", "-w", "w", "-s", "EVERYTHING")
     assert usage.returncode == 2
@@ -358,7 +358,7 @@ async def test_definitions_are_counted_anew_beside_a_running_gateway_and_without
         await it.database["event_definitions"].update_many({}, {"$set": {"count": 7}})
         assert await counted() == [{"count": 7, "contactCount": 1}]
         done = await it.run("rebuild", "definitions", "-w", "w")
-        assert well(done) == "Counted the definitions of 1 workspaces anew."
+        assert well(done) == "Rebuilt the definitions of 1 workspaces."
         assert await counted_once()
         await it.database["event_definitions"].update_many({}, {"$set": {"count": 7}})
         assert "There is no workspace 'nobody'" in told(await it.run("rebuild", "definitions", "-w", "nobody"))
@@ -373,7 +373,7 @@ async def test_definitions_are_counted_anew_beside_a_running_gateway_and_without
 
 def test_settings_that_cannot_be_are_told_before_anything_is_started(command_line: CommandLine, tmp_path: Any) -> None:
     for name, value in (("GATEWAY_MONGO_TIMEOUT_SECONDS", "0"), ("GATEWAY_MONGO_URI", "http://x")):
-        assert told(command_line.run("migrate", **{name: value})).startswith(f"{name} is not usable")
+        assert told(command_line.run("migrate", **{name: value})).startswith(f"{name} is invalid")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -383,10 +383,10 @@ def test_settings_that_cannot_be_are_told_before_anything_is_started(command_lin
 def test_help_names_every_command_and_what_it_is_for(command_line: CommandLine) -> None:
     shown = well(command_line.run("--help"))
     for name, purpose in {
-        "dev": "The gateway for one developer",
+        "dev": "Run the gateway for development",
         "serve": "The gateway for production",
-        "worker": "Send what waits",
-        "migrate": "Bring the database's indexes",
+        "worker": "Send deliveries",
+        "migrate": "Build the indexes",
         "workspaces": "Workspaces:",
         "keys": "Keys:",
         "import": "Import files.",

@@ -108,7 +108,7 @@ def test_a_second_one_hears_which_process_holds_it(users: Users) -> None:
     second = users(_OWNER_PATIENCE_SECONDS=0.3)
     assert second.process.wait(60) == 1
     assert second.text.strip() == (
-        f"The data folder {users.data} is in use by process {first.process.pid}: stop it, or name another folder with --data."
+        f"The data folder {users.data} is in use by process {first.process.pid}: stop it, or choose another folder with --data."
     )
     assert users.visits() == pids(first)
 
@@ -223,7 +223,7 @@ def test_a_server_that_dies_is_started_again_on_its_port(users: Users) -> None:
     assert users.record()["port"] == before["port"]
     assert users.visits() == pids(user)
     assert user.end() == 0
-    assert "died and is started again" in user.text
+    assert "ended unexpectedly; restarting it" in user.text
 
 
 def test_a_port_that_somebody_else_has_taken_is_given_up(users: Users) -> None:

@@ -267,7 +267,7 @@ def test_unknown_and_malformed_settings_are_told_one_sentence_each(refused: Refu
     assert len(lines) == 3, text
     assert lines[0] == "GATEWAY_MONGO_URL is not a setting: did you mean GATEWAY_MONGO_URI?"
     assert lines[1].startswith("GATEWAY_NONSENSE_OF_MINE is not a setting: ")
-    assert lines[2].startswith("GATEWAY_LOG_LEVEL is not usable: ")
+    assert lines[2].startswith("GATEWAY_LOG_LEVEL is invalid: ")
     assert not refused.data.exists()
 
 
@@ -280,7 +280,7 @@ def test_a_data_folder_that_cannot_be_made_is_told(refused: Refused) -> None:
 
 def test_a_server_that_cannot_be_reached_is_told(refused: Refused, free_port: Callable[[], int]) -> None:
     uri = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
-    assert "database cannot be reached" in refused(GATEWAY_MONGO_URI=uri, GATEWAY_MONGO_TIMEOUT_SECONDS="1")
+    assert "database is not available" in refused(GATEWAY_MONGO_URI=uri, GATEWAY_MONGO_TIMEOUT_SECONDS="1")
 
 
 # How it starts after anything

@@ -143,7 +143,7 @@ async def the_readme_holds(here: Terminal) -> None:
     ]
     definitions = orjson.loads(defined)["data"]["eventDefinitions"]["nodes"]
     assert [node["name"] for node in definitions] == ["created report", "exported pdf", "invited teammate"]
-    assert imported == "3 events added, 0 were there already, 0 rejected.\n"
+    assert imported == "3 events added, 0 unchanged, 0 rejected.\n"
     token = orjson.loads(made)["data"]["createContactToken"]["token"]
     async with httpx.AsyncClient() as http:
         viewer = await http.post(

@@ -73,7 +73,7 @@ def test_an_import_and_an_export_that_are_killed_go_on_and_are_whole(shop: Any, 
     assert (added + there, changed, rejected) == (ROWS, 0, 0)
     assert added > 0
     assert there > 0
-    assert shop.run(*command).stdout == f"0 contacts added, 0 changed, {ROWS} were so already, 0 rejected.\n"
+    assert shop.run(*command).stdout == f"0 contacts added, 0 changed, {ROWS} unchanged, 0 rejected.\n"
 
     out = tmp_path / "out.ndjson.gz"
     place = tmp_path / "out.ndjson.gz.partial.json"
@@ -110,17 +110,17 @@ def test_events_go_out_and_come_in_by_the_commands_alone(shop: Any, tmp_path: Pa
     shop.run("export", "events", str(out), "--workspace", "shop")
     for added in (1, 0):
         done = shop.run("import", "events", str(out), "--workspace", "copy")
-        assert done.stdout == f"{added} events added, {1 - added} were there already, 0 rejected.\n"
+        assert done.stdout == f"{added} events added, {1 - added} unchanged, 0 rejected.\n"
 
 
 def test_what_cannot_be_imported_or_exported_is_said_in_a_sentence(shop: Any, tmp_path: Path) -> None:
     good = b"externalId,name\r\nu1,Ada\r\n"
     for name, content, arguments, sentence in (
-        ("a.csv", b"externalId,hobby\r\n", (), "'hobby' is no field of a contact: say which one it is with --map"),
+        ("a.csv", b"externalId,hobby\r\n", (), "'hobby' is not a field of a contact: name its field with --map"),
         ("a.csv", good, ("--map", "name"), "--map 'name' is no COLUMN=FIELD"),
-        ("a.csv", good, ("--map", "name=hair"), "'hair', which 'name' is to be, is no field of a contact"),
+        ("a.csv", good, ("--map", "name=hair"), "'hair', the field for 'name', is not a field of a contact"),
         ("a.csv", b"externalId,name,name\r\n", (), "has two columns named 'name': rename one of them."),
-        ("a.txt", good, (), "is neither .csv nor .ndjson"),
+        ("a.txt", good, (), "does not end in .csv, .ndjson"),
         ("a.csv.gz", b"\x1f\x8bno gzip", (), "cannot be read"),
         ("a.csv.gz", gzip.compress(good * 1000)[:-20], (), "cannot be read to its end"),
         ("a.csv", good, ("--workspace", "other"), "There is no workspace 'other'"),
@@ -130,18 +130,18 @@ def test_what_cannot_be_imported_or_exported_is_said_in_a_sentence(shop: Any, tm
         told(shop.run("import", "contacts", str(file), *arguments), sentence)
     file = tmp_path / "a.csv"
     file.write_bytes(good)
-    told(shop.run("import", "events", str(file)), "has no column 'occurredAt': it has externalId, name.")
-    told(shop.run("import", "events", str(file), "--name", "name"), "give --name and --at")
+    told(shop.run("import", "events", str(file)), "has no column 'occurredAt'. Its columns: externalId, name.")
+    told(shop.run("import", "events", str(file), "--name", "name"), "with --name and --at")
     for arguments, sentence in (
         (
             ("contacts", "out.txt"),
-            "is neither .csv nor .ndjson (nor one of them with .gz): rename it, or give --format.",
+            "does not end in .csv, .ndjson, .csv.gz or .ndjson.gz: rename it, or give --format.",
         ),
-        (("contacts", "out.csv", "--format", "ndjson"), "an import goes by the name, so rename it."),
+        (("contacts", "out.csv", "--format", "ndjson"), "rename the file, because an import uses its name."),
         (("contacts", "nowhere/out.csv"), "cannot be written (No such file or directory)"),
-        (("events", "out.csv", "--from", "soon"), "--from 'soon' is no time"),
-        (("segment", "vips", "out.csv"), "There is no segment 'vips': there are none yet."),
-        (("events", "out.csv", "--from", "2026-01-02", "--until", "2026-01-01"), "--from must lie before --until"),
+        (("events", "out.csv", "--from", "soon"), "--from 'soon' is not a time"),
+        (("segment", "vips", "out.csv"), "There is no segment 'vips'. Segments: none yet."),
+        (("events", "out.csv", "--from", "2026-01-02", "--until", "2026-01-01"), "--from must be before --until"),
     ):
         told(shop.run("export", *arguments), sentence)
 

@@ -45,7 +45,7 @@ def test_an_import_rejects_a_line_without_an_end(
     done = program.run("import", "contacts", str(path))
     assert (done.returncode, done.stdout.splitlines()[0]) == (
         3,
-        "2 contacts added, 0 changed, 0 were so already, 1 rejected.",
+        "2 contacts added, 0 changed, 0 unchanged, 1 rejected.",
     ), done.stderr
     (rejected,) = [orjson.loads(line) for line in (tmp_path / f"{name}.rejected.ndjson").read_bytes().splitlines()]
     assert rejected["line"] == 3

@@ -93,7 +93,7 @@ async def test_a_real_file_killed_half_way_and_run_again_is_whole_and_counted_on
     assert there > 0
     assert await summaries(shop, open_gateway) == expected()
     third = await asyncio.to_thread(shop.run, *command)
-    assert third.stdout == "0 events added, 31106 were there already, 0 rejected.\n"
+    assert third.stdout == "0 events added, 31106 unchanged, 0 rejected.\n"
     assert len({person for person, _ in expected()}) == 600
 
 
@@ -102,14 +102,8 @@ async def test_two_equal_rows_count_twice_and_the_file_once(shop: Any, tmp_path:
     plain, packed = tmp_path / "twice.csv", tmp_path / "twice.csv.gz"
     plain.write_text(rows)
     packed.write_bytes(gzip.compress(rows.encode()))
-    assert (
-        shop.run("import", "events", str(plain), *COLUMNS).stdout
-        == "2 events added, 0 were there already, 0 rejected.\n"
-    )
-    assert (
-        shop.run("import", "events", str(packed), *COLUMNS).stdout
-        == "0 events added, 2 were there already, 0 rejected.\n"
-    )
+    assert shop.run("import", "events", str(plain), *COLUMNS).stdout == "2 events added, 0 unchanged, 0 rejected.\n"
+    assert shop.run("import", "events", str(packed), *COLUMNS).stdout == "0 events added, 2 unchanged, 0 rejected.\n"
     assert await summaries(shop, open_gateway) == {("u1", "home"): (2, "2026-01-05 09:12:44", "2026-01-05 09:12:44")}
 
 
@@ -128,7 +122,7 @@ def test_bad_rows_are_told_with_their_lines_and_the_rest_is_imported(shop: Any, 
     )
     done = shop.run("import", "events", str(file), *COLUMNS, "--metadata", "price")
     assert done.returncode == 3, done.stderr
-    assert done.stdout.splitlines()[0] == "3 events added, 0 were there already, 5 rejected."
+    assert done.stdout.splitlines()[0] == "3 events added, 0 unchanged, 5 rejected."
     told = [orjson.loads(line) for line in (tmp_path / "mixed.csv.rejected.ndjson").read_bytes().splitlines()]
     assert [(row["line"], row["code"], row["path"]) for row in told] == [
         (3, "INVALID", ["timestamp"]),
@@ -139,7 +133,7 @@ def test_bad_rows_are_told_with_their_lines_and_the_rest_is_imported(shop: Any, 
     ]
     assert (
         told[0]["reason"]
-        == "'yesterday' in the column 'timestamp' is no time: write RFC 3339, unix seconds or unix milliseconds."
+        == "'yesterday' in the column 'timestamp' is not a time: write RFC 3339, Unix seconds or Unix milliseconds."
     )
     assert told[0]["row"] == {"user_id": "u1", "event": "home", "timestamp": "yesterday", "price": "1"}
 
@@ -151,11 +145,11 @@ def test_a_stray_quote_costs_its_own_line_alone(shop: Any, tmp_path: Path) -> No
         "u3,home,2026-01-05T09:12:44Z\nu4,home,2026-01-05T09:12:44Z\n"
     )
     done = shop.run("import", "events", str(file), *COLUMNS)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (3, "3 events added, 0 were there already, 1 rejected.")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (3, "3 events added, 0 unchanged, 1 rejected.")
     (told,) = [orjson.loads(line) for line in (tmp_path / "quote.csv.rejected.ndjson").read_bytes().splitlines()]
     assert (told["line"], told["row"]) == (4, {"text": 'u2,"viewed,2026-01-05T09:12:44Z'})
     again = shop.run("import", "events", str(file), *COLUMNS, "--metadata", "event")
-    assert again.stdout.splitlines()[0] == "0 events added, 0 were there already, 4 rejected."
+    assert again.stdout.splitlines()[0] == "0 events added, 0 unchanged, 4 rejected."
     assert "imported before with other columns" in (tmp_path / "quote.csv.rejected.ndjson").read_text()
 
 
@@ -185,7 +179,7 @@ async def test_ndjson_with_keys_shares_them_with_live_tracking(shop: Any, tmp_pa
     )
     done = shop.run(*command)
     assert done.returncode == 3, done.stderr
-    assert done.stdout.splitlines()[0] == "1 events added, 0 were there already, 4 rejected."
+    assert done.stdout.splitlines()[0] == "1 events added, 0 unchanged, 4 rejected."
     told = [orjson.loads(line) for line in file.with_name(file.name + ".rejected.ndjson").read_bytes().splitlines()]
     assert [(row["line"], row["code"]) for row in told] == [
         (2, "IDEMPOTENCY_KEY_REUSED"),
@@ -198,15 +192,15 @@ async def test_ndjson_with_keys_shares_them_with_live_tracking(shop: Any, tmp_pa
 
 def test_what_cannot_be_imported_is_said_in_a_sentence(shop: Any, tmp_path: Path) -> None:
     for name, content, arguments, sentence in (
-        ("a.csv", "x,y\n1,2\n", COLUMNS, "has no column 'event': it has x, y."),
+        ("a.csv", "x,y\n1,2\n", COLUMNS, "has no column 'event'. Its columns: x, y."),
         (
             "a.csv",
             "x,y\n1,2\n",
             COLUMNS[2:],
-            "Say whose events these are: give --contact-id, --email or --anonymous-id.",
+            "Give the column of the contact with --contact-id, --email or --anonymous-id.",
         ),
         ("a.csv", "user_id,event,timestamp,x,x\n", COLUMNS, "has two columns named 'x': rename one of them."),
-        ("a.txt", "x,y\n1,2\n", COLUMNS, "is neither .csv nor .ndjson"),
+        ("a.txt", "x,y\n1,2\n", COLUMNS, "does not end in .csv, .ndjson"),
         ("a.csv.gz", "\x1f\x8bno gzip", COLUMNS, "cannot be read"),
     ):
         file = tmp_path / name

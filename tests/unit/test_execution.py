@@ -20,7 +20,7 @@ from gateway.execution.plans import Planner
 from gateway.execution.shared_results import SharedResults
 from gateway.observability import Metrics
 from resolvers.scalars import SCALARS, JSONObject, SafeInt
-from schema.batching import by_level
+from schema.batching import batched
 from schema.nodes import document_key, read_field
 
 AT = datetime(2026, 1, 5, 9, 12, 44, 123000, tzinfo=UTC)
@@ -96,7 +96,7 @@ class Owner(Anything):
     id: strawberry.ID
     name: str
 
-    @by_level(toys)
+    @batched(toys)
     def toys(self, filter: str | None = None) -> list[Annotated["Toy", strawberry.lazy(__name__)]] | None:
         return filter
 
@@ -143,19 +143,19 @@ class Toy(Named):
     async def slow_must(parent: Parent[Any], fails: bool = False) -> str:
         return await later(None if fails else "slow")
 
-    @by_level(owners)
+    @batched(owners)
     def owner(self) -> Owner | None: ...
 
-    @by_level(owners)
+    @batched(owners)
     def owner_must(self) -> Owner: ...
 
-    @by_level(toys)
+    @batched(toys)
     def parts(self, filter: str | None = None) -> list[Annotated["Toy", strawberry.lazy(__name__)]]:
         if filter == "wrong":
             raise ValueError("a wrong filter")
         return filter
 
-    @by_level(short)
+    @batched(short)
     def short(self) -> Owner | None: ...
 
 

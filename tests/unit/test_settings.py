@@ -206,7 +206,7 @@ def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch, name:
 )
 def test_a_malformed_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     monkeypatch.setenv(f"GATEWAY_{name.upper()}", text)
-    with pytest.raises(StartupError, match=f"^GATEWAY_{name.upper()} is not usable: .+\\.$") as caught:
+    with pytest.raises(StartupError, match=f"^GATEWAY_{name.upper()} is invalid: .+\\.$") as caught:
         load_settings()
     assert "\n" not in str(caught.value)
 
@@ -276,7 +276,7 @@ def test_an_override_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_override_that_is_no_setting_is_refused() -> None:
-    with pytest.raises(StartupError, match=r"^GATEWAY_COLOUR is not usable"):
+    with pytest.raises(StartupError, match=r"^GATEWAY_COLOUR is invalid"):
         load_settings(colour="red")
 
 
@@ -315,9 +315,9 @@ def test_a_data_folder_is_made_private(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StartupError, match="name another with --data"):
+    with pytest.raises(StartupError, match="choose another with --data"):
         data_folder(tmp_path / "file" / "below")
-    with pytest.raises(StartupError, match="name another with --data"):
+    with pytest.raises(StartupError, match="choose another with --data"):
         data_folder(tmp_path / "file")
 
 
@@ -325,6 +325,6 @@ def test_live_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_KLAVIYO_MODE", "live")
     with pytest.raises(StartupError) as refused:
         load_settings()
-    assert str(refused.value) == "GATEWAY_KLAVIYO_MODE is live, and that needs GATEWAY_KLAVIYO_API_KEY: set it too."
+    assert str(refused.value) == "GATEWAY_KLAVIYO_MODE=live needs GATEWAY_KLAVIYO_API_KEY: set both."
     monkeypatch.setenv("GATEWAY_KLAVIYO_API_KEY", "pk_12345678")
     assert load_settings().klaviyo_mode is KlaviyoMode.LIVE

@@ -101,12 +101,12 @@ def test_what_was_tracked_is_written_as_it_is_and_is_no_template() -> None:
         (
             "{{ contact.name | upcase: 1 }}",
             1,
-            "the filter 'upcase' is given wrong arguments: too many positional arguments",
+            "the filter 'upcase' has wrong arguments: too many positional arguments",
         ),
         (
             "{{ contact.name | append }}",
             1,
-            "the filter 'append' is given wrong arguments: missing a required argument: 'arg'",
+            "the filter 'append' has wrong arguments: missing a required argument: 'arg'",
         ),
         ("{% include 'x' %}", 1, "unexpected tag 'include'"),
         ("{% render 'x' %}", 1, "unexpected tag 'render'"),
@@ -120,19 +120,19 @@ def test_what_was_tracked_is_written_as_it_is_and_is_no_template() -> None:
         ("{{ }}", 1, "expected a primitive expression, found end of expression"),
         ("{% for x in (1..9) %}{% endfor %}", 1, "ranges such as (1..9) are not allowed"),
         ("{% assign r = (1..contact.name) %}", 1, "ranges such as (1..9) are not allowed"),
-        ("{{ kontact.name }}", 1, "'kontact' is not known here: a template reads contact and event"),
-        ("{{ now }}", 1, "'now' is not known here: a template reads contact and event"),
-        ("{{ today | date: '%Y' }}", 1, "'today' is not known here: a template reads contact and event"),
-        ("{{ [contact.name] }}", 1, "a computed name is not known here: a template reads contact and event"),
-        ("\n{{ contact.fristName }}", 2, "'contact.fristName' is not known: did you mean 'contact.firstName'?"),
-        ("{{ contact.workspace_id }}", 1, "'contact.workspace_id' is not known"),
-        ("{{ contact.identities }}", 1, "'contact.identities' is not known"),
-        ("{{ contact['__class__'] }}", 1, "'contact.__class__' is not known"),
-        ("{{ contact.__class__.__mro__ }}", 1, "'contact.__class__' is not known"),
-        ("{{ event.identity }}", 1, "'event.identity' is not known"),
-        ("{{ contact.name | append: contact.passwort }}", 1, "'contact.passwort' is not known"),
-        ("{% if contact.emial == 'x' %}{% endif %}", 1, "'contact.emial' is not known: did you mean 'contact.email'?"),
-        ("{{ " + "a" * 600 + " }}", 1, "what stands between '{{' and '}}' is longer than 500 characters"),
+        ("{{ kontact.name }}", 1, "'kontact' is unknown here: a template reads contact and event"),
+        ("{{ now }}", 1, "'now' is unknown here: a template reads contact and event"),
+        ("{{ today | date: '%Y' }}", 1, "'today' is unknown here: a template reads contact and event"),
+        ("{{ [contact.name] }}", 1, "a computed name is unknown here: a template reads contact and event"),
+        ("\n{{ contact.fristName }}", 2, "'contact.fristName' is unknown: did you mean 'contact.firstName'?"),
+        ("{{ contact.workspace_id }}", 1, "'contact.workspace_id' is unknown"),
+        ("{{ contact.identities }}", 1, "'contact.identities' is unknown"),
+        ("{{ contact['__class__'] }}", 1, "'contact.__class__' is unknown"),
+        ("{{ contact.__class__.__mro__ }}", 1, "'contact.__class__' is unknown"),
+        ("{{ event.identity }}", 1, "'event.identity' is unknown"),
+        ("{{ contact.name | append: contact.passwort }}", 1, "'contact.passwort' is unknown"),
+        ("{% if contact.emial == 'x' %}{% endif %}", 1, "'contact.emial' is unknown: did you mean 'contact.email'?"),
+        ("{{ " + "a" * 600 + " }}", 1, "the text between '{{' and '}}' is longer than 500 characters"),
         ("{% if contact.email %}" * 40 + "{% endif %}" * 40, 1, "block nesting limit reached"),
         ("{{ contact.name & 1 }}", 1, "unexpected '&'"),
         ("{{ contact.name if contact.email }}", 1, "disallowed ternary expression"),
@@ -144,14 +144,14 @@ def test_what_cannot_work_is_told_with_its_line(text: str, line: int, reason: st
     assert problem.value.code == ErrorCode.INVALID
     assert problem.value.path == ("body",)
     end = "" if reason.endswith("?") else "."
-    assert problem.value.message == f"The body cannot be used, line {line}: {reason}{end}"
+    assert problem.value.message == f"The body is invalid in line {line}: {reason}{end}"
 
 
 def test_an_event_is_there_only_where_one_sets_the_message_off() -> None:
     with pytest.raises(UserProblem) as problem:
         Templates().check("a\n{{ event.name }}", ("subject",), event=False)
     assert problem.value.message == (
-        "The subject cannot be used, line 2: 'event' is not known here: no event sets this message off."
+        "The subject is invalid in line 2: 'event' is unknown here: this message has no event."
     )
 
 
@@ -172,33 +172,36 @@ def test_what_is_no_text_of_a_template(text: str, code: str) -> None:
 
 MANY = "{% for a in event.metadata.many %}"
 ATTACKS = {
-    "nested loops": (MANY * 3 + "x" + "{% endfor %}" * 3, "it goes through its loops more than the 1000 times allowed"),
-    "loops in a row": ((MANY + "{% endfor %}") * 2, "it goes through its loops more than the 1000 times allowed"),
-    "much output": ("{{ event.metadata.big }}" * 2, f"it writes more than the {MAX_TEXT_BYTES} bytes that are allowed"),
+    "nested loops": (MANY * 3 + "x" + "{% endfor %}" * 3, "it runs its loops more than 1000 times"),
+    "loops in a row": ((MANY + "{% endfor %}") * 2, "it runs its loops more than 1000 times"),
+    "much output": ("{{ event.metadata.big }}" * 2, f"its output has more than {MAX_TEXT_BYTES} bytes"),
     "captured output": (
         "{% capture a %}{{ event.metadata.big }}{% endcapture %}" + "{{ a }}" * 2,
-        f"it writes more than the {MAX_TEXT_BYTES} bytes that are allowed",
+        f"its output has more than {MAX_TEXT_BYTES} bytes",
     ),
     "doubling": (
         "{% assign a = 'xxxxxxxxxx' %}" + "{% assign a = a | append: a %}" * 40,
-        "the filter 'append' makes too large a value",
+        "the filter 'append' returns a value that is too large",
     ),
     "replacing nothing": (
         "{{ event.metadata.big | replace: '', event.metadata.big }}",
-        "the filter 'replace' makes too long a text",
+        "the filter 'replace' returns a text that is too long",
     ),
     "replacing all": (
         "{{ event.metadata.big | replace: 'x', event.metadata.big }}",
-        "the filter 'replace' makes too long a text",
+        "the filter 'replace' returns a text that is too long",
     ),
     "joining": (
         "{{ event.metadata.many | join: event.metadata.big }}",
-        "the filter 'join' makes too long a text",
+        "the filter 'join' returns a text that is too long",
     ),
-    "splitting": ("{{ event.metadata.big | split: '' | size }}", "the filter 'split' makes too large a value"),
+    "splitting": (
+        "{{ event.metadata.big | split: '' | size }}",
+        "the filter 'split' returns a value that is too large",
+    ),
     "large numbers": (
         "{% assign a = 9999999999 %}" + "{% assign a = a | times: a %}" * 30,
-        "the filter 'times' makes too large a value",
+        "the filter 'times' returns a value that is too large",
     ),
     "many names": (
         "".join(f"{{% assign a{n} = event.metadata.big %}}" for n in range(9)),

@@ -46,7 +46,6 @@ class ContactRef:
     anonymous_id: str | None = None
 
     def keys(self) -> list[tuple[IdentityKind, str]]:
-        """The given keys, the strongest first."""
         given = zip(_KINDS, (self.id, self.external_id, self.email, self.anonymous_id), strict=True)
         return [(kind, value) for kind, value in given if value is not None]
 
@@ -60,7 +59,6 @@ class ContactDraft:
 
     @property
     def id(self) -> str:
-        """The contact's id."""
         return str(self.document["_id"])
 
     def is_changed(self) -> Document:
@@ -87,7 +85,7 @@ def check_ref(input_: Mapping[str, Any]) -> ContactRef:
         if (value := input_.get(kind)) is not None:
             keys[str(kind)] = check_key(kind, value)
     if not keys:
-        raise UserProblem(ErrorCode.INVALID, "Say which contact is meant: give id, externalId, email or anonymousId.")
+        raise UserProblem(ErrorCode.INVALID, "The contact has no key: give id, externalId, email or anonymousId.")
     return ContactRef(**keys)
 
 
@@ -105,10 +103,9 @@ def check_key(kind: IdentityKind, value: str) -> str:
 
 
 def unknown_contact(contact_id: str, *path: str) -> UserProblem:
-    """The NOT_FOUND problem for that id."""
     return UserProblem(
         ErrorCode.NOT_FOUND,
-        f"There is no contact with the id '{contact_id}': it was deleted, or never was there.",
+        f"There is no contact with the id '{contact_id}': it was deleted or never existed.",
         path,
     )
 
@@ -248,7 +245,6 @@ def merged_attributes(stored: Mapping[str, Any], update: Mapping[str, Any]) -> D
 
 
 def distinct(values: Iterable[str]) -> list[str]:
-    """The values without duplicates, in order."""
     return list(dict.fromkeys(values))
 
 

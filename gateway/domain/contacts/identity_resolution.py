@@ -59,7 +59,7 @@ class IdentityResolver:
         if len(leads) > 1:
             raise UserProblem(
                 ErrorCode.CONFLICT,
-                f"Several leads share the e-mail '{value}' and no user has it: say which one by id, externalId or anonymousId.",
+                f"Several leads share the e-mail '{value}', and no user has it: give id, externalId or anonymousId.",
                 (PUBLIC_NAMES[kind],),
             )
         return leads[0] if leads else None
@@ -126,7 +126,7 @@ class IdentityResolver:
                 name = PUBLIC_NAMES.get(text.split(":", 1)[0], PUBLIC_NAMES[IdentityKind.EMAIL])
                 raise UserProblem(
                     ErrorCode.CONFLICT,
-                    f"Another contact has this {name}: leave it out, or name that contact by it.",
+                    f"Another contact has this {name}: leave it out, or use it to name that contact.",
                     (name,),
                 )
         self._release(draft, set(before) - set(document["identities"]), email_before)
@@ -146,7 +146,7 @@ class IdentityResolver:
             name = PUBLIC_NAMES[text.split(":", 1)[0]]
             raise UserProblem(
                 ErrorCode.FORBIDDEN,
-                f"Whoever had this {name} was erased (deleteContact), and is not brought back for 30 days.",
+                f"The contact with this {name} was erased (deleteContact): it cannot be created again for 30 days.",
                 (name,),
             )
 
@@ -154,7 +154,7 @@ class IdentityResolver:
         if kind is IdentityKind.ID:
             raise UserProblem(
                 ErrorCode.NOT_FOUND,
-                f"There is no contact with the id '{value}': ids are given by the gateway; send externalId, email or anonymousId to have one created.",
+                f"There is no contact with the id '{value}', and only the gateway creates ids: to create a contact, give externalId, email or anonymousId.",
                 (PUBLIC_NAMES[kind],),
             )
         document = self.new_contact()
@@ -190,7 +190,6 @@ class IdentityResolver:
         return self._by_identity.get(identity(IdentityKind.EMAIL, document["email"]), draft) is not draft
 
     def register(self, draft: ContactDraft) -> None:
-        """Make the contact findable by its identities and e-mail."""
         self.drafts[draft.id] = draft
         for text in draft.document["identities"]:
             self._by_identity[text] = draft

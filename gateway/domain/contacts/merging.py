@@ -53,7 +53,7 @@ def pair_of(contacts: Iterable[Document], from_id: str, into_id: str) -> tuple[D
     by_id = {id_: contact for contact in contacts for id_ in all_ids(contact)}
     if from_id == into_id:
         raise UserProblem(
-            ErrorCode.INVALID, "A contact is not merged into itself: 'from' and 'into' are one.", ("into",)
+            ErrorCode.INVALID, "A contact cannot be merged into itself: 'from' and 'into' are the same.", ("into",)
         )
     for id_, name in ((from_id, "from"), (into_id, "into")):
         if id_ not in by_id:
@@ -65,7 +65,7 @@ def pair_of(contacts: Iterable[Document], from_id: str, into_id: str) -> tuple[D
     if survivor["_id"] == from_id:
         raise UserProblem(
             ErrorCode.ILLEGAL_TRANSITION,
-            f"'{into_id}' was merged into '{from_id}' before, and a merge cannot be turned round.",
+            f"'{into_id}' was merged into '{from_id}' before, and a merge cannot be reversed.",
             ("into",),
         )
     return survivor
@@ -79,8 +79,8 @@ def _check_roles(gone: Document, survivor: Document) -> None:
     if not _may_join(gone, survivor):
         raise UserProblem(
             ErrorCode.ILLEGAL_TRANSITION,
-            f"A {gone['role']} is not merged into a {survivor['role']}: a VISITOR or LEAD is merged into a USER, "
-            "a VISITOR into a LEAD.",
+            f"A {gone['role']} cannot be merged into a {survivor['role']}: merge a VISITOR or LEAD into a USER, "
+            "or a VISITOR into a LEAD.",
             ("from",),
         )
 
@@ -92,7 +92,11 @@ def merge(
     document = survivor.document
     ids = distinct([*ids_of(document), *ids_of(gone)])
     if len(ids) > MAX_IDS:
-        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"More than {MAX_IDS} contacts are not merged into one.", ("from",))
+        raise UserProblem(
+            ErrorCode.LIMIT_EXCEEDED,
+            f"The survivor would have more than {MAX_IDS} ids, which is the limit of merges.",
+            ("from",),
+        )
     for name in _MERGED_FIELDS:
         if document.get(name) is None and gone.get(name) is not None:
             document[name] = gone[name]
@@ -162,7 +166,6 @@ def _added(left: Mapping[str, object], right: Mapping[str, object], kind: str) -
 
 
 def contacts_merged(change_id: str, merged: MergeResult, now: datetime) -> Document:
-    """The change log entry of a merge."""
     line = visible_change(change_id, merged.survivor, now)
     return {**line, "kind": "MERGED", "merged_id": merged.gone["_id"]}
 

@@ -34,7 +34,7 @@ def _check_not_a_user(ref: ContactRef) -> None:
         if kind is not IdentityKind.ANONYMOUS:
             raise UserProblem(
                 ErrorCode.FORBIDDEN,
-                f"A key with the scope BROWSER says who is meant by anonymousId alone: leave {PUBLIC_NAMES[kind]} out, "
-                "or track with a contact's token (createContactToken).",
+                f"An API key with the scope BROWSER may name a contact only by anonymousId: leave {PUBLIC_NAMES[kind]} out, "
+                "or track with a contact token (createContactToken).",
                 (PUBLIC_NAMES[kind],),
             )

@@ -27,7 +27,6 @@ class Totals:
     rescan: bool = False
 
     def add_event(self, event: Mapping[str, Any]) -> None:
-        """Count one event."""
         self.count += 1
         self._reach(event["occurred_at"], event["occurred_at"])
         for entry in event["metadata"]:
@@ -70,7 +69,6 @@ class ValueCount:
     last_at: datetime
 
     def plus(self, other: "ValueCount") -> "ValueCount":
-        """The sum of both counts."""
         first, last = min(self.first_at, other.first_at), max(self.last_at, other.last_at)
         return replace(self, count=self.count + other.count, first_at=first, last_at=last)
 
@@ -99,7 +97,6 @@ def value_of(entry: Mapping[str, Any]) -> str | None:
 
 
 def merged(counts: Iterable[ValueCount]) -> list[ValueCount]:
-    """Sum the counts by summary and value."""
     sums: dict[tuple[str, str | None], ValueCount] = {}
     for value_count in counts:
         key = value_count.summary_id, value_count.value

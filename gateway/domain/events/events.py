@@ -70,12 +70,10 @@ def track_event(
 
 
 def check_event_name(name: str, settings: Settings, path: tuple[str, ...] = ("name",)) -> str:
-    """Return the name if it is valid. Raises UserProblem."""
     return check_text(name, path, longest=settings.max_event_name_length, named="The event's name")
 
 
 def check_idempotency_key(key: str | None) -> str | None:
-    """Return the key if it is valid. Raises UserProblem."""
     return None if key is None else check_text(key, ("idempotencyKey",), longest=MAX_KEY_LENGTH, named="idempotencyKey")
 
 
@@ -88,17 +86,17 @@ def check_occurred_at(
     try:
         at = to_milliseconds(at.astimezone(UTC))
     except OverflowError:
-        raise UserProblem(ErrorCode.INVALID, f"{path[-1]} lies outside the years 1 to 9999.", path) from None
+        raise UserProblem(ErrorCode.INVALID, f"{path[-1]} must be in the years 1 to 9999.", path) from None
     if at > now + _AHEAD:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"{path[-1]} {at.isoformat()} lies more than 5 minutes ahead: check the clock, or the unit of the time.",
+            f"{path[-1]} {at.isoformat()} is more than 5 minutes ahead: check the clock, or the unit of the time.",
             path,
         )
     if at < now - timedelta(days=years * 365.25):
         raise UserProblem(
             ErrorCode.INVALID,
-            f"{path[-1]} {at.isoformat()} lies more than {years} years back: check the unit of the time.",
+            f"{path[-1]} {at.isoformat()} is more than {years} years ago: check the unit of the time.",
             path,
         )
     return at
@@ -158,8 +156,8 @@ class NameQuota:
         if name in self.new and name not in added and sum(added.values()) >= self.free_for_pages:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
-                f"'{name}' would be a new event name, and pages have added as many as they may (GATEWAY_MAX_PAGE_EVENT_NAMES): "
-                "describe it with describeEvent, track it once with a service's key, or tell events apart by their metadata.",
+                f"'{name}' would be a new event name, but pages have added as many as allowed (GATEWAY_MAX_PAGE_EVENT_NAMES): "
+                "describe it with describeEvent, track it once with an API key of a server, or use metadata to distinguish events.",
                 ("name",),
             )
 
@@ -168,8 +166,8 @@ class NameQuota:
         if name in self.new and name not in added and len(added) >= self.free:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
-                f"'{name}' would be a new event name, and as many as are allowed are in use: "
-                "archive one with describeEvent, or tell events apart by their metadata.",
+                f"'{name}' would be a new event name, but the workspace has as many as allowed: "
+                "archive one with describeEvent, or use metadata to distinguish events.",
                 ("name",),
             )
 
@@ -210,7 +208,6 @@ def _decide(
 
 
 def event_document(item: PlannedEvent, contact: ContactDraft) -> Document:
-    """The event as it is stored."""
     document = {
         "_id": item.event_id,
         "workspace_id": contact.document["workspace_id"],
@@ -253,12 +250,10 @@ def add_to_summary(events: Iterable[Document]) -> list[Document]:
 
 
 def summary_id_of(workspace_id: str, contact_id: str, name: str) -> str:
-    """The id of the summary of that contact and name."""
     return derived_id(Prefix.SUMMARY, workspace_id, contact_id, name)
 
 
 def definition_id_of(workspace_id: str, name: str) -> str:
-    """The id of the definition of that name."""
     return derived_id(Prefix.DEFINITION, workspace_id, name)
 
 

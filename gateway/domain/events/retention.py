@@ -16,7 +16,7 @@ _FAR = timedelta(days=36_600)  # after that time every absolute date of today is
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many days events are stored; None: for ever."""
+    """For how many days events are stored; None: forever."""
 
     days: int | None = None
 
@@ -28,8 +28,8 @@ class Retention:
         """Raise BadRequestError, naming the filter at `path`, where the range includes removed events."""
         if not times.empty and times.start < self.since(now):
             raise BadRequestError(
-                f"{path} reaches further back than the {self.days} days that events are kept: "
-                f"let it begin later, such as with lessThanDaysAgo: {self.days}."
+                f"{path} begins before the {self.days} days for which events are stored: "
+                f"use a later start, such as lessThanDaysAgo: {self.days}."
             )
 
     def check_saved(self, condition: Condition, now: datetime) -> None:
@@ -38,7 +38,7 @@ class Retention:
         self.check_condition(condition, now + _FAR)
 
     def check_condition(self, condition: Condition, now: datetime) -> None:
-        """Raise BadRequestError where a condition counts events that may be removed. Summaries are kept for ever."""
+        """Raise BadRequestError where a condition counts events that may be removed. Summaries are kept forever."""
         for event in condition.events():
             if not event.counts_events:
                 continue
@@ -47,8 +47,8 @@ class Retention:
             elif self.since(now) > EARLIEST:
                 named = "metadata" if event.metadata else "beforeSignUp"
                 raise BadRequestError(
-                    f"{event.path}.{named} counts the events themselves, which are kept for {self.days} days: "
-                    f"add within: {{lessThanDaysAgo: {self.days}}} to it."
+                    f"{event.path}.{named} counts stored events, which are stored for {self.days} days: "
+                    f"add within: {{lessThanDaysAgo: {self.days}}}."
                 )
 
 

@@ -27,7 +27,6 @@ def with_line(before: Mapping[str, Any], ids: Mapping[str, str], line: Mapping[s
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether the imported or retained numbers differ."""
     return any(before.get(name) != after.get(name) for name in _IMPORTED_FIELDS)
 
 

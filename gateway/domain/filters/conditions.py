@@ -47,7 +47,6 @@ class EventStats:
     until: datetime | None = None
 
     def plus(self, other: "EventStats") -> "EventStats":
-        """The statistics of both sets of events together."""
         times = [at for at in (self.first_at, self.last_at, other.first_at, other.last_at) if at is not None]
         ends = [at for at in (self.until, other.until) if at is not None]
         bounds = (min(times, default=None), max(times, default=None), min(ends, default=None))
@@ -95,32 +94,24 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllOf(Condition):
-    """True if every part is true."""
-
     parts: Sequence[Condition]
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """False as soon as one part is false."""
         return _all(part.evaluate(facts) for part in self.parts)
 
     def leaves(self) -> Iterator[Condition]:
-        """The leaves of all parts."""
         for part in self.parts:
             yield from part.leaves()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnyOf(Condition):
-    """True if at least one part is true."""
-
     parts: Sequence[Condition]
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
-        """True as soon as one part is true."""
         return _not(_all(_not(part.evaluate(facts)) for part in self.parts))
 
     def leaves(self) -> Iterator[Condition]:
-        """The leaves of all parts."""
         for part in self.parts:
             yield from part.leaves()
 
@@ -132,8 +123,6 @@ NOBODY = AnyOf(())
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Negation(Condition):
-    """True if its part is false."""
-
     part: Condition
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
@@ -141,18 +130,14 @@ class Negation(Condition):
         return _not(self.part.evaluate(facts))
 
     def leaves(self) -> Iterator[Condition]:
-        """The leaves of its part."""
         yield from self.part.leaves()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoleCondition(Condition):
-    """The contact has one of these roles."""
-
     roles: Sequence[str]
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        """Whether the contact's role is one of them."""
         return facts.contact["role"] in self.roles
 
 
@@ -164,7 +149,6 @@ class TextCondition(Condition):
     operators: Operators
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        """Whether the contact's text matches."""
         value = TEXT_FIELDS[self.name](facts.contact)
         texts = value if isinstance(value, list) else [] if value is None else [value]
         return texts_match(self.operators, texts)
@@ -178,12 +162,10 @@ class TimeCondition(Condition):
     operators: Operators
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        """Whether the contact's time matches."""
         return time_matches(self.operators, facts.contact.get(self.name), facts.now)
 
     @property
     def is_time_dependent(self) -> bool:
-        """Whether time alone can change the result."""
         return is_time_dependent(self.operators)
 
 
@@ -194,7 +176,6 @@ class AttributeCondition(Condition):
     test: AttributeTest
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        """Whether the contact's attribute matches."""
         return self.test.matches(facts.contact["custom_attributes"], None, facts.now)
 
 
@@ -266,7 +247,6 @@ class EventCondition(Condition):
         return EventStats(len(times), min(times), max(times), until) if times else EventStats(until=until)
 
     def transition_times(self, stats: EventStats) -> Iterator[datetime]:
-        """The times at which time alone can change the result."""
         yield from transition_times(self.first or {}, stats.first_at)
         yield from transition_times(self.last or {}, stats.last_at)
         if stats.until is not None:
@@ -274,7 +254,6 @@ class EventCondition(Condition):
 
     @property
     def is_time_dependent(self) -> bool:
-        """Whether time alone can change the result."""
         time_filters = (self.first, self.last, self.within)
         return any(is_time_dependent(operators or {}) for operators in time_filters) or any(
             test.is_time_dependent for test in self.metadata
@@ -321,8 +300,6 @@ class EventCondition(Condition):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentCondition(Condition):
-    """The contact is a member of a segment."""
-
     segment_id: str
 
     def evaluate(self, facts: ContactFacts) -> bool | None:
@@ -337,7 +314,6 @@ def was_before_sign_up(event: Mapping[str, Any], contact: Mapping[str, Any]) -> 
 
 
 def has_metadata(event: Mapping[str, Any], tests: Sequence[AttributeTest], now: datetime) -> bool:
-    """Whether the event's metadata satisfies every test."""
     return all(test.matches(event["metadata_json"], event["metadata"], now) for test in tests)
 
 
@@ -358,7 +334,7 @@ class _FilterParser:
 
     def condition(self, filter_: Mapping[str, Any], path: str, depth: int) -> Condition:
         if depth > MAX_DEPTH:
-            raise BadRequestError(f"{path} lies deeper than the {MAX_DEPTH} levels that are allowed: flatten it.")
+            raise BadRequestError(f"{path} is nested deeper than {MAX_DEPTH} levels: flatten it.")
         parts = [self._member(name, value, f"{path}.{public_name(name)}", depth) for name, value in filter_.items()]
         return parts[0] if len(parts) == 1 else _all_of(parts)
 
@@ -400,7 +376,7 @@ class _FilterParser:
         excluded = [name for name in ("count", "first", "last", "not_followed_by") if name in filter_]
         if condition.never and excluded:
             raise BadRequestError(
-                f"{path}.never excludes {public_name(excluded[0])}: of what never was there is no count, no time and no follower."
+                f"{path}.never cannot be combined with {public_name(excluded[0])}: remove one of them."
             )
         return condition
 
@@ -414,13 +390,13 @@ class _FilterParser:
         self.conditions += 1
         if self.conditions > MAX_CONDITIONS:
             raise BadRequestError(
-                f"{self.root} has more than the {MAX_CONDITIONS} conditions that are allowed: {path} is the first too many."
+                f"{self.root} has more than {MAX_CONDITIONS} conditions: remove {path} and those after it."
             )
 
 
 def _texts(operators: Operators, path: str) -> Operators:
     if len(operators.get("in", ())) > MAX_TEXTS:
-        raise BadRequestError(f"{path}.in has {len(operators['in'])} texts, and {MAX_TEXTS} are allowed.")
+        raise BadRequestError(f"{path}.in has {len(operators['in'])} texts; the limit is {MAX_TEXTS}.")
     return case_folded(operators)
 
 

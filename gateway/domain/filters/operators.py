@@ -109,7 +109,6 @@ def transition_times(operators: Operators, at: datetime | None) -> Iterator[date
 
 
 def is_time_dependent(operators: Operators) -> bool:
-    """Whether a TimeFilter is relative to the current time."""
     return any(name in _RELATIVE or name == "exactly_days_ago" for name in operators)
 
 
@@ -122,11 +121,9 @@ class AttributeTest:
 
     @property
     def is_time_dependent(self) -> bool:
-        """Whether time alone can change the result."""
         return is_time_dependent(self.operators.get("time", {}))
 
     def transition_times(self, values: Mapping[str, Any], entries: Sequence[Entry] | None) -> Iterator[datetime]:
-        """The times at which time alone can change the result."""
         if self.is_time_dependent:
             entry = _entry(self.key, values.get(self.key), entries)
             yield from transition_times(self.operators["time"], entry.get("date"))

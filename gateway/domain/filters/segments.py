@@ -40,7 +40,6 @@ def member_id_of(segment_id: str, contact_id: str) -> str:
 
 
 def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime) -> Document:
-    """The document of a contact's membership of a segment."""
     return {
         "_id": member_id_of(segment_id, contact_id),
         "workspace_id": workspace_id,
@@ -96,7 +95,7 @@ def stored_value(value: Any, field: str) -> Any:
             try:
                 return to_milliseconds(value.astimezone(UTC))
             except OverflowError:
-                message = f"A time of {field} lies outside the years 1 to 9999."
+                message = f"A time of {field} must be in the years 1 to 9999."
                 raise UserProblem(ErrorCode.INVALID, message, (field,)) from None
     return value
 
@@ -126,7 +125,6 @@ class SegmentEvaluation(Condition):
         return True if facts.segments.keys() >= self.conditions.keys() else None
 
     def leaves(self) -> Iterator[Condition]:
-        """The leaves of all segments' conditions."""
         for condition in self.conditions.values():
             yield from condition.leaves()
 
@@ -153,7 +151,6 @@ class SegmentGraph:
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of all segments."""
         return frozenset(self._order)
 
     def depending_on(self, keys: Iterable[str]) -> frozenset[str]:
@@ -161,11 +158,9 @@ class SegmentGraph:
         return self._with_dependents({id_ for key in keys for id_ in self._by_key.get(key, ())})
 
     def affected_by(self, touch: "ContactTouch") -> frozenset[str]:
-        """The segments that this change of a contact can affect."""
         return self.ids if touch.everything else self.depending_on(touch.keys)
 
     def time_dependent(self) -> frozenset[str]:
-        """The segments whose members time alone can change."""
         return self._with_dependents(
             {id_ for id_, condition in self._conditions.items() if is_time_dependent(condition)}
         )
@@ -180,7 +175,6 @@ class SegmentGraph:
         return [self.rows[other] for other in self._order if id_ in self._references[other]]
 
     def condition(self, id_: str) -> Condition:
-        """The parsed filter of a segment."""
         return self._conditions[id_]
 
     def evaluation(self, ids: Collection[str]) -> SegmentEvaluation:
@@ -196,12 +190,14 @@ class SegmentGraph:
         for named in sorted(self._conditions[id_].segments()):
             if named not in self.rows:
                 raise UserProblem(
-                    ErrorCode.INVALID, f"filter names the segment '{named}', and there is no such segment.", ("filter",)
+                    ErrorCode.INVALID,
+                    f"The filter names the segment '{named}', which does not exist: correct the id.",
+                    ("filter",),
                 )
             if (path := self._path_between(named, id_)) is not None:
                 raise UserProblem(
                     ErrorCode.INVALID,
-                    f"A segment must not lead back to itself: {' -> '.join(self._quoted_name(step) for step in [id_, *path])}.",
+                    f"A segment must not refer to itself, directly or through others: {' -> '.join(self._quoted_name(step) for step in [id_, *path])}.",
                     ("filter",),
                 )
 
@@ -276,7 +272,6 @@ class ContactTouch:
 
     @property
     def by_import(self) -> bool:
-        """Whether only imports changed it."""
         return self.imported and not self.is_tracked
 
 
@@ -291,7 +286,6 @@ def touch_event(touched: dict[str, ContactTouch], event: Mapping[str, Any]) -> N
 
 
 def touch_of_change(touched: dict[str, ContactTouch], change: Mapping[str, Any]) -> None:
-    """Add a change event to the touches by contact id."""
     match change["subject"], change["kind"]:
         case "contact", "CREATED" | "MERGED" | "DELETED":
             ids = [change["contact_id"], *([change["merged_id"]] if "merged_id" in change else [])]

@@ -40,7 +40,7 @@ class _Output(StringIO):
     def write(self, text: str) -> int:
         self.room -= len(text.encode("utf-8", "surrogatepass"))
         if self.room < 0:
-            raise LiquidError(f"it writes more than the {MAX_TEXT_BYTES} bytes that are allowed", token=None)
+            raise LiquidError(f"its output has more than {MAX_TEXT_BYTES} bytes", token=None)
         if self._context is not None:
             self._context.check_time()
         return super().write(text)
@@ -85,7 +85,7 @@ class _Context(RenderContext):
     def raise_for_loop_limit(self, length: int = 1) -> None:
         self._loops += length
         if self._loops > _MAX_LOOPS:
-            raise LiquidError(f"it goes through its loops more than the {_MAX_LOOPS} times allowed", token=None)
+            raise LiquidError(f"it runs its loops more than {_MAX_LOOPS} times", token=None)
 
     def get_buffer(self, buf: Any = None) -> StringIO:
         return _Output(self, buf.room if isinstance(buf, _Output) else MAX_TEXT_BYTES)
@@ -106,7 +106,6 @@ class Sandbox(Environment):
     seconds = SECONDS
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
-        """Register the allowed tags and filters only."""
         super().setup_tags_and_filters(extra=False)
         allowed = _TAGS | {TOKEN_CONTENT, TOKEN_OUTPUT, TOKEN_ILLEGAL}
         self.tags = {name: tag for name, tag in self.tags.items() if name in allowed}
@@ -117,10 +116,10 @@ class Sandbox(Environment):
 def _bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     def apply(*values: Any, **options: Any) -> Any:
         if _expected_size(name, values) > MAX_TEXT_BYTES:
-            raise LiquidError(f"the filter '{name}' makes too long a text", token=None)
+            raise LiquidError(f"the filter '{name}' returns a text that is too long", token=None)
         result = filter_(*values, **options)
         if _is_large(result):
-            raise LiquidError(f"the filter '{name}' makes too large a value", token=None)
+            raise LiquidError(f"the filter '{name}' returns a value that is too large", token=None)
         return result
 
     apply.__signature__ = inspect.signature(filter_)  # type: ignore[attr-defined]

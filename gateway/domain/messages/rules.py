@@ -23,8 +23,6 @@ _MAX_MINUTES = 525_600
 
 
 class RuleTrigger(StrEnum):
-    """What triggers a message."""
-
     FIRST_TIME = "FIRST_TIME"
     EVERY_TIME = "EVERY_TIME"
     NTH_TIME = "NTH_TIME"
@@ -51,7 +49,7 @@ def check_rule(
         _check_no_event(input_)
     maximum = merged.get("max_per_contact")
     if maximum is not None and maximum < 1:
-        message = f"maxPerContact must be 1 or more, not {maximum}: leave it out for no cap."
+        message = f"maxPerContact must be 1 or more, not {maximum}: leave it out for no limit."
         raise UserProblem(ErrorCode.INVALID, message, ("maxPerContact",))
     rule = {
         "name": check_text(input_["name"], ("name",), longest=_MAX_NAME_LENGTH, named="The name"),
@@ -77,7 +75,6 @@ def delay_of(rule: Mapping[str, Any]) -> timedelta:
 
 
 def is_delayed(rule: Mapping[str, Any]) -> bool:
-    """Whether a rule fires some time after the last event."""
     return rule["trigger"] in (RuleTrigger.DAYS_SINCE_LAST, RuleTrigger.MINUTES_SINCE_LAST)
 
 
@@ -110,7 +107,11 @@ def _check_trigger(input_: Mapping[str, Any]) -> tuple[RuleTrigger, int | None, 
         return trigger, None, str(value)
     if name not in _LIMITS:
         if not value:
-            raise UserProblem(ErrorCode.INVALID, f"{public} must be true: give another trigger.", ("trigger", public))
+            raise UserProblem(
+                ErrorCode.INVALID,
+                f"{public} must be true: leave it out, and give another trigger.",
+                ("trigger", public),
+            )
         return trigger, None, None
     if not 1 <= value <= _LIMITS[name]:
         message = f"{public} must be from 1 to {_LIMITS[name]}, not {value}."
@@ -120,12 +121,12 @@ def _check_trigger(input_: Mapping[str, Any]) -> tuple[RuleTrigger, int | None, 
 
 def _check_event(name: str | None, settings: Settings) -> str:
     if name is None:
-        raise UserProblem(ErrorCode.INVALID, "Say which event sets the message off: give event.", ("event",))
+        raise UserProblem(ErrorCode.INVALID, "The trigger needs an event name: give event.", ("event",))
     return check_event_name(name, settings, ("event",))
 
 
 def _check_no_event(input_: Mapping[str, Any]) -> None:
     for name in ("event", "metadata"):
         if input_.get(name):
-            message = f"Entering a segment is no event: leave {name} out, or choose another trigger."
+            message = f"The trigger enteredSegment has no event: leave {name} out, or choose another trigger."
             raise UserProblem(ErrorCode.INVALID, message, (name,))

@@ -78,7 +78,7 @@ class Templates:
             start = 0 if error.token is None else max(0, error.token.start_index)
             raise _invalid(path, _TemplateFlaw(text, start, str(error.message))) from None
         except RecursionError:
-            raise _invalid(path, _TemplateFlaw(text, 0, "it nests too deep")) from None
+            raise _invalid(path, _TemplateFlaw(text, 0, "it is nested too deeply")) from None
         except _TemplateFlaw as flaw:
             raise _invalid(path, flaw) from None
         return text
@@ -149,7 +149,7 @@ def _check_marks(text: str) -> None:
             raise _TemplateFlaw(
                 text,
                 start,
-                f"what stands between '{text[start : start + 2]}' and '{closing}' is longer than {_MAX_MARK_LENGTH} characters",
+                f"the text between '{text[start : start + 2]}' and '{closing}' is longer than {_MAX_MARK_LENGTH} characters",
             )
         if closing == "%}" and inner.strip("- \t\r\n") in ("raw", "doc"):
             raise _TemplateFlaw(text, start, f"unexpected tag '{inner.strip('- ')}'")
@@ -179,9 +179,7 @@ def _check_filters(parsed: BoundTemplate, text: str) -> None:
             try:
                 inspect.signature(filters[call.name]).bind(*positional, **named, **dict.fromkeys(hidden))
             except TypeError as error:
-                raise _TemplateFlaw(
-                    text, start, f"the filter '{call.name}' is given wrong arguments: {error}"
-                ) from None
+                raise _TemplateFlaw(text, start, f"the filter '{call.name}' has wrong arguments: {error}") from None
 
 
 def _check_names(parsed: BoundTemplate, text: str, event: bool) -> None:
@@ -189,14 +187,14 @@ def _check_names(parsed: BoundTemplate, text: str, event: bool) -> None:
     for variable in (variable for variables in parsed.analyze().globals.values() for variable in variables):
         root, *path = variable.segments
         if not isinstance(root, str) or root not in fields:
-            reason = "no event sets this message off" if root == "event" else "a template reads contact and event"
+            reason = "this message has no event" if root == "event" else "a template reads contact and event"
             named = f"'{root}'" if isinstance(root, str) else "a computed name"
-            raise _TemplateFlaw(text, variable.span.index, f"{named} is not known here: {reason}")
+            raise _TemplateFlaw(text, variable.span.index, f"{named} is unknown here: {reason}")
         if path and isinstance(path[0], str) and path[0] not in fields[root]:
             raise _TemplateFlaw(
                 text,
                 variable.span.index,
-                f"'{root}.{path[0]}' is not known{_suggestion(path[0], fields[root], f'{root}.')}",
+                f"'{root}.{path[0]}' is unknown{_suggestion(path[0], fields[root], f'{root}.')}",
             )
 
 
@@ -206,7 +204,6 @@ def _suggestion(name: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def _expressions(parsed: BoundTemplate) -> Iterator[Expression]:
-    """Every expression, nested ones included."""
     context = RenderContext(parsed)
     nodes: list[Node] = list(parsed.nodes)
     while nodes:
@@ -221,4 +218,4 @@ def _expressions(parsed: BoundTemplate) -> Iterator[Expression]:
 
 def _invalid(path: tuple[str, ...], flaw: _TemplateFlaw) -> UserProblem:
     end = "" if flaw.reason.endswith("?") else "."
-    return UserProblem(ErrorCode.INVALID, f"The {path[-1]} cannot be used, line {flaw.line}: {flaw.reason}{end}", path)
+    return UserProblem(ErrorCode.INVALID, f"The {path[-1]} is invalid in line {flaw.line}: {flaw.reason}{end}", path)

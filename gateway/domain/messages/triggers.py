@@ -23,7 +23,6 @@ def is_live(event: Mapping[str, Any]) -> bool:
 
 
 def progress_id_of(rule_id: str, contact_id: str) -> str:
-    """The id of a contact's stored progress towards a rule."""
     return derived_id(Prefix.FIRING, rule_id, contact_id, "progress")
 
 
@@ -34,8 +33,6 @@ def sent_id_of(rule_id: str, contact_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LiveRule:
-    """An enabled rule that is triggered by events."""
-
     row: Mapping[str, Any]
     tests: Sequence[AttributeTest]
 
@@ -80,12 +77,10 @@ class ContactActivity:
 
     @property
     def summary_id(self) -> str:
-        """The id of the summary that counts these events."""
         return summary_id_of(self.events[0]["workspace_id"], self.contact_id, self.name)
 
     @property
     def progress_ids(self) -> list[str]:
-        """The ids of the stored progress that the rules need."""
         return [progress_id_of(rule.row["_id"], self.contact_id) for rule in self.rules if rule.counts]
 
 

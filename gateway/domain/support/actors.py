@@ -7,8 +7,6 @@ from gateway.domain.contacts.contacts import Document
 
 
 class ActorKind(StrEnum):
-    """The kinds of actors."""
-
     CONTACT = "CONTACT"
     ADMIN = "ADMIN"
     AUTOMATION = "AUTOMATION"
@@ -23,7 +21,6 @@ class Actor:
 
     @property
     def stored(self) -> Document:
-        """The actor as it is stored in documents."""
         return {"kind": self.kind.value} | ({} if self.id is None else {"id": self.id})
 
     @property
@@ -36,5 +33,4 @@ AUTOMATION = Actor(ActorKind.AUTOMATION)
 
 
 def actor_of(stored: Document) -> Actor:
-    """The actor of a stored document."""
     return Actor(ActorKind(stored["kind"]), stored.get("id"))

@@ -16,8 +16,6 @@ _TIMES = {"_id": "created_at", "updated_key": "updated_at"}
 
 
 class ConversationSortKey(StrEnum):
-    """What conversations are sorted by."""
-
     UPDATED_AT = "UPDATED_AT"
     CREATED_AT = "CREATED_AT"
     WAITING_SINCE = "WAITING_SINCE"
@@ -33,7 +31,6 @@ _KEYS = {
 
 
 def order_of(key: ConversationSortKey, *, descending: bool) -> InboxOrder:
-    """The inbox order of a sort key."""
     nullable = key in (ConversationSortKey.WAITING_SINCE, ConversationSortKey.SLA_DUE_AT)
     return InboxOrder(_KEYS[key], descending, nullable)
 
@@ -60,13 +57,11 @@ class ConversationFilter:
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether the lists also hold conversations that do not match."""
         names = set(self.fields) - {"state"}
         is_in_list = len(names) == 1 and names <= {"assignee_id", "unassigned", "team_id"}
         return bool(names) and not (is_in_list and self.fields.get("unassigned", True))
 
     def times(self, key: str, now: datetime) -> TimeRange:
-        """Time range of this sort key that can match the filter."""
         return time_range(self.fields.get(_TIMES[key]), now) if key in _TIMES else TimeRange()
 
     def matches(self, row: Mapping[str, Any], now: datetime, *, public: bool = False) -> bool:

@@ -39,7 +39,7 @@ def check_not_by_contact(fields: Mapping[str, Any], principal: Principal) -> Non
     for public, default in _NOT_BY_CONTACTS.items():
         name = "".join(f"_{char.lower()}" if char.isupper() else char for char in public)
         if fields.get(name, default) not in (None, default):
-            message = f"A contact's token does not say {public}: leave it out, or act by a service's key."
+            message = f"A contact token may not give {public}: leave it out, or use an API key."
             raise UserProblem(ErrorCode.FORBIDDEN, message, (public,))
 
 
@@ -55,7 +55,6 @@ def check_created_at(at: datetime | None, now: datetime) -> datetime | None:
 
 
 def check_conversation(fields: Mapping[str, Any], settings: Settings) -> Document:
-    """The values of a new conversation, without its author."""
     source = {
         "channel": fields.get("channel") or Channel.CHAT.value,
         "delivered_as": fields.get("delivered_as") or DeliveredAs.CUSTOMER_INITIATED.value,
@@ -77,7 +76,7 @@ def delivered_by(source: Mapping[str, Any], author: Actor) -> Document:
     A contact can only be CUSTOMER_INITIATED. For other authors that default becomes ADMIN_INITIATED or AUTOMATED."""
     delivered_as = DeliveredAs(source["delivered_as"])
     if author.is_contact and delivered_as is not DeliveredAs.CUSTOMER_INITIATED:
-        message = f"What a contact begins is CUSTOMER_INITIATED, not {delivered_as}: leave deliveredAs out, or name another actor."
+        message = f"A conversation by a contact is CUSTOMER_INITIATED, not {delivered_as}: leave deliveredAs out, or give another actor."
         raise UserProblem(ErrorCode.INVALID, message, ("deliveredAs",))
     if not author.is_contact and delivered_as is DeliveredAs.CUSTOMER_INITIATED:
         by_admin = author.kind is ActorKind.ADMIN
@@ -99,7 +98,7 @@ def check_update(fields: Mapping[str, Any], settings: Settings) -> Document:
         values[name] = check_tags(fields.get(name) or (), public)
     both = set(values["add_tags"]) & set(values["remove_tags"])
     if both:
-        message = f"The tag '{min(both)}' is to be added and removed at once: say one of them."
+        message = f"The tag '{min(both)}' is in addTags and removeTags: remove it from one of them."
         raise UserProblem(ErrorCode.INVALID, message, ("removeTags",))
     return values
 
@@ -107,7 +106,7 @@ def check_update(fields: Mapping[str, Any], settings: Settings) -> Document:
 def check_tags(tags: Any, public: str) -> list[str]:
     """The tags in order, without duplicates. `public` is the GraphQL name for messages."""
     if len(tags) > MAX_TAGS:
-        message = f"There are {len(tags)} tags, and {MAX_TAGS} are allowed."
+        message = f"There are {len(tags)} tags; the limit is {MAX_TAGS}."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, (public,))
     return distinct(
         check_text(tag, (public, str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
@@ -117,7 +116,7 @@ def check_tags(tags: Any, public: str) -> list[str]:
 def check_until(until: datetime, now: datetime, public: str = "until") -> datetime:
     """The end of a snooze: after `now`, and at most ten years later."""
     if not now < until <= now + _LONGEST_SNOOZE:
-        message = f"{public} {until.isoformat()} must lie ahead, by ten years at most."
+        message = f"{public} {until.isoformat()} must be in the future, at most ten years ahead."
         raise UserProblem(ErrorCode.INVALID, message, (public,))
     return until
 

@@ -24,16 +24,12 @@ SLA_TIMER = f"{ThreadKind.CONVERSATION}_sla"
 
 
 class ConversationState(StrEnum):
-    """The states of a conversation."""
-
     OPEN = "OPEN"
     SNOOZED = "SNOOZED"
     CLOSED = "CLOSED"
 
 
 class Channel(StrEnum):
-    """The channel through which a conversation started."""
-
     CHAT = "CHAT"
     EMAIL = "EMAIL"
     PHONE = "PHONE"
@@ -48,8 +44,6 @@ class Channel(StrEnum):
 
 
 class DeliveredAs(StrEnum):
-    """Who started a conversation, and how."""
-
     CUSTOMER_INITIATED = "CUSTOMER_INITIATED"
     ADMIN_INITIATED = "ADMIN_INITIATED"
     OPERATOR_INITIATED = "OPERATOR_INITIATED"
@@ -58,8 +52,6 @@ class DeliveredAs(StrEnum):
 
 
 class Priority(StrEnum):
-    """How urgent a conversation is."""
-
     NONE = "NONE"
     LOW = "LOW"
     MEDIUM = "MEDIUM"
@@ -95,8 +87,6 @@ def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], aut
 
 
 class ConversationAggregate(ThreadAggregate):
-    """Applies commands to one conversation."""
-
     KIND: ClassVar[ThreadKind] = ThreadKind.CONVERSATION
     PART_PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION_PART
 
@@ -121,7 +111,6 @@ class ConversationAggregate(ThreadAggregate):
 
     @staticmethod
     def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
-        """The title, and the subject and body of the source."""
         return [document.get("title"), document["source"].get("subject"), document["source"]["body"]]
 
     def comment(self, body: str) -> str:
@@ -135,7 +124,6 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def note(self, body: str) -> str:
-        """Add a note that only teammates see, and return its part id."""
         part_id = self.add_part(PartKind.NOTE, body)
         self.emit("NOTED", part_id)
         return part_id
@@ -152,7 +140,6 @@ class ConversationAggregate(ThreadAggregate):
         return part_id
 
     def snooze(self, until: datetime) -> str:
-        """Snooze it and return the part id."""
         part_id = self.add_part(PartKind.SNOOZE, snoozed_until=until)
         self.document |= {"state": ConversationState.SNOOZED.value, "snoozed_until": until}
         self.emit("SNOOZED", part_id)
@@ -175,7 +162,7 @@ class ConversationAggregate(ThreadAggregate):
     def reopen(self, body: str | None = None) -> str:
         """Reopen it, with an optional reply; ILLEGAL_TRANSITION if it is open. Returns the part id."""
         if self._state is ConversationState.OPEN:
-            message = "The conversation is open: there is nothing to reopen."
+            message = "The conversation is open: only a closed or snoozed one can be reopened."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("id",))
         at = self.at
         part_id = self._open(body)
@@ -235,17 +222,17 @@ class ConversationAggregate(ThreadAggregate):
     def convert(self, ticket_id: str, *, public: bool) -> None:
         """Link the ticket; CONFLICT if it has one already. `public`: the contact sees the ticket."""
         if "ticket_id" in self.document:
-            message = f"The conversation has the ticket {self.document['ticket_id']} already, and has one at most."
+            message = (
+                f"The conversation already has the ticket {self.document['ticket_id']}: a conversation has at most one."
+            )
             raise UserProblem(ErrorCode.CONFLICT, message, ("conversationId",))
         self.document["ticket_id"] = ticket_id
         self.emit("UPDATED", public=public)
 
     def refresh_index_keys(self) -> None:
-        """Set the fields of the inbox indexes."""
         self.document |= places_of(self.document)
 
     def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
-        """The end of the snooze, and the SLA target."""
         yield SNOOZE_TIMER, document.get("snoozed_until")
         yield SLA_TIMER, sla_rules.target_of(document.get("sla"))
 
@@ -334,7 +321,7 @@ class ConversationAggregate(ThreadAggregate):
         stored = self.document["tags"]
         tags = [tag for tag in distinct([*stored, *added]) if tag not in removed]
         if len(tags) > MAX_TAGS:
-            message = f"The conversation would have {len(tags)} tags, and {MAX_TAGS} are allowed: remove some first."
+            message = f"The conversation would have {len(tags)} tags; the limit is {MAX_TAGS}: remove some first."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("addTags",))
         self.document["tags"] = tags
         return [tag for tag in tags if tag not in stored], [tag for tag in stored if tag not in tags]
@@ -377,5 +364,4 @@ def assigned_list(admin_id: str | None) -> str:
 
 
 def team_list(team_id: str) -> str:
-    """The list of conversations assigned to a team."""
     return f"team:{team_id}"

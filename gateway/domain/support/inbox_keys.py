@@ -32,7 +32,6 @@ def sort_key(id_: str, at: datetime | None) -> str:
 
 
 def key_of_number(prefix: Prefix, number: int) -> str:
-    """A sortable key for a number."""
     return lowest_id(prefix, EARLIEST + timedelta(seconds=number))
 
 
@@ -104,8 +103,6 @@ def beyond(text: str) -> str:
 
 
 class InboxFilter(Protocol):
-    """What an inbox search needs from a filter."""
-
     @property
     def lists(self) -> Sequence[str]:
         """Inbox lists that together hold every match; no row is in two of them."""
@@ -118,11 +115,9 @@ class InboxFilter(Protocol):
     def needs_evaluation(self) -> bool:
         """Whether the lists also hold rows that do not match."""
 
-    def matches(self, row: Mapping[str, Any], now: datetime) -> bool:
-        """Whether a row matches."""
+    def matches(self, row: Mapping[str, Any], now: datetime) -> bool: ...
 
-    def times(self, key: str, now: datetime) -> TimeRange:
-        """Time range of this sort key that can match the filter."""
+    def times(self, key: str, now: datetime) -> TimeRange: ...
 
 
 def _stored(position: str) -> str:

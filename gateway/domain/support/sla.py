@@ -17,8 +17,6 @@ _TARGETS = {"first_reply_minutes": "firstReplyMinutes", "next_reply_minutes": "n
 
 
 class SlaStatus(StrEnum):
-    """The status of an SLA."""
-
     ACTIVE = "ACTIVE"
     HIT = "HIT"
     MISSED = "MISSED"
@@ -40,7 +38,7 @@ def check_sla(fields: Mapping[str, Any]) -> Document:
             raise UserProblem(ErrorCode.INVALID, message, (public,))
         sla[name] = minutes
     if len(sla) == 1:
-        message = "An SLA without a target promises nothing: give firstReplyMinutes, nextReplyMinutes or both."
+        message = "The SLA has no target: give firstReplyMinutes, nextReplyMinutes or both."
         raise UserProblem(ErrorCode.INVALID, message, ("firstReplyMinutes",))
     return {**sla, "status": SlaStatus.ACTIVE.value}
 

@@ -31,7 +31,7 @@ def check_team(fields: Mapping[str, Any]) -> Document:
     if len(admin_ids) > MAX_ADMINS_OF_TEAM:
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
-            f"The team would have {len(admin_ids)} admins, and {MAX_ADMINS_OF_TEAM} are allowed.",
+            f"The team would have {len(admin_ids)} admins; the limit is {MAX_ADMINS_OF_TEAM}.",
             ("adminIds",),
         )
     values: Document = {"name": name, "name_lower": name.lower(), "admin_ids": admin_ids}
@@ -39,7 +39,6 @@ def check_team(fields: Mapping[str, Any]) -> Document:
 
 
 def new_teammate(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
-    """The document of a new admin or team."""
     provided = {name: value for name, value in values.items() if value is not None}
     return {"_id": id_, "workspace_id": workspace_id, "archived": False, "created_at": now, **provided}
 

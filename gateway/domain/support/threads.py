@@ -25,8 +25,6 @@ class ThreadKind(StrEnum):
 
 
 class PartKind(StrEnum):
-    """What a part of a thread records."""
-
     COMMENT = "COMMENT"
     NOTE = "NOTE"
     ASSIGNMENT = "ASSIGNMENT"
@@ -76,7 +74,6 @@ class Changeset:
 
     @property
     def has_changes(self) -> bool:
-        """Whether there is anything to store."""
         return bool(self.parts or self.events)
 
     def fields(self) -> Document:
@@ -158,7 +155,6 @@ class ThreadAggregate:
         raise NotImplementedError
 
     def emit(self, kind: str, part_id: str | None = None, *, public: bool = False) -> None:
-        """Add a domain event."""
         self._events.append(DomainEvent(kind, part_id, public))
 
     def changeset(self, part_id: str | None = None) -> Changeset:
@@ -232,7 +228,6 @@ def deletion_line(kind: ThreadKind, document: Mapping[str, Any], change_id: str,
 
 
 def unknown_thread(kind: ThreadKind, id_: str, path: tuple[str, ...]) -> UserProblem:
-    """The NOT_FOUND problem for a thread id."""
     return UserProblem(ErrorCode.NOT_FOUND, f"There is no {kind.value} with the id '{id_}'.", path)
 
 
@@ -241,8 +236,8 @@ def check_moment(at: datetime | None, document: Mapping[str, Any], path: tuple[s
     if at is not None and at < document["last_part_at"]:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"{path[-1]} {at.isoformat()} lies before the newest part of the history "
-            f"({document['last_part_at'].isoformat()}): send parts in their order, or leave it out.",
+            f"{path[-1]} {at.isoformat()} is before the newest part of the history "
+            f"({document['last_part_at'].isoformat()}): send parts in order, or leave it out.",
             path,
         )
 

@@ -16,8 +16,6 @@ _TIMES = {"_id": "created_at", "updated_key": "updated_at"}
 
 
 class TicketSortKey(StrEnum):
-    """What tickets are sorted by."""
-
     UPDATED_AT = "UPDATED_AT"
     CREATED_AT = "CREATED_AT"
     NUMBER = "NUMBER"
@@ -31,7 +29,6 @@ _KEYS = {
 
 
 def order_of(key: TicketSortKey, *, descending: bool) -> InboxOrder:
-    """The inbox order of a sort key."""
     return InboxOrder(_KEYS[key], descending)
 
 
@@ -62,12 +59,10 @@ class TicketCondition:
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether the lists also hold tickets that do not match."""
         unlisted = (self.is_shared is not None, self.unassigned is False, self.words, self.created_at, self.updated_at)
         return len(self._facets()) > 2 or any(unlisted)
 
     def matches(self, row: Mapping[str, Any], now: datetime) -> bool:
-        """Whether a ticket matches."""
         named = ("type_id", "assignee_id", "team_id", "is_shared")
         return (
             (self.state is None or row["state"] in self.state)
@@ -80,7 +75,6 @@ class TicketCondition:
         )
 
     def times(self, key: str, now: datetime) -> TimeRange:
-        """Time range of this sort key that can match the filter."""
         return time_range(getattr(self, _TIMES[key]), now) if key in _TIMES else TimeRange()
 
     def match(self, now: datetime) -> Document:

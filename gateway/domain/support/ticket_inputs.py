@@ -38,14 +38,14 @@ def check_update(fields: Mapping[str, Any], now: datetime) -> Document:
     for name, public in (("add_tags", "addTags"), ("remove_tags", "removeTags")):
         values[name] = check_tags(fields.get(name) or (), public)
     if both := set(values["add_tags"]) & set(values["remove_tags"]):
-        message = f"The tag '{min(both)}' is to be added and removed at once: say one of them."
+        message = f"The tag '{min(both)}' is in addTags and removeTags: remove it from one of them."
         raise UserProblem(ErrorCode.INVALID, message, ("removeTags",))
     return values
 
 
 def _title(title: str | None) -> str:
     if title is None:
-        raise UserProblem(ErrorCode.INVALID, "A ticket has a title: send one, or leave title out.", ("title",))
+        raise UserProblem(ErrorCode.INVALID, "A ticket needs a title: send one, or leave title out.", ("title",))
     return check_text(title, ("title",), longest=_LONGEST_TITLE, named="The title")
 
 

@@ -31,8 +31,6 @@ class TicketCategory(StrEnum):
 
 
 class TicketAttributeKind(StrEnum):
-    """The kinds of attribute values."""
-
     STRING = "STRING"
     LONG_STRING = "LONG_STRING"
     INTEGER = "INTEGER"
@@ -58,7 +56,6 @@ def check_ticket_type(fields: Mapping[str, Any]) -> Document:
 
 
 def new_ticket_type(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
-    """The document of a new ticket type."""
     provided = {name: value for name, value in values.items() if value is not None}
     return {
         "_id": id_,
@@ -75,7 +72,7 @@ def check_same_category(stored: Mapping[str, Any], values: Mapping[str, Any]) ->
     if values["category"] != stored["category"]:
         raise UserProblem(
             ErrorCode.INVALID,
-            f"The category of '{stored['name']}' is {stored['category']} and stays so: save another type for {values['category']}.",
+            f"The category of '{stored['name']}' is {stored['category']} and cannot be changed: create another type for {values['category']}.",
             ("category",),
         )
 
@@ -137,14 +134,14 @@ def new_values(type_: Mapping[str, Any], values: Mapping[str, Any], *, by_contac
 
 def _check_attributes(attributes: Sequence[Mapping[str, Any]]) -> list[Document]:
     if len(attributes) > MAX_ATTRIBUTES:
-        message = f"There are {len(attributes)} attributes, and {MAX_ATTRIBUTES} are allowed."
+        message = f"There are {len(attributes)} attributes; the limit is {MAX_ATTRIBUTES}."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("attributes",))
     by_name: dict[str, Document] = {}
     for index, fields in enumerate(attributes):
         path = ("attributes", str(index))
         attribute = _check_attribute(fields, path)
         if attribute["name"].lower() in by_name:
-            message = f"There are two attributes with the name '{attribute['name']}': rename one of them."
+            message = f"Two attributes have the name '{attribute['name']}': rename one of them."
             raise UserProblem(ErrorCode.INVALID, message, (*path, "name"))
         by_name[attribute["name"].lower()] = attribute
     return list(by_name.values())
@@ -155,7 +152,7 @@ def _check_attribute(fields: Mapping[str, Any], path: Path) -> Document:
         fields["name"], (*path, "name"), longest=_LONGEST_ATTRIBUTE_NAME, named="The name of the attribute"
     )
     if character := next((character for character in "$." if character in name), None):
-        message = f"The attribute '{name}' contains '{character}', which a name may not: rename it."
+        message = f"The attribute '{name}' contains '{character}', which is not allowed: rename it."
         raise UserProblem(ErrorCode.INVALID, message, (*path, "name"))
     visible = fields.get("visible_to_contacts")
     attribute = {
@@ -171,13 +168,13 @@ def _check_attribute(fields: Mapping[str, Any], path: Path) -> Document:
 def _check_options(name: str, options: Sequence[str] | None, kind: str, path: Path) -> list[str] | None:
     if kind != TicketAttributeKind.LIST:
         if options:
-            message = f"'{name}' is {kind}, and options are for LIST alone: leave them out, or make it a LIST."
+            message = f"'{name}' is {kind}, but only a LIST has options: leave them out, or make it a LIST."
             raise UserProblem(ErrorCode.INVALID, message, path)
         return None
     if not options:
-        raise UserProblem(ErrorCode.INVALID, f"'{name}' is a LIST: say in options what may be chosen.", path)
+        raise UserProblem(ErrorCode.INVALID, f"'{name}' is a LIST: give its allowed values in options.", path)
     if len(options) > MAX_OPTIONS:
-        message = f"'{name}' has {len(options)} options, and {MAX_OPTIONS} are allowed."
+        message = f"'{name}' has {len(options)} options; the limit is {MAX_OPTIONS}."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, path)
     for index, option in enumerate(options):
         option_path = (*path, str(index))

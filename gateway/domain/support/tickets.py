@@ -18,8 +18,6 @@ MAX_TAGS = 100
 
 
 class TicketState(StrEnum):
-    """The states of a ticket."""
-
     SUBMITTED = "SUBMITTED"
     IN_PROGRESS = "IN_PROGRESS"
     WAITING_ON_CUSTOMER = "WAITING_ON_CUSTOMER"
@@ -51,8 +49,6 @@ FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
 
 
 class TicketAggregate(ThreadAggregate):
-    """Applies commands to one ticket."""
-
     KIND: ClassVar[ThreadKind] = ThreadKind.TICKET
     PART_PREFIX: ClassVar[Prefix] = Prefix.TICKET_PART
     MATCHED: ClassVar[tuple[str, ...]] = ("state", "category", "assignee_id", "team_id", "is_shared")
@@ -93,7 +89,6 @@ class TicketAggregate(ThreadAggregate):
         return part_id
 
     def set_state(self, state: TicketState, body: str | None) -> str:
-        """Change the state and return the part id; UserProblem ILLEGAL_TRANSITION."""
         before = TicketState(self.document["state"])
         check_transition(self.document, state)
         part_id = self.add_part(PartKind.STATE, body, from_state=before.value, to_state=state.value)
@@ -135,11 +130,9 @@ class TicketAggregate(ThreadAggregate):
         return [document.get(f"{prefix}{name}") for prefix in ("", "submitted_") for name in ("title", "description")]
 
     def refresh_index_keys(self) -> None:
-        """Set the fields of the inbox indexes."""
         self.document |= index_keys_of(self.document)
 
     def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
-        """The end of the snooze."""
         yield SNOOZE_TIMER, document.get("snoozed_until")
 
     @property
@@ -171,7 +164,7 @@ class TicketAggregate(ThreadAggregate):
         before = self.document["tags"]
         tags = [tag for tag in distinct([*before, *added]) if tag not in removed]
         if len(tags) > MAX_TAGS:
-            message = f"The ticket would have {len(tags)} tags, and {MAX_TAGS} are allowed: remove some first."
+            message = f"The ticket would have {len(tags)} tags; the limit is {MAX_TAGS}: remove some first."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("addTags",))
         self.document["tags"] = tags
         return [f"+{tag}" for tag in tags if tag not in before] + [f"-{tag}" for tag in before if tag not in tags]
@@ -180,7 +173,7 @@ class TicketAggregate(ThreadAggregate):
         if until is None:
             return self._end_snooze(self.at, self.actor)
         if self.document["state"] == TicketState.RESOLVED:
-            message = f"Ticket {self.document['number']} is RESOLVED, and is not put aside: take it up again first."
+            message = f"Ticket {self.document['number']} is RESOLVED and cannot be snoozed: change its state first."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("snoozedUntil",))
         if self.document.get("snoozed_until") == until:
             return None
@@ -195,7 +188,6 @@ class TicketAggregate(ThreadAggregate):
 
 
 def is_public(ticket: Mapping[str, Any]) -> bool:
-    """Whether the ticket's contact sees it."""
     return ticket["category"] == TicketCategory.CUSTOMER and bool(ticket["is_shared"])
 
 
@@ -252,7 +244,7 @@ def list_key(facet: str, value: str, state: str) -> str:
 def check_shared(category: str, *, shared: bool) -> bool:
     """Returns `shared`; UserProblem if tickets of the category cannot be shared."""
     if shared and category != TicketCategory.CUSTOMER:
-        message = f"A {category} ticket is for those who answer: CUSTOMER tickets alone are shared."
+        message = f"A {category} ticket cannot be shared: only CUSTOMER tickets can."
         raise UserProblem(ErrorCode.INVALID, message, ("isShared",))
     return shared
 
@@ -263,7 +255,7 @@ def check_shared_with(ticket: Mapping[str, Any], actor: Actor) -> None:
         return
     problem = f"Ticket {ticket['number']} is not shared with its contact: share it first."
     if ticket["category"] != TicketCategory.CUSTOMER:
-        problem = f"Ticket {ticket['number']} is {ticket['category']}, and contacts act on CUSTOMER tickets alone."
+        problem = f"Ticket {ticket['number']} is {ticket['category']}: contacts may act only on CUSTOMER tickets."
     raise UserProblem(ErrorCode.FORBIDDEN, problem, ("actor",))
 
 
@@ -273,8 +265,8 @@ def check_transition(ticket: Mapping[str, Any], state: TicketState) -> None:
     if state in TRANSITIONS[before]:
         return
     legal = ", ".join(follower for follower in TicketState if follower in TRANSITIONS[before])
-    now = "that already" if state is before else before
-    message = f"Ticket {ticket['number']} is {now}: from {before} it may become {legal}."
+    now = "already in that state" if state is before else before
+    message = f"Ticket {ticket['number']} is {now}: from {before} it can change to {legal}."
     raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("state",))
 
 

@@ -48,8 +48,6 @@ _YEARS = 100
 
 
 class ContactService:
-    """Commands on single contacts."""
-
     def __init__(
         self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
     ) -> None:
@@ -138,7 +136,7 @@ class ContactService:
         if len(document["anonymous_ids"]) > MAX_ANONYMOUS_IDS:
             raise UserProblem(
                 ErrorCode.LIMIT_EXCEEDED,
-                f"The contact has {MAX_ANONYMOUS_IDS} anonymous ids, and no more are kept.",
+                f"The contact has {MAX_ANONYMOUS_IDS} anonymous ids, which is the limit: leave anonymousId out.",
                 ("anonymousId",),
             )
         self._set(document, values)
@@ -195,11 +193,8 @@ class ContactService:
 
 
 def check_tags(tags: list[str]) -> list[str]:
-    """Return the checked tags without duplicates."""
     if len(tags) > MAX_TAGS:
-        raise UserProblem(
-            ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags, and {MAX_TAGS} are allowed.", ("tags",)
-        )
+        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags; the limit is {MAX_TAGS}.", ("tags",))
     return distinct(
         check_text(tag, ("tags", str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
     )
@@ -229,7 +224,7 @@ async def _first_result(store: WorkspaceStore, first_result: Document) -> tuple[
     if contact is None:
         raise UserProblem(
             ErrorCode.NOT_FOUND,
-            "The contact that the first call with this idempotencyKey gave is gone: use a new key.",
+            "The contact of the first call with this idempotencyKey was deleted: use a new key.",
             ("idempotencyKey",),
         )
     return contact, first_result["created"]

@@ -64,14 +64,13 @@ class ErasureService:
         return str(deletion["_id"])
 
     async def run(self) -> None:
-        """Finish interrupted erasures, until cancelled."""
         while True:
             self._has_more.clear()
             try:
                 for deletion in await deletions_due(self._store.database, _LEASE):
                     await self._erase(deletion)
             except UnavailableError as error:
-                self._log.warning("erasure interrupted; retrying later", reason=str(error))
+                self._log.warning("erasure interrupted; retrying", reason=str(error))
             except Exception:
                 self._log.exception("erasure failed; retrying")
             with suppress(TimeoutError):

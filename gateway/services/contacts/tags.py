@@ -43,7 +43,7 @@ class TagService:
             if len(all_tags) > MAX_TAGS:
                 raise UserProblem(
                     ErrorCode.LIMIT_EXCEEDED,
-                    f"The contact would have {len(all_tags)} tags, and {MAX_TAGS} are allowed: untag it first.",
+                    f"The contact would have {len(all_tags)} tags; the limit is {MAX_TAGS}: remove some first.",
                     ("tags",),
                 )
             return all_tags

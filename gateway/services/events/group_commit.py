@@ -80,7 +80,6 @@ class _WorkspaceQueue(Generic[Item, Outcome]):
             self.watch(min(call.deadline for call in calls))
 
     def leave(self, call: _Call[Item, Outcome]) -> None:
-        """Remove a call that is finished or abandoned."""
         for calls in (self.waiting, self.deferred):
             if call in calls:
                 calls.remove(call)
@@ -224,7 +223,6 @@ class GroupCommit(Generic[Item, Outcome]):
                 _refuse([call], error)
 
     def _defer_conflicting(self, queue: _WorkspaceQueue[Item, Outcome]) -> None:
-        """Defer waiting calls that write what a deferred call writes."""
         queue.deferred = _still_waiting(queue.deferred)
         locked_keys = {key for call in queue.deferred if len(call_keys := self._keys(call)) == 1 for key in call_keys}
         conflicting = [call for call in queue.waiting if not locked_keys.isdisjoint(self._keys(call))]

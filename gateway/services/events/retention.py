@@ -43,9 +43,9 @@ class RetentionService:
             try:
                 done = await self.sweep()
             except UnavailableError as error:
-                self._log.warning("sweep of old events interrupted; starting again", reason=str(error))
+                self._log.warning("sweep of old events interrupted; retrying", reason=str(error))
             except Exception:
-                self._log.exception("sweep of old events failed; starting again")
+                self._log.exception("sweep of old events failed; retrying")
             await asyncio.sleep(_ROUND.total_seconds() if done else _AGAIN_SECONDS)
 
     async def sweep(self) -> bool:
@@ -97,7 +97,7 @@ class RetentionService:
         tombstones = [tombstone_of(row, definitions.get(row["name"], {})) for row in events]
         await store.tombstones.insert(tombstones, session)
         if await store.events.remove([row["_id"] for row in events], session) != len(events):
-            raise TransientError("events went while they were swept")
+            raise TransientError("events were deleted during the sweep")
         swept_workspace = self._store.workspaces.setting(store.workspace_id, {"swept_at": now})
         await store.database.bulk(Workspaces.COLLECTION, [swept_workspace], session)
         return len(events)

@@ -64,8 +64,6 @@ class ImportedSummaries:
 
 
 class EventService:
-    """Commands on events, imported summaries and event definitions."""
-
     def __init__(
         self,
         store: Store,
@@ -294,7 +292,7 @@ class EventService:
             workspace_write = self._store.workspaces.setting(store.workspace_id, {"page_names_at": now})
             await store.database.bulk(Workspaces.COLLECTION, [workspace_write], session)
             if await store.definitions.count_active_of_pages(session) > self._settings.max_page_event_names:
-                raise TransientError("other processes added names of pages")
+                raise TransientError("other processes added page event names")
 
     async def _resolver(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> IdentityResolver:
         candidates, erased = await store.candidates_for(refs, now)
@@ -363,7 +361,7 @@ def _checked_counts(line: Mapping[str, Any], now: datetime) -> Document:
     first = check_occurred_at(line["first_at"], now, IMPORT_YEARS, ("firstAt",))
     last = check_occurred_at(line["last_at"], now, IMPORT_YEARS, ("lastAt",))
     if first is None or last is None or first > last:
-        raise UserProblem(ErrorCode.INVALID, "firstAt lies after lastAt: exchange them.", ("firstAt",))
+        raise UserProblem(ErrorCode.INVALID, "firstAt is after lastAt: swap them.", ("firstAt",))
     return {"name": line["name"], "count": line["count"], "first_at": first, "last_at": last}
 
 
@@ -373,7 +371,7 @@ def _refuse_repeated_names(lines: Sequence[Document]) -> None:
         if line["name"] in seen:
             raise UserProblem(
                 ErrorCode.INVALID,
-                f"'{line['name']}' is there twice: give each name once.",
+                f"'{line['name']}' appears twice: give each name once.",
                 (str(index), "name"),
             )
         seen.add(line["name"])

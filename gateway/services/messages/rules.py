@@ -29,8 +29,6 @@ FORGET_RULE = "forgotten rule"  # the kind of timer that erases the state of a d
 
 
 class MessageService:
-    """Commands on message rules and campaigns."""
-
     def __init__(
         self,
         store: Store,
@@ -174,7 +172,9 @@ class MessageService:
         if segment is None:
             raise _unknown_segment(fields["segment_id"], "segmentId")
         if not segment["complete"]:
-            message = f"The members of '{segment['name']}' are still being found, for it was saved just now: try again."
+            message = (
+                f"The members of '{segment['name']}' are still being computed, because it was just saved: try again."
+            )
             raise UserProblem(ErrorCode.CONFLICT, message, ("segmentId",))
         return {
             "_id": new_id,
@@ -191,7 +191,7 @@ class MessageService:
             return self._templates.render(text, data)
         except TemplateError as error:
             raise UserProblem(
-                ErrorCode.INVALID, f"The {field} cannot be written for this contact: {error}.", (field,)
+                ErrorCode.INVALID, f"The {field} cannot be rendered for this contact: {error}.", (field,)
             ) from None
 
 
@@ -214,15 +214,15 @@ def _check_rule_id(rule_id: str | None, before: Document | None, rows: list[Docu
     if rule_id is not None and before is None:
         raise _unknown_rule(rule_id)
     if rule_id is None and len(rows) >= MAX_RULES:
-        message = f"The workspace has {len(rows)} message rules, and {MAX_RULES} are allowed: delete one first."
+        message = f"The workspace has {len(rows)} message rules, which is the limit of {MAX_RULES}: delete one first."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
 
 
 def _unknown_rule(rule_id: str) -> UserProblem:
-    message = f"There is no message rule with the id '{rule_id}': it was deleted, or never was there."
+    message = f"There is no message rule with the id '{rule_id}': it was deleted or never existed."
     return UserProblem(ErrorCode.NOT_FOUND, message, ("id",))
 
 
 def _unknown_segment(segment_id: str, *path: str) -> UserProblem:
-    message = f"There is no segment with the id '{segment_id}': it was deleted, or never was there."
+    message = f"There is no segment with the id '{segment_id}': it was deleted or never existed."
     return UserProblem(ErrorCode.NOT_FOUND, message, path)

@@ -41,8 +41,6 @@ _LONGEST_SUBJECT = 1000
 
 @dataclass(frozen=True, slots=True)
 class RenderedMessage:
-    """A message as the contact gets it."""
-
     contact: Document
     subject: str | None
     body: str
@@ -58,8 +56,6 @@ class _SendHistory:
 
 
 class MessageSender:
-    """Handles the timers of messages."""
-
     def __init__(
         self, store: Store, clock: Clock, minter: Minter, templates: Templates, commands: CommandExecutor
     ) -> None:
@@ -72,7 +68,6 @@ class MessageSender:
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        """The handler of each kind of timer."""
         return {MESSAGE: self.send, CAMPAIGN: self.send_campaign, FORGET_RULE: self.forget}
 
     async def send(self, timer: Document) -> None:
@@ -106,7 +101,6 @@ class MessageSender:
         return await self._end(store, timer, *timers)
 
     async def forget(self, timer: Document) -> None:
-        """Erase the state of a deleted rule."""
         store = self._store.open(timer["workspace_id"])
         while await store.rule_states.delete_some(timer["subject_id"]):
             continue

@@ -34,7 +34,6 @@ class TriggerService:
         return rules
 
     def forget(self, workspace_id: str) -> None:
-        """Drop the cached rules of a workspace."""
         self._rules.pop(workspace_id)
 
     async def write(self, store: WorkspaceStore, activities: Sequence[ContactActivity], session: Session) -> None:
@@ -52,7 +51,6 @@ class TriggerService:
         await store.timers.set(plan.timers, session)
 
     async def entered(self, store: WorkspaceStore, change_events: Iterable[Document], session: Session) -> None:
-        """Write the timers for contacts that entered segments."""
         rules = await self.rules(store)
         timers = [
             message_timer(rule, change_event["contact_id"], change_event["at"], change_event["_id"])

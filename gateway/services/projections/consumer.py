@@ -60,7 +60,6 @@ class ProjectionConsumer(ABC):
         return True
 
     async def run(self) -> None:
-        """Work while this process has the lease, until cancelled."""
         try:
             while True:
                 try:
@@ -88,7 +87,7 @@ class ProjectionConsumer(ABC):
                 while not renewal.done():
                     await self._step(inserts)
         except HistoryLostError:
-            self._log.warning("projection offset is no longer in the stream; rebuilding everything")
+            self._log.warning("projection offset is older than the stream; rebuilding everything")
             await self._store.roll_ups.save(self.NAME, self._owner, self._token, new_token=None, pending=[])
         finally:
             renewal.cancel()
@@ -114,7 +113,6 @@ class ProjectionConsumer(ABC):
                     has_lease = await self._store.roll_ups.renew(self.NAME, self._owner, _LEASE)
 
     async def _next(self, inserts: InsertStream) -> list[Insert]:
-        """Return the inserts of a moment, at most a batch."""
         batch: list[Insert] = []
         until = time.monotonic() + _BATCH_SECONDS
         while len(batch) < _BATCH and time.monotonic() < until:
@@ -133,7 +131,7 @@ class ProjectionConsumer(ABC):
         until = time.monotonic() + _HEARTBEAT_SECONDS
         while not batch or batch[-1].document["_id"] != mark["_id"]:
             if time.monotonic() > until:
-                raise UnavailableError("the stream does not show what was written")
+                raise UnavailableError("the change stream does not return the heartbeat")
             if (insert := await inserts.next()) is not None:
                 batch.append(insert)
                 self._newest = insert

@@ -25,16 +25,13 @@ class EventBatch:
 
     @property
     def position(self) -> str:
-        """The token of the last insert."""
         return self.inserts[-1].token
 
     @property
     def workspaces(self) -> set[str]:
-        """The ids of all workspaces in the batch."""
         return {insert.document["workspace_id"] for insert in self.inserts if insert.document["workspace_id"]}
 
     def all_of(self, collection: str, workspace_id: str) -> list[Document]:
-        """The documents of one collection of a workspace."""
         rows = [insert.document for insert in self.inserts if insert.collection == collection]
         return [row for row in rows if row["workspace_id"] == workspace_id]
 
@@ -79,7 +76,6 @@ def totals_of(workspace_id: str, batch: EventBatch) -> dict[str, Totals]:
 
 
 def jobs_of(batch: EventBatch) -> list[Document]:
-    """The rebuild jobs that a batch requests."""
     rows = [insert.document for insert in batch.inserts if insert.collection == ChangeLog.COLLECTION]
     requests = [row for row in rows if row["subject"] == SUBJECT]
     return [rebuild_job(row["workspace_id"], row["name"], None if row["name"] else row["_id"]) for row in requests]
@@ -142,7 +138,6 @@ class MergedContacts:
         return None if contact_id is None else (summary_id_of(self.workspace_id, contact_id, row["name"]), contact_id)
 
     def emptied_summaries(self, name: str) -> list[str]:
-        """The summaries of that name whose contacts are gone."""
         return [summary_id_of(self.workspace_id, id_, name) for id_ in self.survivors]
 
 

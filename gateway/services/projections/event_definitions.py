@@ -56,8 +56,8 @@ class EventDefinitionProjection(ProjectionConsumer):
                     yield workspace_id
                 elif row.get("definitions_given_up", "") >= request_id:
                     raise UnavailableError(
-                        f"The definitions of {workspace_id} could not be counted anew in {_ATTEMPTS} attempts: "
-                        "the log of the gateway that rolls up says why. Try again once that is mended."
+                        f"The definitions of {workspace_id} could not be rebuilt in {_ATTEMPTS} attempts: "
+                        "see the log of the gateway that runs the projection, fix the cause and try again."
                     )
             await asyncio.sleep(RENEW_SECONDS / 10)
 

@@ -58,7 +58,6 @@ class MembershipUpdate:
         await self._set_due(segment_ids, facts_by_contact, review=review)
 
     async def persist(self, session: Session) -> None:
-        """Write the collected changes."""
         await self.store.members.add(self.added, session)
         await self.store.members.remove(self.removed, session)
         await self.store.changes.write(self.lines, session)

@@ -46,7 +46,6 @@ class ProjectionMonitor:
         self._log = structlog.get_logger("gateway.projections")
 
     async def run(self) -> None:
-        """Check every two seconds, until cancelled."""
         while True:
             try:
                 await self.check()
@@ -74,11 +73,10 @@ class ProjectionMonitor:
             self._checked_at = time.monotonic()
 
     def problem(self) -> str | None:
-        """Return a sentence about a stalled projection, or None."""
         for name, progress in self._progress.items():
             if self._is_stalled(progress):
                 return (
-                    f"the projection '{name}' has stood still for {progress.stalled_seconds:.0f} s while changes wait"
+                    f"the projection '{name}' has not advanced for {progress.stalled_seconds:.0f} s while changes wait"
                 )
         return None
 
@@ -106,10 +104,10 @@ class ProjectionMonitor:
             if reported_at is None or time.monotonic() >= reported_at + _REPEAT_SECONDS:
                 self._reported_at[name] = time.monotonic()
                 seconds = round(progress.stalled_seconds)
-                self._log.error("a projection stands still", projection=name, seconds=seconds)
+                self._log.error("projection stalled", projection=name, seconds=seconds)
         elif reported_at is not None:
             del self._reported_at[name]
-            self._log.info("a projection goes on again", projection=name)
+            self._log.info("projection advances again", projection=name)
 
     async def _any_segment(self) -> bool:
         return await any_segment(self._store.database)

@@ -72,7 +72,6 @@ class SegmentMembershipProjection(ProjectionConsumer):
         await self._write(batch[-1].token, self._pending + _jobs_of(batch), updates)
 
     async def _sweep(self) -> None:
-        """Evaluate contacts whose review is due."""
         due = await reviews_due(self._store.database, self._clock(), _DUE_AT_ONCE)
         by_workspace: dict[str, list[str]] = defaultdict(list)
         for row in due:
@@ -145,7 +144,6 @@ class SegmentMembershipProjection(ProjectionConsumer):
 
 
 def _touches(batch: Sequence[Insert]) -> dict[str, dict[str, ContactTouch]]:
-    """By workspace and contact."""
     by_workspace: dict[str, dict[str, ContactTouch]] = defaultdict(dict)
     for insert in batch:
         add = touch_event if insert.collection == Events.COLLECTION else touch_of_change
@@ -192,7 +190,6 @@ def _is_reported(segments: SegmentGraph, pending: Sequence[Document]) -> Callabl
 
 
 async def _candidates(update: MembershipUpdate, job: Document) -> tuple[list[Candidate], bool]:
-    """The next candidates, and whether they are the last."""
     condition, store = update.segments.condition(job["segment_id"]), update.store
     path = access_path(condition)
     if path is not None:

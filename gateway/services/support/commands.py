@@ -118,7 +118,6 @@ class CommandExecutor:
         key_claim: Claim | None = None,
         also_write: AlsoWrite | None = None,
     ) -> CommandResult:
-        """Create a thread, and its contact if it does not exist."""
         change_id, contact_id = self._new_change_id(), self._minter.mint(Prefix.CONTACT, self._clock())
         with error_path("contact"):
             ref = subject_ref(contact, principal)
@@ -156,7 +155,7 @@ class CommandExecutor:
             return
         if principal.contact_id is not None:
             raise unknown_thread(kind, id_, path)
-        message = f"This {kind.value} is not of that contact: name the one whose it is, or an admin."
+        message = f"This {kind.value} belongs to another contact: give its contact as actor, or an admin."
         raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor", "contactId"))
 
     async def _store_changeset(
@@ -255,6 +254,10 @@ async def _first_result(
 ) -> CommandResult:
     result = await _stored_result(store, kind, first_ids[f"{kind.value}_id"], first_ids.get("part_id"))
     if result is None:
-        message = f"The {kind.value} that the first call with this idempotencyKey gave is gone: use a new key."
-        raise UserProblem(ErrorCode.NOT_FOUND, message if path else f"The new {kind.value} is gone again.", path)
+        message = f"The {kind.value} of the first call with this idempotencyKey was deleted: use a new key."
+        raise UserProblem(
+            ErrorCode.NOT_FOUND,
+            message if path else f"The new {kind.value} was deleted immediately: its contact was erased.",
+            path,
+        )
     return result

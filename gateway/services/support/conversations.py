@@ -54,11 +54,9 @@ class ConversationService:
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        """The handler of each kind of timer."""
         return {SNOOZE_TIMER: self.apply_deadlines, SLA_TIMER: self.apply_deadlines}
 
     async def create(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
-        """Create a conversation, and its contact if it does not exist."""
         inputs.check_not_by_contact(fields, principal)
         key_claim = self._commands.claim("createConversation", fields, principal)
         if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
@@ -72,7 +70,7 @@ class ConversationService:
         def begin(contact: Document, now: datetime) -> Changeset:
             author = named_actor or Actor(ActorKind.CONTACT, contact["_id"])
             if author.is_contact and author.id != contact["_id"]:
-                message = "The actor is another contact than the one whose conversation it is: leave actor out."
+                message = "The actor is a contact, but not the one of the conversation: leave actor out."
                 raise UserProblem(ErrorCode.INVALID, message, ("actor", "contactId"))
             all_values = {**values, "source": delivered_by(values["source"], author)}
             document = new_conversation(new_id, contact, all_values, author, created_at or now)
@@ -84,7 +82,6 @@ class ConversationService:
         return result.document
 
     async def reply(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Add a reply, or a note for teammates."""
         inputs.check_not_by_contact(fields, principal)
         key_claim = self._commands.claim("replyToConversation", fields, principal)
         if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
@@ -93,7 +90,7 @@ class ConversationService:
         created_at = inputs.check_created_at(fields.get("created_at"), self._clock())
         actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["conversation_id"])
         if note and actor.is_contact:
-            message = "A contact writes no notes: leave note out, or name an admin."
+            message = "A contact cannot write notes: leave note out, or give an admin as actor."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("note",))
         await self._commands.check_owner(principal, _KIND, id_, actor, ("conversationId",))
 
@@ -116,34 +113,30 @@ class ConversationService:
         """Assign it to an admin, a team or both; None removes an assignee."""
         assignees = await self._teammates.assignees(principal.workspace_id, fields)
         if not assignees:
-            message = "Say to whom: assigneeId, teamId or both; null takes it away."
+            message = "The assignment is missing: give assigneeId, teamId or both; null removes one."
             raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
         return await self._execute(principal, fields, lambda aggregate: aggregate.assign(assignees))
 
     async def snooze(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Snooze it until a time."""
         until = inputs.check_until(fields["until"], self._clock())
         return await self._execute(principal, fields, lambda aggregate: aggregate.snooze(until))
 
     async def close(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Close it."""
         body = inputs.check_body(fields.get("body"))
         return await self._execute(principal, fields, lambda aggregate: aggregate.close(body))
 
     async def reopen(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Reopen it."""
         body = inputs.check_body(fields.get("body"))
         return await self._execute(principal, fields, lambda aggregate: aggregate.reopen(body))
 
     async def mark_read(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Mark it as read by the actor."""
         return await self._execute(principal, fields, lambda aggregate: aggregate.read())
 
     async def rate(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
         """Store the contact's rating. A service's key may rate for the contact."""
         remark = inputs.check_rating(fields["score"], fields.get("remark"))
         if principal.admin_id is not None:
-            message = "An admin does not rate: the contact does, with a token of its own, or a service's key for it."
+            message = "An admin cannot rate a conversation: use a token of its contact, or an API key."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("score",))
         contact_actor = await self._teammates.actor(principal, None) if principal.contact_id is not None else None
         if contact_actor is not None:
@@ -159,7 +152,6 @@ class ConversationService:
         )
 
     async def update(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Set title, priority, tags and custom attributes."""
         values = inputs.check_update(fields, self._settings)
 
         def do(aggregate: ConversationAggregate) -> str | None:
@@ -170,12 +162,10 @@ class ConversationService:
         return await self._execute(principal, fields, do)
 
     async def apply_sla(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Set the times by which it must be answered."""
         sla = check_sla(fields)
         return await self._execute(principal, fields, lambda aggregate: aggregate.apply_sla(sla))
 
     async def apply_deadlines(self, timer: Document) -> None:
-        """Apply what is due, unless a command already did."""
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
         def apply(stored: Document, now: datetime) -> Changeset:

@@ -15,8 +15,6 @@ from gateway.store.workspace_store import Store
 
 
 class TeammateService:
-    """Commands on admins and teams."""
-
     def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
         self._store = store
         self._clock = clock
@@ -35,7 +33,7 @@ class TeammateService:
         values = check_team(fields)
         await self._check_members(workspace_id, values["admin_ids"])
         if fields.get("id") is None and len(await store.teams.all()) >= MAX_TEAMS:
-            message = f"The workspace has {MAX_TEAMS} teams, and no more are kept: give one of them another name."
+            message = f"The workspace has {MAX_TEAMS} teams, which is the limit: rename one of them."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
         new = self._new(Prefix.TEAM, workspace_id, values)
         return await save_entry(store.teams, fields.get("id"), values, new, "name")
@@ -72,7 +70,7 @@ class TeammateService:
         owner = _owner(principal)
         if owner is not None:
             if named:
-                message = "A token speaks for its owner: leave actor out, or act by a service's key."
+                message = "A token always acts as its owner: leave actor out, or use an API key."
                 raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor",))
             return owner
         if not named:

@@ -19,8 +19,6 @@ from gateway.store.workspace_store import Store
 
 
 class TicketTypeService:
-    """Commands on ticket types."""
-
     def __init__(self, store: Store, clock: Clock, minter: Minter) -> None:
         self._store = store
         self._clock = clock
@@ -31,7 +29,7 @@ class TicketTypeService:
         types, values = self._store.open(workspace_id).ticket_types, check_ticket_type(fields)
         id_, now = fields.get("id"), self._clock()
         if id_ is None and len(await types.all()) >= MAX_TICKET_TYPES:
-            message = f"The workspace has {MAX_TICKET_TYPES} ticket types, and no more are kept: change one of them."
+            message = f"The workspace has {MAX_TICKET_TYPES} ticket types, which is the limit: change one of them."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
         if id_ is not None and (stored := (await types.by_ids([id_])).get(id_)) is not None:
             check_same_category(stored, values)

@@ -50,16 +50,13 @@ class TicketService:
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        """The handler of each kind of timer."""
         return {SNOOZE_TIMER: self.apply_deadlines}
 
     async def create(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
-        """Create a ticket, and its contact if it does not exist."""
         check_not_by_contact(fields, principal)
         return await self._create(principal, fields, "createTicket", fields["contact"], fields.get("conversation_id"))
 
     async def convert(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
-        """Create a ticket for the contact of a conversation."""
         conversation_id = str(fields["conversation_id"])
         store = self._store.open(principal.workspace_id)
         conversation = (await store.conversations.by_ids([conversation_id])).get(conversation_id)
@@ -69,7 +66,6 @@ class TicketService:
         return await self._create(principal, fields, "convertToTicket", contact, conversation_id)
 
     async def reply(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Add a reply, or a note for teammates."""
         check_not_by_contact(fields, principal)
         key_claim = self._commands.claim("replyToTicket", fields, principal)
         if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
@@ -78,7 +74,7 @@ class TicketService:
         created_at = check_created_at(fields.get("created_at"), self._clock())
         actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["ticket_id"])
         if note and actor.is_contact:
-            message = "A contact writes no notes: leave note out, or name an admin."
+            message = "A contact cannot write notes: leave note out, or give an admin as actor."
             raise UserProblem(ErrorCode.FORBIDDEN, message, ("note",))
         await self._commands.check_owner(principal, _KIND, id_, actor, ("ticketId",))
 
@@ -93,7 +89,6 @@ class TicketService:
         )
 
     async def set_state(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Move it to another state, with an optional comment."""
         state, body = TicketState(fields["state"]), check_body(fields.get("body"))
         return await self._execute(principal, fields, lambda aggregate: aggregate.set_state(state, body))
 
@@ -101,7 +96,7 @@ class TicketService:
         """Assign it to an admin, a team or both; None removes an assignee."""
         assignees = await self._teammates.assignees(principal.workspace_id, fields)
         if not assignees:
-            message = "Say to whom: assigneeId, teamId or both; null takes it away."
+            message = "The assignment is missing: give assigneeId, teamId or both; null removes one."
             raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
         return await self._execute(principal, fields, lambda aggregate: aggregate.assign(assignees))
 
@@ -116,7 +111,6 @@ class TicketService:
         return await self._execute(principal, fields, lambda aggregate: aggregate.update(type_, values))
 
     async def apply_deadlines(self, timer: Document) -> None:
-        """End a snooze that is due, unless a command already did."""
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
         def apply(stored: Document, now: datetime) -> Changeset:
@@ -189,7 +183,7 @@ class TicketService:
         type_ = (await self._store.open(principal.workspace_id).ticket_types.by_ids([type_id])).get(type_id)
         if type_ is not None and actor.is_contact and type_["category"] != TicketCategory.CUSTOMER:
             if principal.contact_id is None:
-                message = f"A contact opens CUSTOMER tickets alone, and '{type_['name']}' is {type_['category']}."
+                message = f"A contact can create only CUSTOMER tickets, but '{type_['name']}' is {type_['category']}."
                 raise UserProblem(ErrorCode.FORBIDDEN, message, ("typeId",))
             type_ = None
         return check_usable(type_, type_id, ("typeId",))
@@ -225,7 +219,7 @@ class _Opening:
 
 def _check_contact_is_actor(actor: Actor, contact: Mapping[str, Any]) -> None:
     if actor.is_contact and actor.id != contact["_id"]:
-        message = "The actor is another contact than the one whose ticket it is: leave actor out."
+        message = "The actor is a contact, but not the one of the ticket: leave actor out."
         raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor", "contactId"))
 
 

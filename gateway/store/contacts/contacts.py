@@ -25,8 +25,6 @@ IDS_OF_CONTACT = {"$ifNull": ["$contact_ids", "$_id"]}
 
 
 class Contacts(Repository):
-    """The contacts of one workspace."""
-
     COLLECTION: ClassVar[str] = "contacts"
     OWNER: ClassVar[str | None] = "_id"
     SHOWN_BY: ClassVar[tuple[str, ...]] = ("role",)
@@ -93,7 +91,6 @@ class Contacts(Repository):
         return await self._find(filter_, sort=sort, limit=limit)
 
     async def count(self, most: int) -> int:
-        """The number of contacts, counted up to `most`."""
         return await self._database.count(self.COLLECTION, {"workspace_id": self._workspace_id}, most)
 
     async def set_terms(self) -> None:

@@ -37,7 +37,6 @@ class Salts:
         self._remembered: Cache[str, str] = Cache(caches or CacheBudget(), lambda *_: _SALT_BYTES, _REMEMBERED_SALTS)
 
     async def of(self, workspace_id: str) -> str:
-        """The workspace's salt."""
         salt = self._remembered.get(workspace_id)
         if salt is None:
             salt = await self._workspaces.salt(workspace_id, secrets.token_hex(32))
@@ -69,7 +68,6 @@ class Erasures(Repository):
         )
 
     async def keep(self, identities: Iterable[str], now: datetime, session: Session) -> None:
-        """Remember these identities as erased."""
         hashes = sorted(set((await self._hashed(identities)).values()))
         key = {"workspace_id": self._workspace_id}
         upserts = [UpdateOne({"_id": hash_, **key}, {"$set": {"at": now}}, upsert=True) for hash_ in hashes]
@@ -87,7 +85,6 @@ class Deletions(Repository):
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("until", ASCENDING)], name="due"),)
 
     async def insert(self, deletion: Document, session: Session) -> None:
-        """Begin a deletion."""
         await self._database.insert(self.COLLECTION, [deletion], session)
 
     async def hold(self, deletion: Document, length: timedelta) -> bool:
@@ -119,7 +116,6 @@ class Deletions(Repository):
         return False
 
     async def end(self, deletion: Document) -> None:
-        """Delete the record of a finished deletion."""
         await self._database.delete(self.COLLECTION, {"_id": deletion["_id"], "workspace_id": self._workspace_id})
 
 

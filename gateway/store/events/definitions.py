@@ -16,8 +16,6 @@ from gateway.store.repositories import Repository
 
 
 class EventDefinitions(Repository):
-    """The event names of one workspace."""
-
     COLLECTION: ClassVar[str] = "event_definitions"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("name", ASCENDING)], unique=True, name="name"),
@@ -34,11 +32,9 @@ class EventDefinitions(Repository):
         return {row["name"]: row for row in definitions.values()}
 
     async def count_active(self) -> int:
-        """The number of names that are not archived."""
         return await self._database.count(self.COLLECTION, {"workspace_id": self._workspace_id, "archived": False})
 
     async def count_active_of_pages(self, session: Session = None) -> int:
-        """The number of active names that web pages added."""
         active = {"workspace_id": self._workspace_id, "archived": False}
         return await self._database.count(self.COLLECTION, active | self._FROM_PAGE, session=session)
 
@@ -78,7 +74,6 @@ class EventDefinitions(Repository):
         return await self._find(match, sort=sort, limit=page.limit, fields=page_fields)
 
     async def all(self, session: Session = None) -> list[Document]:
-        """Every definition."""
         return await self._find({}, session=session)
 
     def adding(self, name: str, totals: Totals, keys: Sequence[Document] | None) -> Operation:
@@ -91,7 +86,6 @@ class EventDefinitions(Repository):
         return self._operation(name, change)
 
     def setting(self, name: str, values: Mapping[str, Any]) -> Operation:
-        """An operation that sets these fields; None removes one."""
         change: Document = {"$set": {field: value for field, value in values.items() if value is not None}}
         if unset_fields := [field for field, value in values.items() if value is None]:
             change["$unset"] = dict.fromkeys(unset_fields, "")
@@ -125,7 +119,6 @@ class EventValues(Repository):
     )
 
     async def insert(self, generation: ValueGeneration, value_counts: Iterable[ValueCount]) -> None:
-        """Add the first counts of a generation."""
         rows = [
             {
                 **self._key(generation, value_count),
@@ -138,23 +131,19 @@ class EventValues(Repository):
         await self._database.insert(self.COLLECTION, rows)
 
     async def delete_other_builds(self, name: str, generation_id: str | None) -> None:
-        """Delete the other generations of that name."""
         await self._database.delete(
             self.COLLECTION, {"workspace_id": self._workspace_id, "name": name, "build": {"$ne": generation_id}}
         )
 
     async def of_summaries(self, summary_ids: Sequence[str], generation_id: str) -> list[Document]:
-        """Every value of those summaries in that generation."""
         if not summary_ids:
             return []
         return await self._find({"summary_id": {"$in": list(summary_ids)}, "build": generation_id})
 
     def removing(self, ids: Sequence[str]) -> Operation:
-        """An operation that deletes those values."""
         return DeleteMany({"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id})
 
     async def distinct_values(self, summary_ids: Sequence[str], generation_id: str) -> dict[str, int]:
-        """The number of values per summary."""
         match = {"summary_id": {"$in": list(summary_ids)}, "workspace_id": self._workspace_id, "build": generation_id}
         group = {"_id": "$summary_id", "values": {"$sum": 1}}
         rows = await self._database.aggregate(self.COLLECTION, [{"$match": match}, {"$group": group}])
@@ -163,7 +152,6 @@ class EventValues(Repository):
     async def pages_of_summaries(
         self, summary_ids: Sequence[str], generation_ids: Sequence[str], limit: int
     ) -> dict[str, list[Document]]:
-        """The most frequent values per summary, in one read."""
         return await self._pages_of_children(
             summary_ids,
             {"build": {"$in": list(generation_ids)}},

@@ -39,7 +39,6 @@ class EventSearch:
         return bool(self.metadata or (self.before_sign_up and self.contact is None))
 
     async def page(self, page: Page) -> SearchPage:
-        """A page of the matching events, newest first."""
         return await self._search(page) if self.looks_at_events else SearchPage(await self._read(page))
 
     async def count(self, most: int) -> int | None:

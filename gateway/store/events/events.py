@@ -24,7 +24,6 @@ class Occurrences(Repository):
     """Events or tombstones: each is stored once under its identity."""
 
     async def by_identity(self, identities: Sequence[str]) -> dict[str, Document]:
-        """The documents with those identities, by identity."""
         if not identities:
             return {}
         return {row["identity"]: row for row in await self._find({"identity": {"$in": list(identities)}})}
@@ -76,7 +75,6 @@ class Events(Occurrences):
     )
 
     async def insert(self, events: Sequence[Document], session: Session) -> None:
-        """Add events."""
         await self._database.insert(self.COLLECTION, events, session)
 
     async def oldest(self, end: datetime, after: str | None, limit: int, now: datetime) -> list[Document]:
@@ -85,7 +83,6 @@ class Events(Occurrences):
         return await self._page_by_id([{}], Prefix.EVENT, page, TimeRange(end=end), now)
 
     async def remove(self, ids: Sequence[str], session: Session) -> int:
-        """Delete the events with those ids; returns their number."""
         filter_ = {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}
         return await self._database.delete(self.COLLECTION, filter_, session)
 
@@ -246,7 +243,6 @@ class EventSummaries(Repository):
         return await self._find({"name": name}, sort={"count": -1, "contact_id": 1}, limit=limit, fields=summary_fields)
 
     async def add(self, summaries: Iterable[Document], session: Session) -> None:
-        """Add counts; creates a summary if needed."""
         await self._database.bulk(self.COLLECTION, [self._add(summary) for summary in summaries], session)
 
     async def replace(self, summaries: Iterable[Document], session: Session) -> None:
@@ -271,11 +267,9 @@ class EventSummaries(Repository):
         return {id_: sorted(rows, key=operator.itemgetter("name")) for id_, rows in summaries.items()}
 
     async def of_contact(self, contact_id: str, session: Session) -> list[Document]:
-        """Every summary of a contact."""
         return await self._find({"contact_id": contact_id}, session=session)
 
     async def remove(self, ids: Sequence[str], session: Session) -> None:
-        """Delete the summaries with those ids."""
         await self._database.delete(
             self.COLLECTION, {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}, session
         )

@@ -40,5 +40,4 @@ class Tombstones(Occurrences):
         return counts
 
     async def insert(self, tombstones: Sequence[Document], session: Session) -> None:
-        """Add tombstones, in the transaction that removes the events."""
         await self._database.insert(self.COLLECTION, tombstones, session)

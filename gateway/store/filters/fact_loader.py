@@ -135,6 +135,5 @@ class FactLoader:
 
 
 async def contact_matches(store: Collections, condition: Condition, contact: Document, now: datetime) -> bool:
-    """Whether one contact matches a condition."""
     loaded = [facts async for _, facts in FactLoader(store, condition, now).load([(contact["_id"], contact)])]
     return any(facts is not None and bool(condition.evaluate(facts)) for facts in loaded)

@@ -24,8 +24,7 @@ class Scan(Protocol):
 
     done: bool
 
-    async def next(self, size: int) -> list[Candidate]:
-        """The next candidates, at most `size`."""
+    async def next(self, size: int) -> list[Candidate]: ...
 
 
 @dataclass(slots=True)
@@ -85,8 +84,7 @@ class IdScan:
 class Ordered(Protocol):
     """A repository whose rows an index holds in the order of a scan."""
 
-    async def ordered(self, filter_: Document, sort: Mapping[str, int], limit: int) -> list[Document]:
-        """The first rows that match, sorted."""
+    async def ordered(self, filter_: Document, sort: Mapping[str, int], limit: int) -> list[Document]: ...
 
 
 @dataclass(slots=True)
@@ -139,14 +137,11 @@ class SortedScan:
 
 @dataclass(slots=True)
 class MemoryScan:
-    """Rows that were read and sorted before."""
-
     rows: Sequence[Document]
     order: Order
     done: bool = False
 
     async def next(self, size: int) -> list[Candidate]:
-        """The next rows."""
         batch, self.rows = self.rows[:size], self.rows[size:]
         self.done = not self.rows
         return [(self.order.position(row), row) for row in batch]

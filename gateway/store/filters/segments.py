@@ -47,7 +47,7 @@ class Segments(Repository):
         guard = {"_id": self._workspace_id, "segments_turn": number or None}
         increment = UpdateOne(guard, {"$set": {"segments_turn": number + 1}})
         if await self._database.bulk(Workspaces.COLLECTION, [increment], session) != 1:
-            raise TransientError("another segment of the workspace is saved at this moment")
+            raise TransientError("another segment of the workspace is being saved")
 
     async def next_turn(self) -> int:
         """The number to pass to `turn`."""
@@ -77,13 +77,10 @@ class Segments(Repository):
         await self._database.bulk(self.COLLECTION, [UpdateOne(guard, {"$set": {"hidden": True}})], session)
 
     async def remove(self, segment_id: str, session: Session) -> None:
-        """Delete the document of a segment that has no members any more."""
         await self._database.delete(self.COLLECTION, {"_id": segment_id, "workspace_id": self._workspace_id}, session)
 
 
 class SegmentMembers(Repository):
-    """Memberships: one document per segment and contact."""
-
     COLLECTION: ClassVar[str] = "segment_members"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("segment_id", ASCENDING), ("workspace_id", ASCENDING), ("contact_id", ASCENDING)], name="segment"),
@@ -129,12 +126,10 @@ class SegmentMembers(Repository):
         return await self._find({"segment_id": segment_id}, limit=most)
 
     async def count(self, segment_id: str, most: int) -> int:
-        """The number of a segment's members, at most `most`."""
         filter_ = {"segment_id": segment_id, "workspace_id": self._workspace_id}
         return await self._database.count(self.COLLECTION, filter_, most)
 
     async def add(self, rows: Sequence[Document], session: Session) -> None:
-        """Insert members; DuplicateError if one exists."""
         await self._database.insert(self.COLLECTION, rows, session)
 
     async def carry_over(self, merged_id: str, survivor_id: str, session: Session) -> list[str]:
@@ -154,7 +149,7 @@ class SegmentMembers(Repository):
             batch = list(ids[start : start + _IDS_AT_ONCE])
             filter_ = {"_id": {"$in": batch}, "workspace_id": self._workspace_id}
             if await self._database.delete(self.COLLECTION, filter_, session) != len(batch):
-                raise TransientError("a member of a segment went meanwhile")
+                raise TransientError("a member of a segment was removed meanwhile")
 
 
 class SegmentReviews(Repository):

@@ -13,8 +13,6 @@ from gateway.store.support.threads import Parts, Threads
 
 
 class Conversations(Threads, Inbox):
-    """The conversations of one workspace."""
-
     COLLECTION: ClassVar[str] = "conversations"
     PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -23,7 +21,6 @@ class Conversations(Threads, Inbox):
     )
 
     async def count_of_contacts(self, contact_ids: Sequence[str], most: int) -> int:
-        """The number of these contacts' conversations, at most `most`."""
         filter_ = {"contact_id": {"$in": list(contact_ids)}, "workspace_id": self._workspace_id}
         return await self._database.count(self.COLLECTION, filter_, most)
 
@@ -52,7 +49,5 @@ class Conversations(Threads, Inbox):
 
 
 class ConversationParts(Parts):
-    """The parts of the conversations of one workspace."""
-
     COLLECTION: ClassVar[str] = "conversation_parts"
     THREADS: ClassVar[type[Threads]] = Conversations

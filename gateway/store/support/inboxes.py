@@ -109,7 +109,6 @@ class Inbox(Repository):
         return await self._page_by_id([{"words": word}], self.PREFIX, page, times, now)
 
     async def with_word(self, word: str, most: int) -> list[Document]:
-        """Up to `most` rows with a word."""
         return await self._find({"words": word}, limit=most)
 
     async def counted(self, lists: Sequence[str], most: int) -> int:

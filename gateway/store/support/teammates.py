@@ -13,8 +13,6 @@ from gateway.store.unique_names import UniqueNames
 
 
 class Admins(UniqueNames):
-    """The admins of one workspace."""
-
     COLLECTION: ClassVar[str] = "admins"
     UNIQUE: ClassVar[str] = "email_lower"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -23,13 +21,10 @@ class Admins(UniqueNames):
     )
 
     async def page(self, page: Page, now: datetime) -> list[Document]:
-        """A page of all admins, the newest first."""
         return await self._page_by_id([{}], Prefix.ADMIN, page, TimeRange(), now)
 
 
 class Teams(UniqueNames):
-    """The teams of one workspace."""
-
     COLLECTION: ClassVar[str] = "teams"
     UNIQUE: ClassVar[str] = "name_lower"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (

@@ -14,8 +14,6 @@ from gateway.store.repositories import Repository
 
 
 class Threads(Repository):
-    """Conversations or tickets of one workspace."""
-
     OWNER: ClassVar[str | None] = "contact_id"
 
     async def save(self, changeset: Changeset, session: Session) -> None:
@@ -36,7 +34,7 @@ class Threads(Repository):
         }
         operations = {operator: values for operator, values in update.items() if values}
         if await self._database.bulk(self.COLLECTION, [UpdateOne(guard, operations)], session) != 1:
-            raise TransientError("somebody else acted on it meanwhile")
+            raise TransientError("another command changed the thread meanwhile")
 
     async def of_contact(self, contact_id: str, limit: int) -> list[Document]:
         """Up to `limit` threads of a contact, with the fields that a deletion event needs."""
@@ -64,7 +62,6 @@ class Parts(Repository):
     )
 
     async def insert(self, parts: Sequence[Document], session: Session) -> None:
-        """Insert parts."""
         await self._database.insert(self.COLLECTION, parts, session)
 
     async def pages_of_subjects(
@@ -88,7 +85,6 @@ class Parts(Repository):
         )
 
     async def said_words(self, subject_ids: Sequence[str]) -> dict[str, list[str]]:
-        """The words of the public parts, by thread id."""
         filter_ = {"subject_id": {"$in": list(subject_ids)}, "kind": {"$in": sorted(PUBLIC_PARTS)}}
         rows = await self._find(filter_, projection=["subject_id", "body"])
         words: dict[str, list[str]] = {id_: [] for id_ in subject_ids}

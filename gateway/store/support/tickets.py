@@ -36,7 +36,6 @@ class Tickets(Threads, Inbox):
     )
 
     async def with_number(self, number: int, fields: Sequence[str] | None = None) -> Document | None:
-        """The ticket with a number."""
         return next(iter(await self._find({"number": number}, fields=fields)), None)
 
     async def of_contacts(
@@ -48,7 +47,6 @@ class Tickets(Threads, Inbox):
         now: datetime,
         fields: Sequence[str] | None = None,
     ) -> dict[str, list[Document]]:
-        """A page of tickets by contact id, in one read."""
         newest_page, key = order.newest_first(page), order.key
         shown = PUBLIC_TICKETS if self._token is not None else {}
         match = {**condition.match(now), **shown, key: id_bounds(self.PREFIX, newest_page, TimeRange())}
@@ -68,8 +66,6 @@ class Tickets(Threads, Inbox):
 
 
 class TicketParts(Parts):
-    """The parts of the tickets of one workspace."""
-
     COLLECTION: ClassVar[str] = "ticket_parts"
     THREADS: ClassVar[type[Threads]] = Tickets
 
