@@ -66,7 +66,7 @@ class TeammateService:
     async def actor(
         self, principal: Principal, named: Mapping[str, Any] | None, otherwise: Actor = AUTOMATION
     ) -> Actor:
-        """Return the owner of a token; for a service's key the `named` ActorRef, else `otherwise`."""
+        """Return the owner of a token; for an API key the `named` ActorRef, else `otherwise`."""
         owner = _owner(principal)
         if owner is not None:
             if named:
