@@ -17,8 +17,8 @@ GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
 MAX_STORED_ATTEMPTS = 20
 DEEPEST_READ = 100
-SUPERSEDED = "The contact's newer profile was sent in its place."
-DISCONNECTED = "Klaviyo was disconnected, and what waited was left out."
+SUPERSEDED = "The contact's newer profile was sent instead."
+DISCONNECTED = "Klaviyo was disconnected, and waiting deliveries were discarded."
 _LONGEST_PAUSE = timedelta(minutes=15)
 
 

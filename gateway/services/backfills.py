@@ -116,7 +116,7 @@ class BackfillService:
             try:
                 await store.database.transaction(write)
             except DuplicateError:
-                raise TransientError("another one began meanwhile") from None
+                raise TransientError("another backfill was started meanwhile") from None
             return backfill
 
         return await retry_transaction(attempt)
@@ -160,13 +160,11 @@ class BackfillService:
             stored = await self._store.open(backfill["workspace_id"]).backfills.by_ids([backfill["_id"]])
             if stored.get(backfill["_id"]) == backfill:  # unchanged, so no concurrent step explains the failure
                 reason = str(error.__cause__ or error)
-                self._log.warning(
-                    "a step of a backfill failed and is tried again", backfill=backfill["_id"], reason=reason
-                )
+                self._log.warning("step of a backfill failed; retrying", backfill=backfill["_id"], reason=reason)
         except UnavailableError as error:
-            self._log.warning("a backfill waits for the database", reason=str(error))
+            self._log.warning("backfill waits for the database", reason=str(error))
         except Exception:
-            self._log.exception("a backfill failed and is tried again", backfill=backfill["_id"])
+            self._log.exception("backfill failed; retrying", backfill=backfill["_id"])
         return False
 
     async def _step(self, store: WorkspaceStore, backfill: Document) -> bool:
@@ -195,8 +193,8 @@ class BackfillService:
             await self._change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
         elif backfill["_id"] not in self._warned:
             self._warned.put(backfill["_id"], True)
-            reason = "Klaviyo is off for this process: set GATEWAY_KLAVIYO_MODE as for the others, or connect it by connectKlaviyo."
-            self._log.warning("a backfill waits for the sync", backfill=backfill["_id"], reason=reason)
+            reason = "Klaviyo is off in this process: set GATEWAY_KLAVIYO_MODE as in the others, or connect with connectKlaviyo."
+            self._log.warning("backfill waits for the connection", backfill=backfill["_id"], reason=reason)
 
     async def _count_waiting(self, store: WorkspaceStore, backfill: Document) -> int:
         """How many of its deliveries are still queued; 0 if no lane has any, as after an erasure."""
@@ -264,7 +262,7 @@ class BackfillService:
             if backfill["state"] == state:
                 return backfill
             if backfill["state"] not in ACTIVE:
-                message = f"The backfill is {backfill['state']}, and only one that is RUNNING or PAUSED changes: start a new one."
+                message = f"The backfill is {backfill['state']}, and only a RUNNING or PAUSED one can be changed: start a new one."
                 raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("id",))
             values: Document = {"state": state.value}
             if state is BackfillState.RUNNING:
@@ -302,17 +300,17 @@ def _check_options(options: Mapping[str, Any]) -> list[Stage]:
     metrics = options.get("metrics")
     for index, name in enumerate(metrics or ()):
         if name not in set(Metric):
-            message = f"'{name}' is none of the nine metrics: {', '.join(Metric)}."
+            message = f"'{name}' is not a support metric. The metrics: {', '.join(Metric)}."
             raise UserProblem(ErrorCode.INVALID, message, ("metrics", str(index)))
     since, until = options.get("since"), options.get("until")
     if since is not None and until is not None and since >= until:
-        raise UserProblem(ErrorCode.INVALID, "since must lie before until.", ("since",))
+        raise UserProblem(ErrorCode.INVALID, "since must be before until: swap them.", ("since",))
     requested = set(Metric) if metrics is None else set(metrics)
     stages = [Stage.CONTACTS] if options.get("include_profiles") is not False else []
     stages += [stage for stage, stage_metrics in METRICS.items() if requested.intersection(stage_metrics)]
     if not stages:
         raise UserProblem(
-            ErrorCode.INVALID, "There is nothing to tell: name a metric, or include profiles.", ("metrics",)
+            ErrorCode.INVALID, "The backfill would be empty: give a metric, or set includeProfiles.", ("metrics",)
         )
     return stages
 
@@ -323,7 +321,7 @@ def _is_requested(backfill: Mapping[str, Any], event: Any) -> bool:
 
 
 def _conflict(id_: str) -> UserProblem:
-    message = f"The backfill '{id_}' is under way, and a workspace has one at a time: cancel it, or wait for its end."
+    message = f"The backfill '{id_}' is active, and a workspace can have one at a time: cancel it, or wait for its end."
     return UserProblem(ErrorCode.CONFLICT, message)
 
 

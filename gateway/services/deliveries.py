@@ -56,7 +56,7 @@ _POLL_SECONDS = 0.5
 _ROWS_AT_ONCE = 500
 _MOST_READ = 5000
 _FAILURES_ALLOWED = 3
-_LOGGED = "Written to the log and not sent: the mode is LOG."
+_LOGGED = "Written to the log, not sent: the mode is LOG."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class OutboxDispatcher:
                 except UnavailableError as error:
                     self._log.warning("deliveries wait for the database", reason=str(error))
                 except Exception:
-                    self._log.exception("syncs could not be read")
+                    self._log.exception("connections could not be read")
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def deliver_due(self, workspace_id: str) -> int:
@@ -110,7 +110,7 @@ class OutboxDispatcher:
         except UnavailableError as error:
             self._log.warning("deliveries wait for the database", reason=str(error))
         except Exception:
-            self._log.exception("deliveries failed and are tried again", workspace=sync.workspace_id)
+            self._log.exception("deliveries failed; retrying", workspace=sync.workspace_id)
 
     async def _drain(self, sync: KlaviyoConnection, http: Connections) -> int:
         store, done = self._store.open(sync.workspace_id), 0
@@ -140,13 +140,13 @@ class OutboxDispatcher:
         if sync.mode is KlaviyoMode.LOG:
             return Sender(self._log_deliveries, limiter, self._clock)
         if (key := await self._syncs.api_key(sync)) is None:
-            reason = "The key that is kept cannot be opened with GATEWAY_SECRET_KEY: connect Klaviyo again."
+            reason = "The stored API key cannot be decrypted with GATEWAY_SECRET_KEY: connect Klaviyo again."
             await self._syncs.pause(sync.workspace_id, reason)
             return None
         return Sender(KlaviyoClient(http, sync.base_url, key, self._clock).send, limiter, self._clock)
 
     async def _log_deliveries(self, operation: Any, body: Document) -> Response:
-        self._log.info("Klaviyo would hear", operation=operation.name, body=body)
+        self._log.info("delivery to Klaviyo in log mode", operation=operation.name, body=body)
         return Response(Outcome.DONE)
 
     async def _run_batch(
@@ -258,8 +258,8 @@ class OutboxDispatcher:
     async def _update_health(self, sync: KlaviyoConnection, batch: Batch) -> None:
         """Pause the connection if Klaviyo refuses every request; back off if it does not respond."""
         if batch.stopped_by is not None:
-            reason = f"{batch.stopped_by.error} Correct that, then resume: nothing is lost meanwhile."
-            self._log.warning("the sync is paused", workspace=sync.workspace_id, reason=reason)
+            reason = f"{batch.stopped_by.error} Fix that, then resume: nothing is lost meanwhile."
+            self._log.warning("connection paused", workspace=sync.workspace_id, reason=reason)
             await self._syncs.pause(sync.workspace_id, reason)
         elif batch.all_failed:
             failures = sync.failures + 1
