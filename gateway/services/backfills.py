@@ -258,7 +258,9 @@ class BackfillService:
         async def attempt(_: int) -> Document:
             backfill, now = (await store.backfills.by_ids([id_])).get(id_), self._clock()
             if backfill is None:
-                raise UserProblem(ErrorCode.NOT_FOUND, f"There is no backfill with the id '{id_}'.", ("id",))
+                raise UserProblem(
+                    ErrorCode.NOT_FOUND, f"There is no backfill with the id '{id_}': correct the id.", ("id",)
+                )
             if backfill["state"] == state:
                 return backfill
             if backfill["state"] not in ACTIVE:

@@ -118,7 +118,7 @@ class ReplayService:
 def _check_dead(id_: str, row: Document | None, index: int) -> None:
     path = ("ids", str(index))
     if row is None:
-        raise UserProblem(ErrorCode.NOT_FOUND, f"There is no delivery with the id '{id_}'.", path)
+        raise UserProblem(ErrorCode.NOT_FOUND, f"There is no delivery with the id '{id_}': correct the id.", path)
     if row["state"] != DeliveryState.DEAD:
         message = f"The delivery '{id_}' is {row['state']}, but only a DEAD delivery can be replayed."
         if row["state"] == DeliveryState.REJECTED:
