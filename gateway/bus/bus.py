@@ -98,7 +98,7 @@ class Bus:
             while subscriber.failure is None and not subscriber.is_over:
                 while subscriber.queue:
                     yield subscriber.queue.popleft()
-                    self._catch_up.note_taken(subscriber)
+                    self._catch_up.record_read(subscriber)
                 if loop.time() >= checkpoint_at:
                     checkpoint_at = loop.time() + self._limits.checkpoint_seconds
                     if (position := self._checkpoint_of(subscriber)) is not None:

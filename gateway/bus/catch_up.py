@@ -75,9 +75,9 @@ class CatchUp:
             self._active.discard(subscriber)
             self._waiting.discard(subscriber)
 
-    def note_taken(self, subscriber: Subscriber) -> None:
+    def record_read(self, subscriber: Subscriber) -> None:
         """Resume a full subscriber once half its queue is free; a slow one after a growing pause."""
-        subscriber.taken += 1
+        subscriber.read_count += 1
         if subscriber.full_since is None or len(subscriber.queue) > subscriber.limit // 2:
             return
         loop = asyncio.get_running_loop()
@@ -119,7 +119,7 @@ class CatchUp:
         event is missed. One that becomes full returns later for the rest."""
         for event in self._ring.after(cursor.id, subscriber.contact_ids):
             if not subscriber.offer(event):
-                self._wait_for_room(subscriber, cursor)
+                self._wait_for_space(subscriber, cursor)
                 return
             cursor = event.position
         limit = self._queue_size
@@ -128,18 +128,18 @@ class CatchUp:
         if subscriber.failure is None:
             self._live.add(subscriber)
 
-    def _wait_for_room(self, subscriber: Subscriber, cursor: Position) -> None:
+    def _wait_for_space(self, subscriber: Subscriber, cursor: Position) -> None:
         """Pause a full subscriber until half its queue is free; it fails if it reads nothing for _PATIENCE_SECONDS."""
         loop = asyncio.get_running_loop()
         subscriber.cursor, subscriber.full_since = cursor, loop.time()
-        subscriber.timer = loop.call_later(_PATIENCE_SECONDS, self._check_progress, subscriber, subscriber.taken)
+        subscriber.timer = loop.call_later(_PATIENCE_SECONDS, self._check_progress, subscriber, subscriber.read_count)
 
-    def _check_progress(self, subscriber: Subscriber, taken: int) -> None:
-        if subscriber.taken == taken:
+    def _check_progress(self, subscriber: Subscriber, read_count: int) -> None:
+        if subscriber.read_count == read_count:
             subscriber.fail(SlowReaderError())
         else:
             call_later = asyncio.get_running_loop().call_later
-            subscriber.timer = call_later(_PATIENCE_SECONDS, self._check_progress, subscriber, subscriber.taken)
+            subscriber.timer = call_later(_PATIENCE_SECONDS, self._check_progress, subscriber, subscriber.read_count)
 
     def _resume_later(self, subscriber: Subscriber, seconds: float) -> None:
         subscriber.stop_timer()
@@ -154,7 +154,7 @@ class CatchUp:
         keys = {subscriber.turn_key for subscriber in subscribers}
         for subscriber in subscribers:
             self._active.add(subscriber)
-        turn = _Turn(start, max_events, max(subscriber.barren_turns for subscriber in subscribers))
+        turn = _Turn(start, max_events, max(subscriber.empty_turns for subscriber in subscribers))
         try:
             await self._read_turn(turn)
         except HistoryLostError:
@@ -188,7 +188,7 @@ class CatchUp:
         """Offer an event to the active subscribers. Full ones leave; those that wait for this position join."""
         for subscriber in self._active.offer(event):
             self._active.discard(subscriber)
-            self._wait_for_room(subscriber, turn.position)
+            self._wait_for_space(subscriber, turn.position)
         turn.position = event.position
         turn.events += 1
         for subscriber in self._waiting.take(event.position.id):
@@ -203,9 +203,9 @@ class CatchUp:
         for subscriber in self._active:
             self._active.discard(subscriber)
             subscriber.cursor = turn.position
-            is_barren = not turn.events and bool(turn.polls)
-            subscriber.barren_turns = subscriber.barren_turns + 1 if is_barren else 0
-            pause = min(_FIRST_PAUSE * 2**subscriber.barren_turns, _LONGEST_PAUSE) if is_barren else 0
+            is_empty = not turn.events and bool(turn.polls)
+            subscriber.empty_turns = subscriber.empty_turns + 1 if is_empty else 0
+            pause = min(_FIRST_PAUSE * 2**subscriber.empty_turns, _LONGEST_PAUSE) if is_empty else 0
             self._resume_later(subscriber, pause)
 
 
@@ -215,11 +215,11 @@ class _Turn:
 
     position: Position
     max_events: int
-    barren_turns: int
+    empty_turns: int
     events: int = 0
     polls: int = 0
 
     @property
     def is_over(self) -> bool:
         """Whether others have waited for long enough. A position with nothing after it gets longer turns each time."""
-        return self.events >= self.max_events or self.polls >= 1 << min(self.barren_turns, 4)
+        return self.events >= self.max_events or self.polls >= 1 << min(self.empty_turns, 4)

@@ -33,7 +33,7 @@ class ResumeQueue:
                 del self._by_id[cursor.id]
 
     def take(self, id_: str) -> list[Subscriber]:
-        return self._take_out(self._by_id.get(id_, ()))
+        return self._remove_all(self._by_id.get(id_, ()))
 
     def begin_turn(self) -> tuple[Position, int, list[Subscriber]]:
         """The start of the next turn, how many events it may read while others wait, and the subscribers that start
@@ -46,7 +46,7 @@ class ResumeQueue:
         return (
             start,
             length,
-            self._take_out([subscriber for subscriber in self._by_id[start.id] if subscriber.cursor == start]),
+            self._remove_all([subscriber for subscriber in self._by_id[start.id] if subscriber.cursor == start]),
         )
 
     def count_turn(self, keys: Collection[Hashable]) -> None:
@@ -70,15 +70,15 @@ class ResumeQueue:
         ]
         return min(subscribers, key=lambda subscriber: self._waiting[subscriber].at)
 
-    def _take_out(self, subscribers: Collection[Subscriber]) -> list[Subscriber]:
-        taken = [*subscribers]
-        for subscriber in taken:
+    def _remove_all(self, subscribers: Collection[Subscriber]) -> list[Subscriber]:
+        removed = [*subscribers]
+        for subscriber in removed:
             self.discard(subscriber)
-        return taken
+        return removed
 
     def __len__(self) -> int:
         return len(self._waiting)
 
 
 def _period(subscriber: Subscriber, cursor: Position) -> tuple[int, int]:
-    return subscriber.barren_turns, cursor.at[0] >> _PERIOD_BITS
+    return subscriber.empty_turns, cursor.at[0] >> _PERIOD_BITS

@@ -28,8 +28,8 @@ class Subscriber:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     failure: GatewayError | None = None
     cursor: Position | None = None
-    barren_turns: int = 0
-    taken: int = 0
+    empty_turns: int = 0
+    read_count: int = 0
     full_since: float | None = None
     pause: float = 0.0
     timer: asyncio.TimerHandle | None = None

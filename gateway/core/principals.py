@@ -21,8 +21,8 @@ READS_LISTS = (Scope.READ, Scope.KLAVIYO)  # each lets its key read some lists
 class Principal:
     """The bearer of a valid credential in one workspace.
 
-    A contact's token has `contact_id` and no scopes: each field declares what it may do.
-    An admin's token has `admin_id`, and the scopes of a teammate.
+    A contact token has `contact_id` and no scopes: each field declares what it may do.
+    An admin token has `admin_id`, and the scopes of a teammate.
     `merged_ids`: contacts merged into this one, which owns their rows too.
     `anonymous`: the token was made from an anonymous id, and never reads a USER.
     `expires_at`: from then on the credential is invalid.

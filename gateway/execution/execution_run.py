@@ -186,8 +186,8 @@ class ExecutionRun:
     def _group_of(
         self, planned: PlannedField, shared: dict[tuple[Batch, str, Admit | None], _Group]
     ) -> _Group | Exception:
-        if planned.check is not None and (refusal := self.denial(planned)) is not None:
-            return refusal
+        if planned.check is not None and (denial := self.denial(planned)) is not None:
+            return denial
         try:
             function, arguments, key, admit, checks = planned.call(self.variables)
             for check in checks:

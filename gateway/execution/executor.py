@@ -72,7 +72,7 @@ class Operations:
     - `sharing`: returns a key for a context and payload. Subscriptions with the same operation and key share one result.
     - `reading`: called with the context and the keys that the operation reads, by type, before it executes. The mapping may
       grow during execution.
-    - `place`: the argument of a subscription that says where it resumes. It is ignored when operations are compared.
+    - `resume_argument`: the argument of a subscription that says where it resumes. It is ignored when operations are compared.
     - `suggestions`: whether errors suggest names."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Operations:
         planner: Planner | None = None,
         sharing: Callable[[Any, Any], Hashable] | None = None,
         reading: Callable[[Any, Mapping[str, Reads]], None] | None = None,
-        place: str | None = None,
+        resume_argument: str | None = None,
         caches: CacheBudget | None = None,
         *,
         suggestions: bool = True,
@@ -96,7 +96,7 @@ class Operations:
         self.documents = PreparedDocuments(schema, metrics, caches, suggestions=suggestions)
         self._share_key = sharing
         self._on_reads = reading
-        self._resume_argument = place
+        self._resume_argument = resume_argument
         self._shared = SharedResults(caches)
 
     async def execute(self, text: str, variables: Variables, name: str | None, context: Any) -> Result:

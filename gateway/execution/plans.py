@@ -139,7 +139,9 @@ class Plan:
         if compiled is None:
             schema_field = self._fields.get(parent, details[0].node.name.value)
             planned = PlannedField(self._schema, field_key[1], schema_field, details, self._suggestions)
-            complete = completer(schema_field.definition.type, planned, _Below(weakref.ref(self), where, planned))
+            complete = completer(
+                schema_field.definition.type, planned, _ChildSelects(weakref.ref(self), where, planned)
+            )
             compiled = self._compiled[field_key] = _Compiled(planned, complete)
             self._add_weight(_FIELD_BYTES + _ARGUMENTS * node_bytes(*(planned.nodes[0].arguments or ())))
         return compiled
@@ -224,7 +226,7 @@ class Planner:
 
 
 @dataclass(frozen=True, slots=True)
-class _Below:
+class _ChildSelects:
     """Compiles what is selected below a field. It holds the plan weakly and is used only while the plan executes."""
 
     plan: weakref.ref[Plan]

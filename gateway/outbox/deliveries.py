@@ -16,7 +16,7 @@ GIVEN_UP_AFTER = timedelta(hours=72)
 KEPT = timedelta(days=30)
 MAX_STORED_ATTEMPTS = 20
 DEEPEST_READ = 100
-SUPERSEDED = "The contact's newer profile was sent in its place."
+SUPERSEDED = "The contact's newer profile was sent instead."
 _LONGEST_PAUSE = timedelta(minutes=15)
 
 

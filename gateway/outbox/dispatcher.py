@@ -81,6 +81,4 @@ class OutboxDispatcher:
         except UnavailableError as error:
             self._log.warning("deliveries wait for the database", destination=destination.name, reason=str(error))
         except Exception:
-            self._log.exception(
-                "deliveries failed and are tried again", destination=destination.name, workspace=workspace_id
-            )
+            self._log.exception("deliveries failed; retrying", destination=destination.name, workspace=workspace_id)

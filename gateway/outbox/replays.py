@@ -36,7 +36,7 @@ class ReplayService:
     async def replay_ids(self, workspace_id: str, ids: Sequence[str]) -> int:
         """Replay these deliveries, all or none; returns how many."""
         if len(ids) > MOST_IDS:
-            message = f"ids has {len(ids)} ids, and {MOST_IDS} are allowed: use a filter."
+            message = f"ids has {len(ids)} ids; the limit is {MOST_IDS}: use a filter."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("ids",))
         store = self._open(workspace_id)
         rows = await store.deliveries.by_ids(list(dict.fromkeys(ids)))
@@ -130,9 +130,9 @@ class ReplayService:
 def _check_dead(id_: str, row: Document | None, index: int) -> None:
     path = ("ids", str(index))
     if row is None:
-        raise UserProblem(ErrorCode.NOT_FOUND, f"There is no delivery with the id '{id_}'.", path)
+        raise UserProblem(ErrorCode.NOT_FOUND, f"There is no delivery with the id '{id_}': correct the id.", path)
     if row["state"] != DeliveryState.DEAD:
-        message = f"The delivery '{id_}' is {row['state']}, and only what is DEAD is replayed."
+        message = f"The delivery '{id_}' is {row['state']}, but only a DEAD delivery can be replayed."
         if row["state"] == DeliveryState.REJECTED:
-            message += " What it lacks is said in its reason: correct the contact, then call syncContact."
+            message += " See its reason: correct the contact, then call syncContact."
         raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, path)

@@ -69,7 +69,7 @@ class SocketRegistry:
         self.documents = documents
         self.services = services
         self.open: Counter[str] = Counter()
-        self.broadcasts: SharingRegistry = {}
+        self.shared_subscriptions: SharingRegistry = {}
         self.log = _log.bind()  # an unbound logger binds itself for every line
 
     @property
@@ -301,9 +301,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             ended,
         )
         self._sinks[operation.id] = sink
-        broadcast = SharedSubscription(self.registry.broadcasts, sink, key, context.services.metrics)
-        context.on_caught_up = broadcast.on_caught_up
-        await broadcast.run(self._results(operation, context))
+        subscription = SharedSubscription(self.registry.shared_subscriptions, sink, key, context.services.metrics)
+        context.on_caught_up = subscription.on_caught_up
+        await subscription.run(self._results(operation, context))
 
     async def _send_result(
         self,

@@ -12,8 +12,10 @@ from gateway.server.connections import Connection, Connections, WriteProgress
 from gateway.server.uvicorn_websocket import SocketProtocol
 
 _MOST_PIPELINED = 16
-_LINGER_SECONDS, _LINGER_BYTES = 1.0, 4_194_304  # a system keeps about so much of what is not read yet
-_DISCARDED_BODIES = 20  # what is too large is read on to so many times its limit, so that its sender reads the answer
+_LINGER_SECONDS, _LINGER_BYTES = 1.0, 4_194_304  # what the system buffers of a request, approximately
+_DISCARDED_BODIES = (
+    20  # an oversized message is read up to this many times its limit, so that its sender reads the response
+)
 _FOREVER = float("inf")
 _log = structlog.get_logger("gateway.server.uvicorn_http")
 

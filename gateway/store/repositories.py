@@ -26,7 +26,7 @@ _PARENT = "_parent"  # added to the rows of a lookup; no document has this field
 class Repository:
     """One collection in one workspace: every filter and every document contains the workspace.
 
-    Opened for a contact's token, it returns only that contact's rows."""
+    Opened for a contact token, it returns only that contact's rows."""
 
     COLLECTION: ClassVar[str]
     INDEXES: ClassVar[tuple[IndexModel, ...]] = ()

@@ -63,7 +63,7 @@ _STORE_BYTES = 6000
 
 
 class WorkspaceStore:
-    """Every repository of one workspace; for a contact's token, limited to that contact's rows."""
+    """Every repository of one workspace; for a contact token, limited to that contact's rows."""
 
     def __init__(self, database: Database, workspace_id: str, salts: Salts, token: Principal | None = None) -> None:
         self.workspace_id = workspace_id

@@ -48,7 +48,7 @@ class ExportSink(ABC):
         self._columns: Sequence[str] = ()
 
     @abstractmethod
-    def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
+    def start(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
         """Where the export starts or continues; `columns`: those of a CSV file."""
 
     @abstractmethod
@@ -85,7 +85,7 @@ class StreamSink(ExportSink):
         super().__init__(format_, escape_formulas=escape_formulas)
         self._stream = stream
 
-    def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
+    def start(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
         self._columns = columns
         self._write_bytes(self._header())
         return ExportCheckpoint(None, high)
@@ -131,7 +131,7 @@ class FileSink(ExportSink):
         if self._file is not None:
             self._file.close()
 
-    def begun(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
+    def start(self, columns: Sequence[str], high: str) -> ExportCheckpoint:
         """Continue an interrupted export with the same options, or start."""
         self._columns = columns
         self._checkpoint = self._existing() or ExportCheckpoint(None, high)

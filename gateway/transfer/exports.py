@@ -153,7 +153,7 @@ async def export(source: Source, output: ExportSink, clock: Clock, report: Calla
     progress = Progress("exporting", 0, None)
     with suppress(UnavailableError):  # only the progress bar needs it
         progress.total = await source.count()
-    checkpoint = output.begun(source.columns, lowest_id(source.prefix, min(source.times.end, clock() + _AHEAD)))
+    checkpoint = output.start(source.columns, lowest_id(source.prefix, min(source.times.end, clock() + _AHEAD)))
     progress.added = progress.done = checkpoint.rows
     low = lowest_id(source.prefix, source.times.start) if checkpoint.after is None else checkpoint.after + "0"
     async for documents, rows in _rows(source, low, checkpoint.high):

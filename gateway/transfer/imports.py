@@ -52,11 +52,11 @@ class Progress:
 
 def _next_group(numbered: Iterator[Numbered]) -> list[Numbered]:
     group: list[Numbered] = []
-    room = MAX_ROW_CHARACTERS
+    characters_left = MAX_ROW_CHARACTERS
     for index, row in itertools.islice(numbered, GROUP):
         group.append((index, row))
-        room -= row.size
-        if room <= 0:
+        characters_left -= row.size
+        if characters_left <= 0:
             break
     return group
 

@@ -285,7 +285,7 @@ async def test_klaviyo_is_connected_paused_resumed_and_disconnected(apart: Shop)
     found = await apart.sync("counts { pending rejected delivered } deliveries(first: 1) { nodes { state reason } }")
     assert found["counts"] == {"pending": 0, "rejected": 1, "delivered": 2}
     assert found["deliveries"]["nodes"] == [
-        {"state": "REJECTED", "reason": "Klaviyo was disconnected, and what waited was left out."}
+        {"state": "REJECTED", "reason": "Klaviyo was disconnected, and waiting deliveries were discarded."}
     ]
 
 
@@ -314,7 +314,7 @@ async def test_what_cannot_be_done_says_why_and_writes_nothing(
 async def test_a_key_without_the_scope_is_refused_by_name(apart: Shop) -> None:
     apart.account.scopes_missing = frozenset({"create_event"})
     payload = await apart.act("connectKlaviyo", "klaviyo { state }", {"apiKey": KEY})
-    assert payload["userErrors"][0]["message"].startswith("The key lacks the scope events:write: ")
+    assert payload["userErrors"][0]["message"].startswith("The API key does not have the scope events:write: ")
 
 
 async def test_what_is_dead_is_replayed_in_its_order_and_a_profile_as_it_is_now(shop: Shop) -> None:

@@ -58,7 +58,7 @@ async def test_what_is_taken_is_done(client: KlaviyoClient, account: Klaviyo) ->
 async def test_what_is_refused_is_bad_and_pointed_at(client: KlaviyoClient) -> None:
     answer = await client.send(UPSERT_PROFILE, profile(email="nobody"))
     assert (answer.outcome, answer.status, answer.pointer) == (Outcome.BAD, 400, "/data/attributes/email")
-    assert answer.error == "Klaviyo answered 400: Invalid email address"
+    assert answer.error == "Klaviyo responded 400: Invalid email address"
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ async def test_nobody_waits_for_ever(client: KlaviyoClient, account: Klaviyo, mo
     account.faults = [Fault(Kind.HANG, seconds=1)]
     answer = await client.send(CREATE_EVENT, event())
     assert (answer.outcome, answer.status) == (Outcome.RETRY, None)
-    assert answer.error == "Klaviyo gave no answer within 0.2 seconds."
+    assert answer.error == "Klaviyo gave no response within 0.2 seconds."
     assert 200 <= answer.duration_ms < 1000
 
 
 async def test_nobody_there_is_tried_again(free_port: Any) -> None:
     async with open_http_client() as http:
         answer = await KlaviyoClient(http, f"http://127.0.0.1:{free_port()}", KEY, system_clock).send(GET_ACCOUNTS)
-    assert (answer.outcome, answer.error) == (Outcome.RETRY, "Klaviyo gave no answer (ConnectError).")
+    assert (answer.outcome, answer.error) == (Outcome.RETRY, "Klaviyo gave no response (ConnectError).")
 
 
 async def test_a_wrong_key_scope_or_revision_pauses(client: KlaviyoClient, account: Klaviyo) -> None:
@@ -103,7 +103,7 @@ async def test_a_wrong_key_scope_or_revision_pauses(client: KlaviyoClient, accou
     assert (await client.send(CREATE_EVENT, event())).outcome is Outcome.PAUSE
     account.scopes_missing, account.retired = frozenset(), True
     gone = await client.send(CREATE_EVENT, event())
-    assert (gone.outcome, gone.error) == (Outcome.PAUSE, "Klaviyo answered 410: This revision is retired.")
+    assert (gone.outcome, gone.error) == (Outcome.PAUSE, "Klaviyo responded 410: This revision is retired.")
     account.revoked = True
     answer = await client.send(CREATE_EVENT, event())
     assert (answer.outcome, answer.status) == (Outcome.PAUSE, 401)
@@ -116,7 +116,7 @@ async def test_no_error_tells_the_key() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(repeats)) as http:
         answer = await KlaviyoClient(http, "http://klaviyo", KEY, system_clock).send(GET_ACCOUNTS)
-    assert answer.error == "Klaviyo answered 401: The key Klaviyo-API-Key *** is unknown."
+    assert answer.error == "Klaviyo responded 401: The key Klaviyo-API-Key *** is unknown."
 
 
 async def test_a_bulk_names_the_bad_item(client: KlaviyoClient) -> None:

@@ -136,8 +136,8 @@ async def test_what_klaviyo_would_drop_is_rejected_up_front_with_the_reason(shop
     rows = await shop.rows(state="REJECTED")
     assert [row["reason"] for row in rows] == [
         "Klaviyo silently drops what is sent for addresses at example.com.",
-        "The contact has no e-mail and no phone by which Klaviyo could know it.",
-        "'Created Ticket' is the name of a metric of support: Klaviyo would mix the two up.",
+        "The contact has no e-mail and no phone that Klaviyo accepts.",
+        "'Created Ticket' is the name of a support metric: Klaviyo would mix them up.",
         "A metric's name has at most 127 characters.",
     ]
     await shop.deliver()
@@ -148,7 +148,7 @@ async def test_what_klaviyo_would_drop_is_rejected_up_front_with_the_reason(shop
 async def test_a_phone_that_is_none_is_left_out_with_a_note(shop: Shop) -> None:
     await shop.upsert(email="ada@shop.example", phone="call me")
     (row,) = await shop.rows()
-    assert row["reason"] == "The phone 'call me' is left out: it is no valid number, with its country, in E.164."
+    assert row["reason"] == "The phone 'call me' is left out: it is not a valid number in E.164 with its country."
     assert "phone_number" not in row["payload"]["data"]["attributes"]
     await shop.deliver()
     assert await shop.told() == [("PROFILE", None, "DELIVERED")]
@@ -244,7 +244,7 @@ async def test_what_is_refused_is_dead_and_its_followers_arrive(shop: Shop) -> N
     await shop.deliver()
     assert [(row["metric"], row["state"], row.get("reason")) for row in await shop.rows(kind="EVENT")] == [
         ("one", "DELIVERED", None),
-        ("two", "DEAD", "Klaviyo answered 400: poison"),
+        ("two", "DEAD", "Klaviyo responded 400: poison"),
         ("three", "DELIVERED", None),
     ]
     metrics = {row["name"]: row for row in await KlaviyoStore(shop.workspace.store).metrics.all()}
@@ -264,7 +264,7 @@ async def test_72_hours_and_no_longer(shop: Shop) -> None:
         await shop.deliver()
     (row,) = await shop.rows()
     assert (row["state"], row["attempt_count"]) == ("DEAD", 3)
-    assert row["reason"].startswith("Given up after 72 hours. Klaviyo answered 503")
+    assert row["reason"].startswith("Given up after 72 hours. Klaviyo responded 503")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ async def test_a_wrong_key_scope_or_revision_pauses_and_loses_nothing(
     await shop.deliver()
     syncs = shop.workspace.gateway.runtime.klaviyo.connections
     sync = await syncs.read(shop.workspace.id)
-    assert (sync.state(shop.clock()), sync.paused_reason[:16]) == ("PAUSED", "Klaviyo answered")
+    assert (sync.state(shop.clock()), sync.paused_reason[:16]) == ("PAUSED", "Klaviyo responde")
     await shop.track("ordered", "ada@shop.example")
     await shop.deliver()
     assert len(shop.account.asked) == 1
@@ -326,8 +326,8 @@ async def test_in_the_mode_log_nothing_is_sent_and_all_is_shown(
         await shop.upsert(email="ada@shop.example")
         await shop.deliver()
         (row,) = await shop.rows()
-        assert (row["state"], row["reason"]) == ("DELIVERED", "Written to the log and not sent: the mode is LOG.")
-        assert "Klaviyo would hear" in capsys.readouterr().out
+        assert (row["state"], row["reason"]) == ("DELIVERED", "Written to the log, not sent: the mode is LOG.")
+        assert "delivery to Klaviyo in log mode" in capsys.readouterr().out
         other = await gateway.workspace()  # the younger one is not the default
         await Shop(other, Klaviyo(), clock, gateway.runtime.deliveries).upsert(email="ada@shop.example")
         assert await other.store.database.count(KlaviyoDeliveries.COLLECTION, {"workspace_id": other.id}) == 0

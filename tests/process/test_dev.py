@@ -186,7 +186,7 @@ def test_data_and_keys_survive_a_restart_and_no_demo_comes_later(start: Starter,
     assert [first.ask(TRACK)["trackEvent"]["summary"]["count"] for _ in range(3)] == [1, 2, 3]
     first.ask('mutation { upsertContact(input: {email: "me@shop.example"}) { created } }')
     token = first.ask('mutation { createContactToken(input: {contact: {externalId: "me"}}) { token } }')
-    reason = "Written to the log and not sent: the mode is LOG."
+    reason = "Written to the log, not sent: the mode is LOG."
     told = {"mode": "LOG", "deliveries": {"nodes": [{"kind": "PROFILE", "state": "DELIVERED", "reason": reason}]}}
     until(lambda: first.ask(HEARD) == {"klaviyo": told})
     first.end()

@@ -224,18 +224,20 @@ async def test_check_says_what_is_wrong_with_a_key(open_gateway: Any, mongo: str
             workspace, klaviyo = await gateway.workspace(), gateway.runtime.klaviyo.service
             assert (await klaviyo.problem(workspace.id))[1] is None
             account.scopes_missing = frozenset({"create_event"})
-            assert (await klaviyo.problem(workspace.id))[1].startswith("The key lacks the scope events:write: ")
+            assert (await klaviyo.problem(workspace.id))[1].startswith(
+                "The API key does not have the scope events:write: "
+            )
             account.retired, account.scopes_missing = True, frozenset()
             retired = "Klaviyo has retired the revision 2026-10-15 of its API: "
             assert (await klaviyo.problem(workspace.id))[1].startswith(retired)
             account.revoked = True
             named = {f"GATEWAY_{name.upper()}": value for name, value in live.items()}
             checked = await run(environment_of(mongo, database, **named), "klaviyo", "check")
-            assert checked.stdout.startswith("Klaviyo does not know this key: "), (checked.stdout, checked.stderr)
+            assert checked.stdout.startswith("Klaviyo does not know this API key: "), (checked.stdout, checked.stderr)
             assert checked.returncode == 1
             assert KEY not in checked.stdout + checked.stderr
             assert [one.operation for one in account.asked] == ["create_event"] * 4
     async with open_gateway(database=database, rolls_up=False, **live) as gateway:
         problem = (await gateway.runtime.klaviyo.service.problem(workspace.id))[1]
-        assert problem == "Klaviyo could not be asked: Klaviyo gave no answer (ConnectError). Try again."
+        assert problem == "The API key could not be checked: Klaviyo gave no response (ConnectError). Try again."
     assert account.events == []

@@ -81,7 +81,7 @@ class Passes:
         variables: Any = type("Variables", (), {"coerced": {"a": "x", "n": 5}, "sources": {}})()
         count, _ = calls(lambda: planner.plan(prepared, node, variables))
         assert count <= PLAN * most + FEW, ("plan", count / most)
-        operations = Operations(SCHEMA.core, lambda *_: None, Metrics(), place="after")
+        operations = Operations(SCHEMA.core, lambda *_: None, Metrics(), resume_argument="after")
         count, _ = calls(lambda: operations.sharing_key(self.text, {"a": "x", "n": 5}, name, None))
         assert count <= (READ + ASK) * most + FEW, ("ask", count / most)
         return self

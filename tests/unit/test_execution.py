@@ -525,7 +525,7 @@ async def test_subscribers_who_ask_alike_share_each_answer(schema: Any) -> None:
     ],
 )
 def test_where_a_subscription_begins_is_no_part_of_what_it_asks_for(schema: Any, text: str, alike: bool) -> None:
-    operations = Operations(schema._schema, lambda errors, context: None, Metrics(), place="first")
+    operations = Operations(schema._schema, lambda errors, context: None, Metrics(), resume_argument="first")
     one, other = (operations.sharing_key(text, {"n": number}, None, Asker()) for number in (1, 2))
     assert one is not None
     assert (one == other) == alike

@@ -43,8 +43,8 @@ def test_phones(phone: str, country: str | None, found: str | None) -> None:
         ({"email": "ada@shop.example", "phone": "x"}, "ada@shop.example", None, None),
         ({"phone": "+15005550006"}, None, "+15005550006", None),
         ({"email": "ada@localhost", "phone": "+15005550006"}, None, "+15005550006", None),
-        ({"email": "a" * 100 + "@shop.example"}, None, None, "The contact has no e-mail and no phone by which"),
-        ({}, None, None, "The contact has no e-mail and no phone by which"),
+        ({"email": "a" * 100 + "@shop.example"}, None, None, "The contact has no e-mail and no phone that Klaviyo"),
+        ({}, None, None, "The contact has no e-mail and no phone that Klaviyo"),
         (
             {"email": "ada@TEST.com"},
             "ada@TEST.com",
@@ -136,14 +136,14 @@ def test_nobody_knows_a_visitor() -> None:
     ("properties", "at", "reason"),
     [
         ({"a": 1}, NOW, None),
-        ({str(number): 1 for number in range(401)}, NOW, "There are 401 properties, and Klaviyo takes 400."),
+        ({str(number): 1 for number in range(401)}, NOW, "It has 401 properties; Klaviyo accepts 400."),
         ({"a": "x" * 100_001}, NOW, "The text of 'a' has more than 100000 bytes."),
         ({"a": [0] * 4001}, NOW, "The list of 'a' has more than 4000 items."),
         ({"a": ["x" * 90_000] * 12}, NOW, "It has 1080"),
         (
             {},
             datetime(1999, 12, 31, tzinfo=UTC),
-            "It happened at 1999-12-31T00:00:00+00:00: Klaviyo takes what happened",
+            "It happened at 1999-12-31T00:00:00+00:00: Klaviyo accepts events",
         ),
         ({}, NOW + timedelta(days=366), "It happened at 2027-11-26T12:00:00+00:00: Klaviyo takes"),
     ],
@@ -160,13 +160,13 @@ def test_what_nests_too_deep_is_refused() -> None:
         value = {"a": value}
     assert problem_of_event(event_payload("m", ADA, value, NOW, "u"), ADA, NOW, NOW) is None
     deeper = event_payload("m", ADA, {"a": value}, NOW, "u")
-    assert problem_of_event(deeper, ADA, NOW, NOW) == "The value of 'a' nests deeper than 10 levels."
+    assert problem_of_event(deeper, ADA, NOW, NOW) == "The value of 'a' is nested deeper than 10 levels."
 
 
 def test_a_profile_that_is_too_large_is_refused() -> None:
     contact = {**ADA, "custom_attributes": {"a": "x" * 60_000}}
     payload = profile_payload(profile_attributes(contact), ())
-    assert (problem_of_profile(payload, contact) or "").endswith("bytes, and at most 95000 are sent.")
+    assert (problem_of_profile(payload, contact) or "").endswith("bytes; the limit is 95000.")
 
 
 def test_money_is_in_units_of_its_currency() -> None:
@@ -212,7 +212,7 @@ def test_pauses_have_full_jitter_under_a_ceiling() -> None:
 
 def test_retry_after_is_a_floor_and_72_hours_the_end() -> None:
     row = {"kind": "EVENT", "attempts": [], "attempt_count": 0}
-    tried = attempt(NOW, 5, 429, "Klaviyo answered 429: throttled", 120)
+    tried = attempt(NOW, 5, 429, "Klaviyo responded 429: throttled", 120)
     again = retried(row, tried, random.Random(1), None)
     assert timedelta(seconds=120) <= again["next_attempt_at"] - NOW <= timedelta(seconds=121)
     old = {**row, "first_attempt_at": NOW - GIVEN_UP_AFTER, "attempt_count": 90}

@@ -43,7 +43,7 @@ class Backfills(Repository):
         sets = {"$set": dict(values)} if values else {}
         update = UpdateOne(guard, {**sets, "$inc": {"version": 1, **increments}})
         if await self._database.bulk(self.COLLECTION, [update], session) != 1:
-            raise TransientError("the backfill moved meanwhile")
+            raise TransientError("the backfill changed meanwhile")
 
     async def read_again(self, session: Session) -> None:
         """Increment the version, so that a batch of history that was read before this erasure is read again."""

@@ -102,13 +102,11 @@ class BackfillRunner:
             stored = await self._open(backfill["workspace_id"]).backfills.by_ids([backfill["_id"]])
             if stored.get(backfill["_id"]) == backfill:  # unchanged, so no concurrent step explains the failure
                 reason = str(error.__cause__ or error)
-                self._log.warning(
-                    "a step of a backfill failed and is tried again", backfill=backfill["_id"], reason=reason
-                )
+                self._log.warning("step of a backfill failed; retrying", backfill=backfill["_id"], reason=reason)
         except UnavailableError as error:
-            self._log.warning("a backfill waits for the database", reason=str(error))
+            self._log.warning("backfill waits for the database", reason=str(error))
         except Exception:
-            self._log.exception("a backfill failed and is tried again", backfill=backfill["_id"])
+            self._log.exception("backfill failed; retrying", backfill=backfill["_id"])
         return False
 
     async def _step(self, store: KlaviyoStore, backfill: Document) -> bool:
@@ -139,8 +137,8 @@ class BackfillRunner:
             await self._writer.change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
         elif backfill["_id"] not in self._warned:
             self._warned.put(backfill["_id"], True)
-            reason = "Klaviyo is off for this process: set GATEWAY_KLAVIYO_MODE as for the others, or connect it by connectKlaviyo."
-            self._log.warning("a backfill waits for the sync", backfill=backfill["_id"], reason=reason)
+            reason = "Klaviyo is off in this process: set GATEWAY_KLAVIYO_MODE as in the others, or connect with connectKlaviyo."
+            self._log.warning("backfill waits for the connection", backfill=backfill["_id"], reason=reason)
 
     async def _count_waiting(self, store: KlaviyoStore, backfill: Document) -> int:
         """How many of its deliveries are still queued; 0 if no lane has any, as after an erasure."""

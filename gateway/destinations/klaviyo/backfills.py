@@ -59,7 +59,7 @@ class BackfillService:
             try:
                 await store.database.transaction(write)
             except DuplicateError:
-                raise TransientError("another one began meanwhile") from None
+                raise TransientError("another backfill was started meanwhile") from None
             return backfill
 
         return await retry_transaction(attempt)
@@ -86,11 +86,13 @@ class BackfillService:
         async def attempt(_: int) -> Document:
             backfill, now = (await store.backfills.by_ids([id_])).get(id_), self._clock()
             if backfill is None:
-                raise UserProblem(ErrorCode.NOT_FOUND, f"There is no backfill with the id '{id_}'.", ("id",))
+                raise UserProblem(
+                    ErrorCode.NOT_FOUND, f"There is no backfill with the id '{id_}': correct the id.", ("id",)
+                )
             if backfill["state"] == state:
                 return backfill
             if backfill["state"] not in ACTIVE:
-                message = f"The backfill is {backfill['state']}, and only one that is RUNNING or PAUSED changes: start a new one."
+                message = f"The backfill is {backfill['state']}, and only a RUNNING or PAUSED one can be changed: start a new one."
                 raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("id",))
             values: Document = {"state": state.value}
             if state is BackfillState.RUNNING:
@@ -107,23 +109,23 @@ def _check_options(options: Mapping[str, Any]) -> list[Stage]:
     metrics = options.get("metrics")
     for index, name in enumerate(metrics or ()):
         if name not in set(Metric):
-            message = f"'{name}' is none of the nine metrics: {', '.join(Metric)}."
+            message = f"'{name}' is not a support metric. The metrics: {', '.join(Metric)}."
             raise UserProblem(ErrorCode.INVALID, message, ("metrics", str(index)))
     since, until = options.get("since"), options.get("until")
     if since is not None and until is not None and since >= until:
-        raise UserProblem(ErrorCode.INVALID, "since must lie before until.", ("since",))
+        raise UserProblem(ErrorCode.INVALID, "since must be before until: swap them.", ("since",))
     requested = set(Metric) if metrics is None else set(metrics)
     stages = [Stage.CONTACTS] if options.get("include_profiles") is not False else []
     stages += [stage for stage, stage_metrics in METRICS.items() if requested.intersection(stage_metrics)]
     if not stages:
         raise UserProblem(
-            ErrorCode.INVALID, "There is nothing to tell: name a metric, or include profiles.", ("metrics",)
+            ErrorCode.INVALID, "The backfill would be empty: give a metric, or set includeProfiles.", ("metrics",)
         )
     return stages
 
 
 def _conflict(id_: str) -> UserProblem:
-    message = f"The backfill '{id_}' is under way, and a workspace has one at a time: cancel it, or wait for its end."
+    message = f"The backfill '{id_}' is active, and a workspace can have one at a time: cancel it, or wait for its end."
     return UserProblem(ErrorCode.CONFLICT, message)
 
 

@@ -64,9 +64,9 @@ class KlaviyoClient:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 response = await self._send(operation, body, began)
         except TimeoutError:
-            response = self._failed_request(began, f"no answer within {PATIENCE_SECONDS:g} seconds")
+            response = self._failed_request(began, f"no response within {PATIENCE_SECONDS:g} seconds")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:  # httpx parses hosts late
-            response = self._failed_request(began, f"no answer ({type(error).__name__})")
+            response = self._failed_request(began, f"no response ({type(error).__name__})")
         return response
 
     async def _send(self, operation: Operation, body: Any, began: float) -> Response:

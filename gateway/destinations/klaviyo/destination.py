@@ -99,8 +99,8 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
         workspace_id = connection.workspace_id
         refusal = next((result for result in results if result.outcome is Outcome.PAUSE), None)
         if refusal is not None:
-            reason = f"{refusal.attempt['error']} Correct that, then resume: nothing is lost meanwhile."
-            self._log.warning("the sync is paused", workspace=workspace_id, reason=reason)
+            reason = f"{refusal.attempt['error']} Fix that, then resume: nothing is lost meanwhile."
+            self._log.warning("connection paused", workspace=workspace_id, reason=reason)
             await self._connections.pause(workspace_id, reason)
         elif results and all(is_outage(result) for result in results):
             failures = connection.failures + 1

@@ -34,12 +34,12 @@ def identifiers_of(contact: Mapping[str, Any]) -> Identifiers:
     valid_phone = None if phone is None else e164(phone, (contact.get("location") or {}).get("country"))
     notes = [
         *(
-            [f"The e-mail '{email}' is left out: Klaviyo takes none such."]
+            [f"The e-mail '{email}' is left out: Klaviyo does not accept it."]
             if email is not None and not valid_email
             else []
         ),
         *(
-            [f"The phone '{phone}' is left out: it is no valid number, with its country, in E.164."]
+            [f"The phone '{phone}' is left out: it is not a valid number in E.164 with its country."]
             if phone is not None and not valid_phone
             else []
         ),
@@ -48,7 +48,7 @@ def identifiers_of(contact: Mapping[str, Any]) -> Identifiers:
     if valid_email and _domain(valid_email) in _DROPPED_DOMAINS:
         problem = f"Klaviyo silently drops what is sent for addresses at {_domain(valid_email)}."
     elif not valid_email and not valid_phone:
-        problem = " ".join(["The contact has no e-mail and no phone by which Klaviyo could know it.", *notes])
+        problem = " ".join(["The contact has no e-mail and no phone that Klaviyo accepts.", *notes])
     return Identifiers(valid_email, valid_phone, " ".join(notes) or None, problem)
 
 

@@ -5,8 +5,8 @@ from gateway.destinations.klaviyo.responses import Outcome, Response
 
 _NOTHING = {"data": {"type": "event", "attributes": {}}}
 _WRONG = {
-    401: "Klaviyo does not know this key: copy a private key (pk_...) from Settings, API keys.",
-    403: "The key lacks the scope events:write: make one with events:write, profiles:write and data-privacy:write.",
+    401: "Klaviyo does not know this API key: copy a private key (pk_...) from Settings, API keys.",
+    403: "The API key does not have the scope events:write: create one with events:write, profiles:write and data-privacy:write.",
     410: f"Klaviyo has retired the revision {REVISION} of its API: update the gateway.",
 }
 
@@ -24,4 +24,4 @@ def problem_of(response: Response) -> str | None:
         return f"{_WRONG[response.status]} ({response.error})"
     if response.status == 429:
         return None  # the key is valid: its calls are counted
-    return f"Klaviyo could not be asked: {response.error or f'it answered {response.status}.'} Try again."
+    return f"The API key could not be checked: {response.error or f'Klaviyo responded {response.status}.'} Try again."

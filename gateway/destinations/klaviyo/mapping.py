@@ -259,5 +259,5 @@ def money_of(metadata: Iterable[Mapping[str, Any]]) -> tuple[float, str] | None:
 def problem_of_metric_name(name: str) -> str | None:
     """Why an event of this name cannot be forwarded; None if it can."""
     if name in set(Metric):
-        return f"'{name}' is the name of a metric of support: Klaviyo would mix the two up."
+        return f"'{name}' is the name of a support metric: Klaviyo would mix them up."
     return None

@@ -95,9 +95,9 @@ def _outcome(status: int, *, is_json: bool) -> Outcome:
 
 def _text(status: int, error: Mapping[str, Any] | None) -> str:
     if error is None:
-        return f"Klaviyo answered {status} without saying why."
+        return f"Klaviyo responded {status} without a reason."
     reason = error.get("detail") or error.get("title") or error.get("code") or "no reason given"
-    return f"Klaviyo answered {status}: {reason}"
+    return f"Klaviyo responded {status}: {reason}"
 
 
 def _json(content: bytes) -> Any:

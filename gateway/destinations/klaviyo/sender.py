@@ -20,8 +20,8 @@ from gateway.outbox.destinations import Outcome, Result, Senders, SentBatch
 from gateway.settings import KlaviyoMode
 from gateway.store.workspace_store import WorkspaceStore
 
-_LOGGED = "Written to the log and not sent: the mode is LOG."
-_UNREADABLE_KEY = "The key that is kept cannot be opened with GATEWAY_SECRET_KEY: connect Klaviyo again."
+_LOGGED = "Written to the log, not sent: the mode is LOG."
+_UNREADABLE_KEY = "The stored API key cannot be decrypted with GATEWAY_SECRET_KEY: connect Klaviyo again."
 _OUTCOMES = {
     ResponseOutcome.DONE: Outcome.DELIVERED,
     ResponseOutcome.RETRY: Outcome.RETRY,
@@ -76,7 +76,7 @@ class KlaviyoSenders:
         return KlaviyoSender(BatchSender(client.send, limiter, self._clock))
 
     async def _log_delivery(self, operation: Operation, body: Document) -> Response:
-        self._log.info("Klaviyo would hear", operation=operation.name, body=body)
+        self._log.info("delivery to Klaviyo in log mode", operation=operation.name, body=body)
         return Response(ResponseOutcome.DONE)
 
 

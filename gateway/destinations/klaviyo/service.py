@@ -32,7 +32,7 @@ _LONGEST_REASON = 500
 _LONGEST_KEY = 200
 _ROWS_AT_ONCE = 200
 _PENDING = (DeliveryState.PENDING, DeliveryState.RETRYING)
-_DISCONNECTED = "Klaviyo was disconnected, and what waited was left out."
+_DISCONNECTED = "Klaviyo was disconnected, and waiting deliveries were discarded."
 
 
 class KlaviyoService:
@@ -69,7 +69,7 @@ class KlaviyoService:
     async def pause(self, workspace_id: str, reason: str) -> None:
         """Stop sending until it is resumed; new deliveries still queue up."""
         if not reason.strip() or len(reason) > _LONGEST_REASON:
-            message = f"reason must have 1 to {_LONGEST_REASON} characters: say why, for whoever resumes it."
+            message = f"reason must have 1 to {_LONGEST_REASON} characters, for the person who resumes it."
             raise UserProblem(ErrorCode.INVALID, message, ("reason",))
         await self.check_on(workspace_id)
         await self._connections.pause(workspace_id, reason)
@@ -102,13 +102,13 @@ class KlaviyoService:
         """The connection, and what Klaviyo finds wrong with its key; None if nothing is."""
         connection = await self._connections.read(workspace_id)
         if not connection.is_active:
-            return connection, "The sync is off: connect it by connectKlaviyo, or set GATEWAY_KLAVIYO_MODE."
+            return connection, "Klaviyo is off: connect with connectKlaviyo, or set GATEWAY_KLAVIYO_MODE."
         key = await self._connections.api_key(connection)
         if key is None:
-            why = "there is none" if connection.sealed_key is None else "it cannot be opened with GATEWAY_SECRET_KEY"
+            why = "there is none" if connection.sealed_key is None else "it cannot be decrypted with GATEWAY_SECRET_KEY"
             return (
                 connection,
-                f"No key can be checked: {why}. Connect Klaviyo by connectKlaviyo, or set GATEWAY_KLAVIYO_API_KEY.",
+                f"There is no API key to check: {why}. Connect with connectKlaviyo, or set GATEWAY_KLAVIYO_API_KEY.",
             )
         return connection, await self._problem(key, connection.base_url)
 
@@ -116,7 +116,7 @@ class KlaviyoService:
         """The connection; UserProblem ILLEGAL_TRANSITION if it is off."""
         connection = await self._connections.read(workspace_id)
         if not connection.is_active:
-            message = "Klaviyo is not connected to this workspace: do that first, by connectKlaviyo."
+            message = "Klaviyo is not connected to this workspace: use connectKlaviyo first."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message)
         return connection
 
@@ -131,7 +131,7 @@ class KlaviyoService:
         parts = parse_http_url(url) if len(url) <= MAX_URL_LENGTH else None
         if parts is not None and parts.scheme == "https" and _is_of_klaviyo(parts):
             return str(parts)  # the parsed form: another parser may see another host in the raw text
-        message = "baseUrl must be an https address of klaviyo.com; any other is for GATEWAY_KLAVIYO_BASE_URL to allow."
+        message = "baseUrl must be an https URL of klaviyo.com, or GATEWAY_KLAVIYO_BASE_URL."
         raise UserProblem(ErrorCode.INVALID, message, ("baseUrl",))
 
     async def _pending(self, store: KlaviyoStore) -> list[Document]:
@@ -156,22 +156,26 @@ async def _in_transaction(store: WorkspaceStore, body: Callable[[Session], Await
 
 
 def _unknown(contact_id: str) -> UserProblem:
-    return UserProblem(ErrorCode.NOT_FOUND, f"There is no contact with the id '{contact_id}'.", ("id",))
+    return UserProblem(
+        ErrorCode.NOT_FOUND,
+        f"There is no contact with the id '{contact_id}': it was deleted or never existed.",
+        ("id",),
+    )
 
 
 def _check_key(key: str) -> str:
     if not 8 <= len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
-        message = "apiKey must be a private key of Klaviyo, such as pk_...: copy one from Settings, API keys."
+        message = "apiKey must be a private API key of Klaviyo, such as pk_...: copy one from Settings, API keys."
         raise UserProblem(ErrorCode.INVALID, message, ("apiKey",))
     return key
 
 
 def _check_names(names: Sequence[str]) -> list[str]:
     if len(names) > MOST_FORWARDED:
-        message = f"forwardEvents has {len(names)} names, and {MOST_FORWARDED} are allowed: use forwardAllEvents."
+        message = f"forwardEvents has {len(names)} names; the limit is {MOST_FORWARDED}: use forwardAllEvents."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("forwardEvents",))
     for index, name in enumerate(names):
         if not name or len(name) > _LONGEST_NAME:
-            message = f"The name of a metric has 1 to {_LONGEST_NAME} characters: leave this event out."
+            message = f"A metric name must have 1 to {_LONGEST_NAME} characters: leave this event out."
             raise UserProblem(ErrorCode.INVALID, message, ("forwardEvents", str(index)))
     return list(dict.fromkeys(names))

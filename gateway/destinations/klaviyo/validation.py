@@ -27,11 +27,11 @@ def problem_of_event(payload: Mapping[str, Any], contact: Mapping[str, Any], at:
     if len(attributes["metric"]["data"]["attributes"]["name"]) > _LONGEST_METRIC:
         return f"A metric's name has at most {_LONGEST_METRIC} characters."
     if not _EARLIEST <= at <= now + timedelta(days=365):
-        return f"It happened at {at.isoformat()}: Klaviyo takes what happened from the year 2000 to a year ahead."
+        return f"It happened at {at.isoformat()}: Klaviyo accepts events from the year 2000 to one year ahead."
     if len(attributes["unique_id"]) > _LONGEST_UNIQUE_ID:
         return f"Its unique id has more than {_LONGEST_UNIQUE_ID} characters."
     if len(attributes["properties"]) > _MOST_PROPERTIES:
-        return f"There are {len(attributes['properties'])} properties, and Klaviyo takes {_MOST_PROPERTIES}."
+        return f"It has {len(attributes['properties'])} properties; Klaviyo accepts {_MOST_PROPERTIES}."
     return _problem_of_value(attributes["properties"], "the properties", 1) or _too_large(payload, _LARGEST_EVENT)
 
 
@@ -42,7 +42,7 @@ def problem_of_profile(payload: Mapping[str, Any], contact: Mapping[str, Any]) -
 
 def _too_large(payload: Mapping[str, Any], most: int) -> str | None:
     size = len(orjson.dumps(payload))
-    return f"It has {size} bytes, and at most {most} are sent." if size > most else None
+    return f"It has {size} bytes; the limit is {most}." if size > most else None
 
 
 def _problem_of_value(value: Any, name: str, depth: int) -> str | None:
@@ -51,7 +51,7 @@ def _problem_of_value(value: Any, name: str, depth: int) -> str | None:
     if not isinstance(value, dict | list):
         return None
     if depth > _DEEPEST:
-        return f"The value of {name} nests deeper than {_DEEPEST} levels."
+        return f"The value of {name} is nested deeper than {_DEEPEST} levels."
     if isinstance(value, list) and len(value) > _MOST_ITEMS:
         return f"The list of {name} has more than {_MOST_ITEMS} items."
     inner = value.items() if isinstance(value, dict) else enumerate(value)

@@ -1,4 +1,4 @@
-"""The contact that a call is about, depending on the principal: a contact's token, a web page or a service."""
+"""The contact that a call is about, depending on the principal: a contact token, a web page or a service."""
 
 import hashlib
 from collections.abc import Mapping

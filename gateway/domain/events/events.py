@@ -36,7 +36,7 @@ class TrackEvent:
     claim: Claim | None = None
     imported: bool = False
     received_at: datetime | None = None  # None: now
-    from_page: bool = False  # sent with a page's key or a contact's token
+    from_page: bool = False  # sent with a page's key or a contact token
 
 
 def track_event(

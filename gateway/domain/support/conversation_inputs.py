@@ -17,7 +17,7 @@ from gateway.settings import Settings
 MAX_BODY = 100_000
 _LONGEST_TITLE = 1000
 _LONGEST_SNOOZE = timedelta(days=3653)
-# Fields that a contact's token may not set, with the default that it may send.
+# Fields that a contact token may not set, with the default that it may send.
 _NOT_BY_CONTACTS = {
     "actor": None,
     "createdAt": None,
@@ -33,7 +33,7 @@ _NOT_BY_CONTACTS = {
 
 
 def check_not_by_contact(fields: Mapping[str, Any], principal: Principal) -> None:
-    """Refuse (FORBIDDEN) fields that a contact's token may not set; `fields` has snake_case names."""
+    """Refuse (FORBIDDEN) fields that a contact token may not set; `fields` has snake_case names."""
     if principal.contact_id is None:
         return
     for public, default in _NOT_BY_CONTACTS.items():

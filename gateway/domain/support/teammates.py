@@ -46,7 +46,7 @@ def new_teammate(id_: str, workspace_id: str, values: Mapping[str, Any], now: da
 def check_active(teammate: Document | None, id_: str, what: str, path: Sequence[str]) -> Document:
     """The admin or team (`what` names it in messages); UserProblem if it is missing or archived."""
     if teammate is None:
-        raise UserProblem(ErrorCode.NOT_FOUND, f"There is no {what} with the id '{id_}'.", tuple(path))
+        raise UserProblem(ErrorCode.NOT_FOUND, f"There is no {what} with the id '{id_}': correct the id.", tuple(path))
     if teammate["archived"]:
         raise UserProblem(
             ErrorCode.INVALID,

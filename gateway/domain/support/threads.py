@@ -228,7 +228,7 @@ def deletion_line(kind: ThreadKind, document: Mapping[str, Any], change_id: str,
 
 
 def unknown_thread(kind: ThreadKind, id_: str, path: tuple[str, ...]) -> UserProblem:
-    return UserProblem(ErrorCode.NOT_FOUND, f"There is no {kind.value} with the id '{id_}'.", path)
+    return UserProblem(ErrorCode.NOT_FOUND, f"There is no {kind.value} with the id '{id_}': correct the id.", path)
 
 
 def check_moment(at: datetime | None, document: Mapping[str, Any], path: tuple[str, ...] = ("createdAt",)) -> None:

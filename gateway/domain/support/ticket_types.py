@@ -80,7 +80,9 @@ def check_same_category(stored: Mapping[str, Any], values: Mapping[str, Any]) ->
 def check_usable(type_: Document | None, id_: str, path: Sequence[str]) -> Document:
     """The type, for a new ticket; UserProblem if it is missing or archived."""
     if type_ is None:
-        raise UserProblem(ErrorCode.NOT_FOUND, f"There is no ticket type with the id '{id_}'.", tuple(path))
+        raise UserProblem(
+            ErrorCode.NOT_FOUND, f"There is no ticket type with the id '{id_}': correct the id.", tuple(path)
+        )
     if type_["archived"]:
         raise UserProblem(
             ErrorCode.INVALID, f"The ticket type '{type_['name']}' is archived: choose another.", tuple(path)

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 LARGEST_GROUP = 1000
 _MOST_TURNS = 8  # a turn may be long, and callers wait
-_QUIET_TURNS = 2  # of the loop without a new call: a request takes so many from its socket to here
+_QUIET_TURNS = 2  # turns of the loop without a new call: a request takes this many from its socket to here
 _DEFER_SECONDS = 0.2  # until a conflicting call is retried
 _MOST_FAULTS = 3  # in a row: then the server is at fault, not a call
 

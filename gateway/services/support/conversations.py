@@ -133,7 +133,7 @@ class ConversationService:
         return await self._execute(principal, fields, lambda aggregate: aggregate.read())
 
     async def rate(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Store the contact's rating. A service's key may rate for the contact."""
+        """Store the contact's rating. An API key may rate for the contact."""
         remark = inputs.check_rating(fields["score"], fields.get("remark"))
         if principal.admin_id is not None:
             message = "An admin cannot rate a conversation: use a token of its contact, or an API key."

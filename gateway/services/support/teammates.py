@@ -66,7 +66,7 @@ class TeammateService:
     async def actor(
         self, principal: Principal, named: Mapping[str, Any] | None, otherwise: Actor = AUTOMATION
     ) -> Actor:
-        """Return the owner of a token; for a service's key the `named` ActorRef, else `otherwise`."""
+        """Return the owner of a token; for an API key the `named` ActorRef, else `otherwise`."""
         owner = _owner(principal)
         if owner is not None:
             if named:
@@ -86,7 +86,7 @@ class TeammateService:
     async def _check_admin_exists(self, workspace_id: str, admin_id: str) -> str:
         """An archived admin passes, since it may have acted before."""
         if not await self._store.open(workspace_id).admins.by_ids([admin_id]):
-            message = f"There is no admin with the id '{admin_id}'."
+            message = f"There is no admin with the id '{admin_id}': correct the id."
             raise UserProblem(ErrorCode.NOT_FOUND, message, ("actor", "adminId"))
         return admin_id
 
@@ -98,7 +98,7 @@ class TeammateService:
         admins = await self._store.open(workspace_id).admins.by_ids(admin_ids)
         for index, admin_id in enumerate(admin_ids):
             if admin_id not in admins:
-                message = f"There is no admin with the id '{admin_id}'."
+                message = f"There is no admin with the id '{admin_id}': correct the id."
                 raise UserProblem(ErrorCode.NOT_FOUND, message, ("adminIds", str(index)))
 
 

@@ -67,7 +67,7 @@ class Parts(Repository):
     async def pages_of_subjects(
         self, subject_ids: Sequence[str], page: Page, *, oldest_first: bool, fields: Sequence[str] | None = None
     ) -> dict[str, list[Document]]:
-        """A page of parts by thread id, in one read; a contact's token gets only its own public parts."""
+        """A page of parts by thread id, in one read; a contact token gets only its own public parts."""
         lower, upper = (page.after, page.before) if oldest_first else (page.before, page.after)
         bounds = {"$gt": lower or "", **({} if upper is None else {"$lt": upper})}
         match: dict[str, Any] = {"_id": bounds}

@@ -11,7 +11,7 @@ from gateway.store.unique_names import UniqueNames
 
 
 class TicketTypes(UniqueNames):
-    """The ticket types of one workspace; a contact's token sees only those of category CUSTOMER."""
+    """The ticket types of one workspace; a contact token sees only those of category CUSTOMER."""
 
     COLLECTION: ClassVar[str] = "ticket_types"
     UNIQUE: ClassVar[str] = "name_lower"

@@ -24,7 +24,7 @@ PUBLIC_TICKETS = {"$and": [{"category": "CUSTOMER"}, {"is_shared": True}]}
 
 
 class Tickets(Threads, Inbox):
-    """The tickets of one workspace; a contact's token finds only its own that are shared with it."""
+    """The tickets of one workspace; a contact token finds only its own that are shared with it."""
 
     COLLECTION: ClassVar[str] = "tickets"
     SHOWN_BY: ClassVar[tuple[str, ...]] = ("category", "is_shared")
