@@ -17,7 +17,7 @@ from gateway.store.workspace_store import WorkspaceStore
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """A contact that is being erased. `is_known`: whether the destination may have heard of it."""
+    """A contact that is being erased. `is_known`: whether the destination may have received it."""
 
     contact: Document
     is_known: bool
@@ -127,7 +127,7 @@ class Destination(Protocol[C]):
         """The connection of a workspace as it is stored now."""
 
     async def deliveries_for(self, store: WorkspaceStore, changes: Changes, now: datetime) -> Sequence[NewDelivery]:
-        """What the destination is to hear of these changes, in order for each contact. They are not committed yet."""
+        """What the destination receives for these changes, in order for each contact. They are not committed yet."""
 
     def profile_of(self, contact: Mapping[str, Any]) -> NewDelivery | None:
         """The whole profile of a contact, which goes before its first event; None if the destination keeps none."""

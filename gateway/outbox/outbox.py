@@ -69,7 +69,7 @@ class Outbox:
     async def _erase_lanes(
         self, store: WorkspaceStore, destination: AnyDestination, contact: Document, now: datetime, session: Session
     ) -> None:
-        """Queue what the destination hears of the erasure, once no worker sends from another lane of the contact."""
+        """Queue what the destination receives for the erasure, once no worker sends from another lane of the contact."""
         lanes_of = OutboxStore(store, destination).lanes
         ids = [lane_id_of(store.workspace_id, id_, queue) for id_ in ids_of(contact) for queue in Queue]
         lanes = await lanes_of.by_ids(ids, session)

@@ -99,7 +99,7 @@ class Conversation(RuleBasedStateMachine):
     def reopen(self, who: str, minutes: int, body: bool) -> None:
         act = self.act(who, minutes)
         if self.model.state == "OPEN":
-            with pytest.raises(UserProblem, match="nothing to reopen"):
+            with pytest.raises(UserProblem, match="only a closed or snoozed one can be reopened"):
                 act.reopen()
             return
         self.store(act.changeset(act.reopen("again" if body else None)))
