@@ -86,7 +86,7 @@ def test_sizes_out_of_range_are_refused_by_name(arguments: dict[str, int], named
 
 
 def test_first_and_last_exclude_each_other() -> None:
-    with pytest.raises(BadRequestError, match="exclude each other"):
+    with pytest.raises(BadRequestError, match="cannot be combined"):
         asked_for(first=1, last=1)
 
 
