@@ -68,9 +68,7 @@ class FilterTypes:
         while waiting:
             level, name, given = waiting.pop()
             if level > MAX_DEPTH:
-                raise BadRequestError(
-                    f"The filter of '{field}' is nested too deeply; the limit is {MAX_DEPTH} levels: flatten it."
-                )
+                raise BadRequestError(f"The filter of '{field}' is nested deeper than {MAX_DEPTH} levels: flatten it.")
             members = _members(given, variables)
             lengths = (_length(members[key], variables) for key in self._others[name] & members.keys())
             total += 1 + sum(length // _ITEMS_OF_AN_OBJECT for length in lengths)
@@ -80,7 +78,7 @@ class FilterTypes:
                     waiting += [(below, inner, value) for value in _objects(members[key], variables)]
             if total + len(waiting) > MAX_OBJECTS:
                 raise BadRequestError(
-                    f"The filter of '{field}' has too many objects; the limit is {MAX_OBJECTS}: "
+                    f"The filter of '{field}' has more than {MAX_OBJECTS} objects: "
                     "remove empty ones, or use fewer conditions."
                 )
         return total

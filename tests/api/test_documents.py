@@ -291,7 +291,7 @@ def test_a_manifest_that_is_wrong_stops_the_start_with_its_entry_and_the_fix(
 
 
 def test_only_trusted_documents_need_a_manifest_that_can_be_read(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="name it with GATEWAY_TRUSTED_DOCUMENTS"):
+    with pytest.raises(StartupError, match="set GATEWAY_TRUSTED_DOCUMENTS"):
         opened(None, only_trusted_documents=True)
     with pytest.raises(StartupError, match=r"cannot be read \(No such file or directory\)"):
         opened(tmp_path / "absent.json")

@@ -258,7 +258,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "never with a count": (
         {"not": {"event": {"name": "x", "never": True, "count": {"gt": 1}}}},
-        "filter.not.event.never excludes count",
+        "filter.not.event.never cannot be combined with count",
     ),
 }
 

@@ -384,18 +384,18 @@ def test_help_names_every_command_and_what_it_is_for(command_line: CommandLine) 
     shown = well(command_line.run("--help"))
     for name, purpose in {
         "dev": "Run the gateway for development",
-        "serve": "The gateway for production",
-        "worker": "Send deliveries",
+        "serve": "Run the gateway for production",
+        "worker": "Send deliveries and",
         "migrate": "Build the indexes",
-        "workspaces": "Workspaces:",
-        "keys": "Keys:",
+        "workspaces": "Manage workspaces",
+        "keys": "Manage API keys",
         "import": "Import files.",
         "export": "Export files",
-        "klaviyo": "Klaviyo:",
-        "rebuild": "Count",
+        "klaviyo": "Check the connection",
+        "rebuild": "Rebuild",
         "export-schema": "Print the public schema.",
         "explain-plan": "Print the Python",
     }.items():
         assert re.search(rf"{name} +{re.escape(purpose)}", shown), name
     assert "Did you mean 'keys'?" in command_line.run("kyes").stderr
-    assert re.search(r"revoke +Make a key worthless", well(command_line.run("keys", "--help")))
+    assert re.search(r"revoke +Revoke an API key", well(command_line.run("keys", "--help")))

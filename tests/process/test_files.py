@@ -117,7 +117,7 @@ def test_what_cannot_be_imported_or_exported_is_said_in_a_sentence(shop: Any, tm
     good = b"externalId,name\r\nu1,Ada\r\n"
     for name, content, arguments, sentence in (
         ("a.csv", b"externalId,hobby\r\n", (), "'hobby' is not a field of a contact: name its field with --map"),
-        ("a.csv", good, ("--map", "name"), "--map 'name' is no COLUMN=FIELD"),
+        ("a.csv", good, ("--map", "name"), "--map 'name' must be COLUMN=FIELD"),
         ("a.csv", good, ("--map", "name=hair"), "'hair', the field for 'name', is not a field of a contact"),
         ("a.csv", b"externalId,name,name\r\n", (), "has two columns named 'name': rename one of them."),
         ("a.txt", good, (), "does not end in .csv, .ndjson"),

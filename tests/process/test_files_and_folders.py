@@ -126,7 +126,7 @@ def test_an_export_escapes_formulas(program: Any, tmp_path: Path, target: str) -
     assert phones() == FORMULAS
     assert phones("--escape-formulas") == [f"'{text}" for text in FORMULAS]
     refused = program.run("export", "contacts", str(tmp_path / "out.ndjson"), "--escape-formulas")
-    assert (refused.returncode, "--escape-formulas is for CSV" in refused.stderr) == (1, True)
+    assert (refused.returncode, "--escape-formulas is only for CSV" in refused.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("cell", ["", "a=1", "'=1", " 1", "1-1", "{}", '["="]', "2026-01-01"])
