@@ -1,5 +1,5 @@
 # Everything one does with this project. Python 3.11 to 3.13 is found by itself; PYTHON=... names another.
-.PHONY: install run test check lint lock sdl readme web image-check bench clean
+.PHONY: install run test coverage check lint lock sdl readme web image-check bench clean
 .DEFAULT_GOAL := install
 
 BIN := .venv/bin
@@ -34,8 +34,10 @@ lint: install
 	$(BIN)/python .ci/readme_settings.py --check
 	$(BIN)/python .ci/web_bundle.py --check
 
-check: lint ## what CI runs: lint, types, rooms, SDL, and the tests with branch coverage
-	$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
+check: lint test ## what CI runs: lint, types, import contracts, SDL, and every test
+
+coverage: install ## branch coverage of the tests that run in one process; it makes them twice as slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term tests/unit tests/api tests/integration $(ARGS)
 
 sdl: install ## write the public schema anew
 	$(BIN)/gateway export-schema > schema/schema.graphql
