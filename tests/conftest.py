@@ -50,9 +50,11 @@ hypothesis_settings.load_profile("ci")
 
 
 def pytest_configure() -> None:
-    """Tests see no setting of whoever runs them."""
+    """Tests see no setting of whoever runs them; no HTTP client reads the system's certificates, which takes 0.07 s each time."""
     for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
         del os.environ[name]
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)  # has none
 
 
 _PATIENCE_SECONDS = 20  # a busy machine is no database that is away; tests of one that is say how long they wait
