@@ -1,5 +1,5 @@
 # Everything one does with this project. Python 3.11 to 3.13 is found by itself; PYTHON=... names another.
-.PHONY: install run test coverage check lint lock sdl readme web image-check bench clean
+.PHONY: install run test test-random coverage check lint lock sdl readme web image-check bench clean
 .DEFAULT_GOAL := install
 
 BIN := .venv/bin
@@ -33,6 +33,16 @@ lint: install
 	$(BIN)/gateway export-schema --check schema/schema.graphql
 	$(BIN)/python .ci/readme_settings.py --check
 	$(BIN)/python .ci/web_bundle.py --check
+
+# What draws its examples at random.
+AT_RANDOM := $(wildcard tests/*/test_*_at_random.py tests/*/test_*_model.py) tests/api/test_files.py \
+  tests/process/test_live.py tests/unit/test_bus.py tests/unit/test_document_passes.py
+ROUNDS ?= 20
+EXAMPLES ?= 3
+
+test-random: install ## what draws its examples at random: ROUNDS times, each with EXAMPLES times as many as `make test`
+	for round in $$(seq $(ROUNDS)); do \
+	  EXAMPLES=$(EXAMPLES) LIVE_SEEDS="$$(shuf -i 1-999999 -n 1)" $(MAKE) test ARGS="$(AT_RANDOM) $(ARGS)" || exit; done
 
 check: lint test ## what CI runs: lint, types, import contracts, SDL, and every test
 
