@@ -11,6 +11,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from hypothesis import settings as hypothesis_settings
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from processes import CommandLine, Program, own_environment
+from pymongo.monitoring import CommandListener
 
 from gateway.app import create_app
-from gateway.core.clock import system_clock
+from gateway.core.clock import Clock, system_clock
 from gateway.runtime import Runtime, Sleep, background_tasks, open_runtime
 from gateway.server.uvicorn_options import server_options
 from gateway.settings import MongoDriver, Settings
@@ -79,7 +81,7 @@ def free_port(worker_id: str) -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
-def once_for_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+def once_for_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], AbstractContextManager[None]]:
     """A lock that all workers of this run share: `with once_for_all("name"):`."""
 
     @contextlib.contextmanager
@@ -217,9 +219,9 @@ def open_gateway(mongo: str) -> OpenGateway:
     async def opened(
         uri: str = mongo,
         database: str | None = None,
-        clock: Any = system_clock,
+        clock: Clock = system_clock,
         rolls_up: bool = True,
-        listener: Any = None,
+        listener: CommandListener | None = None,
         sleep: Sleep = _no_time,
         **settings: Any,
     ) -> AsyncIterator[Gateway]:
@@ -324,7 +326,7 @@ def now() -> datetime:
 
 
 @pytest.fixture(scope="session")
-def started() -> Callable[..., Any]:
+def started() -> Callable[..., AbstractAsyncContextManager[subprocess.Popen[bytes]]]:
     """Runs a command that serves: `async with started(program, port, "dev", "--port", str(port))`, from its first answer to its clean end."""
 
     @contextlib.asynccontextmanager
@@ -392,7 +394,7 @@ class Collector:
 
 
 @pytest.fixture(scope="session")
-def collecting() -> Callable[..., Any]:
+def collecting() -> Callable[..., AbstractContextManager[Collector]]:
     """A collector of spans that listens: `with collecting() as collector`; `status` is what it answers."""
 
     @contextlib.contextmanager
