@@ -1,5 +1,5 @@
 # The commands of this project. A Python from 3.11 to 3.13 is found automatically; PYTHON=... names another.
-.PHONY: install run test check lint lock sdl readme web image-check bench clean
+.PHONY: install run test test-random coverage check lint lock sdl readme web image-check bench clean
 .DEFAULT_GOAL := install
 
 BIN := .venv/bin
@@ -34,8 +34,20 @@ lint: install
 	$(BIN)/python .ci/readme_settings.py --check
 	$(BIN)/python .ci/web_bundle.py --check
 
-check: lint ## what CI runs: lint, types, import contracts, SDL, and the tests with branch coverage
-	$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
+# What draws its examples at random.
+AT_RANDOM := $(wildcard tests/*/test_*_at_random.py tests/*/test_*_model.py) tests/api/test_files.py \
+  tests/process/test_live.py tests/unit/test_bus.py tests/unit/test_document_passes.py
+ROUNDS ?= 20
+EXAMPLES ?= 3
+
+test-random: install ## what draws its examples at random: ROUNDS times, each with EXAMPLES times as many as `make test`
+	for round in $$(seq $(ROUNDS)); do \
+	  EXAMPLES=$(EXAMPLES) LIVE_SEEDS="$$(shuf -i 1-999999 -n 1)" $(MAKE) test ARGS="$(AT_RANDOM) $(ARGS)" || exit; done
+
+check: lint test ## what CI runs: lint, types, import contracts, SDL, and every test
+
+coverage: install ## branch coverage of the tests that run in one process; it makes them twice as slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term tests/unit tests/api tests/integration $(ARGS)
 
 sdl: install ## write the exported schema
 	$(BIN)/gateway export-schema > schema/schema.graphql

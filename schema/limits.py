@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import NoneType
 from typing import Any
 
@@ -69,6 +70,9 @@ class Checked:
     kind: str | None = None
 
 
+_cost_table = lru_cache(maxsize=4)(CostTable)  # once per schema
+
+
 class OperationLimits:
     """The limits of this schema. Results for `valid` documents are cached."""
 
@@ -81,7 +85,7 @@ class OperationLimits:
     ) -> None:
         self._schema = schema
         self._settings = settings
-        self._costs = CostTable(schema)
+        self._costs = _cost_table(schema)
         self._valid = valid
         self._documents: Cache[str, Document] = Cache(caches or CacheBudget(), _weigh)
 

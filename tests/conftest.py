@@ -11,6 +11,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from hypothesis import settings as hypothesis_settings
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from processes import CommandLine, Program, own_environment
+from pymongo.monitoring import CommandListener
 
 from gateway.app import create_app
-from gateway.core.clock import system_clock
+from gateway.core.clock import Clock, system_clock
 from gateway.runtime import Runtime, Sleep, background_tasks, open_runtime
 from gateway.server.uvicorn_options import server_options
 from gateway.settings import MongoDriver, Settings
@@ -35,6 +37,7 @@ from gateway.store.embedded import embedded_server
 from gateway.store.migrations import migrate
 from gateway.store.servers import open_database
 
+pytest_plugins = ["cpu_times"]
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 RUST_SERVER = SHARED / "bin" / "secantusd-rs"
@@ -45,14 +48,17 @@ hypothesis_settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     print_blob=True,
+    database=None,
 )
 hypothesis_settings.load_profile("ci")
 
 
 def pytest_configure() -> None:
-    """Tests see no setting of whoever runs them."""
+    """Tests see no setting of whoever runs them; no HTTP client reads the system's certificates, which takes 0.07 s each time."""
     for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
         del os.environ[name]
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)  # has none
 
 
 _PATIENCE_SECONDS = 20  # a busy machine is no database that is away; tests of one that is say how long they wait
@@ -75,7 +81,7 @@ def free_port(worker_id: str) -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
-def once_for_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+def once_for_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], AbstractContextManager[None]]:
     """A lock that all workers of this run share: `with once_for_all("name"):`."""
 
     @contextlib.contextmanager
@@ -105,28 +111,54 @@ async def rust_mongo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 
 @pytest.fixture(scope="session")
+def fast_server() -> str:
+    """The program of the faster server: the Rust server where it is at hand."""
+    return str(RUST_SERVER) if RUST_SERVER.exists() else "secantusd-py"
+
+
+@pytest.fixture(scope="session")
 def fast_mongo(mongo: str, rust_mongo: str) -> str:
     """The URI of the faster server, for tests of many examples: of the Rust server where it is at hand."""
     return rust_mongo or mongo
 
 
-@pytest.fixture(
-    params=[(server, driver) for server in ("secantusd-py", "secantusd-rs") for driver in MongoDriver],
-    ids=lambda pair: f"{pair[0]}-{pair[1]}",
-)
-def server_and_driver(request: pytest.FixtureRequest, mongo: str, rust_mongo: str) -> tuple[str, MongoDriver]:
+PAIRS = [(server, driver) for server in ("secantusd-py", "secantusd-rs") for driver in MongoDriver]
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def server_and_driver(request: pytest.FixtureRequest, uri_of: Callable[[str], str]) -> tuple[str, MongoDriver]:
     """The URI of each server with each driver in turn."""
     server, driver = request.param
-    uri = mongo if server == "secantusd-py" else rust_mongo
-    if not uri:
-        pytest.skip(f"left out: the Rust server is not at {RUST_SERVER.relative_to(ROOT.parent)} beside this checkout")
-    return uri, driver
+    return uri_of(server), driver
+
+
+@pytest.fixture(params=[PAIRS[0], PAIRS[-1]], ids="-".join)
+def each_server(request: pytest.FixtureRequest, uri_of: Callable[[str], str]) -> tuple[str, MongoDriver]:
+    """The URI of each server in turn, with another driver each."""
+    server, driver = request.param
+    return uri_of(server), driver
 
 
 @pytest.fixture(scope="session")
-async def shared_gateway(
-    open_gateway: OpenGateway,
-) -> AsyncIterator[Callable[[str, MongoDriver], Awaitable[Gateway]]]:
+def uri_of(mongo: str, rust_mongo: str) -> Callable[[str], str]:
+    """The URI of the server of that name; a test is left out where it is absent."""
+
+    def found(server: str) -> str:
+        uri = mongo if server == "secantusd-py" else rust_mongo
+        if not uri:
+            pytest.skip(
+                f"left out: the Rust server is not at {RUST_SERVER.relative_to(ROOT.parent)} beside this checkout"
+            )
+        return uri
+
+    return found
+
+
+SharedGateway = Callable[[str, MongoDriver], Awaitable[Gateway]]
+
+
+@pytest.fixture(scope="session")
+async def shared_gateway(open_gateway: OpenGateway) -> AsyncIterator[SharedGateway]:
     """The session's gateway on that server with that driver, opened by the first test that asks for it."""
     gateways: dict[tuple[str, MongoDriver], Gateway] = {}
     async with contextlib.AsyncExitStack() as stack:
@@ -141,27 +173,29 @@ async def shared_gateway(
 
 
 @pytest.fixture(scope="session")
-async def fast_gateway(fast_mongo: str, shared_gateway: Any) -> Gateway:
+async def fast_gateway(fast_mongo: str, shared_gateway: SharedGateway) -> Gateway:
     """The session's gateway on the faster server, for tests of many examples."""
-    gateway: Gateway = await shared_gateway(fast_mongo, Settings().mongo_driver)
-    return gateway
+    return await shared_gateway(fast_mongo, Settings().mongo_driver)
 
 
 @pytest.fixture
-async def every_gateway(server_and_driver: tuple[str, MongoDriver], shared_gateway: Any) -> Gateway:
-    """The session's gateway on each server with each driver in turn: for tests that keep to workspaces of their own.
-
-    One that sweeps, counts or fires what lies in every workspace takes `every_new_gateway`."""
-    gateway: Gateway = await shared_gateway(*server_and_driver)
-    return gateway
+async def every_gateway(server_and_driver: tuple[str, MongoDriver], shared_gateway: SharedGateway) -> Gateway:
+    """The session's gateway on each server with each driver in turn: for tests of the store, in workspaces of their own."""
+    return await shared_gateway(*server_and_driver)
 
 
 @pytest.fixture
-async def every_new_gateway(
-    server_and_driver: tuple[str, MongoDriver], open_gateway: OpenGateway
-) -> AsyncIterator[Gateway]:
-    """A gateway with a database of its own on each server with each driver in turn."""
-    uri, driver = server_and_driver
+async def each_gateway(each_server: tuple[str, MongoDriver], shared_gateway: SharedGateway) -> Gateway:
+    """The session's gateway on each server in turn: for tests that keep to workspaces of their own.
+
+    One that sweeps, counts or fires what lies in every workspace takes `each_new_gateway`."""
+    return await shared_gateway(*each_server)
+
+
+@pytest.fixture
+async def each_new_gateway(each_server: tuple[str, MongoDriver], open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
+    """A gateway with a database of its own on each server in turn."""
+    uri, driver = each_server
     async with open_gateway(uri=uri, mongo_driver=driver) as gateway:
         yield gateway
 
@@ -185,9 +219,9 @@ def open_gateway(mongo: str) -> OpenGateway:
     async def opened(
         uri: str = mongo,
         database: str | None = None,
-        clock: Any = system_clock,
+        clock: Clock = system_clock,
         rolls_up: bool = True,
-        listener: Any = None,
+        listener: CommandListener | None = None,
         sleep: Sleep = _no_time,
         **settings: Any,
     ) -> AsyncIterator[Gateway]:
@@ -235,10 +269,9 @@ async def _serving(runtime: Runtime) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def gateway(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
+async def gateway(mongo: str, shared_gateway: SharedGateway) -> Gateway:
     """A gateway with the default settings, on the embedded server, over HTTP; shared by the session."""
-    async with open_gateway() as opened:
-        yield opened
+    return await shared_gateway(mongo, Settings().mongo_driver)
 
 
 @pytest.fixture(scope="session")
@@ -252,6 +285,12 @@ async def still_gateway(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
 async def workspace(gateway: Gateway) -> Workspace:
     """A new workspace of the session's gateway."""
     return await gateway.workspace()
+
+
+@pytest.fixture
+async def fast_workspace(fast_gateway: Gateway) -> Workspace:
+    """A new workspace on the faster server, for tests of many documents."""
+    return await fast_gateway.workspace()
 
 
 @pytest.fixture
@@ -287,7 +326,7 @@ def now() -> datetime:
 
 
 @pytest.fixture(scope="session")
-def started() -> Callable[..., Any]:
+def started() -> Callable[..., AbstractAsyncContextManager[subprocess.Popen[bytes]]]:
     """Runs a command that serves: `async with started(program, port, "dev", "--port", str(port))`, from its first answer to its clean end."""
 
     @contextlib.asynccontextmanager
@@ -355,7 +394,7 @@ class Collector:
 
 
 @pytest.fixture(scope="session")
-def collecting() -> Callable[..., Any]:
+def collecting() -> Callable[..., AbstractContextManager[Collector]]:
     """A collector of spans that listens: `with collecting() as collector`; `status` is what it answers."""
 
     @contextlib.contextmanager

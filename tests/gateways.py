@@ -141,3 +141,8 @@ def cache_weight(gateway: Any) -> int:
     """What the caches keep of requests, in bytes; the stores of workspaces are opened in the background too."""
     entries = gateway.runtime.caches._entries
     return sum(entry.weight for entry in entries if not isinstance(entry.value, WorkspaceStore))
+
+
+def subscribers(gateway: Gateway) -> float | None:
+    """How many subscriptions are under way."""
+    return gateway.runtime.services.metrics.registry.get_sample_value("gateway_subscribers")

@@ -5,11 +5,12 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import orjson
 import psutil
@@ -116,6 +117,10 @@ class Program(Folder):
             cwd=self.data.parent,
         )
 
+    def run_here(self, *arguments: str, **environment: str) -> Done:
+        """Run a command to its end in this process, which spares a second of CPU."""
+        return CommandLine(self.environment).run(*arguments, "--data", str(self.data), **environment)
+
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a command that stays; its output goes to gateway.log beside the data folder."""
         with (self.data.parent / "gateway.log").open("ab") as log:
@@ -138,6 +143,19 @@ class Program(Folder):
         return (self.data.parent / "gateway.log").read_text()
 
 
+class OwnOutput:
+    """An output that takes what one thread writes; what others write, such as the logs of gateways, goes where it went before."""
+
+    def __init__(self, own: TextIO, others: TextIO) -> None:
+        self._own, self._others, self._thread = own, others, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return (self._own if threading.get_ident() == self._thread else self._others).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
 @dataclass
 class CommandLine:
     """The commands of `gateway`, run in this process: a process for each would take a second of CPU to import its modules."""
@@ -146,8 +164,9 @@ class CommandLine:
 
     def run(self, *arguments: str, input: str | None = None, **environment: str) -> Done:
         """Run a command to its end: its exit code, and all that it printed."""
-        config, argv, code = structlog.get_config(), sys.argv, 0
+        config, argv, stderr, code = structlog.get_config(), sys.argv, sys.stderr, 0
         with CliRunner().isolation(input=input, env={**self.environment, **environment}) as (out, err, _):
+            sys.stderr = cast(TextIO, OwnOutput(sys.stderr, stderr))
             try:
                 sys.argv = ["gateway", *arguments]
                 main()
@@ -159,3 +178,17 @@ class CommandLine:
             sys.stdout.flush()
             sys.stderr.flush()
             return Done(list(arguments), code, out.getvalue().decode(), err.getvalue().decode())
+
+    async def run_beside(self, *arguments: str, **environment: str) -> Done:
+        """Run a command in a thread, while the event loop goes on."""
+        return await asyncio.to_thread(self.run, *arguments, **environment)
+
+
+async def new_workspace(environment: Environment, *scopes: str) -> str:
+    """A key with these scopes of a new workspace `w`, in the database that the environment names, which is migrated."""
+    commands = CommandLine(own_environment(GATEWAY_LOG_LEVEL="WARNING", **environment))
+    granted = [word for scope in scopes for word in ("-s", scope)]
+    for arguments in (("migrate",), ("workspaces", "create", "w"), ("keys", "create", "-w", "w", *granted)):
+        done = await commands.run_beside(*arguments)
+        assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from gateways import MovableClock, OpenGateway
 
 from gateway.core.ids import Minter, Prefix
 from gateway.domain.support.actors import AUTOMATION
@@ -101,8 +102,8 @@ async def moved(open_gateway: Any, clock: Any) -> Any:
         yield await opened.workspace()
 
 
-async def test_a_conversation_is_begun_answered_closed_reopened_and_rated(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_a_conversation_is_begun_answered_closed_reopened_and_rated(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     eve = await admin(workspace)
     id_ = await begin(
         workspace, subject="Export", title="Broken export", tags=["bug", "bug"], customAttributes={"plan": "pro"}
@@ -281,9 +282,16 @@ async def listed(
     return found
 
 
-@pytest.fixture
-async def desk(moved: Any, clock: Any) -> Any:
-    """A workspace with conversations in every list, by name, a minute apart: `.ids`, `.eve`, `.team`."""
+@pytest.fixture(scope="module")
+async def desk(open_gateway: OpenGateway) -> AsyncIterator[Any]:
+    """A workspace with conversations in every list; tests add none to it."""
+    clock = MovableClock()
+    async with open_gateway(clock=clock, rolls_up=False) as opened:
+        yield await filled(await opened.workspace(), clock)
+
+
+async def filled(moved: Any, clock: MovableClock) -> Any:
+    """The workspace with conversations in every list, by name, a minute apart: `.ids`, `.eve`, `.team`."""
     eve, support = await admin(moved), await team(moved)
     ids: dict[str, str] = {}
 
@@ -369,7 +377,8 @@ async def test_the_lists_of_an_inbox_hold_what_they_say(desk: Any) -> None:
         assert answer["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
-async def test_the_conversations_of_contacts_are_read_together(desk: Any) -> None:
+async def test_the_conversations_of_contacts_are_read_together(moved: Any, clock: Any) -> None:
+    desk = await filled(moved, clock)
     names = {id_: name for name, id_ in desk.ids.items()}
 
     async def found(who: str, **variables: Any) -> list[str]:
@@ -585,8 +594,8 @@ async def test_a_key_gives_the_first_result_again_and_nothing_is_doubled(workspa
     assert await listed(workspace) == [id_]
 
 
-async def test_whatever_is_done_at_once_is_all_in_the_history(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_whatever_is_done_at_once_is_all_in_the_history(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     admins = [await admin(workspace, name) for name in ("Eve", "Bob")]
     id_ = await begin(workspace)
     acts = [

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from gateways import Workspace
 
 from gateway.errors import UnavailableError
 from gateway.runtime import running
@@ -68,8 +69,8 @@ def line(
     }
 
 
-async def test_totals_first_last_contacts_and_the_types_of_metadata(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_totals_first_last_contacts_and_the_types_of_metadata(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     await workspace.track(
         event("ann", "viewed page", ago(days=3), page="pricing", ms=12),
         event("ann", "viewed page", ago(days=1), page="https://example.com/docs"),
@@ -88,8 +89,8 @@ async def test_totals_first_last_contacts_and_the_types_of_metadata(every_gatewa
     await becomes(lambda: totals(workspace), seen | {"never used": line(0, 0, None, None)})
 
 
-async def test_imported_counts_are_counted_and_replaced(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_imported_counts_are_counted_and_replaced(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
 
     async def imported(contact: str, count: int, first: str, last: str) -> None:
         lines = [{"name": "report", "count": count, "firstAt": first, "lastAt": last}]
@@ -129,8 +130,8 @@ async def test_search_pages_and_order(workspace: Any) -> None:
     assert "200" in too_long["errors"][0]["message"]
 
 
-async def test_values_of_a_key_are_counted_those_of_earlier_events_too(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_values_of_a_key_are_counted_those_of_earlier_events_too(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     await workspace.track(
         *(event("ann", "viewed", ago(hours=hour), page=page) for hour, page in enumerate(["a", "b", "a"])),
         event("ben", "viewed", ago(hours=1), page="c"),
@@ -153,11 +154,12 @@ async def test_values_of_a_key_are_counted_those_of_earlier_events_too(every_gat
     await summarize(workspace, "viewed", None)
     assert await values(workspace, "ann", "viewed") is None
     kept = {"workspace_id": workspace.id}
-    await becomes(lambda: every_gateway.runtime.database.find("event_values", kept), [])
+    await becomes(lambda: each_gateway.runtime.database.find("event_values", kept), [])
 
 
-async def test_more_than_a_thousand_values_are_counted_as_one_other(workspace: Any) -> None:
+async def test_more_than_a_thousand_values_are_counted_as_one_other(fast_workspace: Workspace) -> None:
     """300 of the events before the key is named, which are counted anew, the others one by one."""
+    workspace = fast_workspace
 
     def viewed(page: str) -> dict[str, Any]:
         return event("ann", "viewed", ago(days=1), page=page)
@@ -207,9 +209,9 @@ async def test_a_key_that_can_not_be_is_refused(workspace: Any, key: str, code: 
     assert await totals(workspace) == {}
 
 
-async def test_counted_anew_while_others_write_nothing_is_missed_or_counted_twice(every_gateway: Any) -> None:
+async def test_counted_anew_while_others_write_nothing_is_missed_or_counted_twice(each_gateway: Any) -> None:
     """Writers go on while everything is counted anew, again and again, by another process's roll-up too."""
-    workspace, chance = await every_gateway.workspace(), random.Random(5)
+    workspace, chance = await each_gateway.workspace(), random.Random(5)
     await summarize(workspace, "name 0", "page")
     sent: list[dict[str, Any]] = []
 
@@ -229,7 +231,7 @@ async def test_counted_anew_while_others_write_nothing_is_missed_or_counted_twic
 
     async def rebuild() -> None:
         for _ in range(4):
-            async for _ in every_gateway.runtime.definitions.rebuild([workspace.id]):
+            async for _ in each_gateway.runtime.definitions.rebuild([workspace.id]):
                 pass
 
     await asyncio.gather(write(), write(), rebuild())

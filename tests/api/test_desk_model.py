@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from examples import examples
 from gateways import OpenGateway
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from models import ConversationModel, TicketModel
 from tickets import REPLY, SET_STATE, UPDATE, admin, asked, problems, ticket, type_id
@@ -189,7 +190,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(steps=STEPS)
 async def test_what_is_shown_is_what_the_models_say(desk: Any, steps: list[Any]) -> None:
     gateway, clock = desk

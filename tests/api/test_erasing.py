@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from gateways import Workspace
 from processes import becomes_true
 
 from gateway.core.clock import system_clock
@@ -298,8 +299,8 @@ async def test_who_shared_an_email_with_an_erased_lead_keeps_it(workspace: Any) 
     assert payload["userErrors"] == []
 
 
-async def test_tracking_beside_a_deletion_leaves_nothing(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_tracking_beside_a_deletion_leaves_nothing(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     await workspace.track({"contact": {"externalId": "u", "anonymousId": "a"}, "name": "did"})
     id_ = await id_of(workspace, externalId="u")
     refs = ({"externalId": "u"}, {"anonymousId": "a"}, {"id": id_})
@@ -346,7 +347,8 @@ async def test_what_one_process_left_is_erased_by_another(open_gateway: Any, clo
         assert await workspace.store.events._find({}) == []
 
 
-async def test_many_events_are_erased_in_batches(workspace: Any) -> None:
+async def test_many_events_are_erased_in_batches(fast_workspace: Workspace) -> None:
+    workspace = fast_workspace
     now = system_clock()
     for _ in range(3):
         await workspace.track(

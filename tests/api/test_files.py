@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 import pytest
-from gateways import Gateway
-from hypothesis import example, given, settings
+from examples import examples
+from gateways import Gateway, Workspace
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.time_ranges import TimeRange
@@ -178,7 +179,7 @@ async def imported(workspace: Any, what: str, path: Path, columns: Any = None) -
     events=[],
     suffix=".csv",
 )
-@settings(max_examples=10)
+@examples(10)
 async def test_a_workspace_imported_into_another_is_the_same(
     fast_gateway: Gateway, tmp_path: Path, persons: Any, events: Any, suffix: str
 ) -> None:
@@ -390,8 +391,8 @@ async def test_events_alone_find_people_by_their_keys(gateway: Any, tmp_path: Pa
         await imported(target, "events", other)
 
 
-async def test_the_members_of_a_segment_go_out_and_come_in(every_gateway: Any, tmp_path: Path) -> None:
-    workspace, copy = await every_gateway.workspace(), await every_gateway.workspace()
+async def test_the_members_of_a_segment_go_out_and_come_in(each_gateway: Any, tmp_path: Path) -> None:
+    workspace, copy = await each_gateway.workspace(), await each_gateway.workspace()
     for number in range(5):
         facts = {"name": f"Person {number}", "tags": ["vip"] if number % 2 else []}
         await workspace.data(UPSERT, {"input": {"externalId": f"u{number}", **facts}})
@@ -404,7 +405,7 @@ async def test_the_members_of_a_segment_go_out_and_come_in(every_gateway: Any, t
     path = tmp_path / "vips.csv.gz"
     source = SegmentSource(workspace.store, segment_id)
     with FileSink(path, Format.CSV, source.options) as output:
-        assert (await export(source, output, every_gateway.runtime.clock, lambda _: None)).rows == 2
+        assert (await export(source, output, each_gateway.runtime.clock, lambda _: None)).rows == 2
     assert await imported(copy, "contacts", path) == (2, 0, 0, 0)
     assert [(row["externalId"], row["name"], row["tags"]) for row in await state(copy)] == [
         ("u1", "Person 1", ["vip"]),
@@ -412,7 +413,7 @@ async def test_the_members_of_a_segment_go_out_and_come_in(every_gateway: Any, t
     ]
     with pytest.raises(UserProblem, match=rf"no segment 'users'. Segments: vips \({segment_id}\)"):
         await find_segment(workspace.store, "users")
-    await every_gateway.runtime.database.update("segments", {"_id": segment_id}, {"$set": {"complete": False}})
+    await each_gateway.runtime.database.update("segments", {"_id": segment_id}, {"$set": {"complete": False}})
     with pytest.raises(UserProblem, match="members of 'vips' are still being computed"):
         await find_segment(workspace.store, segment_id)
 
@@ -527,8 +528,8 @@ async def complete(workspace: Any, name: str) -> Any:
     raise AssertionError("its members are never known")
 
 
-async def test_an_export_needs_the_memory_of_a_page_however_much_there_is(mongo: str, tmp_path: Path) -> None:
-    async with open_runtime(Settings(mongo_timeout_seconds=20), mongo, f"test_{uuid.uuid4().hex[:12]}") as runtime:
+async def test_an_export_needs_the_memory_of_a_page_however_much_there_is(fast_mongo: str, tmp_path: Path) -> None:
+    async with open_runtime(Settings(mongo_timeout_seconds=20), fast_mongo, f"test_{uuid.uuid4().hex[:12]}") as runtime:
         await migrate(runtime.database, runtime.clock, owner="tests")
         store = runtime.services.store.open((await runtime.workspaces.create("large"))["_id"])
         peaks = []
@@ -553,7 +554,8 @@ def large_row(number: int) -> dict[str, Any]:
     }
 
 
-async def test_an_export_goes_on_where_it_was_cut_off(workspace: Any, tmp_path: Path) -> None:
+async def test_an_export_goes_on_where_it_was_cut_off(fast_workspace: Workspace, tmp_path: Path) -> None:
+    workspace = fast_workspace
     rows = [{"externalId": f"u{number}", "createdAt": 1_500_000_000 + number * 3000} for number in range(2000)]
     assert await imported(workspace, "contacts", ndjson(tmp_path / "many.ndjson", *rows)) == (2000, 0, 0, 0)
     whole = (await exported(workspace, "contacts", tmp_path / "whole.csv.gz")).read_bytes()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import websockets
+from gateways import OpenGateway
 from graphql import (
     GraphQLField,
     get_named_type,
@@ -33,10 +34,10 @@ _WRITTEN = ("events", "contacts", "conversations", "tickets", "segments", "admin
 
 
 @pytest.fixture(scope="module")
-async def desk(open_gateway: Any) -> AsyncIterator[Any]:
+async def desk(open_gateway: OpenGateway, fast_mongo: str) -> AsyncIterator[Any]:
     """A workspace with one of everything; Klaviyo is nowhere."""
     settings = {"klaviyo_mode": "LOG", "klaviyo_base_url": "http://127.0.0.1:9"}
-    async with open_gateway(rolls_up=False, **settings) as gateway:  # nothing is written by itself
+    async with open_gateway(uri=fast_mongo, rolls_up=False, **settings) as gateway:  # nothing is written by itself
         workspace = await gateway.workspace()
         workspace.known = await _one_of_everything(workspace)
         yield workspace

@@ -4,8 +4,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from examples import examples
 from gateways import Gateway
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 TRACK = "mutation($i: TrackEventInput!) { trackEvent(input: $i) { event { contact { id } } userErrors { code } } }"
@@ -160,7 +161,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(steps=STEPS)
 async def test_contacts_are_what_a_model_says(fast_gateway: Gateway, steps: list[tuple[str, int, int]]) -> None:
     workspace, model = await fast_gateway.workspace(), Model()

@@ -1,10 +1,11 @@
 """Rights and walls: every root field, asked by those who may not, and by those who live next door."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from gateways import Gateway, OpenGateway, Workspace
 from graphql import ObjectTypeDefinitionNode, parse
 
 from gateway.core.ids import Minter, Prefix
@@ -22,7 +23,7 @@ KLAVIYO = frozenset({Scope.KLAVIYO})
 
 
 @pytest.fixture
-def gateway(still_gateway: Any) -> Any:
+def gateway(still_gateway: Gateway) -> Gateway:
     return still_gateway
 
 
@@ -431,7 +432,7 @@ def root_fields() -> dict[str, frozenset[str] | None]:
     return found
 
 
-async def documents(workspace: Any) -> dict[str, list[Any]]:
+async def documents(workspace: Workspace) -> dict[str, list[Any]]:
     """All that is stored of a workspace, by collection; when a key was last used is left out."""
     database = workspace.gateway.runtime.database
     found = {}
@@ -444,7 +445,37 @@ async def documents(workspace: Any) -> dict[str, list[Any]]:
 
 
 @pytest.fixture
-async def ids(workspace: Any) -> Ids:
+async def ids(workspace: Workspace) -> Ids:
+    """One of everything in the workspace."""
+    return await one_of_everything(workspace)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A workspace that nobody changes: what is in it, and keys by the scopes that they have or lack."""
+
+    workspace: Workspace
+    ids: Ids
+    having: dict[frozenset[Scope], str]
+    lacking: dict[frozenset[Scope], str]
+    before: dict[str, list[Any]]
+
+    async def check_unchanged(self) -> None:
+        assert await documents(self.workspace) == self.before
+
+
+@pytest.fixture(scope="module")
+async def sealed(open_gateway: OpenGateway) -> AsyncIterator[Sealed]:
+    async with open_gateway(rolls_up=False) as gateway:
+        workspace = await gateway.workspace()
+        ids = await one_of_everything(workspace)
+        scopes = {case.scopes for case in CASES.values()}
+        having = {some: await workspace.key_with(Scope.READ, *some) for some in scopes}
+        lacking = {some: await workspace.key_with(*(set(Scope) - some)) for some in scopes}
+        yield Sealed(workspace, ids, having, lacking, await documents(workspace))
+
+
+async def one_of_everything(workspace: Workspace) -> Ids:
     await workspace.track(*({"contact": who, "name": "did"} for who in ({"externalId": "u"}, {"anonymousId": "v"})))
     visitor = await workspace.data('{ contact(by: {anonymousId: "v"}) { id } }')
     found = await workspace.data(
@@ -508,7 +539,7 @@ async def ids(workspace: Any) -> Ids:
     )
 
 
-async def _backfill(workspace: Any) -> str:
+async def _backfill(workspace: Workspace) -> str:
     """The id of a backfill of the workspace, which was connected when it began."""
     services = workspace.gateway.runtime.services
     now = services.clock()
@@ -521,66 +552,72 @@ def test_every_root_field_states_its_access_and_stands_in_this_table() -> None:
     assert root_fields() == {name: frozenset(scope.value for scope in case.scopes) for name, case in CASES.items()}
 
 
-@pytest.mark.parametrize("field", CASES)
-async def test_each_operation_of_this_table_works_for_whoever_may(workspace: Any, ids: Ids, field: str) -> None:
+async def check_works(workspace: Workspace, ids: Ids, field: str, key: str) -> None:
     case = CASES[field]
-    key = await workspace.key_with(Scope.READ, *case.scopes)
     found = (await workspace.data(case.operation, case.variables(ids), key=key))[field.split(".")[1]]
     assert found
     assert not (case.works and found.get("userErrors")) if isinstance(found, dict) else all(found[:4])
 
 
+@pytest.mark.parametrize("field", [field for field in CASES if field.startswith("Query.")])
+async def test_each_query_of_this_table_works_for_whoever_may(sealed: Sealed, field: str) -> None:
+    await check_works(sealed.workspace, sealed.ids, field, sealed.having[CASES[field].scopes])
+    await sealed.check_unchanged()
+
+
+@pytest.mark.parametrize("field", [field for field in CASES if field.startswith("Mutation.")])
+async def test_each_mutation_of_this_table_works_for_whoever_may(workspace: Workspace, ids: Ids, field: str) -> None:
+    await check_works(workspace, ids, field, await workspace.key_with(Scope.READ, *CASES[field].scopes))
+
+
 @pytest.mark.parametrize("field", CASES)
-async def test_nobody_without_a_key(workspace: Any, ids: Ids, field: str) -> None:
-    before = await documents(workspace)
-    response = await workspace.post(CASES[field].operation, CASES[field].variables(ids), key="")
+async def test_nobody_without_a_key(sealed: Sealed, field: str) -> None:
+    response = await sealed.workspace.post(CASES[field].operation, CASES[field].variables(sealed.ids), key="")
     answer = response.json()
     assert (response.status_code, "data" in answer) == (401, False)
     assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"]
-    assert await documents(workspace) == before
+    await sealed.check_unchanged()
 
 
 @pytest.mark.parametrize("field", CASES)
-async def test_nobody_with_a_nonsense_key(workspace: Any, ids: Ids, field: str) -> None:
-    before = await documents(workspace)
+async def test_nobody_with_a_nonsense_key(sealed: Sealed, field: str) -> None:
+    workspace = sealed.workspace
     for key in (
         "nonsense",
         workspace.key[:-1] + ("A" if workspace.key[-1] != "A" else "B"),
         workspace.key.partition(".")[0],
         "key_" + "0" * 26 + ".x",
     ):
-        response = await workspace.post(CASES[field].operation, CASES[field].variables(ids), key=key)
+        response = await workspace.post(CASES[field].operation, CASES[field].variables(sealed.ids), key=key)
         assert response.status_code == 401
         assert response.headers["www-authenticate"] == "Bearer"
         answer = response.json()
         assert answer.get("data") is None
         assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"]
         assert answer["errors"][0]["extensions"]["requestId"] == response.headers["x-request-id"]
-    assert await documents(workspace) == before
+    await sealed.check_unchanged()
 
 
 @pytest.mark.parametrize("field", CASES)
-async def test_nobody_who_lacks_the_scope(workspace: Any, ids: Ids, field: str) -> None:
-    key = await workspace.key_with(*(set(Scope) - CASES[field].scopes))
-    before = await documents(workspace)
-    answer = await workspace.ask(CASES[field].operation, CASES[field].variables(ids), key=key)
+async def test_nobody_who_lacks_the_scope(sealed: Sealed, field: str) -> None:
+    key = sealed.lacking[CASES[field].scopes]
+    answer = await sealed.workspace.ask(CASES[field].operation, CASES[field].variables(sealed.ids), key=key)
     assert answer["data"] == {field.split(".")[1]: None}
     assert [error["extensions"]["code"] for error in answer["errors"]] == ["FORBIDDEN"]
     assert answer["errors"][0]["path"] == [field.split(".")[1]]
-    assert await documents(workspace) == before
+    await sealed.check_unchanged()
 
 
 @pytest.mark.parametrize("field", CASES)
-async def test_neighbours_see_and_change_nothing(workspace: Any, ids: Ids, field: str) -> None:
-    neighbour = await workspace.gateway.workspace()
-    before = await documents(workspace)
-    data = await workspace.data(CASES[field].operation, CASES[field].variables(ids), key=neighbour.key)
+async def test_neighbours_see_and_change_nothing(sealed: Sealed, field: str) -> None:
+    neighbour = await sealed.workspace.gateway.workspace()
+    data = await neighbour.data(CASES[field].operation, CASES[field].variables(sealed.ids))
     found = data[field.split(".")[1]]
-    assert CASES[field].neighbour(found, ids), found
-    assert await documents(workspace) == before
+    assert CASES[field].neighbour(found, sealed.ids), found
+    await sealed.check_unchanged()
 
 
-async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace: Any, ids: Ids) -> None:
+async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace: Workspace, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     node = "query($id: ID!) { node(id: $id) { __typename id } }"
     types = [
@@ -611,7 +648,7 @@ async def test_node_finds_each_of_ones_own_and_none_of_the_neighbours(workspace:
     assert [found and found["id"] for found in nodes["nodes"]] == [*ids.all[::-1], None, ids.event]
 
 
-async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: Ids) -> None:
+async def test_the_same_keys_mean_other_contacts_next_door(workspace: Workspace, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     event = {"contact": {"externalId": "u"}, "name": "did", "idempotencyKey": "k"}
     (here,) = (await workspace.track(event))["results"]
@@ -627,7 +664,7 @@ async def test_the_same_keys_mean_other_contacts_next_door(workspace: Any, ids: 
     assert counts[0]["id"] == ids.contact != counts[1]["id"]
 
 
-async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
+async def test_cursors_do_not_cross_the_wall(workspace: Workspace, ids: Ids) -> None:
     neighbour = await workspace.gateway.workspace()
     await neighbour.track({"contact": {"externalId": "n"}, "name": "did"})
     for field in ("events", "contacts", "conversations", "tickets"):
@@ -640,14 +677,14 @@ async def test_cursors_do_not_cross_the_wall(workspace: Any, ids: Ids) -> None:
         assert answer["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
-async def test_a_revoked_key_opens_nothing(workspace: Any) -> None:
+async def test_a_revoked_key_opens_nothing(workspace: Workspace) -> None:
     workspaces = workspace.gateway.runtime.workspaces
     row, key = await workspaces.create_key(workspace.id, list(Scope))
     await workspaces.revoke_key(workspace.id, row["_id"])
     assert (await workspace.post("{ viewer { id } }", key=key)).status_code == 401
 
 
-async def test_any_scope_lets_one_ask_who_one_is(workspace: Any) -> None:
+async def test_any_scope_lets_one_ask_who_one_is(workspace: Workspace) -> None:
     for scope in Scope:
         viewer = await workspace.data("{ viewer { scopes workspace { id } } }", key=await workspace.key_with(scope))
         assert viewer == {"viewer": {"scopes": [scope.value], "workspace": {"id": workspace.id}}}

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import websockets
+from gateways import Workspace
 
 PAGE = (Path(__file__).parents[2] / "docs" / "front-ends.md").read_text()
 NOW, PEOPLE, CHANGES = re.findall(r"```graphql\n(.*?)```", PAGE, flags=re.S)
@@ -55,7 +56,8 @@ async def cursor(workspace: Any) -> str:
     return str((await workspace.data(NOW))["streamCursor"])
 
 
-async def test_a_list_of_events_has_each_once_whenever_it_is_loaded(workspace: Any) -> None:
+async def test_a_list_of_events_has_each_once_whenever_it_is_loaded(fast_workspace: Workspace) -> None:
+    workspace = fast_workspace
     chance = random.Random(5)
     written: list[str] = []
 
@@ -123,7 +125,8 @@ async def follow(workspace: Any, begin: asyncio.Event) -> dict[str, Any]:
     raise AssertionError("the subscription ended")
 
 
-async def test_a_list_of_people_is_what_is_stored_after_every_kind_of_change(workspace: Any) -> None:
+async def test_a_list_of_people_is_what_is_stored_after_every_kind_of_change(fast_workspace: Workspace) -> None:
+    workspace = fast_workspace
     chance = random.Random(6)
     upsert = "mutation($i: UpsertContactInput!) { upsertContact(input: $i) { contact { id } userErrors { code } } }"
     tag = "mutation($c: ID!, $t: String!) { tagContact(input: {contactId: $c, tags: [$t]}) { userErrors { code } } }"

@@ -73,8 +73,8 @@ async def two(workspace: Any) -> tuple[str, str, list[str]]:
     return visitor, user, [result["eventId"] for result in tracked["results"]]
 
 
-async def test_a_merge_joins_everything(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_a_merge_joins_everything(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     visitor, user, events = await two(workspace)
     await upsert(
         workspace, id=visitor, name="V", tags=["b", "c"], customAttributes={"x": 1, "y": 2}, unsubscribedFromEmails=True
@@ -113,8 +113,8 @@ async def test_a_merge_joins_everything(every_gateway: Any) -> None:
     assert again["movedEvents"] == 0
 
 
-async def test_the_old_id_leads_to_whoever_has_it_now(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_the_old_id_leads_to_whoever_has_it_now(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     visitor, user, events = await two(workspace)
     await workspace.track({"contact": {"id": visitor}, "name": "did 0", "idempotencyKey": "k"})
     await merge(workspace, visitor, user)
@@ -195,8 +195,8 @@ async def test_an_email_that_a_user_has_is_not_taken_along(workspace: Any) -> No
     assert await id_of(workspace, email="same@example.com") == owner
 
 
-async def test_pages_of_contacts_that_are_merged_while_they_are_read_stay_apart(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_pages_of_contacts_that_are_merged_while_they_are_read_stay_apart(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     visitor, user, events = await two(workspace)
     other = await upsert(workspace, externalId="other")
     await workspace.track({"contact": {"externalId": "other"}, "name": "did"})
@@ -211,8 +211,8 @@ async def test_pages_of_contacts_that_are_merged_while_they_are_read_stay_apart(
         assert len(found[other]) == 1
 
 
-async def test_signing_in(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_signing_in(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     await workspace.track({"contact": {"anonymousId": "a"}, "name": "before"})
     visitor = await id_of(workspace, anonymousId="a")
     facts = {"email": "ada@example.com", "name": "Ada", "signedUpAt": "2026-01-31T09:30:00Z"}
@@ -289,8 +289,8 @@ async def test_what_cannot_be_signed_in(workspace: Any) -> None:
 
 
 @pytest.mark.parametrize("by_merge", [False, True], ids=["identify", "merge"])
-async def test_tracking_beside_a_merge_loses_and_doubles_nothing(every_gateway: Any, by_merge: bool) -> None:
-    workspace = await every_gateway.workspace()
+async def test_tracking_beside_a_merge_loses_and_doubles_nothing(each_gateway: Any, by_merge: bool) -> None:
+    workspace = await each_gateway.workspace()
     visitor = await upsert(workspace, anonymousId="v")
     user = await upsert(workspace, externalId="u")
     people = ({"anonymousId": "v"}, {"externalId": "u"}, {"id": visitor})

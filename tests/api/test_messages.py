@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 import websockets
+from gateways import Gateway, Workspace
 
 from gateway.domain.events.events import track_event
 from gateway.domain.filters.segments import member_of
@@ -40,6 +41,12 @@ DAY = timedelta(days=1)
 async def gateway(open_gateway: Any, clock: Any) -> Any:
     async with open_gateway(clock=clock, rolls_up=False) as opened:
         yield opened
+
+
+@pytest.fixture
+async def still_workspace(still_gateway: Gateway) -> Workspace:
+    """A workspace of the session, for rules that send nothing."""
+    return await still_gateway.workspace()
 
 
 @pytest.fixture(params=["secantusd-py", "secantusd-rs"])
@@ -258,14 +265,16 @@ async def test_a_rule_is_saved_changed_and_deleted(workspace: Any) -> None:
     ],
 )
 async def test_what_is_wrong_with_a_rule_is_told_and_nothing_is_saved(
-    workspace: Any, values: dict[str, Any], code: str, path: list[str], message: str
+    still_workspace: Workspace, values: dict[str, Any], code: str, path: list[str], message: str
 ) -> None:
+    workspace = still_workspace
     rule = {"name": "a", "event": "did", "trigger": {"everyTime": True}, "body": "{{ event.name }}", **values}
     assert await refusal(workspace, SAVE, **rule) == (code, path, message)
     assert (await workspace.data(RULES))["messageRules"] == []
 
 
-async def test_a_workspace_has_a_hundred_rules_at_most(workspace: Any) -> None:
+async def test_a_workspace_has_a_hundred_rules_at_most(still_workspace: Workspace) -> None:
+    workspace = still_workspace
     first = [(await save(workspace, name=f"rule {number}", event="did"))["id"] for number in range(99)]
     both = await asyncio.gather(
         *(
@@ -306,8 +315,8 @@ async def test_the_nth_time_is_reached_once(workspace: Any) -> None:
         assert await bodies(workspace) == expected
 
 
-async def test_the_nth_time_is_exact_when_many_track_at_once(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_the_nth_time_is_exact_when_many_track_at_once(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     await save(workspace, event="did", trigger={"nthTime": 7})
     await asyncio.gather(*(workspace.track(did(), did()) for _ in range(8)))
     async with asyncio.timeout(30):
@@ -429,11 +438,11 @@ async def test_the_audience_is_asked_when_the_message_is_due(workspace: Any) -> 
     assert await bodies(workspace, "bob") == []
 
 
-async def test_no_contact_gets_more_than_the_cap(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_no_contact_gets_more_than_the_cap(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     await save(workspace, event="did", maxPerContact=2)
     await workspace.track(*(did() for _ in range(5)), did(contact="bob"))
-    timers = every_gateway.runtime.services.timers
+    timers = each_gateway.runtime.services.timers
     await asyncio.gather(*(timers.fire_due() for _ in range(3)))
     async with asyncio.timeout(30):
         while await workspace.store.timers._find({}):

@@ -43,8 +43,8 @@ def problems(payload: Any) -> list[tuple[str, list[str]]]:
     return [(problem["code"], problem["path"][1:]) for problem in payload["userErrors"]]
 
 
-async def test_an_admin_is_saved_changed_and_archived(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_an_admin_is_saved_changed_and_archived(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     made = (await save_admin(workspace, name="Eve", email="Eve@Acme.example", avatarUrl="https://a.example/e.png"))[
         "admin"
     ]
@@ -100,8 +100,8 @@ async def test_admins_are_paged_the_newest_first(workspace: Any) -> None:
     assert (first["pageInfo"]["hasNextPage"], rest["pageInfo"]["hasNextPage"]) == (True, False)
 
 
-async def test_a_team_lists_its_admins_in_their_order(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_a_team_lists_its_admins_in_their_order(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     eve, bob = await admin(workspace), await admin(workspace, "Bob")
     made = (await save_team(workspace, name="Support", adminIds=[bob, eve, bob]))["team"]
     assert made == {
@@ -113,10 +113,10 @@ async def test_a_team_lists_its_admins_in_their_order(every_gateway: Any) -> Non
     await save_team(workspace, name="Billing", adminIds=[])
     changed = (await save_team(workspace, id=made["id"], name="Help", adminIds=[eve], archived=True))["team"]
     assert changed == {**made, "name": "Help", "archived": True, "admins": [{"id": eve, "name": "Eve"}]}
-    every_gateway.commands.finds.clear()
+    each_gateway.commands.finds.clear()
     listed = await workspace.data("{ teams { name admins { id } } }")
     assert listed == {"teams": [{"name": "Billing", "admins": []}, {"name": "Help", "admins": [{"id": eve}]}]}
-    read = [find.get("find") for find in every_gateway.commands.finds]  # others are read in the background
+    read = [find.get("find") for find in each_gateway.commands.finds]  # others are read in the background
     assert [name for name in read if name in ("teams", "admins")] == ["teams", "admins"]
 
 

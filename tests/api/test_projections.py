@@ -5,16 +5,11 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
+from processes import becomes_true
 from structlog.testing import capture_logs
 
 SOON = timedelta(seconds=3)
 SAVED = 'mutation { saveSegment(input: {name: "s", filter: {externalId: {known: true}}}) { segment { id } } }'
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(60):
-        while not await condition():
-            await asyncio.sleep(0.1)
 
 
 async def get(gateway: Any, path: str) -> Any:
@@ -39,7 +34,7 @@ async def test_who_does_not_read_the_stream_sees_that_nobody_does_and_that_someb
             async def unready() -> bool:
                 return (await get(watching, "/readyz")).status_code == 503
 
-            await until(unready)
+            await becomes_true(unready)
         answer = (await get(watching, "/readyz")).json()["status"]
         assert answer.startswith("the projection 'definitions' has not advanced for ")
         assert await metric(watching, "gateway_roll_up_lag_seconds") >= 2
@@ -53,7 +48,7 @@ async def test_who_does_not_read_the_stream_sees_that_nobody_does_and_that_someb
                 async def ready() -> bool:
                     return (await get(watching, "/readyz")).status_code == 200
 
-                await until(ready)
+                await becomes_true(ready)
                 assert await metric(watching, "gateway_roll_up_lag_seconds") < 2
                 assert await metric(watching, 'gateway_projection_stalled_seconds{projection="definitions"}') < 2
         assert [log["event"] for log in logs if log.get("projection")] == ["projection advances again"]
@@ -70,7 +65,7 @@ async def test_a_quiet_hour_is_no_standstill(open_gateway: Any) -> None:
             places = [rows.get(name, {}).get("position_at") for name in ("definitions", "segments")]
             return all(place and gateway.runtime.services.bus.oldest_after(tuple(place)) is None for place in places)
 
-        await until(caught_up)
+        await becomes_true(caught_up)
         for _ in range(4):
             await asyncio.sleep(1.1)
             lags = [await metric(gateway, f"gateway_{name}_lag_seconds") for name in ("roll_up", "segment")]
@@ -87,7 +82,7 @@ async def test_a_lease_that_is_held_by_who_does_nothing_is_seen(open_gateway: An
         async def held() -> bool:
             return {"definitions", "segments"} <= {row["_id"] for row in await store.roll_ups.all() if row["owner"]}
 
-        await until(held)
+        await becomes_true(held)
         names = ["definitions", "segments"]
 
         async def steal() -> None:
@@ -110,7 +105,7 @@ async def test_a_lease_that_is_held_by_who_does_nothing_is_seen(open_gateway: An
                 ]
                 return min(stalled) >= 1
 
-            await until(reported)
+            await becomes_true(reported)
             assert (await get(gateway, "/readyz")).status_code == 503
         finally:
             stealing.cancel()

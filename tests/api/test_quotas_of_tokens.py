@@ -11,6 +11,8 @@ import orjson
 import pytest
 import uvicorn
 import websockets
+from gateways import subscribers
+from processes import becomes_true
 
 from gateway.app import create_app
 from gateway.server.uvicorn_options import server_options
@@ -81,12 +83,13 @@ async def test_a_contact_has_so_many_sockets_and_each_so_many_operations(open_ga
             assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
             assert error["message"].startswith("This socket has 3 active operations")
             await send(first, type="complete", id="0")
+            await becomes_true(lambda: subscribers(gateway) == 2)
             await subscribe(first, "4", NAMES)
             async with connected(url, workspace.key) as keyed:  # a key has other limits
                 for number in range(4):
                     await subscribe(keyed, f"{number}", NAMES)
                 await subscribe(second, "0", NAMES)
-                await asyncio.sleep(1)
+                await becomes_true(lambda: subscribers(gateway) == 8)
                 await workspace.track({"contact": {"externalId": "u"}, "name": "again"})
                 assert {(await heard(keyed))["id"] for _ in range(4)} == {"0", "1", "2", "3"}
                 assert {(await heard(first))["id"] for _ in range(3)} == {"1", "2", "4"}

@@ -216,10 +216,10 @@ async def test_nothing_is_refused_where_events_are_kept_for_ever(workspace: Any)
         assert found["contacts"]["nodes"] == [{"externalId": "ada"}]
 
 
-async def test_two_who_sweep_at_once_leave_one_tombstone_each(every_new_gateway: Any) -> None:
-    workspace = await every_new_gateway.workspace()
+async def test_two_who_sweep_at_once_leave_one_tombstone_each(each_new_gateway: Any) -> None:
+    workspace = await each_new_gateway.workspace()
     await workspace.track(*(did("ada", ago(days=40, minutes=n), f"/{n}", f"k{n}") for n in range(600)))
-    store = every_new_gateway.runtime.services.store
+    store = each_new_gateway.runtime.services.store
 
     def later() -> datetime:
         return system_clock() + timedelta(days=2)
@@ -239,8 +239,8 @@ async def test_two_who_sweep_at_once_leave_one_tombstone_each(every_new_gateway:
     assert summary["count"] == 600
 
 
-async def test_values_are_counted_anew_a_range_of_contacts_at_a_time(every_new_gateway: Any) -> None:
-    workspace = await every_new_gateway.workspace()
+async def test_values_are_counted_anew_a_range_of_contacts_at_a_time(each_new_gateway: Any) -> None:
+    workspace = await each_new_gateway.workspace()
     await workspace.data(DESCRIBE, {"i": {"name": "did", "summarizeBy": "page"}})
     events = [did(f"c{n % 9}", ago(days=40 + n % 3), f"/{n % 4}", f"k{n}") for n in range(90)]
     visitor = {"contact": {"anonymousId": "visitor"}, "name": "did", "metadata": {"page": "/0"}}
@@ -258,7 +258,7 @@ async def test_values_are_counted_anew_a_range_of_contacts_at_a_time(every_new_g
     assert build is not None
 
     async def anew(size: int) -> tuple[int, list[Any]]:
-        async with every_new_gateway.runtime.database.snapshot() as session:
+        async with each_new_gateway.runtime.database.snapshot() as session:
             await store.definitions.all(session)
             found = [counts async for counts in rebuild_values(store, build, session, system_clock(), size)]
         return len(found), sorted(
@@ -273,7 +273,7 @@ async def test_values_are_counted_anew_a_range_of_contacts_at_a_time(every_new_g
     parts, whole = await anew(1000)
     assert parts == 2
     assert {(contact, value): count for contact, value, count, *_ in whole} == wanted
-    sweeper = RetentionService(every_new_gateway.runtime.services.store, Retention(KEPT), system_clock)
+    sweeper = RetentionService(each_new_gateway.runtime.services.store, Retention(KEPT), system_clock)
     half = [row["_id"] for row in await store.events._find({}) if row["occurred_at"] < NOW - timedelta(days=40)][::2]
     await sweeper._replace_by_tombstones(store, half)
     assert await anew(1000) == (2, whole)

@@ -10,6 +10,8 @@ import orjson
 import pytest
 import uvicorn
 import websockets
+from gateways import subscribers
+from processes import becomes_true
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
@@ -69,16 +71,6 @@ async def told(connection: Any, seconds: float = 30) -> Any:
     return orjson.loads(await asyncio.wait_for(connection.recv(), seconds))
 
 
-async def until(condition: Any, seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-def subscribers(gateway: Any) -> Any:
-    return gateway.runtime.services.metrics.registry.get_sample_value("gateway_subscribers")
-
-
 async def test_a_peer_that_takes_nothing_is_cut_off_and_one_that_is_slow_is_not(open_gateway: Any) -> None:
     async with open_gateway(stalled_seconds=2) as gateway:
         workspace = await gateway.workspace()
@@ -90,7 +82,7 @@ async def test_a_peer_that_takes_nothing_is_cut_off_and_one_that_is_slow_is_not(
         ):
             for connection in (stalled, slow):
                 await send(connection, type="subscribe", id="1", payload={"query": TEXTS})
-            await until(lambda: subscribers(gateway) == 2)
+            await becomes_true(lambda: subscribers(gateway) == 2)
             event = {"contact": {"externalId": "u"}, "name": "wrote", "metadata": {"text": "x" * 30_000}}
             ids = [item["eventId"] for item in (await workspace.track(*([event] * 40)))["results"]]
             seen = []
@@ -98,7 +90,7 @@ async def test_a_peer_that_takes_nothing_is_cut_off_and_one_that_is_slow_is_not(
                 seen.append(tracked(await told(slow)))
                 await asyncio.sleep(0.1)
             assert [item["event"]["id"] for item in seen] == ids
-            await until(lambda: subscribers(gateway) == 1)
+            await becomes_true(lambda: subscribers(gateway) == 1)
             early = []
             with contextlib.suppress(websockets.ConnectionClosedError):
                 while True:
@@ -123,15 +115,15 @@ async def test_a_revoked_key_ends_its_sockets_and_no_others(open_gateway: Any) -
         ):
             for connection in (kept, ended):
                 await send(connection, type="subscribe", id="1", payload={"query": TEXTS})
-            await until(lambda: subscribers(gateway) == 2)
+            await becomes_true(lambda: subscribers(gateway) == 2)
             await workspace.track({"contact": {"externalId": "u"}, "name": "before"})
             assert [(await told(connection))["type"] for connection in (kept, ended)] == ["next", "next"]
             authenticator.stumbles = 4
-            await until(lambda: authenticator.stumbles == 0)
+            await becomes_true(lambda: authenticator.stumbles == 0)
             await runtime.workspaces.revoke_key(workspace.id, row["_id"])
             await ended.wait_closed()
             assert (ended.close_code, ended.close_reason) == (4401, UNKNOWN)
-            await until(lambda: subscribers(gateway) == 1)
+            await becomes_true(lambda: subscribers(gateway) == 1)
             with pytest.raises(websockets.ConnectionClosedError) as refused:
                 async with connected(url, revoked):
                     pass
@@ -139,7 +131,7 @@ async def test_a_revoked_key_ends_its_sockets_and_no_others(open_gateway: Any) -
             await workspace.track({"contact": {"externalId": "u"}, "name": "after"})
             assert (await told(kept))["type"] == "next"
             await kept.close()
-            await until(lambda: subscribers(gateway) == 0)
+            await becomes_true(lambda: subscribers(gateway) == 0)
             async with connected(url, workspace.key):  # its place is free again
                 pass
 
@@ -171,7 +163,7 @@ async def test_who_asks_alike_is_told_the_same_whoever_began_and_however_it_is_s
                     connection, type="subscribe", id="1", payload={"query": TEXTS, "variables": {"after": after}}
                 )
             await send(others[1], type="subscribe", id="ü", payload={"query": TEXTS})
-            await until(lambda: subscribers(gateway) == 5)
+            await becomes_true(lambda: subscribers(gateway) == 5)
             assert tracked(await told(others[0]))["cursor"] == cursors[1]
             for leaves, listening in ((first, 5), (None, 4)):
                 text = "x" * 30_000 if leaves is None else "short"
@@ -185,9 +177,9 @@ async def test_who_asks_alike_is_told_the_same_whoever_began_and_however_it_is_s
                 assert subscribers(gateway) == listening
                 if leaves is not None:
                     await leaves.close()
-                    await until(lambda: subscribers(gateway) == 4)
+                    await becomes_true(lambda: subscribers(gateway) == 4)
             await send(others[1], type="complete", id="1")
-            await until(lambda: subscribers(gateway) == 3)
+            await becomes_true(lambda: subscribers(gateway) == 3)
             for connection in (*others, squeezed):
                 await connection.close()
-            await until(lambda: subscribers(gateway) == 0)
+            await becomes_true(lambda: subscribers(gateway) == 0)

@@ -90,8 +90,8 @@ FILTERS: list[dict[str, Any]] = [
 ]
 
 
-async def test_every_filter_is_as_plain_python_finds_it_in_every_order(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_every_filter_is_as_plain_python_finds_it_in_every_order(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     ids = await desk(workspace)
     rows = {row["number"]: row for row in await workspace.store.tickets._find({})}
     fields = {"CREATED_AT": "_id", "NUMBER": "number", "UPDATED_AT": "updated_at"}

@@ -26,8 +26,8 @@ def problems(payload: Any) -> list[tuple[str, list[str]]]:
     return [(problem["code"], problem["path"][1:]) for problem in payload["userErrors"]]
 
 
-async def test_a_type_is_saved_changed_and_archived(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_a_type_is_saved_changed_and_archived(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     attributes = [
         {"name": "Severity", "kind": "LIST", "options": ["low", "high"], "required": True},
         {"name": "Cause", "kind": "LONG_STRING", "visibleToContacts": False, "required": None},

@@ -38,8 +38,8 @@ async def conversation(workspace: Any, external_id: str = "u") -> str:
     return str(payload["conversation"]["id"])
 
 
-async def test_a_ticket_is_opened_and_its_contact_created(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_a_ticket_is_opened_and_its_contact_created(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     bug = await type_id(workspace, attributes=[{"name": "Severity", "kind": "LIST", "options": ["low", "high"]}])
     eve, support = await admin(workspace), await team(workspace)
     made = await ticket(
@@ -141,8 +141,8 @@ async def test_an_archived_type_has_no_new_tickets_and_the_others_go_on(workspac
         assert problems(refused) == [("INVALID", ["attributes", name])]
 
 
-async def test_the_same_key_is_the_same_ticket_and_another_input_a_mistake(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_the_same_key_is_the_same_ticket_and_another_input_a_mistake(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     bug = await type_id(workspace)
     first, again = [await ticket(workspace, bug, idempotencyKey="k") for _ in range(2)]
     assert again == first
@@ -365,8 +365,8 @@ async def test_what_was_due_happens_before_the_next_act_and_the_timer_does_nothi
         assert [one["kind"] for one in await parts(workspace, made["id"])] == ["SNOOZE", "UNSNOOZE", "COMMENT"]
 
 
-async def test_a_conversation_becomes_a_ticket_once(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_a_conversation_becomes_a_ticket_once(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     bug, talk = await type_id(workspace), await conversation(workspace)
     sent = {"conversationId": talk, "typeId": bug, "title": "From a talk", "idempotencyKey": "k"}
     first, again = [await asked(workspace, CONVERT, **sent) for _ in range(2)]
@@ -402,8 +402,8 @@ async def test_two_who_convert_at_once_make_one_ticket(workspace: Any) -> None:
     assert (await ticket(workspace, bug))["number"] == 2
 
 
-async def test_two_who_act_at_once_are_both_in_the_history(every_gateway: Any) -> None:
-    workspace = await every_gateway.workspace()
+async def test_two_who_act_at_once_are_both_in_the_history(each_gateway: Any) -> None:
+    workspace = await each_gateway.workspace()
     made = await ticket(workspace, await type_id(workspace))
     await asyncio.gather(
         *(asked(workspace, REPLY, ticketId=made["id"], body=f"{number}") for number in range(5)),

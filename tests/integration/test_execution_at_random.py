@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from examples import examples
 from gateways import OpenGateway
 from graphql import parse, print_ast, visit
 from graphql.language import (
@@ -18,7 +19,7 @@ from graphql.language import (
     ValueNode,
     Visitor,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis_graphql import queries
 
@@ -216,7 +217,7 @@ async def test_a_time_that_says_no_zone_is_answered_alike(world: World, seed: in
 async def test_any_operation_is_answered_alike(world: World, spoils: bool) -> None:
     seen = {"data": 0, "errors": 0}
 
-    @settings(max_examples=60)
+    @examples(60)
     @given(operations.filter(lambda text: not any(name in text for name in PASSING)), st.randoms(use_true_random=False))
     def check(text: str, chance: random.Random) -> None:
         asked = trimmed(text, chance, world.ids)

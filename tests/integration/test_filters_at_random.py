@@ -4,7 +4,8 @@ from datetime import UTC
 from functools import cmp_to_key
 from typing import Any
 
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from worlds import Json, filters, holds, made, worlds
 
@@ -52,7 +53,7 @@ async def pages(workspace: Any, size: int, backward: bool, **asked: Any) -> tupl
             return found, page["totalCount"]
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(worlds, st.lists(st.tuples(filters, sorts, st.integers(1, 4), st.booleans()), min_size=8, max_size=12))
 async def test_random_filters_answer_as_plain_python_does(every_gateway: Any, world: Json, asked: list[Any]) -> None:
     workspace = await every_gateway.workspace()

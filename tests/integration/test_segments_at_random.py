@@ -4,7 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from worlds import UPSERT, Json, deeds, depth, do, filters, holds, made, worlds
 
@@ -105,7 +106,7 @@ def check_turns(told: list[tuple[str, str, str]], pairs: Pairs) -> None:
         assert (len(kinds) % 2 == 1) == (key in pairs), key
 
 
-@settings(max_examples=4)
+@examples(4)
 @given(stories)
 async def test_members_and_moves_are_as_plain_python_says(every_gateway: Any, story: Json) -> None:
     now = system_clock().astimezone(UTC).replace(microsecond=0)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from processes import becomes_true
 
 from gateway.core.clock import system_clock
 from gateway.core.ids import Minter
@@ -35,12 +36,6 @@ async def gateway(request: pytest.FixtureRequest, open_gateway: Any, mongo: str,
         pytest.skip("left out: the Rust server is not beside this checkout")
     async with open_gateway(uri=uri, rolls_up=False) as opened:
         yield opened
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(60):
-        while not await condition():
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("wrong", HOURS)
@@ -76,7 +71,7 @@ async def test_who_follows_the_stream_by_a_wrong_clock_is_followed_by_others_whe
         async def counted() -> bool:
             return [row.get("count") for row in await workspace.store.definitions.all()] == [1]
 
-        await until(counted)
+        await becomes_true(counted)
         (row,) = [row for row in await store.roll_ups.all() if row["_id"] == "definitions"]
         assert timedelta(0) < row["until"] - system_clock() <= LEASE
         store.roll_ups = Gone()  # as if killed: it gives nothing back
@@ -88,7 +83,7 @@ async def test_who_follows_the_stream_by_a_wrong_clock_is_followed_by_others_whe
             async def followed() -> bool:
                 return [row.get("count") for row in await workspace.store.definitions.all()] == [2]
 
-            await until(followed)
+            await becomes_true(followed)
 
 
 class Gone:
@@ -177,7 +172,7 @@ async def test_leases_of_one_process_are_not_robbed_by_another_with_a_wrong_cloc
         async def owner() -> Any:
             return {row["_id"]: row["owner"] for row in await rows.all()}.get("definitions")
 
-        await until(owner)
+        await becomes_true(owner)
         first = await owner()
         async with (
             open_gateway(database=database, clock=lambda: system_clock() + HOURS[0]),

@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
-from durability import Dev, Traffic, check_all, eventually, is_status, record_of, under, until
+from durability import Dev, Traffic, check_all, is_status, under
+from processes import becomes_true, new_workspace
 
 from gateway.store.embedded import embedded_server
 
@@ -70,13 +71,7 @@ async def test_workers_die_beside_one_whose_clock_is_ahead(
     (tmp_path / "server").mkdir()
     async with embedded_server(tmp_path / "server", "secantusd-py") as uri:
         environment = {"GATEWAY_MONGO_URI": uri, "GATEWAY_MONGO_DATABASE": "chaos"}
-        for arguments in (
-            ("migrate",),
-            ("workspaces", "create", "w"),
-            ("keys", "create", "-w", "w", "-s", "READ", "-s", "TRACK"),
-        ):
-            done = program.run(*arguments, **environment)
-            assert done.returncode == 0, done.stderr
+        key = await new_workspace(environment, "READ", "TRACK")
         url = f"http://127.0.0.1:{port}"
         process = program.start("serve", "--port", str(port), "--workers", "2", **environment)
         ahead = subprocess.Popen(
@@ -86,17 +81,17 @@ async def test_workers_die_beside_one_whose_clock_is_ahead(
             stderr=subprocess.DEVNULL,
         )
         try:
-            await until(lambda: is_status(url, 200), STARTS_SECONDS)
-            await until(lambda: is_status(f"http://127.0.0.1:{other}", 200), STARTS_SECONDS)
-            traffic = Traffic(url, keyed=True, key=done.stdout.strip())
+            await becomes_true(lambda: is_status(url, 200), STARTS_SECONDS)
+            await becomes_true(lambda: is_status(f"http://127.0.0.1:{other}", 200), STARTS_SECONDS)
+            traffic = Traffic(url, keyed=True, key=key)
             async with under(traffic):
                 ahead.kill()
                 workers_of(process)[-1].kill()
-                await until(lambda: eventually(len(workers_of(process)) == 2))
+                await becomes_true(lambda: len(workers_of(process)) == 2)
                 # Its open transaction may hold what it was writing for a minute, until the database ends it.
-                await until(lambda: is_status(url, 200))
+                await becomes_true(lambda: is_status(url, 200))
                 await traffic.grows_by(50)
-            await until(lambda: is_status(url, 200), STARTS_SECONDS)
+            await becomes_true(lambda: is_status(url, 200), STARTS_SECONDS)
             await check_all(traffic, url)
         finally:
             for each in (ahead, process):
@@ -121,9 +116,9 @@ async def test_a_database_that_may_not_write_any_more_is_started_again(dev: Dev)
     async with under(traffic):
         before = dev.program.database_pid()
         resource.prlimit(before, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-        await until(lambda: is_status(dev.url, 503))
-        await until(lambda: eventually(record_of(dev.program).get("pid") not in (None, before)), RECOVERS_SECONDS)
-        await until(lambda: is_status(dev.url, 200), RECOVERS_SECONDS)
+        await becomes_true(lambda: is_status(dev.url, 503))
+        await becomes_true(lambda: dev.program.record().get("pid") not in (None, before), RECOVERS_SECONDS)
+        await becomes_true(lambda: is_status(dev.url, 200), RECOVERS_SECONDS)
         await traffic.grows_by(50)
     assert traffic.unanswered > 0
     await check_all(traffic, dev.url)
@@ -159,12 +154,12 @@ async def test_a_full_disk_is_unavailable_until_there_is_room(dev: Dev) -> None:
         async with under(traffic):
             before, filler = dev.program.database_pid(), dev.program.data / "filler"
             fill(filler)
-            await until(lambda: is_status(dev.url, 503))
-            await until(lambda: eventually("the embedded database refuses writes" in dev.program.log))
+            await becomes_true(lambda: is_status(dev.url, 503))
+            await becomes_true(lambda: "the embedded database refuses writes" in dev.program.log)
             assert dev.program.database_pid() == before, "without room it is of no use to start it again"
             assert await is_status(dev.url, 503)
             filler.unlink()
-            await until(lambda: is_status(dev.url, 200), RECOVERS_SECONDS)
+            await becomes_true(lambda: is_status(dev.url, 200), RECOVERS_SECONDS)
             await traffic.grows_by(50)
         assert traffic.unanswered > 0
         await check_all(traffic, dev.url)

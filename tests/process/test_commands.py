@@ -2,9 +2,7 @@
 
 Most run in this process; of each group one is run as people run it."""
 
-import asyncio
 import contextlib
-import functools
 import os
 import re
 import signal
@@ -39,7 +37,7 @@ class Beside:
     def __init__(self, gateway: Gateway, command_line: CommandLine) -> None:
         self.gateway = gateway
         self.database = gateway.runtime.database._database
-        self.run = functools.partial(asyncio.to_thread, command_line.run)
+        self.run = command_line.run_beside
 
     async def ask(self, key: str, query: str = VIEWER) -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"}
@@ -362,7 +360,7 @@ async def test_definitions_are_counted_anew_beside_a_running_gateway_and_without
         assert await counted_once()
         await it.database["event_definitions"].update_many({}, {"$set": {"count": 7}})
         assert "There is no workspace 'nobody'" in told(await it.run("rebuild", "definitions", "-w", "nobody"))
-    well(await asyncio.to_thread(command_line.run, "rebuild", "definitions"))
+    well(await command_line.run_beside("rebuild", "definitions"))
     async with beside() as it:
         nodes = (await it.ask(key, totals)).json()["data"]["eventDefinitions"]["nodes"]
         assert nodes == [{"count": 1, "contactCount": 1}]

@@ -16,7 +16,6 @@ import pytest
 from processes import Folder, own_environment, until
 
 SCRIPT = Path(__file__).parents[1] / "folder_user.py"
-RUST_SERVER = Path(__file__).parents[3] / "shared" / "bin" / "secantusd-rs"
 ENDED_BY = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (143, -signal.SIGTERM)}
 
 
@@ -84,10 +83,9 @@ class Users(Folder):
 
 
 @pytest.fixture
-def users(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Users]:
+def users(tmp_path: Path, request: pytest.FixtureRequest, fast_server: str) -> Iterator[Users]:
     """Processes on a folder of their own; all is ended with the test. The faster server starts in a tenth of the time."""
-    fast = str(RUST_SERVER) if RUST_SERVER.exists() else "secantusd-py"
-    folder = Users(tmp_path / "data", getattr(request, "param", fast))
+    folder = Users(tmp_path / "data", getattr(request, "param", fast_server))
     folder.data.mkdir(mode=0o700)
     yield folder
     for user in folder.started:

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from processes import becomes_true
 
 KEY = "a-key-for-outages"
 LONGEST = 12.0  # seconds in which everything must be answered: five of a call, and those of a busy machine
@@ -59,7 +60,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*program, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder
             )
-        await until(self._listening)
+        await becomes_true(self._listening)
 
     async def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -156,13 +157,6 @@ class Client:
         assert summary.body["data"]["contact"]["eventSummary"]["count"] == len(self.acknowledged)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, f"this did not come true within {seconds} seconds"
-        await asyncio.sleep(0.05)
-
-
 @contextlib.asynccontextmanager
 async def gateway_of(program: Any, port: int, **environment: str) -> AsyncIterator[Client]:
     """A gateway that listens, and a client of it that waits longer than any answer may take."""
@@ -170,7 +164,7 @@ async def gateway_of(program: Any, port: int, **environment: str) -> AsyncIterat
     try:
         async with httpx.AsyncClient(timeout=4 * LONGEST) as http:
             client = Client(f"http://127.0.0.1:{port}", http)
-            await until(client.ready)
+            await becomes_true(client.ready)
             yield client
             assert process.poll() is None, "the gateway ended"
     finally:
@@ -237,7 +231,7 @@ async def test_a_dead_database_is_told_and_comes_back(client: Client, server: Se
     bogus = await client.ask(REQUESTS["viewer"], key="key_01JGFJJZ000000000000000000.of-nobody")
     assert (bogus.status, bogus.code) == (503, "UNAVAILABLE")
     await server.start()
-    await until(client.ready)
+    await becomes_true(client.ready)
     await check_health(client, ready=200)
     await client.track_until_taken("after")
     check = await all_requests(client)
@@ -248,7 +242,7 @@ async def test_a_dead_database_is_told_and_comes_back(client: Client, server: Se
 
 async def test_nothing_acknowledged_is_lost_by_an_outage(client: Client, server: Server) -> None:
     writers = [asyncio.create_task(_write(client, f"writer {number}", 6)) for number in range(8)]
-    await until(lambda: _acknowledged(client, 18))
+    await becomes_true(lambda: _acknowledged(client, 18))
     await server.kill()
     await asyncio.sleep(2)
     assert not all(writer.done() for writer in writers)
@@ -265,7 +259,7 @@ async def test_queries_of_a_frozen_database_are_answered_in_time(client: Client,
     finally:
         server.send(signal.SIGCONT)
     check_unavailable(answers)
-    await until(client.ready)
+    await becomes_true(client.ready)
     await client.track_until_taken("after")
     # What was refused as UNAVAILABLE may have been stored once the server woke up; what was acknowledged is there once.
     await client.check_nothing_lost()
@@ -290,7 +284,7 @@ async def test_calls_that_come_one_after_the_other_do_not_wait_for_each_other(
 
 async def test_writes_into_a_frozen_database_count_once_when_it_wakes_up(client: Client, server: Server) -> None:
     writers = [asyncio.create_task(_write(client, f"writer {number}", 6)) for number in range(8)]
-    await until(lambda: _acknowledged(client, 18))
+    await becomes_true(lambda: _acknowledged(client, 18))
     server.send(signal.SIGSTOP)
     await asyncio.sleep(AWAY)
     assert not any(writer.done() for writer in writers)
@@ -313,13 +307,13 @@ async def test_an_embedded_database_that_cannot_be_started_again_for_a_while(
             assert (await client.track(f"before {number}")).code == "ok"
         broken.touch()
         os.kill(program.database_pid(), signal.SIGKILL)
-        await until(lambda: _is_away(client))
+        await becomes_true(lambda: _is_away(client))
         gone = time.monotonic()
         while time.monotonic() - gone < AWAY / 2:
             check_unavailable({name: await client.ask(REQUESTS[name]) for name in ("contacts", "trackEvent")})
             await check_health(client, ready=503)
         broken.unlink()
-        await until(client.ready)
+        await becomes_true(client.ready)
         await client.track_until_taken("after")
         await client.check_nothing_lost()
     assert "exit code 7" in program.log

@@ -319,9 +319,9 @@ def test_a_gateway_killed_while_it_seeds_has_all_demo_data_the_next_time(start: 
 
 @pytest.mark.parametrize("commands", [1, 30, 250, 500])
 async def test_a_seeding_that_is_cut_off_after_so_many_commands_is_finished_later(
-    open_gateway: OpenGateway, commands: int
+    open_gateway: OpenGateway, fast_mongo: str, commands: int
 ) -> None:
-    async with open_gateway(rolls_up=False) as gateway:
+    async with open_gateway(uri=fast_mongo, rolls_up=False) as gateway:
         began = len(gateway.commands.names)
         seeding = asyncio.create_task(_dev_workspace(gateway.runtime, True))
         while len(gateway.commands.names) - began < commands:

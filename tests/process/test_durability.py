@@ -12,14 +12,12 @@ from durability import (
     Traffic,
     check_acknowledged,
     check_all,
-    eventually,
     modelled,
-    record_of,
     stored,
     told,
     under,
-    until,
 )
+from processes import becomes_true
 
 
 @pytest.fixture
@@ -73,7 +71,7 @@ async def test_a_database_that_is_asked_to_end_loses_nothing_either(dev: Dev) ->
     async with under(traffic):
         before = dev.program.database_pid()
         os.kill(before, signal.SIGTERM)
-        await until(lambda: eventually(record_of(dev.program).get("pid") not in (None, before)))
+        await becomes_true(lambda: dev.program.record().get("pid") not in (None, before))
     await check_all(traffic, dev.url)
 
 

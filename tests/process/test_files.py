@@ -18,7 +18,7 @@ ROWS = 2500
 @pytest.fixture
 def shop(program: Any) -> Any:
     """The program, with a workspace."""
-    assert program.run("workspaces", "create", "shop").returncode == 0
+    assert program.run_here("workspaces", "create", "shop").returncode == 0
     return program
 
 

@@ -41,7 +41,7 @@ def test_an_import_rejects_a_line_without_an_end(
 ) -> None:
     path = tmp_path / name
     packed_line(path, before, b"x" * 1000, 17, after)
-    assert program.run("workspaces", "create", "w").returncode == 0
+    assert program.run_here("workspaces", "create", "w").returncode == 0
     done = program.run("import", "contacts", str(path))
     assert (done.returncode, done.stdout.splitlines()[0]) == (
         3,
@@ -93,7 +93,7 @@ def test_a_row_of_many_long_cells_is_as_long_as_all_of_them(tmp_path: Path, many
 def test_a_header_without_an_end_is_refused(program: Any, tmp_path: Path) -> None:
     path = tmp_path / "header.csv"
     path.write_text("x" * (MAX_ROW_CHARACTERS + 10))
-    assert program.run("workspaces", "create", "w").returncode == 0
+    assert program.run_here("workspaces", "create", "w").returncode == 0
     done = program.run("import", "contacts", str(path))
     assert (done.returncode, "the header in line 1" in done.stderr) == (1, True), done.stderr
 
@@ -107,8 +107,8 @@ def test_an_export_escapes_formulas(program: Any, tmp_path: Path, target: str) -
     source.write_bytes(
         b"".join(orjson.dumps({"externalId": f"u{n}", "phone": text}) + b"\n" for n, text in enumerate(FORMULAS))
     )
-    assert program.run("workspaces", "create", "w").returncode == 0
-    assert program.run("import", "contacts", str(source)).returncode == 0
+    assert program.run_here("workspaces", "create", "w").returncode == 0
+    assert program.run_here("import", "contacts", str(source)).returncode == 0
     out = str(tmp_path / "out.csv") if target == "file" else "-"
 
     def phones(*options: str) -> list[str]:
@@ -141,10 +141,10 @@ def mode(path: Path) -> int:
 def test_a_data_folder_that_others_could_read_is_closed(program: Any) -> None:
     program.data.mkdir()
     program.data.chmod(0o777)
-    assert program.run("workspaces", "create", "w").returncode == 0
+    assert program.run_here("workspaces", "create", "w").returncode == 0
     assert mode(program.data) == 0o700
     program.data.chmod(0o755)  # it has our data now
-    assert program.run("workspaces", "list").returncode == 0
+    assert program.run_here("workspaces", "list").returncode == 0
     assert mode(program.data) == 0o700
 
 

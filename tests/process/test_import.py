@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 import pytest
+from gateways import OpenGateway
+from processes import Program
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -24,14 +26,16 @@ COLUMNS = ("--contact-id", "user_id", "--name", "event", "--at", "timestamp")
 @pytest.fixture
 def shop(program: Any) -> Any:
     """The program, with a workspace to import into."""
-    assert program.run("workspaces", "create", "shop").returncode == 0
+    assert program.run_here("workspaces", "create", "shop").returncode == 0
     return program
 
 
-async def summaries(program: Any, open_gateway: Any) -> dict[tuple[str, str], tuple[int, str, str]]:
+async def summaries(
+    program: Any, open_gateway: Any, server: str = "secantusd-py"
+) -> dict[tuple[str, str], tuple[int, str, str]]:
     """Count, first and last by external id and name, read from the database that the program left."""
     async with (
-        embedded_server(program.data, "secantusd-py") as uri,
+        embedded_server(program.data, server) as uri,
         open_gateway(uri=uri, database="gateway") as gateway,
     ):
         (workspace,) = await gateway.runtime.workspaces.all()
@@ -76,23 +80,27 @@ def expected() -> dict[tuple[str, str], tuple[int, str, str]]:
 
 @pytest.mark.skipif(not SHOP.exists(), reason="left out: ../shared/data/ecom.csv.gz is not beside this checkout")
 async def test_a_real_file_killed_half_way_and_run_again_is_whole_and_counted_once(
-    shop: Any, tmp_path: Path, open_gateway: Any
+    program: Program, tmp_path: Path, open_gateway: OpenGateway, fast_server: str
 ) -> None:
+    """On the faster server; test_files.py kills an import into the other."""
+    program.environment["GATEWAY_EMBEDDED_SERVER"] = fast_server
+    made = await asyncio.to_thread(program.run_here, "workspaces", "create", "shop")
+    assert made.returncode == 0, made.stderr
     file = tmp_path / SHOP.name
     file.write_bytes(SHOP.read_bytes())
     command = ("import", "events", str(file), *COLUMNS, "--metadata", "all-others")
-    process = shop.start(*command)
-    await asyncio.to_thread(until_some_are_stored, shop, process)
+    process = program.start(*command)
+    await asyncio.to_thread(until_some_are_stored, program, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    second = await asyncio.to_thread(shop.run, *command)
+    second = await asyncio.to_thread(program.run, *command)
     assert second.returncode == 0, second.stderr
     added, there = (int(text.split(" ")[0]) for text in second.stdout.split(", ")[:2])
     assert added + there == 31_106
     assert added > 0
     assert there > 0
-    assert await summaries(shop, open_gateway) == expected()
-    third = await asyncio.to_thread(shop.run, *command)
+    assert await summaries(program, open_gateway, fast_server) == expected()
+    third = await asyncio.to_thread(program.run, *command)
     assert third.stdout == "0 events added, 31106 unchanged, 0 rejected.\n"
     assert len({person for person, _ in expected()}) == 600
 
@@ -120,7 +128,7 @@ def test_bad_rows_are_told_with_their_lines_and_the_rest_is_imported(shop: Any, 
         "u1,home,9999-01-01,1\n"
         "u2,home,1767605400,12.5\n"
     )
-    done = shop.run("import", "events", str(file), *COLUMNS, "--metadata", "price")
+    done = shop.run_here("import", "events", str(file), *COLUMNS, "--metadata", "price")
     assert done.returncode == 3, done.stderr
     assert done.stdout.splitlines()[0] == "3 events added, 0 unchanged, 5 rejected."
     told = [orjson.loads(line) for line in (tmp_path / "mixed.csv.rejected.ndjson").read_bytes().splitlines()]
@@ -144,11 +152,11 @@ def test_a_stray_quote_costs_its_own_line_alone(shop: Any, tmp_path: Path) -> No
         'user_id,event,timestamp\nu1,"two\nlines",2026-01-05T09:12:44Z\nu2,"viewed,2026-01-05T09:12:44Z\n'
         "u3,home,2026-01-05T09:12:44Z\nu4,home,2026-01-05T09:12:44Z\n"
     )
-    done = shop.run("import", "events", str(file), *COLUMNS)
+    done = shop.run_here("import", "events", str(file), *COLUMNS)
     assert (done.returncode, done.stdout.splitlines()[0]) == (3, "3 events added, 0 unchanged, 1 rejected.")
     (told,) = [orjson.loads(line) for line in (tmp_path / "quote.csv.rejected.ndjson").read_bytes().splitlines()]
     assert (told["line"], told["row"]) == (4, {"text": 'u2,"viewed,2026-01-05T09:12:44Z'})
-    again = shop.run("import", "events", str(file), *COLUMNS, "--metadata", "event")
+    again = shop.run_here("import", "events", str(file), *COLUMNS, "--metadata", "event")
     assert again.stdout.splitlines()[0] == "0 events added, 0 unchanged, 4 rejected."
     assert "imported before with other columns" in (tmp_path / "quote.csv.rejected.ndjson").read_text()
 
@@ -205,7 +213,7 @@ def test_what_cannot_be_imported_is_said_in_a_sentence(shop: Any, tmp_path: Path
     ):
         file = tmp_path / name
         file.write_text(content, encoding="latin-1")
-        done = shop.run("import", "events", str(file), *arguments)
+        done = shop.run_here("import", "events", str(file), *arguments)
         assert done.returncode == 1, name
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr

@@ -9,6 +9,7 @@ import httpx
 import orjson
 import pytest
 import websockets
+from processes import new_workspace
 
 SECRET = "key_supersecretvalue"
 PROVOKE = """
@@ -90,14 +91,7 @@ def environment(mongo: str, tmp_path: Any) -> dict[str, str]:
 async def test_each_request_has_one_line(
     program: Any, environment: dict[str, str], free_port: Any, started: Any
 ) -> None:
-    for arguments in (
-        ("migrate",),
-        ("workspaces", "create", "w"),
-        ("keys", "create", "-w", "w", "-s", "READ", "-s", "TRACK"),
-    ):
-        done = program.run(*arguments, **environment)
-        assert done.returncode == 0, done.stderr
-    key, port = done.stdout.strip(), free_port()
+    key, port = await new_workspace(environment, "READ", "TRACK"), free_port()
     authorization = {"authorization": f"Bearer {key}"}
     url = f"http://127.0.0.1:{port}/graphql"
     cases: list[tuple[dict[str, str], bytes, str | None]] = [

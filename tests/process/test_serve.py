@@ -10,6 +10,7 @@ import httpx
 import orjson
 import pytest
 import websockets
+from processes import new_workspace
 
 TRACK = 'mutation Track($n: Int!) { trackEvent(input: {contact: {externalId: "u"}, name: "served", metadata: {n: $n}}) { event { id } } }'
 WATCH = "subscription($after: String) { eventTracked(after: $after) { cursor event { id } } }"
@@ -18,19 +19,6 @@ WATCH = "subscription($after: String) { eventTracked(after: $after) { cursor eve
 @pytest.fixture
 def environment(mongo: str, tmp_path: Any) -> dict[str, str]:
     return {"GATEWAY_MONGO_URI": mongo, "GATEWAY_MONGO_DATABASE": f"serve_{tmp_path.name[-20:]}".replace("-", "_")}
-
-
-def made(program: Any, environment: dict[str, str]) -> str:
-    """A migrated database with a workspace; the key that opens it."""
-    for arguments in (
-        ("migrate",),
-        ("workspaces", "create", "w"),
-        ("keys", "create", "-w", "w", "-s", "READ", "-s", "TRACK"),
-    ):
-        done = program.run(*arguments, **environment)
-        assert done.returncode == 0, done.stderr
-    assert not program.data.exists()
-    return str(done.stdout.strip())
 
 
 def test_it_says_what_to_do_first(program: Any, environment: dict[str, str], free_port: Any) -> None:
@@ -76,7 +64,7 @@ async def test_what_is_tracked_through_one_worker_is_received_through_all(
 
 
 async def track_and_receive(program: Any, environment: dict[str, str], port: int, started: Any) -> None:
-    key = made(program, environment)
+    key = await new_workspace(environment, "READ", "TRACK")
     url = f"http://127.0.0.1:{port}"
     headers = {"authorization": f"Bearer {key}"}
     async with started(program, port, "serve", "--port", str(port), "--workers", "2", **environment) as process:

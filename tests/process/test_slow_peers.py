@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 from peers import HANDSHAKE, MOST_SENT, Peer, connected, frame, statuses
+from processes import becomes_true, new_workspace
 
 LIMITS = {f"GATEWAY_{name}_SECONDS": "1" for name in ("HEADER", "BODY", "KEEP_ALIVE", "STALLED", "SOCKET_INIT")}
 GET = b"GET /metrics HTTP/1.1\r\nHost: a\r\n"
@@ -83,25 +84,13 @@ async def track(http: httpx.AsyncClient, acknowledged: list[str], contact: str) 
 
 
 @pytest.fixture
-def environment(program: Any, mongo: str, tmp_path: Any) -> dict[str, str]:
+def environment(mongo: str, tmp_path: Any) -> dict[str, str]:
     return {
         "GATEWAY_MONGO_URI": mongo,
         "GATEWAY_MONGO_DATABASE": f"slow_{tmp_path.name[-20:]}".replace("-", "_"),
         "GATEWAY_RATE_LIMIT_ANONYMOUS": "0",
         **LIMITS,
     }
-
-
-def made(program: Any, environment: dict[str, str]) -> str:
-    """A migrated database with a workspace; the key that opens it."""
-    for arguments in (
-        ("migrate",),
-        ("workspaces", "create", "w"),
-        ("keys", "create", "-w", "w", "-s", "READ", "-s", "TRACK"),
-    ):
-        done = program.run(*arguments, **environment)
-        assert done.returncode == 0, done.stderr
-    return str(done.stdout.strip())
 
 
 @contextlib.asynccontextmanager
@@ -117,16 +106,10 @@ async def attacked(url: str) -> AsyncIterator[Counter[int]]:
         await asyncio.gather(*attackers, return_exceptions=True)
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(120):
-        while not condition():
-            await asyncio.sleep(0.05)
-
-
 async def test_what_is_acknowledged_beside_slow_peers_is_kept_when_a_worker_is_killed(
     program: Any, environment: dict[str, str], free_port: Any, started: Any
 ) -> None:
-    key, port = made(program, environment), free_port()
+    key, port = await new_workspace(environment, "READ", "TRACK"), free_port()
     url = f"http://127.0.0.1:{port}"
     async with (
         started(program, port, "serve", "--port", str(port), "--workers", "2", **environment) as process,
@@ -135,13 +118,15 @@ async def test_what_is_acknowledged_beside_slow_peers_is_kept_when_a_worker_is_k
     ):
         acknowledged: list[str] = []
         clients = [asyncio.create_task(track(http, acknowledged, f"u{number}")) for number in range(CLIENTS)]
-        await until(lambda: len(acknowledged) >= CLIENTS * CALLS // 4 or any(client.done() for client in clients))
+        await becomes_true(
+            lambda: len(acknowledged) >= CLIENTS * CALLS // 4 or any(client.done() for client in clients)
+        )
         workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in str(child.cmdline())]
         os.kill(workers[0].pid, SIGKILL)
         before = len(acknowledged)
         await asyncio.gather(*clients)
         assert before < len(acknowledged) == CLIENTS * CALLS == len(set(acknowledged))
-        await until(lambda: len(cut_off) == len(KINDS))
+        await becomes_true(lambda: len(cut_off) == len(KINDS))
         contacts = (await http.post("/graphql", json={"query": COUNT})).json()["data"]["contacts"]["nodes"]
         assert [node["eventSummaries"]["nodes"] for node in contacts] == [[{"count": CALLS}]] * CLIENTS
         assert await stored(http) == set(acknowledged)
@@ -174,7 +159,7 @@ async def test_the_gateway_of_a_developer_has_the_same_limits(program: Any, free
                 await peer.send(begin)
                 _, answer = await asyncio.gather(peer.flood(part) if part else peer.send(), peer.rest())
                 assert (statuses(answer), peer.sent < MOST_SENT) == ([status], True)
-        await until(lambda: len(cut_off) == len(KINDS))
+        await becomes_true(lambda: len(cut_off) == len(KINDS))
         for path in ("/", "/healthz", "/readyz", "/metrics"):
             async with httpx.AsyncClient() as http:  # a connection each: an idle one is closed after a second
                 assert (await http.get(url + path)).status_code == 200

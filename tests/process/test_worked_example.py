@@ -14,7 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT.parent / "shared" / "data" / "ecom.csv.gz"
-RUST_SERVER = ROOT.parent / "shared" / "bin" / "secantusd-rs"
 PAGE = (ROOT / "docs" / "worked-example.md").read_text()
 KEY = "a-key-for-the-example"
 
@@ -106,18 +105,18 @@ def imported(program: Any, command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(not SHOP.exists(), reason="left out: ../shared/data/ecom.csv.gz is not beside this checkout")
 async def test_every_answer_of_the_page_is_what_pandas_counts(
-    program: Any, free_port: Callable[[], int], started: Callable[..., Any]
+    program: Any, fast_server: str, free_port: Callable[[], int], started: Callable[..., Any]
 ) -> None:
     port, shop = free_port(), Shop()
     program.environment["GATEWAY_MONGO_TIMEOUT_SECONDS"] = "60"
-    if RUST_SERVER.exists():  # it takes seconds for what takes the other one minutes; test_import.py has that one
-        program.environment["GATEWAY_EMBEDDED_SERVER"] = str(RUST_SERVER)
+    program.environment["GATEWAY_EMBEDDED_SERVER"] = fast_server  # takes seconds for what takes the other one minutes
     (program.data.parent / SHOP.name).write_bytes(SHOP.read_bytes())
     ((command, output),) = re.findall(r"```bash\n\.venv/bin/gateway (.*?)\n```\n\n```text\n(.*?)```", PAGE, re.S)
     examples = re.findall(r"```graphql\n(.*?)```\n\n```json\n(.*?)```", PAGE, re.S)
     answers = shop.answers()
     assert len(examples) == PAGE.count("```graphql") == len(answers) == 16
-    assert program.run("workspaces", "create", "dev").returncode == 0
+    made = await asyncio.to_thread(program.run_here, "workspaces", "create", "dev")
+    assert made.returncode == 0, made.stderr
     done = await asyncio.to_thread(imported, program, command)
     assert (done.stdout, done.returncode) == (output, 0), done.stderr
     async with started(program, port, "dev", "--no-demo", "--port", str(port), GATEWAY_DEV_KEY=KEY):

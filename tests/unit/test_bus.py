@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -356,7 +357,7 @@ delays = st.lists(st.sampled_from([None, 0.0, 0.002, 0.3]), min_size=1, max_size
 
 
 @pytest.mark.parametrize("kind", [Client, Listener, SlowlyServed])
-@settings(max_examples=200)
+@examples(200)
 @given(plan=st.lists(steps, max_size=40), delays=delays)
 def test_whatever_happens_each_subscriber_gets_what_it_wants_once_in_order(
     kind: type[Client], plan: list[tuple[Any, ...]], delays: list[float | None]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from examples import examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from models import ConversationModel
@@ -195,4 +195,4 @@ def _name(part: dict[str, Any]) -> str:
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestConversation.settings = examples(80, stateful_step_count=40)

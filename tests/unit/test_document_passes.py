@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from examples import examples
 from graphql import Lexer, Source, TokenKind
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError, GatewayError, LimitExceededError
@@ -123,7 +124,7 @@ def documents(draw: Any) -> str:
     return " ".join(texts)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(documents())
 def test_steps_are_in_proportion_to_tokens(text: str) -> None:
     Passes(text).run()

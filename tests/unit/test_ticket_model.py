@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from examples import examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from models import TicketModel
@@ -93,4 +93,4 @@ class TicketMachine(RuleBasedStateMachine):
 
 
 TestTicket = TicketMachine.TestCase
-TestTicket.settings = settings(max_examples=60, stateful_step_count=20)
+TestTicket.settings = examples(60, stateful_step_count=20)
