@@ -11,6 +11,7 @@ from graphql import ObjectTypeDefinitionNode, parse
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Scope
 from gateway.destinations.klaviyo.backfill import Stage, new_backfill
+from gateway.destinations.klaviyo.backfill_repository import Backfills
 from schema.root import build_schema
 
 ROOTS = ("Query", "Mutation")
@@ -544,7 +545,7 @@ async def _backfill(workspace: Workspace) -> str:
     services = workspace.gateway.runtime.services
     now = services.clock()
     backfill = new_backfill(Minter().mint(Prefix.BACKFILL, now), workspace.id, {}, list(Stage), now)
-    await services.store.open(workspace.id).backfills.insert(backfill, None)
+    await services.store.open(workspace.id).repository(Backfills).insert(backfill, None)
     return str(backfill["_id"])
 
 
