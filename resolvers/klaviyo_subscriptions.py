@@ -9,9 +9,9 @@ import strawberry
 from gateway.bus.change_events import BusEvent
 from gateway.destinations.klaviyo.destination import KlaviyoDestination
 from gateway.destinations.klaviyo.repository import KlaviyoStore
+from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import DeliveryState
-from gateway.store.change_log import ChangeLog
 from resolvers.context import Context
 from resolvers.costs import STREAM
 from resolvers.inputs import provided_fields
@@ -52,8 +52,8 @@ async def klaviyo_delivery(
         row = bus_event.document
         follow_merge(followed, bus_event)
         return (
-            bus_event.collection == ChangeLog.COLLECTION
-            and row["subject"] == KlaviyoDestination.subject
+            bus_event.kind is ChangeKind.DELIVERY_CHANGED
+            and row.get("destination", KlaviyoDestination.name) == KlaviyoDestination.name
             and (followed is None or row["contact_id"] in followed)
             and (has_values(row["before"]) or has_values(row["after"]))
         )
@@ -72,9 +72,7 @@ async def changed_delivery(parents: Sequence[Document], _: None, context: Contex
 
 async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Document]:
     def matches(bus_event: BusEvent) -> bool:
-        row = bus_event.document
-        ours = bus_event.collection == ChangeLog.COLLECTION and row["subject"] == "backfill"
-        return ours and row["backfill_id"] == id_
+        return bus_event.kind is ChangeKind.BACKFILL_CHANGED and bus_event.document["backfill_id"] == id_
 
     def payload_of(bus_event: BusEvent) -> Document:
         return {"kind": DeliveryChange.CHANGED.value, "backfill_id": bus_event.document["backfill_id"]}

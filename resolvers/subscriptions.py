@@ -8,13 +8,11 @@ from typing import Any
 import strawberry
 
 from gateway.bus.change_events import BusEvent, Position, cursor_to, position_of
+from gateway.domain.change_kinds import MEMBERSHIPS, MERGES, ChangeKind, kinds_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
-from gateway.domain.filters.segments import ENTERED, LEFT
 from gateway.domain.support.threads import ThreadKind
-from gateway.store.change_log import ChangeLog
-from gateway.store.events.events import Events
 from gateway.store.repositories import Repository
 from resolvers.context import Context
 from resolvers.costs import STREAM
@@ -135,7 +133,7 @@ async def event_tracked(
         row = bus_event.document
         follow_merge(followed, bus_event)
         return (
-            bus_event.collection == Events.COLLECTION
+            bus_event.kind is ChangeKind.EVENT_TRACKED
             and (names is None or row["name"] in names)
             and (followed is None or row["contact_id"] in followed)
             and has_metadata(row, metadata, context.services.clock())
@@ -155,7 +153,7 @@ async def contact_changed(
     context: Context, filter_: ContactStreamFilter | None, after: str | None
 ) -> AsyncIterator[Document]:
     filter_values = provided_fields(filter_) or {}
-    kinds = None if filter_values.get("kind") is None else frozenset(filter_values["kind"])
+    kinds = _wanted_kinds("contact", filter_values)
     followed, segment_id = (
         await followed_contact(context, filter_values.get("contact_id")),
         filter_values.get("segment_id"),
@@ -166,18 +164,17 @@ async def contact_changed(
         row = bus_event.document
         follow_merge(followed, bus_event)
         return (
-            bus_event.collection == ChangeLog.COLLECTION
-            and row["subject"] == "contact"
-            and (kinds is None or row["kind"] in kinds)
+            bus_event.kind in kinds
             and (followed is None or row["contact_id"] in followed)
-            and not (own and row["kind"] in (ENTERED, LEFT))
+            and not (own and bus_event.kind in MEMBERSHIPS)
             and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
         )
 
     def payload_of(bus_event: BusEvent) -> Document:
         row = bus_event.document
         ids = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
-        return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **ids}
+        has_left = bus_event.kind is ChangeKind.CONTACT_LEFT_SEGMENT
+        return {"kind": row["kind"], "matches": segment_id is None or not has_left, **ids}
 
     nothing = {"matches": False, "contact_id": None, "merged_id": None, "segment_id": None}
     async with aclosing(payloads_of(context, matches, payload_of, after, nothing, followed)) as payloads:
@@ -206,15 +203,14 @@ async def ticket_changed(
 async def _thread_changes(context: Context, subject: ThreadKind, filter_values: Document, after: str | None) -> Any:
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
     followed = await followed_contact(context, filter_values.get("contact_id"))
+    kinds = _wanted_kinds(subject, filter_values)
 
     def matches(bus_event: BusEvent) -> bool:
         row = bus_event.document
         follow_merge(followed, bus_event)
         return (
-            bus_event.collection == ChangeLog.COLLECTION
-            and row["subject"] == subject
+            bus_event.kind in kinds
             and (own is None or row["public"])
-            and (filter_values.get("kind") is None or row["kind"] in filter_values["kind"])
             and filter_values.get(id_name, row[id_name]) == row[id_name]
             and (followed is None or row["contact_id"] in followed)
             and (_has_values(filter_values, row["before"]) or _has_values(filter_values, row["after"]))
@@ -261,6 +257,12 @@ async def named(repository: Repository, ids: list[str | None]) -> list[Document 
     return [None if id_ is None else documents.get(id_) for id_ in ids]
 
 
+def _wanted_kinds(subject: str, filter_values: Document) -> frozenset[ChangeKind]:
+    """The kinds that a filter asks for; all of the subject where it names none."""
+    names = filter_values.get("kind")
+    return frozenset(kind for kind in kinds_of(subject) if names is None or kind.stored_kind in names)
+
+
 def _has_values(filter_values: Document, row: Document | None) -> bool:
     """Whether the `before` or `after` of a change event matches the filter."""
     return (
@@ -279,8 +281,8 @@ async def followed_contact(context: Context, contact_id: str | None) -> set[str]
 
 
 def follow_merge(followed: set[str] | None, bus_event: BusEvent) -> None:
-    """After a merge, follow the survivor too."""
-    if followed is not None and bus_event.document.get("merged_id") in followed:
+    """Who follows a contact follows whoever takes it over."""
+    if followed is not None and bus_event.kind in MERGES and bus_event.document["merged_id"] in followed:
         followed.add(bus_event.document["contact_id"])
 
 

@@ -52,7 +52,6 @@ class RecordingDestination(Destination[RecordingConnection]):
     _under_way: int = 0
 
     name = "recorder"
-    subject = "recorded_delivery"
     deliveries = RecordedDeliveries
     lanes = RecordedLanes
 

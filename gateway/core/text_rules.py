@@ -39,3 +39,9 @@ def check_http_url(text: str, path: tuple[str, ...], *, longest: int = MAX_URL_L
         message = f"{named} must be a URL that begins with https:// or http://, without user, spaces or backslashes."
         raise UserProblem(ErrorCode.INVALID, message, path)
     return text
+
+
+def public_name(name: str) -> str:
+    """A name in snake_case as the API writes it, in camelCase."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -106,10 +106,6 @@ class Destination(Protocol[C]):
         """What logs call it."""
 
     @property
-    def subject(self) -> str:
-        """What the change log calls its deliveries."""
-
-    @property
     def deliveries(self) -> type[Deliveries]:
         """The repository of its deliveries."""
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from gateway.core.ids import Minter, Prefix
+from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import (
     SUPERSEDED,
@@ -19,7 +20,6 @@ from gateway.outbox.deliveries import (
     DeliveryState,
     NewDelivery,
     Queue,
-    delivery_changed,
     delivery_of,
     discarded,
     is_leased,
@@ -98,10 +98,8 @@ class Enqueuer:
     async def _log_changes(
         self, store: OutboxStore, rows: Sequence[tuple[Document, str | None]], now: datetime, session: Session
     ) -> None:
-        subject = self._destination.subject
-        changes = [
-            delivery_changed(self._minter.mint(Prefix.CHANGE, now), subject, row, before, now) for row, before in rows
-        ]
+        name = self._destination.name
+        changes = [delivery_changed(new_change_id(self._minter, now), name, row, before, now) for row, before in rows]
         await store.changes.write(changes, session)
 
     @staticmethod

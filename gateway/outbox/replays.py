@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
 from gateway.core.pagination import Page
+from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import ErrorCode, UserProblem
-from gateway.outbox.deliveries import DeliveryKind, DeliveryState, delivery_changed, replayed
+from gateway.outbox.deliveries import DeliveryKind, DeliveryState, replayed
 from gateway.outbox.destinations import AnyDestination, OutboxStore
 from gateway.outbox.filters import DeliveryFilter
 from gateway.outbox.search import DeliverySearch
@@ -111,10 +112,9 @@ class ReplayService:
         ]
         await store.lanes.save(lane_changes, session)
         changed = [{**row, **changes[row["_id"]]} for row in rows]
-        subject = self._destination.subject
+        name = self._destination.name
         change_events = [
-            delivery_changed(self._minter.mint(Prefix.CHANGE, now), subject, row, DeliveryState.DEAD, now)
-            for row in changed
+            delivery_changed(new_change_id(self._minter, now), name, row, DeliveryState.DEAD, now) for row in changed
         ]
         await store.changes.write(change_events, session)
         states_before = dict.fromkeys(changes, DeliveryState.DEAD.value)

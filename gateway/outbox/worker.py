@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
+from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import (
     LEASE,
@@ -26,7 +27,6 @@ from gateway.outbox.deliveries import (
     claim_limit,
     dead,
     delivered,
-    delivery_changed,
     in_order,
     released_lane,
     requeued,
@@ -173,9 +173,9 @@ class LaneWorker:
         settled = [{**row, **changes[row["_id"]]} for row in rows if row["_id"] in changes and row["_id"] in results]
         states_before = {row["_id"]: str(requeued(row)["state"]) for row in rows}
         changed = [row for row in settled if row["state"] != states_before[row["_id"]]]
-        subject = self._destination.subject
+        name = self._destination.name
         change_events = [
-            delivery_changed(self._minter.mint(Prefix.CHANGE, now), subject, row, states_before[row["_id"]], now)
+            delivery_changed(new_change_id(self._minter, now), name, row, states_before[row["_id"]], now)
             for row in changed
         ]
         await store.changes.write(change_events, session)

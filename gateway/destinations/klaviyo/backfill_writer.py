@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
-from gateway.destinations.klaviyo.backfill import backfill_changed
+from gateway.core.ids import Minter
 from gateway.destinations.klaviyo.repository import KlaviyoStore
+from gateway.domain.changes import backfill_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.store.driver import Session
 
@@ -39,5 +39,5 @@ class BackfillWriter:
     async def log(self, store: KlaviyoStore, backfill: Document, session: Session) -> None:
         """Report the change."""
         now = self._clock()
-        change = backfill_changed(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, backfill["_id"], now)
+        change = backfill_changed(new_change_id(self._minter, now), store.workspace_id, backfill["_id"], now)
         await store.changes.write([change], session)

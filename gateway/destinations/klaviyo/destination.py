@@ -9,9 +9,8 @@ from typing import Any
 import structlog
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
 from gateway.destinations.klaviyo import mapping
-from gateway.destinations.klaviyo.backfill import backfill_changed
 from gateway.destinations.klaviyo.client import open_http_client
 from gateway.destinations.klaviyo.connection import FAILURES_ALLOWED, LONGEST_BACK_OFF, KlaviyoConnection
 from gateway.destinations.klaviyo.connections import KlaviyoConnections
@@ -29,6 +28,7 @@ from gateway.destinations.klaviyo.new_deliveries import (
 )
 from gateway.destinations.klaviyo.repository import KlaviyoDeliveries, KlaviyoLanes, KlaviyoStore
 from gateway.destinations.klaviyo.sender import KlaviyoSenders, is_outage
+from gateway.domain.changes import backfill_changed, new_change_id
 from gateway.domain.contacts.contacts import ContactDraft, Document
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.deliveries import DeliveryKind, NewDelivery, retry_delay
@@ -41,7 +41,6 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
     """Sends profiles, support metrics and forwarded events to Klaviyo."""
 
     name = "klaviyo"
-    subject = "delivery"
     deliveries = KlaviyoDeliveries
     lanes = KlaviyoLanes
 
@@ -126,9 +125,7 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
         klaviyo, tallies = KlaviyoStore(store), backfill_tallies(rows, states_before)
         await klaviyo.metrics.add(metric_counts(rows), session)
         await klaviyo.backfills.settle(tallies, session)
-        changes = [
-            backfill_changed(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, id_, now) for id_ in tallies
-        ]
+        changes = [backfill_changed(new_change_id(self._minter, now), store.workspace_id, id_, now) for id_ in tallies]
         await store.changes.write(changes, session)
 
     async def contact_erased(self, store: WorkspaceStore, session: Session) -> None:

@@ -6,16 +6,18 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import ClassVar
 
 import structlog
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
+from gateway.domain.changes import heartbeat, kind_of, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import UnavailableError
-from gateway.store.change_log import ChangeLog, heartbeat
+from gateway.store.change_log import ChangeLog, append
 from gateway.store.driver import HistoryLostError, Insert, InsertStream, Session
 from gateway.store.workspace_store import Store
 
@@ -119,23 +121,33 @@ class ProjectionConsumer(ABC):
             insert = await inserts.next()
             if insert is None:
                 break
-            batch.append(insert)
+            batch.append(self._readable(insert))
             self._newest = insert
         return batch
 
     async def _read_until_heartbeat(self, inserts: InsertStream) -> list[Insert]:
         """Write a heartbeat and return all inserts up to it."""
-        mark = heartbeat(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
-        await self._store.database.insert(ChangeLog.COLLECTION, [mark])
+        now = self._clock()
+        mark = heartbeat(new_change_id(self._minter, now), now)
+        await append(self._store.database, mark)
         batch: list[Insert] = []
         until = time.monotonic() + _HEARTBEAT_SECONDS
         while not batch or batch[-1].document["_id"] != mark["_id"]:
             if time.monotonic() > until:
                 raise UnavailableError("the change stream does not return the heartbeat")
             if (insert := await inserts.next()) is not None:
-                batch.append(insert)
+                batch.append(self._readable(insert))
                 self._newest = insert
         return batch
+
+    def _readable(self, insert: Insert) -> Insert:
+        """The insert; of a change that is unknown or incomplete only the position, so that it stops nothing."""
+        if insert.collection != ChangeLog.COLLECTION or kind_of(insert.document) is not None:
+            return insert
+        id_ = insert.document["_id"]
+        subject, kind = insert.document.get("subject"), insert.document.get("kind")
+        self._log.warning("change is unknown or incomplete; skipped", change_id=str(id_), subject=subject, kind=kind)
+        return replace(insert, document={"_id": id_, "workspace_id": ""})
 
     async def _save(self, token: str | None, pending: list[Document], body: Body | None = None) -> None:
         """Commit `body` with the offset; TransientError if another process moved it."""

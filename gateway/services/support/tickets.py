@@ -8,6 +8,7 @@ from typing import Any
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
+from gateway.domain.changes import new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.support import ticket_inputs as inputs
@@ -15,11 +16,11 @@ from gateway.domain.support.actors import AUTOMATION, Actor
 from gateway.domain.support.conversation_inputs import check_body, check_created_at, check_not_by_contact
 from gateway.domain.support.conversations import ConversationAggregate
 from gateway.domain.support.threads import Changeset, ThreadKind, check_moment, unknown_thread
+from gateway.domain.support.ticket_states import TicketState
 from gateway.domain.support.ticket_types import TicketCategory, check_usable, new_values
 from gateway.domain.support.tickets import (
     SNOOZE_TIMER,
     TicketAggregate,
-    TicketState,
     check_shared_with,
     is_public,
     new_ticket,
@@ -213,7 +214,7 @@ class _Opening:
             raise unknown_thread(ThreadKind.CONVERSATION, id_, ("conversationId",))
         aggregate = ConversationAggregate(conversation, self._actor, self._now, self._minter)
         aggregate.convert(ticket["_id"], public=is_public(ticket))
-        change_id = self._minter.mint(Prefix.CHANGE, self._now)
+        change_id = new_change_id(self._minter, self._now)
         await self._commands.persist(store, aggregate.changeset(), change_id, self._now, session)
 
 
