@@ -281,7 +281,7 @@ async def followed_contact(context: Context, contact_id: str | None) -> set[str]
 
 
 def follow_merge(followed: set[str] | None, bus_event: BusEvent) -> None:
-    """Who follows a contact follows whoever takes it over."""
+    """After a merge, follow the survivor too."""
     if followed is not None and bus_event.kind in MERGES and bus_event.document["merged_id"] in followed:
         followed.add(bus_event.document["contact_id"])
 

@@ -66,7 +66,7 @@ def check_tags(tags: Sequence[str]) -> list[str]:
     """The checked tags without duplicates."""
     if len(tags) > MAX_TAGS:
         raise UserProblem(
-            ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags, and {MAX_TAGS} are allowed.", ("tags",)
+            ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags; the limit is {MAX_TAGS}.", ("tags",)
         )
     return distinct(
         check_text(tag, ("tags", str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
