@@ -5,8 +5,9 @@ from typing import Any, cast
 
 import httptools
 import structlog
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.server.connections import Connection, Connections, WriteProgress
 from gateway.server.uvicorn_websocket import SocketProtocol
@@ -29,6 +30,20 @@ class RefusedRequestError(Exception):
         self.message = message
 
 
+class ResponseOutput:
+    """The transport of responses. uvloop raises on a write between the end of a connection and the report of that end."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.is_closing = transport.is_closing
+        self.close = transport.close
+
+    def write(self, data: bytes) -> None:
+        """Write, or discard what nobody can receive any more."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection. The bytes of each message are counted from its start; its headers, then its body, have a deadline."""
 
@@ -46,10 +61,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal: RefusedRequestError | None = None
         self._is_refused = False  # whether the refusal was written
         self._writes: WriteProgress
+        self._output: asyncio.Transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or respond 503 if there are too many."""
         super().connection_made(transport)
+        self._output = cast("asyncio.Transport", ResponseOutput(transport))
         self._writes = WriteProgress(transport, self._limits)
         self._deadline = self._next_deadline()
         if not self._connections.add(self, self.client[0] if self.client else ""):
@@ -148,6 +165,10 @@ class HttpProtocol(HttpToolsProtocol):
         protocol = cast("SocketProtocol", self.transport.get_protocol())
         self._connections.replace(self, cast("Connection", protocol))
         protocol.refuse_failed_handshake()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        cycle.transport = self._output
+        super()._start_asgi_task(cycle, app)
 
     def look(self, now: float) -> None:
         if self.flow.write_paused or self.transport.is_closing():

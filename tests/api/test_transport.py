@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 import websockets
+from gateways import Gateway, OpenGateway
 from peers import HANDSHAKE, LONG, MOST_SENT, Peer, connected, frame, statuses
 
 from gateway.server.connections import Connections
@@ -20,8 +21,17 @@ OPERATION = b'{"query": "{ streamCursor }"}'
 
 
 @pytest.fixture(scope="module")
-async def gateway(open_gateway: Any) -> AsyncIterator[Any]:
+async def gateway(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
+    """One that waits for nobody."""
     limits = {"header_seconds": 0.6, "body_seconds": 0.6, "stalled_seconds": 0.6, "keep_alive_seconds": 0.6}
+    async with open_gateway(rolls_up=False, max_body_bytes=100_000, **limits) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def patient_gateway(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
+    """One that waits for messages, for tests of their size alone."""
+    limits = {"stalled_seconds": 0.6, "keep_alive_seconds": 0.6}
     async with open_gateway(rolls_up=False, max_body_bytes=100_000, **limits) as opened:
         yield opened
 
@@ -50,14 +60,16 @@ async def is_served(gateway: Any) -> bool:
     ],
     ids=["value", "name", "many", "url", "empty lines", "empty lines later", "second request", "upgrade"],
 )
-async def test_headers_are_cut_off_while_they_are_sent(gateway: Any, begin: bytes, part: bytes, status: int) -> None:
-    async with peer_of(gateway) as peer:
+async def test_headers_are_cut_off_while_they_are_sent(
+    patient_gateway: Gateway, begin: bytes, part: bytes, status: int
+) -> None:
+    async with peer_of(patient_gateway) as peer:
         await peer.send(begin)
         _, answer = await asyncio.gather(peer.flood(part), peer.rest())
         assert peer.sent < MOST_SENT
         assert statuses(answer)[-1:] == [status]
         assert b"connection: close" in answer
-    assert await is_served(gateway)
+    assert await is_served(patient_gateway)
 
 
 @pytest.mark.parametrize(
@@ -71,15 +83,17 @@ async def test_headers_are_cut_off_while_they_are_sent(gateway: Any, begin: byte
     ],
     ids=["value", "url", "many", "second request", "trailer"],
 )
-async def test_a_request_that_arrives_at_once_is_refused_too(gateway: Any, sent: bytes, status: int) -> None:
-    async with peer_of(gateway) as peer:
+async def test_a_request_that_arrives_at_once_is_refused_too(
+    patient_gateway: Gateway, sent: bytes, status: int
+) -> None:
+    async with peer_of(patient_gateway) as peer:
         await peer.send(sent)
         assert statuses(await peer.rest())[-1:] == [status]
 
 
-async def test_headers_within_the_limits_are_served(gateway: Any) -> None:
+async def test_headers_within_the_limits_are_served(patient_gateway: Gateway) -> None:
     headers = b"".join(b"A%d: %s\r\n" % (number, b"x" * 600) for number in range(98))
-    async with peer_of(gateway) as peer:
+    async with peer_of(patient_gateway) as peer:
         for _ in range(2):
             await peer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n")
             assert (await peer.answer())[0] == 200
@@ -144,13 +158,13 @@ async def test_a_body_that_arrives_at_the_least_rate_is_read(gateway: Any) -> No
     ],
     ids=["tiny chunks", "extensions", "extension", "size", "trailers", "trailer", "chunks", "unread body", "body"],
 )
-async def test_a_body_without_end_is_cut_off(gateway: Any, begin: bytes, part: bytes) -> None:
-    async with peer_of(gateway) as peer:
+async def test_a_body_without_end_is_cut_off(patient_gateway: Gateway, begin: bytes, part: bytes) -> None:
+    async with peer_of(patient_gateway) as peer:
         await peer.send(begin)
         _, answer = await asyncio.gather(peer.flood(part * 10), peer.rest())
         assert peer.sent < MOST_SENT
         assert len(statuses(answer)) == 1
-    assert await is_served(gateway)
+    assert await is_served(patient_gateway)
 
 
 @pytest.mark.parametrize(

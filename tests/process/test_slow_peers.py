@@ -130,7 +130,7 @@ async def test_what_is_acknowledged_beside_slow_peers_is_kept_when_a_worker_is_k
         contacts = (await http.post("/graphql", json={"query": COUNT})).json()["data"]["contacts"]["nodes"]
         assert [node["eventSummaries"]["nodes"] for node in contacts] == [[{"count": CALLS}]] * CLIENTS
         assert await stored(http) == set(acknowledged)
-    assert "Traceback" not in program.log
+    assert "Traceback" not in program.log, program.log
 
 
 async def stored(http: httpx.AsyncClient) -> set[str]:
@@ -163,4 +163,4 @@ async def test_the_gateway_of_a_developer_has_the_same_limits(program: Any, free
         for path in ("/", "/healthz", "/readyz", "/metrics"):
             async with httpx.AsyncClient() as http:  # a connection each: an idle one is closed after a second
                 assert (await http.get(url + path)).status_code == 200
-    assert "Traceback" not in program.log
+    assert "Traceback" not in program.log, program.log
