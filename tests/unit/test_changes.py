@@ -66,8 +66,8 @@ def built() -> dict[ChangeKind, Any]:
         ChangeKind.DEFINITIONS_REBUILD: changes.rebuild_requested("chg_1", "wsp_1", None, NOW),
         saved: changes.segment_changed("chg_1", saved, [SEGMENT], NOW),
         deleted: changes.segment_changed("chg_1", deleted, [SEGMENT], NOW),
-        **{kind: thread_change(kind) for kind in kinds_of("conversation") | kinds_of("ticket")},
-        ChangeKind.DELIVERY_CHANGED: changes.delivery_changed("chg_1", DELIVERY, None, NOW),
+        **{kind: thread_change(kind) for kind in sorted(kinds_of("conversation") | kinds_of("ticket"))},
+        ChangeKind.DELIVERY_CHANGED: changes.delivery_changed("chg_1", "klaviyo", DELIVERY, None, NOW),
         ChangeKind.BACKFILL_CHANGED: changes.backfill_changed("chg_1", "wsp_1", "bkf_1", NOW),
         ChangeKind.HEARTBEAT: changes.heartbeat("chg_1", NOW),
     }
@@ -99,7 +99,7 @@ FIELDS = {
     **{kind.value: THREAD_FIELDS | {"ticket_id", "act_part_id"} for kind in kinds_of("ticket")},
     "conversation.DELETED": THREAD_FIELDS | {"conversation_id"},
     "ticket.DELETED": THREAD_FIELDS | {"ticket_id"},
-    "delivery.CHANGED": HEAD | {"delivery_id", "contact_id", "before", "after"},
+    "delivery.CHANGED": HEAD | {"destination", "delivery_id", "contact_id", "before", "after"},
     "backfill.CHANGED": HEAD | {"backfill_id"},
     "bus.MARK": HEAD,
 }

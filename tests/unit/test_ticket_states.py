@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from gateway.domain.backfills import Stage
 from graphql import GraphQLEnumType, build_schema
 
+from gateway.destinations.klaviyo.backfill import Stage
 from gateway.destinations.klaviyo.backfill_metrics import METRICS
 from gateway.destinations.klaviyo.metric_events import metric_events_of
 from gateway.domain.change_kinds import ChangeKind, kinds_of

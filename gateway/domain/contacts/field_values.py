@@ -65,9 +65,7 @@ def set_values(document: Document, values: Mapping[str, Any], settings: Settings
 def check_tags(tags: Sequence[str]) -> list[str]:
     """The checked tags without duplicates."""
     if len(tags) > MAX_TAGS:
-        raise UserProblem(
-            ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags; the limit is {MAX_TAGS}.", ("tags",)
-        )
+        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags; the limit is {MAX_TAGS}.", ("tags",))
     return distinct(
         check_text(tag, ("tags", str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
     )
