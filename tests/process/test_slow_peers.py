@@ -25,7 +25,7 @@ COUNT = "{ contacts(first: 10) { nodes { eventSummaries(first: 10) { nodes { cou
 EVENTS = (
     "query($after: String) { events(first: 100, after: $after) { nodes { id } pageInfo { hasNextPage endCursor } } }"
 )
-SLOW, CLIENTS, CALLS = 50, 8, 25
+SLOW, CLIENTS, CALLS = 20, 8, 25
 
 
 async def drip(peer: Peer, begin: bytes, part: bytes) -> None:
