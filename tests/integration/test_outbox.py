@@ -66,7 +66,9 @@ class Shop:
     async def change_log(self) -> list[tuple[str | None, str]]:
         """The states before and after of each change of a delivery."""
         rows = await self.workspace.store.database.find(
-            "changes", {"workspace_id": self.workspace.id, "subject": "delivery", "destination": "recorder"}, sort={"_id": 1}
+            "changes",
+            {"workspace_id": self.workspace.id, "subject": "delivery", "destination": "recorder"},
+            sort={"_id": 1},
         )
         return [(row["before"] and row["before"]["state"], row["after"]["state"]) for row in rows]
 

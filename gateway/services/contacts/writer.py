@@ -1,6 +1,6 @@
 """Writes contacts with all that reports their change."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from gateway.core.ids import Minter
@@ -55,12 +55,14 @@ class ContactWriter:
         contact: ContactDraft | None,
         changeset: Changeset,
         thread_changes: Sequence[ChangeEvent],
+        write_thread: Callable[[], Awaitable[None]],
         now: datetime,
         session: Session,
     ) -> None:
-        """Save the contact of a new thread, write the change events of both, and queue the deliveries of both."""
+        """Save the contact of a new thread and then the thread, write the change events and queue the deliveries of both."""
         if contact is not None:  # even if unchanged, so that a concurrent erasure conflicts with this
             await store.contacts.save([contact], session)
+        await write_thread()
         contact_changes = self._changes_of([contact] if contact is not None else [], now)
         await store.changes.write([*contact_changes, *thread_changes], session)
         await self._outbox.thread_changed(store, changeset, contact, now, session)

@@ -197,15 +197,10 @@ class CommandExecutor:
         """Write a changeset. `change_id`: of the first change event; by it a retry recognises its commit."""
         if also_write is not None:
             await also_write(store, session)
-        threads, parts = store.threads(changeset.kind)
-        if changeset.has_changes:
-            await threads.save(changeset, session)
-            await parts.insert(changeset.parts, session)
-            await store.timers.set(changeset.timers, session)
-            await store.timers.cancel(changeset.cancelled, session)
         ids = iter([change_id])
         changes = thread_changes(changeset, lambda: next(ids, None) or self._new_change_id(), now)
-        await self._writer.save_with_thread(store, contact, changeset, changes, now, session)
+        write_thread = partial(_write_thread, store, changeset, session)
+        await self._writer.save_with_thread(store, contact, changeset, changes, write_thread, now, session)
         if key_claim is not None:
             result = {f"{changeset.kind.value}_id": changeset.after["_id"], "contact_id": changeset.after["contact_id"]}
             part = {} if changeset.part is None else {"part_id": changeset.part["_id"]}
@@ -226,6 +221,16 @@ class CommandExecutor:
 
     def _new_change_id(self) -> str:
         return new_change_id(self._minter, self._clock())
+
+
+async def _write_thread(store: WorkspaceStore, changeset: Changeset, session: Session) -> None:
+    if not changeset.has_changes:
+        return
+    threads, parts = store.threads(changeset.kind)
+    await threads.save(changeset, session)
+    await parts.insert(changeset.parts, session)
+    await store.timers.set(changeset.timers, session)
+    await store.timers.cancel(changeset.cancelled, session)
 
 
 async def _stored_result(
