@@ -24,6 +24,7 @@ from gateway.services.contacts.contacts import ContactService
 from gateway.services.contacts.erasure import ErasureService
 from gateway.services.contacts.merging import MergeService
 from gateway.services.contacts.tags import TagService
+from gateway.services.contacts.writer import ContactWriter
 from gateway.services.cursors import CursorKeys
 from gateway.services.deliveries import OutboxDispatcher
 from gateway.services.events.retention import RetentionService
@@ -161,11 +162,12 @@ def build_services(
     retention = Retention(settings.event_retention_days)
     connections = KlaviyoConnections(store, settings, clock, SecretBox(settings.secret_key), caches, sleep)
     outbox = Outbox(connections, minter)
+    writer = ContactWriter(minter, outbox)
     klaviyo = KlaviyoService(store, settings, clock, minter, connections, outbox)
-    events = EventService(store, settings, clock, minter, metrics, outbox, triggers, caches)
-    contacts = ContactService(store, settings, clock, minter, events.turn, outbox)
+    events = EventService(store, settings, clock, minter, metrics, writer, triggers, caches)
+    contacts = ContactService(store, settings, clock, minter, events.turn, writer)
     teammates = TeammateService(store, clock, minter)
-    commands = CommandExecutor(store, clock, minter, events.turn, outbox)
+    commands = CommandExecutor(store, clock, minter, events.turn, writer)
     conversations = ConversationService(store, settings, clock, minter, commands, teammates)
     sender = MessageSender(store, clock, minter, templates, commands)
     tickets = TicketService(store, clock, minter, commands, teammates)
@@ -176,8 +178,8 @@ def build_services(
         events=events,
         contacts=contacts,
         messages=MessageService(store, settings, clock, minter, triggers, templates, retention),
-        tags=TagService(store, clock, minter, events.turn, outbox),
-        merges=MergeService(store, settings, clock, minter, events.turn, outbox),
+        tags=TagService(store, clock, events.turn, writer),
+        merges=MergeService(store, settings, clock, minter, events.turn, writer),
         erasures=ErasureService(store, clock, minter, events.turn, outbox),
         timers=TimerService(store, clock, conversations.handlers | tickets.handlers | sender.handlers),
         conversations=conversations,
@@ -200,7 +202,7 @@ def build_services(
     )
     definitions = EventDefinitionProjection(store, clock, minter)
     retention_service = RetentionService(store, retention, clock)
-    batches = BulkUpserts(store, clock, minter, contacts, events, outbox)
+    batches = BulkUpserts(store, clock, minter, contacts, events, writer)
     memberships = SegmentMembershipProjection(store, clock, minter, triggers)
     workspaces = WorkspaceService(store, clock, minter, sleep)
     projections = ProjectionMonitor(store, services.bus, metrics, settings.projection_stall_seconds)

@@ -7,9 +7,9 @@ from enum import StrEnum
 import strawberry
 
 from gateway.bus.change_events import BusEvent
+from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryState
-from gateway.store.change_log import ChangeLog
 from resolvers.context import Context
 from resolvers.costs import STREAM
 from resolvers.inputs import provided_fields
@@ -55,8 +55,7 @@ async def klaviyo_delivery(
         row = notice.document
         follow_merge(followed, notice)
         return (
-            notice.collection == ChangeLog.COLLECTION
-            and row["subject"] == "delivery"
+            notice.kind is ChangeKind.DELIVERY_CHANGED
             and (followed is None or row["contact_id"] in followed)
             and (is_so(row["before"]) or is_so(row["after"]))
         )
@@ -78,9 +77,7 @@ async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> Asy
     """A notification per change of that backfill."""
 
     def matches(notice: BusEvent) -> bool:
-        row = notice.document
-        ours = notice.collection == ChangeLog.COLLECTION and row["subject"] == "backfill"
-        return ours and row["backfill_id"] == id_
+        return notice.kind is ChangeKind.BACKFILL_CHANGED and notice.document["backfill_id"] == id_
 
     def payload_of(notice: BusEvent) -> Document:
         return {"kind": DeliveryChange.CHANGED.value, "backfill_id": notice.document["backfill_id"]}

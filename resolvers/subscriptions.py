@@ -8,13 +8,11 @@ from typing import Any
 import strawberry
 
 from gateway.bus.change_events import BusEvent, Position, cursor_to, position_of
+from gateway.domain.change_kinds import MEMBERSHIPS, MERGES, ChangeKind, kinds_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
-from gateway.domain.filters.segments import ENTERED, LEFT
 from gateway.domain.support.threads import ThreadKind
-from gateway.store.change_log import ChangeLog
-from gateway.store.events.events import Events
 from gateway.store.repositories import Repository
 from resolvers.context import Context
 from resolvers.costs import STREAM
@@ -150,7 +148,7 @@ async def event_tracked(
         row = notice.document
         follow_merge(followed, notice)
         return (
-            notice.collection == Events.COLLECTION
+            notice.kind is ChangeKind.EVENT_TRACKED
             and (names is None or row["name"] in names)
             and (followed is None or row["contact_id"] in followed)
             and has_metadata(row, metadata, context.services.clock())
@@ -171,7 +169,7 @@ async def contact_changed(
 ) -> AsyncIterator[Document]:
     """A notification per change of a contact that is wanted."""
     filter_values = provided_fields(filter_) or {}
-    kinds = None if filter_values.get("kind") is None else frozenset(filter_values["kind"])
+    kinds = _wanted_kinds("contact", filter_values)
     followed, segment_id = (
         await followed_contact(context, filter_values.get("contact_id")),
         filter_values.get("segment_id"),
@@ -182,18 +180,17 @@ async def contact_changed(
         row = notice.document
         follow_merge(followed, notice)
         return (
-            notice.collection == ChangeLog.COLLECTION
-            and row["subject"] == "contact"
-            and (kinds is None or row["kind"] in kinds)
+            notice.kind in kinds
             and (followed is None or row["contact_id"] in followed)
-            and not (own and row["kind"] in (ENTERED, LEFT))
+            and not (own and notice.kind in MEMBERSHIPS)
             and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
         )
 
     def payload_of(notice: BusEvent) -> Document:
         row = notice.document
         ids = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
-        return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **ids}
+        has_left = notice.kind is ChangeKind.CONTACT_LEFT_SEGMENT
+        return {"kind": row["kind"], "matches": segment_id is None or not has_left, **ids}
 
     nothing = {"matches": False, "contact_id": None, "merged_id": None, "segment_id": None}
     async with aclosing(payloads_of(context, matches, payload_of, after, nothing, followed)) as payloads:
@@ -225,15 +222,14 @@ async def _thread_changes(context: Context, subject: ThreadKind, filter_values: 
     """A notification per line of the journal that tells of an act on such a subject, as far as that is wanted."""
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
     followed = await followed_contact(context, filter_values.get("contact_id"))
+    kinds = _wanted_kinds(subject, filter_values)
 
     def matches(notice: BusEvent) -> bool:
         row = notice.document
         follow_merge(followed, notice)
         return (
-            notice.collection == ChangeLog.COLLECTION
-            and row["subject"] == subject
+            notice.kind in kinds
             and (own is None or row["public"])
-            and (filter_values.get("kind") is None or row["kind"] in filter_values["kind"])
             and filter_values.get(id_name, row[id_name]) == row[id_name]
             and (followed is None or row["contact_id"] in followed)
             and (_is_so(filter_values, row["before"]) or _is_so(filter_values, row["after"]))
@@ -285,6 +281,12 @@ async def named(repository: Repository, ids: list[str | None]) -> list[Document 
     return [None if id_ is None else documents.get(id_) for id_ in ids]
 
 
+def _wanted_kinds(subject: str, filter_values: Document) -> frozenset[ChangeKind]:
+    """The kinds that a filter asks for; all of the subject where it names none."""
+    names = filter_values.get("kind")
+    return frozenset(kind for kind in kinds_of(subject) if names is None or kind.stored_kind in names)
+
+
 def _is_so(filter_values: Document, row: Document | None) -> bool:
     """Whether what the journal tells of a conversation or a ticket is as a filter asks."""
     return (
@@ -304,7 +306,7 @@ async def followed_contact(context: Context, contact_id: str | None) -> set[str]
 
 def follow_merge(followed: set[str] | None, notice: BusEvent) -> None:
     """Who follows a contact follows whoever takes it over."""
-    if followed is not None and notice.document.get("merged_id") in followed:
+    if followed is not None and notice.kind in MERGES and notice.document["merged_id"] in followed:
         followed.add(notice.document["contact_id"])
 
 

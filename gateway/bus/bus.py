@@ -11,7 +11,8 @@ from gateway.bus.catch_up import AGAIN_SECONDS, WATCHED, CatchUp
 from gateway.bus.change_events import BusEvent, Position, Ring, bus_event_of
 from gateway.bus.subscribers import Predicate, Subscriber, Subscribers
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
+from gateway.domain.changes import heartbeat, new_change_id
 from gateway.errors import (
     CursorExpiredError,
     GatewayError,
@@ -19,7 +20,7 @@ from gateway.errors import (
     UnavailableError,
 )
 from gateway.observability import Metrics
-from gateway.store.change_log import ChangeLog, heartbeat
+from gateway.store.change_log import append
 from gateway.store.driver import Database, HistoryLostError, InsertStream
 
 OnCaughtUp = Callable[[Subscriber], None]
@@ -205,8 +206,7 @@ class Bus:
 
     async def _write_heartbeat(self) -> None:
         now = self._clock()
-        document = heartbeat(self._minter.mint(Prefix.CHANGE, now), now)
-        await self._database.insert(ChangeLog.COLLECTION, [document])
+        await append(self._database, heartbeat(new_change_id(self._minter, now), now))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -13,10 +13,14 @@ from typing import Any
 import orjson
 
 from gateway.core.cursors import Bound, CursorCipher, InvalidCursorError, UnknownKeyError
+from gateway.domain.change_kinds import MERGES, ChangeKind
+from gateway.domain.changes import kind_of
 from gateway.errors import BadRequestError, CursorExpiredError
+from gateway.store.change_log import ChangeLog
 from gateway.store.driver import Insert, Position
+from gateway.store.events.events import Events
 
-__all__ = ["BusEvent", "Position", "Ring", "bus_event_of", "cursor_to", "position_of"]
+__all__ = ["BusEvent", "Position", "Ring", "bus_event_of", "cursor_to", "kind_of_insert", "position_of"]
 
 _SCOPE: Bound = [b"change stream"]
 _TIME = struct.Struct(">II")
@@ -26,14 +30,14 @@ _TIME = struct.Struct(">II")
 class BusEvent:
     """One inserted document of a watched collection."""
 
-    collection: str
+    kind: ChangeKind | None  # None: a change that this version does not know
     document: dict[str, Any]
     position: Position
 
     @property
     def workspace_id(self) -> str:
         """The workspace that owns the document; empty for a heartbeat."""
-        return str(self.document["workspace_id"])
+        return str(self.document.get("workspace_id", ""))
 
     @property
     def contact_ids(self) -> tuple[str, ...]:
@@ -44,12 +48,20 @@ class BusEvent:
     @property
     def is_merge(self) -> bool:
         """Whether subscribers of the merged contact must follow the survivor, too."""
-        return "merged_id" in self.document
+        return self.kind in MERGES
 
 
 def bus_event_of(insert: Insert) -> BusEvent:
     """The bus event of an insert."""
-    return BusEvent(insert.collection, insert.document, Position(str(insert.document["_id"]), insert.token, insert.at))
+    position = Position(str(insert.document["_id"]), insert.token, insert.at)
+    return BusEvent(kind_of_insert(insert), insert.document, position)
+
+
+def kind_of_insert(insert: Insert) -> ChangeKind | None:
+    """The kind of an inserted event or change event; None of other documents, and of changes that are unknown."""
+    if insert.collection == Events.COLLECTION:
+        return ChangeKind.EVENT_TRACKED
+    return kind_of(insert.document) if insert.collection == ChangeLog.COLLECTION else None
 
 
 def cursor_to(position: Position, cipher: CursorCipher) -> str:

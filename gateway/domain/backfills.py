@@ -118,9 +118,3 @@ def eta_of(backfill: Mapping[str, Any], now: datetime) -> int | None:
         return None
     remaining: int = backfill["total"] - backfill["done"] - backfill["failed"]
     return round(max(0, remaining) / rate)
-
-
-def backfill_line(change_id: str, workspace_id: str, backfill_id: str, now: datetime) -> Document:
-    """The change log entry for a changed backfill."""
-    fields = {"subject": "backfill", "kind": "CHANGED", "backfill_id": backfill_id}
-    return {"_id": change_id, "workspace_id": workspace_id, **fields, "at": now}

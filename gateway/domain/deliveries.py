@@ -223,22 +223,6 @@ def released_lane(
     return {"lease": None, "head": done_to + 1, "due_at": max(now, lane.get("not_before", now)) if more else None}
 
 
-def delivery_line(change_id: str, row: Mapping[str, Any], before: str | None, now: datetime) -> Document:
-    """The change log entry of a delivery's new state."""
-    filterable = {name: row[name] for name in ("metric", "subject_id", "kind")}
-    return {
-        "_id": change_id,
-        "workspace_id": row["workspace_id"],
-        "subject": "delivery",
-        "kind": "CHANGED",
-        "delivery_id": row["_id"],
-        "contact_id": row["contact_id"],
-        "before": None if before is None else {**filterable, "state": before},
-        "after": {**filterable, "state": row["state"]},
-        "at": now,
-    }
-
-
 def _after(row: Mapping[str, Any], tried: Document) -> Document:
     attempts = [*row["attempts"], tried][-MAX_STORED_ATTEMPTS:]
     first = row.get("first_attempt_at", tried["at"])

@@ -28,12 +28,12 @@ from gateway.domain.backfills import (
     BackfillState,
     Stage,
     advanced,
-    backfill_line,
     bounds_of,
     finished,
     new_backfill,
     resumed,
 )
+from gateway.domain.changes import backfill_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryState, NewDelivery, Queue
 from gateway.domain.events.events import check_idempotency_key
@@ -294,7 +294,7 @@ class BackfillService:
 
     async def _log_change(self, store: WorkspaceStore, backfill: Document, session: Session) -> None:
         now = self._clock()
-        line = backfill_line(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, backfill["_id"], now)
+        line = backfill_changed(new_change_id(self._minter, now), store.workspace_id, backfill["_id"], now)
         await store.changes.write([line], session)
 
 

@@ -18,12 +18,12 @@ from typing import Any
 import structlog
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
 from gateway.destinations.klaviyo.batch_sender import Batch, Result, Sender
 from gateway.destinations.klaviyo.client import Connections, KlaviyoClient, open_http_client
 from gateway.destinations.klaviyo.limiter import Limiter
 from gateway.destinations.klaviyo.responses import Outcome, Response
-from gateway.domain.backfills import backfill_line
+from gateway.domain.changes import ChangeEvent, backfill_changed, delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import (
     LEASE,
@@ -35,7 +35,6 @@ from gateway.domain.deliveries import (
     claim_limit,
     dead,
     delivered,
-    delivery_line,
     in_order,
     released_lane,
     requeued,
@@ -230,15 +229,15 @@ class OutboxDispatcher:
         await store.deliveries.change(changes, session)
         settled = [{**row, **changes[row["_id"]]} for row in rows if row["_id"] in changes and row["_id"] in results]
         states_before = {row["_id"]: requeued(row)["state"] for row in rows}
-        lines = [
-            delivery_line(self._minter.mint(Prefix.CHANGE, now), row, states_before[row["_id"]], now)
+        lines: list[ChangeEvent] = [
+            delivery_changed(new_change_id(self._minter, now), row, states_before[row["_id"]], now)
             for row in settled
             if row["state"] != states_before[row["_id"]]
         ]
         await store.delivery_metrics.add(_metric_counts(settled), session)
         tallies = backfill_tallies(settled, states_before)
         await store.backfills.settle(tallies, session)
-        lines += [backfill_line(self._minter.mint(Prefix.CHANGE, now), store.workspace_id, id_, now) for id_ in tallies]
+        lines += [backfill_changed(new_change_id(self._minter, now), store.workspace_id, id_, now) for id_ in tallies]
         await store.changes.write(lines, session)
         await _release(store, lanes, work, changes, now, session)
 

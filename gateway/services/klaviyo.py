@@ -7,14 +7,15 @@ from typing import Any
 from pydantic_core import Url
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
 from gateway.core.pagination import Page
 from gateway.core.text_rules import MAX_URL_LENGTH
 from gateway.core.time_ranges import TimeRange
 from gateway.destinations.klaviyo.client import KlaviyoClient, open_http_client
 from gateway.destinations.klaviyo.key_check import ask, problem_of
+from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, delivery_line, discarded
+from gateway.domain.deliveries import DISCONNECTED, DeliveryState, backfill_tallies, discarded
 from gateway.domain.syncs import KlaviyoConnection
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.outboxes import Outbox, full_profile
@@ -144,7 +145,7 @@ class KlaviyoService:
         changes = {row["_id"]: discarded(DISCONNECTED, now) for row in open_rows}
         await store.deliveries.change(changes, session)
         lines = [
-            delivery_line(self._minter.mint(Prefix.CHANGE, now), {**row, **changes[row["_id"]]}, row["state"], now)
+            delivery_changed(new_change_id(self._minter, now), {**row, **changes[row["_id"]]}, row["state"], now)
             for row in open_rows
         ]
         await store.changes.write(lines, session)

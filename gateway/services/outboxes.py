@@ -16,6 +16,7 @@ from gateway.destinations.klaviyo import mapping
 from gateway.destinations.klaviyo.identifiers import identifiers_of
 from gateway.destinations.klaviyo.metric_events import MetricEvent, metric_events_of
 from gateway.destinations.klaviyo.validation import problem_of_event, problem_of_profile
+from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import ContactDraft, Document
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.deliveries import (
@@ -24,7 +25,6 @@ from gateway.domain.deliveries import (
     DeliveryState,
     NewDelivery,
     Queue,
-    delivery_line,
     delivery_of,
     discarded,
     is_leased,
@@ -146,7 +146,7 @@ class Outbox:
         await self._supersede(
             store, [lane for lane in backfill_lanes if lane["contact_id"] in with_newer_profile], now, session
         )
-        lines = [delivery_line(self._minter.mint(Prefix.CHANGE, now), row, None, now) for row in rows]
+        lines = [delivery_changed(new_change_id(self._minter, now), row, None, now) for row in rows]
         await store.changes.write(lines, session)
         return rows
 
@@ -242,7 +242,7 @@ async def supersede(
     values = discarded(SUPERSEDED, now)
     await store.deliveries.change({row["_id"]: values for row in rows}, session)
     lines = [
-        delivery_line(minter.mint(Prefix.CHANGE, now), {**row, **values}, requeued(row)["state"], now) for row in rows
+        delivery_changed(new_change_id(minter, now), {**row, **values}, requeued(row)["state"], now) for row in rows
     ]
     await store.changes.write(lines, session)
     counts = Counter(row["backfill_id"] for row in rows)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
 from gateway.core.pagination import Page
+from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.deliveries import DeliveryKind, DeliveryState, backfill_tallies, delivery_line, replayed
+from gateway.domain.deliveries import DeliveryKind, DeliveryState, backfill_tallies, replayed
 from gateway.domain.delivery_filters import DeliveryFilter
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.outboxes import profile_again
@@ -106,7 +107,7 @@ class ReplayService:
         ]
         await store.lanes.save(lane_changes, session)
         lines = [
-            delivery_line(self._minter.mint(Prefix.CHANGE, now), {**row, **changes[row["_id"]]}, row["state"], now)
+            delivery_changed(new_change_id(self._minter, now), {**row, **changes[row["_id"]]}, row["state"], now)
             for row in rows
         ]
         await store.changes.write(lines, session)

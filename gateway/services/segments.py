@@ -7,10 +7,12 @@ from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
 from gateway.core.timers import timer_id_of
+from gateway.domain.change_kinds import ChangeKind
+from gateway.domain.changes import ChangeEvent, new_change_id, segment_changed
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.retention import Retention
 from gateway.domain.filters.conditions import parse_filter
-from gateway.domain.filters.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentGraph, segment_line, stored_filter
+from gateway.domain.filters.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentGraph, stored_filter
 from gateway.domain.messages.rules import CAMPAIGN, segments_named
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.store.driver import Session
@@ -55,33 +57,33 @@ class SegmentService:
                 await store.database.transaction(lambda session: self._write(store, turn, [after], [], session))
                 return after
             changed = [{**row, "revision": row["revision"] + 1, "complete": False} for row in changed]
-            line = segment_line(self._minter.mint(Prefix.CHANGE, now), "SAVED", changed, now)
-            await store.database.transaction(lambda session: self._write(store, turn, changed, [line], session))
+            saved = segment_changed(new_change_id(self._minter, now), ChangeKind.SEGMENT_SAVED, changed, now)
+            await store.database.transaction(lambda session: self._write(store, turn, changed, [saved], session))
             return changed[0]
 
         return await retry_transaction(attempt)
 
     async def delete(self, workspace_id: str, segment_id: str) -> str:
         """Delete a segment; returns its id. Its members are removed later, and no change reports that they left."""
-        line_id = self._minter.mint(Prefix.CHANGE, self._clock())
+        change_id = new_change_id(self._minter, self._clock())
 
         async def attempt(number: int) -> str:
             store, now = self._store.open(workspace_id), self._clock()
             turn, rows = await store.segments.next_turn(), await store.segments.all()
             row = next((row for row in rows if row["_id"] == segment_id), None)
-            if row is None and number > 1 and await store.changes.by_ids([line_id]):
+            if row is None and number > 1 and await store.changes.by_ids([change_id]):
                 return segment_id
             if row is None:
                 raise _unknown(segment_id)
             _check_not_referenced(SegmentGraph(rows), row)
             _check_not_in_rule(await store.message_rules.all(), row)
             await _check_no_campaign(store, row)
-            line = segment_line(line_id, "DELETED", [row], now)
+            deleted = segment_changed(change_id, ChangeKind.SEGMENT_DELETED, [row], now)
 
             async def write(session: Session) -> None:
                 await store.segments.turn(turn, session)
                 await store.segments.hide(segment_id, session)
-                await store.changes.write([line], session)
+                await store.changes.write([deleted], session)
 
             await store.database.transaction(write)
             return segment_id
@@ -95,11 +97,11 @@ class SegmentService:
             raise UserProblem(ErrorCode.INVALID, error.message, ("filter",)) from None
 
     async def _write(
-        self, store: WorkspaceStore, turn: int, rows: list[Document], lines: list[Document], session: Session
+        self, store: WorkspaceStore, turn: int, rows: list[Document], changes: list[ChangeEvent], session: Session
     ) -> None:
         await store.segments.turn(turn, session)
         await store.segments.save(rows, session)
-        await store.changes.write(lines, session)
+        await store.changes.write(changes, session)
 
 
 def _check_room(rows: list[Document]) -> None:

@@ -1,12 +1,13 @@
 """The change log: written in the transaction of each change, read by the bus and by operators."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import ClassVar
+from datetime import timedelta
+from typing import ClassVar, cast
 
 from pymongo import ASCENDING, IndexModel
 
-from gateway.store.driver import Document, Session
+from gateway.domain.changes import ChangeEvent
+from gateway.store.driver import Database, Document, Session
 from gateway.store.repositories import Repository
 
 RETENTION = timedelta(days=7)
@@ -22,11 +23,11 @@ class ChangeLog(Repository):
         IndexModel([("at", ASCENDING)], expireAfterSeconds=int(RETENTION.total_seconds()), name="expiry"),
     )
 
-    async def write(self, changes: Sequence[Document], session: Session) -> None:
+    async def write(self, changes: Sequence[ChangeEvent], session: Session) -> None:
         """Append changes."""
-        await self._database.insert(self.COLLECTION, changes, session)
+        await self._database.insert(self.COLLECTION, cast("Sequence[Document]", changes), session)
 
 
-def heartbeat(change_id: str, now: datetime) -> Document:
-    """A change that belongs to no workspace: a position in the change stream that every process sees."""
-    return {"_id": change_id, "workspace_id": "", "subject": "bus", "kind": "MARK", "at": now}
+async def append(database: Database, change: ChangeEvent) -> None:
+    """Append a change that belongs to no transaction."""
+    await database.insert(ChangeLog.COLLECTION, [cast("Document", change)])

@@ -16,10 +16,8 @@ from gateway.domain.contacts.contacts import (
     IdentityKind,
     check_key,
     check_ref,
-    contact_changed,
     distinct,
     identity,
-    is_visible_change,
     new_contact,
     other_ids,
 )
@@ -27,8 +25,8 @@ from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import NameQuota, check_occurred_at
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.contacts.contacts import ContactService
+from gateway.services.contacts.writer import ContactWriter
 from gateway.services.events.tracking import EventService, ImportedSummaries, added_names
-from gateway.services.outboxes import Outbox
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
@@ -89,10 +87,16 @@ class BulkUpserts:
     """Upserts many contacts."""
 
     def __init__(
-        self, store: Store, clock: Clock, minter: Minter, contacts: ContactService, events: EventService, outbox: Outbox
+        self,
+        store: Store,
+        clock: Clock,
+        minter: Minter,
+        contacts: ContactService,
+        events: EventService,
+        writer: ContactWriter,
     ) -> None:
         self._store = store
-        self._outbox = outbox
+        self._writer = writer
         self._clock = clock
         self._minter = minter
         self._contacts = contacts
@@ -127,7 +131,7 @@ class BulkUpserts:
                 changed_alone=True,
             )
             counted = {row["contact_id"] for row in summaries.summaries}
-            changed = [draft for draft in plan.drafts.values() if draft.is_changed() or draft.id in counted]
+            changed = [draft for draft in plan.drafts.values() if draft.changed_fields() or draft.id in counted]
             if changed:
                 await store.database.transaction(partial(self._write, store, changed, plan.names, summaries, now))
             return [
@@ -146,11 +150,8 @@ class BulkUpserts:
         now: datetime,
         session: Session,
     ) -> None:
-        await store.contacts.save(drafts, session, unchanged_since_read=True)
+        await self._writer.save(store, drafts, now, session, unchanged_since_read=True)
         await self._events.write_summaries(store, names, summaries, now, session)
-        lines = [contact_changed(self._minter.mint(Prefix.CHANGE, now), draft, now) for draft in drafts]
-        await store.changes.write([line for line in lines if line is not None], session)
-        await self._outbox.contacts_changed(store, now, session, drafts=drafts)
 
     def _plan(self, batch: Sequence[UpsertRow], resolver: IdentityResolver, names: NameQuota) -> _Plan:
         plan = _Plan()
@@ -204,7 +205,7 @@ class BulkUpserts:
         """Set `updated_at` to now if a stored contact changed; a new contact keeps the times of its row."""
         if draft.stored is not None:
             draft.document["updated_at"] = draft.stored["updated_at"]
-            if is_visible_change(draft):
+            if draft.visible_fields():
                 draft.document["updated_at"] = self._clock()
 
     def _checked(self, workspace_id: str, row: Document, now: datetime) -> UpsertRow | UserProblem:
@@ -246,7 +247,7 @@ def _event_names(batch: Sequence[UpsertRow]) -> list[str]:
 def _outcome(draft: ContactDraft, command: UpsertRow, counted: set[str]) -> RowResult:
     if draft.id == command.new["_id"]:
         return RowResult.ADDED
-    return RowResult.CHANGED if draft.is_changed() or draft.id in counted else RowResult.UNCHANGED
+    return RowResult.CHANGED if draft.changed_fields() or draft.id in counted else RowResult.UNCHANGED
 
 
 def _check_id(id_: str) -> str:

@@ -10,6 +10,7 @@ import websockets
 from pymongo.monitoring import CommandListener
 
 from gateway.bus.change_events import BusEvent, cursor_to, position_of
+from gateway.domain.change_kinds import ChangeKind
 
 RING, PLACES, MORE = 100, 100, 150
 RETURNING, SOCKETS, MEANWHILE = 1000, 30, 20
@@ -81,7 +82,7 @@ class Follower:
 
 
 def is_event(notice: BusEvent) -> bool:
-    return notice.collection == "events"
+    return notice.kind is ChangeKind.EVENT_TRACKED
 
 
 def events(count: int, name: str) -> list[dict[str, Any]]:

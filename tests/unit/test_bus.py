@@ -17,6 +17,7 @@ from gateway.bus.bus import Bus, BusLimits
 from gateway.bus.change_events import BusEvent, Position
 from gateway.bus.fan_out import SharedSubscription, SharingRegistry, SocketSink
 from gateway.core.ids import Minter
+from gateway.domain.change_kinds import ChangeKind
 from gateway.errors import (
     BadRequestError,
     CursorExpiredError,
@@ -169,7 +170,7 @@ class Client:
                 self.ended = error
 
     def _wants(self, notice: BusEvent) -> bool:
-        return notice.collection == "events" and self.name in (None, notice.document["name"])
+        return notice.kind is ChangeKind.EVENT_TRACKED and self.name in (None, notice.document["name"])
 
     def _take(self, item: BusEvent | Position) -> None:
         if isinstance(item, Position):
@@ -694,12 +695,13 @@ def of_contact(
 
 async def happened(world: World, *rows: tuple[str, str, str | None]) -> None:
     """Rows of these ids and contacts, and which contact each took over."""
-    merged = [{} if gone is None else {"merged_id": gone} for _, _, gone in rows]
-    documents = [
-        {"_id": id_, "workspace_id": MINE, "name": "a", "contact_id": contact, **more}
-        for (id_, contact, _), more in zip(rows, merged, strict=True)
-    ]
-    await world.history.insert("events", documents)
+    for id_, contact, gone in rows:
+        row: dict[str, Any] = {"_id": id_, "workspace_id": MINE, "name": "a", "contact_id": contact}
+        if gone is None:
+            await world.history.insert("events", [row])
+        else:
+            merged = {"subject": "summaries", "kind": "MERGED", "merged_id": gone, "lines": [], "at": None}
+            await world.history.insert("changes", [row | merged])
 
 
 def test_a_notice_is_offered_to_those_alone_who_follow_its_contact() -> None:

@@ -57,7 +57,7 @@ class Conversation(RuleBasedStateMachine):
     def store(self, change: Changeset) -> None:
         self.stored = change.after
         self.parts += change.parts
-        self.told += [line.kind for line in change.events]
+        self.told += [line.kind.stored_kind for line in change.events]
         self.timers |= {timer["_id"]: timer["due_at"] for timer in change.timers}
         for id_ in change.cancelled:
             self.timers.pop(id_, None)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.changes import contact_saved
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
     ContactDraft,
@@ -19,9 +20,7 @@ from gateway.domain.contacts.contacts import (
     check_ref,
     identities_of,
     identity,
-    is_visible_change,
     new_contact,
-    visible_change,
 )
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.errors import ErrorCode, UserProblem
@@ -83,7 +82,7 @@ def test_the_strongest_key_given_decides_and_no_other_contact_changes(given_keys
     found = directory(*FOUR)
     meant = found.resolve(ContactRef(**{name: ALL[name] for name in given_keys}))
     assert meant.id == f"con_{list(ALL).index(given_keys[0]) + 1}"
-    assert [draft.is_changed() for draft in found.drafts.values()] == [{}] * 4
+    assert [draft.changed_fields() for draft in found.drafts.values()] == [{}] * 4
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_a_strongest_key_that_nobody_has_creates(given_keys: tuple[str, ...]) ->
         "anonymous_ids": ["a4"] if strongest == "anonymous_id" else [],
         "role": role,
     }
-    assert [found.drafts[document["_id"]].is_changed() for document in others] == [{}] * 3
+    assert [found.drafts[document["_id"]].changed_fields() for document in others] == [{}] * 3
 
 
 def test_a_new_contact_has_all_the_keys_that_nobody_has() -> None:
@@ -145,7 +144,7 @@ def test_weaker_keys_that_nobody_has_and_the_contact_lacks_are_attached() -> Non
     meant = directory(document).resolve(
         ContactRef(id="con_1", external_id="u1", email="Ada@example.com", anonymous_id="a2")
     )
-    assert meant.is_changed() == {
+    assert meant.changed_fields() == {
         "external_id": "u1",
         "email": "Ada@example.com",
         "email_lower": "ada@example.com",
@@ -170,13 +169,15 @@ def test_weaker_keys_that_nobody_has_and_the_contact_lacks_are_attached() -> Non
 )
 def test_a_key_that_the_contact_does_not_lack_stays_as_it_is(ref: dict[str, str]) -> None:
     document = stored("con_1", external_id="u1", email="ada@example.com", anonymous_ids=["a1"])
-    assert directory(document).resolve(ContactRef(**ref)).is_changed() == {}
+    assert directory(document).resolve(ContactRef(**ref)).changed_fields() == {}
 
 
 def test_anonymous_ids_are_added_up_to_a_limit() -> None:
     full = [f"a{number}" for number in range(MAX_ANONYMOUS_IDS)]
     assert (
-        directory(stored("con_1", anonymous_ids=full)).resolve(ContactRef(id="con_1", anonymous_id="more")).is_changed()
+        directory(stored("con_1", anonymous_ids=full))
+        .resolve(ContactRef(id="con_1", anonymous_id="more"))
+        .changed_fields()
         == {}
     )
     last = directory(stored("con_1", anonymous_ids=full[1:])).resolve(ContactRef(id="con_1", anonymous_id="more"))
@@ -191,9 +192,9 @@ def test_an_email_of_somebody_else_is_left_there(holder: str) -> None:
         "two leads": [stored("con_2", email="Ada@example.com"), stored("con_3", email="ada@example.com")],
     }[holder]
     found = directory(stored("con_1", external_id="u1"), *holders)
-    assert found.resolve(ContactRef(external_id="u1", email="ada@EXAMPLE.com")).is_changed() == {}
+    assert found.resolve(ContactRef(external_id="u1", email="ada@EXAMPLE.com")).changed_fields() == {}
     assert found.resolve(ContactRef(external_id="new", email="ada@EXAMPLE.com")).document.get("email") is None
-    assert all(found.drafts[row["_id"]].is_changed() == {} for row in holders)
+    assert all(found.drafts[row["_id"]].changed_fields() == {} for row in holders)
 
 
 def test_raising_a_lead_never_gives_two_users_one_email() -> None:
@@ -213,7 +214,7 @@ def test_of_two_leads_with_one_email_only_one_becomes_a_user_in_a_batch() -> Non
     first = found.resolve(ContactRef(id="con_1", external_id="u1"))
     second = found.resolve(ContactRef(id="con_2", external_id="u2"))
     assert (first.document["role"], second.document["role"]) == ("USER", "LEAD")
-    assert second.is_changed() == {}
+    assert second.changed_fields() == {}
     assert found.resolve(ContactRef(email="Ada@Example.com")) is first
 
 
@@ -225,7 +226,7 @@ def test_of_two_leads_with_one_email_only_one_becomes_a_user_in_a_batch() -> Non
 def test_emails_compare_in_lower_case(email: str, fields: dict[str, str]) -> None:
     found = directory(stored("con_1", email="aDa@eXample.com", **fields))
     meant = found.resolve(ContactRef(email=email))
-    assert (meant.id, meant.is_changed()) == ("con_1", {})
+    assert (meant.id, meant.changed_fields()) == ("con_1", {})
     assert found.find(EMAIL, email) is meant
 
 
@@ -240,7 +241,7 @@ def test_an_email_that_several_leads_share_and_no_user_has_is_a_conflict() -> No
     found = directory(stored("con_1", email="ada@example.com"), stored("con_2", email="ADA@example.com"))
     problem = refused(found, email="Ada@example.com", anonymous_id="a1")
     assert (problem.code, problem.path) == (ErrorCode.CONFLICT, ("email",))
-    assert [draft.is_changed() for draft in found.drafts.values()] == [{}, {}]
+    assert [draft.changed_fields() for draft in found.drafts.values()] == [{}, {}]
     with pytest.raises(UserProblem):
         found.find(EMAIL, "ada@example.com")
     assert found.resolve(ContactRef(external_id="u1", email="ada@example.com")).stored is None, "a stronger key decides"
@@ -313,7 +314,7 @@ def test_a_key_attached_in_a_batch_is_taken_for_the_rest_of_it() -> None:
     found = directory(stored("con_1", external_id="u1"), stored("con_2", external_id="u2"))
     first = found.resolve(ContactRef(external_id="u1", email="ada@example.com", anonymous_id="a1"))
     second = found.resolve(ContactRef(external_id="u2", email="ADA@example.com", anonymous_id="a1"))
-    assert second.is_changed() == {}
+    assert second.changed_fields() == {}
     assert found.resolve(ContactRef(email="Ada@example.com")) is first
     assert found.resolve(ContactRef(anonymous_id="a1")) is first
 
@@ -406,7 +407,7 @@ def test_a_fact_that_another_contact_has_is_a_conflict(keys: dict[str, str], nam
         states(found, found.drafts["con_1"], **keys)
     assert (caught.value.code, caught.value.path) == (ErrorCode.CONFLICT, (name,))
     assert "con_2" not in caught.value.message, "whoever may not READ learns no ids from it"
-    assert found.drafts["con_2"].is_changed() == {}
+    assert found.drafts["con_2"].changed_fields() == {}
     assert document == stored("con_1", external_id="u1", email="ada@example.com")
 
 
@@ -414,7 +415,7 @@ def test_facts_that_nobody_has_are_set() -> None:
     found = directory(stored("con_1", external_id="u1", email="ada@example.com", anonymous_ids=["a1"]))
     draft = found.drafts["con_1"]
     states(found, draft, external_id="u9", email="New@example.com", anonymous_id="a9")
-    assert draft.is_changed() == {
+    assert draft.changed_fields() == {
         "external_id": "u9",
         "email": "New@example.com",
         "email_lower": "new@example.com",
@@ -426,14 +427,14 @@ def test_facts_that_nobody_has_are_set() -> None:
 def test_facts_that_are_so_already_change_nothing() -> None:
     found = directory(stored("con_1", external_id="u1", email="ada@example.com", anonymous_ids=["a1"]))
     states(found, found.drafts["con_1"], external_id="u1", email="ada@example.com", anonymous_id="a1")
-    assert found.drafts["con_1"].is_changed() == {}
+    assert found.drafts["con_1"].changed_fields() == {}
 
 
 def test_null_clears_a_fact_and_what_is_omitted_stays() -> None:
     found = directory(stored("con_1", external_id="u1", email="ada@example.com"))
     draft = found.drafts["con_1"]
     states(found, draft, email=None)
-    assert draft.is_changed() == {"email": None, "email_lower": None, "identities": ["id:con_1", "external_id:u1"]}
+    assert draft.changed_fields() == {"email": None, "email_lower": None, "identities": ["id:con_1", "external_id:u1"]}
     assert "email" not in draft.document
     assert "email_lower" not in draft.document
 
@@ -519,7 +520,7 @@ def test_a_draft_tells_true_from_one(before: Any, after: Any) -> None:
     """To Python True equals 1, to the caller who corrects a custom attribute it does not."""
     document = stored("con_1", custom_attributes={"vip": before})
     draft = ContactDraft({**document, "custom_attributes": {"vip": after}}, document)
-    assert repr(draft.is_changed()) == repr({"custom_attributes": {"vip": after}})
+    assert repr(draft.changed_fields()) == repr({"custom_attributes": {"vip": after}})
 
 
 def test_a_draft_tells_what_changed_and_what_was_cleared() -> None:
@@ -527,9 +528,9 @@ def test_a_draft_tells_what_changed_and_what_was_cleared() -> None:
     changed = {**document, "name": "Bea", "tags": ["t"]}
     del changed["phone"]
     draft = ContactDraft(changed, document)
-    assert draft.is_changed() == {"name": "Bea", "tags": ["t"], "phone": None}
-    assert is_visible_change(draft)
-    entry = visible_change("chg_1", draft, NOW)
+    assert draft.changed_fields() == {"name": "Bea", "tags": ["t"], "phone": None}
+    assert draft.visible_fields()
+    entry = contact_saved("chg_1", draft, NOW)
     assert (entry["kind"], entry["contact_id"], entry["fields"], entry["at"]) == (
         "UPDATED",
         "con_1",
@@ -541,6 +542,6 @@ def test_a_draft_tells_what_changed_and_what_was_cleared() -> None:
 
 def test_having_been_seen_is_not_worth_telling() -> None:
     document = stored("con_1")
-    assert not is_visible_change(ContactDraft({**document, "last_seen_at": NOW, "updated_at": NOW}, document))
-    assert is_visible_change(ContactDraft(document, None))
-    assert visible_change("chg_1", ContactDraft(document, None), NOW)["kind"] == "CREATED"
+    assert not ContactDraft({**document, "last_seen_at": NOW, "updated_at": NOW}, document).visible_fields()
+    assert ContactDraft(document, None).visible_fields()
+    assert contact_saved("chg_1", ContactDraft(document, None), NOW)["kind"] == "CREATED"

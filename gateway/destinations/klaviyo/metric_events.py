@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from gateway.destinations.klaviyo.mapping import Metric
+from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.support.actors import ActorKind
 from gateway.domain.support.threads import Changeset, DomainEvent
-from gateway.domain.support.threads import ThreadKind as Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +22,19 @@ class MetricEvent:
 
 
 _BY_CONTACT = {
-    Kind.CONVERSATION: {
-        "CREATED": Metric.CREATED_CONVERSATION,
-        "REPLIED": Metric.REPLIED_TO_CONVERSATION,
-        "READ": Metric.READ_CONVERSATION,
-        "RATED": Metric.RATED_CONVERSATION,
-    },
-    Kind.TICKET: {"REPLIED": Metric.REPLIED_TO_TICKET},
+    ChangeKind.CONVERSATION_CREATED: Metric.CREATED_CONVERSATION,
+    ChangeKind.CONVERSATION_REPLIED: Metric.REPLIED_TO_CONVERSATION,
+    ChangeKind.CONVERSATION_READ: Metric.READ_CONVERSATION,
+    ChangeKind.CONVERSATION_RATED: Metric.RATED_CONVERSATION,
+    ChangeKind.TICKET_REPLIED: Metric.REPLIED_TO_TICKET,
 }
 _BY_ANYBODY = {
-    Kind.CONVERSATION: {},
-    Kind.TICKET: {
-        "CREATED": Metric.CREATED_TICKET,
-        "SUBMITTED": Metric.SUBMITTED_TICKET,
-        "WAITING": Metric.MARKED_TICKET_ON_HOLD,
-        "RESOLVED": Metric.RESOLVED_TICKET,
-    },
+    ChangeKind.TICKET_CREATED: Metric.CREATED_TICKET,
+    ChangeKind.TICKET_SUBMITTED: Metric.SUBMITTED_TICKET,
+    ChangeKind.TICKET_WAITING: Metric.MARKED_TICKET_ON_HOLD,
+    ChangeKind.TICKET_RESOLVED: Metric.RESOLVED_TICKET,
 }
+_CREATED = (ChangeKind.CONVERSATION_CREATED, ChangeKind.TICKET_CREATED)
 
 
 def metric_events_of(change: Changeset) -> Iterator[MetricEvent]:
@@ -46,23 +42,23 @@ def metric_events_of(change: Changeset) -> Iterator[MetricEvent]:
     parts = {part["_id"]: part for part in change.parts}
     for event in change.events:
         part = parts.get(event.part_id or "")
-        metric = _BY_ANYBODY[change.kind].get(event.kind)
+        metric = _BY_ANYBODY.get(event.kind)
         if metric is None and _is_by_contact(change, event, part):
-            metric = _BY_CONTACT[change.kind].get(event.kind)
+            metric = _BY_CONTACT.get(event.kind)
         if metric is not None:
             yield _metric_event(metric, change, event, part)
 
 
 def _is_by_contact(change: Changeset, event: DomainEvent, part: Document | None) -> bool:
-    if event.kind == "CREATED":
+    if event.kind in _CREATED:
         return bool(change.after["source"]["author"]["kind"] == ActorKind.CONTACT)
-    if event.kind == "READ":
+    if event.kind is ChangeKind.CONVERSATION_READ:
         return event.is_public  # reads by teammates are not public
     return part is not None and part["author"]["kind"] == ActorKind.CONTACT
 
 
 def _metric_event(metric: Metric, change: Changeset, event: DomainEvent, part: Document | None) -> MetricEvent:
-    if event.kind == "CREATED":
+    if event.kind in _CREATED:
         return MetricEvent(metric, change.after["created_at"], created_id(change.after))
     if part is None:
         at = change.after["contact_reads"][-1]

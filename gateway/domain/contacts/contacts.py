@@ -1,4 +1,4 @@
-"""Contacts: their fields, identities, roles and change log entries."""
+"""Contacts: their fields, identities and roles."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class ContactDraft:
         """The contact's id."""
         return str(self.document["_id"])
 
-    def is_changed(self) -> Document:
+    def changed_fields(self) -> Document:
         """The fields that differ from the stored ones; removed fields as None."""
         before = self.stored or {}
         changes = {
@@ -73,6 +73,10 @@ class ContactDraft:
         }
         removed = [name for name, value in before.items() if value is not None and name not in self.document]
         return changes | dict.fromkeys(removed)
+
+    def visible_fields(self) -> list[str]:
+        """The names of the changed fields without bookkeeping such as `last_seen_at`, sorted."""
+        return sorted(name for name in self.changed_fields() if name not in _UNLOGGED_FIELDS)
 
 
 def identity(kind: IdentityKind, value: str) -> str:
@@ -203,42 +207,13 @@ LOGGED_FIELDS = (
 )
 
 
-def visible_change(change_id: str, draft: ContactDraft, now: datetime) -> Document:
-    """The change log entry of a contact, with the filterable fields before and after."""
-    return {
-        "_id": change_id,
-        "workspace_id": draft.document["workspace_id"],
-        "subject": "contact",
-        "kind": "CREATED" if draft.stored is None else "UPDATED",
-        "contact_id": draft.id,
-        "fields": sorted(name for name in draft.is_changed() if name not in _UNLOGGED_FIELDS),
-        "before": None if draft.stored is None else _logged_values(draft.stored),
-        "after": _logged_values(draft.document),
-        "at": now,
-    }
-
-
-def contact_changed(change_id: str, draft: ContactDraft, now: datetime) -> Document | None:
-    """The change log entry, if any. A new `last_seen_at` alone gives a short one, for segments only."""
-    if is_visible_change(draft):
-        return visible_change(change_id, draft, now)
-    if "last_seen_at" not in draft.is_changed():
-        return None
-    ids = {"_id": change_id, "workspace_id": draft.document["workspace_id"], "contact_id": draft.id}
-    return {**ids, "subject": "seen", "kind": "SEEN", "at": now}
-
-
-def is_visible_change(draft: ContactDraft) -> bool:
-    """Whether more changed than bookkeeping fields such as `last_seen_at`."""
-    return any(name not in _UNLOGGED_FIELDS for name in draft.is_changed())
-
-
 def json_differs(left: Any, right: Any) -> bool:
     """Whether two values differ as JSON, where `true` is not 1."""
     return left is not right and (left != right or orjson.dumps(left) != orjson.dumps(right))
 
 
-def _logged_values(contact: Mapping[str, Any]) -> Document:
+def logged_values(contact: Mapping[str, Any]) -> Document:
+    """The fields that the change log keeps before and after a change."""
     return {name: contact[name] for name in LOGGED_FIELDS if name in contact}
 
 

@@ -1,8 +1,8 @@
-"""Erasure of contacts: its change log entries, and refusal of late retries that would recreate the person."""
+"""Erasure of contacts, and refusal of late retries that would recreate the person."""
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from gateway.domain.contacts.contacts import Document, IdentityKind, all_ids, identity
@@ -34,43 +34,4 @@ def new_deletion(contact: Document, now: datetime, until: datetime) -> Document:
         "contact_ids": ids_of(contact),
         "at": now,
         "until": until,
-    }
-
-
-def deleted_entry(change_id: str, contact: Document, now: datetime) -> Document:
-    """The change log entry of a deletion: ids only."""
-    return {
-        "_id": change_id,
-        "workspace_id": contact["workspace_id"],
-        "subject": "contact",
-        "kind": "DELETED",
-        "contact_id": contact["_id"],
-        "fields": [],
-        "before": None,
-        "after": None,
-        "at": now,
-    }
-
-
-def deleted_line(change_id: str, contact: Document, summaries: Iterable[Document], now: datetime) -> Document:
-    """The change log entry that subtracts the contact's summaries from event definitions."""
-    lines = [
-        {
-            "name": row["name"],
-            "count": -row["count"],
-            "contacts": -1,
-            "first_at": row["first_at"],
-            "last_at": row["last_at"],
-        }
-        for row in summaries
-    ]
-    return {
-        "_id": change_id,
-        "workspace_id": contact["workspace_id"],
-        "subject": "summaries",
-        "kind": "DELETED",
-        "contact_id": contact["_id"],
-        "contact_ids": ids_of(contact),
-        "lines": [{**line, "again": True} for line in lines],
-        "at": now,
     }

@@ -18,7 +18,6 @@ from gateway.domain.contacts.contacts import (
     identity,
     lead_email,
     unknown_contact,
-    visible_change,
 )
 from gateway.domain.events.events import summary_id_of
 from gateway.errors import ErrorCode, UserProblem
@@ -158,28 +157,4 @@ def _added(left: Mapping[str, object], right: Mapping[str, object], kind: str) -
         f"{kind}count": sum(int(str(row[f"{kind}count"])) for row in rows),
         f"{kind}first_at": min(row[f"{kind}first_at"] for row in rows),  # type: ignore[type-var]
         f"{kind}last_at": max(row[f"{kind}last_at"] for row in rows),  # type: ignore[type-var]
-    }
-
-
-def contacts_merged(change_id: str, merged: MergeResult, now: datetime) -> Document:
-    """The change log entry of a merge."""
-    line = visible_change(change_id, merged.survivor, now)
-    return {**line, "kind": "MERGED", "merged_id": merged.gone["_id"]}
-
-
-def merged_line(change_id: str, merged: MergeResult, gone: Iterable[Document], now: datetime) -> Document:
-    """The change log entry that removes the merged contact from definitions' contact counts."""
-    lines = [
-        {"name": row["name"], "count": 0, "contacts": -1, "first_at": row["first_at"], "last_at": row["last_at"]}
-        for row in gone
-    ]
-    return {
-        "_id": change_id,
-        "workspace_id": merged.gone["workspace_id"],
-        "subject": "summaries",
-        "kind": "MERGED",
-        "contact_id": merged.survivor.id,
-        "merged_id": merged.gone["_id"],
-        "lines": [{**line, "again": False} for line in lines],
-        "at": now,
     }

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from gateway.domain.changes import SummaryChange
 from gateway.domain.contacts.contacts import Document
 
 _IMPORTED_FIELDS = ("imported", "retained")
@@ -31,8 +32,8 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return any(before.get(name) != after.get(name) for name in _IMPORTED_FIELDS)
 
 
-def summary_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
-    """The change log line of an import. `again`: first or last moved inwards."""
+def summary_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> SummaryChange:
+    """What an import changes; `again` if first or last moved inwards."""
     reaches_less = bool(before) and (after["first_at"] > before["first_at"] or after["last_at"] < before["last_at"])
     return {
         "name": after["name"],

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.core.clock import to_milliseconds
 from gateway.core.ids import Prefix, derived_id
 from gateway.core.text_rules import check_unicode
+from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.conditions import (
     AttributeCondition,
@@ -26,7 +27,6 @@ from gateway.errors import BadRequestError, ErrorCode, UserProblem
 
 MAX_SEGMENTS = 100
 MAX_NAME_LENGTH = 200
-ENTERED, LEFT = "ENTERED_SEGMENT", "LEFT_SEGMENT"
 _FIELDS = {
     "tag": "tags",
     "country": "location",
@@ -47,24 +47,6 @@ def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime
         "segment_id": segment_id,
         "contact_id": contact_id,
         "since": now,
-    }
-
-
-def membership_changed(
-    change_id: str, kind: str, member: Mapping[str, Any], now: datetime, *, imported: bool = False
-) -> Document:
-    """The change event of a contact that entered or left a segment; `imported`: only imported events caused it."""
-    return {
-        "_id": change_id,
-        "workspace_id": member["workspace_id"],
-        "subject": "contact",
-        "kind": kind,
-        "contact_id": member["contact_id"],
-        "segment_id": member["segment_id"],
-        "imported": imported,
-        "before": None,
-        "after": None,
-        "at": now,
     }
 
 
@@ -250,19 +232,6 @@ def _keys_of(leaf: Condition) -> list[str]:
     raise AssertionError(leaf)  # pragma: no cover
 
 
-def segment_line(change_id: str, kind: str, segments: Sequence[Document], now: datetime) -> Document:
-    """The change event of the first segment, saved or deleted; the others depend on it and must be filled again too."""
-    return {
-        "_id": change_id,
-        "workspace_id": segments[0]["workspace_id"],
-        "subject": "segment",
-        "kind": kind,
-        "segment_id": segments[0]["_id"],
-        "segments": [{"id": row["_id"], "revision": row["revision"]} for row in segments],
-        "at": now,
-    }
-
-
 @dataclass(slots=True)
 class ContactTouch:
     """What changed about one contact in a batch of the change stream.
@@ -274,38 +243,34 @@ class ContactTouch:
     imported: bool = False
     is_tracked: bool = False
 
+    def add(self, keys: set[str], *, imported: bool) -> None:
+        """Add a change of these keys, by an import or by anything else."""
+        self.keys |= keys
+        self.imported |= imported
+        self.is_tracked |= not imported
+
     @property
     def by_import(self) -> bool:
         """Whether only imports changed it."""
         return self.imported and not self.is_tracked
 
 
-def touch_event(touched: dict[str, ContactTouch], event: Mapping[str, Any]) -> None:
-    """Add an inserted event to the touches by contact id."""
-    touch = touched.setdefault(event["contact_id"], ContactTouch())
-    touch.keys |= {event_key(event["name"]), "last_seen_at"}
-    if event.get("imported", False):
-        touch.imported = True
-    else:
-        touch.is_tracked = True
-
-
-def touch_of_change(touched: dict[str, ContactTouch], change: Mapping[str, Any]) -> None:
-    """Add a change event to the touches by contact id."""
-    match change["subject"], change["kind"]:
-        case "contact", "CREATED" | "MERGED" | "DELETED":
-            ids = [change["contact_id"], *([change["merged_id"]] if "merged_id" in change else [])]
-            for id_ in ids:
-                touched.setdefault(id_, ContactTouch()).everything = True
-        case "contact", "UPDATED":
-            touch = touched.setdefault(change["contact_id"], ContactTouch())
-            touch.keys |= {*change["fields"], "last_seen_at"}
-            touch.is_tracked = True
-        case "seen", _:
-            touch = touched.setdefault(change["contact_id"], ContactTouch())
-            touch.keys.add("last_seen_at")
-            touch.is_tracked = True
-        case "summaries", "IMPORTED":
-            touch = touched.setdefault(change["contact_id"], ContactTouch())
-            touch.keys |= {event_key(summary["name"]) for summary in change["lines"]}
-            touch.imported = True
+def add_touch(touched: dict[str, ContactTouch], kind: ChangeKind, change: Mapping[str, Any]) -> None:
+    """Add a change event to the touches by contact id; other kinds than these affect no segment."""
+    match kind:
+        case ChangeKind.EVENT_TRACKED:
+            keys, imported = {event_key(change["name"]), "last_seen_at"}, bool(change.get("imported"))
+        case ChangeKind.CONTACT_CREATED | ChangeKind.CONTACT_MERGED | ChangeKind.CONTACT_DELETED:
+            for id_ in (change["contact_id"], change.get("merged_id")):
+                if id_ is not None:
+                    touched.setdefault(id_, ContactTouch()).everything = True
+            return
+        case ChangeKind.CONTACT_UPDATED:
+            keys, imported = {*change["fields"], "last_seen_at"}, False
+        case ChangeKind.CONTACT_SEEN:
+            keys, imported = {"last_seen_at"}, False
+        case ChangeKind.SUMMARIES_IMPORTED:
+            keys, imported = {event_key(line["name"]) for line in change["lines"]}, True
+        case _:
+            return
+    touched.setdefault(change["contact_id"], ContactTouch()).add(keys, imported=imported)

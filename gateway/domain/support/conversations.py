@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from gateway.core.ids import Minter, Prefix
+from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document, distinct, json_differs, merged_attributes
 from gateway.domain.support import sla as sla_rules
 from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
@@ -114,7 +115,7 @@ class ConversationAggregate(ThreadAggregate):
         author = Actor(ActorKind(document["source"]["author"]["kind"]), document["source"]["author"].get("id"))
         aggregate = cls(document, author, document["created_at"], minter, new=True)
         aggregate.index_text(*cls.shown_texts(document))
-        aggregate.emit("CREATED", public=True)
+        aggregate.emit(ChangeKind.CONVERSATION_CREATED, public=True)
         if assigned:
             aggregate.assign(assigned)
         return aggregate
@@ -128,7 +129,7 @@ class ConversationAggregate(ThreadAggregate):
         """Add a public reply and return its part id. A contact's reply reopens a closed or snoozed conversation."""
         at = self.at
         part_id = self.add_part(PartKind.COMMENT, body)
-        self.emit("REPLIED", part_id, public=True)
+        self.emit(ChangeKind.CONVERSATION_REPLIED, part_id, public=True)
         if self.actor.is_contact and self._state is not ConversationState.OPEN:
             self._open(None)
         self._record_reply(at)
@@ -137,7 +138,7 @@ class ConversationAggregate(ThreadAggregate):
     def note(self, body: str) -> str:
         """Add a note that only teammates see, and return its part id."""
         part_id = self.add_part(PartKind.NOTE, body)
-        self.emit("NOTED", part_id)
+        self.emit(ChangeKind.CONVERSATION_NOTED, part_id)
         return part_id
 
     def assign(self, to: Mapping[str, str | None]) -> str:
@@ -148,14 +149,14 @@ class ConversationAggregate(ThreadAggregate):
                 self._set(name, to[name])
                 part_id = self.add_part(PartKind.ASSIGNMENT, assigned_to=to[name])
                 self.document["statistics"]["assignment_count"] += to[name] is not None
-        self.emit("ASSIGNED", part_id)
+        self.emit(ChangeKind.CONVERSATION_ASSIGNED, part_id)
         return part_id
 
     def snooze(self, until: datetime) -> str:
         """Snooze it and return the part id."""
         part_id = self.add_part(PartKind.SNOOZE, snoozed_until=until)
         self.document |= {"state": ConversationState.SNOOZED.value, "snoozed_until": until}
-        self.emit("SNOOZED", part_id)
+        self.emit(ChangeKind.CONVERSATION_SNOOZED, part_id)
         return part_id
 
     def close(self, body: str | None = None) -> str:
@@ -168,7 +169,7 @@ class ConversationAggregate(ThreadAggregate):
         self.document["statistics"]["closed_at"] = at
         for name in ("snoozed_until", "waiting_since"):
             self._set(name, None)
-        self.emit("CLOSED", part_id, public=True)
+        self.emit(ChangeKind.CONVERSATION_CLOSED, part_id, public=True)
         self._set_sla(sla_rules.closed)
         return part_id
 
@@ -191,7 +192,7 @@ class ConversationAggregate(ThreadAggregate):
             if self.actor.is_contact:
                 reads = [*self.document.get("contact_reads", ()), self.at]
                 self.document["contact_reads"] = reads[-MAX_READS:]
-            self.emit("READ", public=self.actor.is_contact)
+            self.emit(ChangeKind.CONVERSATION_READ, public=self.actor.is_contact)
 
     def rate(self, score: int, remark: str | None) -> str:
         """Set the contact's rating in place of an earlier one; returns the part id."""
@@ -199,7 +200,7 @@ class ConversationAggregate(ThreadAggregate):
         part_id = self.add_part(PartKind.RATING, remark)
         rating = {"score": score, "remark": remark, "rated_at": self.document["last_part_at"], "admin_id": admin_id}
         self.document["rating"] = {name: value for name, value in rating.items() if value is not None}
-        self.emit("RATED", part_id, public=True)
+        self.emit(ChangeKind.CONVERSATION_RATED, part_id, public=True)
         return part_id
 
     def update(self, values: Mapping[str, Any]) -> str | None:
@@ -222,7 +223,7 @@ class ConversationAggregate(ThreadAggregate):
             self.learn_edited(self.document.get("title"))
         names = ("title", "priority", "custom_attributes")
         if part_id is not None or any(json_differs(self.document.get(name), before.get(name)) for name in names):
-            self.emit("UPDATED", part_id, public=retitled)
+            self.emit(ChangeKind.CONVERSATION_UPDATED, part_id, public=retitled)
         return part_id
 
     def apply_sla(self, sla: Document) -> str:
@@ -238,7 +239,7 @@ class ConversationAggregate(ThreadAggregate):
             message = f"The conversation has the ticket {self.document['ticket_id']} already, and has one at most."
             raise UserProblem(ErrorCode.CONFLICT, message, ("conversationId",))
         self.document["ticket_id"] = ticket_id
-        self.emit("UPDATED", public=public)
+        self.emit(ChangeKind.CONVERSATION_UPDATED, public=public)
 
     def refresh_index_keys(self) -> None:
         """Set the fields of the inbox indexes."""
@@ -265,7 +266,7 @@ class ConversationAggregate(ThreadAggregate):
         part_id = self.add_part(PartKind.UNSNOOZE, author=AUTOMATION, at=due_at)
         self.document["state"] = ConversationState.OPEN.value
         self._set("snoozed_until", None)
-        self.emit("UNSNOOZED", part_id)
+        self.emit(ChangeKind.CONVERSATION_UNSNOOZED, part_id)
 
     def _breach_sla(self, due_at: datetime) -> None:
         self.document["sla"] = sla_rules.missed(self.document["sla"])
@@ -284,7 +285,7 @@ class ConversationAggregate(ThreadAggregate):
         self.document["state"] = ConversationState.OPEN.value
         self._set("snoozed_until", None)
         self.document["statistics"]["reopen_count"] += 1
-        self.emit("REOPENED", part_id, public=True)
+        self.emit(ChangeKind.CONVERSATION_REOPENED, part_id, public=True)
         return part_id
 
     def _record_reply(self, at: datetime, *, expects_reply: bool = True) -> None:
@@ -322,12 +323,12 @@ class ConversationAggregate(ThreadAggregate):
         if after["status"] != before["status"]:
             self._emit_sla_change(AUTOMATION)
         elif after.get("due_at") != before.get("due_at"):
-            self.emit("SLA_CHANGED")
+            self.emit(ChangeKind.CONVERSATION_SLA_CHANGED)
 
     def _emit_sla_change(self, author: Actor, at: datetime | None = None) -> str:
         sla = self.document["sla"]
         part_id = self.add_part(PartKind.SLA, f"{sla['name']}: {sla['status']}", author=author, at=at)
-        self.emit("SLA_CHANGED", part_id)
+        self.emit(ChangeKind.CONVERSATION_SLA_CHANGED, part_id)
         return part_id
 
     def _change_tags(self, added: Sequence[str], removed: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,6 +1,6 @@
 """Threads: what conversations and tickets share. A command changes a document, adds parts and emits domain events."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from gateway.core.full_text import extract_words, with_words
 from gateway.core.ids import Minter, Prefix
 from gateway.core.timers import timer_id_of, timer_of
+from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document, json_differs
 from gateway.domain.support.actors import Actor
 from gateway.errors import ErrorCode, UserProblem
@@ -49,7 +50,7 @@ PUBLIC_PARTS = frozenset({PartKind.COMMENT, PartKind.OPEN, PartKind.CLOSE, PartK
 class DomainEvent:
     """One entry for the change log; `is_public`: the thread's contact may see it."""
 
-    kind: str
+    kind: ChangeKind
     part_id: str | None = None
     is_public: bool = False
 
@@ -157,7 +158,7 @@ class ThreadAggregate:
         """The texts of the document itself, without its parts, that the contact sees."""
         raise NotImplementedError
 
-    def emit(self, kind: str, part_id: str | None = None, *, public: bool = False) -> None:
+    def emit(self, kind: ChangeKind, part_id: str | None = None, *, public: bool = False) -> None:
         """Add a domain event."""
         self._events.append(DomainEvent(kind, part_id, public))
 
@@ -187,27 +188,6 @@ class ThreadAggregate:
             changeset.cancelled.append(timer_id_of(workspace_id, kind, id_))
 
 
-def change_events_of(changeset: Changeset, mint: Callable[[], str], now: datetime) -> list[Document]:
-    """The change events of a changeset, in order; `mint` gives each its id."""
-    before, after = (_matched(document) for document in (changeset.before, changeset.after))
-    return [
-        {
-            "_id": mint(),
-            "workspace_id": changeset.after["workspace_id"],
-            "subject": changeset.kind.value,
-            "kind": event.kind,
-            f"{changeset.kind.value}_id": changeset.after["_id"],
-            "contact_id": changeset.after["contact_id"],
-            "part_id": event.part_id,
-            "public": event.is_public,
-            "before": before,
-            "after": after,
-            "at": now,
-        }
-        for event in changeset.events
-    ]
-
-
 def public_words(shown_texts: Sequence[str | None], said: Sequence[str]) -> list[str]:
     """The words by which the contact finds its thread: those of its shown texts and of its public parts (`said`)."""
     return with_words([*extract_words(*shown_texts), *said], ())
@@ -224,13 +204,6 @@ def timers_of(kind: ThreadKind, workspace_id: str, id_: str) -> list[str]:
     return [timer_id_of(workspace_id, f"{kind.value}_{timer}", id_) for timer in ("snooze", "sla")]
 
 
-def deletion_line(kind: ThreadKind, document: Mapping[str, Any], change_id: str, now: datetime) -> Document:
-    """The change event of a thread that is erased with its contact: only ids, no `after`."""
-    deleted = Changeset(kind, dict(document), dict(document), events=[DomainEvent("DELETED", is_public=True)])
-    (change_event,) = change_events_of(deleted, lambda: change_id, now)
-    return {**change_event, "after": None}
-
-
 def unknown_thread(kind: ThreadKind, id_: str, path: tuple[str, ...]) -> UserProblem:
     """The NOT_FOUND problem for a thread id."""
     return UserProblem(ErrorCode.NOT_FOUND, f"There is no {kind.value} with the id '{id_}'.", path)
@@ -245,10 +218,6 @@ def check_moment(at: datetime | None, document: Mapping[str, Any], path: tuple[s
             f"({document['last_part_at'].isoformat()}): send parts in their order, or leave it out.",
             path,
         )
-
-
-def _matched(document: Document | None) -> Document | None:
-    return None if document is None else {name: document.get(name) for name in MATCHED_FIELDS}
 
 
 def _copied(document: Document) -> Document:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from gateway.core.ids import Minter, Prefix
+from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document, distinct
 from gateway.domain.support.actors import AUTOMATION, Actor, actor_of
 from gateway.domain.support.inbox_keys import key_of_number, sort_key, with_sparse
@@ -40,11 +41,11 @@ AFTER_CONTACTS_REPLY: Mapping[TicketState, TicketState] = {
     TicketState.RESOLVED: TicketState.IN_PROGRESS,
 }
 # The kind of change that subscribers get for a new state.
-CHANGE_KIND_BY_STATE: Mapping[TicketState, str] = {
-    TicketState.SUBMITTED: "SUBMITTED",
-    TicketState.IN_PROGRESS: "IN_PROGRESS",
-    TicketState.WAITING_ON_CUSTOMER: "WAITING",
-    TicketState.RESOLVED: "RESOLVED",
+CHANGE_KIND_BY_STATE: Mapping[TicketState, ChangeKind] = {
+    TicketState.SUBMITTED: ChangeKind.TICKET_SUBMITTED,
+    TicketState.IN_PROGRESS: ChangeKind.TICKET_IN_PROGRESS,
+    TicketState.WAITING_ON_CUSTOMER: ChangeKind.TICKET_WAITING,
+    TicketState.RESOLVED: ChangeKind.TICKET_RESOLVED,
 }
 # An inbox has a list for each facet value, alone and together with the state; the most selective facet first.
 FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
@@ -62,7 +63,7 @@ class TicketAggregate(ThreadAggregate):
         super().__init__(stored, actor, at, minter, new=new)
         until = self.document.get("snoozed_until")
         if until is not None and until <= at and (part_id := self._end_snooze(until, AUTOMATION)):
-            self.emit("UPDATED", part_id)
+            self.emit(ChangeKind.TICKET_UPDATED, part_id)
 
     @classmethod
     def created(
@@ -71,7 +72,7 @@ class TicketAggregate(ThreadAggregate):
         """Create a ticket, and assign it if `assigned` has a `team_id` or `assignee_id`."""
         aggregate = cls(document, actor_of(document["author"]), document["created_at"], minter, new=True)
         aggregate.index_text(document["title"], document.get("description"))
-        aggregate.emit("CREATED", public=aggregate._public)
+        aggregate.emit(ChangeKind.TICKET_CREATED, public=aggregate._public)
         if assigned:
             aggregate.assign(assigned)
         return aggregate
@@ -80,16 +81,16 @@ class TicketAggregate(ThreadAggregate):
         """Add a reply, or a note that only teammates see; returns the part id. A contact's reply ends a snooze."""
         if note:
             part_id = self.add_part(PartKind.NOTE, body)
-            self.emit("NOTED", part_id)
+            self.emit(ChangeKind.TICKET_NOTED, part_id)
             return part_id
         before = TicketState(self.document["state"])
         state = AFTER_CONTACTS_REPLY.get(before, before) if self.actor.is_contact else before
         transition: dict[str, Any] = {} if state is before else {"from_state": before.value, "to_state": state.value}
         part_id = self.add_part(PartKind.COMMENT, body, **transition)
-        self.emit("REPLIED", part_id, public=self._public)
+        self.emit(ChangeKind.TICKET_REPLIED, part_id, public=self._public)
         self._change_state(state, part_id)
         if self.actor.is_contact and (unsnooze_id := self._end_snooze(self.at, self.actor)):
-            self.emit("UPDATED", unsnooze_id)
+            self.emit(ChangeKind.TICKET_UPDATED, unsnooze_id)
         return part_id
 
     def set_state(self, state: TicketState, body: str | None) -> str:
@@ -109,7 +110,7 @@ class TicketAggregate(ThreadAggregate):
             if name in to:
                 _set(self.document, name, to[name])
                 part_id = self.add_part(PartKind.ASSIGNMENT, assigned_to=to[name])
-        self.emit("ASSIGNED", part_id)
+        self.emit(ChangeKind.TICKET_ASSIGNED, part_id)
         return part_id
 
     def update(self, type_: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
@@ -126,7 +127,7 @@ class TicketAggregate(ThreadAggregate):
             part_ids.append(snooze_id)
         if not part_ids:
             return None
-        self.emit("UPDATED", part_ids[-1], public=bool(edited) and (shared or self._public))
+        self.emit(ChangeKind.TICKET_UPDATED, part_ids[-1], public=bool(edited) and (shared or self._public))
         return part_ids[-1]
 
     @staticmethod

@@ -18,9 +18,7 @@ from gateway.domain.contacts.contacts import (
     Document,
     IdentityKind,
     check_ref,
-    contact_changed,
     distinct,
-    is_visible_change,
     merged_attributes,
     new_contact,
     raised_role,
@@ -28,7 +26,7 @@ from gateway.domain.contacts.contacts import (
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import check_idempotency_key, check_occurred_at
 from gateway.errors import ErrorCode, UserProblem, error_path
-from gateway.services.outboxes import Outbox
+from gateway.services.contacts.writer import ContactWriter
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
@@ -51,10 +49,10 @@ class ContactService:
     """Commands on single contacts."""
 
     def __init__(
-        self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, writer: ContactWriter
     ) -> None:
         self._store = store
-        self._outbox = outbox
+        self._writer = writer
         self._turn = turn
         self._settings = settings
         self._clock = clock
@@ -75,9 +73,9 @@ class ContactService:
             candidates, erased = await store.candidates_for([ref], now, may_become_users=True)
             resolver = IdentityResolver(candidates, lambda: new_contact(new_id, workspace_id, now), now, erased)
             draft = self._updated(resolver, ref, fields, values)
-            if is_visible_change(draft):
+            if draft.visible_fields():
                 draft.document["updated_at"] = now
-            if draft.is_changed() or key_claim:
+            if draft.changed_fields() or key_claim:
                 await store.database.transaction(partial(self._write, store, draft, key_claim, now))
             return draft.document, draft.stored is None or draft.id == new_id
 
@@ -94,7 +92,7 @@ class ContactService:
             draft = IdentityResolver(candidates, lambda: new_contact(new_id, workspace_id, now), now, erased).resolve(
                 ref
             )
-            if draft.is_changed():
+            if draft.changed_fields():
                 await store.database.transaction(partial(self._write, store, draft, None, now))
             return draft.document
 
@@ -104,15 +102,12 @@ class ContactService:
     async def _write(
         self, store: WorkspaceStore, draft: ContactDraft, key_claim: Claim | None, now: Any, session: Session
     ) -> None:
-        if draft.is_changed():
-            await store.contacts.save([draft], session)
+        if draft.changed_fields():
+            await self._writer.save(store, [draft], now, session)
         if key_claim:
             await store.idempotency_keys.keep(
                 key_claim, {"contact_id": draft.id, "created": draft.stored is None}, now, session
             )
-        if (change_event := contact_changed(self._minter.mint(Prefix.CHANGE, now), draft, now)) is not None:
-            await store.changes.write([change_event], session)
-        await self._outbox.contacts_changed(store, now, session, drafts=[draft])
 
     def _updated(
         self, resolver: IdentityResolver, ref: ContactRef, fields: Mapping[str, Any], values: Document

@@ -9,11 +9,18 @@ from functools import partial
 import structlog
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
+from gateway.domain.change_kinds import ChangeKind
+from gateway.domain.changes import (
+    contact_deleted,
+    membership_changed,
+    new_change_id,
+    summaries_deleted,
+    thread_deleted,
+)
 from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
-from gateway.domain.contacts.erasure import deleted_entry, deleted_line, identities_to_refuse, new_deletion
-from gateway.domain.filters.segments import LEFT, membership_changed
-from gateway.domain.support.threads import ThreadKind, deletion_line, timers_of
+from gateway.domain.contacts.erasure import identities_to_refuse, new_deletion
+from gateway.domain.support.threads import ThreadKind, timers_of
 from gateway.errors import UnavailableError
 from gateway.services.contacts.contacts import Turn
 from gateway.services.outboxes import Outbox
@@ -46,7 +53,7 @@ class ErasureService:
     async def delete(self, workspace_id: str, contact_id: str) -> str:
         """Return the id of the deleted contact. `run` erases the traces that take too long."""
         ref = ContactRef(id=check_key(IdentityKind.ID, contact_id))
-        change_id = self._minter.mint(Prefix.CHANGE, self._clock())
+        change_id = new_change_id(self._minter, self._clock())
         store = self._store.open(workspace_id)
 
         async def attempt(number: int) -> Document:
@@ -100,15 +107,11 @@ class ErasureService:
         await store.reviews.write({contact["_id"]: None}, session)
         await store.erasures.keep(identities_to_refuse(contact), now, session)
         await store.deletions.insert(deletion, session)
-        summaries_change_id = self._minter.mint(Prefix.CHANGE, now)
-        membership_changes = [
-            membership_changed(self._minter.mint(Prefix.CHANGE, now), LEFT, row, now) for row in members
-        ]
-        contact_changes = [
-            deleted_entry(change_id, contact, now),
-            deleted_line(summaries_change_id, contact, summaries, now),
-        ]
-        await store.changes.write([*membership_changes, *contact_changes], session)
+        left = ChangeKind.CONTACT_LEFT_SEGMENT
+        changes = [membership_changed(new_change_id(self._minter, now), left, row, now) for row in members]
+        deleted = contact_deleted(change_id, contact, now)
+        summaries_change = summaries_deleted(new_change_id(self._minter, now), contact, summaries, now)
+        await store.changes.write([*changes, deleted, summaries_change], session)
         await self._outbox.contact_erased(store, contact, now, session)
 
     async def _erase(self, deletion: Document, seconds: float | None = None) -> bool:
@@ -137,12 +140,12 @@ class ErasureService:
 
     async def _erase_rows(self, store: WorkspaceStore, kind: ThreadKind, rows: list[Document], _: int) -> None:
         now = self._clock()
-        change_events = [deletion_line(kind, row, self._minter.mint(Prefix.CHANGE, now), now) for row in rows]
+        changes = [thread_deleted(new_change_id(self._minter, now), kind, row, now) for row in rows]
         timers = [id_ for row in rows for id_ in timers_of(kind, store.workspace_id, row["_id"])]
 
         async def write(session: Session) -> None:
             await store.threads(kind)[0].remove([row["_id"] for row in rows], session)
             await store.timers.cancel(timers, session)
-            await store.changes.write(change_events, session)
+            await store.changes.write(changes, session)
 
         await store.database.transaction(write)

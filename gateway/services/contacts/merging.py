@@ -8,6 +8,7 @@ from typing import Any
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
+from gateway.domain.changes import contacts_merged, new_change_id, summaries_merged
 from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
@@ -15,22 +16,18 @@ from gateway.domain.contacts.contacts import (
     Document,
     IdentityKind,
     check_key,
-    is_visible_change,
     new_contact,
-    visible_change,
 )
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.contacts.merging import (
     MergeResult,
-    contacts_merged,
     merge,
-    merged_line,
     merged_summaries,
     pair_of,
 )
 from gateway.domain.events.events import check_occurred_at, summary_id_of
 from gateway.services.contacts.contacts import Turn
-from gateway.services.outboxes import Outbox
+from gateway.services.contacts.writer import ContactWriter
 from gateway.settings import Settings
 from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
@@ -49,10 +46,10 @@ class MergeService:
     """Merges contacts. The ids of a merged contact lead to its survivor."""
 
     def __init__(
-        self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox
+        self, store: Store, settings: Settings, clock: Clock, minter: Minter, turn: Turn, writer: ContactWriter
     ) -> None:
         self._store = store
-        self._outbox = outbox
+        self._writer = writer
         self._settings = settings
         self._clock = clock
         self._minter = minter
@@ -104,7 +101,7 @@ class MergeService:
         return await retry_transaction(attempt, lambda: self._turn(workspace_id))
 
     def _new_change_id(self) -> str:
-        return self._minter.mint(Prefix.CHANGE, self._clock())
+        return new_change_id(self._minter, self._clock())
 
     def _check_facts(self, fields: Mapping[str, Any]) -> Document:
         facts: Document = {}
@@ -141,18 +138,11 @@ class MergeService:
         now: datetime,
     ) -> None:
         _apply_facts(resolver, draft, facts)
-        if not draft.is_changed():
+        if not draft.changed_fields():
             return
-        if is_visible_change(draft):
+        if draft.visible_fields():
             draft.document["updated_at"] = now
-
-        async def write(session: Session) -> None:
-            await store.contacts.save([draft], session)
-            if is_visible_change(draft):
-                await store.changes.write([visible_change(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
-            await self._outbox.contacts_changed(store, now, session, drafts=[draft])
-
-        await store.database.transaction(write)
+        await store.database.transaction(lambda session: self._writer.save(store, [draft], now, session))
 
     async def _store_merge(self, store: WorkspaceStore, result: MergeResult, change_id: str, now: datetime) -> int:
         moved = 0
@@ -167,13 +157,11 @@ class MergeService:
             await store.summaries.replace(merged_summaries(gone, own, result.survivor.document), session)
             moved = sum(row.get("tracked_count", 0) for row in gone)
             segment_ids = await store.members.carry_over(result.gone["_id"], result.survivor.id, session)
-            merged_event = {
-                **contacts_merged(change_id, result, now),
-                "moved_events": moved,
-                "segment_ids": segment_ids,
-            }
-            await store.changes.write([merged_event, merged_line(self._new_change_id(), result, gone, now)], session)
-            await self._outbox.contacts_changed(store, now, session, drafts=[result.survivor])
+            changes = [
+                contacts_merged(change_id, result, moved, segment_ids, now),
+                summaries_merged(self._new_change_id(), result, gone, now),
+            ]
+            await self._writer.report(store, [result.survivor], changes, now, session)
 
         await store.database.transaction(write)
         return moved

@@ -1,10 +1,8 @@
 """Adds and removes tags of contacts, so that concurrent callers keep each other's tags."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
 from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
@@ -12,26 +10,22 @@ from gateway.domain.contacts.contacts import (
     IdentityKind,
     check_key,
     distinct,
-    is_visible_change,
     unknown_contact,
-    visible_change,
 )
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.contacts.contacts import MAX_TAGS, Turn, check_tags
-from gateway.services.outboxes import Outbox
-from gateway.store.driver import Session
+from gateway.services.contacts.writer import ContactWriter
 from gateway.store.retries import retry_transaction
-from gateway.store.workspace_store import Store, WorkspaceStore
+from gateway.store.workspace_store import Store
 
 
 class TagService:
     """Tags and untags contacts; both are idempotent."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
+    def __init__(self, store: Store, clock: Clock, turn: Turn, writer: ContactWriter) -> None:
         self._store = store
-        self._outbox = outbox
+        self._writer = writer
         self._clock = clock
-        self._minter = minter
         self._turn = turn
 
     async def tag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> Document:
@@ -66,15 +60,9 @@ class TagService:
             if stored is None:
                 raise unknown_contact(contact_id, "contactId")
             draft = ContactDraft({**stored, "tags": change(stored["tags"])}, stored)
-            if is_visible_change(draft):
-                draft.document["updated_at"] = self._clock()
-                await store.database.transaction(partial(self._write, store, draft))
+            if draft.visible_fields():
+                draft.document["updated_at"] = now = self._clock()
+                await store.database.transaction(lambda session: self._writer.save(store, [draft], now, session))
             return draft.document
 
         return await retry_transaction(attempt, lambda: self._turn(workspace_id))
-
-    async def _write(self, store: WorkspaceStore, draft: ContactDraft, session: Session) -> None:
-        now = draft.document["updated_at"]
-        await store.contacts.save([draft], session)
-        await store.changes.write([visible_change(self._minter.mint(Prefix.CHANGE, now), draft, now)], session)
-        await self._outbox.contacts_changed(store, now, session, drafts=[draft])

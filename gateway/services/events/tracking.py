@@ -12,14 +12,8 @@ from gateway.caches import Cache, CacheBudget, text_bytes
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
-from gateway.domain.contacts.contacts import (
-    ContactDraft,
-    Document,
-    check_ref,
-    is_visible_change,
-    new_contact,
-    visible_change,
-)
+from gateway.domain.changes import ChangeEvent, SummariesChanged, new_change_id, rebuild_requested, summaries_imported
+from gateway.domain.contacts.contacts import ContactDraft, Document, check_ref, new_contact
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import (
     IMPORT_YEARS,
@@ -38,10 +32,9 @@ from gateway.domain.events.summaries import changed, summary_change, with_line
 from gateway.domain.messages.triggers import ContactActivity
 from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.observability import Metrics
+from gateway.services.contacts.writer import ContactWriter
 from gateway.services.events.group_commit import GroupCommit
 from gateway.services.messages.triggers import TriggerService
-from gateway.services.outboxes import Outbox
-from gateway.services.projections.definition_totals import rebuild_requested
 from gateway.settings import Settings
 from gateway.store.driver import Session, TransientError
 from gateway.store.retries import retry_transaction
@@ -60,7 +53,7 @@ class ImportedSummaries:
     """The writes of an import of counts: summaries, and change events for their definitions."""
 
     summaries: list[Document] = field(default_factory=list)
-    change_events: list[Document] = field(default_factory=list)
+    changes: list[ChangeEvent] = field(default_factory=list)
 
 
 class EventService:
@@ -73,12 +66,12 @@ class EventService:
         clock: Clock,
         minter: Minter,
         metrics: Metrics,
-        outbox: Outbox,
+        writer: ContactWriter,
         triggers: TriggerService,
         caches: CacheBudget | None = None,
     ) -> None:
         self._store = store
-        self._outbox = outbox
+        self._writer = writer
         self._triggers = triggers
         self._metrics = metrics
         self._settings = settings
@@ -121,10 +114,8 @@ class EventService:
             imported = await self.summaries_with(store, [(draft, lines)], now)
 
             async def write(session: Session) -> None:
-                await store.contacts.save([draft], session, unchanged_since_read=True)
+                await self._writer.save(store, [draft], now, session, unchanged_since_read=True)
                 await self.write_summaries(store, added, imported, now, session)
-                await store.changes.write(self._change_events([draft], now), session)
-                await self._outbox.contacts_changed(store, now, session, drafts=[draft])
 
             await store.database.transaction(write)
             self._remember(workspace_id, added)
@@ -168,7 +159,7 @@ class EventService:
             rows = [row for id_, row in after.items() if not changed_alone or changed(stored.get(id_, {}), row)]
             imported.summaries += rows
             if rows:
-                imported.change_events.append(self._imported_event(draft, stored, rows, now))
+                imported.changes.append(self._imported_event(draft, stored, rows, now))
         return imported
 
     async def write_summaries(
@@ -182,7 +173,7 @@ class EventService:
         """Store imported counts and the names that are new in the workspace."""
         await store.definitions.insert_names(added, now, session)
         await store.summaries.replace(imported.summaries, session)
-        await store.changes.write(imported.change_events, session)
+        await store.changes.write(imported.changes, session)
 
     def turn(self, workspace_id: str) -> AbstractAsyncContextManager[None]:
         """Exclude tracking of this process in that workspace, for writers of contacts."""
@@ -206,8 +197,8 @@ class EventService:
                     name, values | ({"build": None} if needs_rebuild else {}), now, session
                 )
                 if needs_rebuild:
-                    rebuild_event = rebuild_requested(self._minter.mint(Prefix.CHANGE, now), workspace_id, name, now)
-                    await store.changes.write([rebuild_event], session)
+                    request = rebuild_requested(new_change_id(self._minter, now), workspace_id, name, now)
+                    await store.changes.write([request], session)
                     # A sweep writes this document too: a tombstone must keep the value of the current key.
                     workspace_write = self._store.workspaces.setting(workspace_id, {"summarized_at": now})
                     await store.database.bulk(Workspaces.COLLECTION, [workspace_write], session)
@@ -275,14 +266,11 @@ class EventService:
         session: Session,
     ) -> None:
         drafts = list(group.drafts.values())
-        await store.contacts.save(drafts, session, seen=group.seen)
+        await self._writer.save(store, drafts, now, session, events=group.events, seen=group.seen)
         await self._write_new_names(store, group.new_names, now, session)
         await store.events.insert(group.events, session)
         await store.summaries.add(group.summaries(), session)
         await self._triggers.write(store, activities, session)
-        await store.changes.write(self._change_events(drafts, now), session)
-        contacts = {draft.id: draft.document for draft in drafts}
-        await self._outbox.contacts_changed(store, now, session, drafts=drafts, events=group.events, contacts=contacts)
 
     async def _write_new_names(
         self, store: WorkspaceStore, names: Mapping[str, bool], now: datetime, session: Session
@@ -305,25 +293,11 @@ class EventService:
             erased,
         )
 
-    def _change_events(self, drafts: Iterable[ContactDraft], now: datetime) -> list[Document]:
-        return [
-            visible_change(self._minter.mint(Prefix.CHANGE, now), draft, now)
-            for draft in drafts
-            if is_visible_change(draft)
-        ]
-
     def _imported_event(
         self, contact: ContactDraft, before: Mapping[str, Document], imported: Iterable[Document], now: datetime
-    ) -> Document:
-        return {
-            "_id": self._minter.mint(Prefix.CHANGE, now),
-            "workspace_id": contact.document["workspace_id"],
-            "subject": "summaries",
-            "kind": "IMPORTED",
-            "contact_id": contact.id,
-            "lines": [summary_change(before.get(row["_id"], {}), row) for row in imported],
-            "at": now,
-        }
+    ) -> SummariesChanged:
+        lines = [summary_change(before.get(row["_id"], {}), row) for row in imported]
+        return summaries_imported(new_change_id(self._minter, now), contact, lines, now)
 
     async def name_quota(self, store: WorkspaceStore, names: Iterable[str]) -> NameQuota:
         """Return which names are new in the workspace, and how many may be added."""

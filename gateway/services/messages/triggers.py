@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from gateway.caches import Cache, CacheBudget, data_bytes
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.filters.segments import ENTERED
+from gateway.domain.change_kinds import ChangeKind
+from gateway.domain.changes import MembershipChanged, kind_of
 from gateway.domain.messages.triggers import ContactActivity, RuleIndex, TriggerPlan, message_timer
 from gateway.store.driver import Session
 from gateway.store.workspace_store import WorkspaceStore
@@ -51,13 +51,13 @@ class TriggerService:
         await store.rule_states.save(plan.progress, session)
         await store.timers.set(plan.timers, session)
 
-    async def entered(self, store: WorkspaceStore, change_events: Iterable[Document], session: Session) -> None:
+    async def entered(self, store: WorkspaceStore, changes: Iterable[MembershipChanged], session: Session) -> None:
         """Write the timers for contacts that entered segments."""
         rules = await self.rules(store)
         timers = [
-            message_timer(rule, change_event["contact_id"], change_event["at"], change_event["_id"])
-            for change_event in change_events
-            if change_event["kind"] == ENTERED and not change_event["imported"]
-            for rule in rules.by_segment.get(change_event["segment_id"], ())
+            message_timer(rule, change["contact_id"], change["at"], change["_id"])
+            for change in changes
+            if kind_of(change) is ChangeKind.CONTACT_ENTERED_SEGMENT and not change["imported"]
+            for rule in rules.by_segment.get(change["segment_id"], ())
         ]
         await store.timers.set(timers, session)

@@ -12,10 +12,11 @@ from typing import ClassVar
 import structlog
 
 from gateway.core.clock import Clock
-from gateway.core.ids import Minter, Prefix
+from gateway.core.ids import Minter
+from gateway.domain.changes import heartbeat, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import UnavailableError
-from gateway.store.change_log import ChangeLog, heartbeat
+from gateway.store.change_log import append
 from gateway.store.driver import HistoryLostError, Insert, InsertStream, Session
 from gateway.store.workspace_store import Store
 
@@ -127,8 +128,9 @@ class ProjectionConsumer(ABC):
 
     async def _read_until_heartbeat(self, inserts: InsertStream) -> list[Insert]:
         """Write a heartbeat and return all inserts up to it."""
-        mark = heartbeat(self._minter.mint(Prefix.CHANGE, self._clock()), self._clock())
-        await self._store.database.insert(ChangeLog.COLLECTION, [mark])
+        now = self._clock()
+        mark = heartbeat(new_change_id(self._minter, now), now)
+        await append(self._store.database, mark)
         batch: list[Insert] = []
         until = time.monotonic() + _HEARTBEAT_SECONDS
         while not batch or batch[-1].document["_id"] != mark["_id"]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
+from gateway.bus.change_events import kind_of_insert
+from gateway.domain.change_kinds import ChangeKind, kinds_of
+from gateway.domain.changes import kind_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.definitions import MAX_VALUES, Totals, ValueCount, ValueGeneration, merged, value_of
 from gateway.domain.events.events import summary_id_of
@@ -12,7 +14,7 @@ from gateway.store.driver import Insert, Operation, Session
 from gateway.store.events.events import Events, EventSummaries
 from gateway.store.workspace_store import WorkspaceStore
 
-SUBJECT = "definitions"
+SUMMARY_KINDS = kinds_of("summaries")
 
 
 @dataclass(slots=True)
@@ -48,18 +50,6 @@ class EventBatch:
         return event["_id"] not in self.contained or self.only_values not in (None, event["name"])
 
 
-def rebuild_requested(line_id: str, workspace_id: str, name: str | None, now: datetime) -> Document:
-    """A change event that requests a rebuild of all definitions, or of the values of one name."""
-    return {
-        "_id": line_id,
-        "workspace_id": workspace_id,
-        "subject": SUBJECT,
-        "kind": "REBUILD",
-        "name": name,
-        "at": now,
-    }
-
-
 def rebuild_job(workspace_id: str, name: str | None = None, request: str | None = None) -> Document:
     """`name`: rebuild only its values. `request`: the id to store in the workspace once the job is done."""
     return {"workspace_id": workspace_id, "name": name, "request": request}
@@ -73,15 +63,14 @@ def totals_of(workspace_id: str, batch: EventBatch) -> dict[str, Totals]:
     for summary in batch.of(EventSummaries.COLLECTION, workspace_id):
         totals.setdefault(summary["name"], Totals()).contact_count += 1
     for change in batch.of(ChangeLog.COLLECTION, workspace_id):
-        for line in change["lines"] if change["subject"] == "summaries" else ():
+        for line in change["lines"] if kind_of(change) in SUMMARY_KINDS else ():
             totals.setdefault(line["name"], Totals()).add_line(line)
     return totals
 
 
 def jobs_of(batch: EventBatch) -> list[Document]:
     """The rebuild jobs that a batch requests."""
-    rows = [insert.document for insert in batch.inserts if insert.collection == ChangeLog.COLLECTION]
-    requests = [row for row in rows if row["subject"] == SUBJECT]
+    requests = [insert.document for insert in batch.inserts if kind_of_insert(insert) is ChangeKind.DEFINITIONS_REBUILD]
     return [rebuild_job(row["workspace_id"], row["name"], None if row["name"] else row["_id"]) for row in requests]
 
 
@@ -100,8 +89,8 @@ def _removed_with_contacts(workspace_id: str, batch: EventBatch, contained_ids: 
     """Ids that a merge or an erasure in the snapshot removed: of summaries of merged contacts, and of everything with
     an erased contact."""
     removals = [removal for removal in _merges_and_erasures(workspace_id, batch) if removal["_id"] in contained_ids]
-    merged_ids = {removal["merged_id"] for removal in removals if removal["kind"] == "MERGED"}
-    deleted_ids = {id_ for removal in removals if removal["kind"] == "DELETED" for id_ in removal["contact_ids"]}
+    merged_ids = {removal["merged_id"] for removal in removals if "merged_id" in removal}
+    deleted_ids = {id_ for removal in removals for id_ in removal.get("contact_ids", ())}
     rows = [
         row
         for collection in (EventSummaries.COLLECTION, Events.COLLECTION, ChangeLog.COLLECTION)
@@ -114,7 +103,7 @@ def _removed_with_contacts(workspace_id: str, batch: EventBatch, contained_ids: 
 
 def _merges_and_erasures(workspace_id: str, batch: EventBatch) -> list[Document]:
     rows = batch.all_of(ChangeLog.COLLECTION, workspace_id)
-    return [row for row in rows if row["subject"] == "summaries" and row["kind"] in ("MERGED", "DELETED")]
+    return [row for row in rows if kind_of(row) in (ChangeKind.SUMMARIES_MERGED, ChangeKind.SUMMARIES_DELETED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +118,7 @@ class MergedContacts:
         """Read the batch in order, since a survivor may be merged later."""
         survivors: dict[str, str | None] = {}
         for removal in _merges_and_erasures(workspace_id, batch):
-            is_merge = removal["kind"] == "MERGED"
+            is_merge = kind_of(removal) is ChangeKind.SUMMARIES_MERGED
             removed_ids = [removal["merged_id"]] if is_merge else removal["contact_ids"]
             survivor = removal["contact_id"] if is_merge else None
             survivors = {id_: survivor if owner_id in removed_ids else owner_id for id_, owner_id in survivors.items()}

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
+from gateway.domain.changes import new_change_id, rebuild_requested
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.definitions import ValueGeneration, generation_of, with_types
 from gateway.errors import UnavailableError
@@ -19,12 +20,11 @@ from gateway.services.projections.definition_totals import (
     contained_in,
     jobs_of,
     rebuild_job,
-    rebuild_requested,
     totals_of,
     value_operations,
 )
 from gateway.services.projections.value_rebuild import rebuild_values
-from gateway.store.change_log import ChangeLog
+from gateway.store.change_log import ChangeLog, append
 from gateway.store.driver import Insert, InsertStream, Operation, Session
 from gateway.store.events.definitions import EventDefinitions, EventValues
 from gateway.store.events.events import Events, EventSummaries
@@ -62,11 +62,10 @@ class EventDefinitionProjection(ProjectionConsumer):
             await asyncio.sleep(RENEW_SECONDS / 10)
 
     async def _request(self, workspace_id: str) -> str:
-        rebuild_event = rebuild_requested(
-            self._minter.mint(Prefix.CHANGE, self._clock()), workspace_id, None, self._clock()
-        )
-        await self._store.database.insert(ChangeLog.COLLECTION, [rebuild_event])
-        return str(rebuild_event["_id"])
+        now = self._clock()
+        request = rebuild_requested(new_change_id(self._minter, now), workspace_id, None, now)
+        await append(self._store.database, request)
+        return request["_id"]
 
     async def _rebuild_all(self, since: Sequence[Insert]) -> list[Document]:
         return [rebuild_job(row["_id"]) for row in await self._store.workspaces.all()] + jobs_of(EventBatch([*since]))

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from gateway.domain.change_kinds import ChangeKind
+from gateway.domain.changes import MembershipChanged, membership_changed
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.conditions import ContactFacts
 from gateway.domain.filters.expiry import valid_until
-from gateway.domain.filters.segments import ENTERED, LEFT, SegmentGraph, member_of, membership_changed
+from gateway.domain.filters.segments import SegmentGraph, member_of
 from gateway.services.messages.triggers import TriggerService
 from gateway.store.driver import Session
 from gateway.store.filters.fact_loader import FactLoader
@@ -17,6 +19,7 @@ from gateway.store.filters.scans import Candidate
 from gateway.store.workspace_store import WorkspaceStore
 from gateway.store.yielding import Yielder
 
+_ENTERED, _LEFT = ChangeKind.CONTACT_ENTERED_SEGMENT, ChangeKind.CONTACT_LEFT_SEGMENT
 _GRAIN_SECONDS = 10  # reviews due within it run together
 Key = tuple[str, str]  # segment id, contact id
 
@@ -28,12 +31,12 @@ class MembershipUpdate:
     store: WorkspaceStore
     segments: SegmentGraph
     now: datetime
-    new_line_id: Callable[[], str]
+    new_change_id: Callable[[], str]
     triggers: TriggerService
     reported: Callable[[str, str], bool]
     added: list[Document] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
-    lines: list[Document] = field(default_factory=list)
+    changes: list[MembershipChanged] = field(default_factory=list)
     due: dict[str, datetime | None] = field(default_factory=dict)
 
     async def evaluate(
@@ -61,8 +64,8 @@ class MembershipUpdate:
         """Write the collected changes."""
         await self.store.members.add(self.added, session)
         await self.store.members.remove(self.removed, session)
-        await self.store.changes.write(self.lines, session)
-        await self.triggers.entered(self.store, self.lines, session)
+        await self.store.changes.write(self.changes, session)
+        await self.triggers.entered(self.store, self.changes, session)
         await self.store.reviews.write(self.due, session)
 
     def _compare(
@@ -75,12 +78,12 @@ class MembershipUpdate:
         if not belongs and key in members:
             self.removed.append(members[key]["_id"])
         if belongs != belonged:
-            self._emit(ENTERED if belongs else LEFT, key, imported=imported)
+            self._emit(_ENTERED if belongs else _LEFT, key, imported=imported)
 
-    def _emit(self, kind: str, key: Key, *, imported: bool = False) -> None:
+    def _emit(self, kind: ChangeKind, key: Key, *, imported: bool = False) -> None:
         if self.reported(*key):
             member = member_of(self.store.workspace_id, *key, self.now)
-            self.lines.append(membership_changed(self.new_line_id(), kind, member, self.now, imported=imported))
+            self.changes.append(membership_changed(self.new_change_id(), kind, member, self.now, imported=imported))
 
     async def _inherited(self, merged_or_deleted: Sequence[str], contacts: Mapping[str, Document]) -> set[Key]:
         """Memberships inherited by the survivors of merges. Merge and erasure do this too; here we repair concurrent
@@ -93,7 +96,7 @@ class MembershipUpdate:
                 if row["segment_id"] in self.segments.rows and id_ in contacts:
                     inherited.add((row["segment_id"], contacts[id_]["_id"]))
                 elif row["segment_id"] in self.segments.rows:
-                    self._emit(LEFT, (row["segment_id"], id_))
+                    self._emit(_LEFT, (row["segment_id"], id_))
         return inherited
 
     async def _facts(

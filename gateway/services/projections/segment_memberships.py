@@ -9,12 +9,15 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from gateway.bus.change_events import kind_of_insert
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix, lowest_id
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.change_kinds import ChangeKind
+from gateway.domain.changes import new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.access_paths import access_path
-from gateway.domain.filters.segments import ContactTouch, SegmentGraph, touch_event, touch_of_change
+from gateway.domain.filters.segments import ContactTouch, SegmentGraph, add_touch
 from gateway.services.messages.triggers import TriggerService
 from gateway.services.projections.consumer import ProjectionConsumer
 from gateway.services.projections.membership_update import MembershipUpdate
@@ -140,7 +143,7 @@ class SegmentMembershipProjection(ProjectionConsumer):
         segments = SegmentGraph(await store.segments.all())
         is_reported = _is_reported(segments, self._pending)
         return MembershipUpdate(
-            store, segments, now, lambda: self._minter.mint(Prefix.CHANGE, now), self._triggers, is_reported
+            store, segments, now, lambda: new_change_id(self._minter, now), self._triggers, is_reported
         )
 
 
@@ -148,18 +151,18 @@ def _touches(batch: Sequence[Insert]) -> dict[str, dict[str, ContactTouch]]:
     """By workspace and contact."""
     by_workspace: dict[str, dict[str, ContactTouch]] = defaultdict(dict)
     for insert in batch:
-        add = touch_event if insert.collection == Events.COLLECTION else touch_of_change
-        add(by_workspace[insert.document["workspace_id"]], insert.document)
+        if (kind := kind_of_insert(insert)) is not None:
+            add_touch(by_workspace[insert.document["workspace_id"]], kind, insert.document)
     return {workspace_id: touches for workspace_id, touches in by_workspace.items() if touches}
 
 
 def _jobs_of(batch: Sequence[Insert]) -> list[Document]:
-    change_events = [insert.document for insert in batch if insert.collection == ChangeLog.COLLECTION]
+    changes = [(kind_of_insert(insert), insert.document) for insert in batch]
     return [
-        _job(change_event, segment["id"], segment["revision"] if change_event["kind"] == "SAVED" else None)
-        for change_event in change_events
-        if change_event["subject"] == "segment"
-        for segment in change_event["segments"]
+        _job(change, segment["id"], segment["revision"] if kind is ChangeKind.SEGMENT_SAVED else None)
+        for kind, change in changes
+        if kind in (ChangeKind.SEGMENT_SAVED, ChangeKind.SEGMENT_DELETED)
+        for segment in change["segments"]
     ]
 
 

@@ -17,15 +17,16 @@ from gateway.core.clock import Clock
 from gateway.core.idempotency import Claim, claim
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
-from gateway.domain.contacts.contacts import ContactDraft, Document, is_visible_change, new_contact, visible_change
+from gateway.domain.changes import new_change_id, thread_changes
+from gateway.domain.contacts.contacts import ContactDraft, Document, new_contact
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.contacts.subject_refs import subject_ref
 from gateway.domain.events.events import check_idempotency_key
 from gateway.domain.support.actors import Actor
-from gateway.domain.support.threads import Changeset, ThreadKind, change_events_of, unknown_thread
+from gateway.domain.support.threads import Changeset, ThreadKind, unknown_thread
 from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.services.contacts.contacts import Turn
-from gateway.services.outboxes import Outbox
+from gateway.services.contacts.writer import ContactWriter
 from gateway.store.deadlines import acquire
 from gateway.store.driver import Session
 from gateway.store.retries import BUDGET_SECONDS, retry_transaction
@@ -46,12 +47,12 @@ class CommandResult:
 class CommandExecutor:
     """Stores the changesets of commands. `turn` keeps writes of contacts and tracking apart."""
 
-    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, outbox: Outbox) -> None:
+    def __init__(self, store: Store, clock: Clock, minter: Minter, turn: Turn, writer: ContactWriter) -> None:
         self._store = store
         self._clock = clock
         self._minter = minter
         self._turn = turn
-        self._outbox = outbox
+        self._writer = writer
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def claim(self, mutation: str, fields: Mapping[str, Any], principal: Principal | None) -> Claim | None:
@@ -197,30 +198,14 @@ class CommandExecutor:
         """Write a changeset. `change_id`: of the first change event; by it a retry recognises its commit."""
         if also_write is not None:
             await also_write(store, session)
-        if contact is not None:  # even if unchanged, so that a concurrent erasure conflicts with this
-            await store.contacts.save([contact], session)
-        threads, parts = store.threads(changeset.kind)
-        if changeset.has_changes:
-            await threads.save(changeset, session)
-            await parts.insert(changeset.parts, session)
-            await store.timers.set(changeset.timers, session)
-            await store.timers.cancel(changeset.cancelled, session)
-        change_events = self._change_events(changeset, change_id, now)
-        if contact is not None and is_visible_change(contact):
-            change_events.insert(0, visible_change(self._new_change_id(), contact, now))
-        await store.changes.write(change_events, session)
+        ids = iter([change_id])
+        changes = thread_changes(changeset, lambda: next(ids, None) or self._new_change_id(), now)
+        write_thread = partial(_write_thread, store, changeset, session)
+        await self._writer.save_with_thread(store, contact, changeset, changes, write_thread, now, session)
         if key_claim is not None:
             result = {f"{changeset.kind.value}_id": changeset.after["_id"], "contact_id": changeset.after["contact_id"]}
             part = {} if changeset.part is None else {"part_id": changeset.part["_id"]}
             await store.idempotency_keys.keep(key_claim, result | part, now, session)
-        await self._outbox.thread_changed(store, changeset, contact, now, session)
-
-    def _change_events(self, changeset: Changeset, change_id: str, now: datetime) -> list[Document]:
-        ids = iter([change_id])
-        change_events = change_events_of(changeset, lambda: next(ids, None) or self._new_change_id(), now)
-        if change_events:
-            change_events[0]["act_part_id"] = None if changeset.part is None else changeset.part["_id"]
-        return change_events
 
     @asynccontextmanager
     async def _locked(self, id_: str) -> AsyncIterator[None]:
@@ -236,7 +221,17 @@ class CommandExecutor:
         return self._store.open(workspace_id) if principal is None else self._store.open_for(principal)
 
     def _new_change_id(self) -> str:
-        return self._minter.mint(Prefix.CHANGE, self._clock())
+        return new_change_id(self._minter, self._clock())
+
+
+async def _write_thread(store: WorkspaceStore, changeset: Changeset, session: Session) -> None:
+    if not changeset.has_changes:
+        return
+    threads, parts = store.threads(changeset.kind)
+    await threads.save(changeset, session)
+    await parts.insert(changeset.parts, session)
+    await store.timers.set(changeset.timers, session)
+    await store.timers.cancel(changeset.cancelled, session)
 
 
 async def _stored_result(

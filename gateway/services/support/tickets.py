@@ -8,6 +8,7 @@ from typing import Any
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
+from gateway.domain.changes import new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.support import ticket_inputs as inputs
@@ -219,7 +220,7 @@ class _Opening:
             raise unknown_thread(ThreadKind.CONVERSATION, id_, ("conversationId",))
         aggregate = ConversationAggregate(conversation, self._actor, self._now, self._minter)
         aggregate.convert(ticket["_id"], public=is_public(ticket))
-        change_id = self._minter.mint(Prefix.CHANGE, self._now)
+        change_id = new_change_id(self._minter, self._now)
         await self._commands.persist(store, aggregate.changeset(), change_id, self._now, session)
 
 

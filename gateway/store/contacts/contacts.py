@@ -112,7 +112,7 @@ class Contacts(Repository):
         drafts: Iterable[ContactDraft],
         session: Session,
         *,
-        seen: dict[str, datetime] | None = None,
+        seen: Mapping[str, datetime] | None = None,
         unchanged_since_read: bool = False,
     ) -> None:
         """Insert new contacts and update changed ones. TransientError if one was deleted or merged meanwhile.
@@ -122,7 +122,7 @@ class Contacts(Repository):
         seen, new, operations, touches = seen or {}, [], [], defaultdict[datetime | None, list[str]](list)
         for draft in drafts:
             at = seen.get(draft.id)
-            if draft.stored is not None and not unchanged_since_read and not draft.is_changed():
+            if draft.stored is not None and not unchanged_since_read and not draft.changed_fields():
                 touches[at].append(draft.id)
                 continue
             draft.document.pop("name_lower", None)
@@ -161,7 +161,7 @@ class Contacts(Repository):
         return super()._shows(row, token) and not hidden
 
     def _update(self, draft: ContactDraft, version: int, seen: datetime | None) -> Operation:
-        changed, update = draft.is_changed(), _touch_update(seen)
+        changed, update = draft.changed_fields(), _touch_update(seen)
         if set_fields := {name: value for name, value in changed.items() if value is not None}:
             update["$set"] = set_fields
         if unset_fields := [name for name, value in changed.items() if value is None]:

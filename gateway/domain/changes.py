@@ -1,0 +1,395 @@
+"""Every kind of change event in the change log, with its fields and its constructor.
+
+The stored names are read by databases in use: a new field is `NotRequired`, and no name changes."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NotRequired, TypedDict, cast
+
+from gateway.core.ids import Minter, Prefix
+from gateway.domain.change_kinds import ChangeKind, kinds_of
+from gateway.domain.contacts.contacts import ContactDraft, Document, logged_values
+from gateway.domain.contacts.merging import MergeResult, ids_of
+from gateway.domain.support.threads import MATCHED_FIELDS, Changeset, DomainEvent, ThreadKind
+
+
+class ChangeEvent(TypedDict):
+    """The fields of every change event."""
+
+    _id: str
+    workspace_id: str
+    subject: str
+    kind: str
+    at: datetime
+
+
+class ContactChanged(ChangeEvent):
+    """`before`, `after`: the logged fields of the contact; None if it is new, or deleted."""
+
+    contact_id: str
+    fields: list[str]
+    before: Document | None
+    after: Document | None
+
+
+class ContactsMerged(ContactChanged):
+    """`segment_ids`: the segments that the survivor entered by the merge."""
+
+    merged_id: str
+    moved_events: int
+    segment_ids: list[str]
+
+
+class ContactSeen(ChangeEvent):
+    """A contact was seen, and nothing else of it changed."""
+
+    contact_id: str
+
+
+class MembershipChanged(ChangeEvent):
+    """`imported`: only imported events caused it."""
+
+    contact_id: str
+    segment_id: str
+    imported: bool
+    before: None
+    after: None
+
+
+class SummaryChange(TypedDict):
+    """What an event definition gains or loses. `again`: its first and last time must be read again."""
+
+    name: str
+    count: int
+    contacts: NotRequired[int]
+    first_at: datetime
+    last_at: datetime
+    again: bool
+
+
+class SummariesChanged(ChangeEvent):
+    """The event summaries of a contact changed otherwise than by its events."""
+
+    contact_id: str
+    lines: list[SummaryChange]
+
+
+class SummariesMerged(SummariesChanged):
+    """The merged contact's summaries went to the survivor `contact_id`."""
+
+    merged_id: str
+
+
+class SummariesDeleted(SummariesChanged):
+    """`contact_ids`: every id that events may name the contact by."""
+
+    contact_ids: list[str]
+
+
+class RebuildRequested(ChangeEvent):
+    """`name`: rebuild only the values of this event name; None: all definitions."""
+
+    name: str | None
+
+
+class SegmentRevision(TypedDict):
+    """A segment as it was saved."""
+
+    id: str
+    revision: int
+
+
+class SegmentChanged(ChangeEvent):
+    """`segments`: the saved or deleted segment, then those that depend on it."""
+
+    segment_id: str
+    segments: list[SegmentRevision]
+
+
+class ThreadChanged(ChangeEvent):
+    """`public`: the thread's contact may see it. `before`, `after`: the fields that subscriptions filter by."""
+
+    contact_id: str
+    part_id: str | None
+    public: bool
+    before: Document | None
+    after: Document | None
+    act_part_id: NotRequired[str | None]  # of a command's first change event: the part that the command added
+
+
+class ConversationChanged(ThreadChanged):
+    """A change of a conversation."""
+
+    conversation_id: str
+
+
+class TicketChanged(ThreadChanged):
+    """A change of a ticket."""
+
+    ticket_id: str
+
+
+class DeliveryChanged(ChangeEvent):
+    """`before`, `after`: the state, and the fields that subscriptions filter by."""
+
+    delivery_id: str
+    contact_id: str
+    before: Document | None
+    after: Document
+
+
+class BackfillChanged(ChangeEvent):
+    """A backfill has another state, or other totals."""
+
+    backfill_id: str
+
+
+SHAPES: Mapping[ChangeKind, type] = {
+    ChangeKind.CONTACT_CREATED: ContactChanged,
+    ChangeKind.CONTACT_UPDATED: ContactChanged,
+    ChangeKind.CONTACT_MERGED: ContactsMerged,
+    ChangeKind.CONTACT_DELETED: ContactChanged,
+    ChangeKind.CONTACT_ENTERED_SEGMENT: MembershipChanged,
+    ChangeKind.CONTACT_LEFT_SEGMENT: MembershipChanged,
+    ChangeKind.CONTACT_SEEN: ContactSeen,
+    ChangeKind.SUMMARIES_IMPORTED: SummariesChanged,
+    ChangeKind.SUMMARIES_MERGED: SummariesMerged,
+    ChangeKind.SUMMARIES_DELETED: SummariesDeleted,
+    ChangeKind.DEFINITIONS_REBUILD: RebuildRequested,
+    ChangeKind.SEGMENT_SAVED: SegmentChanged,
+    ChangeKind.SEGMENT_DELETED: SegmentChanged,
+    **dict.fromkeys(kinds_of(ThreadKind.CONVERSATION), ConversationChanged),
+    **dict.fromkeys(kinds_of(ThreadKind.TICKET), TicketChanged),
+    ChangeKind.DELIVERY_CHANGED: DeliveryChanged,
+    ChangeKind.BACKFILL_CHANGED: BackfillChanged,
+    ChangeKind.HEARTBEAT: ChangeEvent,
+}
+
+
+def kind_of(change: Mapping[str, Any]) -> ChangeKind | None:
+    """The kind of a stored change event; None if it is unknown, or if a field of that kind is missing."""
+    try:
+        kind = ChangeKind(f"{change.get('subject')}.{change.get('kind')}")
+    except ValueError:
+        return None
+    return kind if kind in SHAPES and _is_complete(change, SHAPES[kind]) else None
+
+
+def _is_complete(change: Mapping[str, Any], shape: Any) -> bool:
+    lines, segments = change.get("lines", ()), change.get("segments", ())
+    return bool(
+        change.keys() >= shape.__required_keys__
+        and all(line.keys() >= SummaryChange.__required_keys__ for line in lines)
+        and all(segment.keys() >= SegmentRevision.__required_keys__ for segment in segments)
+    )
+
+
+def new_change_id(minter: Minter, at: datetime) -> str:
+    """A new id of a change event."""
+    return minter.mint(Prefix.CHANGE, at)
+
+
+class _Head(TypedDict):
+    _id: str
+    workspace_id: str
+    subject: str
+    kind: str
+
+
+def _head(kind: ChangeKind, id_: str, workspace_id: str) -> _Head:
+    return {"_id": id_, "workspace_id": workspace_id, "subject": kind.subject, "kind": kind.stored_kind}
+
+
+# Contacts
+
+
+def contact_saved(id_: str, draft: ContactDraft, at: datetime) -> ContactChanged:
+    """A contact was created or updated, with its logged fields before and after."""
+    return {
+        **_head(
+            ChangeKind.CONTACT_CREATED if draft.stored is None else ChangeKind.CONTACT_UPDATED,
+            id_,
+            draft.document["workspace_id"],
+        ),
+        "contact_id": draft.id,
+        "fields": draft.visible_fields(),
+        "before": None if draft.stored is None else logged_values(draft.stored),
+        "after": logged_values(draft.document),
+        "at": at,
+    }
+
+
+def contact_seen(id_: str, draft: ContactDraft, at: datetime) -> ContactSeen:
+    """Only `last_seen_at` of a contact changed."""
+    head = _head(ChangeKind.CONTACT_SEEN, id_, draft.document["workspace_id"])
+    return {**head, "contact_id": draft.id, "at": at}
+
+
+def contacts_merged(
+    id_: str, merged: MergeResult, moved_events: int, segment_ids: Sequence[str], at: datetime
+) -> ContactsMerged:
+    """A contact was merged into `contact_id`."""
+    return {
+        **contact_saved(id_, merged.survivor, at),
+        "kind": ChangeKind.CONTACT_MERGED.stored_kind,
+        "merged_id": merged.gone["_id"],
+        "moved_events": moved_events,
+        "segment_ids": list(segment_ids),
+    }
+
+
+def contact_deleted(id_: str, contact: Document, at: datetime) -> ContactChanged:
+    """A contact was erased: ids only."""
+    return {
+        **_head(ChangeKind.CONTACT_DELETED, id_, contact["workspace_id"]),
+        "contact_id": contact["_id"],
+        "fields": [],
+        "before": None,
+        "after": None,
+        "at": at,
+    }
+
+
+def membership_changed(
+    id_: str, kind: ChangeKind, member: Mapping[str, Any], at: datetime, *, imported: bool = False
+) -> MembershipChanged:
+    """A contact entered or left a segment."""
+    return {
+        **_head(kind, id_, member["workspace_id"]),
+        "contact_id": member["contact_id"],
+        "segment_id": member["segment_id"],
+        "imported": imported,
+        "before": None,
+        "after": None,
+        "at": at,
+    }
+
+
+# Event summaries and definitions
+
+
+def summaries_imported(id_: str, contact: ContactDraft, lines: list[SummaryChange], at: datetime) -> SummariesChanged:
+    """Counts of a contact were imported."""
+    head = _head(ChangeKind.SUMMARIES_IMPORTED, id_, contact.document["workspace_id"])
+    return {**head, "contact_id": contact.id, "lines": lines, "at": at}
+
+
+def summaries_merged(id_: str, merged: MergeResult, summaries: Iterable[Document], at: datetime) -> SummariesMerged:
+    """The merged contact no longer counts in event definitions; its events count with the survivor."""
+    return {
+        **_head(ChangeKind.SUMMARIES_MERGED, id_, merged.gone["workspace_id"]),
+        "contact_id": merged.survivor.id,
+        "merged_id": merged.gone["_id"],
+        "lines": [_removal(row, count=0, again=False) for row in summaries],
+        "at": at,
+    }
+
+
+def summaries_deleted(id_: str, contact: Document, summaries: Iterable[Document], at: datetime) -> SummariesDeleted:
+    """The erased contact and its events no longer count in event definitions."""
+    return {
+        **_head(ChangeKind.SUMMARIES_DELETED, id_, contact["workspace_id"]),
+        "contact_id": contact["_id"],
+        "contact_ids": ids_of(contact),
+        "lines": [_removal(row, count=-row["count"], again=True) for row in summaries],
+        "at": at,
+    }
+
+
+def _removal(summary: Document, *, count: int, again: bool) -> SummaryChange:
+    return {
+        "name": summary["name"],
+        "count": count,
+        "contacts": -1,
+        "first_at": summary["first_at"],
+        "last_at": summary["last_at"],
+        "again": again,
+    }
+
+
+def rebuild_requested(id_: str, workspace_id: str, name: str | None, at: datetime) -> RebuildRequested:
+    """All definitions are to be rebuilt, or the values of one name."""
+    return {**_head(ChangeKind.DEFINITIONS_REBUILD, id_, workspace_id), "name": name, "at": at}
+
+
+# Segments
+
+
+def segment_changed(id_: str, kind: ChangeKind, segments: Sequence[Document], at: datetime) -> SegmentChanged:
+    """The first segment was saved or deleted; the others depend on it and must be filled again too."""
+    return {
+        **_head(kind, id_, segments[0]["workspace_id"]),
+        "segment_id": segments[0]["_id"],
+        "segments": [{"id": row["_id"], "revision": row["revision"]} for row in segments],
+        "at": at,
+    }
+
+
+# Conversations and tickets
+
+
+def thread_changes(changeset: Changeset, new_id: Callable[[], str], at: datetime) -> list[ThreadChanged]:
+    """The change events of a command, in order. The first one names the part that the command added."""
+    before, after = _matched_fields(changeset.before), _matched_fields(changeset.after)
+    changes = [_thread_changed(new_id(), event, changeset.after, before, after, at) for event in changeset.events]
+    if changes:
+        changes[0]["act_part_id"] = None if changeset.part is None else changeset.part["_id"]
+    return changes
+
+
+def thread_deleted(id_: str, kind: ThreadKind, document: Document, at: datetime) -> ThreadChanged:
+    """A thread was erased with its contact: only ids, no `after`."""
+    deleted = {
+        ThreadKind.CONVERSATION: ChangeKind.CONVERSATION_DELETED,
+        ThreadKind.TICKET: ChangeKind.TICKET_DELETED,
+    }[kind]
+    return _thread_changed(id_, DomainEvent(deleted, is_public=True), document, _matched_fields(document), None, at)
+
+
+def _thread_changed(
+    id_: str, event: DomainEvent, document: Document, before: Document | None, after: Document | None, at: datetime
+) -> ThreadChanged:
+    change = {
+        **_head(event.kind, id_, document["workspace_id"]),
+        f"{event.kind.subject}_id": document["_id"],
+        "contact_id": document["contact_id"],
+        "part_id": event.part_id,
+        "public": event.is_public,
+        "before": before,
+        "after": after,
+        "at": at,
+    }
+    return cast("ThreadChanged", change)
+
+
+def _matched_fields(document: Document | None) -> Document | None:
+    return None if document is None else {name: document.get(name) for name in MATCHED_FIELDS}
+
+
+# Deliveries
+
+
+def delivery_changed(id_: str, delivery: Mapping[str, Any], state_before: str | None, at: datetime) -> DeliveryChanged:
+    """A delivery was queued (no state before), or has another state."""
+    filterable = {name: delivery[name] for name in ("metric", "subject_id", "kind")}
+    return {
+        **_head(ChangeKind.DELIVERY_CHANGED, id_, delivery["workspace_id"]),
+        "delivery_id": delivery["_id"],
+        "contact_id": delivery["contact_id"],
+        "before": None if state_before is None else {**filterable, "state": state_before},
+        "after": {**filterable, "state": delivery["state"]},
+        "at": at,
+    }
+
+
+def backfill_changed(id_: str, workspace_id: str, backfill_id: str, at: datetime) -> BackfillChanged:
+    """A backfill has another state, or other totals."""
+    return {**_head(ChangeKind.BACKFILL_CHANGED, id_, workspace_id), "backfill_id": backfill_id, "at": at}
+
+
+# The bus
+
+
+def heartbeat(id_: str, at: datetime) -> ChangeEvent:
+    """A change of no workspace: a position in the change stream that every process sees."""
+    return {**_head(ChangeKind.HEARTBEAT, id_, ""), "at": at}
