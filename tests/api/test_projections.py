@@ -115,3 +115,36 @@ async def test_a_lease_that_is_held_by_who_does_nothing_is_seen(open_gateway: An
         finally:
             stealing.cancel()
             await asyncio.wait([stealing])
+
+
+async def test_a_change_that_is_unknown_or_incomplete_is_skipped_with_a_warning(open_gateway: Any) -> None:
+    async with open_gateway() as gateway:
+        workspace = await gateway.workspace()
+        segment = (await workspace.data(SAVED))["saveSegment"]["segment"]["id"]
+        store = workspace.store
+        spoiled = [
+            {"_id": "chg_spoiled_1"},
+            {"_id": "chg_spoiled_2", "workspace_id": workspace.id, "subject": "contact", "contact_id": "con_1"},
+            {"_id": "chg_spoiled_3", "workspace_id": workspace.id, "subject": "contact", "kind": "RENAMED"},
+            {"_id": "chg_spoiled_4", "workspace_id": workspace.id, "subject": "summaries", "kind": "MERGED"},
+        ]
+
+        async def reading() -> bool:
+            rows = await gateway.runtime.services.store.roll_ups.all()
+            return {"definitions", "segments"} <= {row["_id"] for row in rows if row.get("position_at")}
+
+        await until(reading)
+        with capture_logs() as logs:
+            await store.database.insert("changes", spoiled)
+            await workspace.track({"contact": {"externalId": "u"}, "name": "did"})
+
+            async def caught_up() -> bool:
+                (definition,) = (await store.definitions.by_names(["did"])).values()
+                return definition.get("count") == 1 and len(await store.members.some(segment, 2)) == 1
+
+            await until(caught_up)
+        skipped = [(log["reader"], log["change_id"]) for log in logs if log["log_level"] == "warning"]
+        assert sorted(skipped) == [(reader, row["_id"]) for reader in ("definitions", "segments") for row in spoiled]
+        assert {log["event"] for log in logs if log["log_level"] == "warning"} == {
+            "change is unknown or incomplete; skipped"
+        }

@@ -6,6 +6,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import ClassVar
 
@@ -13,10 +14,10 @@ import structlog
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
-from gateway.domain.changes import heartbeat, new_change_id
+from gateway.domain.changes import heartbeat, kind_of, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import UnavailableError
-from gateway.store.change_log import append
+from gateway.store.change_log import ChangeLog, append
 from gateway.store.driver import HistoryLostError, Insert, InsertStream, Session
 from gateway.store.workspace_store import Store
 
@@ -122,7 +123,7 @@ class ProjectionConsumer(ABC):
             insert = await inserts.next()
             if insert is None:
                 break
-            batch.append(insert)
+            batch.append(self._readable(insert))
             self._newest = insert
         return batch
 
@@ -137,9 +138,18 @@ class ProjectionConsumer(ABC):
             if time.monotonic() > until:
                 raise UnavailableError("the stream does not show what was written")
             if (insert := await inserts.next()) is not None:
-                batch.append(insert)
+                batch.append(self._readable(insert))
                 self._newest = insert
         return batch
+
+    def _readable(self, insert: Insert) -> Insert:
+        """The insert; of a change that is unknown or incomplete only the position, so that it stops nothing."""
+        if insert.collection != ChangeLog.COLLECTION or kind_of(insert.document) is not None:
+            return insert
+        id_ = insert.document["_id"]
+        subject, kind = insert.document.get("subject"), insert.document.get("kind")
+        self._log.warning("change is unknown or incomplete; skipped", change_id=str(id_), subject=subject, kind=kind)
+        return replace(insert, document={"_id": id_, "workspace_id": ""})
 
     async def _save(self, token: str | None, pending: list[Document], body: Body | None = None) -> None:
         """Commit `body` with the offset; TransientError if another process moved it."""
