@@ -41,3 +41,9 @@ def check_http_url(text: str, path: tuple[str, ...], *, longest: int = MAX_URL_L
         )
         raise UserProblem(ErrorCode.INVALID, message, path)
     return text
+
+
+def public_name(name: str) -> str:
+    """A name in snake_case as the API writes it, in camelCase."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -1,11 +1,13 @@
 """Converts rows of files to contacts and back. Columns have the field names of the API."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from enum import StrEnum
 from typing import Any
 
 from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
+from gateway.domain.contacts.fields import CONTACT_FIELDS, LOCATION_PARTS, FieldKind
 from gateway.domain.events.summaries import retained_counts
 from gateway.errors import ErrorCode, StartupError, UserProblem
 from gateway.transfer.csv_values import (
@@ -37,7 +39,7 @@ class Others(StrEnum):
 class ContactColumns:
     """Maps columns to fields: by `named`, or else by equal names."""
 
-    named: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, str] = dataclass_field(default_factory=dict)
     others: Others = Others.REFUSE
 
     def __post_init__(self) -> None:
@@ -99,9 +101,9 @@ def contact_row(
     own = identity(IdentityKind.ID, contact["_id"])
     other_ids = [text for text in contact["identities"] if text.startswith(f"{IdentityKind.ID}:") and text != own]
     row = {"id": contact["_id"], "otherIds": [text.partition(":")[2] for text in other_ids]}
-    for name, snake in _STORED.items():
-        if (value := contact.get(snake)) is not None:
-            row[name] = format_time(value) if READ.get(name) is read_time else value
+    for name, field in _FIELDS.items():
+        if (value := contact.get(field.name)) is not None:
+            row[name] = format_time(value) if field.kind is FieldKind.TIME else value
     imported = [summary for summary in summaries if summary.get("imported") is not None]
     row["importedSummaries"] = [summary_line(summary["name"], summary["imported"]) for summary in imported]
     row["retainedSummaries"] = [summary_line(summary["name"], summary) for summary in retained_counts(summaries, swept)]
@@ -147,7 +149,7 @@ def _set_field(contact_input: Document, name: str, value: Any) -> None:
         contact_input["location"] = {**(contact_input.get("location") or {}), name.partition(".")[2]: value}
     elif name in _LISTS:
         contact_input[_LISTS[name]] = [*contact_input.get(_LISTS[name], ()), *(value or ())]
-    elif value is not None or name not in ("createdAt", "updatedAt"):
+    elif value is not None or name not in _FIELDS or _FIELDS[name].stated:
         contact_input[_SNAKE[name]] = value
 
 
@@ -191,62 +193,39 @@ def _duplicate(column: str, other: str, name: str) -> UserProblem:
     return UserProblem(ErrorCode.INVALID, f"The columns '{column}' and '{other}' are both '{name}': leave one out.")
 
 
+_READ_BY_KIND: Mapping[FieldKind, Read] = {
+    FieldKind.KEY: read_text,
+    FieldKind.KEYS: read_texts,
+    FieldKind.ROLE: _read_role,
+    FieldKind.TEXT: read_text,
+    FieldKind.URL: read_text,
+    FieldKind.TIME: read_time,
+    FieldKind.FLAG: read_flag,
+    FieldKind.COUNT: read_count,
+    FieldKind.TAGS: read_texts,
+    FieldKind.LOCATION: _read_location,
+    FieldKind.ATTRIBUTES: read_object,
+}
+_FIELDS = {field.api_name: field for field in CONTACT_FIELDS}
 READ: dict[str, Read] = {
     "id": read_text,
     "otherIds": read_texts,
-    "externalId": read_text,
-    "email": read_text,
+    **{name: _READ_BY_KIND[field.kind] for name, field in _FIELDS.items()},
     "anonymousId": _read_single,
-    "anonymousIds": read_texts,
-    "role": _read_role,
-    "phone": read_text,
-    "name": read_text,
-    "firstName": read_text,
-    "lastName": read_text,
-    "avatarUrl": read_text,
-    "location": _read_location,
-    "location.city": read_text,
-    "location.region": read_text,
-    "location.country": read_text,
-    "tags": read_texts,
-    "customAttributes": read_object,
-    "createdAt": read_time,
-    "updatedAt": read_time,
-    "signedUpAt": read_time,
-    "lastSeenAt": read_time,
-    "unsubscribedFromEmails": read_flag,
-    "hasHardBounced": read_flag,
-    "markedEmailAsSpam": read_flag,
-    "optedOutSubscriptionTypesCount": read_count,
+    **{f"location.{part}": read_text for part in LOCATION_PARTS},
     "importedSummaries": _read_summaries,
     "retainedSummaries": _read_summaries,
 }
-EXPORTED = tuple(name for name in READ if name not in ("anonymousId", "location"))
+EXPORTED = (
+    "id",
+    "otherIds",
+    *(column for field in CONTACT_FIELDS for column in field.columns),
+    "importedSummaries",
+    "retainedSummaries",
+)
 _LISTS = {"anonymousId": "anonymous_ids", "anonymousIds": "anonymous_ids", "otherIds": "other_ids"}
-_SNAKE = {
+_SNAKE = {name: field.name for name, field in _FIELDS.items()} | {
     "id": "id",
-    "externalId": "external_id",
-    "email": "email",
-    "role": "role",
-    "phone": "phone",
-    "name": "name",
-    "firstName": "first_name",
-    "lastName": "last_name",
-    "avatarUrl": "avatar_url",
-    "location": "location",
-    "tags": "tags",
-    "createdAt": "created_at",
-    "updatedAt": "updated_at",
-    "signedUpAt": "signed_up_at",
-    "lastSeenAt": "last_seen_at",
-    "unsubscribedFromEmails": "unsubscribed_from_emails",
-    "hasHardBounced": "has_hard_bounced",
-    "markedEmailAsSpam": "marked_email_as_spam",
-    "optedOutSubscriptionTypesCount": "opted_out_subscription_types_count",
     "importedSummaries": "imported_summaries",
     "retainedSummaries": "retained_summaries",
-}
-_STORED = {name: snake for name, snake in _SNAKE.items() if name != "id" and READ[name] is not _read_summaries} | {
-    "customAttributes": "custom_attributes",
-    "anonymousIds": "anonymous_ids",
 }

@@ -13,6 +13,7 @@ from typing import Any
 from gateway.core.typed_values import in_units
 from gateway.destinations.klaviyo.identifiers import identifiers_of
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.fields import CONTACT_FIELDS, FieldKind
 
 _MOST_FLATTENED = 200
 
@@ -217,18 +218,27 @@ def deletion_payload(contact: Mapping[str, Any]) -> Document:
 
 
 def _profile_properties(contact: Mapping[str, Any]) -> Document:
-    attributes = dict(contact.get("custom_attributes") or {})
-    return {
-        "Intercom contact ID": contact["_id"],
-        "Contact role": str(contact["role"]).lower(),
-        "Intercom_has_hard_bounced": bool(contact.get("has_hard_bounced")),
-        "Intercom_marked_email_as_spam": bool(contact.get("marked_email_as_spam")),
-        "Intercom_unsubscribed_from_emails": bool(contact.get("unsubscribed_from_emails")),
-        "Intercom_opted_out_subscription_types_count": int(contact.get("opted_out_subscription_types_count") or 0),
-        "Intercom_custom_attributes": attributes,
-        "Intercom_tags": list(contact.get("tags") or ()),
-        **_flattened("Intercom_custom_attributes_", attributes),
-    }
+    properties: Document = {"Intercom contact ID": contact["_id"]}
+    for field in CONTACT_FIELDS:
+        if field.profile_property is not None:
+            value = _profile_value(field.kind, contact.get(field.name))
+            properties |= {} if value is None else {field.profile_property: value}
+    return properties | _flattened("Intercom_custom_attributes_", contact.get("custom_attributes") or {})
+
+
+def _profile_value(kind: FieldKind, value: Any) -> Any:
+    match kind:
+        case FieldKind.ROLE:
+            return str(value).lower()
+        case FieldKind.FLAG:
+            return bool(value)
+        case FieldKind.COUNT:
+            return int(value or 0)
+        case FieldKind.TAGS | FieldKind.KEYS:
+            return list(value or ())
+        case FieldKind.ATTRIBUTES | FieldKind.LOCATION:
+            return dict(value or {})
+    return _plain(value)
 
 
 def _flattened(prefix: str, attributes: Mapping[str, Any]) -> Document:

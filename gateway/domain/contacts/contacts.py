@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.core.text_rules import check_text
+from gateway.domain.contacts.fields import CONTACT_FIELDS
 from gateway.errors import ErrorCode, UserProblem
 
 Document = dict[str, Any]
@@ -76,7 +77,7 @@ class ContactDraft:
 
     def visible_fields(self) -> list[str]:
         """The names of the changed fields without bookkeeping such as `last_seen_at`, sorted."""
-        return sorted(name for name in self.changed_fields() if name not in _UNLOGGED_FIELDS)
+        return sorted(name for name in self.changed_fields() if name not in _BOOKKEEPING)
 
 
 def identity(kind: IdentityKind, value: str) -> str:
@@ -124,15 +125,9 @@ def new_contact(contact_id: str, workspace_id: str, now: datetime) -> Document:
         "workspace_id": workspace_id,
         "identities": [identity(IdentityKind.ID, contact_id)],
         "role": ContactRole.VISITOR.value,
-        "anonymous_ids": [],
-        "tags": [],
-        "custom_attributes": {},
         "created_at": now,
         "updated_at": now,
-        "unsubscribed_from_emails": False,
-        "has_hard_bounced": False,
-        "marked_email_as_spam": False,
-        "opted_out_subscription_types_count": 0,
+        **{field.name: field.default() for field in CONTACT_FIELDS if field.default is not None},
     }
 
 
@@ -194,19 +189,6 @@ def display_name(contact: Mapping[str, Any]) -> str:
     )
 
 
-LOGGED_FIELDS = (
-    "role",
-    "external_id",
-    "email",
-    "phone",
-    "name",
-    "tags",
-    "location",
-    "custom_attributes",
-    "signed_up_at",
-)
-
-
 def json_differs(left: Any, right: Any) -> bool:
     """Whether two values differ as JSON, where `true` is not 1."""
     return left is not right and (left != right or orjson.dumps(left) != orjson.dumps(right))
@@ -214,7 +196,7 @@ def json_differs(left: Any, right: Any) -> bool:
 
 def logged_values(contact: Mapping[str, Any]) -> Document:
     """The fields that the change log keeps before and after a change."""
-    return {name: contact[name] for name in LOGGED_FIELDS if name in contact}
+    return {field.name: contact[field.name] for field in CONTACT_FIELDS if field.logged and field.name in contact}
 
 
 def merged_attributes(stored: Mapping[str, Any], update: Mapping[str, Any]) -> Document:
@@ -233,6 +215,5 @@ PUBLIC_NAMES: dict[str, str] = {
     IdentityKind.EMAIL: "email",
     IdentityKind.ANONYMOUS: "anonymousId",
 }
-_UNLOGGED_FIELDS = frozenset(
-    {"last_seen_at", "updated_at", "identities", "email_lower", "terms", "name_lower", "version", "contact_ids"}
-)
+_DERIVED = {"identities", "email_lower", "terms", "name_lower", "version", "contact_ids"}
+_BOOKKEEPING = frozenset(_DERIVED | {field.name for field in CONTACT_FIELDS if not field.visible})

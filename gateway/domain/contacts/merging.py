@@ -6,6 +6,7 @@ Events are not rewritten: the survivor lists all ids that events may name it by.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
@@ -19,13 +20,11 @@ from gateway.domain.contacts.contacts import (
     lead_email,
     unknown_contact,
 )
+from gateway.domain.contacts.fields import CONTACT_FIELDS, MAX_TAGS, ContactField, FieldKind, MergeRule
 from gateway.domain.events.events import summary_id_of
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_IDS = 1000
-MAX_TAGS = 100
-_MERGED_FIELDS = ("phone", "name", "first_name", "last_name", "avatar_url", "location", "signed_up_at")
-_EMAIL_FIELDS = ("has_hard_bounced", "marked_email_as_spam")
 _JOINABLE = {
     ContactRole.USER: (ContactRole.VISITOR, ContactRole.LEAD),
     ContactRole.LEAD: (ContactRole.VISITOR,),
@@ -92,42 +91,45 @@ def merge(
     ids = distinct([*ids_of(document), *ids_of(gone)])
     if len(ids) > MAX_IDS:
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"More than {MAX_IDS} contacts are not merged into one.", ("from",))
-    for name in _MERGED_FIELDS:
-        if document.get(name) is None and gone.get(name) is not None:
-            document[name] = gone[name]
-    _take_email(document, gone, email_free)
-    _take_sets(document, gone, max_attributes)
-    seen = [at for at in (document.get("last_seen_at"), gone.get("last_seen_at")) if at is not None]
-    if seen:
-        document["last_seen_at"] = max(seen)
+    takes_email = email_free and document.get("email") is None and gone.get("email") is not None
+    limits = {FieldKind.TAGS: MAX_TAGS, FieldKind.KEYS: MAX_ANONYMOUS_IDS, FieldKind.ATTRIBUTES: max_attributes}
+    for field in CONTACT_FIELDS:
+        value = _merged_value(field, document.get(field.name), gone.get(field.name), takes_email, limits)
+        if value is not None:
+            document[field.name] = value
+    if takes_email:
+        claims = [text for text in gone["identities"] if text == lead_email(gone["email"])]
+        document["identities"] = [*document["identities"], *claims]
     document |= {"contact_ids": ids, "updated_at": now}
     id_texts = [identity(IdentityKind.ID, id_) for id_ in all_ids(gone)]
     document["identities"] = distinct([*document["identities"], *id_texts])
     return MergeResult(gone, survivor)
 
 
-def _take_email(document: Document, gone: Document, email_free: bool) -> None:
-    if gone.get("email") is None or document.get("email") is not None or not email_free:
-        return
-    document["email"] = gone["email"]
-    claims = [text for text in gone["identities"] if text == lead_email(gone["email"])]
-    document["identities"] = [*document["identities"], *claims]
-    document |= {name: gone[name] for name in _EMAIL_FIELDS}
+def _merged_value(field: ContactField, own: Any, other: Any, takes_email: bool, limits: Mapping[FieldKind, int]) -> Any:
+    """The survivor's value after a merge; None if it has none."""
+    match field.merge:
+        case MergeRule.FILL:
+            return other if own is None else own
+        case MergeRule.EITHER:
+            return own or other
+        case MergeRule.GREATEST:
+            return max((value for value in (own, other) if value is not None), default=None)
+        case MergeRule.EMAIL | MergeRule.WITH_EMAIL:
+            return other if takes_email else own
+        case MergeRule.UNION:
+            return _union(field.kind, own, other, limits[field.kind])
+    return own
 
 
-def _take_sets(document: Document, gone: Document, max_attributes: int) -> None:
-    attributes = {**document["custom_attributes"]}
-    for key, value in gone["custom_attributes"].items():
-        if key in attributes or len(attributes) < max_attributes:
-            attributes.setdefault(key, value)
-    opted_out = "opted_out_subscription_types_count"
-    document |= {
-        "custom_attributes": attributes,
-        "tags": distinct([*document["tags"], *gone["tags"]])[:MAX_TAGS],
-        "anonymous_ids": distinct([*gone["anonymous_ids"], *document["anonymous_ids"]])[-MAX_ANONYMOUS_IDS:],
-        "unsubscribed_from_emails": document["unsubscribed_from_emails"] or gone["unsubscribed_from_emails"],
-        opted_out: max(document[opted_out], gone[opted_out]),
-    }
+def _union(kind: FieldKind, own: Any, other: Any, limit: int) -> Any:
+    match kind:
+        case FieldKind.TAGS:
+            return distinct([*own, *other])[:limit]
+        case FieldKind.KEYS:
+            return distinct([*other, *own])[-limit:]
+    added = {key: value for key, value in other.items() if key not in own}
+    return {**own, **dict(list(added.items())[: max(0, limit - len(own))])}
 
 
 def merged_summaries(gone: Iterable[Document], stored: Mapping[str, Document], survivor: Document) -> list[Document]:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from gateway.core.text_rules import public_name
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.fields import FIELD_BY_FILTER, ContactField, FieldKind
 from gateway.domain.filters.operators import (
     AttributeTest,
     Operators,
@@ -25,16 +27,20 @@ MAX_CONDITIONS = 50
 MAX_DEPTH = 5
 MAX_OBJECTS = 1000  # input objects in one filter, including empty ones and wrappers
 MAX_TEXTS = 100
+
+
+def _text_reader(field: ContactField, filter_name: str) -> Callable[[Mapping[str, Any]], Any]:
+    if field.kind is FieldKind.LOCATION:
+        return lambda row: (row.get(field.name) or {}).get(filter_name)
+    return lambda row: row.get(field.name)
+
+
+_TEXT_KINDS = (FieldKind.KEY, FieldKind.TEXT, FieldKind.TAGS, FieldKind.LOCATION)
+# The names in ContactFilter, and how each text is read from a contact; the index has these texts.
 TEXT_FIELDS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "email": lambda row: row.get("email"),
-    "external_id": lambda row: row.get("external_id"),
-    "name": lambda row: row.get("name"),
-    "phone": lambda row: row.get("phone"),
-    "tag": lambda row: row.get("tags"),
-    "country": lambda row: (row.get("location") or {}).get("country"),
-    "city": lambda row: (row.get("location") or {}).get("city"),
+    name: _text_reader(field, name) for name, field in FIELD_BY_FILTER.items() if field.kind in _TEXT_KINDS
 }
-TIME_FIELDS = frozenset({"created_at", "signed_up_at", "last_seen_at"})
+TIME_FIELDS = frozenset(name for name, field in FIELD_BY_FILTER.items() if field.kind is FieldKind.TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,12 +428,6 @@ def _texts(operators: Operators, path: str) -> Operators:
     if len(operators.get("in", ())) > MAX_TEXTS:
         raise BadRequestError(f"{path}.in has {len(operators['in'])} texts, and {MAX_TEXTS} are allowed.")
     return case_folded(operators)
-
-
-def public_name(name: str) -> str:
-    """The GraphQL name (camelCase) of a snake_case name."""
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
 
 
 def _all_of(parts: Sequence[Condition]) -> Condition:

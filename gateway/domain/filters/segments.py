@@ -7,9 +7,10 @@ from typing import Any
 
 from gateway.core.clock import to_milliseconds
 from gateway.core.ids import Prefix, derived_id
-from gateway.core.text_rules import check_unicode
+from gateway.core.text_rules import check_unicode, public_name
 from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.fields import FIELD_BY_FILTER
 from gateway.domain.filters.conditions import (
     AttributeCondition,
     Condition,
@@ -20,18 +21,12 @@ from gateway.domain.filters.conditions import (
     TextCondition,
     TimeCondition,
     parse_filter,
-    public_name,
 )
 from gateway.domain.filters.expiry import is_time_dependent
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 
 MAX_SEGMENTS = 100
 MAX_NAME_LENGTH = 200
-_FIELDS = {
-    "tag": "tags",
-    "country": "location",
-    "city": "location",
-}  # the stored field that holds a text condition's value
 
 
 def member_id_of(segment_id: str, contact_id: str) -> str:
@@ -224,7 +219,7 @@ def _keys_of(leaf: Condition) -> list[str]:
         case RoleCondition():
             return ["role"]
         case TextCondition() | TimeCondition():
-            return [_FIELDS.get(leaf.name, leaf.name)]
+            return [FIELD_BY_FILTER[leaf.name].name]
         case AttributeCondition():
             return ["custom_attributes"]
         case SegmentCondition():

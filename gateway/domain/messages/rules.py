@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gateway.core.text_rules import check_text
+from gateway.core.text_rules import check_text, public_name
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.events import check_event_name
-from gateway.domain.filters.conditions import check_metadata_filter, parse_filter, public_name
+from gateway.domain.filters.conditions import check_metadata_filter, parse_filter
 from gateway.domain.filters.segments import stored_filter, stored_value
 from gateway.domain.messages.templates import Templates
 from gateway.errors import BadRequestError, ErrorCode, UserProblem

@@ -23,6 +23,7 @@ from gateway.caches import Cache, CacheBudget
 from gateway.core.text_rules import check_text
 from gateway.core.typed_values import typed_metadata
 from gateway.domain.contacts.contacts import Document, display_name
+from gateway.domain.contacts.fields import CONTACT_FIELDS, ContactField, FieldKind
 from gateway.domain.messages.liquid_sandbox import SECONDS, Sandbox
 from gateway.errors import ErrorCode, UserProblem
 
@@ -30,24 +31,10 @@ MAX_TEMPLATE_LENGTH = 10_000
 _MAX_MARK_LENGTH = 500
 _PARSED = 500
 _TEMPLATE_BYTES, _CHARACTER_BYTES = 2000, 120  # estimated memory: per parsed template, plus per character at most
-_CONTACT: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "id": lambda row: row["_id"],
-    "displayName": display_name,
-    "customAttributes": lambda row: _printable(row["custom_attributes"]),
-    "location": lambda row: dict(row.get("location") or {}),
-    "externalId": lambda row: row.get("external_id"),
-    "role": lambda row: row["role"],
-    "email": lambda row: row.get("email"),
-    "phone": lambda row: row.get("phone"),
-    "name": lambda row: row.get("name"),
-    "firstName": lambda row: row.get("first_name"),
-    "lastName": lambda row: row.get("last_name"),
-    "tags": lambda row: row["tags"],
-    "createdAt": lambda row: _moment(row["created_at"]),
-    "signedUpAt": lambda row: _moment(row.get("signed_up_at")),
-    "lastSeenAt": lambda row: _moment(row.get("last_seen_at")),
-}
 _EVENT = ("name", "occurredAt", "metadata", "count")
+
+
+Reader = Callable[[Mapping[str, Any]], Any]
 
 
 class TemplateError(Exception):
@@ -95,6 +82,25 @@ class Templates:
             raise TemplateError(str(error.message)) from error
         except Exception as error:  # the library may fail in any way on tracked data
             raise TemplateError(f"{type(error).__name__}: {error}") from error
+
+
+def _reader(field: ContactField) -> Reader:
+    name = field.name
+    match field.kind:
+        case FieldKind.TIME:
+            return lambda row: _moment(row.get(name))
+        case FieldKind.LOCATION:
+            return lambda row: dict(row.get(name) or {})
+        case FieldKind.ATTRIBUTES:
+            return lambda row: _printable(row[name])
+    return lambda row: row.get(name)
+
+
+_CONTACT: dict[str, Reader] = {
+    "id": lambda row: row["_id"],
+    "displayName": display_name,
+    **{field.api_name: _reader(field) for field in CONTACT_FIELDS if field.in_templates},
+}
 
 
 def template_data(contact: Mapping[str, Any], event: Mapping[str, Any] | None, count: int = 0) -> Document:

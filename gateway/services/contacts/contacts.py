@@ -8,8 +8,6 @@ from typing import Any
 from gateway.core.clock import Clock
 from gateway.core.idempotency import Claim, claim
 from gateway.core.ids import Minter, Prefix
-from gateway.core.text_rules import check_http_url, check_text
-from gateway.core.typed_values import check_metadata
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
     ContactDraft,
@@ -18,13 +16,12 @@ from gateway.domain.contacts.contacts import (
     Document,
     IdentityKind,
     check_ref,
-    distinct,
-    merged_attributes,
     new_contact,
     raised_role,
 )
+from gateway.domain.contacts.field_values import check_values, set_values
 from gateway.domain.contacts.identity_resolution import IdentityResolver
-from gateway.domain.events.events import check_idempotency_key, check_occurred_at
+from gateway.domain.events.events import check_idempotency_key
 from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.services.contacts.writer import ContactWriter
 from gateway.settings import Settings
@@ -34,15 +31,6 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 
 MUTATION = "upsertContact"
 Turn = Callable[[str], AbstractAsyncContextManager[None]]
-MAX_TAGS = 100
-_TEXTS = {
-    "phone": "phone",
-    "name": "name",
-    "first_name": "firstName",
-    "last_name": "lastName",
-}
-_FLAGS = ("unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam")
-_YEARS = 100
 
 
 class ContactService:
@@ -136,87 +124,13 @@ class ContactService:
                 f"The contact has {MAX_ANONYMOUS_IDS} anonymous ids, and no more are kept.",
                 ("anonymousId",),
             )
-        self._set(document, values)
+        set_values(document, values, self._settings)
         document["role"] = (ContactRole(values["role"]) if values.get("role") else raised_role(document)).value
         resolver.claim_identities(draft)
 
-    def _set(self, document: Document, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            if name == "custom_attributes":
-                document[name] = merged_attributes(document["custom_attributes"], value) if value is not None else {}
-                check_metadata(document[name], self._settings, ("customAttributes",))
-            elif name == "location" and value is not None:
-                document[name] = merged_attributes(document.get(name, {}), value) or None
-            elif name == "last_seen_at" and value is not None:
-                document[name] = max(value, document.get(name) or value)
-            elif name != "role":
-                document[name] = value
-        for name in [name for name, value in document.items() if value is None]:
-            del document[name]
-
     def check_values(self, fields: Mapping[str, Any]) -> Document:
         """Return the fields other than keys as they are stored; UserProblem on an invalid value."""
-        values: Document = {}
-        for name, public in _TEXTS.items():
-            if name in fields:
-                values[name] = (
-                    fields[name]
-                    if fields[name] is None
-                    else check_text(fields[name], (public,), longest=1000, named=public)
-                )
-        if "avatar_url" in fields:
-            url = fields["avatar_url"]
-            values["avatar_url"] = None if url is None else check_http_url(url, ("avatarUrl",), longest=1000)
-        if "location" in fields:
-            values["location"] = _check_location(fields["location"])
-        for name, public in (("signed_up_at", "signedUpAt"), ("last_seen_at", "lastSeenAt")):
-            if name in fields:
-                values[name] = check_occurred_at(fields[name], self._clock(), _YEARS, (public,))
-        if "custom_attributes" in fields:
-            check_metadata(fields["custom_attributes"] or {}, self._settings, ("customAttributes",))
-            values["custom_attributes"] = fields["custom_attributes"]
-        if "tags" in fields:
-            values["tags"] = check_tags(fields["tags"] or [])
-        for name in _FLAGS:
-            if name in fields:
-                values[name] = bool(fields[name])
-        if "opted_out_subscription_types_count" in fields:
-            values["opted_out_subscription_types_count"] = _check_count(
-                fields["opted_out_subscription_types_count"] or 0
-            )
-        if fields.get("role"):
-            values["role"] = fields["role"]
-        return values
-
-
-def check_tags(tags: list[str]) -> list[str]:
-    """Return the checked tags without duplicates."""
-    if len(tags) > MAX_TAGS:
-        raise UserProblem(
-            ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags, and {MAX_TAGS} are allowed.", ("tags",)
-        )
-    return distinct(
-        check_text(tag, ("tags", str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
-    )
-
-
-def _check_location(location: Mapping[str, Any] | None) -> Document | None:
-    if location is None:
-        return None
-    return {
-        part: text if text is None else check_text(text, ("location", part), longest=255, named=part)
-        for part, text in location.items()
-    }
-
-
-def _check_count(count: int) -> int:
-    if count < 0:
-        raise UserProblem(
-            ErrorCode.INVALID,
-            "optedOutSubscriptionTypesCount must not be negative.",
-            ("optedOutSubscriptionTypesCount",),
-        )
-    return count
+        return check_values(fields, self._settings, self._clock())
 
 
 async def _first_result(store: WorkspaceStore, first_result: Document) -> tuple[Document, bool]:

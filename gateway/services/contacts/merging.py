@@ -7,7 +7,6 @@ from typing import Any
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
-from gateway.core.text_rules import check_text
 from gateway.domain.changes import contacts_merged, new_change_id, summaries_merged
 from gateway.domain.contacts.contacts import (
     ContactDraft,
@@ -18,6 +17,7 @@ from gateway.domain.contacts.contacts import (
     check_key,
     new_contact,
 )
+from gateway.domain.contacts.field_values import check_values
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.contacts.merging import (
     MergeResult,
@@ -25,7 +25,7 @@ from gateway.domain.contacts.merging import (
     merged_summaries,
     pair_of,
 )
-from gateway.domain.events.events import check_occurred_at, summary_id_of
+from gateway.domain.events.events import summary_id_of
 from gateway.services.contacts.contacts import Turn
 from gateway.services.contacts.writer import ContactWriter
 from gateway.settings import Settings
@@ -33,7 +33,7 @@ from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-_YEARS = 100
+_FACTS = ("name", "signed_up_at")  # that identifyContact may state beside the e-mail
 
 
 @dataclass(slots=True)
@@ -107,11 +107,9 @@ class MergeService:
         facts: Document = {}
         if "email" in fields:
             facts["email"] = fields["email"] and check_key(IdentityKind.EMAIL, fields["email"])
-        if "name" in fields:
-            facts["name"] = fields["name"] and check_text(fields["name"], ("name",), longest=1000, named="name")
-        if "signed_up_at" in fields:
-            facts["signed_up_at"] = check_occurred_at(fields["signed_up_at"], self._clock(), _YEARS, ("signedUpAt",))
-        return facts
+        given = {name: fields[name] for name in _FACTS if name in fields}
+        checked = check_values({name: value for name, value in given.items() if value}, self._settings, self._clock())
+        return facts | given | checked
 
     def _merged_draft(
         self,
@@ -203,7 +201,7 @@ def _apply_facts(resolver: IdentityResolver, draft: ContactDraft, facts: Mapping
     resolver.set_keys(draft, **({"email": facts["email"]} if "email" in facts else {}))
     if "email" not in facts and resolver.users_email_taken(document, draft):
         del document["email"]  # a taken e-mail must not prevent signing in
-    for name in ("name", "signed_up_at"):
+    for name in _FACTS:
         if facts.get(name) is not None:
             document[name] = facts[name]
         elif name in facts:

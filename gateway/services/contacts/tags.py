@@ -12,8 +12,10 @@ from gateway.domain.contacts.contacts import (
     distinct,
     unknown_contact,
 )
+from gateway.domain.contacts.field_values import check_tags
+from gateway.domain.contacts.fields import MAX_TAGS
 from gateway.errors import ErrorCode, UserProblem
-from gateway.services.contacts.contacts import MAX_TAGS, Turn, check_tags
+from gateway.services.contacts.contacts import Turn
 from gateway.services.contacts.writer import ContactWriter
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store

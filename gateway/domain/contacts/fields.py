@@ -1,0 +1,144 @@
+"""The fields of a contact: one row each, which drives upsert, merge, import, export, filters, profiles and templates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Any
+
+from gateway.core.text_rules import public_name
+
+MAX_TEXT_LENGTH = 1000
+MAX_TAGS = 100
+LOCATION_PARTS = ("city", "region", "country")
+
+
+class FieldKind(StrEnum):
+    """What the values of a field are, and so how they are checked, read from files and shown."""
+
+    KEY = auto()  # one key of the contact
+    KEYS = auto()
+    ROLE = auto()
+    TEXT = auto()
+    URL = auto()
+    TIME = auto()
+    FLAG = auto()
+    COUNT = auto()
+    TAGS = auto()
+    LOCATION = auto()
+    ATTRIBUTES = auto()
+
+
+class MergeRule(StrEnum):
+    """What the survivor of a merge has afterwards."""
+
+    OWN = auto()  # its own value
+    FILL = auto()  # its own, or else the other's
+    UNION = auto()  # both, up to the limit
+    EITHER = auto()  # true if either is
+    GREATEST = auto()  # the greater number or the later time
+    EMAIL = auto()  # the other's e-mail if it has none and nobody else needs it
+    WITH_EMAIL = auto()  # the other's if it takes over the e-mail
+
+
+@dataclass(frozen=True, slots=True)
+class ContactField:
+    """One field, by its stored name; the API and files have it in camelCase.
+
+    `default`: the value of a new contact (None: absent). `stated`: upsertContact sets it. `visible`: its change is worth
+    a change event. `logged`: change events have it before and after. `filters`: the names in ContactFilter that compare
+    it; a stored contact is indexed by them. `in_templates`: messages may read it. `profile_property`: its name in the
+    profile that a destination keeps of the contact; names and addresses have places of their own there.
+    """
+
+    name: str
+    kind: FieldKind
+    merge: MergeRule = MergeRule.FILL
+    default: Callable[[], Any] | None = None
+    stated: bool = True
+    visible: bool = True
+    logged: bool = False
+    filters: tuple[str, ...] = ()
+    in_templates: bool = False
+    profile_property: str | None = None
+
+    @property
+    def api_name(self) -> str:
+        """The name in GraphQL and in files."""
+        return public_name(self.name)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Its columns in exported files."""
+        if self.kind is FieldKind.LOCATION:
+            return tuple(f"{self.api_name}.{part}" for part in LOCATION_PARTS)
+        return (self.api_name,)
+
+
+_K, _M = FieldKind, MergeRule
+CONTACT_FIELDS: tuple[ContactField, ...] = (
+    ContactField("external_id", _K.KEY, _M.OWN, logged=True, filters=("external_id",), in_templates=True),
+    ContactField("email", _K.KEY, _M.EMAIL, logged=True, filters=("email",), in_templates=True),
+    ContactField("anonymous_ids", _K.KEYS, _M.UNION, default=list, stated=False),
+    ContactField(
+        "role",
+        _K.ROLE,
+        _M.OWN,
+        logged=True,
+        filters=("role",),
+        in_templates=True,
+        profile_property="Contact role",
+    ),
+    ContactField("phone", _K.TEXT, logged=True, filters=("phone",), in_templates=True),
+    ContactField("name", _K.TEXT, logged=True, filters=("name",), in_templates=True),
+    ContactField("first_name", _K.TEXT, in_templates=True),
+    ContactField("last_name", _K.TEXT, in_templates=True),
+    ContactField("avatar_url", _K.URL),
+    ContactField("location", _K.LOCATION, logged=True, filters=("country", "city"), in_templates=True),
+    ContactField(
+        "tags",
+        _K.TAGS,
+        _M.UNION,
+        default=list,
+        logged=True,
+        filters=("tag",),
+        in_templates=True,
+        profile_property="Intercom_tags",
+    ),
+    ContactField(
+        "custom_attributes",
+        _K.ATTRIBUTES,
+        _M.UNION,
+        default=dict,
+        logged=True,
+        filters=("custom_attribute",),
+        in_templates=True,
+        profile_property="Intercom_custom_attributes",
+    ),
+    ContactField("created_at", _K.TIME, _M.OWN, stated=False, filters=("created_at",), in_templates=True),
+    ContactField("updated_at", _K.TIME, _M.OWN, stated=False, visible=False),
+    ContactField("signed_up_at", _K.TIME, logged=True, filters=("signed_up_at",), in_templates=True),
+    ContactField("last_seen_at", _K.TIME, _M.GREATEST, visible=False, filters=("last_seen_at",), in_templates=True),
+    ContactField(
+        "unsubscribed_from_emails",
+        _K.FLAG,
+        _M.EITHER,
+        default=bool,
+        profile_property="Intercom_unsubscribed_from_emails",
+    ),
+    ContactField(
+        "has_hard_bounced", _K.FLAG, _M.WITH_EMAIL, default=bool, profile_property="Intercom_has_hard_bounced"
+    ),
+    ContactField(
+        "marked_email_as_spam", _K.FLAG, _M.WITH_EMAIL, default=bool, profile_property="Intercom_marked_email_as_spam"
+    ),
+    ContactField(
+        "opted_out_subscription_types_count",
+        _K.COUNT,
+        _M.GREATEST,
+        default=int,
+        profile_property="Intercom_opted_out_subscription_types_count",
+    ),
+)
+FIELD_BY_NAME = {field.name: field for field in CONTACT_FIELDS}
+FIELD_BY_FILTER = {name: field for field in CONTACT_FIELDS for name in field.filters}
+STATED_FIELDS = tuple(field for field in CONTACT_FIELDS if field.stated and field.kind is not FieldKind.KEY)
