@@ -6,8 +6,8 @@ from gateway.domain.support.conversations import Channel, ConversationState, Del
 from gateway.domain.support.sla import SlaStatus
 from gateway.domain.support.threads import PartKind
 from gateway.domain.support.ticket_filters import TicketSortKey
+from gateway.domain.support.ticket_states import TicketState
 from gateway.domain.support.ticket_types import TicketAttributeKind, TicketCategory
-from gateway.domain.support.tickets import TicketState
 from resolvers.reveals import sort_enum
 
 __all__ = [

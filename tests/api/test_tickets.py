@@ -22,7 +22,7 @@ from tickets import (
 )
 
 from gateway.demo.tickets import seed_tickets
-from gateway.domain.support.tickets import TRANSITIONS, TicketState
+from gateway.domain.support.ticket_states import TRANSITIONS, TicketState
 
 NOBODY = "01JZ0000000000000000000000"
 CONVERSE = "mutation($i: CreateConversationInput!) { createConversation(input: $i) { conversation { id } userErrors { code } } }"

@@ -11,7 +11,8 @@ from models import TicketModel
 
 from gateway.core.ids import Minter
 from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
-from gateway.domain.support.tickets import TicketAggregate, TicketState, lists_of, new_ticket, numbered
+from gateway.domain.support.ticket_states import TicketState
+from gateway.domain.support.tickets import TicketAggregate, lists_of, new_ticket, numbered
 from gateway.errors import UserProblem
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

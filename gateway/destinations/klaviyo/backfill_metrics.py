@@ -9,17 +9,16 @@ from gateway.domain.backfills import Stage
 from gateway.domain.support.actors import ActorKind
 from gateway.domain.support.threads import PartKind
 from gateway.domain.support.threads import ThreadKind as Kind
+from gateway.domain.support.ticket_states import TICKET_STATES
 
 _METRIC_BY_STATE = {
-    "SUBMITTED": Metric.SUBMITTED_TICKET,
-    "WAITING_ON_CUSTOMER": Metric.MARKED_TICKET_ON_HOLD,
-    "RESOLVED": Metric.RESOLVED_TICKET,
+    state.value: Metric(rules.metric) for state, rules in TICKET_STATES.items() if rules.metric is not None
 }
 METRICS = {
     Stage.CONVERSATIONS: (Metric.CREATED_CONVERSATION, Metric.READ_CONVERSATION),
     Stage.CONVERSATION_PARTS: (Metric.REPLIED_TO_CONVERSATION, Metric.RATED_CONVERSATION),
     Stage.TICKETS: (Metric.CREATED_TICKET,),
-    Stage.TICKET_PARTS: (*_METRIC_BY_STATE.values(), Metric.REPLIED_TO_TICKET),
+    Stage.TICKET_PARTS: (*dict.fromkeys(_METRIC_BY_STATE.values()), Metric.REPLIED_TO_TICKET),
 }
 KINDS = {
     Stage.CONVERSATIONS: Kind.CONVERSATION,

@@ -10,6 +10,7 @@ from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.support.actors import ActorKind
 from gateway.domain.support.threads import Changeset, DomainEvent
+from gateway.domain.support.ticket_states import TICKET_STATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,7 @@ _BY_CONTACT = {
 }
 _BY_ANYBODY = {
     ChangeKind.TICKET_CREATED: Metric.CREATED_TICKET,
-    ChangeKind.TICKET_SUBMITTED: Metric.SUBMITTED_TICKET,
-    ChangeKind.TICKET_WAITING: Metric.MARKED_TICKET_ON_HOLD,
-    ChangeKind.TICKET_RESOLVED: Metric.RESOLVED_TICKET,
+    **{rules.change: Metric(rules.metric) for rules in TICKET_STATES.values() if rules.metric is not None},
 }
 _CREATED = (ChangeKind.CONVERSATION_CREATED, ChangeKind.TICKET_CREATED)
 

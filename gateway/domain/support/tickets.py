@@ -1,8 +1,7 @@
-"""Tickets: states and their transitions, and the commands that change a ticket. Pure: time, ids and actor are arguments."""
+"""Tickets: the commands that change one. Pure: time, ids and actor are arguments."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, ClassVar
 
 from gateway.core.ids import Minter, Prefix
@@ -11,42 +10,12 @@ from gateway.domain.contacts.contacts import Document, distinct
 from gateway.domain.support.actors import AUTOMATION, Actor, actor_of
 from gateway.domain.support.inbox_keys import key_of_number, sort_key, with_sparse
 from gateway.domain.support.threads import PartKind, ThreadAggregate, ThreadKind
+from gateway.domain.support.ticket_states import TICKET_STATES, TRANSITIONS, TicketState
 from gateway.domain.support.ticket_types import TicketCategory, changed_values
 from gateway.errors import ErrorCode, UserProblem
 
 SNOOZE_TIMER = "ticket_snooze"
 MAX_TAGS = 100
-
-
-class TicketState(StrEnum):
-    """The states of a ticket."""
-
-    SUBMITTED = "SUBMITTED"
-    IN_PROGRESS = "IN_PROGRESS"
-    WAITING_ON_CUSTOMER = "WAITING_ON_CUSTOMER"
-    RESOLVED = "RESOLVED"
-
-
-# All allowed transitions. No state follows itself, and a resolved ticket must be taken up again before it can wait on the
-# customer.
-TRANSITIONS: Mapping[TicketState, frozenset[TicketState]] = {
-    TicketState.SUBMITTED: frozenset({TicketState.IN_PROGRESS, TicketState.WAITING_ON_CUSTOMER, TicketState.RESOLVED}),
-    TicketState.IN_PROGRESS: frozenset({TicketState.SUBMITTED, TicketState.WAITING_ON_CUSTOMER, TicketState.RESOLVED}),
-    TicketState.WAITING_ON_CUSTOMER: frozenset({TicketState.SUBMITTED, TicketState.IN_PROGRESS, TicketState.RESOLVED}),
-    TicketState.RESOLVED: frozenset({TicketState.SUBMITTED, TicketState.IN_PROGRESS}),
-}
-# The state after a contact's reply; other states stay.
-AFTER_CONTACTS_REPLY: Mapping[TicketState, TicketState] = {
-    TicketState.WAITING_ON_CUSTOMER: TicketState.IN_PROGRESS,
-    TicketState.RESOLVED: TicketState.IN_PROGRESS,
-}
-# The kind of change that subscribers get for a new state.
-CHANGE_KIND_BY_STATE: Mapping[TicketState, ChangeKind] = {
-    TicketState.SUBMITTED: ChangeKind.TICKET_SUBMITTED,
-    TicketState.IN_PROGRESS: ChangeKind.TICKET_IN_PROGRESS,
-    TicketState.WAITING_ON_CUSTOMER: ChangeKind.TICKET_WAITING,
-    TicketState.RESOLVED: ChangeKind.TICKET_RESOLVED,
-}
 # An inbox has a list for each facet value, alone and together with the state; the most selective facet first.
 FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
 
@@ -84,7 +53,8 @@ class TicketAggregate(ThreadAggregate):
             self.emit(ChangeKind.TICKET_NOTED, part_id)
             return part_id
         before = TicketState(self.document["state"])
-        state = AFTER_CONTACTS_REPLY.get(before, before) if self.actor.is_contact else before
+        after_reply = TICKET_STATES[before].after_reply if self.actor.is_contact else None
+        state = after_reply or before
         transition: dict[str, Any] = {} if state is before else {"from_state": before.value, "to_state": state.value}
         part_id = self.add_part(PartKind.COMMENT, body, **transition)
         self.emit(ChangeKind.TICKET_REPLIED, part_id, public=self._public)
@@ -99,7 +69,7 @@ class TicketAggregate(ThreadAggregate):
         check_transition(self.document, state)
         part_id = self.add_part(PartKind.STATE, body, from_state=before.value, to_state=state.value)
         self._change_state(state, part_id)
-        if state is TicketState.RESOLVED:
+        if TICKET_STATES[state].is_resolved:
             self.document.pop("snoozed_until", None)
         return part_id
 
@@ -149,9 +119,10 @@ class TicketAggregate(ThreadAggregate):
 
     def _change_state(self, state: TicketState, part_id: str) -> None:
         if self.document["state"] != state:
-            _set(self.document, "resolved_at", self.document["last_part_at"] if state is TicketState.RESOLVED else None)
+            rules = TICKET_STATES[state]
+            _set(self.document, "resolved_at", self.document["last_part_at"] if rules.is_resolved else None)
             self.document["state"] = state.value
-            self.emit(CHANGE_KIND_BY_STATE[state], part_id, public=self._public)
+            self.emit(rules.change, part_id, public=self._public)
 
     def _edit(self, type_: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         if "title" in values:
@@ -180,8 +151,8 @@ class TicketAggregate(ThreadAggregate):
     def _snooze(self, until: datetime | None) -> str | None:
         if until is None:
             return self._end_snooze(self.at, self.actor)
-        if self.document["state"] == TicketState.RESOLVED:
-            message = f"Ticket {self.document['number']} is RESOLVED, and is not put aside: take it up again first."
+        if TICKET_STATES[state := TicketState(self.document["state"])].is_resolved:
+            message = f"Ticket {self.document['number']} is {state}, and is not put aside: take it up again first."
             raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("snoozedUntil",))
         if self.document.get("snoozed_until") == until:
             return None

@@ -16,11 +16,11 @@ from gateway.domain.support.actors import AUTOMATION, Actor
 from gateway.domain.support.conversation_inputs import check_body, check_created_at, check_not_by_contact
 from gateway.domain.support.conversations import ConversationAggregate
 from gateway.domain.support.threads import Changeset, ThreadKind, check_moment, unknown_thread
+from gateway.domain.support.ticket_states import TicketState
 from gateway.domain.support.ticket_types import TicketCategory, check_usable, new_values
 from gateway.domain.support.tickets import (
     SNOOZE_TIMER,
     TicketAggregate,
-    TicketState,
     check_shared_with,
     is_public,
     new_ticket,
