@@ -4,8 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from gateway.domain.contacts.contacts import Document
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.inputs import provided_fields
 
 
@@ -53,32 +52,32 @@ class DeleteContactInput:
     id: strawberry.ID
 
 
-async def tag(context: Context, input_: TagContactInput) -> Document:
+async def tag(context: Context, input_: TagContactInput) -> Payload:
     """The payload of `tagContact`."""
     changed = await context.services.tags.tag(context.principal.workspace_id, input_.contact_id, input_.tags)
     return {"contact": changed if await context.may_read() else None}
 
 
-async def untag(context: Context, input_: UntagContactInput) -> Document:
+async def untag(context: Context, input_: UntagContactInput) -> Payload:
     """The payload of `untagContact`."""
     changed = await context.services.tags.untag(context.principal.workspace_id, input_.contact_id, input_.tags)
     return {"contact": changed if await context.may_read() else None}
 
 
-async def identify(context: Context, input_: IdentifyContactInput) -> Document:
+async def identify(context: Context, input_: IdentifyContactInput) -> Payload:
     """The payload of `identifyContact`."""
     values = provided_fields(input_, nulls=True)
     contact, merged = await context.services.merges.identify(context.principal.workspace_id, values)
     return {"contact": contact if await context.may_read() else None, "merged": merged}
 
 
-async def merge(context: Context, input_: MergeContactsInput) -> Document:
+async def merge(context: Context, input_: MergeContactsInput) -> Payload:
     """The payload of `mergeContacts`."""
     workspace_id = context.principal.workspace_id
     contact, moved = await context.services.merges.merge(workspace_id, input_.from_, input_.into)
     return {"contact": contact if await context.may_read() else None, "moved_events": moved}
 
 
-async def delete(context: Context, input_: DeleteContactInput) -> Document:
+async def delete(context: Context, input_: DeleteContactInput) -> Payload:
     """The payload of `deleteContact`."""
     return {"deleted_id": await context.services.erasures.delete(context.principal.workspace_id, input_.id)}

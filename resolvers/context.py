@@ -42,7 +42,8 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 if TYPE_CHECKING:
     from gateway.tracing import Tracing
 
-Document = dict[str, Any]
+Source = Mapping[str, object]  # the document or payload whose fields an operation reads
+Payload = Mapping[str, object]  # of a mutation
 _READERS = frozenset({Scope.READ})
 
 
@@ -167,7 +168,7 @@ class Context:
         return await loader.load(parent)
 
 
-async def _seen_contact(contact_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+async def _seen_contact(contact_ids: Sequence[str], _: None, context: Context) -> list[Source | None]:
     """Batch: the bearer's own contact, as far as it may see it."""
     contacts = await context.store.contacts.by_ids(list(dict.fromkeys(contact_ids)))
     return [contacts.get(id_) for id_ in contact_ids]

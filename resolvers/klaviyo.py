@@ -8,7 +8,7 @@ from typing import Any
 import strawberry
 
 from gateway.core.ids import Prefix, prefix_of
-from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.principals import Scope
 from gateway.core.time_ranges import TimeRange
 from gateway.destinations.klaviyo.mapping import Metric, MetricSource
@@ -23,7 +23,7 @@ from gateway.settings import KlaviyoMode
 from gateway.store.delivery_searches import DeliverySearch
 from gateway.store.repositories import id_bounds
 from resolvers.contacts import pages_of_parents
-from resolvers.context import Context
+from resolvers.context import Context, Source
 from resolvers.costs import LIST_SEARCH
 from resolvers.events import contact_ids
 from resolvers.inputs import TimeFilter, provided_fields
@@ -112,7 +112,9 @@ async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Docum
     return {row["_id"]: row for row in await metrics(context, None, None) if row["_id"] in ids} if ids else {}
 
 
-async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments: PageArguments) -> Document:
+async def deliveries(
+    context: Context, filter_: DeliveryFilter | None, arguments: PageArguments
+) -> Connection[Document]:
     """A page of the workspace's deliveries, the newest first."""
     filter_values = provided_fields(filter_) or {}
     cipher = await context.cursor_cipher()
@@ -122,7 +124,7 @@ async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments
     return counted(connection(result.rows, page_request, lambda row: str(row["_id"]), result.stopped_at), search.count)
 
 
-async def backfills(context: Context, arguments: PageArguments) -> Document:
+async def backfills(context: Context, arguments: PageArguments) -> Connection[Document]:
     """A page of the workspace's backfills, the newest first."""
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "klaviyo.backfills", context.principal.workspace_id)
@@ -254,9 +256,9 @@ async def _children(
     return children
 
 
-async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Source]:
     distinct_ids = dict.fromkeys(ids)
-    documents: dict[str, Document] = {}
+    documents: dict[str, Source] = {}
     for prefix, repository in (
         (Prefix.EVENT, context.store.events),
         (Prefix.CONVERSATION, context.store.conversations),

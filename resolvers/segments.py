@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import strawberry
 
-from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.json_values import Json
+from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.conditions import Condition
+from gateway.domain.filters.documents import MemberDocument, SegmentDocument
 from gateway.domain.filters.segments import MAX_SEGMENTS, public_filter
 from gateway.errors import BadRequestError
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.filters import ContactFilter
 from resolvers.inputs import provided_fields
 from resolvers.total_count import counted
@@ -34,17 +35,17 @@ class DeleteSegmentInput:
     id: strawberry.ID
 
 
-async def segments(context: Context) -> list[Document]:
+async def segments(context: Context) -> list[SegmentDocument]:
     """Every segment of the workspace, the oldest first."""
     return await context.store.segments.all()
 
 
-async def segment(context: Context, id_: str) -> Document | None:
+async def segment(context: Context, id_: str) -> SegmentDocument | None:
     """The segment with that id."""
-    return (await context.store.segments.by_ids([id_])).get(id_)
+    return await context.store.segments.get(id_)
 
 
-async def save_segment(context: Context, input_: SaveSegmentInput) -> Document:
+async def save_segment(context: Context, input_: SaveSegmentInput) -> Payload:
     """The payload of `saveSegment`."""
     values = provided_fields(input_)
     saved = await context.services.segments.save(
@@ -53,18 +54,19 @@ async def save_segment(context: Context, input_: SaveSegmentInput) -> Document:
     return {"segment": saved if await context.may_read() else None}
 
 
-async def delete_segment(context: Context, input_: DeleteSegmentInput) -> Document:
+async def delete_segment(context: Context, input_: DeleteSegmentInput) -> Payload:
     """The payload of `deleteSegment`."""
     return {"deleted_id": await context.services.segments.delete(context.principal.workspace_id, input_.id)}
 
 
-def filter_of(segment_: Document) -> Document:
+def filter_of(segment_: SegmentDocument) -> Json:
     """A segment's filter as its caller wrote it."""
-    filter_: Document = public_filter(segment_["filter"])
-    return filter_
+    return public_filter(segment_["filter"])
 
 
-async def contacts(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
+async def contacts(
+    parents: Sequence[SegmentDocument], arguments: PageArguments, context: Context
+) -> list[Connection[MemberDocument] | BadRequestError]:
     """Batch: a page of each segment's members, the newest contact first."""
     cipher = await context.cursor_cipher()
     pages: dict[str, Page | BadRequestError] = {}
@@ -86,7 +88,7 @@ async def contacts(parents: Sequence[Document], arguments: PageArguments, contex
     ]
 
 
-async def of_contacts(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
+async def of_contacts(parents: Sequence[Document], _: None, context: Context) -> list[list[SegmentDocument]]:
     """Batch: the segments that each contact is in, the oldest first."""
     rows = await context.store.members.of_contacts([parent["_id"] for parent in parents], MAX_SEGMENTS)
     ids = {row["segment_id"] for group in rows.values() for row in group}
@@ -96,7 +98,7 @@ async def of_contacts(parents: Sequence[Document], _: None, context: Context) ->
     ]
 
 
-async def of_notification(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def of_notification(parents: Sequence[Document], _: None, context: Context) -> list[SegmentDocument | None]:
     """Batch: the segment that each notification tells of."""
     ids = sorted({parent["segment_id"] for parent in parents if parent["segment_id"] is not None})
     segments_by_id = await context.store.segments.by_ids(ids)
@@ -112,7 +114,7 @@ async def check_named(context: Context, condition: Condition) -> None:
             raise BadRequestError(f"filter names the segment '{id_}', and there is no such segment.")
 
 
-async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[Document]]:
+async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[MemberDocument]]:
     """The members of each page: of one segment alone in windows, of several in one read."""
     members = context.store.members
     if len(pages) == 1:
@@ -121,12 +123,14 @@ async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[D
     return await members.pages_of_segments(list(pages), next(iter(pages.values()))) if pages else {}
 
 
-def _shown(rows: list[Document], page_request: Page, contacts_: dict[str, Document]) -> Document:
+def _shown(
+    rows: list[MemberDocument], page_request: Page, contacts_: dict[str, Document]
+) -> Connection[MemberDocument]:
     """A page of members as one of their contacts, without those that went a moment ago."""
-    result = connection(rows, page_request, lambda row: str(row["contact_id"]))
+    result = connection(rows, page_request, lambda row: row["contact_id"])
     existing = [row for row in result["rows"] if row["contact_id"] in contacts_]
     return {**result, "rows": existing, "nodes": [contacts_[row["contact_id"]] for row in existing]}
 
 
-def _present(rows: dict[str, Document], ids: Sequence[str]) -> list[Document]:
+def _present(rows: dict[str, SegmentDocument], ids: Sequence[str]) -> list[SegmentDocument]:
     return [rows[id_] for id_ in ids if id_ in rows]

@@ -279,7 +279,7 @@ async def changed_contact(parents: Sequence[Document], _: None, context: Context
     return [contacts.get(id_) for id_ in ids]
 
 
-async def named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
+async def named(repository: Repository[Any], ids: list[str | None]) -> list[Document | None]:
     """What each of these ids names, as it is now; nothing where there is no id."""
     documents = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [None if id_ is None else documents.get(id_) for id_ in ids]

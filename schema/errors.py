@@ -1,17 +1,19 @@
 """How what goes wrong is told: user errors in payloads, all else as top-level errors with code, retryable and requestId."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLFormattedError
 
 from gateway.errors import BadRequestError, ErrorCode, GatewayError, UserProblem
+from resolvers.context import Context, Payload
 from resolvers.inputs import check_input
 from resolvers.nodes import visible
 
 strawberry.enum(ErrorCode, description="What the caller of a mutation can fix.")
+Input = TypeVar("Input")  # the type of the input
 _log = structlog.get_logger("gateway.errors")
 
 
@@ -25,12 +27,12 @@ class UserError:
 
 
 async def payload(
-    resolve: Callable[[Any, Any], Awaitable[dict[str, Any]]],
+    resolve: Callable[[Context, Input], Awaitable[Payload]],
     info: strawberry.Info,
-    input_: Any,
+    input_: Input,
     *,
     check: bool = True,
-    **otherwise: Any,
+    **otherwise: object,
 ) -> Any:
     """The mutation's payload as its caller may see it; what the caller can fix becomes its userErrors, beside the values
     of `otherwise`. `check`: whether all values are checked before anything else looks at them; false where the resolver
@@ -43,7 +45,7 @@ async def payload(
         return {**otherwise, "user_errors": [user_error(problem.below("input"))]}
 
 
-def user_error(problem: UserProblem) -> dict[str, Any]:
+def user_error(problem: UserProblem) -> Payload:
     """A problem as a UserError."""
     return {
         "code": problem.code.value,

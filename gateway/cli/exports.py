@@ -16,7 +16,7 @@ from gateway.errors import StartupError, UserProblem
 from gateway.runtime import Runtime
 from gateway.transfer.csv_values import read_time
 from gateway.transfer.export_sinks import ExportSink, FileSink, StreamSink
-from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, Source, export, find_segment
+from gateway.transfer.exports import ContactSource, D, EventSource, SegmentSource, Source, export, find_segment
 from gateway.transfer.row_files import Format, format_of
 
 cli = typer.Typer(no_args_is_help=True, help="Export files, which 'gateway import' makes the same state again.")
@@ -134,7 +134,7 @@ def _time(option: str, text: str | None) -> datetime | None:
 
 
 async def _export(
-    runtime: Runtime, source: Source, file: Path, format_: Format, noun: str, escape_formulas: bool
+    runtime: Runtime, source: Source[D], file: Path, format_: Format, noun: str, escape_formulas: bool
 ) -> None:
     with ExitStack() as stack:
         output: ExportSink

@@ -1,13 +1,37 @@
 """Timers: stored work that is done once, at a given time, by any running process."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypedDict, Unpack
 
 from gateway.core.ids import Prefix, derived_id
 
-Document = dict[str, Any]
 _FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=10)
+
+
+class TimerData(TypedDict, total=False):
+    """What the handlers of messages and campaigns need. `after`: the last contact that a campaign has reached."""
+
+    rule_id: str
+    since: datetime | None
+    contact_id: str
+    event_id: str
+    count: int
+    jumped: bool
+    last_at: datetime
+    after: str | None
+
+
+class TimerDocument(TimerData):
+    """A timer. `next_at`: when it is tried next, which is later than `due_at` after a failure."""
+
+    _id: str
+    workspace_id: str
+    kind: str
+    subject_id: str
+    due_at: datetime
+    next_at: datetime
+    attempts: int
 
 
 def timer_id_of(workspace_id: str, kind: str, subject_id: str, discriminator: str = "") -> str:
@@ -16,8 +40,13 @@ def timer_id_of(workspace_id: str, kind: str, subject_id: str, discriminator: st
 
 
 def timer_of(
-    workspace_id: str, kind: str, subject_id: str, due_at: datetime, discriminator: str = "", **data: Any
-) -> Document:
+    workspace_id: str,
+    kind: str,
+    subject_id: str,
+    due_at: datetime,
+    discriminator: str = "",
+    **data: Unpack[TimerData],
+) -> TimerDocument:
     """A timer as it is stored, with the `data` of its handler."""
     return {
         "_id": timer_id_of(workspace_id, kind, subject_id, discriminator),

@@ -33,6 +33,8 @@ from gateway.domain.deliveries import (
     requeued,
     was_delivered,
 )
+from gateway.domain.events.documents import EventDocument
+from gateway.domain.support.documents import T
 from gateway.domain.support.threads import Changeset
 from gateway.domain.syncs import KlaviyoConnection
 from gateway.services.subjects import subjects_of
@@ -57,7 +59,7 @@ class Outbox:
         session: Session,
         *,
         drafts: Iterable[ContactDraft] = (),
-        events: Sequence[Document] = (),
+        events: Sequence[EventDocument] = (),
         contacts: Mapping[str, Document] | None = None,
     ) -> None:
         """Queue the drafts' changed profiles and the forwarded events. `contacts`: those of the events, by id."""
@@ -71,7 +73,7 @@ class Outbox:
         await self.enqueue(store, deliveries, now, session)
 
     async def thread_changed(
-        self, store: WorkspaceStore, change: Changeset, contact: ContactDraft | None, now: datetime, session: Session
+        self, store: WorkspaceStore, change: Changeset[T], contact: ContactDraft | None, now: datetime, session: Session
     ) -> None:
         """Queue the metric events of a changed thread. `contact`: its contact, if this transaction writes it."""
         events = list(metric_events_of(change))
@@ -289,7 +291,7 @@ def support_event(
     )
 
 
-def tracked_event(event: Document, contact: Document, now: datetime) -> NewDelivery:
+def tracked_event(event: EventDocument, contact: Document, now: datetime) -> NewDelivery:
     """A tracked event as a metric of its own name."""
     name = event["name"]
     delivery = _event(
@@ -360,5 +362,5 @@ def _profile(contact: Mapping[str, Any], payload: Document) -> NewDelivery:
     return NewDelivery(DeliveryKind.PROFILE, contact, payload, problem=problem, note=identifiers_of(contact).note)
 
 
-def _forwarded(events: Iterable[Document], sync: KlaviyoConnection) -> list[Document]:
+def _forwarded(events: Iterable[EventDocument], sync: KlaviyoConnection) -> list[EventDocument]:
     return [event for event in events if sync.forwards(event["name"]) and not event.get("imported")]

@@ -17,7 +17,7 @@ from gateway.store.driver import Document, DuplicateError, Operation, Session, T
 from gateway.store.repositories import Repository, with_fields
 
 
-class Deliveries(Repository):
+class Deliveries(Repository[Document]):
     """The deliveries of a workspace. Delivered and rejected ones are kept for 30 days, dead letters until replayed."""
 
     COLLECTION: ClassVar[str] = "deliveries"
@@ -94,7 +94,7 @@ class Deliveries(Repository):
 
     async def pages_of_parents(
         self,
-        parents: Repository,
+        parents: Repository[Any],
         ids: Sequence[str],
         bounds: Mapping[str, Any],
         limit: int,
@@ -117,7 +117,7 @@ class Deliveries(Repository):
         )
 
 
-class Lanes(Repository):
+class Lanes(Repository[Document]):
     """One lane per contact and queue: its deliveries and its lease."""
 
     COLLECTION: ClassVar[str] = "delivery_lanes"
@@ -165,7 +165,7 @@ class Lanes(Repository):
         return {"_id": lane["_id"], "workspace_id": self._workspace_id, "version": lane["version"]}
 
 
-class Syncs(Repository):
+class Syncs(Repository[Document]):
     """The workspace's Klaviyo connection and its state: one document."""
 
     COLLECTION: ClassVar[str] = "klaviyo_syncs"
@@ -197,7 +197,7 @@ class Syncs(Repository):
         return True
 
 
-class DeliveryMetrics(Repository):
+class DeliveryMetrics(Repository[Document]):
     """Delivered and failed deliveries, counted per metric."""
 
     COLLECTION: ClassVar[str] = "klaviyo_metrics"

@@ -38,7 +38,7 @@ from gateway.store.write_health import WriteHealth
 
 Document = dict[str, Any]
 DRIVERS_UTC = utc  # the timezone object of times in documents
-Filter = Mapping[str, Any]
+Filter = Mapping[str, object]
 Operation = Any
 Session = Any
 _COMMIT_ATTEMPTS = 3
@@ -208,7 +208,7 @@ class Database:
             with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
                 return int(await self._database[collection].count_documents(filter_, session=session, **options))
 
-    async def insert(self, collection: str, documents: Sequence[Document], session: Session = None) -> None:
+    async def insert(self, collection: str, documents: Sequence[Filter], session: Session = None) -> None:
         """Insert in order; in a transaction all or none. DuplicateError if one exists already."""
         async with self._writing(session):
             for start in range(0, len(documents), _MAX_INSERTS):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from gateway.caches import Cache, CacheBudget
 from gateway.core.principals import Principal
@@ -30,7 +31,7 @@ from gateway.store.support.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
 
-REPOSITORIES: tuple[type[Repository], ...] = (
+REPOSITORIES: tuple[type[Repository[Any]], ...] = (
     Contacts,
     Events,
     Tombstones,
@@ -110,14 +111,14 @@ class WorkspaceStore:
         self.reviews = SegmentReviews(database, workspace_id, token)
 
     @property
-    def histories(self) -> dict[ThreadKind, tuple[Threads, Parts]]:
+    def histories(self) -> dict[ThreadKind, tuple[Threads[Any], Parts]]:
         """By kind of thread: the repositories of the threads and of their parts."""
         return {
             ThreadKind.CONVERSATION: (self.conversations, self.conversation_parts),
             ThreadKind.TICKET: (self.tickets, self.ticket_parts),
         }
 
-    def threads(self, subject: ThreadKind) -> tuple[Threads, Parts]:
+    def threads(self, subject: ThreadKind) -> tuple[Threads[Any], Parts]:
         """The repositories of threads of that kind and of their parts."""
         return self.histories[subject]
 

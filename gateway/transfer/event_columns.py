@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.events.events import EventFields
 from gateway.transfer.csv_values import read_plain, read_text, read_time
 
 
@@ -26,7 +26,7 @@ class Columns:
         return [column for column in (*keys, *(self.metadata or ())) if column is not None]
 
 
-def event_of(row: Mapping[str, Any], columns: Columns, *, text: bool) -> Document:
+def event_of(row: Mapping[str, Any], columns: Columns, *, text: bool) -> EventFields:
     """The row as an event's input in snake_case. `text`: all values are text, as in CSV; empty ones are absent."""
     contact = {
         kind: read_text(row.get(column), column)

@@ -8,7 +8,8 @@ from typing import Any
 from gateway.core.idempotency import Claim
 from gateway.core.text_rules import check_text
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.events.events import IMPORT_YEARS, TrackEvent, check_occurred_at, track_event
+from gateway.domain.events.documents import EventDocument
+from gateway.domain.events.events import IMPORT_YEARS, EventFields, TrackEvent, check_occurred_at, track_event
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 from gateway.transfer.csv_values import format_time, read_object, read_text, read_time
@@ -30,7 +31,7 @@ _KEYS = {"contactId": "id", "externalId": "external_id", "email": "email", "anon
 _LONGEST_IDENTITY = 1000
 
 
-def event_row(event: Mapping[str, Any], contact: Mapping[str, Any]) -> Document:
+def event_row(event: EventDocument, contact: Mapping[str, Any]) -> Document:
     """An event of that contact as a row."""
     anonymous = contact["anonymous_ids"][-1:]
     row = {
@@ -57,7 +58,7 @@ def exported_event(row: Mapping[str, Any], settings: Settings, now: datetime) ->
             f"'{missing[0]}' is missing, which every row of an export has: for other files say which column is what.",
             (missing[0],),
         )
-    event_input = {
+    event_input: EventFields = {
         "contact": {key: read_text(values[name], name) for name, key in _KEYS.items() if name in values},
         "name": read_text(values["name"], "name"),
         "occurred_at": read_time(values["occurredAt"], "occurredAt"),

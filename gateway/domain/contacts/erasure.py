@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from gateway.domain.contacts.contacts import Document, IdentityKind, all_ids, identity
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.documents import SummaryDocument
 
 REFUSED_FOR = timedelta(days=30)
 
@@ -52,7 +53,7 @@ def deleted_entry(change_id: str, contact: Document, now: datetime) -> Document:
     }
 
 
-def deleted_line(change_id: str, contact: Document, summaries: Iterable[Document], now: datetime) -> Document:
+def deleted_line(change_id: str, contact: Document, summaries: Iterable[SummaryDocument], now: datetime) -> Document:
     """The change log entry that subtracts the contact's summaries from event definitions."""
     lines = [
         {

@@ -6,6 +6,7 @@ Events are not rewritten: the survivor lists all ids that events may name it by.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
@@ -20,6 +21,7 @@ from gateway.domain.contacts.contacts import (
     unknown_contact,
     visible_change,
 )
+from gateway.domain.events.documents import Counts, SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.errors import ErrorCode, UserProblem
 
@@ -131,23 +133,26 @@ def _take_sets(document: Document, gone: Document, max_attributes: int) -> None:
     }
 
 
-def merged_summaries(gone: Iterable[Document], stored: Mapping[str, Document], survivor: Document) -> list[Document]:
+def merged_summaries(
+    gone: Iterable[SummaryDocument], stored: Mapping[str, SummaryDocument], survivor: Document
+) -> list[SummaryDocument]:
     """The survivor's new summaries, by the other's event names. `stored`: its own, by name."""
     workspace_id, survivor_id = survivor["workspace_id"], survivor["_id"]
-    summaries = []
+    summaries: list[SummaryDocument] = []
     for row in gone:
         own = stored.get(row["name"])
-        ids = {"_id": summary_id_of(workspace_id, survivor_id, row["name"]), "contact_id": survivor_id}
-        summaries.append({**row, **ids} if own is None else {**_summed(own, row), **ids})
+        summary = row if own is None else _summed(own, row)
+        id_ = summary_id_of(workspace_id, survivor_id, row["name"])
+        summaries.append({**summary, "_id": id_, "contact_id": survivor_id})
     return summaries
 
 
-def _summed(left: Document, right: Document) -> Document:
-    result = {**left, **_added(left, right, ""), **_added(left, right, "tracked_")}
+def _summed(left: SummaryDocument, right: SummaryDocument) -> SummaryDocument:
+    result: dict[str, object] = {**left, **_added(left, right, ""), **_added(left, right, "tracked_")}
     for part in ("imported", "retained"):
-        if both := [row[part] for row in (left, right) if row.get(part)]:
+        if both := [cast(Counts, row[part]) for row in (left, right) if row.get(part)]:
             result[part] = {**both[0], **(_added(both[0], both[1], "") if len(both) > 1 else {})}
-    return result
+    return cast(SummaryDocument, result)
 
 
 def _added(left: Mapping[str, object], right: Mapping[str, object], kind: str) -> Document:
@@ -167,7 +172,7 @@ def contacts_merged(change_id: str, merged: MergeResult, now: datetime) -> Docum
     return {**line, "kind": "MERGED", "merged_id": merged.gone["_id"]}
 
 
-def merged_line(change_id: str, merged: MergeResult, gone: Iterable[Document], now: datetime) -> Document:
+def merged_line(change_id: str, merged: MergeResult, gone: Iterable[SummaryDocument], now: datetime) -> Document:
     """The change log entry that removes the merged contact from definitions' contact counts."""
     lines = [
         {"name": row["name"], "count": 0, "contacts": -1, "first_at": row["first_at"], "last_at": row["last_at"]}

@@ -7,8 +7,10 @@ from typing import Any
 
 from gateway.core.clock import to_milliseconds
 from gateway.core.ids import Prefix, derived_id
+from gateway.core.json_values import Json
 from gateway.core.text_rules import check_unicode
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.filters.conditions import (
     AttributeCondition,
     Condition,
@@ -21,6 +23,7 @@ from gateway.domain.filters.conditions import (
     parse_filter,
     public_name,
 )
+from gateway.domain.filters.documents import FilterValue, MemberDocument, SegmentDocument, StoredFilter
 from gateway.domain.filters.expiry import is_time_dependent
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 
@@ -39,7 +42,7 @@ def member_id_of(segment_id: str, contact_id: str) -> str:
     return derived_id(Prefix.SEGMENT_MEMBER, segment_id, contact_id)
 
 
-def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime) -> Document:
+def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime) -> MemberDocument:
     """The document of a contact's membership of a segment."""
     return {
         "_id": member_id_of(segment_id, contact_id),
@@ -51,7 +54,7 @@ def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime
 
 
 def membership_changed(
-    change_id: str, kind: str, member: Mapping[str, Any], now: datetime, *, imported: bool = False
+    change_id: str, kind: str, member: MemberDocument, now: datetime, *, imported: bool = False
 ) -> Document:
     """The change event of a contact that entered or left a segment; `imported`: only imported events caused it."""
     return {
@@ -73,9 +76,9 @@ def event_key(name: str) -> str:
     return f"event:{name}"
 
 
-def stored_filter(filter_: Mapping[str, Any], field: str) -> Document:
+def stored_filter(filter_: StoredFilter, field: str) -> StoredFilter:
     """A filter from the input field `field` as it is stored; UserProblem if it is invalid."""
-    stored: Document = stored_value(filter_, field)
+    stored = stored_object(filter_, field)
     try:
         parse_filter(stored, field)
     except BadRequestError as error:
@@ -83,13 +86,17 @@ def stored_filter(filter_: Mapping[str, Any], field: str) -> Document:
     return stored
 
 
-def stored_value(value: Any, field: str) -> Any:
-    """A value of a filter as it is stored; UserProblem if it holds a text or time that cannot be stored."""
+def stored_object(values: StoredFilter, field: str) -> StoredFilter:
+    """An object of a filter as it is stored; UserProblem if it holds a text or time that cannot be stored."""
+    return {name: _stored_value(inner, field) for name, inner in values.items()}
+
+
+def _stored_value(value: FilterValue, field: str) -> FilterValue:
     match value:
         case dict():
-            return {name: stored_value(inner, field) for name, inner in value.items()}
+            return stored_object(value, field)
         case list():
-            return [stored_value(inner, field) for inner in value]
+            return [_stored_value(inner, field) for inner in value]
         case str():
             return check_unicode(value, (field,), named=f"A text of {field}")
         case datetime():
@@ -101,9 +108,9 @@ def stored_value(value: Any, field: str) -> Any:
     return value
 
 
-def public_filter(stored: Any) -> Any:
+def public_filter(stored: FilterValue) -> Json:
     """A stored filter in the form of the API: camelCase names, times as text."""
-    if isinstance(stored, Mapping):
+    if isinstance(stored, dict):
         return {public_name(name): public_filter(value) for name, value in stored.items()}
     if isinstance(stored, list):
         return [public_filter(value) for value in stored]
@@ -138,7 +145,7 @@ class SegmentEvaluation(Condition):
 class SegmentGraph:
     """The segments of one workspace: which refer to which, and which keys (contact fields, events) each depends on."""
 
-    def __init__(self, rows: Iterable[Document]) -> None:
+    def __init__(self, rows: Iterable[SegmentDocument]) -> None:
         self.rows = {row["_id"]: row for row in rows}
         self._conditions = {id_: parse_filter(row["filter"]) for id_, row in self.rows.items()}
         self._references = {
@@ -175,7 +182,7 @@ class SegmentGraph:
         dependents = self._with_dependents({id_}) - {id_}
         return [other for other in self._order if other in dependents]
 
-    def referencing(self, id_: str) -> list[Document]:
+    def referencing(self, id_: str) -> list[SegmentDocument]:
         """The segments whose own filter refers to this one."""
         return [self.rows[other] for other in self._order if id_ in self._references[other]]
 
@@ -187,7 +194,7 @@ class SegmentGraph:
         """A condition that evaluates these segments together."""
         return SegmentEvaluation({id_: self._conditions[id_] for id_ in self._order if id_ in ids})
 
-    def in_order(self) -> list[Document]:
+    def in_order(self) -> list[SegmentDocument]:
         """All segments, referenced ones before those that refer to them."""
         return [self.rows[id_] for id_ in self._order]
 
@@ -250,7 +257,7 @@ def _keys_of(leaf: Condition) -> list[str]:
     raise AssertionError(leaf)  # pragma: no cover
 
 
-def segment_line(change_id: str, kind: str, segments: Sequence[Document], now: datetime) -> Document:
+def segment_line(change_id: str, kind: str, segments: Sequence[SegmentDocument], now: datetime) -> Document:
     """The change event of the first segment, saved or deleted; the others depend on it and must be filled again too."""
     return {
         "_id": change_id,
@@ -280,7 +287,7 @@ class ContactTouch:
         return self.imported and not self.is_tracked
 
 
-def touch_event(touched: dict[str, ContactTouch], event: Mapping[str, Any]) -> None:
+def touch_event(touched: dict[str, ContactTouch], event: EventDocument) -> None:
     """Add an inserted event to the touches by contact id."""
     touch = touched.setdefault(event["contact_id"], ContactTouch())
     touch.keys |= {event_key(event["name"]), "last_seen_at"}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.documents import StoredActor
 
 
 class ActorKind(StrEnum):
@@ -22,9 +22,9 @@ class Actor:
     id: str | None = None
 
     @property
-    def stored(self) -> Document:
+    def stored(self) -> StoredActor:
         """The actor as it is stored in documents."""
-        return {"kind": self.kind.value} | ({} if self.id is None else {"id": self.id})
+        return {"kind": self.kind.value} if self.id is None else {"kind": self.kind.value, "id": self.id}
 
     @property
     def is_contact(self) -> bool:
@@ -35,6 +35,6 @@ class Actor:
 AUTOMATION = Actor(ActorKind.AUTOMATION)
 
 
-def actor_of(stored: Document) -> Actor:
+def actor_of(stored: StoredActor) -> Actor:
     """The actor of a stored document."""
     return Actor(ActorKind(stored["kind"]), stored.get("id"))

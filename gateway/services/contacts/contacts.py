@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from gateway.core.clock import Clock
 from gateway.core.idempotency import Claim, claim
@@ -25,6 +25,7 @@ from gateway.domain.contacts.contacts import (
     new_contact,
     raised_role,
 )
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import check_idempotency_key, check_occurred_at
 from gateway.errors import ErrorCode, UserProblem, error_path
@@ -63,7 +64,7 @@ class ContactService:
     async def upsert(self, workspace_id: str, fields: Mapping[str, Any]) -> tuple[Document, bool]:
         """Return the contact and whether it was created. `fields`: the given input fields in snake_case; None clears."""
         now = self._clock()
-        ref = check_ref(fields)
+        ref = check_ref(cast(ContactRefFields, fields))
         values = self.check_values(fields)
         key_claim = claim(MUTATION, check_idempotency_key(fields.get("idempotency_key")), _fingerprint(fields))
         new_id = self._minter.mint(Prefix.CONTACT, now)

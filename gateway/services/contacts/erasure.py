@@ -13,6 +13,7 @@ from gateway.core.ids import Minter, Prefix
 from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
 from gateway.domain.contacts.erasure import deleted_entry, deleted_line, identities_to_refuse, new_deletion
 from gateway.domain.filters.segments import LEFT, membership_changed
+from gateway.domain.support.documents import T
 from gateway.domain.support.threads import ThreadKind, deletion_line, timers_of
 from gateway.errors import UnavailableError
 from gateway.services.contacts.contacts import Turn
@@ -135,7 +136,7 @@ class ErasureService:
                 return True
         return False
 
-    async def _erase_rows(self, store: WorkspaceStore, kind: ThreadKind, rows: list[Document], _: int) -> None:
+    async def _erase_rows(self, store: WorkspaceStore, kind: ThreadKind, rows: list[T], _: int) -> None:
         now = self._clock()
         change_events = [deletion_line(kind, row, self._minter.mint(Prefix.CHANGE, now), now) for row in rows]
         timers = [id_ for row in rows for id_ in timers_of(kind, store.workspace_id, row["_id"])]

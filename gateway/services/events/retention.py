@@ -94,7 +94,8 @@ class RetentionService:
         if not events:
             return 0
         definitions = await store.definitions.by_names(sorted({row["name"] for row in events}), session)
-        tombstones = [tombstone_of(row, definitions.get(row["name"], {})) for row in events]
+        counted_keys = {name: definition.get("summarize_by") for name, definition in definitions.items()}
+        tombstones = [tombstone_of(row, counted_keys.get(row["name"])) for row in events]
         await store.tombstones.insert(tombstones, session)
         if await store.events.remove([row["_id"] for row in events], session) != len(events):
             raise TransientError("events went while they were swept")

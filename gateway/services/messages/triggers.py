@@ -55,7 +55,7 @@ class TriggerService:
         """Write the timers for contacts that entered segments."""
         rules = await self.rules(store)
         timers = [
-            message_timer(rule, change_event["contact_id"], change_event["at"], change_event["_id"])
+            message_timer(rule, change_event["contact_id"], change_event["at"], change_event["_id"], rule["since"])
             for change_event in change_events
             if change_event["kind"] == ENTERED and not change_event["imported"]
             for rule in rules.by_segment.get(change_event["segment_id"], ())

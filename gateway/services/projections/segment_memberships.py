@@ -6,13 +6,15 @@ Scheduled reviews find the changes that time alone causes; a scan fills a saved 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix, lowest_id
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.filters.access_paths import access_path
 from gateway.domain.filters.segments import ContactTouch, SegmentGraph, touch_event, touch_of_change
 from gateway.services.messages.triggers import TriggerService
@@ -148,8 +150,11 @@ def _touches(batch: Sequence[Insert]) -> dict[str, dict[str, ContactTouch]]:
     """By workspace and contact."""
     by_workspace: dict[str, dict[str, ContactTouch]] = defaultdict(dict)
     for insert in batch:
-        add = touch_event if insert.collection == Events.COLLECTION else touch_of_change
-        add(by_workspace[insert.document["workspace_id"]], insert.document)
+        touches = by_workspace[insert.document["workspace_id"]]
+        if insert.collection == Events.COLLECTION:
+            touch_event(touches, cast(EventDocument, insert.document))
+        else:
+            touch_of_change(touches, insert.document)
     return {workspace_id: touches for workspace_id, touches in by_workspace.items() if touches}
 
 
@@ -163,7 +168,7 @@ def _jobs_of(batch: Sequence[Insert]) -> list[Document]:
     ]
 
 
-def _job(row: Document, segment_id: str, revision: int | None, *, silent: bool = True) -> Document:
+def _job(row: Mapping[str, object], segment_id: str, revision: int | None, *, silent: bool = True) -> Document:
     """Without a revision the job removes all members. `silent`: publish no changes."""
     return {
         "workspace_id": row["workspace_id"],

@@ -46,7 +46,7 @@ class Salts:
         return salt
 
 
-class Erasures(Repository):
+class Erasures(Repository[Document]):
     """Salted hashes of erased identities, kept for 30 days."""
 
     COLLECTION: ClassVar[str] = "erasures"
@@ -81,7 +81,7 @@ class Erasures(Repository):
         return {text: identity_hash(salt, self._workspace_id, text) for text in identities}
 
 
-class Deletions(Repository):
+class Deletions(Repository[Document]):
     """The contacts with data still to erase; the contact itself is already deleted."""
 
     COLLECTION: ClassVar[str] = "deletions"
