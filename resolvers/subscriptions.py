@@ -298,7 +298,7 @@ async def followed_contact(context: Context, contact_id: str | None) -> set[str]
     """The ids that the contact asked for has and had; None where none is asked for."""
     if contact_id is None:
         return None
-    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    contact = await context.store.contacts.of_id(contact_id)
     return {contact_id} | (set() if contact is None else set(ids_of(contact)))
 
 

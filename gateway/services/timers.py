@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.timers import TimerDocument
 from gateway.errors import UnavailableError
@@ -38,15 +39,17 @@ class TimerService:
 
     async def run(self) -> None:
         """Fire due timers until cancelled."""
-        while True:
-            try:
-                await self._fix_postponed()
-                await self.fire_due()
-            except UnavailableError as error:
-                self._log.warning("timers wait for the database", reason=str(error))
-            except Exception:
-                self._log.exception("timers could not be read")
-            await asyncio.sleep(_POLL_SECONDS)
+        await run_forever(
+            self._step,
+            _POLL_SECONDS,
+            self._log,
+            unavailable="timers wait for the database",
+            failed="timers could not be read",
+        )
+
+    async def _step(self) -> None:
+        await self._fix_postponed()
+        await self.fire_due()
 
     async def _fix_postponed(self) -> None:
         """Find timers that a wrong clock postponed, every _LOOK_SECONDS."""

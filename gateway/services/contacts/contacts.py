@@ -226,7 +226,7 @@ def _check_count(count: int) -> int:
 
 
 async def _first_result(store: WorkspaceStore, first_result: Document) -> tuple[Document, bool]:
-    contact = (await store.contacts.of_ids([first_result["contact_id"]])).get(first_result["contact_id"])
+    contact = await store.contacts.of_id(first_result["contact_id"])
     if contact is None:
         raise UserProblem(
             ErrorCode.NOT_FOUND,

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
@@ -15,7 +16,6 @@ from gateway.domain.contacts.erasure import deleted_entry, deleted_line, identit
 from gateway.domain.filters.segments import LEFT, membership_changed
 from gateway.domain.support.documents import T
 from gateway.domain.support.threads import ThreadKind, deletion_line, timers_of
-from gateway.errors import UnavailableError
 from gateway.services.contacts.contacts import Turn
 from gateway.services.outboxes import Outbox
 from gateway.store.contacts.erasure import deletions_due
@@ -66,24 +66,30 @@ class ErasureService:
 
     async def run(self) -> None:
         """Finish interrupted erasures, until cancelled."""
-        while True:
-            self._has_more.clear()
-            try:
-                for deletion in await deletions_due(self._store.database, _LEASE):
-                    await self._erase(deletion)
-            except UnavailableError as error:
-                self._log.warning("erasure interrupted; retrying later", reason=str(error))
-            except Exception:
-                self._log.exception("erasure failed; retrying")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_AGAIN_SECONDS):  # wait_for forgets cancellations (Python 3.11)
-                    await self._has_more.wait()
+        await run_forever(
+            self._step,
+            _AGAIN_SECONDS,
+            self._log,
+            unavailable="erasure interrupted; retrying later",
+            failed="erasure failed; retrying",
+            sleep=self._wait_for_more,
+        )
+
+    async def _step(self) -> None:
+        self._has_more.clear()
+        for deletion in await deletions_due(self._store.database, _LEASE):
+            await self._erase(deletion)
+
+    async def _wait_for_more(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for forgets cancellations (Python 3.11)
+                await self._has_more.wait()
 
     async def _running_deletion(self, store: WorkspaceStore, contact_id: str, change_id: str | None) -> Document:
-        deletion = (await store.deletions.by_ids([contact_id])).get(contact_id)
+        deletion = await store.deletions.get(contact_id)
         if deletion is not None:
             return deletion
-        change_event = (await store.changes.by_ids([change_id])).get(change_id) if change_id else None
+        change_event = await store.changes.get(change_id) if change_id else None
         if change_event is None:
             raise unknown_contact(contact_id, "id")
         now = self._clock()

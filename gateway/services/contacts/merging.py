@@ -201,7 +201,7 @@ async def _is_stored(store: WorkspaceStore, change_id: str) -> bool:
 
 
 async def _moved_events(store: WorkspaceStore, change_id: str) -> int:
-    change_event = (await store.changes.by_ids([change_id])).get(change_id)
+    change_event = await store.changes.get(change_id)
     return 0 if change_event is None else int(change_event["moved_events"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from gateway.bus.bus import Bus
-from gateway.errors import UnavailableError
+from gateway.core.background import run_forever
 from gateway.observability import Metrics
 from gateway.store.filters.segments import any_segment
 from gateway.store.workspace_store import Store
@@ -47,14 +47,8 @@ class ProjectionMonitor:
 
     async def run(self) -> None:
         """Check every two seconds, until cancelled."""
-        while True:
-            try:
-                await self.check()
-            except UnavailableError as error:
-                self._log.warning("projections cannot be checked", reason=str(error))
-            except Exception:
-                self._log.exception("projections cannot be checked")
-            await asyncio.sleep(_CHECK_SECONDS)
+        problem = "projections cannot be checked"
+        await run_forever(self.check, _CHECK_SECONDS, self._log, unavailable=problem, failed=problem)
 
     async def check(self) -> None:
         """Update the progress of all projections, at most once a second."""
