@@ -4,21 +4,17 @@ import asyncio
 import itertools
 import operator
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import ClassVar, Generic, TypeVar, cast
 
 from pymongo import IndexModel
 
-from gateway.core.ids import Prefix, id_time, lowest_id
+from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
 from gateway.core.principals import Principal
 from gateway.core.time_ranges import TimeRange
 from gateway.store.driver import Database, Document, Filter, NaiveUtcProjection, Session
-
-# MongoDB reads just the page with an indexed sort and a limit; one window would do. The embedded servers read every match
-# before they apply the limit, so a page starts with a narrow window of the newest (or oldest) rows.
-_WINDOWS = (timedelta(minutes=1), timedelta(minutes=30), timedelta(hours=12), timedelta(days=12))
-
+from gateway.store.range_scan import widening_windows
 
 D = TypeVar("D", bound=Mapping[str, object])  # the type of the collection's documents
 _PARENT = "_parent"  # added to the rows of a lookup; no document has this field
@@ -106,7 +102,7 @@ class Repository(Generic[D]):
         fields = None if fields is None else with_fields(fields, field)
         rows: list[D] = []
         direction = 1 if page.backward else -1
-        for start, end in _windows(prefix, *_bounds(prefix, page, times), page.backward, now):
+        for start, end in widening_windows(prefix, *_bounds(prefix, page, times), page.backward, now):
             if len(rows) >= page.limit:
                 break
             bounds = {field: {"$gte": start, "$lt": end}}
@@ -212,17 +208,6 @@ def _bounds(prefix: Prefix, page: Page, times: TimeRange) -> tuple[str, str]:
     if page.before is not None:
         low = max(low, page.before + "0")  # no id sorts between the two
     return low, high
-
-
-def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datetime) -> list[tuple[str, str]]:
-    """The range from `low` to `high`, cut into windows that widen from the end that the page starts at."""
-    if low >= high:
-        return []
-    start, end = id_time(low), min(id_time(high), now)  # rows later than now belong to the newest window
-    window_edges = [lowest_id(prefix, start + reach if oldest_first else end - reach) for reach in _WINDOWS]
-    edges = sorted({low, high, *(edge for edge in window_edges if low < edge < high)})
-    pairs = list(itertools.pairwise(edges))
-    return pairs if oldest_first else pairs[::-1]
 
 
 def with_fields(fields: Sequence[str], *more: str) -> Sequence[str]:
