@@ -31,7 +31,7 @@ from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 
 MAX_BODY = 100_000
-_LONGEST_TITLE = 1000
+MAX_TITLE = 1000
 _LONGEST_SNOOZE = timedelta(days=3653)
 # Fields that a contact's token may not set, with the default that it may send.
 _NOT_BY_CONTACTS = {
@@ -154,7 +154,7 @@ def check_rating(score: int, remark: str | None) -> str | None:
 
 
 def _title(text: str | None, public: str) -> str | None:
-    return None if text is None else check_text(text, (public,), longest=_LONGEST_TITLE, named=public)
+    return None if text is None else check_text(text, (public,), longest=MAX_TITLE, named=public)
 
 
 def _attributes(attributes: JsonObject, settings: Settings) -> JsonObject:

@@ -23,6 +23,7 @@ from gateway.domain.messages.rules import CAMPAIGN, RuleTrigger, delay_of, is_de
 from gateway.domain.messages.templates import TemplateError, Templates, template_data
 from gateway.domain.messages.triggers import MESSAGE, message_timer, sent_id_of, waiting_timer
 from gateway.domain.support.actors import AUTOMATION
+from gateway.domain.support.conversation_inputs import MAX_TITLE
 from gateway.domain.support.conversations import Channel, ConversationAggregate, DeliveredAs, new_conversation
 from gateway.domain.support.threads import Changeset, ThreadKind
 from gateway.errors import UserProblem
@@ -36,7 +37,6 @@ from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 _MESSAGES_AT_ONCE = 200
-_LONGEST_SUBJECT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class MessageSender:
         except TemplateError as error:
             self._log.warning("message could not be rendered", rule_id=rule["_id"], reason=str(error))
             return None
-        return RenderedMessage(contact, subject[:_LONGEST_SUBJECT] if subject else None, body) if body else None
+        return RenderedMessage(contact, subject[:MAX_TITLE] if subject else None, body) if body else None
 
 
 async def _rule_of(store: WorkspaceStore, timer: TimerDocument) -> MessageRuleDocument | None:
