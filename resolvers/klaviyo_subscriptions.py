@@ -10,7 +10,7 @@ from gateway.bus.change_events import BusEvent
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import DeliveryState
 from gateway.store.change_log import ChangeLog
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.costs import STREAM
 from resolvers.inputs import provided_fields
 from resolvers.reveals import revealing
@@ -39,7 +39,7 @@ class DeliveryStreamFilter:
 
 async def klaviyo_delivery(
     context: Context, filter_: DeliveryStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     """A notification per delivery whose state changes."""
     filter_values = provided_fields(filter_) or {}
     followed = await followed_contact(context, filter_values.get("contact_id"))
@@ -74,7 +74,7 @@ async def changed_delivery(parents: Sequence[Document], _: None, context: Contex
     return await named(context.store.deliveries, [parent["delivery_id"] for parent in parents])
 
 
-async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Document]:
+async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Payload]:
     """A notification per change of that backfill."""
 
     def matches(notice: BusEvent) -> bool:

@@ -1,22 +1,24 @@
 """How subscriptions are served: what each one wants of the bus, and how a notice becomes a payload."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
-from typing import Any
+from typing import cast
 
 import strawberry
 
 from gateway.bus.change_events import BusEvent, Position, cursor_to, position_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
 from gateway.domain.filters.segments import ENTERED, LEFT
+from gateway.domain.support.documents import ConversationDocument, PartDocument, TicketDocument
 from gateway.domain.support.threads import ThreadKind
 from gateway.store.change_log import ChangeLog
 from gateway.store.events.events import Events
-from gateway.store.repositories import Repository
-from resolvers.context import Context
+from gateway.store.repositories import D, Repository
+from resolvers.context import Context, Payload
 from resolvers.costs import STREAM
 from resolvers.enums import ConversationState, TicketState
 from resolvers.events import check_names
@@ -139,7 +141,7 @@ async def stream_cursor(context: Context) -> str:
 
 async def event_tracked(
     context: Context, filter_: EventStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     """A notification per tracked event that is wanted."""
     filter_values = provided_fields(filter_) or {}
     names = None if filter_values.get("name") is None else frozenset(check_names(filter_values["name"]) or ())
@@ -153,10 +155,10 @@ async def event_tracked(
             notice.collection == Events.COLLECTION
             and (names is None or row["name"] in names)
             and (followed is None or row["contact_id"] in followed)
-            and has_metadata(row, metadata, context.services.clock())
+            and has_metadata(cast(EventDocument, row), metadata, context.services.clock())
         )
 
-    def payload_of(notice: BusEvent) -> Document:
+    def payload_of(notice: BusEvent) -> Payload:
         return {"kind": EventChange.TRACKED.value, "event": notice.document, "counted": notice.document}
 
     async with aclosing(
@@ -168,7 +170,7 @@ async def event_tracked(
 
 async def contact_changed(
     context: Context, filter_: ContactStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     """A notification per change of a contact that is wanted."""
     filter_values = provided_fields(filter_) or {}
     kinds = None if filter_values.get("kind") is None else frozenset(filter_values["kind"])
@@ -190,7 +192,7 @@ async def contact_changed(
             and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
         )
 
-    def payload_of(notice: BusEvent) -> Document:
+    def payload_of(notice: BusEvent) -> Payload:
         row = notice.document
         ids = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
         return {"kind": row["kind"], "matches": segment_id is None or row["kind"] != LEFT, **ids}
@@ -203,7 +205,7 @@ async def contact_changed(
 
 async def conversation_changed(
     context: Context, filter_: ConversationStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     """A notification per change of a conversation that is wanted; a contact's token hears what concerns the contact."""
     async with aclosing(
         _thread_changes(context, ThreadKind.CONVERSATION, provided_fields(filter_) or {}, after)
@@ -214,14 +216,16 @@ async def conversation_changed(
 
 async def ticket_changed(
     context: Context, filter_: TicketStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     """A notification per change of a ticket that is wanted; a contact's token hears what it sees of its tickets."""
     async with aclosing(_thread_changes(context, ThreadKind.TICKET, provided_fields(filter_) or {}, after)) as payloads:
         async for payload in payloads:
             yield payload
 
 
-async def _thread_changes(context: Context, subject: ThreadKind, filter_values: Document, after: str | None) -> Any:
+async def _thread_changes(
+    context: Context, subject: ThreadKind, filter_values: Document, after: str | None
+) -> AsyncGenerator[Payload, None]:
     """A notification per line of the journal that tells of an act on such a subject, as far as that is wanted."""
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
     followed = await followed_contact(context, filter_values.get("contact_id"))
@@ -239,7 +243,7 @@ async def _thread_changes(context: Context, subject: ThreadKind, filter_values: 
             and (_is_so(filter_values, row["before"]) or _is_so(filter_values, row["after"]))
         )
 
-    def payload_of(notice: BusEvent) -> Document:
+    def payload_of(notice: BusEvent) -> Payload:
         row = notice.document
         ids = {name: row[name] for name in (id_name, "part_id")}
         return {"kind": row["kind"], "matches": _is_so(filter_values, row["after"]), **ids}
@@ -250,24 +254,26 @@ async def _thread_changes(context: Context, subject: ThreadKind, filter_values: 
             yield payload
 
 
-async def changed_ticket(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_ticket(parents: Sequence[Document], _: None, context: Context) -> list[TicketDocument | None]:
     """Batch: the ticket of each notification, as it is now."""
     return await named(context.store.tickets, [parent["ticket_id"] for parent in parents])
 
 
-async def visible_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def visible_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[PartDocument | None]:
     """Batch: the part of each notification of a ticket."""
     ids = [parent["part_id"] for parent in parents]
     parts = await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [None if id_ is None else parts.get(id_) for id_ in ids]
 
 
-async def changed_conversation(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_conversation(
+    parents: Sequence[Document], _: None, context: Context
+) -> list[ConversationDocument | None]:
     """Batch: the conversation of each notification, as it is now."""
     return await named(context.store.conversations, [parent["conversation_id"] for parent in parents])
 
 
-async def visible_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def visible_part(parents: Sequence[Document], _: None, context: Context) -> list[PartDocument | None]:
     """Batch: the part of each notification."""
     return await named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
 
@@ -279,7 +285,7 @@ async def changed_contact(parents: Sequence[Document], _: None, context: Context
     return [contacts.get(id_) for id_ in ids]
 
 
-async def named(repository: Repository[Any], ids: list[str | None]) -> list[Document | None]:
+async def named(repository: Repository[D], ids: list[str | None]) -> list[D | None]:
     """What each of these ids names, as it is now; nothing where there is no id."""
     documents = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [None if id_ is None else documents.get(id_) for id_ in ids]
@@ -311,11 +317,11 @@ def follow_merge(followed: set[str] | None, notice: BusEvent) -> None:
 async def payloads_of(
     context: Context,
     matches: Callable[[BusEvent], bool],
-    payload_of: Callable[[BusEvent], Document],
+    payload_of: Callable[[BusEvent], Payload],
     after: str | None,
-    nothing: Document,
+    nothing: Payload,
     followed: set[str] | None = None,
-) -> Any:
+) -> AsyncGenerator[Payload, None]:
     """What the bus gives as notifications, each with its cursor; checkpoints have no object.
 
     A contact's token hears of that contact alone, and of nothing from the moment on when it may not read it. `followed`:

@@ -1,7 +1,5 @@
 """Whoever can have written something."""
 
-from typing import Any
-
 import strawberry
 
 from schema.nodes import Node, Stored
@@ -12,7 +10,7 @@ class Author(Stored):
     """Whoever wrote something."""
 
     @classmethod
-    def resolve_type(cls, value: Any, info: Any, abstract: Any) -> str:
+    def resolve_type(cls, value: object, info: object, abstract: object) -> str:
         """A person is told by the id; what has none is an automation."""
         return Node.resolve_type(value, info, abstract) if "_id" in value else "Automation"
 

@@ -8,12 +8,12 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.execution.fields import BATCHED, READS, Batched
-from resolvers.context import Batch
+from resolvers.context import Batch, Source
 
-Resolver = TypeVar("Resolver", bound=Callable[..., Any])
+Resolver = TypeVar("Resolver", bound=Callable[..., object])
 _POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _GIVEN = [
-    inspect.Parameter("parent", _POSITIONAL, annotation=Parent[Any]),
+    inspect.Parameter("parent", _POSITIONAL, annotation=Parent[Source]),
     inspect.Parameter("info", _POSITIONAL, annotation=Info),
 ]
 
@@ -34,8 +34,8 @@ def by_level(
     function itself; graphql-core calls a resolver for each object, whose loader does the same.
     """
 
-    def decorate(arguments: Callable[..., Any]) -> Any:
-        async def resolve(parent: Any, info: Any, **sent: Any) -> Any:
+    def decorate(arguments: Callable[..., object]) -> Any:
+        async def resolve(parent: Source, info: Info, **sent: object) -> object:
             given = parent if by is None else parent.get(by)
             return (
                 None

@@ -1,13 +1,13 @@
 """Contacts: people known, leads, and anonymous visitors."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.core.pagination import DEFAULT_SIZE
-from gateway.domain.contacts.contacts import ContactRole, display_name
+from gateway.domain.contacts.contacts import ContactRole, Document, display_name
 from gateway.domain.filters.segments import MAX_SEGMENTS
 from resolvers import contacts, conversations, segments, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
@@ -72,13 +72,13 @@ class Contact(Node, Author):
 
     @strawberry.field(description="The newest 100, the newest first.")
     @reads("anonymous_ids")
-    def anonymous_ids(parent: Parent[Any]) -> list[str]:  # noqa: N805
+    def anonymous_ids(parent: Parent[Document]) -> list[str]:  # noqa: N805
         """What an anonymous visitor's browser called this contact."""
         return parent["anonymous_ids"][: -SHOWN_ANONYMOUS_IDS - 1 : -1]
 
     @strawberry.field(description="The best of names, e-mail, externalId and role.")
     @reads("name", "first_name", "last_name", "email", "external_id", "role")
-    def display_name(parent: Parent[Any]) -> str:  # noqa: N805
+    def display_name(parent: Parent[Document]) -> str:  # noqa: N805
         """What people call this contact."""
         return display_name(parent)
 
@@ -173,7 +173,7 @@ class Contact(Node, Author):
 
     @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
     @reads("_id", "contact_ids")
-    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+    def klaviyo(parent: Parent[Document]) -> KlaviyoSubject | None:  # noqa: N805
         """What Klaviyo has heard of it."""
         return parent
 

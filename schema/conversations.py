@@ -1,12 +1,13 @@
 """Conversations: with a contact, about anything; their parts are the whole history."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.core.sorting import Direction
+from gateway.domain.support.documents import ConversationDocument
 from resolvers import conversations, teammates, tickets
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.costs import PAGED
@@ -110,7 +111,7 @@ class Conversation(Node):
 
     @strawberry.field(description="Whether your side has read it: the contact by its token, else those who answer.")
     @reads("read", "read_by_contact")
-    def read(parent: Parent[Any], info: Info) -> bool:  # noqa: N805
+    def read(parent: Parent[ConversationDocument], info: Info) -> bool:  # noqa: N805
         """Whether it was read."""
         return conversations.read(info.context, parent)
 
@@ -128,13 +129,13 @@ class Conversation(Node):
 
     @strawberry.field
     @reads("statistics")
-    def statistics(parent: Parent[Any], info: Info) -> ConversationStatistics | None:  # noqa: N805
+    def statistics(parent: Parent[ConversationDocument], info: Info) -> ConversationStatistics | None:  # noqa: N805
         """What was counted."""
         return conversations.statistics(info.context, parent)
 
     @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
     @reads("_id", "contact_id")
-    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+    def klaviyo(parent: Parent[ConversationDocument]) -> KlaviyoSubject | None:  # noqa: N805
         """What Klaviyo has heard of it."""
         return parent
 

@@ -2,11 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.core.typed_values import Entry
+from gateway.domain.events.documents import DefinitionDocument, ValueDocument
 from resolvers import events, klaviyo
 from resolvers.costs import ONE_ERROR, PAGED, ListSize, Searched, list_of
 from resolvers.events import (
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from schema.contacts import Contact
     from schema.klaviyo import KlaviyoDelivery
 
-Document = dict[str, Any]
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
 LazyDelivery = Annotated["KlaviyoDelivery", strawberry.lazy("schema.klaviyo")]
 
@@ -38,9 +39,9 @@ class MetadataEntry(Stored):
     """One key of an event's metadata."""
 
     @classmethod
-    def resolve_type(cls, value: Any, _info: Any, _abstract: Any) -> str:
+    def resolve_type(cls, value: Entry, _info: object, _abstract: object) -> str:
         """An entry is stored with the name of its type."""
-        return str(value["type"])
+        return value["type"]
 
     key: str
 
@@ -167,19 +168,19 @@ class EventDefinition(Node):
 
     @strawberry.field(description="How many events there are, counts that were imported included.")
     @reads("count")
-    def count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
+    def count(parent: Parent[DefinitionDocument]) -> SafeInt:  # noqa: N805
         """How many events there are."""
         return parent.get("count", 0)
 
     @strawberry.field(description="How many contacts did it.")
     @reads("contact_count")
-    def contact_count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
+    def contact_count(parent: Parent[DefinitionDocument]) -> SafeInt:  # noqa: N805
         """How many contacts did it."""
         return parent.get("contact_count", 0)
 
     @strawberry.field(description="The metadata keys seen, the first 500.", directives=[list_of(100)])
     @reads("metadata_keys")
-    def metadata_keys(parent: Parent[Any]) -> list[MetadataKey]:  # noqa: N805
+    def metadata_keys(parent: Parent[DefinitionDocument]) -> list[MetadataKey]:  # noqa: N805
         """The metadata keys seen."""
         return parent.get("metadata_keys", [])
 
@@ -193,12 +194,12 @@ class EventValueCount(Stored):
     last_at: datetime
 
     @strawberry.field(description="The value as text, cut off at 255 characters; 'other' where isOther.")
-    def value(parent: Parent[Any]) -> str:  # noqa: N805
+    def value(parent: Parent[ValueDocument]) -> str:  # noqa: N805
         """The value."""
         return parent.get("value", "other")
 
     @strawberry.field(description="Whether these are all that came after the first 1000 values.")
-    def is_other(parent: Parent[Any]) -> bool:  # noqa: N805
+    def is_other(parent: Parent[ValueDocument]) -> bool:  # noqa: N805
         """Whether it stands for many values."""
         return "value" not in parent
 
@@ -287,7 +288,7 @@ class TrackEventResult:
     duplicate: bool
 
     @strawberry.field
-    def error(parent: Parent[Any]) -> UserError | None:  # noqa: N805
+    def error(parent: Parent[events.TrackEventResult]) -> UserError | None:  # noqa: N805
         """Why it was not tracked."""
         return None if parent["error"] is None else user_error(parent["error"])
 
@@ -365,7 +366,7 @@ class DefinitionQuery:
         return await events.definitions(info.context, text, page_arguments(first, after, last, before))
 
 
-_TRACKED_NONE: Document = {"event": None, "counted": None, "duplicate": False}
+_TRACKED_NONE: dict[str, object] = {"event": None, "counted": None, "duplicate": False}
 
 
 @strawberry.type

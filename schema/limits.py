@@ -1,9 +1,9 @@
 """What an operation may ask for, found out before it is validated: attackers meet this before anything that costs."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any
+from typing import cast
 
 from cachetools import LRUCache
 from graphql import (
@@ -30,6 +30,7 @@ from schema.cost_tables import CostTable
 from schema.document_sizes import Size, count_written, measure_fragments, measure_operation
 from schema.fragments import sort_fragments
 
+CostKey = tuple[Hashable, ...]
 _REMEMBERED_COSTS = 32
 _COST_BYTES, _VALUE_BYTES = 300, 16  # of a remembered cost, and of each value of a variable that it depends on
 _LARGEST_REMEMBERED = 2**31
@@ -44,7 +45,7 @@ class Document:
     document: DocumentNode
     fragments: dict[str, FragmentDefinitionNode] = field(default_factory=dict)
     operations: list[OperationDefinitionNode] = field(default_factory=list)
-    costs: LRUCache[Any, int] = field(default_factory=lambda: LRUCache(_REMEMBERED_COSTS))
+    costs: LRUCache[CostKey, int] = field(default_factory=lambda: LRUCache(_REMEMBERED_COSTS))
 
     def named(self, name: str | None) -> OperationDefinitionNode:
         """The operation with that name, or the only one; BadRequestError."""
@@ -85,7 +86,7 @@ class OperationLimits:
         self._valid = valid
         self._documents: Cache[str, Document] = Cache(caches or CacheBudget(), _weigh)
 
-    def check(self, query: str, variables: Mapping[str, Any] | None, name: str | None) -> Checked:
+    def check(self, query: str, variables: Mapping[str, object] | None, name: str | None) -> Checked:
         """The operation, where it is within every limit; LimitExceededError, BadRequestError or ForbiddenError.
 
         A document that is no GraphQL passes: its execution says what is wrong with it."""
@@ -167,7 +168,7 @@ class OperationLimits:
                 "Introspection is off on this gateway: whoever runs it can set GATEWAY_INTROSPECTION=true."
             )
 
-    def _check_cost(self, operation: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]) -> int:
+    def _check_cost(self, operation: Document, node: OperationDefinitionNode, variables: Mapping[str, object]) -> int:
         values = {
             definition.variable.name.value: variables.get(
                 definition.variable.name.value, _default(definition.default_value)
@@ -198,20 +199,20 @@ def _weigh(query: str, document: Document) -> int:
     return text_bytes(query) + node_bytes(*document.document.definitions) + costs
 
 
-def _cost_key(node: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
+def _cost_key(node: OperationDefinitionNode, values: Mapping[str, object]) -> CostKey | None:
     """What the operation's cost depends on; None where a variable is neither a number nor a text (of which none counts
     for more than another), so that it must be counted anew."""
-    given: list[Any] = [id(node)]
+    given: list[Hashable] = [id(node)]
     for value in values.values():
         if type(value) not in (int, str, bool, NoneType):
             return None
-        if type(value) is int and abs(value) >= _LARGEST_REMEMBERED:
+        if isinstance(value, int) and abs(value) >= _LARGEST_REMEMBERED:
             return None  # it may have thousands of digits
-        given += (type(value), None if type(value) is str else value)
+        given += (type(value), None if type(value) is str else cast(Hashable, value))
     return tuple(given)
 
 
-def _default(value: ValueNode | None) -> Any:
+def _default(value: ValueNode | None) -> ValueNode | int | None:
     """A variable's default: what may be large stays as it is written, and of the rest numbers alone matter."""
     if isinstance(value, IntValueNode):
         return int(value.value) if len(value.value) < 12 else LARGEST_SIZE

@@ -1,11 +1,11 @@
 """Messages that events set off: an automated conversation in the app."""
 
 from datetime import datetime
-from typing import Any
 
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.domain.messages.documents import MessageRuleDocument
 from gateway.domain.messages.rules import RuleTrigger
 from resolvers import messages
 from resolvers.costs import MANY, ONE_ERROR, list_of
@@ -45,12 +45,12 @@ class MessageRule(Node):
         """Which segment is entered."""
 
     @strawberry.field(description="As it was sent, a ContactFilter.")
-    def audience(parent: Parent[Any]) -> JSONObject | None:  # noqa: N805
+    def audience(parent: Parent[MessageRuleDocument]) -> JSONObject | None:  # noqa: N805
         """Who gets it."""
         return messages.as_sent(parent["audience"])
 
     @strawberry.field(description="As it was sent, a list of AttributeFilters.")
-    def metadata(parent: Parent[Any]) -> JSON | None:  # noqa: N805
+    def metadata(parent: Parent[MessageRuleDocument]) -> JSON | None:  # noqa: N805
         """Which events count."""
         return messages.as_sent(parent["metadata"])
 

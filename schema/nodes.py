@@ -1,10 +1,9 @@
 """The interface of everything that has an id, over plain documents."""
 
-from typing import Any
-
 import strawberry
 
 from gateway.core.ids import Prefix, prefix_of
+from resolvers.context import Source
 
 TYPES_BY_PREFIX = {
     Prefix.CONTACT: "Contact",
@@ -34,7 +33,7 @@ class Stored:
     """A type whose values are documents as the store keeps them."""
 
     @classmethod
-    def is_type_of(cls, _value: Any, _info: Any) -> bool:
+    def is_type_of(cls, _value: object, _info: object) -> bool:
         """Whoever resolves a field gives documents of its type."""
         return True
 
@@ -44,9 +43,9 @@ class Node(Stored):
     """Whatever has an id."""
 
     @classmethod
-    def resolve_type(cls, value: Any, _info: Any, _abstract: Any) -> str:
+    def resolve_type(cls, value: Source, _info: object, _abstract: object) -> str:
         """A document's type is told by the prefix of its id."""
-        prefix = prefix_of(value["_id"])
+        prefix = prefix_of(str(value["_id"]))
         assert prefix is not None, value["_id"]  # noqa: S101 - every id in the store was minted here
         return TYPES_BY_PREFIX[prefix]
 
@@ -58,6 +57,6 @@ def document_key(name: str) -> str:
     return "_id" if name == "id" else name
 
 
-def read_field(document: Any, name: str) -> Any:
+def read_field(document: Source, name: str) -> object:
     """A field as the document has it; what is absent is null."""
     return document.get(document_key(name))

@@ -48,7 +48,7 @@ class Schema(strawberry.Schema):
         """Suggest no name of the schema, be it of a field, an argument, a type or a value."""
         error.message = _SUGGESTION.sub("", error.message)
 
-    def report_errors(self, errors: list[GraphQLError], context: Any) -> None:
+    def report_errors(self, errors: list[GraphQLError], context: object) -> None:
         """Make an answer's errors say what callers may read, and log what nobody foresaw."""
         if self.config.disable_field_suggestions:
             for error in errors:
@@ -65,7 +65,7 @@ def _suggest_when_asked(type_: GraphQLEnumType) -> None:
     """Have a wrong value compared with the others only by who says so: graphql-core does it for an error that it drops."""
     coerce = type_.coerce_input_value
 
-    def quietly(input_value: str, hide_suggestions: bool = True) -> Any:
+    def quietly(input_value: str, hide_suggestions: bool = True) -> object:
         return coerce(input_value, hide_suggestions)
 
     type_.coerce_input_value = quietly  # type: ignore[method-assign]

@@ -1,11 +1,11 @@
 """Segments: named filters of contacts whose members are kept."""
 
 from datetime import datetime
-from typing import Any
 
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.domain.filters.documents import SegmentDocument
 from gateway.domain.filters.segments import MAX_SEGMENTS
 from resolvers import segments
 from resolvers.costs import ONE_ERROR, PAGED, list_of
@@ -34,7 +34,7 @@ class Segment(Node):
     )
 
     @strawberry.field(description="As it was sent, a ContactFilter.")
-    def filter(parent: Parent[Any]) -> JSONObject:  # noqa: N805
+    def filter(parent: Parent[SegmentDocument]) -> JSONObject:  # noqa: N805
         """Who is in it."""
         return segments.filter_of(parent)
 

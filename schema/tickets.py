@@ -1,12 +1,13 @@
 """Tickets: what is to be done for a contact, with a number, a type and a state."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.core.sorting import Direction
+from gateway.domain.support.documents import TicketDocument
 from resolvers import teammates, tickets
 from resolvers.costs import PAGED
 from resolvers.enums import TicketCategory, TicketState
@@ -89,13 +90,13 @@ class Ticket(Node):
 
     @strawberry.field(description="How many parts it has; notes count for those who may read notes.")
     @reads("statistics")
-    def part_count(parent: Parent[Any], info: Info) -> int:  # noqa: N805
+    def part_count(parent: Parent[TicketDocument], info: Info) -> int:  # noqa: N805
         """How many parts it has."""
         return tickets.part_count(info.context, parent)
 
     @strawberry.field(directives=[KLAVIYO], description="What Klaviyo has heard of it.")
     @reads("_id", "contact_id")
-    def klaviyo(parent: Parent[Any]) -> KlaviyoSubject | None:  # noqa: N805
+    def klaviyo(parent: Parent[TicketDocument]) -> KlaviyoSubject | None:  # noqa: N805
         """What Klaviyo has heard of it."""
         return parent
 
