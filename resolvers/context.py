@@ -97,7 +97,7 @@ class Context:
     on_caught_up: OnCaughtUp | None = None
     _reads: Mapping[str, Reads] = field(default_factory=dict)
     _store: WorkspaceStore | None = None
-    _loaders: dict[Hashable, DataLoader[Any, Any]] = field(default_factory=dict)
+    _loaders: dict[Hashable, DataLoader[object, object]] = field(default_factory=dict)
 
     @property
     def principal(self) -> Principal:
@@ -159,7 +159,7 @@ class Context:
         """Give up the loaders: the next payload of a subscription has its own."""
         self._loaders.clear()
 
-    async def load(self, batch: Batch, parent: Any, arguments: Any = None) -> Any:
+    async def load(self, batch: Batch, parent: object, arguments: object = None) -> object:
         """The batch function's result for this parent; it is called once for all parents of the level with equal arguments."""
         key = (batch, repr(arguments))
         loader = self._loaders.get(key)
@@ -174,5 +174,5 @@ async def _seen_contact(contact_ids: Sequence[str], _: None, context: Context) -
     return [contacts.get(id_) for id_ in contact_ids]
 
 
-async def _call(batch: Batch, arguments: Any, context: Context, parents: list[Any]) -> list[Any]:
+async def _call(batch: Batch, arguments: object, context: Context, parents: list[object]) -> list[object]:
     return list(await batch(parents, arguments, context))

@@ -14,9 +14,10 @@ from gateway.cli.runtimes import with_runtime, workspace_id
 from gateway.core.time_ranges import EARLIEST, LATEST, TimeRange
 from gateway.errors import StartupError, UserProblem
 from gateway.runtime import Runtime
+from gateway.store.repositories import D
 from gateway.transfer.csv_values import read_time
 from gateway.transfer.export_sinks import ExportSink, FileSink, StreamSink
-from gateway.transfer.exports import ContactSource, D, EventSource, SegmentSource, Source, export, find_segment
+from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, Source, export, find_segment
 from gateway.transfer.row_files import Format, format_of
 
 cli = typer.Typer(no_args_is_help=True, help="Export files, which 'gateway import' makes the same state again.")

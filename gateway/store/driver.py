@@ -12,7 +12,16 @@ from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
 from bson.tz_util import utc
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, IndexModel, ReturnDocument
+from pymongo import (
+    AsyncMongoClient,
+    DeleteMany,
+    DeleteOne,
+    IndexModel,
+    InsertOne,
+    ReturnDocument,
+    UpdateMany,
+    UpdateOne,
+)
 from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
@@ -39,7 +48,7 @@ from gateway.store.write_health import WriteHealth
 Document = dict[str, Any]
 DRIVERS_UTC = utc  # the timezone object of times in documents
 Filter = Mapping[str, object]
-Operation = Any
+Operation = InsertOne[Document] | UpdateOne | UpdateMany | DeleteOne | DeleteMany
 Session = Any
 _COMMIT_ATTEMPTS = 3
 _LONG_SECONDS = 3600  # for work that grows with the data: building an index, deleting a workspace
@@ -304,7 +313,7 @@ class Database:
         too old or belongs to another stream."""
         pipeline = [{"$match": {"ns.coll": {"$in": list(collections)}, "operationType": "insert"}}]
         position = resume_after if isinstance(resume_after, Position) else None
-        start: dict[str, Any] = {"max_await_time_ms": idle_milliseconds}
+        start: dict[str, object] = {"max_await_time_ms": idle_milliseconds}
         if position is not None:
             start["start_at_operation_time"] = Timestamp(*position.at)
         elif resume_after is not None:
