@@ -1,6 +1,7 @@
 """How conversations are found and listed, and how what belongs to them is read, a level at a time."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import strawberry
 
@@ -236,8 +237,7 @@ class _OfContacts:
 
 
 def _filter_fields(filter_: ConversationFilter | None) -> ConversationFilterFields:
-    fields: ConversationFilterFields = provided_fields(filter_) or {}
-    return fields
+    return cast(ConversationFilterFields, provided_fields(filter_) or {})
 
 
 def _order(sort: ConversationSort | None) -> InboxOrder:

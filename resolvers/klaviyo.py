@@ -138,7 +138,7 @@ async def search_of(context: Context, filter_values: Document) -> DeliverySearch
     return DeliverySearch(context.store.deliveries, delivery_filter(filter_values, ids, now), now)
 
 
-async def subject_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def subject_of(parents: Sequence[Document], _: None, context: Context) -> list[Source | None]:
     """Batch: what each delivery tells of; of a profile its contact."""
     subjects = await _by_prefix(context, [_subject_id(parent) for parent in parents])
     return [subjects.get(_subject_id(parent)) for parent in parents]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import strawberry
 
 from gateway.core.json_values import Json
-from gateway.domain.filters.documents import FilterValue, SegmentDocument
+from gateway.domain.filters.documents import SegmentDocument, StoredFilter
 from gateway.domain.filters.segments import public_filter
 from gateway.domain.messages.documents import MessageRuleDocument
 from gateway.domain.messages.rules import PreviewMessage, RuleTrigger, SaveMessageRule, SendMessage
@@ -130,9 +130,9 @@ async def segments(ids: Sequence[str], _: None, context: Context) -> list[Segmen
     return [segments_by_id.get(id_) for id_ in ids]
 
 
-def as_sent(value: FilterValue) -> Json:
+def as_sent(value: StoredFilter | list[StoredFilter] | None) -> Json:
     """A rule's audience or metadata as its caller wrote it."""
-    return public_filter(value)
+    return [public_filter(item) for item in value] if isinstance(value, list) else public_filter(value)
 
 
 def _without_nulls(input_: SaveMessageRuleInput) -> dict[str, object]:

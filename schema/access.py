@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import cast
 
 import strawberry
 from graphql import GraphQLField, GraphQLFieldResolver, GraphQLObjectType, GraphQLResolveInfo, GraphQLSchema
@@ -60,7 +61,7 @@ def enforce(schema: GraphQLSchema) -> None:
                 if declared is None and type_.name in ROOTS:
                     raise TypeError(f"{type_.name}.{name} does not declare its @access")
                 if declared is not None and type_.name == "Subscription":
-                    field.subscribe = _guarded(field.subscribe, declared, checks_of)
+                    field.subscribe = _guarded(cast(GraphQLFieldResolver, field.subscribe), declared, checks_of)
                 elif declared is not None or checks_of is not None:
                     _guard(field, declared, checks_of)
 
@@ -71,7 +72,8 @@ def _declared(field: GraphQLField) -> Access | None:
 
 
 def _guard(field: GraphQLField, declared: Access | None, checks_of: ChecksOf | None) -> None:
-    resolve, field.resolve = field.resolve, _guarded(field.resolve, declared, checks_of)
+    resolve = cast(GraphQLFieldResolver, field.resolve)
+    field.resolve = _guarded(resolve, declared, checks_of)
     admit = _check_may_read if declared is not None and _shows_own(declared) else None
     check = None if declared is None else partial(_check, declared)
     field.extensions[GUARDED] = Guarded(check, resolve, admit, checks_of)
@@ -86,20 +88,20 @@ def _guarded(
 ) -> GraphQLFieldResolver:
     shows_own = declared is not None and _shows_own(declared)
 
-    def check(info: GraphQLResolveInfo, arguments: Mapping[str, object]) -> None:
+    def check(info: GraphQLResolveInfo[Context], arguments: Mapping[str, object]) -> None:
         if declared is not None:
             _check(declared, info.context, info.field_name, info.parent_type.name)
         for check_argument in checks_of(arguments) if checks_of else ():
             check_argument(info.context)
 
-    async def guarded_async(source: object, info: GraphQLResolveInfo, **arguments: object) -> object:
+    async def guarded_async(source: object, info: GraphQLResolveInfo[Context], **arguments: object) -> object:
         check(info, arguments)
         if shows_own:
             await _check_may_read(info.context)
         result = resolve(source, info, **arguments)
         return await result if inspect.isawaitable(result) else result
 
-    def guarded(source: object, info: GraphQLResolveInfo, **arguments: object) -> object:
+    def guarded(source: object, info: GraphQLResolveInfo[Context], **arguments: object) -> object:
         check(info, arguments)
         return resolve(source, info, **arguments)
 

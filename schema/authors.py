@@ -2,6 +2,7 @@
 
 import strawberry
 
+from resolvers.context import Source
 from schema.nodes import Node, Stored
 
 
@@ -10,7 +11,7 @@ class Author(Stored):
     """Whoever wrote something."""
 
     @classmethod
-    def resolve_type(cls, value: object, info: object, abstract: object) -> str:
+    def resolve_type(cls, value: Source, info: object, abstract: object) -> str:
         """A person is told by the id; what has none is an automation."""
         return Node.resolve_type(value, info, abstract) if "_id" in value else "Automation"
 

@@ -107,7 +107,7 @@ def _count_values(nodes: Iterable[FieldNode | DirectiveNode]) -> int:
     return total
 
 
-def _inner_values(value: ValueNode) -> Iterable[object]:
+def _inner_values(value: ValueNode) -> Iterable[ValueNode]:
     if isinstance(value, ListValueNode):
         return value.values
     return [field.value for field in value.fields] if isinstance(value, ObjectValueNode) else ()

@@ -3,7 +3,6 @@
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import cast
 
 from cachetools import LRUCache
 from graphql import (
@@ -204,11 +203,11 @@ def _cost_key(node: OperationDefinitionNode, values: Mapping[str, object]) -> Co
     for more than another), so that it must be counted anew."""
     given: list[Hashable] = [id(node)]
     for value in values.values():
-        if type(value) not in (int, str, bool, NoneType):
+        if not isinstance(value, int | str | NoneType):
             return None
         if isinstance(value, int) and abs(value) >= _LARGEST_REMEMBERED:
             return None  # it may have thousands of digits
-        given += (type(value), None if type(value) is str else cast(Hashable, value))
+        given.append((type(value), None if isinstance(value, str) else value))
     return tuple(given)
 
 

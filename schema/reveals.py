@@ -90,7 +90,7 @@ class RevealedFields:
                 yield from self._revealed(type_, item)
         elif isinstance(type_, GraphQLEnumType):
             yield from declared.get(value.name if isinstance(value, Enum) else str(value), ())
-        elif isinstance(type_, GraphQLInputObjectType) and value is not None:
+        elif isinstance(type_, GraphQLInputObjectType) and isinstance(value, dict):
             for name, inner in value.items():
                 if inner is not None and name in declared:
                     yield from declared[name]

@@ -84,7 +84,7 @@ class Order:
             return right[0] is None
         if left[0] == right[0]:
             return left[1] != right[1] and (left[1] > right[1]) == self.descending
-        return bool(left[0] > right[0]) == self.descending  # type: ignore[operator] - values of one field
+        return bool(left[0] > right[0]) == self.descending  # type: ignore[operator]  # values of one field
 
     def sorted(self, rows: Iterable[R], *, backward: bool = False) -> list[R]:
         """The rows in this order, reversed if `backward`."""

@@ -9,16 +9,21 @@ _FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=10)
 
 
-class TimerData(TypedDict, total=False):
+class EventData(TypedDict, total=False):
+    """The event that sets a message off. `jumped`: the count passed the rule's number before the rule was in force."""
+
+    event_id: str
+    count: int
+    jumped: bool
+    last_at: datetime
+
+
+class TimerData(EventData, total=False):
     """What the handlers of messages and campaigns need. `after`: the last contact that a campaign has reached."""
 
     rule_id: str
     since: datetime | None
     contact_id: str
-    event_id: str
-    count: int
-    jumped: bool
-    last_at: datetime
     after: str | None
 
 

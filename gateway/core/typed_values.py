@@ -148,6 +148,8 @@ def _typed_number(key: str, value: float, path: Path) -> Entry:
 
 
 def _typed_object(key: str, value: Json, path: Path) -> Entry:
+    if not isinstance(value, dict):
+        return {"type": "JsonMetadata", "key": key, "json": value}
     match value:
         case {"url": str(url), "value": str(label)} if len(value) == 2 and _is_link(url):
             return {"type": "LinkMetadata", "key": key, "url": url, "label": label}

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from gateway.core.ids import Minter, Prefix
 from gateway.destinations.klaviyo import mapping
@@ -87,12 +87,12 @@ class Outbox:
 
     @staticmethod
     async def _subject(
-        store: WorkspaceStore, document: Document, contact: ContactDraft | None
+        store: WorkspaceStore, document: Mapping[str, Any], contact: ContactDraft | None
     ) -> mapping.MetricSubject | None:
         """The thread with all that its properties name; None if its contact is gone."""
         id_ = document["contact_id"]
         contacts = await store.contacts.of_ids([id_]) if contact is None else {id_: contact.document}
-        return (await subjects_of(store, [document], contacts)).get(document["_id"])
+        return (await subjects_of(store, [cast(Document, document)], contacts)).get(document["_id"])
 
     async def contact_erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
         """Queue the erasure of a contact that Klaviyo may know, and drop its backfill deliveries."""

@@ -21,7 +21,7 @@ from gateway.domain.contacts.contacts import (
     unknown_contact,
     visible_change,
 )
-from gateway.domain.events.documents import Counts, SummaryDocument
+from gateway.domain.events.documents import SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.errors import ErrorCode, UserProblem
 
@@ -150,7 +150,7 @@ def merged_summaries(
 def _summed(left: SummaryDocument, right: SummaryDocument) -> SummaryDocument:
     result: dict[str, object] = {**left, **_added(left, right, ""), **_added(left, right, "tracked_")}
     for part in ("imported", "retained"):
-        if both := [cast(Counts, row[part]) for row in (left, right) if row.get(part)]:
+        if both := [row[part] for row in (left, right) if row.get(part)]:
             result[part] = {**both[0], **(_added(both[0], both[1], "") if len(both) > 1 else {})}
     return cast(SummaryDocument, result)
 

@@ -76,9 +76,8 @@ class ValueCount:
 
 def generation_of(definition: DefinitionDocument) -> ValueGeneration | None:
     """The current generation; None if values are not counted, or not yet."""
-    if definition.get("summarize_by") is None or definition.get("build") is None:
-        return None
-    return ValueGeneration(definition["build"], definition["name"], definition["summarize_by"])
+    key, build = definition.get("summarize_by"), definition.get("build")
+    return None if key is None or build is None else ValueGeneration(build, definition["name"], key)
 
 
 def value_of(entry: Entry) -> str | None:

@@ -49,11 +49,11 @@ def summary_change(before: SummaryDocument | None, after: SummaryDocument) -> Su
 
 def retained_counts(summaries: Iterable[SummaryDocument], swept: Iterable[NamedCounts]) -> list[NamedCounts]:
     """Counts without stored events, by name: imported as retained, or `swept` here."""
-    retained: list[NamedCounts] = [{**row["retained"], "name": row["name"]} for row in summaries if "retained" in row]
-    totals: dict[str, NamedCounts] = {}
-    for row in [*retained, *swept]:
-        totals[row["name"]] = {"name": row["name"], **summed(totals.get(row["name"]), row)}
-    return [totals[name] for name in sorted(totals)]
+    retained = [(row["name"], row["retained"]) for row in summaries if "retained" in row]
+    totals: dict[str, Counts] = {}
+    for name, counts in [*retained, *((row["name"], row) for row in swept)]:
+        totals[name] = summed(totals.get(name), counts)
+    return [_named(name, totals[name]) for name in sorted(totals)]
 
 
 def summed(*parts: Counts | None) -> Counts:
@@ -70,7 +70,17 @@ def _with_counts(
     before: SummaryDocument | None, key: SummaryKey, tracked: Counts | None, imported: Counts | None
 ) -> SummaryDocument:
     counts = summed(tracked, imported)
-    summary: SummaryDocument = {**key, **counts} if before is None else {**before, **key, **counts}
+    summary: SummaryDocument = {
+        "_id": key["_id"],
+        "workspace_id": key["workspace_id"],
+        "contact_id": key["contact_id"],
+        "name": key["name"],
+        "count": counts["count"],
+        "first_at": counts["first_at"],
+        "last_at": counts["last_at"],
+    }
+    if before is not None:
+        summary = before | summary
     if tracked is not None:
         summary["tracked_count"] = tracked["count"]
         summary["tracked_first_at"] = tracked["first_at"]
@@ -86,6 +96,10 @@ def _tracked(summary: SummaryDocument) -> Counts | None:
         "first_at": summary["tracked_first_at"],
         "last_at": summary["tracked_last_at"],
     }
+
+
+def _named(name: str, counts: Counts) -> NamedCounts:
+    return {"name": name, "count": counts["count"], "first_at": counts["first_at"], "last_at": counts["last_at"]}
 
 
 def _counts(row: Counts) -> Counts:

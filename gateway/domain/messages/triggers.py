@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Unpack
 
 from gateway.core.ids import Prefix, derived_id
-from gateway.core.timers import TimerData, TimerDocument, timer_of
+from gateway.core.timers import EventData, TimerDocument, timer_of
 from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
@@ -153,7 +153,7 @@ class TriggerPlan:
         self._fire(rule, activity.events[index], before + index + 1, jumped=before >= threshold)
 
     def _fire(self, rule: MessageRuleDocument, event: EventDocument, count: int, *, jumped: bool | None = None) -> None:
-        data: TimerData = {} if jumped is None else {"jumped": jumped}
+        data: EventData = {} if jumped is None else {"jumped": jumped}
         data |= {"event_id": event["_id"], "count": count}
         self.timers.append(message_timer(rule, event["contact_id"], self.now, event["_id"], rule["since"], **data))
 
@@ -178,11 +178,20 @@ def message_timer(
     due_at: datetime,
     cause_id: str = "",
     since: datetime | None = None,
-    **data: Unpack[TimerData],
+    **data: Unpack[EventData],
 ) -> TimerDocument:
     """The timer of a rule's message to a contact, one per cause. `since`: the rule's, None for a campaign."""
-    data |= {"rule_id": rule["_id"], "since": since, "contact_id": contact_id}
-    return timer_of(rule["workspace_id"], MESSAGE, contact_id, due_at, f"{rule['_id']}:{cause_id}", **data)
+    return timer_of(
+        rule["workspace_id"],
+        MESSAGE,
+        contact_id,
+        due_at,
+        f"{rule['_id']}:{cause_id}",
+        **data,
+        rule_id=rule["_id"],
+        since=since,
+        contact_id=contact_id,
+    )
 
 
 def waiting_timer(

@@ -281,7 +281,9 @@ class ConversationAggregate(ThreadAggregate[ConversationDocument]):
 
     def refresh_index_keys(self) -> None:
         """Set the fields of the inbox indexes."""
-        self.document.update(places_of(self.document))
+        keys = places_of(self.document)
+        self.document["lists"], self.document["updated_key"] = keys["lists"], keys["updated_key"]
+        self.document["waiting_key"], self.document["due_key"] = keys["waiting_key"], keys["due_key"]
 
     def deadlines(self, document: ConversationDocument) -> Iterator[tuple[str, datetime | None]]:
         """The end of the snooze, and the SLA target."""

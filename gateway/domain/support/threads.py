@@ -141,7 +141,7 @@ class ThreadAggregate(Generic[T]):
         }
         if body is not None:
             part["body"] = body
-        part |= cast(PartFields, {name: value for name, value in fields.items() if value is not None})
+        part = cast(PartDocument, part | {name: value for name, value in fields.items() if value is not None})
         self._parts.append(part)
         self.document["last_part_at"] = at
         statistics, public = self.document["statistics"], kind in PUBLIC_PARTS
@@ -186,7 +186,7 @@ class ThreadAggregate(Generic[T]):
 
     def change_tags(self, added: Sequence[str], removed: Sequence[str]) -> str | None:
         """Add and remove tags; returns the part's id, None if no tag changed."""
-        before = self.document["tags"]
+        before: list[str] = self.document["tags"]
         tags = [tag for tag in distinct([*before, *added]) if tag not in removed]
         if len(tags) > MAX_TAGS:
             message = (

@@ -144,7 +144,7 @@ def changed_values(
 
 def new_values(type_: TicketTypeDocument, values: JsonObject, *, by_contact: bool, path: Path) -> JsonObject:
     """A new ticket's values; UserProblem if a required one is missing (for contacts: one that they see)."""
-    provided = {name: value for name, value in values.items() if value is not None}
+    provided: JsonObject = {name: value for name, value in values.items() if value is not None}
     checked = changed_values(type_, {}, provided, by_contact=by_contact, path=path)
     for attribute in shown_attributes(type_, to_contact=by_contact):
         if attribute["required"] and attribute["name"] not in checked:

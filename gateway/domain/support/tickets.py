@@ -149,7 +149,8 @@ class TicketAggregate(ThreadAggregate[TicketDocument]):
 
     def refresh_index_keys(self) -> None:
         """Set the fields of the inbox indexes."""
-        self.document.update(index_keys_of(self.document))
+        keys = index_keys_of(self.document)
+        self.document["lists"], self.document["updated_key"] = keys["lists"], keys["updated_key"]
 
     def deadlines(self, document: TicketDocument) -> Iterator[tuple[str, datetime | None]]:
         """The end of the snooze."""

@@ -14,6 +14,7 @@ from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
 from gateway.core.timers import TimerDocument, timer_of
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
@@ -24,7 +25,14 @@ from gateway.domain.messages.templates import TemplateError, Templates, template
 from gateway.domain.messages.triggers import MESSAGE, message_timer, sent_id_of, waiting_timer
 from gateway.domain.support.actors import AUTOMATION
 from gateway.domain.support.conversation_inputs import MAX_TITLE
-from gateway.domain.support.conversations import Channel, ConversationAggregate, DeliveredAs, new_conversation
+from gateway.domain.support.conversations import (
+    Channel,
+    ConversationAggregate,
+    DeliveredAs,
+    NewSource,
+    new_conversation,
+)
+from gateway.domain.support.documents import ConversationDocument
 from gateway.domain.support.threads import Changeset, ThreadKind
 from gateway.errors import UserProblem
 from gateway.services.messages.rules import FORGET_RULE
@@ -173,18 +181,19 @@ class MessageSender:
 
     async def _begin(self, store: WorkspaceStore, message: RenderedMessage, also_write: AlsoWrite) -> None:
         new_id = self._minter.mint(Prefix.CONVERSATION, self._clock())
-        source = {
+        source: NewSource = {
             "channel": Channel.CHAT.value,
             "delivered_as": DeliveredAs.AUTOMATED.value,
-            "subject": message.subject,
             "body": message.body,
         }
+        if message.subject is not None:
+            source["subject"] = message.subject
 
-        def begin(contact: Document, now: datetime) -> Changeset:
+        def begin(contact: Document, now: datetime) -> Changeset[ConversationDocument]:
             document = new_conversation(new_id, contact, {"source": source}, AUTOMATION, now)
             return ConversationAggregate.created(document, self._minter).changeset()
 
-        ref = {"id": message.contact["_id"]}
+        ref: ContactRefFields = {"id": message.contact["_id"]}
         await self._commands.create(
             store.workspace_id, ThreadKind.CONVERSATION, new_id, ref, None, begin, also_write=also_write
         )

@@ -41,13 +41,14 @@ class ThreadService(Generic[A, T]):
         self._minter = minter
         self._commands = commands
         self._teammates = teammates
-        self._aggregate = aggregate
+        self._aggregate: Callable[[T, Actor, datetime, Minter], A] = aggregate
 
     async def reply(self, principal: Principal, command: Reply) -> CommandResult[T]:
         """Add a reply, or a note for teammates."""
         check_not_by_contact(command, principal)
         key_claim = self._commands.claim(f"replyTo{self.KIND.value.capitalize()}", command, principal)
-        if (first := await self._commands.first_result(principal, self.KIND, key_claim)) is not None:
+        first: CommandResult[T] | None = await self._commands.first_result(principal, self.KIND, key_claim)
+        if first is not None:
             return first
         body, note, path = check_body(command.body), bool(command.note), (f"{self.KIND.value}Id",)
         created_at = check_created_at(command.created_at, self._clock())
@@ -61,7 +62,8 @@ class ThreadService(Generic[A, T]):
             self._check_visible(stored, principal, actor, path)
             check_moment(created_at, stored)
             aggregate = self._aggregate(stored, actor, created_at or now, self._minter)
-            return aggregate.changeset(aggregate.reply(body, note=note))
+            changeset: Changeset[T] = aggregate.changeset(aggregate.reply(body, note=note))
+            return changeset
 
         return await self._commands.execute(
             principal.workspace_id,
@@ -86,7 +88,8 @@ class ThreadService(Generic[A, T]):
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
         def apply(stored: T, now: datetime) -> Changeset[T]:
-            return self._aggregate(stored, AUTOMATION, now, self._minter).changeset()
+            changeset: Changeset[T] = self._aggregate(stored, AUTOMATION, now, self._minter).changeset()
+            return changeset
 
         try:
             await self._commands.execute(
@@ -105,7 +108,8 @@ class ThreadService(Generic[A, T]):
         def apply(stored: T, now: datetime) -> Changeset[T]:
             self._check_visible(stored, principal, actor, ("id",))
             aggregate = self._aggregate(stored, actor, now, self._minter)
-            return aggregate.changeset(do(aggregate))
+            changeset: Changeset[T] = aggregate.changeset(do(aggregate))
+            return changeset
 
         return await self._commands.execute(principal.workspace_id, self.KIND, command.id, apply, principal=principal)
 
