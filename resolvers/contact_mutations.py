@@ -4,8 +4,9 @@ from datetime import datetime
 
 import strawberry
 
+from gateway.domain.contacts.commands import IdentifyContact
 from resolvers.context import Context, Payload
-from resolvers.inputs import provided_fields
+from resolvers.inputs import command
 
 
 @strawberry.input
@@ -66,8 +67,8 @@ async def untag(context: Context, input_: UntagContactInput) -> Payload:
 
 async def identify(context: Context, input_: IdentifyContactInput) -> Payload:
     """The payload of `identifyContact`."""
-    values = provided_fields(input_, nulls=True)
-    contact, merged = await context.services.merges.identify(context.principal.workspace_id, values)
+    identified = command(IdentifyContact, input_, nulls=True)
+    contact, merged = await context.services.merges.identify(context.principal.workspace_id, identified)
     return {"contact": contact if await context.may_read() else None, "merged": merged}
 
 

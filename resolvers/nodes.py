@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from gateway.core.ids import Prefix, prefix_of
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.workspaces import WorkspaceDocument
 from gateway.errors import BadRequestError
 from resolvers import klaviyo
 from resolvers.context import Context, Payload, Source
@@ -91,6 +92,6 @@ async def rate_limits(context: Context) -> list[Document]:
     return [asdict(state) for state in context.services.rate_limits.of(context.principal.id).states()]
 
 
-async def workspace(context: Context) -> Document | None:
+async def workspace(context: Context) -> WorkspaceDocument | None:
     """The workspace of who is asking."""
     return await context.services.store.workspaces.find(context.principal.workspace_id)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import psutil
 import tenacity
@@ -22,7 +21,7 @@ from gateway.domain.support.tickets import TicketAggregate
 from gateway.errors import StartupError, UnavailableError
 from gateway.store.contacts.contacts import Contacts
 from gateway.store.deployment import CURSORS, DeploymentSecrets
-from gateway.store.driver import Database, DuplicateError
+from gateway.store.driver import Database, Document, DuplicateError
 from gateway.store.events.events import EventSummaries
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.support.conversations import ConversationParts, Conversations
@@ -178,7 +177,7 @@ async def _locked(database: Database, owner: str, patience: float) -> AsyncItera
 
 async def _take_lock(database: Database, owner: str) -> None:
     now = await database.now()
-    lease: dict[str, Any] = {"owner": owner, "until": now + _LEASE}
+    lease: Document = {"owner": owner, "until": now + _LEASE}
     try:
         await database.insert(COLLECTION, [{"_id": _LOCK, **lease}])
     except DuplicateError:

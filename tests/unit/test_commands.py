@@ -7,12 +7,21 @@ import pytest
 
 from gateway.core.idempotency import request_of
 from gateway.core.unset import UNSET
+from gateway.domain.contacts.commands import IdentifyContact
 from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.events.documents import NamedCounts
 from gateway.domain.events.events import DescribeEvent, EventFields
 from gateway.domain.messages.rules import PreviewMessage, SaveMessageRule, SendMessage
 from gateway.domain.support import commands
-from resolvers import conversation_mutations, events, messages, teammates, ticket_mutations, ticket_types
+from resolvers import (
+    contact_mutations,
+    conversation_mutations,
+    events,
+    messages,
+    teammates,
+    ticket_mutations,
+    ticket_types,
+)
 from resolvers.inputs import command
 
 PAIRS = [
@@ -39,6 +48,7 @@ PAIRS = [
     (messages.PreviewMessageRuleInput, PreviewMessage),
     (messages.SendMessageInput, SendMessage),
     (events.DescribeEventInput, DescribeEvent),
+    (contact_mutations.IdentifyContactInput, IdentifyContact),
 ]
 FIELDS = [
     (events.TrackEventInput, EventFields),

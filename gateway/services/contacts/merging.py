@@ -1,13 +1,14 @@
 """Merges contacts of one person in one transaction, so that no reader sees an intermediate state."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Literal, TypedDict
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
+from gateway.core.unset import UNSET
+from gateway.domain.contacts.commands import IdentifyContact
 from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
@@ -37,6 +38,15 @@ from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 _YEARS = 100
+_FACTS: tuple[Literal["name", "signed_up_at"], ...] = ("name", "signed_up_at")
+
+
+class ContactFacts(TypedDict, total=False):
+    """What is known of a contact that signs in; None clears."""
+
+    email: str | None
+    name: str | None
+    signed_up_at: datetime | None
 
 
 @dataclass(slots=True)
@@ -78,14 +88,13 @@ class MergeService:
 
         return await retry_transaction(attempt, lambda: self._turn(workspace_id)), moved
 
-    async def identify(self, workspace_id: str, fields: Mapping[str, Any]) -> tuple[Document, bool]:
-        """Return the signed-in contact and whether an anonymous contact was merged into it. `fields`: the given input
-        fields in snake_case; None clears."""
+    async def identify(self, workspace_id: str, command: IdentifyContact) -> tuple[Document, bool]:
+        """Return the signed-in contact and whether an anonymous contact was merged into it."""
         ref = ContactRef(
-            external_id=check_key(IdentityKind.EXTERNAL, fields["external_id"]),
-            anonymous_id=check_key(IdentityKind.ANONYMOUS, fields["anonymous_id"]),
+            external_id=check_key(IdentityKind.EXTERNAL, command.external_id),
+            anonymous_id=check_key(IdentityKind.ANONYMOUS, command.anonymous_id),
         )
-        facts = self._check_facts(fields)
+        facts = self._check_facts(command)
         new_id = self._minter.mint(Prefix.CONTACT, self._clock())
         change_id = self._new_change_id()  # by it a retry finds a commit whose response was lost
 
@@ -106,14 +115,14 @@ class MergeService:
     def _new_change_id(self) -> str:
         return self._minter.mint(Prefix.CHANGE, self._clock())
 
-    def _check_facts(self, fields: Mapping[str, Any]) -> Document:
-        facts: Document = {}
-        if "email" in fields:
-            facts["email"] = fields["email"] and check_key(IdentityKind.EMAIL, fields["email"])
-        if "name" in fields:
-            facts["name"] = fields["name"] and check_text(fields["name"], ("name",), longest=1000, named="name")
-        if "signed_up_at" in fields:
-            facts["signed_up_at"] = check_occurred_at(fields["signed_up_at"], self._clock(), _YEARS, ("signedUpAt",))
+    def _check_facts(self, command: IdentifyContact) -> ContactFacts:
+        facts: ContactFacts = {}
+        if (email := command.email) is not UNSET:
+            facts["email"] = email and check_key(IdentityKind.EMAIL, email)
+        if (name := command.name) is not UNSET:
+            facts["name"] = name and check_text(name, ("name",), longest=1000, named="name")
+        if (signed_up_at := command.signed_up_at) is not UNSET:
+            facts["signed_up_at"] = check_occurred_at(signed_up_at, self._clock(), _YEARS, ("signedUpAt",))
         return facts
 
     def _merged_draft(
@@ -122,7 +131,7 @@ class MergeService:
         gone: Document,
         survivor: ContactDraft,
         now: datetime,
-        facts: Mapping[str, Any] | None = None,
+        facts: ContactFacts | None = None,
         erased: frozenset[str] = frozenset(),
     ) -> MergeResult:
         other_contacts = [row for row in candidates if row["_id"] not in (gone["_id"], survivor.id)]
@@ -137,7 +146,7 @@ class MergeService:
         store: WorkspaceStore,
         resolver: IdentityResolver,
         draft: ContactDraft,
-        facts: Mapping[str, Any],
+        facts: ContactFacts,
         now: datetime,
     ) -> None:
         _apply_facts(resolver, draft, facts)
@@ -205,17 +214,17 @@ async def _moved_events(store: WorkspaceStore, change_id: str) -> int:
     return 0 if change_event is None else int(change_event["moved_events"])
 
 
-def _is_unknown(contact: Mapping[str, Any]) -> bool:
+def _is_unknown(contact: Document) -> bool:
     return contact["role"] != ContactRole.USER and contact.get("external_id") is None
 
 
-def _apply_facts(resolver: IdentityResolver, draft: ContactDraft, facts: Mapping[str, Any]) -> None:
+def _apply_facts(resolver: IdentityResolver, draft: ContactDraft, facts: ContactFacts) -> None:
     """Raise UserProblem CONFLICT if another USER has the stated e-mail."""
     document = draft.document
     resolver.set_keys(draft, **({"email": facts["email"]} if "email" in facts else {}))
     if "email" not in facts and resolver.users_email_taken(document, draft):
         del document["email"]  # a taken e-mail must not prevent signing in
-    for name in ("name", "signed_up_at"):
+    for name in _FACTS:
         if facts.get(name) is not None:
             document[name] = facts[name]
         elif name in facts:
@@ -223,9 +232,9 @@ def _apply_facts(resolver: IdentityResolver, draft: ContactDraft, facts: Mapping
     resolver.claim_identities(draft)
 
 
-def _has_users_email(contact: Mapping[str, Any], email: str | None) -> bool:
+def _has_users_email(contact: Document, email: str | None) -> bool:
     return contact["role"] == ContactRole.USER and email is not None and contact.get("email_lower") == email
 
 
-def _refs(ref: ContactRef, facts: Mapping[str, Any]) -> list[ContactRef]:
+def _refs(ref: ContactRef, facts: ContactFacts) -> list[ContactRef]:
     return [ref, *([ContactRef(email=facts["email"])] if facts.get("email") else [])]

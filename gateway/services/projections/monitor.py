@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import structlog
 
 from gateway.bus.bus import Bus
 from gateway.core.background import run_forever
+from gateway.domain.contacts.contacts import Document
 from gateway.observability import Metrics
 from gateway.store.filters.segments import any_segment
 from gateway.store.workspace_store import Store
@@ -76,7 +76,7 @@ class ProjectionMonitor:
                 )
         return None
 
-    def _progress_of(self, row: Mapping[str, Any], now: datetime) -> Progress:
+    def _progress_of(self, row: Document, now: datetime) -> Progress:
         seconds, number = row.get("position_at") or (0, 0)
         waiting_since = self._bus.oldest_after((seconds, number))
         if waiting_since is None:
