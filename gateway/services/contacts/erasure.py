@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -12,6 +12,7 @@ from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
+from gateway.domain.contacts.documents import DeletionDocument
 from gateway.domain.contacts.erasure import deleted_entry, deleted_line, identities_to_refuse, new_deletion
 from gateway.domain.filters.segments import LEFT, membership_changed
 from gateway.domain.support.documents import T
@@ -50,7 +51,7 @@ class ErasureService:
         change_id = self._minter.mint(Prefix.CHANGE, self._clock())
         store = self._store.open(workspace_id)
 
-        async def attempt(number: int) -> Document:
+        async def attempt(number: int) -> DeletionDocument:
             contact = next(iter(await store.contacts.candidates_for([ref])), None)
             if contact is None:
                 return await self._running_deletion(store, contact_id, change_id if number > 1 else None)
@@ -62,7 +63,7 @@ class ErasureService:
         deletion = await retry_transaction(attempt, lambda: self._turn(workspace_id))
         if not await self._erase(deletion, self._at_once_seconds):
             self._has_more.set()
-        return str(deletion["_id"])
+        return deletion["_id"]
 
     async def run(self) -> None:
         """Finish interrupted erasures, until cancelled."""
@@ -85,7 +86,9 @@ class ErasureService:
             async with asyncio.timeout(seconds):  # wait_for forgets cancellations (Python 3.11)
                 await self._has_more.wait()
 
-    async def _running_deletion(self, store: WorkspaceStore, contact_id: str, change_id: str | None) -> Document:
+    async def _running_deletion(
+        self, store: WorkspaceStore, contact_id: str, change_id: str | None
+    ) -> DeletionDocument:
         deletion = await store.deletions.get(contact_id)
         if deletion is not None:
             return deletion
@@ -96,9 +99,9 @@ class ErasureService:
         return {"_id": change_event["contact_id"], "workspace_id": store.workspace_id, "contact_ids": [], "until": now}
 
     async def _begin(
-        self, store: WorkspaceStore, contact: Document, deletion: Document, change_id: str, session: Session
+        self, store: WorkspaceStore, contact: Document, deletion: DeletionDocument, change_id: str, session: Session
     ) -> None:
-        now: datetime = deletion["at"]
+        now = deletion["at"]
         await store.contacts.remove(contact, session)
         summaries = await store.summaries.of_contact(contact["_id"], session)
         await store.summaries.remove([row["_id"] for row in summaries], session)
@@ -118,7 +121,7 @@ class ErasureService:
         await store.changes.write([*membership_changes, *contact_changes], session)
         await self._outbox.contact_erased(store, contact, now, session)
 
-    async def _erase(self, deletion: Document, seconds: float | None = None) -> bool:
+    async def _erase(self, deletion: DeletionDocument, seconds: float | None = None) -> bool:
         """Return False if time ran out before everything was erased."""
         store = self._store.open(deletion["workspace_id"])
         ends = time.monotonic() + (float("inf") if seconds is None else seconds)
