@@ -14,6 +14,7 @@ from bench.data import bearer
 from bench.processes import most_megabytes, python, started
 from gateway.core.clock import system_clock
 from gateway.core.ids import Minter, Prefix
+from gateway.domain.support.commands import CreateConversation
 from gateway.runtime import open_runtime
 from gateway.settings import Settings
 from gateway.store.embedded import embedded_server
@@ -30,8 +31,8 @@ async def fill(uri: str, database: str, events: int) -> None:
         (speaker,) = bearer(workspace_id).values()
         begun = []
         for number in range(PEOPLE):
-            sent = {"contact": {"email": f"p{number}@shop.example"}, "body": "Where is my parcel?"}
-            begun.append(await runtime.services.conversations.create(speaker, sent))
+            command = CreateConversation({"email": f"p{number}@shop.example"}, "Where is my parcel?")
+            begun.append(await runtime.services.conversations.create(speaker, command))
         at, minter = system_clock() - timedelta(minutes=1), Minter()
         for first in range(0, events, ROWS_AT_ONCE):
             numbers = range(first, min(events, first + ROWS_AT_ONCE))

@@ -3,7 +3,7 @@
 import hmac
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 
@@ -14,6 +14,7 @@ from gateway.core.principals import Principal, Scope
 from gateway.domain.contacts.contacts import IdentityKind, identity
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.tokens import LEEWAY, Grant, MadeFrom, TokenKind, TokenSigner, bearer_id, is_token
+from gateway.domain.workspaces import KeyDocument
 from gateway.errors import UnauthenticatedError
 from gateway.services.rate_limits import Allowance
 from gateway.services.workspaces import REMEMBERED_SECONDS, secret_hash
@@ -202,6 +203,6 @@ def _bearer_text(authorization: str) -> str | None:
     return (text.strip() or None) if scheme.lower() == "bearer" else None
 
 
-def _valid(key: Mapping[str, Any] | None, secret: str) -> bool:
+def _valid(key: KeyDocument | None, secret: str) -> bool:
     stored = key["hash"] if key else secret_hash("")
     return hmac.compare_digest(stored, secret_hash(secret)) and key is not None and key.get("revoked_at") is None

@@ -152,12 +152,12 @@ def text_bytes(text: str) -> int:
     return 60 + len(text) * (1 if text.isascii() else 4)
 
 
-def data_bytes(data: Any) -> int:
+def data_bytes(data: object) -> int:
     """Estimate the bytes of JSON data or a document; long lists are sampled."""
     return _data_bytes(data, _DEEPEST)
 
 
-def _data_bytes(data: Any, deepest: int) -> int:
+def _data_bytes(data: object, deepest: int) -> int:
     if type(data) is str:
         return text_bytes(data)
     if not isinstance(data, dict | list | tuple) or not data or deepest == 0:

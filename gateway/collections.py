@@ -2,7 +2,9 @@
 
 Beside the runtime, since commands that need only the database start without the schema."""
 
+from typing import Any
+
 from gateway.destinations.klaviyo import repository as klaviyo
 from gateway.store.repositories import Repository
 
-DESTINATIONS: tuple[type[Repository], ...] = klaviyo.REPOSITORIES
+DESTINATIONS: tuple[type[Repository[Any]], ...] = klaviyo.REPOSITORIES

@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
@@ -20,6 +19,7 @@ from gateway.demo.contacts_and_events import keep_tracking, seed_demo
 from gateway.demo.conversations import seed_desk
 from gateway.demo.messages import seed_messages
 from gateway.demo.tickets import seed_tickets
+from gateway.domain.workspaces import WorkspaceDocument
 from gateway.errors import StartupError
 from gateway.runtime import Runtime, background_tasks, open_runtime, tune_gc
 from gateway.server.uvicorn_options import server_options
@@ -65,7 +65,7 @@ def _with_development_defaults(settings: Settings) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def _demo(runtime: Runtime, workspace: dict[str, Any]) -> AsyncIterator[None]:
+async def _demo(runtime: Runtime, workspace: WorkspaceDocument) -> AsyncIterator[None]:
     services = runtime.services
     if not _is_demo(workspace) or not services.settings.demo_seconds:
         yield
@@ -101,12 +101,12 @@ class _Server(uvicorn.Server):
             sys.stdout.flush()
 
 
-def _is_demo(workspace: dict[str, Any]) -> bool:
+def _is_demo(workspace: WorkspaceDocument) -> bool:
     """Whether the workspace was created for the demo, not by the user under the same name."""
     return workspace.get("demo") in ("pending", "done")
 
 
-async def _dev_workspace(runtime: Runtime, demo: bool) -> dict[str, Any]:
+async def _dev_workspace(runtime: Runtime, demo: bool) -> WorkspaceDocument:
     workspace = await runtime.services.store.workspaces.find(DEV_WORKSPACE)
     if workspace is None:
         workspace = await runtime.workspaces.create(DEV_WORKSPACE, demo="pending" if demo else "none")

@@ -26,7 +26,7 @@ def decode_json(data: str | bytes) -> Any:
         raise json.JSONDecodeError(f"not JSON ({type(error).__name__})", "", 0) from None
 
 
-def encode_json(value: Any) -> bytes:
+def encode_json(value: object) -> bytes:
     """Encode JSON with times in UTC; times without a zone are taken as UTC."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 

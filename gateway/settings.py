@@ -338,12 +338,12 @@ class Settings(BaseSettings):
 
     @field_validator("secret_key", "klaviyo_forward_events", mode="before")
     @classmethod
-    def _split(cls, value: Any) -> Any:
+    def _split(cls, value: object) -> object:
         return _listed(value) if isinstance(value, str) else value
 
     @field_validator("klaviyo_mode", mode="before")
     @classmethod
-    def _in_capitals(cls, value: Any) -> Any:
+    def _in_capitals(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
     @field_validator("klaviyo_api_key")
@@ -413,7 +413,7 @@ def _check_ours(path: Path) -> None:
         )
 
 
-def _listed(text: str) -> Any:
+def _listed(text: str) -> object:
     if not text.lstrip().startswith("["):
         return [secret.strip() for secret in text.split(",")]
     try:

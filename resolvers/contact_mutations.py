@@ -4,9 +4,9 @@ from datetime import datetime
 
 import strawberry
 
-from gateway.domain.contacts.contacts import Document
-from resolvers.context import Context
-from resolvers.inputs import provided_fields
+from gateway.domain.contacts.commands import IdentifyContact
+from resolvers.context import Context, Payload
+from resolvers.inputs import command
 
 
 @strawberry.input
@@ -45,27 +45,27 @@ class DeleteContactInput:
     id: strawberry.ID
 
 
-async def tag(context: Context, input_: TagContactInput) -> Document:
+async def tag(context: Context, input_: TagContactInput) -> Payload:
     changed = await context.services.tags.tag(context.principal.workspace_id, input_.contact_id, input_.tags)
     return {"contact": changed if await context.may_read() else None}
 
 
-async def untag(context: Context, input_: UntagContactInput) -> Document:
+async def untag(context: Context, input_: UntagContactInput) -> Payload:
     changed = await context.services.tags.untag(context.principal.workspace_id, input_.contact_id, input_.tags)
     return {"contact": changed if await context.may_read() else None}
 
 
-async def identify(context: Context, input_: IdentifyContactInput) -> Document:
-    values = provided_fields(input_, nulls=True)
-    contact, merged = await context.services.merges.identify(context.principal.workspace_id, values)
+async def identify(context: Context, input_: IdentifyContactInput) -> Payload:
+    identified = command(IdentifyContact, input_, nulls=True)
+    contact, merged = await context.services.merges.identify(context.principal.workspace_id, identified)
     return {"contact": contact if await context.may_read() else None, "merged": merged}
 
 
-async def merge(context: Context, input_: MergeContactsInput) -> Document:
+async def merge(context: Context, input_: MergeContactsInput) -> Payload:
     workspace_id = context.principal.workspace_id
     contact, moved = await context.services.merges.merge(workspace_id, input_.from_, input_.into)
     return {"contact": contact if await context.may_read() else None, "moved_events": moved}
 
 
-async def delete(context: Context, input_: DeleteContactInput) -> Document:
+async def delete(context: Context, input_: DeleteContactInput) -> Payload:
     return {"deleted_id": await context.services.erasures.delete(context.principal.workspace_id, input_.id)}

@@ -1,24 +1,25 @@
 """Resolvers of contacts and of a contact's events, a level at a time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypedDict, TypeVar
 
 import strawberry
 
-from gateway.core.pagination import Page, PageArguments, connection, page, page_size
+from gateway.core.pagination import Connection, Page, PageArguments, R, connection, page, page_size
 from gateway.core.sorting import ContactOrder, ContactSortKey, Direction
 from gateway.core.time_ranges import EARLIEST, TimeRange
 from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.domain.events.retention import Retention
 from gateway.domain.filters.conditions import check_metadata_filter, parse_filter
 from gateway.errors import BadRequestError
 from gateway.store.events.event_search import EventSearch
 from gateway.store.filters.contact_search import MAX_CANDIDATES, ContactSearch
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.events import EventFilter, check_names, kept_times
 from resolvers.filters import ContactFilter, ContactSort
 from resolvers.inputs import provided_fields
@@ -26,6 +27,7 @@ from resolvers.scalars import JSONObject
 from resolvers.segments import check_named
 from resolvers.total_count import Counter, counted
 
+P = TypeVar("P", bound=Mapping[str, object])  # the type of the parents
 MAX_SUMMARY_NAMES = 100
 _AHEAD = timedelta(minutes=10)
 _LEAST_EVENTS = 500  # for each contact of many, if the metadata of its events are requested
@@ -74,7 +76,16 @@ class UpsertContactInput:
     )
 
 
-async def contact(parents: Sequence[Any], by: ContactKey, context: Context) -> list[Document | None]:
+class TopContact(TypedDict):
+    """Who did an event often, with the summary of it."""
+
+    contact_id: str
+    summary: SummaryDocument
+    count: int
+    last_at: datetime
+
+
+async def contact(parents: Sequence[object], by: ContactKey, context: Context) -> list[Document | None]:
     """The contact of each key. An e-mail finds its USER, else its only lead."""
     ((kind, value),) = provided_fields(by).items()
     contacts, fields = context.store.contacts, context.fields_of("Contact")
@@ -87,10 +98,10 @@ async def contact(parents: Sequence[Any], by: ContactKey, context: Context) -> l
 
 
 async def contacts(
-    parents: Sequence[Any],
+    parents: Sequence[object],
     arguments: tuple[PageArguments, ContactFilter | None, ContactSort | None],
     context: Context,
-) -> list[Document]:
+) -> list[Connection[Document]]:
     page_input, filter_, sort = arguments
     filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
     cipher = await context.cursor_cipher()
@@ -108,7 +119,7 @@ async def contacts(
     )
 
 
-async def top_contacts(context: Context, event: str, first: int | None) -> list[Document]:
+async def top_contacts(context: Context, event: str, first: int | None) -> list[TopContact]:
     """The count and summary of the contacts with the most events of a name, highest count first."""
     size = page_size(PageArguments(first=first))
     rows = await context.store.summaries.most_frequent(event, size, context.fields_of("EventSummary"))
@@ -120,7 +131,7 @@ async def top_contacts(context: Context, event: str, first: int | None) -> list[
 
 async def events(
     parents: Sequence[Document], arguments: tuple[PageArguments, EventFilter | None], context: Context
-) -> list[Any]:
+) -> list[Connection[EventDocument] | BadRequestError]:
     """A page of each contact's events, newest first. Without times in the filter: the last days only."""
     page_input, filter_ = arguments
     filter_values = provided_fields(filter_) or {}
@@ -153,14 +164,14 @@ async def events(
 
     all_ids = {parent["_id"]: ids_of(parent) for parent in parents}
 
-    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[EventDocument]]:
         contacts = {id_: all_ids[id_] for id_ in ids if is_selected(all_ids[id_])}
         if times.empty or not contacts:
             return {}
         return await context.store.events.pages_of_contacts(contacts, of_all, times, names, fields)
 
     if metadata or filter_values.get("before_sign_up"):
-        results: list[Any] = await asyncio.gather(*(_searched(search(parent), page_of, parent) for parent in parents))
+        results = await asyncio.gather(*(_searched(search(parent), page_of, parent) for parent in parents))
     else:
         results = await pages_of_parents(parents, page_of, read, _id)
     return [
@@ -169,7 +180,9 @@ async def events(
     ]
 
 
-async def _searched(search: EventSearch, page_of: Any, parent: Document) -> Any:
+async def _searched(
+    search: EventSearch, page_of: Callable[[Document], Page], parent: Document
+) -> Connection[EventDocument] | BadRequestError:
     try:
         of_parent = page_of(parent)
     except BadRequestError as error:
@@ -180,7 +193,7 @@ async def _searched(search: EventSearch, page_of: Any, parent: Document) -> Any:
 
 async def event_summaries(
     parents: Sequence[Document], arguments: tuple[PageArguments, tuple[str, ...] | None], context: Context
-) -> list[Any]:
+) -> list[Connection[SummaryDocument] | BadRequestError]:
     page_input, names = arguments
     if names is not None and len(names) > MAX_SUMMARY_NAMES:
         raise BadRequestError(f"'names' has {len(names)} names; the limit is {MAX_SUMMARY_NAMES}.")
@@ -189,21 +202,21 @@ async def event_summaries(
     def page_of(parent: Document) -> Page:
         return page(page_input, cipher, "Contact.eventSummaries", parent["_id"], names)
 
-    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[SummaryDocument]]:
         if names is None:
             return await context.store.summaries.pages_of_contacts(ids, of_all, context.fields_of("EventSummary"))
         return await _named_summaries(context, ids, sorted(set(names)), of_all)
 
-    return await pages_of_parents(parents, page_of, read, lambda row: str(row["name"]))
+    return await pages_of_parents(parents, page_of, read, lambda row: row["name"])
 
 
-async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[Document | None]:
+async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[SummaryDocument | None]:
     ids = [summary_id_of(parent["workspace_id"], parent["_id"], name) for parent in parents]
     summaries = await context.store.summaries.by_ids(ids, fields=context.fields_of("EventSummary"))
     return [summaries.get(id_) for id_ in ids]
 
 
-async def upsert_contact(context: Context, input_: UpsertContactInput) -> Document:
+async def upsert_contact(context: Context, input_: UpsertContactInput) -> Payload:
     document, created = await context.services.contacts.upsert(
         context.principal.workspace_id, provided_fields(input_, nulls=True)
     )
@@ -218,14 +231,18 @@ def _timeline(filter_values: Document, context: Context) -> TimeRange:
 
 
 async def pages_of_parents(
-    parents: Sequence[Document], page_of: Any, read: Any, position: Any, shown: Any = None
-) -> list[Any]:
+    parents: Sequence[P],
+    page_of: Callable[[P], Page],
+    read: Callable[[Sequence[str], Page], Awaitable[Mapping[str, list[R]]]],
+    position: Callable[[R], str],
+    shown: Callable[[P, Page, list[R]], Awaitable[Connection[R]]] | None = None,
+) -> list[Connection[R] | BadRequestError]:
     """One connection per parent from one read. An invalid cursor fails only for its own parent.
 
     `shown(parent, page, rows)` makes a connection if not all rows that were read are shown.
     """
 
-    async def connected(parent: Document, of_parent: Page, rows: list[Document]) -> Document:
+    async def connected(parent: P, of_parent: Page, rows: list[R]) -> Connection[R]:
         return connection(rows, of_parent, position)
 
     pages: list[Page | BadRequestError] = []
@@ -235,14 +252,14 @@ async def pages_of_parents(
         except BadRequestError as error:
             pages.append(error)
     good = {
-        parent["_id"]: page_or_error
+        str(parent["_id"]): page_or_error
         for parent, page_or_error in zip(parents, pages, strict=True)
         if isinstance(page_or_error, Page)
     }
-    rows = await read(list(good), next(iter(good.values()))) if good else {}
+    rows: Mapping[str, list[R]] = await read(list(good), next(iter(good.values()))) if good else {}
     make = shown or connected
     return [
-        await make(parent, page_or_error, rows.get(parent["_id"], []))
+        await make(parent, page_or_error, rows.get(str(parent["_id"]), []))
         if isinstance(page_or_error, Page)
         else page_or_error
         for parent, page_or_error in zip(parents, pages, strict=True)
@@ -251,7 +268,7 @@ async def pages_of_parents(
 
 async def _named_summaries(
     context: Context, contact_ids: Sequence[str], names: Sequence[str], page_request: Page
-) -> dict[str, list[Document]]:
+) -> dict[str, list[SummaryDocument]]:
     shown = [
         name
         for name in names
@@ -273,5 +290,5 @@ async def _named_summaries(
     }
 
 
-def _id(row: Document) -> str:
+def _id(row: Mapping[str, object]) -> str:
     return str(row["_id"])

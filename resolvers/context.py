@@ -36,7 +36,8 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 if TYPE_CHECKING:
     from gateway.tracing import Tracing
 
-Document = dict[str, Any]
+Source = Mapping[str, object]  # the document or payload whose fields an operation reads
+Payload = Mapping[str, object]  # of a mutation
 T = TypeVar("T")
 _READERS = frozenset({Scope.READ})
 
@@ -76,7 +77,7 @@ class Services:
 
 
 # Returns the nodes that a destination has, by id.
-NodeReader = Callable[["Context", Sequence[str]], Awaitable[Mapping[str, Document]]]
+NodeReader = Callable[["Context", Sequence[str]], Awaitable[Mapping[str, Source]]]
 # Returns one result (or exception) per parent, in their order. `arguments` are those of the field.
 Batch = Callable[[Sequence[Any], Any, "Context"], Awaitable[Sequence[Any]]]
 
@@ -95,7 +96,7 @@ class Context:
     on_caught_up: OnCaughtUp | None = None
     _reads: Mapping[str, Reads] = field(default_factory=dict)
     _store: WorkspaceStore | None = None
-    _loaders: dict[Hashable, DataLoader[Any, Any]] = field(default_factory=dict)
+    _loaders: dict[Hashable, DataLoader[object, object]] = field(default_factory=dict)
 
     @property
     def principal(self) -> Principal:
@@ -155,7 +156,7 @@ class Context:
         """Drop the loaders: each payload of a subscription has its own."""
         self._loaders.clear()
 
-    async def load(self, batch: Batch, parent: Any, arguments: Any = None) -> Any:
+    async def load(self, batch: Batch, parent: object, arguments: object = None) -> object:
         """The result of the batch function for this parent. Parents of a level with equal arguments share one call."""
         key = (batch, repr(arguments))
         loader = self._loaders.get(key)
@@ -164,10 +165,10 @@ class Context:
         return await loader.load(parent)
 
 
-async def _seen_contact(contact_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+async def _seen_contact(contact_ids: Sequence[str], _: None, context: Context) -> list[Source | None]:
     contacts = await context.store.contacts.by_ids(list(dict.fromkeys(contact_ids)))
     return [contacts.get(id_) for id_ in contact_ids]
 
 
-async def _call(batch: Batch, arguments: Any, context: Context, parents: list[Any]) -> list[Any]:
+async def _call(batch: Batch, arguments: object, context: Context, parents: list[object]) -> list[object]:
     return list(await batch(parents, arguments, context))

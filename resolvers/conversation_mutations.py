@@ -2,20 +2,33 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
 import strawberry
 
 from gateway.core.principals import Principal
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.commands import (
+    ApplySla,
+    AssignThread,
+    CloseConversation,
+    CreateConversation,
+    MarkConversationRead,
+    RateConversation,
+    ReopenConversation,
+    ReplyToConversation,
+    SnoozeConversation,
+    UpdateConversation,
+)
+from gateway.domain.support.documents import T
 from gateway.services.support.commands import CommandResult
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.enums import Channel, DeliveredAs, Priority
 from resolvers.events import ContactRef
-from resolvers.inputs import provided_fields
+from resolvers.inputs import command
 from resolvers.scalars import JSONObject
 from resolvers.teammates import ActorRef
 
+C = TypeVar("C")  # the type of the command
 _KEY = "Valid for 7 days: within them a repeated call has one effect."
 
 
@@ -130,59 +143,60 @@ class ApplySlaInput:
     actor: ActorRef | None = strawberry.UNSET
 
 
-async def create(context: Context, input_: CreateConversationInput) -> Document:
+async def create(context: Context, input_: CreateConversationInput) -> Payload:
     await check_token(context)
-    made = await context.services.conversations.create(context.principal, provided_fields(input_))
+    made = await context.services.conversations.create(context.principal, command(CreateConversation, input_))
     return {"conversation": made if context.shows_documents else None}
 
 
-async def reply(context: Context, input_: ReplyToConversationInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.reply)
+async def reply(context: Context, input_: ReplyToConversationInput) -> Payload:
+    return await execute(context, context.services.conversations.reply, command(ReplyToConversation, input_))
 
 
-async def assign(context: Context, input_: AssignConversationInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.assign, nulls=True)
+async def assign(context: Context, input_: AssignConversationInput) -> Payload:
+    return await execute(context, context.services.conversations.assign, command(AssignThread, input_, nulls=True))
 
 
-async def snooze(context: Context, input_: SnoozeConversationInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.snooze)
+async def snooze(context: Context, input_: SnoozeConversationInput) -> Payload:
+    return await execute(context, context.services.conversations.snooze, command(SnoozeConversation, input_))
 
 
-async def close(context: Context, input_: CloseConversationInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.close)
+async def close(context: Context, input_: CloseConversationInput) -> Payload:
+    return await execute(context, context.services.conversations.close, command(CloseConversation, input_))
 
 
-async def reopen(context: Context, input_: ReopenConversationInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.reopen)
+async def reopen(context: Context, input_: ReopenConversationInput) -> Payload:
+    return await execute(context, context.services.conversations.reopen, command(ReopenConversation, input_))
 
 
-async def mark_read(context: Context, input_: MarkConversationReadInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.mark_read)
+async def mark_read(context: Context, input_: MarkConversationReadInput) -> Payload:
+    return await execute(context, context.services.conversations.mark_read, command(MarkConversationRead, input_))
 
 
-async def rate(context: Context, input_: RateConversationInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.rate)
+async def rate(context: Context, input_: RateConversationInput) -> Payload:
+    return await execute(context, context.services.conversations.rate, command(RateConversation, input_))
 
 
-async def update(context: Context, input_: UpdateConversationInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.update, nulls=True)
+async def update(context: Context, input_: UpdateConversationInput) -> Payload:
+    update_ = command(UpdateConversation, input_, nulls=True)
+    return await execute(context, context.services.conversations.update, update_)
 
 
-async def apply_sla(context: Context, input_: ApplySlaInput) -> Document:
-    return await _execute(context, input_, context.services.conversations.apply_sla)
+async def apply_sla(context: Context, input_: ApplySlaInput) -> Payload:
+    return await execute(context, context.services.conversations.apply_sla, command(ApplySla, input_))
 
 
-async def _execute(
+async def execute(
     context: Context,
-    input_: Any,
-    command: Callable[[Principal, Document], Awaitable[CommandResult]],
-    *,
-    nulls: bool = False,
-) -> Document:
+    act: Callable[[Principal, C], Awaitable[CommandResult[T]]],
+    command_: C,
+    name: str = "conversation",
+) -> Payload:
+    """Execute a command. The payload has the thread under `name`, and the part that records the command."""
     await check_token(context)
-    result = await command(context.principal, provided_fields(input_, nulls=nulls))
+    result = await act(context.principal, command_)
     shown = context.shows_documents
-    return {"conversation": result.document if shown else None, "part": result.part if shown else None}
+    return {name: result.document if shown else None, "part": result.part if shown else None}
 
 
 async def check_token(context: Context) -> None:

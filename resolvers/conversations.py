@@ -1,17 +1,23 @@
 """Resolvers of conversations and what belongs to them, a level at a time."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import strawberry
 
 from gateway.core.ids import Prefix
-from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.sorting import Direction
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
-from gateway.domain.support.conversation_filters import ConversationSortKey, order_of, parse_conversation_filter
+from gateway.domain.support.conversation_filters import (
+    ConversationFilterFields,
+    ConversationSortKey,
+    order_of,
+    parse_conversation_filter,
+)
+from gateway.domain.support.documents import ConversationDocument, PartDocument, Statistics
 from gateway.domain.support.inbox_keys import InboxOrder
 from gateway.errors import BadRequestError
 from gateway.store.filters.contact_search import MAX_CANDIDATES
@@ -80,8 +86,8 @@ class ConversationSort:
 
 async def conversations(
     context: Context, filter_: ConversationFilter | None, sort: ConversationSort | None, arguments: PageArguments
-) -> Document:
-    filter_values, order = provided_fields(filter_) or {}, _order(sort)
+) -> Connection[ConversationDocument]:
+    filter_values, order = _filter_fields(filter_), _order(sort)
     cipher, scope = (
         await context.cursor_cipher(),
         (context.principal.workspace_id, filter_values, order.key, order.descending),
@@ -93,9 +99,10 @@ async def conversations(
         search = InboxSearch(context.store.conversations, condition, order, now, fields=fields)
         result = await search.page(page_request)
         return counted(connection(result.rows, page_request, order.position, result.stopped_at), search.count)
-    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    contact = await context.store.contacts.of_id(contact_id)
     # The contact is already resolved: `contactId` may be a former id, which the rows do not have.
-    rest = {name: value for name, value in filter_values.items() if name != "contact_id"}
+    rest = filter_values.copy()
+    del rest["contact_id"]
     list_ = _ConversationsOfContacts(context, rest, order, [] if contact is None else [contact])
     if contact is None:
         return counted(connection([], page_request, order.position), list_.counter(None))
@@ -107,9 +114,9 @@ async def of_contacts(
     parents: Sequence[Document],
     arguments: tuple[PageArguments, ConversationFilter | None, ConversationSort | None],
     context: Context,
-) -> list[Any]:
+) -> list[Connection[ConversationDocument] | BadRequestError]:
     page_input, filter_, sort = arguments
-    filter_values, order = provided_fields(filter_) or {}, _order(sort)
+    filter_values, order = _filter_fields(filter_), _order(sort)
     list_, cipher = _ConversationsOfContacts(context, filter_values, order, parents), await context.cursor_cipher()
 
     def page_of(parent: Document) -> Page:
@@ -124,23 +131,25 @@ async def of_contacts(
     ]
 
 
-async def conversation(context: Context, id_: str) -> Document | None:
-    return (await context.store.conversations.by_ids([id_], fields=context.fields_of("Conversation"))).get(id_)
+async def conversation(context: Context, id_: str) -> ConversationDocument | None:
+    return await context.store.conversations.get(id_, fields=context.fields_of("Conversation"))
 
 
-def read(context: Context, parent: Document) -> bool:
-    return bool(parent["read" if context.principal.contact_id is None else "read_by_contact"])
+def read(context: Context, parent: ConversationDocument) -> bool:
+    return parent["read"] if context.principal.contact_id is None else parent["read_by_contact"]
 
 
-def statistics(context: Context, parent: Document) -> Document:
+def statistics(context: Context, parent: ConversationDocument) -> Statistics:
     """A contact token does not see the counts of notes."""
-    counts = dict(parent["statistics"])
+    counts = parent["statistics"].copy()
     if context.principal.contact_id is not None:
         counts["part_count"] = counts["public_part_count"]
     return counts
 
 
-async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
+async def parts(
+    parents: Sequence[ConversationDocument], arguments: PartArguments, context: Context
+) -> list[Connection[PartDocument] | BadRequestError]:
     fields = context.fields_of("ConversationPart")
     return await pages_of_parts(
         context, context.store.conversation_parts, "Conversation.parts", parents, arguments, fields
@@ -151,7 +160,11 @@ class _ConversationsOfContacts:
     """The conversations of each of several contacts. A filter or sort reads only the newest of each."""
 
     def __init__(
-        self, context: Context, filter_values: Document, order: InboxOrder, contacts: Sequence[Document]
+        self,
+        context: Context,
+        filter_values: ConversationFilterFields,
+        order: InboxOrder,
+        contacts: Sequence[Document],
     ) -> None:
         self.filter, self.now = parse_conversation_filter(filter_values), context.services.clock()
         self._conversations = context.store.conversations
@@ -164,7 +177,7 @@ class _ConversationsOfContacts:
         self._ids = {contact["_id"]: ids_of(contact) for contact in contacts}
         self._most = max(_LEAST_LOOKED_AT, MAX_CANDIDATES // max(1, len(contacts)))
 
-    async def read(self, ids: Sequence[str], page_request: Page) -> dict[str, list[Document]]:
+    async def read(self, ids: Sequence[str], page_request: Page) -> dict[str, list[ConversationDocument]]:
         """The candidates of each contact for a page."""
         id_page = self._order.newest_first(page_request) if self._by_id else _NEWEST
         bounds = id_bounds(Prefix.CONVERSATION, id_page, TimeRange())
@@ -174,10 +187,12 @@ class _ConversationsOfContacts:
             contacts, bounds, most, oldest_first=id_page.backward, fields=self._fields
         )
 
-    async def shown(self, parent: Document, page_request: Page, rows: Sequence[Document]) -> Document:
+    async def shown(
+        self, parent: Document, page_request: Page, rows: Sequence[ConversationDocument]
+    ) -> Connection[ConversationDocument]:
         """The page of one contact from its candidates."""
         if not self._includes(parent):
-            return connection([], page_request, self._order.position)
+            rows = []
         matching = await self._matching(rows) if self._filters else list(rows)
         if not self._by_id:
             matching = self._order.cut(matching, self._order.newest_first(page_request))
@@ -204,8 +219,12 @@ class _ConversationsOfContacts:
     def _includes(self, parent: Document) -> bool:
         return self._filter_values.get("contact_id") in (None, *ids_of(parent))
 
-    async def _matching(self, rows: Sequence[Document]) -> list[Document]:
+    async def _matching(self, rows: Sequence[ConversationDocument]) -> list[ConversationDocument]:
         return await filter_rows(rows, lambda row: self.filter.matches(row, self.now, public=self._public), INBOX_STEPS)
+
+
+def _filter_fields(filter_: ConversationFilter | None) -> ConversationFilterFields:
+    return cast(ConversationFilterFields, provided_fields(filter_) or {})
 
 
 def _order(sort: ConversationSort | None) -> InboxOrder:

@@ -1,24 +1,32 @@
 """Resolvers of events and what belongs to them, a level at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TypedDict
 
 import strawberry
 
-from gateway.core.pagination import PageArguments, connection, page, page_size
+from gateway.core.pagination import Connection, PageArguments, connection, page, page_size
 from gateway.core.time_ranges import TimeRange, time_range
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.definitions import generation_of
-from gateway.domain.events.events import Outcome, TrackEvent, TrackResult, summary_id_of, track_event
+from gateway.domain.events.documents import (
+    DefinitionDocument,
+    EventDocument,
+    StoredEvent,
+    SummaryDocument,
+    ValueDocument,
+)
+from gateway.domain.events.events import DescribeEvent, Outcome, TrackEvent, TrackResult, summary_id_of, track_event
 from gateway.domain.events.retention import Retention, is_kept
 from gateway.domain.filters.conditions import check_metadata_filter
+from gateway.domain.filters.operators import Operators
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.store.events.event_search import EventSearch
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.costs import SEARCH
-from resolvers.inputs import AttributeFilter, TimeFilter, provided_fields
+from resolvers.inputs import AttributeFilter, TimeFilter, command, provided_fields
 from resolvers.reveals import revealing
 from resolvers.scalars import JSONObject, SafeInt
 from resolvers.total_count import counted
@@ -104,13 +112,30 @@ class DescribeEventInput:
     )
 
 
-async def event(context: Context, id_: str) -> Document | None:
-    return (await context.store.events.by_ids([id_], fields=context.fields_of("Event"))).get(id_)
+class TrackEventPayload(TypedDict):
+    """The payload of `trackEvent`; `counted`: the event that the summary counts, also where only its tombstone is left."""
+
+    event: EventDocument | None
+    counted: StoredEvent | None
+    duplicate: bool
+
+
+class TrackEventResult(TypedDict):
+    """What became of one event of many."""
+
+    index: int
+    event_id: str | None
+    duplicate: bool
+    error: UserProblem | None
+
+
+async def event(context: Context, id_: str) -> EventDocument | None:
+    return await context.store.events.get(id_, fields=context.fields_of("Event"))
 
 
 async def events(
-    parents: Sequence[Any], arguments: tuple[PageArguments, EventFilter | None], context: Context
-) -> list[Document]:
+    parents: Sequence[object], arguments: tuple[PageArguments, EventFilter | None], context: Context
+) -> list[Connection[EventDocument]]:
     page_input, filter_ = arguments
     filter_values = provided_fields(filter_) or {}
     page_request = page(
@@ -134,19 +159,23 @@ async def events(
     return [counted(shown, search.count)] * len(parents)
 
 
-async def contact_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def contact_of(
+    parents: Sequence[StoredEvent | SummaryDocument], _: None, context: Context
+) -> list[Document | None]:
     ids = list(dict.fromkeys(parent["contact_id"] for parent in parents))
     contacts = await context.store.contacts.of_ids(ids, context.fields_of("Contact"))
     return [contacts.get(parent["contact_id"]) for parent in parents]
 
 
-async def definition_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def definition_of(
+    parents: Sequence[StoredEvent | SummaryDocument], _: None, context: Context
+) -> list[DefinitionDocument | None]:
     names = list(dict.fromkeys(parent["name"] for parent in parents))
     definitions_by_name = await context.store.definitions.by_names(names, fields=context.fields_of("EventDefinition"))
     return [definitions_by_name.get(parent["name"]) for parent in parents]
 
 
-async def definitions(context: Context, search: str | None, arguments: PageArguments) -> Document:
+async def definitions(context: Context, search: str | None, arguments: PageArguments) -> Connection[DefinitionDocument]:
     if search is not None and len(search) > MAX_SEARCH_LENGTH:
         raise BadRequestError(f"'search' has {len(search)} characters; the limit is {MAX_SEARCH_LENGTH}.")
     cipher = await context.cursor_cipher()
@@ -155,7 +184,9 @@ async def definitions(context: Context, search: str | None, arguments: PageArgum
     return connection(rows, page_request, lambda row: str(row["name"]))
 
 
-async def values_of(parents: Sequence[Document], first: int, context: Context) -> list[list[Document] | None]:
+async def values_of(
+    parents: Sequence[SummaryDocument], first: int, context: Context
+) -> list[list[ValueDocument] | None]:
     """The most frequent values of each summary. None if its definition does not count by values."""
     size = page_size(PageArguments(first=first))
     names = list(dict.fromkeys(parent["name"] for parent in parents))
@@ -169,7 +200,7 @@ async def values_of(parents: Sequence[Document], first: int, context: Context) -
     return [values.get(parent["_id"], []) if parent["name"] in builds else None for parent in parents]
 
 
-async def summary_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def summary_of(parents: Sequence[TrackEventPayload], _: None, context: Context) -> list[SummaryDocument | None]:
     events = [parent["counted"] for parent in parents if parent["counted"] is not None]
     fields = context.fields_of("EventSummary")
     summaries = await context.store.summaries.by_ids([*dict.fromkeys(map(_summary_id, events))], fields=fields)
@@ -179,7 +210,7 @@ async def summary_of(parents: Sequence[Document], _: None, context: Context) -> 
     return [None if parent["counted"] is None else summaries.get(_summary_id(parent["counted"])) for parent in parents]
 
 
-async def track(context: Context, input_: TrackEventInput) -> Document:
+async def track(context: Context, input_: TrackEventInput) -> TrackEventPayload:
     (outcome,) = await context.services.events.track(context.principal.workspace_id, [_command(context, input_)])
     if isinstance(outcome, UserProblem):
         raise outcome
@@ -188,7 +219,7 @@ async def track(context: Context, input_: TrackEventInput) -> Document:
     return {"event": event, "counted": counted, "duplicate": outcome.duplicate}
 
 
-async def track_many(context: Context, input_: TrackEventsInput) -> Document:
+async def track_many(context: Context, input_: TrackEventsInput) -> Payload:
     most = context.services.settings.max_batch_events
     if not 1 <= len(input_.events) <= most:
         raise UserProblem(
@@ -209,7 +240,7 @@ async def track_many(context: Context, input_: TrackEventsInput) -> Document:
     }
 
 
-async def import_summaries(context: Context, input_: ImportEventSummariesInput) -> Document:
+async def import_summaries(context: Context, input_: ImportEventSummariesInput) -> Payload:
     values = provided_fields(input_)
     if not 1 <= len(values["summaries"]) <= MAX_SUMMARIES:
         raise UserProblem(
@@ -223,13 +254,13 @@ async def import_summaries(context: Context, input_: ImportEventSummariesInput) 
     return {"summaries": rows if await context.may_read() else None}
 
 
-async def describe(context: Context, input_: DescribeEventInput) -> Document:
-    described = provided_fields(input_, nulls=True)
-    row = await context.services.events.describe(context.principal.workspace_id, described.pop("name"), described)
+async def describe(context: Context, input_: DescribeEventInput) -> Payload:
+    described = command(DescribeEvent, input_, nulls=True)
+    row = await context.services.events.describe(context.principal.workspace_id, described)
     return {"definition": row if await context.may_read() else None}
 
 
-def kept_times(context: Context, range_filter: Mapping[str, Any] | None, now: datetime) -> TimeRange:
+def kept_times(context: Context, range_filter: Operators | None, now: datetime) -> TimeRange:
     """The range of a filter's `occurredAt`. Raises BadRequestError if retention has removed events in it."""
     times = time_range(range_filter, now)
     if range_filter:
@@ -252,11 +283,11 @@ def _command(context: Context, input_: TrackEventInput) -> TrackEvent | UserProb
         return problem
 
 
-async def _summaries_of_survivors(context: Context, events: Sequence[Document]) -> dict[str, Document]:
+async def _summaries_of_survivors(context: Context, events: Sequence[StoredEvent]) -> dict[str, SummaryDocument]:
     """Summaries that count the events of merged contacts, by the ids before the merge."""
     contacts = await context.store.contacts.of_ids([*dict.fromkeys(event["contact_id"] for event in events)])
     now = {
-        _summary_id(event): _summary_id({**event, "contact_id": contacts[event["contact_id"]]["_id"]})
+        _summary_id(event): summary_id_of(event["workspace_id"], contacts[event["contact_id"]]["_id"], event["name"])
         for event in events
         if event["contact_id"] in contacts
     }
@@ -268,15 +299,15 @@ async def contact_ids(context: Context, contact_id: str | None) -> list[str] | N
     """All ids of a contact that events and conversations may have, including ids before merges."""
     if contact_id is None:
         return None
-    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    contact = await context.store.contacts.of_id(contact_id)
     return [contact_id] if contact is None else ids_of(contact)
 
 
-def _summary_id(event_document: Document) -> str:
-    return summary_id_of(event_document["workspace_id"], event_document["contact_id"], event_document["name"])
+def _summary_id(event: StoredEvent) -> str:
+    return summary_id_of(event["workspace_id"], event["contact_id"], event["name"])
 
 
-def _result(index: int, outcome: Outcome) -> dict[str, Any]:
+def _result(index: int, outcome: Outcome) -> TrackEventResult:
     if isinstance(outcome, UserProblem):
         return {
             "index": index,

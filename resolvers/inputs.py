@@ -4,16 +4,16 @@ import enum
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import strawberry
 from strawberry.utils.str_converters import to_camel_case
 
 from gateway.core.pagination import PageArguments
 from gateway.core.sendable_values import check_value
-from resolvers.context import Document
 from resolvers.costs import STREAM
 
+C = TypeVar("C")
 _PLAIN = frozenset({str, int, float, bool, dict, datetime})  # passed through unchanged
 
 
@@ -30,7 +30,12 @@ def provided_fields(value: Any, *, nulls: bool = False) -> Any:
     return value
 
 
-def check_input(value: Any, path: tuple[str, ...] = ()) -> None:
+def command(type_: type[C], input_: object, *, nulls: bool = False) -> C:
+    """The command with the fields of an input; omitted ones have their defaults, and with `nulls` null is None."""
+    return type_(**provided_fields(input_, nulls=nulls))
+
+
+def check_input(value: object, path: tuple[str, ...] = ()) -> None:
     """Raises UserProblem for the first value that cannot be stored, with its path in the API."""
     if isinstance(value, list):
         for index, item in enumerate(value):
@@ -50,7 +55,7 @@ def _given(value: Any) -> Any:
     return None if value is strawberry.UNSET else value
 
 
-def _fields(value: Any, nulls: bool) -> Document:
+def _fields(value: Any, nulls: bool) -> dict[str, Any]:
     fields = {}
     for name, attribute in _names(value.__class__):
         inner = getattr(value, attribute)

@@ -8,7 +8,7 @@ from typing import Any
 import strawberry
 
 from gateway.core.ids import Prefix, prefix_of
-from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.principals import Scope
 from gateway.core.time_ranges import TimeRange
 from gateway.destinations.klaviyo.backfill import BackfillState
@@ -25,7 +25,7 @@ from gateway.outbox.search import DeliverySearch
 from gateway.settings import KlaviyoMode
 from gateway.store.repositories import id_bounds
 from resolvers.contacts import pages_of_parents
-from resolvers.context import Context
+from resolvers.context import Context, Source
 from resolvers.costs import LIST_SEARCH
 from resolvers.events import contact_ids
 from resolvers.inputs import TimeFilter, provided_fields
@@ -113,7 +113,9 @@ async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Docum
     return {row["_id"]: row for row in await metrics(context, None, None) if row["_id"] in ids} if ids else {}
 
 
-async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments: PageArguments) -> Document:
+async def deliveries(
+    context: Context, filter_: DeliveryFilter | None, arguments: PageArguments
+) -> Connection[Document]:
     filter_values = provided_fields(filter_) or {}
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "klaviyo.deliveries", context.principal.workspace_id, filter_values)
@@ -122,7 +124,7 @@ async def deliveries(context: Context, filter_: DeliveryFilter | None, arguments
     return counted(connection(result.rows, page_request, lambda row: str(row["_id"]), result.stopped_at), search.count)
 
 
-async def backfills(context: Context, arguments: PageArguments) -> Document:
+async def backfills(context: Context, arguments: PageArguments) -> Connection[Document]:
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "klaviyo.backfills", context.principal.workspace_id)
     rows = await KlaviyoStore(context.store).backfills.page(page_request, context.services.clock())
@@ -134,7 +136,7 @@ async def search_of(context: Context, filter_values: Document) -> DeliverySearch
     return DeliverySearch(KlaviyoStore(context.store).deliveries, delivery_filter(filter_values, ids, now), now)
 
 
-async def subject_of(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def subject_of(parents: Sequence[Document], _: None, context: Context) -> list[Source | None]:
     """What each delivery reports; for a profile its contact."""
     subjects = await _by_prefix(context, [_subject_id(parent) for parent in parents])
     return [subjects.get(_subject_id(parent)) for parent in parents]
@@ -248,9 +250,9 @@ async def _children(
     return children
 
 
-async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Source]:
     distinct_ids = dict.fromkeys(ids)
-    documents: dict[str, Document] = {}
+    documents: dict[str, Source] = {}
     for prefix, repository in (
         (Prefix.EVENT, context.store.events),
         (Prefix.CONVERSATION, context.store.conversations),

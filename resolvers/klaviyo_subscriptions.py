@@ -12,7 +12,7 @@ from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import DeliveryState
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.costs import STREAM
 from resolvers.inputs import provided_fields
 from resolvers.reveals import revealing
@@ -37,7 +37,7 @@ class DeliveryStreamFilter:
 
 async def klaviyo_delivery(
     context: Context, filter_: DeliveryStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     filter_values = provided_fields(filter_) or {}
     followed = await followed_contact(context, filter_values.get("contact_id"))
 
@@ -70,7 +70,7 @@ async def changed_delivery(parents: Sequence[Document], _: None, context: Contex
     return await named(KlaviyoStore(context.store).deliveries, [parent["delivery_id"] for parent in parents])
 
 
-async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Document]:
+async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> AsyncIterator[Payload]:
     def matches(bus_event: BusEvent) -> bool:
         return bus_event.kind is ChangeKind.BACKFILL_CHANGED and bus_event.document["backfill_id"] == id_
 

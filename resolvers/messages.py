@@ -1,16 +1,17 @@
 """Inputs and resolvers of message rules and campaigns."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import strawberry
 
-from gateway.domain.contacts.contacts import Document
+from gateway.core.json_values import Json
+from gateway.domain.filters.documents import SegmentDocument, StoredFilter
 from gateway.domain.filters.segments import public_filter
-from gateway.domain.messages.rules import RuleTrigger
-from resolvers.context import Context
+from gateway.domain.messages.documents import MessageRuleDocument
+from gateway.domain.messages.rules import PreviewMessage, RuleTrigger, SaveMessageRule, SendMessage
+from resolvers.context import Context, Payload
 from resolvers.filters import ContactFilter
-from resolvers.inputs import AttributeFilter, provided_fields
+from resolvers.inputs import AttributeFilter, command, provided_fields
 
 strawberry.enum(RuleTrigger, description="The kind of a trigger.")
 
@@ -81,44 +82,45 @@ class SendMessageInput:
     idempotency_key: str | None = strawberry.UNSET
 
 
-async def rules(context: Context) -> list[Document]:
+async def rules(context: Context) -> list[MessageRuleDocument]:
     return await context.store.message_rules.all()
 
 
-async def save_rule(context: Context, input_: SaveMessageRuleInput) -> Document:
-    values = {**provided_fields(input_, nulls=True), **_without_nulls(input_)}
-    saved = await context.services.messages.save(context.principal.workspace_id, values)
+async def save_rule(context: Context, input_: SaveMessageRuleInput) -> Payload:
+    rule = SaveMessageRule(**{**provided_fields(input_, nulls=True), **_without_nulls(input_)})
+    saved = await context.services.messages.save(context.principal.workspace_id, rule)
     return {"message_rule": saved if await context.may_read() else None}
 
 
-async def delete_rule(context: Context, input_: DeleteMessageRuleInput) -> Document:
+async def delete_rule(context: Context, input_: DeleteMessageRuleInput) -> Payload:
     return {"deleted_id": await context.services.messages.delete(context.principal.workspace_id, input_.id)}
 
 
-async def preview(context: Context, input_: PreviewMessageRuleInput) -> Document:
-    shown = await context.services.messages.preview(context.principal.workspace_id, provided_fields(input_))
+async def preview(context: Context, input_: PreviewMessageRuleInput) -> Payload:
+    shown = await context.services.messages.preview(context.principal.workspace_id, command(PreviewMessage, input_))
     return shown if await context.may_read() else {**shown, "subject": None, "body": None}
 
 
-async def send_message(context: Context, input_: SendMessageInput) -> Document:
-    return {"recipients": await context.services.messages.send(context.principal.workspace_id, provided_fields(input_))}
+async def send_message(context: Context, input_: SendMessageInput) -> Payload:
+    message = command(SendMessage, input_)
+    return {"recipients": await context.services.messages.send(context.principal.workspace_id, message)}
 
 
-async def sent_counts(parents: Sequence[Document], _: None, context: Context) -> list[int]:
+async def sent_counts(parents: Sequence[MessageRuleDocument], _: None, context: Context) -> list[int]:
     counts = await context.store.sent_counts.of_rules([parent["_id"] for parent in parents])
     return [counts[parent["_id"]] for parent in parents]
 
 
-async def segments(ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+async def segments(ids: Sequence[str], _: None, context: Context) -> list[SegmentDocument | None]:
     segments_by_id = await context.store.segments.by_ids(sorted(set(ids)))
     return [segments_by_id.get(id_) for id_ in ids]
 
 
-def as_sent(value: Any) -> Any:
-    return public_filter(value)
+def as_sent(value: StoredFilter | list[StoredFilter] | None) -> Json:
+    return [public_filter(item) for item in value] if isinstance(value, list) else public_filter(value)
 
 
-def _without_nulls(input_: SaveMessageRuleInput) -> Document:
+def _without_nulls(input_: SaveMessageRuleInput) -> dict[str, object]:
     """In nested inputs null means omitted."""
     inner = {name: getattr(input_, name) for name in ("trigger", "audience", "metadata")}
     return {name: provided_fields(value) for name, value in inner.items() if value is not strawberry.UNSET}

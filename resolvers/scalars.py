@@ -1,20 +1,21 @@
 """Custom scalars."""
 
 import datetime as dt
-from typing import Any, NewType
+from typing import NewType
 
 import strawberry
 from graphql import GraphQLError, ValueNode
 from graphql.utilities import value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
+from gateway.core.json_values import Json, JsonObject
 from gateway.core.typed_values import SAFE_INTEGER, parse_rfc3339
 from gateway.execution.completion import PLAIN_JSON, PassThrough, unchanged
 from gateway.store.driver import DRIVERS_UTC
 
 SafeInt = NewType("SafeInt", int)
 JSON = NewType("JSON", object)
-JSONObject = NewType("JSONObject", dict[str, Any])
+JSONObject = NewType("JSONObject", JsonObject)
 
 
 def _write_time(at: dt.datetime) -> dt.datetime:
@@ -30,7 +31,7 @@ _TIME = PassThrough(
 )
 
 
-def _read_time(value: Any) -> dt.datetime:
+def _read_time(value: object) -> dt.datetime:
     moment = parse_rfc3339(value) if isinstance(value, str) else None
     if moment is None:
         raise GraphQLError(
@@ -39,7 +40,7 @@ def _read_time(value: Any) -> dt.datetime:
     return moment
 
 
-def _read_safe_int(value: Any) -> int:
+def _read_safe_int(value: object) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > SAFE_INTEGER:
@@ -47,24 +48,25 @@ def _read_safe_int(value: Any) -> int:
     return value
 
 
-def _read_object(value: Any) -> Any:
+def _read_object(value: object) -> JsonObject:
     if not isinstance(value, dict):
         raise GraphQLError(f"JSONObject must be an object, not {_shown(value)}.")
     return value
 
 
-def _read_literal(node: ValueNode, variables: Any = None) -> Any:
+def _read_literal(node: ValueNode, variables: dict[str, Json] | None = None) -> Json:
     try:
-        return value_from_ast_untyped(node, variables)
+        value: Json = value_from_ast_untyped(node, variables)
+        return value
     except ValueError:  # Python refuses to parse an integer with thousands of digits
         raise GraphQLError("A number in this JSON has too many digits: send it as text.") from None
 
 
-def _read_object_literal(node: ValueNode, variables: Any = None) -> Any:
+def _read_object_literal(node: ValueNode, variables: dict[str, Json] | None = None) -> JsonObject:
     return _read_object(_read_literal(node, variables))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import strawberry
 
-from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.json_values import Json
+from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.conditions import Condition
+from gateway.domain.filters.documents import MemberDocument, SegmentDocument
 from gateway.domain.filters.segments import MAX_SEGMENTS, public_filter
 from gateway.errors import BadRequestError
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.filters import ContactFilter
 from resolvers.inputs import provided_fields
 from resolvers.total_count import counted
@@ -30,15 +31,15 @@ class DeleteSegmentInput:
     id: strawberry.ID
 
 
-async def segments(context: Context) -> list[Document]:
+async def segments(context: Context) -> list[SegmentDocument]:
     return await context.store.segments.all()
 
 
-async def segment(context: Context, id_: str) -> Document | None:
-    return (await context.store.segments.by_ids([id_])).get(id_)
+async def segment(context: Context, id_: str) -> SegmentDocument | None:
+    return await context.store.segments.get(id_)
 
 
-async def save_segment(context: Context, input_: SaveSegmentInput) -> Document:
+async def save_segment(context: Context, input_: SaveSegmentInput) -> Payload:
     values = provided_fields(input_)
     saved = await context.services.segments.save(
         context.principal.workspace_id, values["name"], values["filter"], values.get("id")
@@ -46,16 +47,17 @@ async def save_segment(context: Context, input_: SaveSegmentInput) -> Document:
     return {"segment": saved if await context.may_read() else None}
 
 
-async def delete_segment(context: Context, input_: DeleteSegmentInput) -> Document:
+async def delete_segment(context: Context, input_: DeleteSegmentInput) -> Payload:
     return {"deleted_id": await context.services.segments.delete(context.principal.workspace_id, input_.id)}
 
 
-def filter_of(segment_: Document) -> Document:
-    filter_: Document = public_filter(segment_["filter"])
-    return filter_
+def filter_of(segment_: SegmentDocument) -> Json:
+    return public_filter(segment_["filter"])
 
 
-async def contacts(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
+async def contacts(
+    parents: Sequence[SegmentDocument], arguments: PageArguments, context: Context
+) -> list[Connection[MemberDocument] | BadRequestError]:
     cipher = await context.cursor_cipher()
     pages: dict[str, Page | BadRequestError] = {}
     for parent in parents:
@@ -76,7 +78,7 @@ async def contacts(parents: Sequence[Document], arguments: PageArguments, contex
     ]
 
 
-async def of_contacts(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
+async def of_contacts(parents: Sequence[Document], _: None, context: Context) -> list[list[SegmentDocument]]:
     rows = await context.store.members.of_contacts([parent["_id"] for parent in parents], MAX_SEGMENTS)
     ids = {row["segment_id"] for group in rows.values() for row in group}
     segments_by_id = await context.store.segments.by_ids(sorted(ids))
@@ -85,7 +87,7 @@ async def of_contacts(parents: Sequence[Document], _: None, context: Context) ->
     ]
 
 
-async def of_notification(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def of_notification(parents: Sequence[Document], _: None, context: Context) -> list[SegmentDocument | None]:
     ids = sorted({parent["segment_id"] for parent in parents if parent["segment_id"] is not None})
     segments_by_id = await context.store.segments.by_ids(ids)
     return [segments_by_id.get(parent["segment_id"]) for parent in parents]
@@ -100,7 +102,7 @@ async def check_named(context: Context, condition: Condition) -> None:
             raise BadRequestError(f"The filter names the segment '{id_}', which does not exist: correct the id.")
 
 
-async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[Document]]:
+async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[MemberDocument]]:
     """The members of each page: in windows for one segment, in one read for several."""
     members = context.store.members
     if len(pages) == 1:
@@ -109,12 +111,14 @@ async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[D
     return await members.pages_of_segments(list(pages), next(iter(pages.values()))) if pages else {}
 
 
-def _shown(rows: list[Document], page_request: Page, contacts_: dict[str, Document]) -> Document:
+def _shown(
+    rows: list[MemberDocument], page_request: Page, contacts_: dict[str, Document]
+) -> Connection[MemberDocument]:
     """A page of members as contacts, without those that were deleted meanwhile."""
-    result = connection(rows, page_request, lambda row: str(row["contact_id"]))
+    result = connection(rows, page_request, lambda row: row["contact_id"])
     existing = [row for row in result["rows"] if row["contact_id"] in contacts_]
     return {**result, "rows": existing, "nodes": [contacts_[row["contact_id"]] for row in existing]}
 
 
-def _present(rows: dict[str, Document], ids: Sequence[str]) -> list[Document]:
+def _present(rows: dict[str, SegmentDocument], ids: Sequence[str]) -> list[SegmentDocument]:
     return [rows[id_] for id_ in ids if id_ in rows]

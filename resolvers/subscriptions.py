@@ -1,9 +1,9 @@
 """Subscriptions: which bus events each one wants, and their payloads."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
-from typing import Any
+from typing import cast
 
 import strawberry
 
@@ -11,10 +11,12 @@ from gateway.bus.change_events import BusEvent, Position, cursor_to, position_of
 from gateway.domain.change_kinds import MEMBERSHIPS, MERGES, ChangeKind, kinds_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
+from gateway.domain.support.documents import ConversationDocument, PartDocument, TicketDocument
 from gateway.domain.support.threads import ThreadKind
-from gateway.store.repositories import Repository
-from resolvers.context import Context
+from gateway.store.repositories import D, Repository
+from resolvers.context import Context, Payload
 from resolvers.costs import STREAM
 from resolvers.enums import ConversationState, TicketState
 from resolvers.events import check_names
@@ -123,7 +125,7 @@ async def stream_cursor(context: Context) -> str:
 
 async def event_tracked(
     context: Context, filter_: EventStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     filter_values = provided_fields(filter_) or {}
     names = None if filter_values.get("name") is None else frozenset(check_names(filter_values["name"]) or ())
     followed = await followed_contact(context, filter_values.get("contact_id"))
@@ -136,10 +138,10 @@ async def event_tracked(
             bus_event.kind is ChangeKind.EVENT_TRACKED
             and (names is None or row["name"] in names)
             and (followed is None or row["contact_id"] in followed)
-            and has_metadata(row, metadata, context.services.clock())
+            and has_metadata(cast(EventDocument, row), metadata, context.services.clock())
         )
 
-    def payload_of(bus_event: BusEvent) -> Document:
+    def payload_of(bus_event: BusEvent) -> Payload:
         return {"kind": EventChange.TRACKED.value, "event": bus_event.document, "counted": bus_event.document}
 
     async with aclosing(
@@ -151,7 +153,7 @@ async def event_tracked(
 
 async def contact_changed(
     context: Context, filter_: ContactStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     filter_values = provided_fields(filter_) or {}
     kinds = _wanted_kinds("contact", filter_values)
     followed, segment_id = (
@@ -170,7 +172,7 @@ async def contact_changed(
             and (segment_id is None or segment_id in (row.get("segment_id"), *row.get("segment_ids", ())))
         )
 
-    def payload_of(bus_event: BusEvent) -> Document:
+    def payload_of(bus_event: BusEvent) -> Payload:
         row = bus_event.document
         ids = {name: row.get(name) for name in ("contact_id", "merged_id", "segment_id")}
         has_left = bus_event.kind is ChangeKind.CONTACT_LEFT_SEGMENT
@@ -184,7 +186,7 @@ async def contact_changed(
 
 async def conversation_changed(
     context: Context, filter_: ConversationStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     async with aclosing(
         _thread_changes(context, ThreadKind.CONVERSATION, provided_fields(filter_) or {}, after)
     ) as payloads:
@@ -194,13 +196,15 @@ async def conversation_changed(
 
 async def ticket_changed(
     context: Context, filter_: TicketStreamFilter | None, after: str | None
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[Payload]:
     async with aclosing(_thread_changes(context, ThreadKind.TICKET, provided_fields(filter_) or {}, after)) as payloads:
         async for payload in payloads:
             yield payload
 
 
-async def _thread_changes(context: Context, subject: ThreadKind, filter_values: Document, after: str | None) -> Any:
+async def _thread_changes(
+    context: Context, subject: ThreadKind, filter_values: Document, after: str | None
+) -> AsyncGenerator[Payload, None]:
     own, id_name = context.principal.contact_id, f"{subject.value}_id"
     followed = await followed_contact(context, filter_values.get("contact_id"))
     kinds = _wanted_kinds(subject, filter_values)
@@ -216,7 +220,7 @@ async def _thread_changes(context: Context, subject: ThreadKind, filter_values: 
             and (_has_values(filter_values, row["before"]) or _has_values(filter_values, row["after"]))
         )
 
-    def payload_of(bus_event: BusEvent) -> Document:
+    def payload_of(bus_event: BusEvent) -> Payload:
         row = bus_event.document
         ids = {name: row[name] for name in (id_name, "part_id")}
         return {"kind": row["kind"], "matches": _has_values(filter_values, row["after"]), **ids}
@@ -227,21 +231,23 @@ async def _thread_changes(context: Context, subject: ThreadKind, filter_values: 
             yield payload
 
 
-async def changed_ticket(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_ticket(parents: Sequence[Document], _: None, context: Context) -> list[TicketDocument | None]:
     return await named(context.store.tickets, [parent["ticket_id"] for parent in parents])
 
 
-async def visible_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def visible_ticket_part(parents: Sequence[Document], _: None, context: Context) -> list[PartDocument | None]:
     ids = [parent["part_id"] for parent in parents]
     parts = await parts_by_id(context, [id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [None if id_ is None else parts.get(id_) for id_ in ids]
 
 
-async def changed_conversation(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_conversation(
+    parents: Sequence[Document], _: None, context: Context
+) -> list[ConversationDocument | None]:
     return await named(context.store.conversations, [parent["conversation_id"] for parent in parents])
 
 
-async def visible_part(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def visible_part(parents: Sequence[Document], _: None, context: Context) -> list[PartDocument | None]:
     return await named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
 
 
@@ -251,7 +257,7 @@ async def changed_contact(parents: Sequence[Document], _: None, context: Context
     return [contacts.get(id_) for id_ in ids]
 
 
-async def named(repository: Repository, ids: list[str | None]) -> list[Document | None]:
+async def named(repository: Repository[D], ids: list[str | None]) -> list[D | None]:
     """The documents of these ids, as they are now; None where there is no id."""
     documents = await repository.by_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [None if id_ is None else documents.get(id_) for id_ in ids]
@@ -276,7 +282,7 @@ async def followed_contact(context: Context, contact_id: str | None) -> set[str]
     """All current and former ids of the contact; None if the filter has no contact."""
     if contact_id is None:
         return None
-    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    contact = await context.store.contacts.of_id(contact_id)
     return {contact_id} | (set() if contact is None else set(ids_of(contact)))
 
 
@@ -289,11 +295,11 @@ def follow_merge(followed: set[str] | None, bus_event: BusEvent) -> None:
 async def payloads_of(
     context: Context,
     matches: Callable[[BusEvent], bool],
-    payload_of: Callable[[BusEvent], Document],
+    payload_of: Callable[[BusEvent], Payload],
     after: str | None,
-    nothing: Document,
+    nothing: Payload,
     followed: set[str] | None = None,
-) -> Any:
+) -> AsyncGenerator[Payload, None]:
     """Bus events as notifications, each with its cursor. A checkpoint has no object.
 
     A contact token receives only events of its contact, and none once it may not read. `followed` limits events to these

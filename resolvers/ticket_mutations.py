@@ -1,19 +1,22 @@
 """Inputs and resolvers of the mutations of tickets."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
 
 import strawberry
 
-from gateway.core.principals import Principal
-from gateway.domain.contacts.contacts import Document
-from gateway.services.support.commands import CommandResult
-from resolvers.context import Context
-from resolvers.conversation_mutations import check_token
+from gateway.domain.support.commands import (
+    AssignThread,
+    ConvertToTicket,
+    CreateTicket,
+    ReplyToTicket,
+    SetTicketState,
+    UpdateTicket,
+)
+from resolvers.context import Context, Payload
+from resolvers.conversation_mutations import check_token, execute
 from resolvers.enums import TicketState
 from resolvers.events import ContactRef
-from resolvers.inputs import provided_fields
+from resolvers.inputs import command
 from resolvers.scalars import JSONObject
 from resolvers.teammates import ActorRef
 
@@ -111,44 +114,31 @@ class UpdateTicketInput:
     actor: ActorRef | None = strawberry.UNSET
 
 
-async def create(context: Context, input_: CreateTicketInput) -> Document:
+async def create(context: Context, input_: CreateTicketInput) -> Payload:
     await check_token(context)
-    made = await context.services.tickets.create(context.principal, provided_fields(input_))
+    made = await context.services.tickets.create(context.principal, command(CreateTicket, input_))
     return {"ticket": made if context.shows_documents else None}
 
 
-async def convert(context: Context, input_: ConvertToTicketInput) -> Document:
-    made = await context.services.tickets.convert(context.principal, provided_fields(input_))
+async def convert(context: Context, input_: ConvertToTicketInput) -> Payload:
+    made = await context.services.tickets.convert(context.principal, command(ConvertToTicket, input_))
     if not await context.may_read():
         return {"ticket": None, "conversation": None}
-    id_ = made["conversation_id"]
-    return {"ticket": made, "conversation": (await context.store.conversations.by_ids([id_])).get(id_)}
+    return {"ticket": made, "conversation": await context.store.conversations.get(made["conversation_id"])}
 
 
-async def reply(context: Context, input_: ReplyToTicketInput) -> Document:
-    return await _execute(context, input_, context.services.tickets.reply)
+async def reply(context: Context, input_: ReplyToTicketInput) -> Payload:
+    return await execute(context, context.services.tickets.reply, command(ReplyToTicket, input_), "ticket")
 
 
-async def set_state(context: Context, input_: SetTicketStateInput) -> Document:
-    return await _execute(context, input_, context.services.tickets.set_state)
+async def set_state(context: Context, input_: SetTicketStateInput) -> Payload:
+    return await execute(context, context.services.tickets.set_state, command(SetTicketState, input_), "ticket")
 
 
-async def assign(context: Context, input_: AssignTicketInput) -> Document:
-    return await _execute(context, input_, context.services.tickets.assign, nulls=True)
+async def assign(context: Context, input_: AssignTicketInput) -> Payload:
+    assignment = command(AssignThread, input_, nulls=True)
+    return await execute(context, context.services.tickets.assign, assignment, "ticket")
 
 
-async def update(context: Context, input_: UpdateTicketInput) -> Document:
-    return await _execute(context, input_, context.services.tickets.update, nulls=True)
-
-
-async def _execute(
-    context: Context,
-    input_: Any,
-    command: Callable[[Principal, Document], Awaitable[CommandResult]],
-    *,
-    nulls: bool = False,
-) -> Document:
-    await check_token(context)
-    result = await command(context.principal, provided_fields(input_, nulls=nulls))
-    shown = context.shows_documents
-    return {"ticket": result.document if shown else None, "part": result.part if shown else None}
+async def update(context: Context, input_: UpdateTicketInput) -> Payload:
+    return await execute(context, context.services.tickets.update, command(UpdateTicket, input_, nulls=True), "ticket")

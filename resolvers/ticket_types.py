@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import strawberry
 
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.commands import SaveTicketType
+from gateway.domain.support.documents import TicketAttribute, TicketTypeDocument
 from gateway.domain.support.ticket_types import shown_attributes
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.enums import TicketAttributeKind, TicketCategory
-from resolvers.inputs import provided_fields
+from resolvers.inputs import command
 
 
 @strawberry.input(description="An attribute of a ticket type, in addition to title and description.")
@@ -42,18 +43,17 @@ class SaveTicketTypeInput:
     )
 
 
-async def save_ticket_type(context: Context, input_: SaveTicketTypeInput) -> Document:
-    saved = await context.services.ticket_types.save(
-        context.principal.workspace_id, provided_fields(input_, nulls=True)
-    )
+async def save_ticket_type(context: Context, input_: SaveTicketTypeInput) -> Payload:
+    type_ = command(SaveTicketType, input_, nulls=True)
+    saved = await context.services.ticket_types.save(context.principal.workspace_id, type_)
     return {"ticket_type": saved if await context.may_read() else None}
 
 
-async def ticket_types(context: Context) -> list[Document]:
+async def ticket_types(context: Context) -> list[TicketTypeDocument]:
     rows = await context.store.ticket_types.all()
     return rows if context.principal.contact_id is None else [row for row in rows if not row["archived"]]
 
 
-async def attributes(parents: Sequence[Document], _: None, context: Context) -> list[list[Document]]:
+async def attributes(parents: Sequence[TicketTypeDocument], _: None, context: Context) -> list[list[TicketAttribute]]:
     to_contact = context.principal.contact_id is not None
     return [shown_attributes(parent, to_contact=to_contact) for parent in parents]

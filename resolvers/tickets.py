@@ -2,18 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import strawberry
 
 from gateway.core.full_text import parse_search
-from gateway.core.pagination import Page, PageArguments, connection, page
+from gateway.core.json_values import JsonObject
+from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.sorting import Direction
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.support.documents import (
+    ConversationDocument,
+    PartDocument,
+    TicketDocument,
+    TicketTypeDocument,
+)
 from gateway.domain.support.inbox_keys import InboxOrder
 from gateway.domain.support.ticket_filters import TicketCondition, order_of
 from gateway.domain.support.ticket_types import shown_values
+from gateway.errors import BadRequestError
 from gateway.store.support.inboxes import InboxSearch
 from resolvers.contacts import pages_of_parents
 from resolvers.context import Context
@@ -60,17 +67,17 @@ class TicketFilter:
     )
 
 
-async def ticket(context: Context, by: TicketKey) -> Document | None:
+async def ticket(context: Context, by: TicketKey) -> TicketDocument | None:
     ((kind, value),) = provided_fields(by).items()
     fields = context.fields_of("Ticket")
     if kind == "number":
         return await context.store.tickets.with_number(value, fields)
-    return (await context.store.tickets.by_ids([value], fields=fields)).get(value)
+    return await context.store.tickets.get(value, fields=fields)
 
 
 async def tickets(
     context: Context, filter_: TicketFilter | None, sort: TicketSort | None, arguments: PageArguments
-) -> Document:
+) -> Connection[TicketDocument]:
     filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
     list_ = _TicketList.page_of(context, filter_values, sorted_by)
     contact_id = filter_values.get("contact_id") or context.principal.contact_id
@@ -82,7 +89,7 @@ async def tickets(
         search = InboxSearch(context.store.tickets, list_.condition, list_.order, now, fields=fields)
         result = await search.page(page_request)
         return counted(connection(result.rows, page_request, list_.order.position, result.stopped_at), search.count)
-    contact = (await context.store.contacts.of_ids([contact_id])).get(contact_id)
+    contact = await context.store.contacts.of_id(contact_id)
     rows = {} if contact is None else await list_.of_contacts([contact["_id"]], page_request, fields)
     contact_rows = [row for of_one in rows.values() for row in of_one]
     return counted(connection(contact_rows, page_request, list_.order.position), list_.counter(contact))
@@ -92,7 +99,7 @@ async def of_contacts(
     parents: Sequence[Document],
     arguments: tuple[PageArguments, TicketFilter | None, TicketSort | None],
     context: Context,
-) -> list[Any]:
+) -> list[Connection[TicketDocument] | BadRequestError]:
     page_input, filter_, sort = arguments
     filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
     list_, cipher = _TicketList.page_of(context, filter_values, sorted_by), await context.cursor_cipher()
@@ -103,35 +110,37 @@ async def of_contacts(
     selected = [parent for parent in parents if filter_values.get("contact_id") in (None, *ids_of(parent))]
     shown = {parent["_id"] for parent in selected}
 
-    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[TicketDocument]]:
         return await list_.of_contacts([id_ for id_ in ids if id_ in shown], of_all, context.fields_of("Ticket"))
 
     results = await pages_of_parents(parents, page_of, read, list_.order.position)
     return [
         result
-        if isinstance(result, Exception)
+        if isinstance(result, BadRequestError)
         else counted(result, list_.counter(parent if parent["_id"] in shown else None))
         for parent, result in zip(parents, results, strict=True)
     ]
 
 
-async def of_conversations(ticket_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+async def of_conversations(ticket_ids: Sequence[str], _: None, context: Context) -> list[TicketDocument | None]:
     rows = await context.store.tickets.by_ids(list(dict.fromkeys(ticket_ids)), fields=context.fields_of("Ticket"))
     return [rows.get(id_) for id_ in ticket_ids]
 
 
-async def conversations_of(conversation_ids: Sequence[str], _: None, context: Context) -> list[Document | None]:
+async def conversations_of(
+    conversation_ids: Sequence[str], _: None, context: Context
+) -> list[ConversationDocument | None]:
     fields = context.fields_of("Conversation")
     rows = await context.store.conversations.by_ids(list(dict.fromkeys(conversation_ids)), fields=fields)
     return [rows.get(id_) for id_ in conversation_ids]
 
 
-async def types_of(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
+async def types_of(parents: Sequence[TicketDocument], _: None, context: Context) -> list[TicketTypeDocument]:
     types = await context.store.ticket_types.by_ids(list({parent["type_id"] for parent in parents}))
     return [types[parent["type_id"]] for parent in parents]
 
 
-async def attributes_of(parents: Sequence[Document], _: None, context: Context) -> list[Document]:
+async def attributes_of(parents: Sequence[TicketDocument], _: None, context: Context) -> list[JsonObject]:
     if context.principal.contact_id is None:
         return [parent["attributes"] for parent in parents]
     types = await types_of(parents, None, context)
@@ -139,7 +148,9 @@ async def attributes_of(parents: Sequence[Document], _: None, context: Context) 
     return [shown_values(type_, parent["attributes"], to_contact=True) for parent, type_ in pairs]
 
 
-async def parts(parents: Sequence[Document], arguments: PartArguments, context: Context) -> list[Any]:
+async def parts(
+    parents: Sequence[TicketDocument], arguments: PartArguments, context: Context
+) -> Sequence[Connection[PartDocument] | BadRequestError | None]:
     """A page of each ticket's parts. None for a contact token that no longer sees the ticket."""
     fields = context.fields_of("TicketPart")
     if context.principal.contact_id is not None:
@@ -151,7 +162,7 @@ async def parts(parents: Sequence[Document], arguments: PartArguments, context: 
     return await pages_of_parts(context, context.store.ticket_parts, "Ticket.parts", parents, arguments, fields)
 
 
-async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, PartDocument]:
     """A contact token gets only the parts of tickets that it sees."""
     parts = await context.store.ticket_parts.by_ids(ids)
     if context.principal.contact_id is None:
@@ -160,9 +171,9 @@ async def parts_by_id(context: Context, ids: Sequence[str]) -> dict[str, Documen
     return {id_: row for id_, row in parts.items() if row["subject_id"] in seen}
 
 
-def part_count(context: Context, parent: Document) -> int:
+def part_count(context: Context, parent: TicketDocument) -> int:
     statistics = parent["statistics"]
-    return int(statistics["part_count" if context.principal.contact_id is None else "public_part_count"])
+    return statistics["part_count"] if context.principal.contact_id is None else statistics["public_part_count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +194,7 @@ class _TicketList:
 
     async def of_contacts(
         self, contact_ids: Sequence[str], page_request: Page, fields: Sequence[str] | None = None
-    ) -> dict[str, list[Document]]:
+    ) -> dict[str, list[TicketDocument]]:
         if not contact_ids:
             return {}
         now = self.context.services.clock()

@@ -2,9 +2,8 @@
 
 import strawberry
 
-from gateway.domain.contacts.contacts import Document
 from gateway.domain.tokens import DEFAULT_LIFETIME
-from resolvers.context import Context
+from resolvers.context import Context, Payload
 from resolvers.events import ContactRef
 from resolvers.inputs import provided_fields
 
@@ -25,7 +24,7 @@ class CreateAdminTokenInput:
     )
 
 
-async def create_contact_token(context: Context, input_: CreateContactTokenInput) -> Document:
+async def create_contact_token(context: Context, input_: CreateContactTokenInput) -> Payload:
     values = provided_fields(input_)
     token, expires_at = await context.services.tokens.create_for_contact(
         context.principal.workspace_id, values["contact"], values.get("expires_in_seconds", DEFAULT_LIFETIME)
@@ -33,7 +32,7 @@ async def create_contact_token(context: Context, input_: CreateContactTokenInput
     return {"token": token, "expires_at": expires_at}
 
 
-async def create_admin_token(context: Context, input_: CreateAdminTokenInput) -> Document:
+async def create_admin_token(context: Context, input_: CreateAdminTokenInput) -> Payload:
     values = provided_fields(input_)
     token, expires_at = await context.services.tokens.create_for_admin(
         context.principal.workspace_id, values["admin_id"], values.get("expires_in_seconds", DEFAULT_LIFETIME)

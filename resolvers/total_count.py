@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
-from gateway.domain.contacts.contacts import Document
+from gateway.core.pagination import Connection, R
 from gateway.errors import BadRequestError
 from resolvers.context import Context
 
@@ -12,12 +11,12 @@ LARGEST_TOTAL = 10_000
 Counter = Callable[[int], Awaitable[int | None]]
 
 
-def counted(connection: Document, counter: Counter) -> Document:
+def counted(connection: Connection[R], counter: Counter) -> Connection[R]:
     """A connection with a `counter` that counts its rows up to a number."""
     return {**connection, "counter": counter}
 
 
-async def total_count(parents: Sequence[Document], up_to: int, context: Context) -> list[Any]:
+async def total_count(parents: Sequence[Connection[R]], up_to: int, context: Context) -> list[int | None]:
     """None if counting would take too long."""
     if not 1 <= up_to <= LARGEST_TOTAL:
         raise BadRequestError(f"'upTo' must be from 1 to {LARGEST_TOTAL}, not {up_to}.")

@@ -3,20 +3,21 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import cast
 
 import strawberry
-from graphql import GraphQLObjectType, GraphQLSchema
+from graphql import GraphQLField, GraphQLFieldResolver, GraphQLObjectType, GraphQLResolveInfo, GraphQLSchema
 from strawberry.schema_directive import Location
 
 from gateway.core.principals import READS_LISTS, Scope
 from gateway.errors import ForbiddenError
 from gateway.execution.fields import GUARDED, Guarded
+from resolvers.context import Context
 from schema.reveals import Checks, RevealedFields
 
 strawberry.enum(Scope, description="One right of an API key. No scope includes another.")
 ROOTS = ("Query", "Mutation", "Subscription")
-ChecksOf = Callable[[Mapping[str, Any]], Checks]
+ChecksOf = Callable[[Mapping[str, object]], Checks]
 
 
 @strawberry.schema_directive(
@@ -58,18 +59,19 @@ def enforce(schema: GraphQLSchema) -> None:
                 if declared is None and type_.name in ROOTS:
                     raise TypeError(f"{type_.name}.{name} does not declare its @access")
                 if declared is not None and type_.name == "Subscription":
-                    field.subscribe = _guarded(field.subscribe, declared, checks_of)
+                    field.subscribe = _guarded(cast(GraphQLFieldResolver, field.subscribe), declared, checks_of)
                 elif declared is not None or checks_of is not None:
                     _guard(field, declared, checks_of)
 
 
-def _declared(field: Any) -> Access | None:
+def _declared(field: GraphQLField) -> Access | None:
     definition = field.extensions.get("strawberry-definition")
     return next((item for item in definition.directives if isinstance(item, Access)), None) if definition else None
 
 
-def _guard(field: Any, declared: Access | None, checks_of: ChecksOf | None) -> None:
-    resolve, field.resolve = field.resolve, _guarded(field.resolve, declared, checks_of)
+def _guard(field: GraphQLField, declared: Access | None, checks_of: ChecksOf | None) -> None:
+    resolve = cast(GraphQLFieldResolver, field.resolve)
+    field.resolve = _guarded(resolve, declared, checks_of)
     admit = _check_may_read if declared is not None and _shows_own(declared) else None
     check = None if declared is None else partial(_check, declared)
     field.extensions[GUARDED] = Guarded(check, resolve, admit, checks_of)
@@ -80,35 +82,35 @@ def _shows_own(declared: Access) -> bool:
 
 
 def _guarded(
-    resolve: Callable[..., Any], declared: Access | None, checks_of: ChecksOf | None = None
-) -> Callable[..., Any]:
+    resolve: GraphQLFieldResolver, declared: Access | None, checks_of: ChecksOf | None = None
+) -> GraphQLFieldResolver:
     shows_own = declared is not None and _shows_own(declared)
 
-    def check(info: Any, arguments: dict[str, Any]) -> None:
+    def check(info: GraphQLResolveInfo[Context], arguments: Mapping[str, object]) -> None:
         if declared is not None:
             _check(declared, info.context, info.field_name, info.parent_type.name)
         for check_argument in checks_of(arguments) if checks_of else ():
             check_argument(info.context)
 
-    async def guarded_async(source: Any, info: Any, **arguments: Any) -> Any:
+    async def guarded_async(source: object, info: GraphQLResolveInfo[Context], **arguments: object) -> object:
         check(info, arguments)
         if shows_own:
             await _check_may_read(info.context)
         result = resolve(source, info, **arguments)
         return await result if inspect.isawaitable(result) else result
 
-    def guarded(source: Any, info: Any, **arguments: Any) -> Any:
+    def guarded(source: object, info: GraphQLResolveInfo[Context], **arguments: object) -> object:
         check(info, arguments)
         return resolve(source, info, **arguments)
 
     return guarded_async if shows_own or inspect.iscoroutinefunction(resolve) else guarded
 
 
-async def _check_may_read(context: Any) -> None:
+async def _check_may_read(context: Context) -> None:
     await context.check_may_read()
 
 
-def _check(declared: Access, context: Any, name: str, type_name: str) -> None:
+def _check(declared: Access, context: Context, name: str, type_name: str) -> None:
     principal, any_of = context.principal, frozenset(declared.scopes)
     if principal.contact_id is not None:
         if not declared.contact_token:

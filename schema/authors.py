@@ -1,16 +1,15 @@
 """The interface of everything that can write a part."""
 
-from typing import Any
-
 import strawberry
 
+from resolvers.context import Source
 from schema.nodes import Node, Stored
 
 
 @strawberry.interface(description="The author of a part: a contact, an admin or an automation.")
 class Author(Stored):
     @classmethod
-    def resolve_type(cls, value: Any, info: Any, abstract: Any) -> str:
+    def resolve_type(cls, value: Source, info: object, abstract: object) -> str:
         """An automation has no id; the id of others names their type."""
         return Node.resolve_type(value, info, abstract) if "_id" in value else "Automation"
 

@@ -8,12 +8,12 @@ import strawberry
 from strawberry import Info, Parent
 
 from gateway.execution.fields import BATCHED, READS, Batched
-from resolvers.context import Batch
+from resolvers.context import Batch, Source
 
-Resolver = TypeVar("Resolver", bound=Callable[..., Any])
+Resolver = TypeVar("Resolver", bound=Callable[..., object])
 _POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _GIVEN = [
-    inspect.Parameter("parent", _POSITIONAL, annotation=Parent[Any]),
+    inspect.Parameter("parent", _POSITIONAL, annotation=Parent[Source]),
     inspect.Parameter("info", _POSITIONAL, annotation=Info),
 ]
 
@@ -33,8 +33,8 @@ def batched(
     `batch`. A compiled plan calls `batch` itself; graphql-core calls a resolver per object, whose loader does.
     """
 
-    def decorate(arguments: Callable[..., Any]) -> Any:
-        async def resolve(parent: Any, info: Any, **provided: Any) -> Any:
+    def decorate(arguments: Callable[..., object]) -> Any:
+        async def resolve(parent: Source, info: Info, **provided: object) -> object:
             given = parent if by is None else parent.get(by)
             return (
                 None

@@ -6,6 +6,7 @@ import strawberry
 from strawberry import Parent
 
 from gateway.core import pagination
+from resolvers.context import Source
 from resolvers.costs import TOTAL
 from resolvers.total_count import LARGEST_TOTAL, total_count
 from schema.access import READ_LISTS
@@ -28,11 +29,11 @@ class Edge(Generic[NodeType]):
     node: NodeType
 
 
-def _edges(parent: Parent[Any]) -> Any:
+def _edges(parent: Parent[pagination.Connection[Source]]) -> Any:
     return pagination.edges(parent)
 
 
-def _page_info(parent: Parent[Any]) -> Any:
+def _page_info(parent: Parent[pagination.Connection[Source]]) -> Any:
     return pagination.page_info(parent)
 
 

@@ -1,13 +1,13 @@
 """Contacts, and the root fields that read and upsert them."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.core.pagination import DEFAULT_SIZE
-from gateway.domain.contacts.contacts import ContactRole, display_name
+from gateway.domain.contacts.contacts import ContactRole, Document, display_name
 from gateway.domain.filters.segments import MAX_SEGMENTS
 from resolvers import contacts, conversations, segments, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
@@ -67,14 +67,14 @@ class Contact(Node, Author):
 
     @strawberry.field(description="The newest 100, newest first.")
     @reads("anonymous_ids")
-    def anonymous_ids(parent: Parent[Any]) -> list[str]:  # noqa: N805
+    def anonymous_ids(parent: Parent[Document]) -> list[str]:  # noqa: N805
         return parent["anonymous_ids"][: -SHOWN_ANONYMOUS_IDS - 1 : -1]
 
     @strawberry.field(
         description="The first of these that the contact has: name, firstName and lastName, email, externalId, role."
     )
     @reads("name", "first_name", "last_name", "email", "external_id", "role")
-    def display_name(parent: Parent[Any]) -> str:  # noqa: N805
+    def display_name(parent: Parent[Document]) -> str:  # noqa: N805
         return display_name(parent)
 
     @batched(

@@ -1,12 +1,13 @@
 """Conversations and their parts, and the root fields that read them."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.core.sorting import Direction
+from gateway.domain.support.documents import ConversationDocument
 from resolvers import conversations, teammates, tickets
 from resolvers.conversations import ConversationFilter, ConversationSort
 from resolvers.costs import PAGED
@@ -108,7 +109,7 @@ class Conversation(Node):
         description="Whether your side has read it. Your side is the contact for a contact token, and your teammates for others."
     )
     @reads("read", "read_by_contact")
-    def read(parent: Parent[Any], info: Info) -> bool:  # noqa: N805
+    def read(parent: Parent[ConversationDocument], info: Info) -> bool:  # noqa: N805
         return conversations.read(info.context, parent)
 
     @batched(contact_of, reads=("contact_id",), description="The contact. Null while it is being erased.")
@@ -123,7 +124,7 @@ class Conversation(Node):
 
     @strawberry.field
     @reads("statistics")
-    def statistics(parent: Parent[Any], info: Info) -> ConversationStatistics | None:  # noqa: N805
+    def statistics(parent: Parent[ConversationDocument], info: Info) -> ConversationStatistics | None:  # noqa: N805
         return conversations.statistics(info.context, parent)
 
     @batched(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from graphql import (
     FieldNode,
@@ -41,7 +41,7 @@ class CostAnalysis:
 
     table: CostTable
     fragments: Mapping[str, FragmentDefinitionNode]
-    variables: Mapping[str, Any]
+    variables: Mapping[str, object]
     most: int
     _fragments: dict[str, Work] = field(default_factory=dict)
     _filters: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class CostAnalysis:
             )
         return total
 
-    def _of_filters(self, value: Any, type_name: str, field_name: str) -> int:
+    def _of_filters(self, value: object, type_name: str, field_name: str) -> int:
         """The cost of the filters in a value. A variable is counted once, however often it is used."""
         key = (value.name.value, type_name) if isinstance(value, VariableNode) else None
         if key in self._filters:
@@ -136,7 +136,7 @@ class CostAnalysis:
                 sizes.append(_length(value) if is_list else _number(value))
         return max(sizes, default=cost.size or 0)
 
-    def _argument(self, node: FieldNode, path: str) -> Any:
+    def _argument(self, node: FieldNode, path: str) -> object:
         name, _, inner = path.partition(".")
         for argument in node.arguments or ():
             if argument.name.value == name:
@@ -145,14 +145,14 @@ class CostAnalysis:
         return None
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     """The size that a number asks for. An invalid number counts as the largest: validation refuses it later."""
     if isinstance(value, IntValueNode):
         value = int(value.value) if len(value.value) < 12 else LARGEST_SIZE
     return max(1, min(LARGEST_SIZE, value)) if isinstance(value, int) else LARGEST_SIZE
 
 
-def _length(value: Any) -> int:
+def _length(value: object) -> int:
     """GraphQL coerces a single value to a list of one."""
     return max(
         1, len(value.values) if isinstance(value, ListValueNode) else len(value) if isinstance(value, list) else 1

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from graphql import (
     ArgumentNode,
@@ -106,7 +105,7 @@ def _count_values(nodes: Iterable[FieldNode | DirectiveNode]) -> int:
     return total
 
 
-def _inner_values(value: ValueNode) -> Iterable[Any]:
+def _inner_values(value: ValueNode) -> Iterable[ValueNode]:
     if isinstance(value, ListValueNode):
         return value.values
     return [field.value for field in value.fields] if isinstance(value, ObjectValueNode) else ()

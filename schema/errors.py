@@ -1,17 +1,19 @@
 """Errors for callers: user errors in payloads; others at the top level with code, retryable and requestId."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLFormattedError
 
 from gateway.errors import BadRequestError, ErrorCode, GatewayError, UserProblem
+from resolvers.context import Context, Payload
 from resolvers.inputs import check_input
 from resolvers.nodes import visible
 
 strawberry.enum(ErrorCode, description="What the caller of a mutation can fix.")
+Input = TypeVar("Input")  # the type of the input
 _log = structlog.get_logger("gateway.errors")
 
 
@@ -23,12 +25,12 @@ class UserError:
 
 
 async def payload(
-    resolve: Callable[[Any, Any], Awaitable[dict[str, Any]]],
+    resolve: Callable[[Context, Input], Awaitable[Payload]],
     info: strawberry.Info,
-    input_: Any,
+    input_: Input,
     *,
     check: bool = True,
-    **otherwise: Any,
+    **otherwise: object,
 ) -> Any:
     """The payload of a mutation, with problems that the caller can fix as userErrors beside the values of `otherwise`.
 
@@ -42,7 +44,7 @@ async def payload(
         return {**otherwise, "user_errors": [user_error(problem.below("input"))]}
 
 
-def user_error(problem: UserProblem) -> dict[str, Any]:
+def user_error(problem: UserProblem) -> Payload:
     return {
         "code": problem.code.value,
         "message": _sayable(problem.message),

@@ -2,11 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.core.typed_values import Entry
+from gateway.domain.events.documents import DefinitionDocument, ValueDocument
 from resolvers import events
 from resolvers.costs import ONE_ERROR, PAGED, ListSize, Searched, list_of
 from resolvers.events import (
@@ -27,16 +29,15 @@ from schema.nodes import Node, Stored
 if TYPE_CHECKING:
     from schema.contacts import Contact
 
-Document = dict[str, Any]
 LazyContact = Annotated["Contact", strawberry.lazy("schema.contacts")]
 
 
 @strawberry.interface(description="One metadata key of an event. The type depends on the value.")
 class MetadataEntry(Stored):
     @classmethod
-    def resolve_type(cls, value: Any, _info: Any, _abstract: Any) -> str:
+    def resolve_type(cls, value: Entry, _info: object, _abstract: object) -> str:
         """An entry is stored with the name of its type."""
-        return str(value["type"])
+        return value["type"]
 
     key: str
 
@@ -139,17 +140,17 @@ class EventDefinition(Node):
 
     @strawberry.field(description="The number of events, including imported counts.")
     @reads("count")
-    def count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
+    def count(parent: Parent[DefinitionDocument]) -> SafeInt:  # noqa: N805
         return parent.get("count", 0)
 
     @strawberry.field(description="The number of contacts with this event.")
     @reads("contact_count")
-    def contact_count(parent: Parent[Any]) -> SafeInt:  # noqa: N805
+    def contact_count(parent: Parent[DefinitionDocument]) -> SafeInt:  # noqa: N805
         return parent.get("contact_count", 0)
 
     @strawberry.field(description="The metadata keys that events have used; the first 500.", directives=[list_of(100)])
     @reads("metadata_keys")
-    def metadata_keys(parent: Parent[Any]) -> list[MetadataKey]:  # noqa: N805
+    def metadata_keys(parent: Parent[DefinitionDocument]) -> list[MetadataKey]:  # noqa: N805
         return parent.get("metadata_keys", [])
 
 
@@ -160,11 +161,11 @@ class EventValueCount(Stored):
     last_at: datetime
 
     @strawberry.field(description="The value as text, truncated to 255 characters. 'other' if isOther.")
-    def value(parent: Parent[Any]) -> str:  # noqa: N805
+    def value(parent: Parent[ValueDocument]) -> str:  # noqa: N805
         return parent.get("value", "other")
 
     @strawberry.field(description="True for the total of all values after the first 1000.")
-    def is_other(parent: Parent[Any]) -> bool:  # noqa: N805
+    def is_other(parent: Parent[ValueDocument]) -> bool:  # noqa: N805
         return "value" not in parent
 
 
@@ -229,7 +230,7 @@ class TrackEventResult:
     duplicate: bool
 
     @strawberry.field
-    def error(parent: Parent[Any]) -> UserError | None:  # noqa: N805
+    def error(parent: Parent[events.TrackEventResult]) -> UserError | None:  # noqa: N805
         return None if parent["error"] is None else user_error(parent["error"])
 
 
@@ -293,7 +294,7 @@ class DefinitionQuery:
         return await events.definitions(info.context, text, page_arguments(first, after, last, before))
 
 
-_TRACKED_NONE: Document = {"event": None, "counted": None, "duplicate": False}
+_TRACKED_NONE: dict[str, object] = {"event": None, "counted": None, "duplicate": False}
 
 
 @strawberry.type

@@ -1,7 +1,6 @@
 """The size of filters, checked before they are coerced, in the document or in variables."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from graphql import (
     GraphQLInputObjectType,
@@ -47,7 +46,7 @@ class FilterTypes:
     def weight(self, type_name: str) -> int:
         return self._weights[type_name]
 
-    def filters(self, value: Any, type_name: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    def filters(self, value: object, type_name: str, variables: Mapping[str, object]) -> Iterator[tuple[str, object]]:
         waiting = [(type_name, value)]
         while waiting:
             name, given = waiting.pop()
@@ -59,7 +58,7 @@ class FilterTypes:
                     inner = [(key, of) for key, of in self._inputs[name].items() if of in self._holding]
                     waiting += [(of, members[key]) for key, of in inner if key in members]
 
-    def count_objects(self, value: Any, type_name: str, variables: Mapping[str, Any], field: str) -> int:
+    def count_objects(self, value: object, type_name: str, variables: Mapping[str, object], field: str) -> int:
         """How many objects a filter has, including itself, empty ones and long lists of texts.
 
         Raises BadRequestError if there are too many, or they are nested too deeply.
@@ -84,30 +83,30 @@ class FilterTypes:
         return total
 
 
-def resolve(value: Any, variables: Mapping[str, Any]) -> Any:
+def resolve(value: object, variables: Mapping[str, object]) -> object:
     """A literal, or a variable's value. None for null."""
     given = variables.get(value.name.value) if isinstance(value, VariableNode) else value
     return None if isinstance(given, NullValueNode) else given
 
 
-def member(value: Any, name: str, variables: Mapping[str, Any]) -> Any:
+def member(value: object, name: str, variables: Mapping[str, object]) -> object:
     return resolve(_members(value, variables).get(name), variables)
 
 
-def _members(value: Any, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+def _members(value: object, variables: Mapping[str, object]) -> Mapping[str, object]:
     given = resolve(value, variables)
     if isinstance(given, ObjectValueNode):
         return {field.name.value: field.value for field in given.fields}
     return given if isinstance(given, dict) else {}
 
 
-def _objects(value: Any, variables: Mapping[str, Any]) -> list[Any]:
+def _objects(value: object, variables: Mapping[str, object]) -> list[object]:
     """The objects of a list, at most one more than the limit; or the only object."""
     given = resolve(value, variables)
     items = given.values if isinstance(given, ListValueNode) else given if isinstance(given, list) else [given]
     return [item for item in items[: MAX_OBJECTS + 1] if isinstance(resolve(item, variables), ObjectValueNode | dict)]
 
 
-def _length(value: Any, variables: Mapping[str, Any]) -> int:
+def _length(value: object, variables: Mapping[str, object]) -> int:
     given = resolve(value, variables)
     return len(given.values) if isinstance(given, ListValueNode) else len(given) if isinstance(given, list) else 0

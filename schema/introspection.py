@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
 
 from graphql import (
     DirectiveNode,
@@ -43,7 +42,7 @@ class Introspection:
         self._schema = schema
         self.is_on = bool(settings.introspection) and not settings.only_trusted_documents
 
-    def answer(self, query: Any, variables: Mapping[str, Any] | None, name: str | None) -> Result:
+    def answer(self, query: object, variables: Mapping[str, object] | None, name: str | None) -> Result:
         """Raises UnauthenticatedError if the document is large or asks for more than the schema."""
         if not isinstance(query, str) or not self._is_allowed(query):
             raise UnauthenticatedError(

@@ -1,10 +1,9 @@
 """Limits of an operation, checked before validation, so that hostile documents cost little."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import NoneType
-from typing import Any
 
 from cachetools import LRUCache
 from graphql import (
@@ -31,6 +30,7 @@ from schema.cost_tables import CostTable
 from schema.document_sizes import Size, count_written, measure_fragments, measure_operation
 from schema.fragments import sort_fragments
 
+CostKey = tuple[Hashable, ...]
 _REMEMBERED_COSTS = 32
 _COST_BYTES, _VALUE_BYTES = 300, 16  # of a cached cost, and of each variable's value that it depends on
 _LARGEST_REMEMBERED = 2**31
@@ -45,7 +45,7 @@ class Document:
     document: DocumentNode
     fragments: dict[str, FragmentDefinitionNode] = field(default_factory=dict)
     operations: list[OperationDefinitionNode] = field(default_factory=list)
-    costs: LRUCache[Any, int] = field(default_factory=lambda: LRUCache(_REMEMBERED_COSTS))
+    costs: LRUCache[CostKey, int] = field(default_factory=lambda: LRUCache(_REMEMBERED_COSTS))
 
     def named(self, name: str | None) -> OperationDefinitionNode:
         """The operation of this name, or the only one. Raises BadRequestError."""
@@ -89,7 +89,7 @@ class OperationLimits:
         self._valid = valid
         self._documents: Cache[str, Document] = Cache(caches or CacheBudget(), _weigh)
 
-    def check(self, query: str, variables: Mapping[str, Any] | None, name: str | None) -> Checked:
+    def check(self, query: str, variables: Mapping[str, object] | None, name: str | None) -> Checked:
         """Raises LimitExceededError, BadRequestError or ForbiddenError if the operation exceeds a limit.
 
         A document with syntax errors passes: its execution reports them.
@@ -172,7 +172,7 @@ class OperationLimits:
                 "Introspection is off on this gateway: its operator can set GATEWAY_INTROSPECTION=true."
             )
 
-    def _check_cost(self, operation: Document, node: OperationDefinitionNode, variables: Mapping[str, Any]) -> int:
+    def _check_cost(self, operation: Document, node: OperationDefinitionNode, variables: Mapping[str, object]) -> int:
         values = {
             definition.variable.name.value: variables.get(
                 definition.variable.name.value, _default(definition.default_value)
@@ -203,22 +203,22 @@ def _weigh(query: str, document: Document) -> int:
     return text_bytes(query) + node_bytes(*document.document.definitions) + costs
 
 
-def _cost_key(node: OperationDefinitionNode, values: Mapping[str, Any]) -> Any:
+def _cost_key(node: OperationDefinitionNode, values: Mapping[str, object]) -> CostKey | None:
     """What the cost of the operation depends on. None if a variable is neither a number nor a text: then it is not cached.
 
     All texts have the same cost.
     """
-    given: list[Any] = [id(node)]
+    given: list[Hashable] = [id(node)]
     for value in values.values():
-        if type(value) not in (int, str, bool, NoneType):
+        if not isinstance(value, int | str | NoneType):
             return None
-        if type(value) is int and abs(value) >= _LARGEST_REMEMBERED:
+        if isinstance(value, int) and abs(value) >= _LARGEST_REMEMBERED:
             return None  # str() of an integer with thousands of digits is slow
-        given += (type(value), None if type(value) is str else value)
+        given.append((type(value), None if isinstance(value, str) else value))
     return tuple(given)
 
 
-def _default(value: ValueNode | None) -> Any:
+def _default(value: ValueNode | None) -> ValueNode | int | None:
     """A variable's default. Only numbers change the cost; large values stay as they are written."""
     if isinstance(value, IntValueNode):
         return int(value.value) if len(value.value) < 12 else LARGEST_SIZE

@@ -1,11 +1,11 @@
 """Message rules and campaigns."""
 
 from datetime import datetime
-from typing import Any
 
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.domain.messages.documents import MessageRuleDocument
 from gateway.domain.messages.rules import RuleTrigger
 from resolvers import messages
 from resolvers.costs import MANY, ONE_ERROR, list_of
@@ -43,11 +43,11 @@ class MessageRule(Node):
     def segment(self) -> Segment | None: ...
 
     @strawberry.field(description="The ContactFilter as it was sent.")
-    def audience(parent: Parent[Any]) -> JSONObject | None:  # noqa: N805
+    def audience(parent: Parent[MessageRuleDocument]) -> JSONObject | None:  # noqa: N805
         return messages.as_sent(parent["audience"])
 
     @strawberry.field(description="The list of AttributeFilters as it was sent.")
-    def metadata(parent: Parent[Any]) -> JSON | None:  # noqa: N805
+    def metadata(parent: Parent[MessageRuleDocument]) -> JSON | None:  # noqa: N805
         return messages.as_sent(parent["metadata"])
 
     @batched(messages.sent_counts, description="The number of messages that the rule has sent.")

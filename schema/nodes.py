@@ -1,11 +1,11 @@
 """The interface of objects with an id, over plain documents."""
 
 import functools
-from typing import Any
 
 import strawberry
 
 from gateway.core.ids import Prefix, prefix_of
+from resolvers.context import Source
 
 TYPES_BY_PREFIX = {
     Prefix.CONTACT: "Contact",
@@ -31,7 +31,7 @@ class Stored:
     """A type whose values are stored documents."""
 
     @classmethod
-    def is_type_of(cls, _value: Any, _info: Any) -> bool:
+    def is_type_of(cls, _value: object, _info: object) -> bool:
         """Resolvers return documents of the declared type, so there is nothing to check."""
         return True
 
@@ -39,8 +39,8 @@ class Stored:
 @strawberry.interface(description="An object with an id.")
 class Node(Stored):
     @classmethod
-    def resolve_type(cls, value: Any, _info: Any, _abstract: Any) -> str:
-        prefix = prefix_of(value["_id"])
+    def resolve_type(cls, value: Source, _info: object, _abstract: object) -> str:
+        prefix = prefix_of(str(value["_id"]))
         assert prefix is not None, value["_id"]  # noqa: S101 - every id in the store was minted here
         return TYPES_BY_PREFIX.get(prefix) or _types_of_destinations()[prefix]
 
@@ -58,6 +58,6 @@ def document_key(name: str) -> str:
     return "_id" if name == "id" else name
 
 
-def read_field(document: Any, name: str) -> Any:
+def read_field(document: Source, name: str) -> object:
     """The value of a field in its document; absent is null."""
     return document.get(document_key(name))

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 from graphql import (
     GraphQLEnumType,
+    GraphQLEnumValue,
     GraphQLField,
+    GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLNamedType,
     GraphQLObjectType,
@@ -16,12 +18,21 @@ from graphql import (
     get_named_type,
 )
 
+from gateway.core.principals import Scope
 from gateway.errors import ForbiddenError
+from resolvers.context import Context
 from resolvers.reveals import Reveals
 
 _DEFINITION = "strawberry-definition"
 # Called with the context; raises if the caller may not use the argument.
-Checks = Sequence[Callable[[Any], None]]
+Checks = Sequence[Callable[[Context], None]]
+
+
+class Rights(Protocol):
+    """The rights that a field asks for."""
+
+    scopes: list[Scope]
+    contact_token: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +41,9 @@ class Revealed:
 
     name: str
     field: str
-    access: Any
+    access: Rights
 
-    def check(self, context: Any) -> None:
+    def check(self, context: Context) -> None:
         """Raises ForbiddenError if the caller may not read the field."""
         if context.principal.contact_id is not None:
             if not self.access.contact_token:
@@ -49,7 +60,7 @@ class Revealed:
 class RevealedFields:
     """The scopes that the arguments of fields need. `access_of` gives the declared access of a field."""
 
-    def __init__(self, schema: GraphQLSchema, access_of: Callable[[GraphQLField], Any]) -> None:
+    def __init__(self, schema: GraphQLSchema, access_of: Callable[[GraphQLField], Rights | None]) -> None:
         self._schema = schema
         self._access_of = access_of
         self._by_input: dict[str, dict[str, list[Revealed]]] = {}
@@ -57,13 +68,13 @@ class RevealedFields:
             if isinstance(type_, GraphQLInputObjectType | GraphQLEnumType):
                 self._by_input[type_.name] = self._declared(type_)
 
-    def checks_of(self, field: GraphQLField) -> Callable[[Mapping[str, Any]], Checks] | None:
+    def checks_of(self, field: GraphQLField) -> Callable[[Mapping[str, object]], Checks] | None:
         """None if no argument needs a scope."""
         inputs = {name: get_named_type(argument.type) for name, argument in field.args.items()}
         restricted = {name: type_ for name, type_ in inputs.items() if self._needs_rights(type_, set())}
         return partial(self._checks, restricted) if restricted else None
 
-    def _checks(self, inputs: Mapping[str, GraphQLNamedType], arguments: Mapping[str, Any]) -> Checks:
+    def _checks(self, inputs: Mapping[str, GraphQLNamedType], arguments: Mapping[str, object]) -> Checks:
         return [
             revealed.check
             for name, type_ in inputs.items()
@@ -71,14 +82,14 @@ class RevealedFields:
             for revealed in self._revealed(type_, arguments[name])
         ]
 
-    def _revealed(self, type_: GraphQLNamedType, value: Any) -> Iterator[Revealed]:
+    def _revealed(self, type_: GraphQLNamedType, value: object) -> Iterator[Revealed]:
         declared = self._by_input.get(type_.name, {})
         if isinstance(value, list):
             for item in value:
                 yield from self._revealed(type_, item)
         elif isinstance(type_, GraphQLEnumType):
             yield from declared.get(value.name if isinstance(value, Enum) else str(value), ())
-        elif isinstance(type_, GraphQLInputObjectType) and value is not None:
+        elif isinstance(type_, GraphQLInputObjectType) and isinstance(value, dict):
             for name, inner in value.items():
                 if inner is not None and name in declared:
                     yield from declared[name]
@@ -95,7 +106,9 @@ class RevealedFields:
         return any(self._needs_rights(get_named_type(field.type), seen) for field in inner)
 
     def _declared(self, type_: GraphQLInputObjectType | GraphQLEnumType) -> dict[str, list[Revealed]]:
-        members: Mapping[str, Any] = type_.fields if isinstance(type_, GraphQLInputObjectType) else type_.values
+        members: Mapping[str, GraphQLInputField | GraphQLEnumValue] = (
+            type_.fields if isinstance(type_, GraphQLInputObjectType) else type_.values
+        )
         return {
             name: [restricted for field in reveals.fields if (restricted := self._restricted(name, field)) is not None]
             for name, member in members.items()
@@ -111,7 +124,7 @@ class RevealedFields:
         return None if access is None else Revealed(name, field, access)
 
 
-def _reveals(member: Any) -> Reveals | None:
+def _reveals(member: GraphQLInputField | GraphQLEnumValue) -> Reveals | None:
     definition = member.extensions.get(_DEFINITION)
     return (
         next((directive for directive in definition.directives if isinstance(directive, Reveals)), None)

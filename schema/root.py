@@ -49,7 +49,7 @@ class Schema(strawberry.Schema):
     def remove_field_suggestion(error: GraphQLError) -> None:
         error.message = _SUGGESTION.sub("", error.message)
 
-    def report_errors(self, errors: list[GraphQLError], context: Any) -> None:
+    def report_errors(self, errors: list[GraphQLError], context: object) -> None:
         if self.config.disable_field_suggestions:
             for error in errors:
                 self.remove_field_suggestion(error)
@@ -66,7 +66,7 @@ def _suggest_when_asked(type_: GraphQLEnumType) -> None:
     """Search for similar names only if suggestions are on: graphql-core does it for errors that it drops."""
     coerce = type_.coerce_input_value
 
-    def quietly(input_value: str, hide_suggestions: bool = True) -> Any:
+    def quietly(input_value: str, hide_suggestions: bool = True) -> object:
         return coerce(input_value, hide_suggestions)
 
     type_.coerce_input_value = quietly  # type: ignore[method-assign]

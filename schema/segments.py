@@ -1,11 +1,11 @@
 """Segments: saved filters of contacts with their members."""
 
 from datetime import datetime
-from typing import Any
 
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.domain.filters.documents import SegmentDocument
 from gateway.domain.filters.segments import MAX_SEGMENTS
 from resolvers import segments
 from resolvers.costs import ONE_ERROR, PAGED, list_of
@@ -31,7 +31,7 @@ class Segment(Node):
     )
 
     @strawberry.field(description="The ContactFilter as it was sent.")
-    def filter(parent: Parent[Any]) -> JSONObject:  # noqa: N805
+    def filter(parent: Parent[SegmentDocument]) -> JSONObject:  # noqa: N805
         return segments.filter_of(parent)
 
     @batched(segments.contacts, directives=[READ, PAGED], description="The members, newest contact first.")

@@ -1,10 +1,9 @@
 """Admins and teams."""
 
-from typing import Any
-
 import strawberry
 from strawberry import Info, Parent
 
+from gateway.domain.support.documents import AdminDocument
 from resolvers import teammates
 from resolvers.costs import ONE_ERROR, PAGED, list_of
 from resolvers.inputs import page_arguments
@@ -28,7 +27,7 @@ class Admin(Node, Author):
     )
 
     @strawberry.field
-    def display_name(parent: Parent[Any]) -> str:  # type: ignore[override] # noqa: N805
+    def display_name(parent: Parent[AdminDocument]) -> str:  # type: ignore[override] # noqa: N805
         return parent["name"]
 
 

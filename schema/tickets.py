@@ -1,12 +1,13 @@
 """Tickets and their parts, and the root fields that read them."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import strawberry
 from strawberry import Info, Parent
 
 from gateway.core.sorting import Direction
+from gateway.domain.support.documents import TicketDocument
 from resolvers import teammates, tickets
 from resolvers.costs import PAGED
 from resolvers.enums import TicketCategory, TicketState
@@ -82,7 +83,7 @@ class Ticket(Node):
 
     @strawberry.field(description="The number of parts. Notes are included for callers who may read notes.")
     @reads("statistics")
-    def part_count(parent: Parent[Any], info: Info) -> int:  # noqa: N805
+    def part_count(parent: Parent[TicketDocument], info: Info) -> int:  # noqa: N805
         return tickets.part_count(info.context, parent)
 
     @batched(

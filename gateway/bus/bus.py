@@ -10,6 +10,7 @@ import structlog
 from gateway.bus.catch_up import AGAIN_SECONDS, WATCHED, CatchUp
 from gateway.bus.change_events import BusEvent, Position, Ring, bus_event_of
 from gateway.bus.subscribers import Predicate, Subscriber, Subscribers
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.domain.changes import heartbeat, new_change_id
@@ -59,7 +60,15 @@ class Bus:
         self.running = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow())
+                tasks.create_task(
+                    run_forever(
+                        self._follow,
+                        AGAIN_SECONDS,
+                        self._log,
+                        unavailable="the change stream broke; reopening it",
+                        failed="the change stream failed; reopening it",
+                    )
+                )
                 tasks.create_task(self._catch_up.run())
                 tasks.create_task(self._write_heartbeats())
         finally:
@@ -149,21 +158,15 @@ class Bus:
             raise UnavailableError
         return self._ring.last.position
 
-    async def _follow(self) -> None:
-        while True:
-            newest = self._ring.last
-            try:
-                async with self._database.watch(WATCHED, newest.position if newest else None) as inserts:
-                    await self._read(inserts)
-            except HistoryLostError:
-                self._log.warning("the change stream cannot be resumed: subscribers must reload")
-                self._fail_all(CursorExpiredError())
-            except UnavailableError as error:
-                self._log.warning("the change stream broke; reopening it", reason=str(error))
-                await asyncio.sleep(AGAIN_SECONDS)
-            except Exception:
-                self._log.exception("the change stream failed; reopening it")
-                await asyncio.sleep(AGAIN_SECONDS)
+    async def _follow(self) -> float:
+        newest = self._ring.last
+        try:
+            async with self._database.watch(WATCHED, newest.position if newest else None) as inserts:
+                await self._read(inserts)
+        except HistoryLostError:
+            self._log.warning("the change stream cannot be resumed: subscribers must reload")
+            self._fail_all(CursorExpiredError())
+        return 0.0
 
     async def _read(self, inserts: InsertStream) -> None:
         if self._ring.last is None:

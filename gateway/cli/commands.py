@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +82,6 @@ def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     Console(width=max(200, Console().width)).print(grid, crop=False)
 
 
-def format_time(at: Any) -> str:
+def format_time(at: datetime | None) -> str:
     """A time as tables show it; empty for None."""
     return at.strftime("%Y-%m-%d %H:%M") if at else ""

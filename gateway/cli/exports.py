@@ -14,6 +14,7 @@ from gateway.cli.runtimes import with_runtime, workspace_id
 from gateway.core.time_ranges import EARLIEST, LATEST, TimeRange
 from gateway.errors import StartupError, UserProblem
 from gateway.runtime import Runtime
+from gateway.store.repositories import D
 from gateway.transfer.csv_values import read_time
 from gateway.transfer.export_sinks import ExportSink, FileSink, StreamSink
 from gateway.transfer.exports import ContactSource, EventSource, SegmentSource, Source, export, find_segment
@@ -134,7 +135,7 @@ def _time(option: str, text: str | None) -> datetime | None:
 
 
 async def _export(
-    runtime: Runtime, source: Source, file: Path, format_: Format, noun: str, escape_formulas: bool
+    runtime: Runtime, source: Source[D], file: Path, format_: Format, noun: str, escape_formulas: bool
 ) -> None:
     with ExitStack() as stack:
         output: ExportSink

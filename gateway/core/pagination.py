@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, NotRequired, TypedDict, TypeVar
 
 from gateway.core.cursors import Bound, CursorCipher, InvalidCursorError
 from gateway.errors import BadRequestError
 
-Row = dict[str, Any]
+R = TypeVar("R", bound=Mapping[str, object])  # the type of the rows
 DEFAULT_SIZE = 20
 LARGEST_SIZE = 100
 _SCOPE_BYTES = 16
@@ -77,16 +77,16 @@ def page(arguments: PageArguments, cipher: CursorCipher, *scope: object) -> Page
 
 
 @dataclass(frozen=True, slots=True)
-class PageResult:
+class PageResult(Generic[R]):
     """The rows of a page; cursors are computed on demand."""
 
-    rows: Sequence[Row]
+    rows: Sequence[R]
     page: Page
-    position: Callable[[Row], str]
+    position: Callable[[R], str]
     has_more: bool
     stopped_at: str | None
 
-    def cursor(self, row: Row) -> str:
+    def cursor(self, row: R) -> str:
         return self.cursor_to(self.position(row))
 
     def cursor_to(self, position: str) -> str:
@@ -94,7 +94,34 @@ class PageResult:
         return self.page.scope.cursor(position)
 
 
-def connection(rows: Sequence[Row], page: Page, position: Callable[[Row], str], reached: str | None = None) -> Row:
+class Connection(TypedDict, Generic[R]):
+    """A page as GraphQL reads it. `nodes` correspond to `rows`, one for one; `counter` counts the list up to a number."""
+
+    nodes: Sequence[object]
+    rows: Sequence[R]
+    shown: PageResult[R]
+    counter: NotRequired[Callable[[int], Awaitable[int | None]]]
+
+
+class Edge(TypedDict):
+    """A node with its cursor."""
+
+    cursor: str
+    node: object
+
+
+class PageInfo(TypedDict):
+    """Relay's PageInfo."""
+
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+def connection(
+    rows: Sequence[R], page: Page, position: Callable[[R], str], reached: str | None = None
+) -> Connection[R]:
     """Build a connection from up to `page.limit` rows in reading order. `reached`: where a bounded scan stopped early."""
     shown = list(rows[: page.size])
     if page.backward:
@@ -103,17 +130,17 @@ def connection(rows: Sequence[Row], page: Page, position: Callable[[Row], str], 
     return {"nodes": shown, "rows": shown, "shown": PageResult(shown, page, position, more, reached)}
 
 
-def edges(connection_: Row) -> list[Row]:
+def edges(connection_: Connection[R]) -> list[Edge]:
     """The edges of a connection. `nodes` correspond to `rows`, one for one."""
-    result: PageResult = connection_["shown"]
+    result = connection_["shown"]
     return [
         {"cursor": result.cursor(row), "node": node}
         for row, node in zip(connection_["rows"], connection_["nodes"], strict=True)
     ]
 
 
-def page_info(connection_: Row) -> Row:
-    result: PageResult = connection_["shown"]
+def page_info(connection_: Connection[R]) -> PageInfo:
+    result = connection_["shown"]
     page = result.page
     start, end = (result.cursor(result.rows[0]), result.cursor(result.rows[-1])) if result.rows else (None, None)
     if result.stopped_at is not None:

@@ -1,7 +1,6 @@
 """Checks that JSON input can be stored, hashed and returned."""
 
 import math
-from typing import Any
 
 from gateway.core.text_rules import check_unicode
 from gateway.errors import ErrorCode, UserProblem
@@ -11,7 +10,7 @@ MAX_DEPTH = 100  # far above GATEWAY_MAX_METADATA_DEPTH, and far below the limit
 _LARGEST_INT64 = 2**63 - 1
 
 
-def check_value(value: Any, path: Path, depth: int = 0) -> None:
+def check_value(value: object, path: Path, depth: int = 0) -> None:
     """Check a JSON value recursively. UserProblem names the first bad text, number or key."""
     if isinstance(value, str):
         if not value.isascii():

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cmp_to_key
-from typing import Any
+from typing import TypeVar, cast
 
-SortPosition = tuple[Any, str]
+SortValue = datetime | str | None
+SortPosition = tuple[SortValue, str]
+R = TypeVar("R", bound=Mapping[str, object])
 
 
 class Direction(StrEnum):
@@ -47,13 +49,13 @@ class Order:
         return self.key == ContactSortKey.NAME
 
     @property
-    def lowest(self) -> Any:
+    def lowest(self) -> datetime | str:
         return "" if self.of_texts else datetime.min
 
-    def position_of(self, row: Mapping[str, Any]) -> SortPosition:
-        return row.get(self.field), str(row["_id"])
+    def position_of(self, row: Mapping[str, object]) -> SortPosition:
+        return cast(SortValue, row.get(self.field)), str(row["_id"])
 
-    def position(self, row: Mapping[str, Any]) -> str:
+    def position(self, row: Mapping[str, object]) -> str:
         """The sort position of a row as text, for a cursor."""
         if self.by_id:
             return str(row["_id"])
@@ -71,12 +73,12 @@ class Order:
             return right[0] is None
         if left[0] == right[0]:
             return left[1] != right[1] and (left[1] > right[1]) == self.descending
-        return bool(left[0] > right[0]) == self.descending
+        return bool(left[0] > right[0]) == self.descending  # type: ignore[operator]  # values of one field
 
-    def sorted(self, rows: Iterable[dict[str, Any]], *, backward: bool = False) -> list[dict[str, Any]]:
+    def sorted(self, rows: Iterable[R], *, backward: bool = False) -> list[R]:
         """The rows in this order, reversed if `backward`."""
 
-        def compare(left: dict[str, Any], right: dict[str, Any]) -> int:
+        def compare(left: R, right: R) -> int:
             return -1 if self.precedes(self.position_of(left), self.position_of(right)) else 1
 
         return sorted(rows, key=cmp_to_key(compare), reverse=backward)

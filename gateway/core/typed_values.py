@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
 import orjson
@@ -13,13 +13,34 @@ from babel.numbers import format_currency
 from iso4217 import Currency
 
 from gateway.core.clock import to_milliseconds
+from gateway.core.json_values import Json
 from gateway.core.sendable_values import check_number, shown
 from gateway.core.text_rules import check_text, check_unicode
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 from gateway.urls import parse_http_url
 
-Entry = dict[str, Any]
+
+class Entry(TypedDict):
+    """One key of metadata, with the fields of its `type` (the name of the GraphQL type)."""
+
+    type: str
+    key: str
+    text: NotRequired[str]
+    number: NotRequired[float]
+    exact: NotRequired[str]
+    boolean: NotRequired[bool]
+    date: NotRequired[datetime]
+    url: NotRequired[str]
+    label: NotRequired[str]
+    object: NotRequired[str]
+    stripe_id: NotRequired[str]
+    amount_minor: NotRequired[int]
+    currency: NotRequired[str]
+    formatted: NotRequired[str]
+    json: NotRequired[Json]
+
+
 Path = tuple[str, ...]
 SAFE_INTEGER = 2**53 - 1
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
@@ -30,7 +51,7 @@ _STRIPE = {
 }
 
 
-def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) -> None:
+def check_metadata(metadata: Mapping[str, Json], settings: Settings, path: Path) -> None:
     """Check that metadata can be stored. UserProblem names the first bad key."""
     if len(metadata) > settings.max_metadata_keys:
         extra = list(metadata)[settings.max_metadata_keys]
@@ -45,7 +66,7 @@ def check_metadata(metadata: Mapping[str, Any], settings: Settings, path: Path) 
         _check_size(metadata, settings, path)
 
 
-def _check_size(metadata: Mapping[str, Any], settings: Settings, path: Path) -> None:
+def _check_size(metadata: Mapping[str, Json], settings: Settings, path: Path) -> None:
     size = 1
     for key, value in metadata.items():
         size += len(orjson.dumps({key: value})) - 1
@@ -57,7 +78,7 @@ def _check_size(metadata: Mapping[str, Any], settings: Settings, path: Path) -> 
             )
 
 
-def typed_metadata(metadata: Mapping[str, Any], path: Path = ()) -> list[Entry]:
+def typed_metadata(metadata: Mapping[str, Json], path: Path = ()) -> list[Entry]:
     """One entry per key, in order; `type` names the GraphQL type. UserProblem for malformed money or dates."""
     return [_typed_entry(key, value, metadata, path) for key, value in metadata.items()]
 
@@ -72,7 +93,7 @@ def parse_rfc3339(text: str) -> datetime | None:
         return None
 
 
-def _check_value(value: Any, settings: Settings, path: Path, depth: int) -> None:
+def _check_value(value: Json, settings: Settings, path: Path, depth: int) -> None:
     if isinstance(value, dict):
         _check_depth(settings, path, depth)
         for key, inner in value.items():
@@ -109,7 +130,7 @@ def _check_key(key: str, settings: Settings, path: Path) -> None:
             )
 
 
-def _typed_entry(key: str, value: Any, metadata: Mapping[str, Any], path: Path) -> Entry:
+def _typed_entry(key: str, value: Json, metadata: Mapping[str, Json], path: Path) -> Entry:
     if isinstance(value, str):
         return _typed_text(key, value, metadata)
     if isinstance(value, bool):
@@ -126,7 +147,9 @@ def _typed_number(key: str, value: float, path: Path) -> Entry:
     return {"type": "NumberMetadata", "key": key, "number": number, "exact": orjson.dumps(value).decode()}
 
 
-def _typed_object(key: str, value: Any, path: Path) -> Entry:
+def _typed_object(key: str, value: Json, path: Path) -> Entry:
+    if not isinstance(value, dict):
+        return {"type": "JsonMetadata", "key": key, "json": value}
     match value:
         case {"url": str(url), "value": str(label)} if len(value) == 2 and _is_link(url):
             return {"type": "LinkMetadata", "key": key, "url": url, "label": label}
@@ -137,7 +160,7 @@ def _typed_object(key: str, value: Any, path: Path) -> Entry:
     return {"type": "JsonMetadata", "key": key, "json": value}
 
 
-def _typed_text(key: str, text: str, metadata: Mapping[str, Any]) -> Entry:
+def _typed_text(key: str, text: str, metadata: Mapping[str, Json]) -> Entry:
     if key in _STRIPE and text:
         return _stripe(key, text, metadata)
     if (date := parse_rfc3339(text)) is not None:
@@ -162,14 +185,14 @@ def _unix_date(key: str, seconds: float, path: Path) -> datetime:
         ) from None
 
 
-def _stripe(key: str, stripe_id: str, metadata: Mapping[str, Any]) -> Entry:
+def _stripe(key: str, stripe_id: str, metadata: Mapping[str, Json]) -> Entry:
     name, page = _STRIPE[key]
     test = "test/" if metadata.get("livemode") is False or "_test_" in stripe_id else ""
     url = f"https://dashboard.stripe.com/{test}{page}/{quote(stripe_id, safe='')}"
     return {"type": "StripeMetadata", "key": key, "object": name, "stripe_id": stripe_id, "url": url}
 
 
-def _money(key: str, amount: Any, currency: Any, path: Path) -> Entry:
+def _money(key: str, amount: Json, currency: Json, path: Path) -> Entry:
     if isinstance(amount, bool) or not isinstance(amount, int) or abs(amount) > SAFE_INTEGER:
         raise UserProblem(
             ErrorCode.INVALID,

@@ -4,13 +4,15 @@ import asyncio
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import cast
 
 import structlog
 
 from gateway.core.clock import Clock
+from gateway.core.json_values import JsonObject
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.events.events import track_event
+from gateway.domain.contacts.documents import ContactRefFields
+from gateway.domain.events.events import EventFields, track_event
 from gateway.errors import GatewayError, UserProblem
 from gateway.services.contacts.contacts import ContactService
 from gateway.services.events.tracking import EventService
@@ -78,15 +80,16 @@ async def keep_tracking(
         await asyncio.sleep(settings.demo_seconds)
         person = chance.choice(people)
         name, metadata = _random_event(chance, is_user="external_id" in person)
-        event_input = {"contact": _keys(person), "name": name, "metadata": metadata}
+        event_input: EventFields = {"contact": _keys(person), "name": name, "metadata": metadata}
         try:
             await events.track(workspace_id, [track_event(event_input, settings, clock())])
         except GatewayError as error:
             log.warning("demo events pause", reason=error.message)
 
 
-def _keys(person: Document) -> Document:
-    return {key: person[key] for key in ("external_id", "email", "anonymous_id") if key in person}
+def _keys(person: Document) -> ContactRefFields:
+    keys = {key: person[key] for key in ("external_id", "email", "anonymous_id") if key in person}
+    return cast(ContactRefFields, keys)
 
 
 def _people(chance: random.Random, now: datetime) -> Iterator[Document]:
@@ -116,7 +119,7 @@ def _people(chance: random.Random, now: datetime) -> Iterator[Document]:
             yield key | {"anonymous_id": f"browser-{number}"}
 
 
-def _events(chance: random.Random, person: Document, now: datetime) -> Iterator[Document]:
+def _events(chance: random.Random, person: Document, now: datetime) -> Iterator[EventFields]:
     contact = _keys(person)
     for number in range(chance.randint(3, 60)):
         name, metadata = _random_event(chance, is_user="external_id" in contact)
@@ -125,25 +128,24 @@ def _events(chance: random.Random, person: Document, now: datetime) -> Iterator[
         yield {"contact": contact, "name": name, "metadata": metadata, "occurred_at": at, "idempotency_key": key}
 
 
-def _random_event(chance: random.Random, *, is_user: bool) -> tuple[str, dict[str, Any]]:
+def _random_event(chance: random.Random, *, is_user: bool) -> tuple[str, JsonObject]:
     page = chance.choice(("pricing", "docs", "blog", "features"))
-    visited = ("viewed page", {"page": page, "link": f"https://example.com/{page}"})
+    visited: tuple[str, JsonObject] = ("viewed page", {"page": page, "link": f"https://example.com/{page}"})
     if not is_user or chance.random() < 0.5:
         return visited
     number = chance.randint(1000, 9999)
-    return chance.choice(
+    actions: tuple[tuple[str, JsonObject], ...] = (
+        ("created report", {"title": f"Report {number}", "rows": number, "shared": chance.random() < 0.3}),
+        ("invited teammate", {"email": f"mate{number}@example.com"}),
         (
-            ("created report", {"title": f"Report {number}", "rows": number, "shared": chance.random() < 0.3}),
-            ("invited teammate", {"email": f"mate{number}@example.com"}),
-            (
-                "placed order",
-                {
-                    "order": {"url": f"https://example.com/orders/{number}", "value": f"No. {number}"},
-                    "price": {"amount": number, "currency": "EUR"},
-                    "stripe_invoice": f"in_{number}",
-                    "livemode": False,
-                },
-            ),
-            ("exported pdf", {"pages": chance.randint(1, 40)}),
-        )
+            "placed order",
+            {
+                "order": {"url": f"https://example.com/orders/{number}", "value": f"No. {number}"},
+                "price": {"amount": number, "currency": "EUR"},
+                "stripe_invoice": f"in_{number}",
+                "livemode": False,
+            },
+        ),
+        ("exported pdf", {"pages": chance.randint(1, 40)}),
     )
+    return chance.choice(actions)

@@ -1,16 +1,28 @@
 """Seeds the help desk of the demo workspace: teammates, and conversations in every state, the same each time."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from gateway.core.principals import Principal, Scope
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.commands import (
+    ActorRef,
+    ApplySla,
+    AssignThread,
+    CloseConversation,
+    CreateConversation,
+    RateConversation,
+    ReplyToConversation,
+    SaveAdmin,
+    SaveTeam,
+    SnoozeConversation,
+)
+from gateway.domain.support.documents import ConversationDocument
 from gateway.services.support.conversations import ConversationService
 from gateway.services.support.teammates import TeammateService
 from gateway.store.workspace_store import Store
 
+Step = Callable[[ConversationService, Principal], Awaitable[object]]
 SEED = 20240102
 _ADMINS = ("Ines", "Marek", "Noor")
 _TEAMS = {"Support": ("Ines", "Marek"), "Billing": ("Noor",)}
@@ -46,15 +58,15 @@ async def seed_desk(
 async def _admin(people: TeammateService, store: Store, workspace_id: str, name: str) -> str:
     email = f"{name.lower()}@acme.example"
     admin = await store.open(workspace_id).admins.with_text(email)
-    admin = admin or await people.save_admin(workspace_id, {"name": name, "email": email})
-    return str(admin["_id"])
+    admin = admin or await people.save_admin(workspace_id, SaveAdmin(name, email))
+    return admin["_id"]
 
 
 async def _team(people: TeammateService, store: Store, workspace_id: str, name: str, admins: Mapping[str, str]) -> str:
     team = await store.open(workspace_id).teams.with_text(name.lower())
     ids = [admins[member] for member in _TEAMS[name]]
-    team = team or await people.save_team(workspace_id, {"name": name, "admin_ids": ids})
-    return str(team["_id"])
+    team = team or await people.save_team(workspace_id, SaveTeam(name, ids))
+    return team["_id"]
 
 
 async def _converse(
@@ -73,45 +85,51 @@ async def _converse(
     admin_id = admins[chance.choice(_TEAMS[team])]
     conversation = await conversations.create(
         principal,
-        {
-            "contact": {"external_id": f"user-{chance.randrange(40)}"},
-            "title": title,
-            "body": body,
-            "team_id": teams[team],
-            "tags": chance.sample(["bug", "vip", "feedback"], chance.randint(0, 2)),
-            "created_at": at,
-            "idempotency_key": f"demo-conversation-{number}",
-        },
+        CreateConversation(
+            contact={"external_id": f"user-{chance.randrange(40)}"},
+            title=title,
+            body=body,
+            team_id=teams[team],
+            tags=chance.sample(["bug", "vip", "feedback"], chance.randint(0, 2)),
+            created_at=at,
+            idempotency_key=f"demo-conversation-{number}",
+        ),
     )
     steps = list(_steps(chance, number, conversation, admin_id, at, now))
     if conversation["statistics"]["part_count"] <= 1:
-        for name, command in steps:
-            await getattr(conversations, name)(principal, command)
+        for step in steps:
+            await step(conversations, principal)
 
 
 def _steps(
-    chance: random.Random, number: int, conversation: Mapping[str, Any], admin_id: str, at: datetime, now: datetime
-) -> Iterator[tuple[str, Document]]:
+    chance: random.Random, number: int, conversation: ConversationDocument, admin_id: str, at: datetime, now: datetime
+) -> Iterator[Step]:
     """The commands on it: a third waits for a reply, the others get one, and most of these end."""
-    id_, by_admin = conversation["_id"], {"actor": {"admin_id": admin_id}}
+    id_, by_admin = conversation["_id"], ActorRef(admin_id=admin_id)
     if number % 3 == 0:
         if number % 2 == 0:
-            yield "apply_sla", {"id": id_, "name": "Gold", "first_reply_minutes": 60 * (24 + number)}
+            sla = ApplySla(id=id_, name="Gold", first_reply_minutes=60 * (24 + number))
+            yield lambda service, principal: service.apply_sla(principal, sla)
         return
     replied_at = at + timedelta(minutes=chance.randint(3, 90))
-    reply = {"conversation_id": id_, "idempotency_key": f"demo-reply-{number}"}
-    yield "reply", {**reply, **by_admin, "body": chance.choice(_REPLIES), "created_at": replied_at}
-    by_contact = {"contact_id": conversation["contact_id"]}
+    key = f"demo-reply-{number}"
+    yield _reply(ReplyToConversation(id_, chance.choice(_REPLIES), None, by_admin, replied_at, key))
+    by_contact = ActorRef(contact_id=conversation["contact_id"])
     if number % 4 < 3:
-        key = {"idempotency_key": f"demo-thanks-{number}"}
-        later = replied_at + timedelta(minutes=chance.randint(5, 60))
-        yield "reply", {**reply, **key, "actor": by_contact, "body": chance.choice(_THANKS), "created_at": later}
-    yield "assign", {"id": id_, "assignee_id": admin_id, **by_admin}
+        later, key = replied_at + timedelta(minutes=chance.randint(5, 60)), f"demo-thanks-{number}"
+        yield _reply(ReplyToConversation(id_, chance.choice(_THANKS), None, by_contact, later, key))
+    assignment = AssignThread(id=id_, assignee_id=admin_id, actor=by_admin)
+    yield lambda service, principal: service.assign(principal, assignment)
     if number % 5 == 0:
-        yield "snooze", {"id": id_, "until": now + timedelta(days=2 + number), **by_admin}
+        snooze = SnoozeConversation(id=id_, until=now + timedelta(days=2 + number), actor=by_admin)
+        yield lambda service, principal: service.snooze(principal, snooze)
     elif number % 3 == 2:
-        yield "close", {"id": id_, **by_admin}
-        yield "rate", {"id": id_, "score": chance.choice((3, 4, 5, 5)), "remark": None}
+        yield lambda service, principal: service.close(principal, CloseConversation(id=id_, actor=by_admin))
+        rating = RateConversation(id_, chance.choice((3, 4, 5, 5)))
+        yield lambda service, principal: service.rate(principal, rating)
     if number % 7 == 1:
-        note = "Told the developers about this one."
-        yield "reply", {"conversation_id": id_, **by_admin, "body": note, "note": True}
+        yield _reply(ReplyToConversation(id_, "Told the developers about this one.", True, by_admin))
+
+
+def _reply(command: ReplyToConversation) -> Step:
+    return lambda service, principal: service.reply(principal, command)

@@ -10,6 +10,8 @@ from gateway.core.ids import Minter, Prefix
 from gateway.domain.change_kinds import ChangeKind, kinds_of
 from gateway.domain.contacts.contacts import ContactDraft, Document, logged_values
 from gateway.domain.contacts.merging import MergeResult, ids_of
+from gateway.domain.events.documents import SummaryChange, SummaryDocument
+from gateway.domain.filters.documents import SegmentDocument
 from gateway.domain.support.threads import MATCHED_FIELDS, Changeset, DomainEvent, ThreadKind
 
 
@@ -54,17 +56,6 @@ class MembershipChanged(ChangeEvent):
     imported: bool
     before: None
     after: None
-
-
-class SummaryChange(TypedDict):
-    """What an event definition gains or loses. `again`: its first and last time must be read again."""
-
-    name: str
-    count: int
-    contacts: NotRequired[int]
-    first_at: datetime
-    last_at: datetime
-    again: bool
 
 
 class SummariesChanged(ChangeEvent):
@@ -275,7 +266,9 @@ def summaries_imported(id_: str, contact: ContactDraft, lines: list[SummaryChang
     return {**head, "contact_id": contact.id, "lines": lines, "at": at}
 
 
-def summaries_merged(id_: str, merged: MergeResult, summaries: Iterable[Document], at: datetime) -> SummariesMerged:
+def summaries_merged(
+    id_: str, merged: MergeResult, summaries: Iterable[SummaryDocument], at: datetime
+) -> SummariesMerged:
     """The merged contact no longer counts in event definitions; its events count with the survivor."""
     return {
         **_head(ChangeKind.SUMMARIES_MERGED, id_, merged.gone["workspace_id"]),
@@ -286,7 +279,9 @@ def summaries_merged(id_: str, merged: MergeResult, summaries: Iterable[Document
     }
 
 
-def summaries_deleted(id_: str, contact: Document, summaries: Iterable[Document], at: datetime) -> SummariesDeleted:
+def summaries_deleted(
+    id_: str, contact: Document, summaries: Iterable[SummaryDocument], at: datetime
+) -> SummariesDeleted:
     """The erased contact and its events no longer count in event definitions."""
     return {
         **_head(ChangeKind.SUMMARIES_DELETED, id_, contact["workspace_id"]),
@@ -297,7 +292,7 @@ def summaries_deleted(id_: str, contact: Document, summaries: Iterable[Document]
     }
 
 
-def _removal(summary: Document, *, count: int, again: bool) -> SummaryChange:
+def _removal(summary: SummaryDocument, *, count: int, again: bool) -> SummaryChange:
     return {
         "name": summary["name"],
         "count": count,
@@ -316,7 +311,7 @@ def rebuild_requested(id_: str, workspace_id: str, name: str | None, at: datetim
 # Segments
 
 
-def segment_changed(id_: str, kind: ChangeKind, segments: Sequence[Document], at: datetime) -> SegmentChanged:
+def segment_changed(id_: str, kind: ChangeKind, segments: Sequence[SegmentDocument], at: datetime) -> SegmentChanged:
     """The first segment was saved or deleted; the others depend on it and must be filled again too."""
     return {
         **_head(kind, id_, segments[0]["workspace_id"]),
@@ -329,7 +324,7 @@ def segment_changed(id_: str, kind: ChangeKind, segments: Sequence[Document], at
 # Conversations and tickets
 
 
-def thread_changes(changeset: Changeset, new_id: Callable[[], str], at: datetime) -> list[ThreadChanged]:
+def thread_changes(changeset: Changeset[Any], new_id: Callable[[], str], at: datetime) -> list[ThreadChanged]:
     """The change events of a command, in order. The first one names the part that the command added."""
     before, after = _matched_fields(changeset.before), _matched_fields(changeset.after)
     changes = [_thread_changed(new_id(), event, changeset.after, before, after, at) for event in changeset.events]
@@ -338,7 +333,7 @@ def thread_changes(changeset: Changeset, new_id: Callable[[], str], at: datetime
     return changes
 
 
-def thread_deleted(id_: str, kind: ThreadKind, document: Document, at: datetime) -> ThreadChanged:
+def thread_deleted(id_: str, kind: ThreadKind, document: Any, at: datetime) -> ThreadChanged:
     """A thread was erased with its contact: only ids, no `after`."""
     deleted = {
         ThreadKind.CONVERSATION: ChangeKind.CONVERSATION_DELETED,
@@ -348,7 +343,7 @@ def thread_deleted(id_: str, kind: ThreadKind, document: Document, at: datetime)
 
 
 def _thread_changed(
-    id_: str, event: DomainEvent, document: Document, before: Document | None, after: Document | None, at: datetime
+    id_: str, event: DomainEvent, document: Any, before: Document | None, after: Document | None, at: datetime
 ) -> ThreadChanged:
     change = {
         **_head(event.kind, id_, document["workspace_id"]),
@@ -363,7 +358,7 @@ def _thread_changed(
     return cast("ThreadChanged", change)
 
 
-def _matched_fields(document: Document | None) -> Document | None:
+def _matched_fields(document: Mapping[str, object] | None) -> Document | None:
     return None if document is None else {name: document.get(name) for name in MATCHED_FIELDS}
 
 

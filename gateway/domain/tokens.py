@@ -138,7 +138,7 @@ def _derived(secret: str) -> tuple[str, bytes]:
     return hmac.digest(text, b"gateway token key id", hashlib.sha256).hex()[:16], key
 
 
-def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
+def _check_times(claims: Mapping[str, object], now: datetime) -> None:
     issued, expires = (_moment(claims[name]) for name in ("iat", "exp"))
     if issued > now + LEEWAY:
         raise UnauthenticatedError("This token was created in the future: check the clocks of the gateway's machines.")
@@ -146,7 +146,7 @@ def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
         raise UnauthenticatedError("This token has expired: ask your server for a new one.")
 
 
-def _moment(value: Any) -> datetime:
+def _moment(value: object) -> datetime:
     if type(value) is not int or not 0 <= value < 2**33:
         raise UnauthenticatedError("This token has an invalid time: ask your server for a new one.")
     return datetime.fromtimestamp(value, UTC)

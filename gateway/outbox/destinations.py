@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.deliveries import NewDelivery, Queue
 from gateway.outbox.repository import Deliveries, Lanes
@@ -28,9 +29,9 @@ class Changes:
     """What one transaction changes. `contacts_by_id`: those of the events."""
 
     contacts: Sequence[ContactDraft] = ()
-    events: Sequence[Document] = ()
+    events: Sequence[EventDocument] = ()
     contacts_by_id: Mapping[str, Document] = field(default_factory=dict)
-    thread: Changeset | None = None
+    thread: Changeset[Any] | None = None
     erasure: Erasure | None = None
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from gateway.core.ids import Minter
 from gateway.domain.contacts.contacts import ContactDraft, Document
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.deliveries import NewDelivery, Queue, is_leased, lane_id_of
 from gateway.outbox.destinations import AnyDestination, Changes, Erasure, OutboxStore
@@ -30,7 +32,7 @@ class Outbox:
         session: Session,
         *,
         drafts: Iterable[ContactDraft] = (),
-        events: Sequence[Document] = (),
+        events: Sequence[EventDocument] = (),
         contacts: Mapping[str, Document] | None = None,
     ) -> None:
         """Report changed contacts and tracked events. `contacts`: those of the events, by id."""
@@ -39,7 +41,12 @@ class Outbox:
             await self._report(store, destination, changes, now, session)
 
     async def thread_changed(
-        self, store: WorkspaceStore, change: Changeset, contact: ContactDraft | None, now: datetime, session: Session
+        self,
+        store: WorkspaceStore,
+        change: Changeset[Any],
+        contact: ContactDraft | None,
+        now: datetime,
+        session: Session,
     ) -> None:
         """Report a changed thread. `contact`: its contact, if this transaction writes it."""
         changes = Changes(contacts=() if contact is None else (contact,), thread=change)

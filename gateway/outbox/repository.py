@@ -16,7 +16,7 @@ from gateway.store.driver import Document, Session, TransientError
 from gateway.store.repositories import Repository, with_fields
 
 
-class Deliveries(Repository):
+class Deliveries(Repository[Document]):
     """The deliveries of a workspace to one destination, which names the collection. Delivered and rejected ones are kept
     for 30 days, dead letters until replayed."""
 
@@ -102,7 +102,7 @@ class Deliveries(Repository):
 
     async def pages_of_parents(
         self,
-        parents: Repository,
+        parents: Repository[Any],
         ids: Sequence[str],
         bounds: Mapping[str, Any],
         limit: int,
@@ -125,7 +125,7 @@ class Deliveries(Repository):
         )
 
 
-class Lanes(Repository):
+class Lanes(Repository[Document]):
     """One lane per contact and queue: its deliveries and its lease. The destination names the collection."""
 
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (

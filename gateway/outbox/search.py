@@ -24,7 +24,7 @@ class DeliverySearch:
     most: int = MAX_CANDIDATES
     fields: Sequence[str] | None = None
 
-    async def page(self, page: Page) -> SearchPage:
+    async def page(self, page: Page) -> SearchPage[Document]:
         """A page of the matching deliveries, newest first."""
         rows: list[Document] = []
         read_count, next_page = 0, page

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -46,10 +46,10 @@ class Operation:
     """A parsed request; `request` is its JSON object."""
 
     query: str
-    variables: dict[str, Any] | None
+    variables: dict[str, object] | None
     name: str | None
     shows_cost: bool
-    request: Mapping[str, Any]
+    request: Mapping[str, object]
 
 
 class OperationEndpoint:
@@ -91,7 +91,7 @@ class OperationEndpoint:
         await exchange.respond(reply)
 
     async def _response(self, exchange: Exchange, request_id: str, span: "OperationSpan | None") -> Reply:
-        line: dict[str, Any] = {"name": None, "outcome": "cancelled", "key": None}
+        line: dict[str, object] = {"name": None, "outcome": "cancelled", "key": None}
         try:
             return await self._execute(exchange, request_id, span, line)
         except ClientDisconnect:
@@ -112,7 +112,7 @@ class OperationEndpoint:
         return _error_reply(refused, exchange, request_id)
 
     async def _execute(
-        self, exchange: Exchange, request_id: str, span: "OperationSpan | None", line: dict[str, Any]
+        self, exchange: Exchange, request_id: str, span: "OperationSpan | None", line: dict[str, object]
     ) -> Reply:
         if exchange.method not in ("GET", "POST"):
             raise MethodNotAllowedError("Send a POST request, or a query with GET.")
@@ -135,7 +135,7 @@ class OperationEndpoint:
         exchange: Exchange,
         request_id: str,
         span: "OperationSpan | None",
-        line: dict[str, Any],
+        line: dict[str, object],
     ) -> Reply:
         operation = _operation(_request(exchange, body), self._documents)
         from_page = from_allowed_page(exchange.headers, self._services.settings.allowed_origins)
@@ -159,7 +159,7 @@ class OperationEndpoint:
                 span.failed(code, status)
         return _reply(result, checked.cost if operation.shows_cost else None, exchange, request_id)
 
-    async def _run_introspection(self, exchange: Exchange, request_id: str, line: dict[str, Any]) -> Reply:
+    async def _run_introspection(self, exchange: Exchange, request_id: str, line: dict[str, object]) -> Reply:
         if not self._introspection.is_on:
             raise UnauthenticatedError
         try:
@@ -175,16 +175,16 @@ class OperationEndpoint:
         return _reply(result, None, exchange, request_id)
 
 
-def _operation(request: Mapping[str, Any], documents: PersistedDocuments) -> Operation:
+def _operation(request: Mapping[str, object], documents: PersistedDocuments) -> Operation:
     variables, name, extensions = _parameters(request)
     return Operation(documents.text(request), variables, name, extensions.get("cost") is True, request)
 
 
-def _request(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
+def _request(exchange: Exchange, body: bytes) -> Mapping[str, object]:
     return _posted_request(exchange, body) if exchange.method == "POST" else _query_request(exchange)
 
 
-def _parameters(request: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None, Mapping[str, Any]]:
+def _parameters(request: Mapping[str, object]) -> tuple[dict[str, object] | None, str | None, Mapping[str, object]]:
     variables, name, extensions = request.get("variables"), request.get("operationName"), request.get("extensions")
     if variables is not None and not isinstance(variables, dict):
         raise BadRequestError("'variables' must be an object.")
@@ -195,7 +195,7 @@ def _parameters(request: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str 
     return variables, name or None, extensions or {}
 
 
-def _posted_request(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
+def _posted_request(exchange: Exchange, body: bytes) -> Mapping[str, object]:
     kind, _, parameters = exchange.headers.get("content-type", "").partition(";")
     if kind.strip().lower() != JSON:
         raise UnsupportedMediaTypeError(f"Send the operation as JSON, with 'Content-Type: {JSON}'.")
@@ -205,17 +205,18 @@ def _posted_request(exchange: Exchange, body: bytes) -> Mapping[str, Any]:
     return _object(body, "The body")
 
 
-def _query_request(exchange: Exchange) -> Mapping[str, Any]:
-    request: dict[str, Any] = dict(exchange.query)
+def _query_request(exchange: Exchange) -> Mapping[str, object]:
+    query = exchange.query
+    request: dict[str, object] = dict(query)
     for name in ("variables", "extensions"):
-        if request.get(name):
-            request[name] = _object(request[name].encode("utf-8", "surrogatepass"), f"'{name}'")
+        if text := query.get(name):
+            request[name] = _object(text.encode("utf-8", "surrogatepass"), f"'{name}'")
         else:
             request.pop(name, None)
     return request
 
 
-def _object(data: bytes, named: str) -> Mapping[str, Any]:
+def _object(data: bytes, named: str) -> Mapping[str, object]:
     try:
         value = decode_json(data)
     except json.JSONDecodeError:
@@ -235,7 +236,7 @@ def _check_kind(kind: str | None, method: str) -> None:
 
 
 def _reply(result: Result, cost: int | None, exchange: Exchange, request_id: str) -> Reply:
-    body: dict[str, Any] = {}
+    body: dict[str, object] = {}
     if result.errors:
         body["errors"] = [formatted(error, request_id) for error in result.errors]
     if not result.refused:

@@ -1,18 +1,16 @@
 """Saves and deletes segments, one at a time per workspace, so that no cycle of references can arise."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
 from gateway.core.timers import timer_id_of
 from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.changes import ChangeEvent, new_change_id, segment_changed
-from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.retention import Retention
 from gateway.domain.filters.conditions import parse_filter
+from gateway.domain.filters.documents import SegmentDocument, StoredFilter
 from gateway.domain.filters.segments import MAX_NAME_LENGTH, MAX_SEGMENTS, SegmentGraph, stored_filter
+from gateway.domain.messages.documents import MessageRuleDocument
 from gateway.domain.messages.rules import CAMPAIGN, segments_named
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.store.driver import Session
@@ -30,15 +28,15 @@ class SegmentService:
         self._minter = minter
 
     async def save(
-        self, workspace_id: str, name: str, filter_: Mapping[str, Any], segment_id: str | None = None
-    ) -> Document:
-        """Create a segment, or change the one with that id. `filter_` is in snake_case, without nulls."""
+        self, workspace_id: str, name: str, filter_: StoredFilter, segment_id: str | None = None
+    ) -> SegmentDocument:
+        """Create a segment, or change the one with that id."""
         check_text(name, ("name",), longest=MAX_NAME_LENGTH, named="name")
         saved_filter = stored_filter(filter_, "filter")
         self._check_retention(saved_filter)
         new_id = self._minter.mint(Prefix.SEGMENT, self._clock())
 
-        async def attempt(number: int) -> Document:
+        async def attempt(number: int) -> SegmentDocument:
             store, now = self._store.open(workspace_id), self._clock()
             turn, rows = await store.segments.next_turn(), await store.segments.all()
             before = next((row for row in rows if row["_id"] == (segment_id or new_id)), None)
@@ -46,14 +44,22 @@ class SegmentService:
                 return before
             if segment_id is None:
                 _check_room(rows)
-                before = {"_id": new_id, "workspace_id": workspace_id, "created_at": now, "revision": 0}
             elif before is None:
                 raise _unknown(segment_id)
-            after = {**before, "name": name, "filter": saved_filter, "updated_at": now}
+            after: SegmentDocument = {
+                "_id": new_id if before is None else before["_id"],
+                "workspace_id": workspace_id,
+                "created_at": now if before is None else before["created_at"],
+                "revision": 0 if before is None else before["revision"],
+                "complete": before is not None and before["complete"],
+                "name": name,
+                "filter": saved_filter,
+                "updated_at": now,
+            }
             segments = SegmentGraph([*(row for row in rows if row["_id"] != after["_id"]), after])
             segments.check(after["_id"])
             changed = [after, *(segments.rows[id_] for id_ in segments.dependents(after["_id"]))]
-            if before.get("filter") == saved_filter:
+            if before is not None and before["filter"] == saved_filter:
                 await store.database.transaction(lambda session: self._write(store, turn, [after], [], session))
                 return after
             changed = [{**row, "revision": row["revision"] + 1, "complete": False} for row in changed]
@@ -90,21 +96,26 @@ class SegmentService:
 
         return await retry_transaction(attempt)
 
-    def _check_retention(self, filter_: Mapping[str, Any]) -> None:
+    def _check_retention(self, filter_: StoredFilter) -> None:
         try:
             self._retention.check_saved(parse_filter(filter_), self._clock())
         except BadRequestError as error:
             raise UserProblem(ErrorCode.INVALID, error.message, ("filter",)) from None
 
     async def _write(
-        self, store: WorkspaceStore, turn: int, rows: list[Document], changes: list[ChangeEvent], session: Session
+        self,
+        store: WorkspaceStore,
+        turn: int,
+        rows: list[SegmentDocument],
+        changes: list[ChangeEvent],
+        session: Session,
     ) -> None:
         await store.segments.turn(turn, session)
         await store.segments.save(rows, session)
         await store.changes.write(changes, session)
 
 
-def _check_room(rows: list[Document]) -> None:
+def _check_room(rows: list[SegmentDocument]) -> None:
     if len(rows) >= MAX_SEGMENTS:
         raise UserProblem(
             ErrorCode.LIMIT_EXCEEDED,
@@ -112,7 +123,7 @@ def _check_room(rows: list[Document]) -> None:
         )
 
 
-def _check_not_referenced(segments: SegmentGraph, row: Document) -> None:
+def _check_not_referenced(segments: SegmentGraph, row: SegmentDocument) -> None:
     for other in segments.referencing(row["_id"]):
         raise UserProblem(
             ErrorCode.CONFLICT,
@@ -122,7 +133,7 @@ def _check_not_referenced(segments: SegmentGraph, row: Document) -> None:
         )
 
 
-def _check_not_in_rule(rules: list[Document], row: Document) -> None:
+def _check_not_in_rule(rules: list[MessageRuleDocument], row: SegmentDocument) -> None:
     for rule in rules:
         if row["_id"] in segments_named(rule):
             raise UserProblem(
@@ -133,7 +144,7 @@ def _check_not_in_rule(rules: list[Document], row: Document) -> None:
             )
 
 
-async def _check_no_campaign(store: WorkspaceStore, row: Document) -> None:
+async def _check_no_campaign(store: WorkspaceStore, row: SegmentDocument) -> None:
     ids = [timer_id_of(store.workspace_id, CAMPAIGN, id_) for id_ in await store.campaigns.of_segment(row["_id"])]
     if await store.timers.by_ids(ids):
         message = f"A message to the members of '{row['name']}' is being sent: delete the segment when that is done."

@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
-from gateway.domain.contacts.contacts import Document
+from gateway.core.timers import TimerDocument
 from gateway.errors import UnavailableError
 from gateway.store.deadlines import answered_by, moment_in
 from gateway.store.timers import TimerTakenError, claim_timer, reset_postponed_timers, timers_due
 from gateway.store.workspace_store import Store
 
-Handler = Callable[[Document], Awaitable[None]]
+Handler = Callable[[TimerDocument], Awaitable[None]]
 _POLL_SECONDS = 0.5
 _TIMEOUT_SECONDS = 20.0
 _AT_ONCE = 8
@@ -37,15 +38,17 @@ class TimerService:
         self._log = structlog.get_logger("gateway.timers")
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self._fix_postponed()
-                await self.fire_due()
-            except UnavailableError as error:
-                self._log.warning("timers wait for the database", reason=str(error))
-            except Exception:
-                self._log.exception("timers could not be read")
-            await asyncio.sleep(_POLL_SECONDS)
+        await run_forever(
+            self._step,
+            _POLL_SECONDS,
+            self._log,
+            unavailable="timers wait for the database",
+            failed="timers could not be read",
+        )
+
+    async def _step(self) -> None:
+        await self._fix_postponed()
+        await self.fire_due()
 
     async def _fix_postponed(self) -> None:
         if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
@@ -63,12 +66,12 @@ class TimerService:
             fired += now_fired
         return fired
 
-    async def _fire_in_order(self, timers: Sequence[Document], at_once: asyncio.Semaphore) -> int:
+    async def _fire_in_order(self, timers: Sequence[TimerDocument], at_once: asyncio.Semaphore) -> int:
         async with at_once:
             return sum([await self._fire(timer) for timer in timers])
 
-    async def _fire(self, timer: Document) -> bool:
-        log_fields = {name: timer[name] for name in ("kind", "subject_id", "attempts")}
+    async def _fire(self, timer: TimerDocument) -> bool:
+        log_fields = {"kind": timer["kind"], "subject_id": timer["subject_id"], "attempts": timer["attempts"]}
         try:
             if not await claim_timer(self._store.database, timer, self._clock()):
                 return False
@@ -85,8 +88,8 @@ class TimerService:
         return True
 
 
-def _by_subject(timers: Sequence[Document]) -> list[list[Document]]:
-    groups: dict[tuple[str, str], list[Document]] = {}
+def _by_subject(timers: Sequence[TimerDocument]) -> list[list[TimerDocument]]:
+    groups: dict[tuple[str, str], list[TimerDocument]] = {}
     for timer in timers:
         groups.setdefault((timer["workspace_id"], timer["subject_id"]), []).append(timer)
     return list(groups.values())

@@ -1,11 +1,10 @@
 """Creates short-lived credentials for the browsers of contacts and admins."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from gateway.core.clock import Clock
 from gateway.domain.contacts.contacts import IdentityKind, check_ref
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.tokens import Grant, MadeFrom, TokenSigner, check_lifetime
 from gateway.errors import error_path
 from gateway.services.contacts.contacts import ContactService
@@ -22,7 +21,7 @@ class TokenService:
         self._clock = clock
 
     async def create_for_contact(
-        self, workspace_id: str, reference: Mapping[str, Any], seconds: int
+        self, workspace_id: str, reference: ContactRefFields, seconds: int
     ) -> tuple[str, datetime]:
         """A token of the referenced contact, and when it expires. An unknown contact is created."""
         self._signer.check_configured()

@@ -1,22 +1,20 @@
 """Upserts by a unique name, so that a repeated call creates nothing twice."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from gateway.domain.contacts.contacts import Document
 from gateway.errors import ErrorCode, UserProblem
 from gateway.store.retries import retry_transaction
-from gateway.store.unique_names import UniqueNames
+from gateway.store.unique_names import N, UniqueNames
 
 
 async def save_entry(
-    repository: UniqueNames, id_: str | None, values: Mapping[str, Any], new: Document, field: str
-) -> Document:
+    repository: UniqueNames[N], id_: str | None, values: Mapping[str, object], new: N, field: str
+) -> N:
     """Update the row with that id, or insert `new`. CONFLICT if another row has the name, NOT_FOUND for an unknown
     id."""
 
-    async def attempt(_: int) -> Document:
-        other = await repository.with_text(values[repository.UNIQUE])
+    async def attempt(_: int) -> N:
+        other = await repository.with_text(str(values[repository.UNIQUE]))
         if other is not None and other["_id"] not in (id_, new["_id"]):
             message = f"{other['_id']} already has this {field}: pass its id to change it."
             raise UserProblem(ErrorCode.CONFLICT, message, (field,))

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Unpack
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Scope
 from gateway.core.text_rules import check_text
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.workspaces import KeyDocument, WorkspaceDocument, WorkspaceFields
 from gateway.errors import ErrorCode, UserProblem
 from gateway.store.driver import DuplicateError
 from gateway.store.workspace_store import Store
@@ -30,11 +31,12 @@ class WorkspaceService:
         self._minter = minter
         self._sleep = sleep
 
-    async def create(self, name: str, **fields: object) -> Document:
+    async def create(self, name: str, **fields: Unpack[WorkspaceFields]) -> WorkspaceDocument:
         """Create a workspace; UserProblem CONFLICT if the name is taken."""
         now = self._clock()
         check_text(name, ("name",), longest=100, named="The name")
-        workspace = {"_id": self._minter.mint(Prefix.WORKSPACE, now), "name": name, "created_at": now, **fields}
+        id_ = self._minter.mint(Prefix.WORKSPACE, now)
+        workspace: WorkspaceDocument = {**fields, "_id": id_, "name": name, "created_at": now}
         try:
             await self._store.workspaces.insert(workspace)
         except DuplicateError:
@@ -43,7 +45,7 @@ class WorkspaceService:
             ) from None
         return workspace
 
-    async def find(self, id_or_name: str) -> Document:
+    async def find(self, id_or_name: str) -> WorkspaceDocument:
         """The workspace with that id or name; UserProblem NOT_FOUND."""
         workspace = await self._store.workspaces.find(id_or_name)
         if workspace is None:
@@ -53,7 +55,7 @@ class WorkspaceService:
             )
         return workspace
 
-    async def only(self) -> Document:
+    async def only(self) -> WorkspaceDocument:
         """The only workspace; UserProblem if there are more, or none."""
         workspaces = await self.all()
         if len(workspaces) != 1:
@@ -66,7 +68,7 @@ class WorkspaceService:
             raise UserProblem(ErrorCode.INVALID, f"There are {len(workspaces)} workspaces: {fix}", ("workspace",))
         return workspaces[0]
 
-    async def all(self) -> list[Document]:
+    async def all(self) -> list[WorkspaceDocument]:
         return await self._store.workspaces.all()
 
     async def delete(self, workspace_id: str) -> int:
@@ -79,11 +81,11 @@ class WorkspaceService:
 
     async def create_key(
         self, workspace_id: str, scopes: Iterable[Scope], name: str | None = None
-    ) -> tuple[Document, str]:
+    ) -> tuple[KeyDocument, str]:
         """Create a key; returns it with its text, of which only a hash is stored."""
         now = self._clock()
         secret = secrets.token_urlsafe(32)
-        key = {
+        key: KeyDocument = {
             "_id": self._minter.mint(Prefix.KEY, now),
             "workspace_id": workspace_id,
             "name": name,
@@ -94,7 +96,7 @@ class WorkspaceService:
         await self._store.keys.insert(key)
         return key, f"{key['_id']}.{secret}"
 
-    async def keys(self, workspace_id: str) -> list[Document]:
+    async def keys(self, workspace_id: str) -> list[KeyDocument]:
         return await self._store.keys.of(workspace_id)
 
     async def revoke_key(self, workspace_id: str, key_id: str) -> None:

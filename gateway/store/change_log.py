@@ -13,7 +13,7 @@ from gateway.store.repositories import Repository
 RETENTION = timedelta(days=7)
 
 
-class ChangeLog(Repository):
+class ChangeLog(Repository[Document]):
     """The change log of one workspace, kept for 7 days."""
 
     COLLECTION: ClassVar[str] = "changes"

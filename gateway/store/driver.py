@@ -12,7 +12,16 @@ from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
 from bson.tz_util import utc
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, IndexModel, ReturnDocument
+from pymongo import (
+    AsyncMongoClient,
+    DeleteMany,
+    DeleteOne,
+    IndexModel,
+    InsertOne,
+    ReturnDocument,
+    UpdateMany,
+    UpdateOne,
+)
 from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
@@ -41,8 +50,8 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 DRIVERS_UTC = utc  # the timezone object of times in documents
-Filter = Mapping[str, Any]
-Operation = Any
+Filter = Mapping[str, object]
+Operation = InsertOne[Document] | UpdateOne | UpdateMany | DeleteOne | DeleteMany
 Session = Any
 _COMMIT_ATTEMPTS = 3
 _LONG_SECONDS = 3600  # for work that grows with the data: building an index, deleting a workspace
@@ -92,7 +101,7 @@ class Database:
         name: str,
         settings: Settings,
         listeners: Sequence[CommandListener] = (),
-        repositories: Sequence["type[Repository]"] = (),
+        repositories: Sequence["type[Repository[Any]]"] = (),
     ) -> None:
         """`repositories`: those of its collections that layers above the store declare."""
         self.repositories = repositories
@@ -216,7 +225,7 @@ class Database:
             with pymongo.timeout(_LONG_SECONDS) if long else nullcontext():
                 return int(await self._database[collection].count_documents(filter_, session=session, **options))
 
-    async def insert(self, collection: str, documents: Sequence[Document], session: Session = None) -> None:
+    async def insert(self, collection: str, documents: Sequence[Filter], session: Session = None) -> None:
         """Insert in order; in a transaction all or none. DuplicateError if one exists already."""
         async with self._writing(session):
             for start in range(0, len(documents), _MAX_INSERTS):
@@ -309,7 +318,7 @@ class Database:
         too old or belongs to another stream."""
         pipeline = [{"$match": {"ns.coll": {"$in": list(collections)}, "operationType": "insert"}}]
         position = resume_after if isinstance(resume_after, Position) else None
-        start: dict[str, Any] = {"max_await_time_ms": idle_milliseconds}
+        start: dict[str, object] = {"max_await_time_ms": idle_milliseconds}
         if position is not None:
             start["start_at_operation_time"] = Timestamp(*position.at)
         elif resume_after is not None:

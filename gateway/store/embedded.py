@@ -12,10 +12,10 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import psutil
@@ -213,7 +213,7 @@ async def _is_port_taken(data: Path, *, share: bool) -> AsyncIterator[bool]:
         yield True
 
 
-def _lock(file: Any, mode: int) -> bool:
+def _lock(file: IO[str], mode: int) -> bool:
     try:
         fcntl.flock(file, mode | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -263,7 +263,7 @@ def _read_record(data: Path) -> dict[str, int]:
     return {name: value for name, value in numbers if type(value) is int and 0 < value <= largest.get(name, 0)}
 
 
-def _write_record(data: Path, record: dict[str, Any]) -> None:
+def _write_record(data: Path, record: Mapping[str, object]) -> None:
     temporary = data / "database.json.new"
     temporary.write_bytes(orjson.dumps(record))
     temporary.replace(data / "database.json")

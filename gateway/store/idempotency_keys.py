@@ -12,7 +12,7 @@ from gateway.store.repositories import Repository
 RETENTION = timedelta(days=7)
 
 
-class IdempotencyKeys(Repository):
+class IdempotencyKeys(Repository[Document]):
     """The keys of one workspace, with the results of their first calls."""
 
     COLLECTION: ClassVar[str] = "idempotency_keys"

@@ -1,12 +1,18 @@
 """Message rules with their per-contact state and counts, and campaigns."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.core.ids import Prefix, derived_id
-from gateway.store.driver import Document, Operation, Session, TransientError
+from gateway.domain.messages.documents import (
+    CampaignDocument,
+    MessageRuleDocument,
+    RuleStateDocument,
+    SentCountDocument,
+)
+from gateway.store.driver import Operation, Session, TransientError
 from gateway.store.repositories import Repository
 
 _SHARDS = 8
@@ -14,23 +20,23 @@ _BATCH = 1000
 _TRIGGER_FIELDS = ("workspace_id", "enabled", "trigger", "n", "event", "segment_id", "metadata", "since")
 
 
-class MessageRules(Repository):
+class MessageRules(Repository[MessageRuleDocument]):
     COLLECTION: ClassVar[str] = "message_rules"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="workspace"),
     )
 
-    async def all(self) -> list[Document]:
+    async def all(self) -> list[MessageRuleDocument]:
         """Every rule, oldest first: at most 100."""
         return await self._find({}, sort={"_id": 1})
 
-    async def in_force(self) -> list[Document]:
+    async def in_force(self) -> list[MessageRuleDocument]:
         return [row for row in await self._find({}, projection=_TRIGGER_FIELDS) if row["enabled"]]
 
-    async def insert(self, rule: Document, session: Session) -> None:
+    async def insert(self, rule: MessageRuleDocument, session: Session) -> None:
         await self._database.insert(self.COLLECTION, [rule], session)
 
-    async def replace(self, rule: Document, before: Document, session: Session) -> None:
+    async def replace(self, rule: MessageRuleDocument, before: MessageRuleDocument, session: Session) -> None:
         """Save a rule; TransientError if its version is no longer that of `before`."""
         guard = {"_id": rule["_id"], "workspace_id": self._workspace_id, "version": before["version"]}
         change = {"$set": {name: value for name, value in rule.items() if name != "_id"}}
@@ -47,7 +53,7 @@ class OvertakenError(Exception):
     """Another message of the rule was sent to the contact meanwhile: read the state again."""
 
 
-class RuleStates(Repository):
+class RuleStates(Repository[RuleStateDocument]):
     """State per rule and contact: how far the contact has come, and what was sent to it."""
 
     COLLECTION: ClassVar[str] = "rule_memories"
@@ -56,14 +62,14 @@ class RuleStates(Repository):
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
     )
 
-    async def save(self, rows: Iterable[Document], session: Session) -> None:
+    async def save(self, rows: Iterable[RuleStateDocument], session: Session) -> None:
         """Write these states, replacing those with the same ids."""
         await self._database.bulk(self.COLLECTION, [self._upsert(row) for row in rows], session)
 
-    async def replace(self, row: Document, before: Document | None, session: Session) -> None:
+    async def replace(self, row: RuleStateDocument, before: RuleStateDocument | None, session: Session) -> None:
         """Write a state; OvertakenError if its count is no longer that of `before`."""
-        stored = (await self.by_ids([row["_id"]], session)).get(row["_id"])
-        if (stored or {}).get("count") != (before or {}).get("count"):
+        stored = await self.get(row["_id"], session)
+        if (stored and stored.get("count")) != (before and before.get("count")):
             raise OvertakenError
         await self.save([row], session)
 
@@ -74,12 +80,12 @@ class RuleStates(Repository):
             await self._database.delete(self.COLLECTION, {"_id": {"$in": [row["_id"] for row in rows]}})
         return bool(rows)
 
-    def _upsert(self, row: Mapping[str, Any]) -> Operation:
+    def _upsert(self, row: RuleStateDocument) -> Operation:
         values = {name: value for name, value in row.items() if name != "_id"}
         return UpdateOne({"_id": row["_id"], "workspace_id": self._workspace_id}, {"$set": values}, upsert=True)
 
 
-class SentCounts(Repository):
+class SentCounts(Repository[SentCountDocument]):
     """Messages sent per rule, in several documents per rule so that concurrent senders rarely conflict."""
 
     COLLECTION: ClassVar[str] = "sent_counts"
@@ -104,7 +110,7 @@ class SentCounts(Repository):
         await self._database.delete(self.COLLECTION, filter_)
 
 
-class Campaigns(Repository):
+class Campaigns(Repository[CampaignDocument]):
     """Campaigns: their messages, and how far through the segment each has come."""
 
     COLLECTION: ClassVar[str] = "mailings"
@@ -115,7 +121,7 @@ class Campaigns(Repository):
     async def of_segment(self, segment_id: str) -> list[str]:
         return [row["_id"] for row in await self._find({"segment_id": segment_id}, projection=["_id"])]
 
-    async def insert(self, campaign: Document, session: Session) -> None:
+    async def insert(self, campaign: CampaignDocument, session: Session) -> None:
         await self._database.insert(self.COLLECTION, [campaign], session)
 
 

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any
 
 import psutil
 import tenacity
@@ -17,6 +15,7 @@ from gateway.core.clock import Clock
 from gateway.core.leases import is_held
 from gateway.domain.support import conversations, tickets
 from gateway.domain.support.conversations import ConversationAggregate
+from gateway.domain.support.documents import T
 from gateway.domain.support.threads import ThreadAggregate, public_words
 from gateway.domain.support.tickets import TicketAggregate
 from gateway.errors import StartupError, UnavailableError
@@ -26,6 +25,7 @@ from gateway.store.driver import Database, Document, DuplicateError
 from gateway.store.events.events import EventSummaries
 from gateway.store.rate_limits import RateLimitCounters
 from gateway.store.support.conversations import ConversationParts, Conversations
+from gateway.store.support.inboxes import Inbox
 from gateway.store.support.threads import Parts
 from gateway.store.support.tickets import TicketParts, Tickets
 from gateway.store.workspace_store import REPOSITORIES
@@ -81,24 +81,26 @@ async def separate_words_of_parts(database: Database) -> None:
     """Set the words of conversations and tickets that contacts see now, without those of earlier titles."""
     for workspace in await Workspaces(database).all():
         id_ = workspace["_id"]
-        for threads, parts, list_key, aggregate in (
-            (
-                Conversations(database, id_),
-                ConversationParts(database, id_),
-                conversations.EVERYTHING,
-                ConversationAggregate,
-            ),
-            (Tickets(database, id_), TicketParts(database, id_), tickets.list_key("any", "", ""), TicketAggregate),
-        ):
-            await threads.set_each(list_key, partial(_words_of_parts, parts, aggregate), _THREADS_AT_ONCE)
+        await _separate_words(
+            Conversations(database, id_),
+            ConversationParts(database, id_),
+            conversations.EVERYTHING,
+            ConversationAggregate,
+        )
+        await _separate_words(
+            Tickets(database, id_), TicketParts(database, id_), tickets.list_key("any", "", ""), TicketAggregate
+        )
 
 
-async def _words_of_parts(parts: Parts, aggregate: type[ThreadAggregate], rows: Sequence[Document]) -> list[Document]:
-    words = await parts.said_words([row["_id"] for row in rows])
-    return [
-        {"said_words": words[row["_id"]], "public_words": public_words(aggregate.shown_texts(row), words[row["_id"]])}
-        for row in rows
-    ]
+async def _separate_words(threads: Inbox[T], parts: Parts, list_: str, aggregate: type[ThreadAggregate[T]]) -> None:
+    async def words_of(rows: Sequence[T]) -> list[dict[str, list[str]]]:
+        said = await parts.said_words([row["_id"] for row in rows])
+        return [
+            {"said_words": said[row["_id"]], "public_words": public_words(aggregate.shown_texts(row), said[row["_id"]])}
+            for row in rows
+        ]
+
+    await threads.set_each(list_, words_of, _THREADS_AT_ONCE)
 
 
 async def make_cursor_secret(database: Database) -> None:
@@ -175,7 +177,7 @@ async def _locked(database: Database, owner: str, patience: float) -> AsyncItera
 
 async def _take_lock(database: Database, owner: str) -> None:
     now = await database.now()
-    lease: dict[str, Any] = {"owner": owner, "until": now + _LEASE}
+    lease: Document = {"owner": owner, "until": now + _LEASE}
     try:
         await database.insert(COLLECTION, [{"_id": _LOCK, **lease}])
     except DuplicateError:

@@ -4,29 +4,26 @@ import asyncio
 import itertools
 import operator
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import ClassVar, Generic, TypeVar, cast
 
 from pymongo import IndexModel
 
-from gateway.core.ids import Prefix, id_time, lowest_id
+from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
 from gateway.core.principals import Principal
 from gateway.core.time_ranges import TimeRange
-from gateway.store.driver import Database, Document, NaiveUtcProjection, Session
+from gateway.store.driver import Database, Document, Filter, NaiveUtcProjection, Session
+from gateway.store.range_scan import widening_windows
 
-# MongoDB reads just the page with an indexed sort and a limit; one window would do. The embedded servers read every match
-# before they apply the limit, so a page starts with a narrow window of the newest (or oldest) rows.
-_WINDOWS = (timedelta(minutes=1), timedelta(minutes=30), timedelta(hours=12), timedelta(days=12))
-
-
+D = TypeVar("D", bound=Mapping[str, object])  # the type of the collection's documents
 _PARENT = "_parent"  # added to the rows of a lookup; no document has this field
 
 
-class Repository:
+class Repository(Generic[D]):
     """One collection in one workspace: every filter and every document contains the workspace.
 
-    Opened for a contact token, it returns only that contact's rows."""
+    Opened for a contact token, it returns only that contact's rows. Rows that are read with `fields` have those alone."""
 
     COLLECTION: ClassVar[str]
     INDEXES: ClassVar[tuple[IndexModel, ...]] = ()
@@ -40,24 +37,49 @@ class Repository:
 
     async def by_ids(
         self, ids: Sequence[str], session: Session = None, fields: Sequence[str] | None = None
-    ) -> dict[str, Document]:
+    ) -> dict[str, D]:
         """The documents with those ids, by id. `fields` limits what is read."""
         if not ids:
             return {}
-        return {row["_id"]: row for row in await self._find({"_id": _one_or_in(ids)}, session=session, fields=fields)}
+        rows = await self._find({"_id": _one_or_in(ids)}, session=session, fields=fields)
+        return {str(row["_id"]): row for row in rows}
+
+    async def get(self, id_: str, session: Session = None, fields: Sequence[str] | None = None) -> D | None:
+        """The document with that id. `fields` limits what is read."""
+        return (await self.by_ids([id_], session, fields)).get(id_)
 
     async def _find(
-        self, filter_: Mapping[str, Any], *, fields: Sequence[str] | None = None, **options: Any
-    ) -> list[Document]:
+        self,
+        filter_: Filter,
+        *,
+        sort: Mapping[str, int] | None = None,
+        limit: int = 0,
+        fields: Sequence[str] | None = None,
+        projection: Sequence[str] | None = None,
+        session: Session = None,
+    ) -> list[D]:
         if fields is not None:
             shown_by = () if self._token is None or self.OWNER is None else (self.OWNER, *self.SHOWN_BY)
-            options["projection"] = with_fields(fields, "_id", *shown_by)
+            projection = with_fields(fields, "_id", *shown_by)
         # The workspace comes last: without an index for the whole filter, the embedded server uses the first field's.
-        rows = await self._database.find(self.COLLECTION, {**filter_, "workspace_id": self._workspace_id}, **options)
+        rows = self._typed(
+            await self._database.find(
+                self.COLLECTION,
+                {**filter_, "workspace_id": self._workspace_id},
+                sort=sort,
+                limit=limit,
+                projection=projection,
+                session=session,
+            )
+        )
         return rows if self._token is None else [row for row in rows if self._shows(row, self._token)]
 
-    def _shows(self, row: Document, token: Principal) -> bool:
-        return self.OWNER is not None and token.owns(row.get(self.OWNER))
+    def _typed(self, rows: list[Document]) -> list[D]:
+        # The only place where documents of the driver get their type.
+        return cast(list[D], rows)
+
+    def _shows(self, row: D, token: Principal) -> bool:
+        return self.OWNER is not None and token.owns(cast(str | None, row.get(self.OWNER)))
 
     def _parents_of_token(self, parents: Sequence[str], token: Principal) -> Sequence[str]:
         """The parents whose children this token may see."""
@@ -65,27 +87,32 @@ class Repository:
 
     async def _page_by_id(
         self,
-        filters: Sequence[Mapping[str, Any]],
+        filters: Sequence[Filter],
         prefix: Prefix,
         page: Page,
         times: TimeRange,
         now: datetime,
         field: str = "_id",
         fields: Sequence[str] | None = None,
-    ) -> list[Document]:
+    ) -> list[D]:
         """The page's rows that match any filter, in its direction, read in windows that widen until the page is full.
 
         Each filter is an equality with an index that ends in `field`; no row may match two. `fields` are read beside
         `_id` and `field`."""
         fields = None if fields is None else with_fields(fields, field)
-        rows: list[Document] = []
+        rows: list[D] = []
         direction = 1 if page.backward else -1
-        for start, end in _windows(prefix, *_bounds(prefix, page, times), page.backward, now):
+        for start, end in widening_windows(prefix, *_bounds(prefix, page, times), page.backward, now):
             if len(rows) >= page.limit:
                 break
             bounds = {field: {"$gte": start, "$lt": end}}
-            options: dict[str, Any] = {"sort": {field: direction}, "limit": page.limit - len(rows), "fields": fields}
-            row_lists = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
+            limit = page.limit - len(rows)
+            row_lists = await asyncio.gather(
+                *(
+                    self._find({**filter_, **bounds}, sort={field: direction}, limit=limit, fields=fields)
+                    for filter_ in filters
+                )
+            )
             rows += sorted(itertools.chain(*row_lists), key=operator.itemgetter(field), reverse=not page.backward)
         return rows[: page.limit]
 
@@ -95,30 +122,31 @@ class Repository:
         high: str,
         limit: int,
         *,
-        filters: Sequence[Mapping[str, Any]] = ({},),
+        filters: Sequence[Filter] = ({},),
         field: str = "_id",
         fields: Sequence[str] | None = None,
-    ) -> list[Document]:
+    ) -> list[D]:
         """The rows that match any filter with `low` <= id < `high`, lowest first. Filters as for a page; `fields`
         limits what is read."""
         bounds = {field: {"$gte": low, "$lt": high}}
-        options: dict[str, Any] = {"sort": {field: 1}, "limit": limit, "fields": fields}
-        row_lists = await asyncio.gather(*(self._find({**filter_, **bounds}, **options) for filter_ in filters))
+        row_lists = await asyncio.gather(
+            *(self._find({**filter_, **bounds}, sort={field: 1}, limit=limit, fields=fields) for filter_ in filters)
+        )
         return sorted(itertools.chain(*row_lists), key=operator.itemgetter(field))[:limit]
 
     async def _pages_of_children(
         self,
         parents: Sequence[str],
-        match: Mapping[str, Any],
+        match: Filter,
         sort: Mapping[str, int],
         limit: int,
         *,
         foreign: str,
         parent_collection: str,
         fields: Sequence[str] | None = None,
-        parent_ids: Any = "$_id",
+        parent_ids: str | Filter = "$_id",
         known: Mapping[str, Sequence[str]] | None = None,
-    ) -> dict[str, list[Document]]:
+    ) -> dict[str, list[D]]:
         """The first rows of each parent, in one read: an indexed, limited lookup per parent inside the server. A single
         parent gets a plain read, since the embedded servers scan the whole collection for a lookup.
 
@@ -129,9 +157,11 @@ class Repository:
         known = {id_: [id_] for id_ in parents} if known is None and parent_ids == "$_id" else known
         if len(parents) == 1 and known is not None:
             filter_ = {foreign: _one_or_in(known[parents[0]]), **match, "workspace_id": self._workspace_id}
-            options = {} if fields is None else {"projection": with_fields(fields, "_id", *sort)}
-            children = await self._database.find(self.COLLECTION, filter_, sort=sort, limit=limit, **options)
-            return {parents[0]: children} if children else {}
+            projection = None if fields is None else with_fields(fields, "_id", *sort)
+            children = await self._database.find(
+                self.COLLECTION, filter_, sort=sort, limit=limit, projection=projection
+            )
+            return {parents[0]: self._typed(children)} if children else {}
         pipeline: list[Document] = [
             {"$match": {"workspace_id": self._workspace_id, **match}},
             {"$sort": dict(sort)},
@@ -161,7 +191,7 @@ class Repository:
         rows: dict[str, list[Document]] = {}
         for row in children:
             rows.setdefault(row[_PARENT], []).append(row)
-        return rows
+        return {parent: self._typed(own_rows) for parent, own_rows in rows.items()}
 
 
 def id_bounds(prefix: Prefix, page: Page, times: TimeRange) -> dict[str, str]:
@@ -180,21 +210,10 @@ def _bounds(prefix: Prefix, page: Page, times: TimeRange) -> tuple[str, str]:
     return low, high
 
 
-def _windows(prefix: Prefix, low: str, high: str, oldest_first: bool, now: datetime) -> list[tuple[str, str]]:
-    """The range from `low` to `high`, cut into windows that widen from the end that the page starts at."""
-    if low >= high:
-        return []
-    start, end = id_time(low), min(id_time(high), now)  # rows later than now belong to the newest window
-    window_edges = [lowest_id(prefix, start + reach if oldest_first else end - reach) for reach in _WINDOWS]
-    edges = sorted({low, high, *(edge for edge in window_edges if low < edge < high)})
-    pairs = list(itertools.pairwise(edges))
-    return pairs if oldest_first else pairs[::-1]
-
-
 def with_fields(fields: Sequence[str], *more: str) -> Sequence[str]:
     unique_fields = dict.fromkeys([*more, *fields])
     return NaiveUtcProjection(unique_fields) if isinstance(fields, NaiveUtcProjection) else list(unique_fields)
 
 
-def _one_or_in(values: Sequence[str]) -> Any:
+def _one_or_in(values: Sequence[str]) -> str | dict[str, list[str]]:
     return values[0] if len(values) == 1 else {"$in": list(values)}

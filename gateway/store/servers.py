@@ -34,7 +34,7 @@ async def open_database(
     name: str,
     tracing: "Tracing | None" = None,
     listeners: Sequence[Any] = (),
-    repositories: Sequence[type[Repository]] = (),
+    repositories: Sequence[type[Repository[Any]]] = (),
 ) -> AsyncIterator[Database]:
     """Open that database; its connections close at the end. `listeners` are PyMongo command listeners; `repositories`:
     those that layers above the store declare."""

@@ -1,15 +1,15 @@
 """Timers: set and cancelled in the transaction of a change, deleted in the transaction of what they trigger."""
 
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.core.leases import latest_end
-from gateway.core.timers import LONGEST_PAUSE, backoff_after
-from gateway.store.driver import Database, Document, Session
+from gateway.core.timers import LONGEST_PAUSE, TimerDocument, backoff_after
+from gateway.store.driver import Database, Session
 from gateway.store.repositories import Repository
 
 _MAX_RESET = 1000
@@ -19,7 +19,7 @@ class TimerTakenError(Exception):
     """The timer is gone: another process ran it, or it was moved or cancelled. There is nothing to do."""
 
 
-class Timers(Repository):
+class Timers(Repository[TimerDocument]):
     COLLECTION: ClassVar[str] = "timers"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("next_at", ASCENDING)], name="next"),
@@ -31,7 +31,7 @@ class Timers(Repository):
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
     )
 
-    async def set(self, timers: Iterable[Document], session: Session) -> None:
+    async def set(self, timers: Iterable[TimerDocument], session: Session) -> None:
         """Set these timers. A timer of the same kind and subject is moved."""
         upserts = [
             UpdateOne(
@@ -48,22 +48,23 @@ class Timers(Repository):
             filter_ = {"_id": {"$in": list(ids)}, "workspace_id": self._workspace_id}
             await self._database.delete(self.COLLECTION, filter_, session)
 
-    async def take(self, timer: Mapping[str, Any], session: Session) -> None:
+    async def take(self, timer: TimerDocument, session: Session) -> None:
         """Delete the timer in the transaction of what it triggers; TimerTakenError if it changed since it was read."""
         guard = {"_id": timer["_id"], "workspace_id": self._workspace_id, "due_at": timer["due_at"]}
         if await self._database.delete(self.COLLECTION, guard, session) != 1:
             raise TimerTakenError
 
 
-async def timers_due(database: Database, kinds: Collection[str], now: datetime, limit: int) -> list[Document]:
+async def timers_due(database: Database, kinds: Collection[str], now: datetime, limit: int) -> list[TimerDocument]:
     """The due timers of these kinds in every workspace, longest due first. Timers of unknown kinds, set by a newer
     version, do not block them."""
     due = {"next_at": {"$lte": now}}
-    rows = await database.find(Timers.COLLECTION, due, sort={"next_at": 1}, limit=limit)
+    rows = cast(list[TimerDocument], await database.find(Timers.COLLECTION, due, sort={"next_at": 1}, limit=limit))
     timers = [timer for timer in rows if timer["kind"] in kinds]
     if len(rows) == limit and len(timers) < limit:
         of_kinds = {**due, "kind": {"$in": sorted(kinds)}}
-        timers = await database.find(Timers.COLLECTION, of_kinds, sort={"next_at": 1}, limit=limit)
+        due_rows = await database.find(Timers.COLLECTION, of_kinds, sort={"next_at": 1}, limit=limit)
+        timers = cast(list[TimerDocument], due_rows)
     return sorted(timers, key=operator.itemgetter("due_at"))
 
 
@@ -75,9 +76,9 @@ async def reset_postponed_timers(database: Database, now: datetime) -> int:
     return await database.bulk(Timers.COLLECTION, [UpdateOne(guard, {"$set": {"next_at": now}}) for guard in guards])
 
 
-async def claim_timer(database: Database, timer: Mapping[str, Any], now: datetime) -> bool:
+async def claim_timer(database: Database, timer: TimerDocument, now: datetime) -> bool:
     """Claim the next attempt; False if another process did. An attempt that never ends is repeated later."""
-    guard = {name: timer[name] for name in ("_id", "due_at", "next_at")}
+    guard = {"_id": timer["_id"], "due_at": timer["due_at"], "next_at": timer["next_at"]}
     attempts = timer["attempts"]
     claim = {"$set": {"attempts": attempts + 1, "next_at": now + backoff_after(attempts)}}
     return await database.update(Timers.COLLECTION, guard, claim) == 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.caches import Cache, CacheBudget
 from gateway.core.principals import Principal
@@ -28,7 +28,7 @@ from gateway.store.support.tickets import TicketNumbers, TicketParts, Tickets
 from gateway.store.timers import Timers
 from gateway.store.workspaces import Keys, Workspaces
 
-REPOSITORIES: tuple[type[Repository], ...] = (
+REPOSITORIES: tuple[type[Repository[Any]], ...] = (
     Contacts,
     Events,
     Tombstones,
@@ -57,7 +57,7 @@ REPOSITORIES: tuple[type[Repository], ...] = (
     SegmentReviews,
 )
 
-R = TypeVar("R", bound=Repository)
+R = TypeVar("R", bound=Repository[Any])
 _CACHED_WORKSPACES = 1000
 _STORE_BYTES = 6000
 
@@ -101,14 +101,14 @@ class WorkspaceStore:
         return kind(self.database, self.workspace_id, self._token)
 
     @property
-    def histories(self) -> dict[ThreadKind, tuple[Threads, Parts]]:
+    def histories(self) -> dict[ThreadKind, tuple[Threads[Any], Parts]]:
         """By kind of thread: the repositories of the threads and of their parts."""
         return {
             ThreadKind.CONVERSATION: (self.conversations, self.conversation_parts),
             ThreadKind.TICKET: (self.tickets, self.ticket_parts),
         }
 
-    def threads(self, subject: ThreadKind) -> tuple[Threads, Parts]:
+    def threads(self, subject: ThreadKind) -> tuple[Threads[Any], Parts]:
         """The repositories of threads of that kind and of their parts."""
         return self.histories[subject]
 

@@ -1,11 +1,12 @@
 """Workspaces and their keys: the collections that are read before the workspace of a request is known."""
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from gateway.store.driver import Database, Document, Operation
+from gateway.domain.workspaces import KeyDocument, WorkspaceDocument, WorkspaceFields
+from gateway.store.driver import Database, Filter, Operation
 
 
 class Workspaces:
@@ -15,23 +16,24 @@ class Workspaces:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert(self, workspace: Document) -> None:
+    async def insert(self, workspace: WorkspaceDocument) -> None:
         await self._database.insert(self.COLLECTION, [workspace])
 
-    async def find(self, id_or_name: str) -> Document | None:
+    async def find(self, id_or_name: str) -> WorkspaceDocument | None:
         """The workspace with that id or, if there is none, that name."""
-        return await self._database.find_one(self.COLLECTION, {"_id": id_or_name}) or await self._database.find_one(
-            self.COLLECTION, {"name": id_or_name}
-        )
+        row = await self._database.find_one(self.COLLECTION, {"_id": id_or_name})
+        row = row or await self._database.find_one(self.COLLECTION, {"name": id_or_name})
+        return cast(WorkspaceDocument | None, row)
 
-    async def all(self) -> list[Document]:
-        return await self._database.find(self.COLLECTION, {}, sort={"_id": 1})
+    async def all(self) -> list[WorkspaceDocument]:
+        return cast(list[WorkspaceDocument], await self._database.find(self.COLLECTION, {}, sort={"_id": 1}))
 
-    async def oldest(self) -> Document | None:
+    async def oldest(self) -> WorkspaceDocument | None:
         """The first workspace, which is the default one."""
-        return next(iter(await self._database.find(self.COLLECTION, {}, sort={"_id": 1}, limit=1)), None)
+        rows = await self._database.find(self.COLLECTION, {}, sort={"_id": 1}, limit=1)
+        return cast(WorkspaceDocument | None, next(iter(rows), None))
 
-    async def update(self, workspace_id: str, values: Document) -> None:
+    async def update(self, workspace_id: str, values: WorkspaceFields) -> None:
         await self._database.update(self.COLLECTION, {"_id": workspace_id}, {"$set": values})
 
     async def salt(self, workspace_id: str, new: str) -> str:
@@ -40,7 +42,7 @@ class Workspaces:
         row = await self._database.find_one(self.COLLECTION, {"_id": workspace_id})
         return new if row is None else str(row["salt"])
 
-    def setting(self, workspace_id: str, values: Document) -> Operation:
+    def setting(self, workspace_id: str, values: WorkspaceFields) -> Operation:
         return UpdateOne({"_id": workspace_id}, {"$set": values})
 
     async def delete(self, workspace_id: str) -> int:
@@ -58,14 +60,15 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert(self, key: Document) -> None:
+    async def insert(self, key: KeyDocument) -> None:
         await self._database.insert(self.COLLECTION, [key])
 
-    async def find(self, key_id: str) -> Document | None:
-        return await self._database.find_one(self.COLLECTION, {"_id": key_id})
+    async def find(self, key_id: str) -> KeyDocument | None:
+        return cast(KeyDocument | None, await self._database.find_one(self.COLLECTION, {"_id": key_id}))
 
-    async def of(self, workspace_id: str) -> list[Document]:
-        return await self._database.find(self.COLLECTION, {"workspace_id": workspace_id}, sort={"_id": 1})
+    async def of(self, workspace_id: str) -> list[KeyDocument]:
+        rows = await self._database.find(self.COLLECTION, {"workspace_id": workspace_id}, sort={"_id": 1})
+        return cast(list[KeyDocument], rows)
 
     async def used(self, key_id: str, now: datetime) -> None:
         await self._update(key_id, {"$max": {"last_used_at": now}})
@@ -74,5 +77,5 @@ class Keys:
         """Revoke a key; False if the workspace does not have it."""
         return await self._update(key_id, {"$min": {"revoked_at": now}}, workspace_id=workspace_id)
 
-    async def _update(self, key_id: str, change: dict[str, Any], **guard: str) -> bool:
+    async def _update(self, key_id: str, change: Filter, **guard: str) -> bool:
         return await self._database.update(self.COLLECTION, {"_id": key_id, **guard}, change) == 1

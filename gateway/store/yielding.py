@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from gateway.store.driver import Document
-
+R = TypeVar("R")
 STEPS_OF_A_TURN = 500  # evaluated conditions, about a millisecond
 
 
@@ -22,7 +22,7 @@ class Yielder:
         return True
 
 
-async def filter_rows(rows: Iterable[Document], matches: Callable[[Document], bool], steps: int) -> list[Document]:
+async def filter_rows(rows: Iterable[R], matches: Callable[[R], bool], steps: int) -> list[R]:
     """The rows that match. `steps`: how many conditions are evaluated per row."""
     matching, yielder = [], Yielder()
     for row in rows:

@@ -22,6 +22,7 @@ from gateway.domain.contacts.contacts import (
     other_ids,
 )
 from gateway.domain.contacts.identity_resolution import IdentityResolver
+from gateway.domain.events.documents import NamedCounts
 from gateway.domain.events.events import NameQuota, check_occurred_at
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.contacts.contacts import ContactService
@@ -54,15 +55,15 @@ class UpsertRow:
     anonymous_ids: Sequence[str]
     keys: Sequence[tuple[IdentityKind, str]]
     ref: ContactRef
-    summaries: Sequence[Document]
-    retained: Sequence[Document]
+    summaries: Sequence[NamedCounts]
+    retained: Sequence[NamedCounts]
     new: Document
 
     def refs(self) -> list[ContactRef]:
         by_id = [ContactRef(id=id_) for id_ in self.ids]
         return [self.ref, *by_id, *(ContactRef(anonymous_id=value) for value in self.anonymous_ids)]
 
-    def lines_of(self, contact_id: str) -> list[Document]:
+    def lines_of(self, contact_id: str) -> list[NamedCounts]:
         """The summaries to import for that contact; `retained` only if it is new."""
         return [*self.summaries, *(self.retained if contact_id == self.new["_id"] else ())]
 
@@ -76,7 +77,7 @@ class _Plan:
 
     outcomes: list[ContactDraft | UserProblem] = field(default_factory=list)
     drafts: dict[str, ContactDraft] = field(default_factory=dict)
-    summaries: dict[str, dict[tuple[str, bool], Document]] = field(default_factory=dict)
+    summaries: dict[str, dict[tuple[str, bool], NamedCounts]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
 
 
@@ -214,7 +215,14 @@ class BulkUpserts:
     def _command(self, workspace_id: str, row: Document, now: datetime) -> UpsertRow:
         ids = distinct(_check_id(id_) for id_ in (row.get("id"), *row.get("other_ids", ())) if id_ is not None)
         anonymous = distinct(check_key(IdentityKind.ANONYMOUS, value) for value in row.get("anonymous_ids", ()))
-        ref = check_ref({**row, "id": ids[0] if ids else None, "anonymous_id": anonymous[0] if anonymous else None})
+        ref = check_ref(
+            {
+                "id": ids[0] if ids else None,
+                "external_id": row.get("external_id"),
+                "email": row.get("email"),
+                "anonymous_id": anonymous[0] if anonymous else None,
+            }
+        )
         strong = [key for key in ref.keys() if key[0] in (IdentityKind.EXTERNAL, IdentityKind.EMAIL)]  # noqa: SIM118
         created = check_occurred_at(row.get("created_at"), now, _YEARS, ("createdAt",)) or now
         updated = check_occurred_at(row.get("updated_at"), now, _YEARS, ("updatedAt",)) or now

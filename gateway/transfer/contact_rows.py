@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
 from gateway.domain.contacts.fields import CONTACT_FIELDS, LOCATION_PARTS, FieldKind
+from gateway.domain.events.documents import Counts, NamedCounts, SummaryDocument
 from gateway.domain.events.summaries import retained_counts
 from gateway.errors import ErrorCode, StartupError, UserProblem
 from gateway.transfer.csv_values import (
@@ -94,7 +95,7 @@ def contact_of(row: Mapping[str, Any], columns: ContactColumns, *, text: bool) -
 
 
 def contact_row(
-    contact: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]], swept: Sequence[Mapping[str, Any]]
+    contact: Mapping[str, Any], summaries: Sequence[SummaryDocument], swept: Sequence[NamedCounts]
 ) -> Document:
     """A contact as a row. `summaries`: those with imported counts; `swept`: name, count, first and last of its
     events that retention removed."""
@@ -110,7 +111,7 @@ def contact_row(
     return {name: value for name, value in row.items() if value != [] or name == "tags"}
 
 
-def summary_line(name: str, counts: Mapping[str, Any]) -> Document:
+def summary_line(name: str, counts: Counts) -> Document:
     """The counts of a summary that no stored event accounts for."""
     times = {"firstAt": format_time(counts["first_at"]), "lastAt": format_time(counts["last_at"])}
     return {"name": name, "count": counts["count"], **times}

@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
 from gateway.core.clock import to_milliseconds
+from gateway.core.json_values import Json, JsonObject
 from gateway.core.typed_values import parse_rfc3339
 from gateway.errors import ErrorCode, UserProblem
 
@@ -19,7 +19,7 @@ _WORDS = {"true": True, "false": False}
 _LARGEST_COUNT = 2**31 - 1
 
 
-def read_time(value: Any, column: str) -> datetime:
+def read_time(value: Json, column: str) -> datetime:
     """A time from RFC 3339 (UTC without an offset), unix seconds or unix milliseconds."""
     time = None
     if isinstance(value, str):
@@ -32,7 +32,7 @@ def read_time(value: Any, column: str) -> datetime:
     return time
 
 
-def read_text(value: Any, column: str) -> str:
+def read_text(value: Json, column: str) -> str:
     """A text; a whole number becomes one."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise UserProblem(
@@ -43,7 +43,7 @@ def read_text(value: Any, column: str) -> str:
     return str(value)
 
 
-def read_flag(value: Any, column: str) -> bool:
+def read_flag(value: Json, column: str) -> bool:
     """A boolean; in CSV the words true and false."""
     flag = _WORDS.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(flag, bool):
@@ -51,7 +51,7 @@ def read_flag(value: Any, column: str) -> bool:
     return flag
 
 
-def read_count(value: Any, column: str) -> int:
+def read_count(value: Json, column: str) -> int:
     """A whole number of at most 32 bits."""
     text = value.strip() if isinstance(value, str) else value
     count = int(text) if isinstance(text, str) and re.fullmatch(r"-?\d{1,10}", text) else text
@@ -60,7 +60,7 @@ def read_count(value: Any, column: str) -> int:
     return count
 
 
-def read_list(value: Any, column: str) -> list[Any]:
+def read_list(value: Json, column: str) -> list[Json]:
     """A list; in CSV as JSON."""
     items = _json(value, column, "list") if isinstance(value, str) else value
     if not isinstance(items, list):
@@ -68,17 +68,18 @@ def read_list(value: Any, column: str) -> list[Any]:
     return items
 
 
-def read_texts(value: Any, column: str) -> list[str]:
+def read_texts(value: Json, column: str) -> list[str]:
     """A list of texts; in CSV as JSON, or separated by commas."""
     if isinstance(value, str) and not value.lstrip().startswith("["):
         return [part for part in (each.strip() for each in value.split(",")) if part]
-    texts = read_list(value, column)
-    if not all(isinstance(each, str) for each in texts):
+    items = read_list(value, column)
+    texts = [item for item in items if isinstance(item, str)]
+    if len(texts) < len(items):
         raise _problem(value, column, "not a list of texts")
     return texts
 
 
-def read_object(value: Any, column: str) -> dict[str, Any]:
+def read_object(value: Json, column: str) -> JsonObject:
     """An object; in CSV as JSON."""
     object_ = _json(value, column, "object") if isinstance(value, str) else value
     if not isinstance(object_, dict):
@@ -86,7 +87,7 @@ def read_object(value: Any, column: str) -> dict[str, Any]:
     return object_
 
 
-def read_plain(text: str) -> Any:
+def read_plain(text: str) -> Json:
     """A cell as a number or boolean if it is written like one in JSON, else as text."""
     if _NUMBER.fullmatch(text):
         return float(text) if "." in text else int(text)
@@ -97,24 +98,25 @@ def format_time(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def format_cell(value: Any) -> str:
+def format_cell(value: Json) -> str:
     """A value as a CSV cell: text as it is, None as an empty cell, all else as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-Read = Callable[[Any, str], Any]
+Read = Callable[[Json, str], object]
 
 
-def _json(text: str, column: str, named: str) -> Any:
+def _json(text: str, column: str, named: str) -> Json:
     try:
-        return json.loads(text)
+        value: Json = json.loads(text)
     except (ValueError, RecursionError):
         raise _problem(text, column, f"not a JSON {named}") from None
+    return value
 
 
-def _problem(value: Any, column: str, what: str) -> UserProblem:
+def _problem(value: Json, column: str, what: str) -> UserProblem:
     return UserProblem(ErrorCode.INVALID, f"'{value!s:.60}' in the column '{column}' is {what}.", (column,))
 
 

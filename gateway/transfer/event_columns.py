@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
-from gateway.domain.contacts.contacts import Document
+from gateway.core.json_values import Json
+from gateway.domain.contacts.documents import ContactRefFields
+from gateway.domain.events.events import EventFields
 from gateway.transfer.csv_values import read_plain, read_text, read_time
 
 
@@ -25,7 +27,7 @@ class Columns:
         return [column for column in (*keys, *(self.metadata or ())) if column is not None]
 
 
-def event_of(row: Mapping[str, Any], columns: Columns, *, text: bool) -> Document:
+def event_of(row: Mapping[str, Json], columns: Columns, *, text: bool) -> EventFields:
     """The row as an event's input in snake_case. `text`: all values are text, as in CSV; empty ones are absent."""
     contact = {
         kind: read_text(row.get(column), column)
@@ -39,8 +41,8 @@ def event_of(row: Mapping[str, Any], columns: Columns, *, text: bool) -> Documen
     chosen = columns.metadata if columns.metadata is not None else [name for name in row if name not in columns.named()]
     values = {name: row[name] for name in chosen if row.get(name) not in (None, "")}
     return {
-        "contact": contact,
+        "contact": cast(ContactRefFields, contact),
         "name": read_text(row.get(columns.name), columns.name) if row.get(columns.name) is not None else "",
         "occurred_at": read_time(row.get(columns.at), columns.at),
-        "metadata": {name: read_plain(value) for name, value in values.items()} if text else values,
+        "metadata": {name: read_plain(str(value)) for name, value in values.items()} if text else values,
     }

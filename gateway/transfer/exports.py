@@ -1,18 +1,21 @@
 """Exports what is stored as rows that an import restores, in order of ids and in bounded memory."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.documents import EventDocument
+from gateway.domain.filters.documents import MemberDocument, SegmentDocument
 from gateway.errors import ErrorCode, UnavailableError, UserProblem
 from gateway.store.range_scan import scan_pages
+from gateway.store.repositories import D
 from gateway.store.workspace_store import WorkspaceStore
 from gateway.transfer import contact_rows, event_rows
 from gateway.transfer.export_sinks import ExportSink
@@ -24,7 +27,7 @@ _MOST_COUNTED = 10_000_000
 _EVENT_FIELDS = ("contact_id", "name", "occurred_at", "received_at", "metadata_json", "identity", "fingerprint")
 
 
-class Source(Protocol):
+class Source(Protocol[D]):
     """What to export: documents in the order of `field`, which become rows."""
 
     prefix: Prefix
@@ -39,10 +42,10 @@ class Source(Protocol):
     async def count(self) -> int:
         """The approximate number of rows."""
 
-    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+    async def read(self, low: str, high: str, limit: int) -> list[D]:
         """Up to `limit` documents with ids from `low` to before `high`."""
 
-    async def rows(self, documents: Sequence[Document]) -> list[Document]: ...
+    async def rows(self, documents: Sequence[D]) -> list[Document]: ...
 
 
 @dataclass(slots=True)
@@ -84,17 +87,17 @@ class SegmentSource:
     async def count(self) -> int:
         return await self.store.members.count(self.segment_id, _MOST_COUNTED)
 
-    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+    async def read(self, low: str, high: str, limit: int) -> list[MemberDocument]:
         """Up to `limit` memberships with contact ids from `low` to before `high`."""
         filters = [{"segment_id": self.segment_id}]
         return await self.store.members.id_range(low, high, limit, filters=filters, field=self.field)
 
-    async def rows(self, documents: Sequence[Document]) -> list[Document]:
+    async def rows(self, documents: Sequence[MemberDocument]) -> list[Document]:
         contacts = await self.store.contacts.by_ids([member["contact_id"] for member in documents])
         return await rows_of_contacts(self.store, [contacts[id_] for id_ in sorted(contacts)])
 
 
-async def find_segment(store: WorkspaceStore, id_or_name: str) -> Document:
+async def find_segment(store: WorkspaceStore, id_or_name: str) -> SegmentDocument:
     """The segment with that id or name; UserProblem if there is none, or if its members are still being computed."""
     segments = await store.segments.all()
     matches = [row for row in segments if id_or_name in (row["_id"], row["name"])]
@@ -127,12 +130,12 @@ class EventSource:
     async def count(self) -> int:
         return await self.store.events.count(self.times, _MOST_COUNTED, names=self.names or None)
 
-    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+    async def read(self, low: str, high: str, limit: int) -> list[EventDocument]:
         """Up to `limit` events with ids from `low` to before `high`."""
-        filters: list[Mapping[str, Any]] = [{"name": name} for name in dict.fromkeys(self.names)] or [{}]
+        filters: list[dict[str, str]] = [{"name": name} for name in dict.fromkeys(self.names)] or [{}]
         return await self.store.events.id_range(low, high, limit, filters=filters, fields=_EVENT_FIELDS)
 
-    async def rows(self, documents: Sequence[Document]) -> list[Document]:
+    async def rows(self, documents: Sequence[EventDocument]) -> list[Document]:
         contacts = await self.store.contacts.of_ids(sorted({event["contact_id"] for event in documents}))
         events = [event for event in documents if event["contact_id"] in contacts]
         return [event_rows.event_row(event, contacts[event["contact_id"]]) for event in events]
@@ -148,7 +151,7 @@ async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[Document]) 
     ]
 
 
-async def export(source: Source, output: ExportSink, clock: Clock, report: Callable[[Progress], None]) -> Progress:
+async def export(source: Source[D], output: ExportSink, clock: Clock, report: Callable[[Progress], None]) -> Progress:
     """Write every stored row that is not newer than the export. Calls `report` after each page."""
     progress = Progress("exporting", 0, None)
     with suppress(UnavailableError):  # only the progress bar needs it
@@ -165,6 +168,6 @@ async def export(source: Source, output: ExportSink, clock: Clock, report: Calla
     return progress
 
 
-async def _rows(source: Source, low: str, high: str) -> AsyncIterator[tuple[list[Document], list[Document]]]:
+async def _rows(source: Source[D], low: str, high: str) -> AsyncIterator[tuple[list[D], list[Document]]]:
     async for documents in scan_pages(source.read, source.prefix, low, high, PAGE, source.field):
         yield documents, await source.rows(documents)

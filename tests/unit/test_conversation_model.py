@@ -12,6 +12,7 @@ from models import ConversationModel
 from gateway.core.ids import Minter
 from gateway.core.timers import timer_id_of
 from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.support.commands import ApplySla
 from gateway.domain.support.conversations import (
     SLA_TIMER,
     SNOOZE_TIMER,
@@ -134,8 +135,8 @@ class Conversation(RuleBasedStateMachine):
         if first is None and following is None:
             return
         act = self.act("admin", minutes)
-        sent = {"name": "Gold", "first_reply_minutes": first, "next_reply_minutes": following}
-        self.store(act.changeset(act.apply_sla(check_sla(sent))))
+        command = ApplySla(id="cnv_1", name="Gold", first_reply_minutes=first, next_reply_minutes=following)
+        self.store(act.changeset(act.apply_sla(check_sla(command))))
         self.model.promise(first, following)
 
     @rule(minutes=MINUTES)

@@ -17,7 +17,7 @@ from gateway.store.support.inboxes import Inbox
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Rows(Inbox):
+class Rows(Inbox[Any]):
     """An inbox in memory, that counts what it looks at as a server does that reads all before it cuts."""
 
     COLLECTION: ClassVar[str] = "rows"

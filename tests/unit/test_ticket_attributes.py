@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.support.commands import SaveTicketType
 from gateway.domain.support.ticket_types import changed_values, check_ticket_type, new_values, shown_values
 from gateway.errors import ErrorCode, UserProblem
 
@@ -11,7 +12,7 @@ from gateway.errors import ErrorCode, UserProblem
 def type_with(*attributes: dict[str, Any]) -> dict[str, Any]:
     return {
         "category": "CUSTOMER",
-        **check_ticket_type({"name": "Bug", "category": "CUSTOMER", "attributes": attributes}),
+        **check_ticket_type(SaveTicketType("Bug", "CUSTOMER", attributes=list(attributes))),
     }
 
 

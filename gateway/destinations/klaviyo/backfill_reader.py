@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from gateway.core.ids import Prefix
 from gateway.destinations.klaviyo.backfill import Stage, bounds_of
@@ -57,8 +58,8 @@ async def subjects_by_id(store: WorkspaceStore, stage: Stage, rows: Sequence[Doc
     return await subjects_of(store, documents, contacts)
 
 
-def _repository(store: WorkspaceStore, stage: Stage) -> Repository:
-    repositories: dict[Stage, Repository] = {
+def _repository(store: WorkspaceStore, stage: Stage) -> Repository[Any]:
+    repositories: dict[Stage, Repository[Any]] = {
         Stage.CONTACTS: store.contacts,
         Stage.CONVERSATIONS: store.conversations,
         Stage.CONVERSATION_PARTS: store.conversation_parts,

@@ -14,7 +14,7 @@ from gateway.store.driver import Database, Document, Session, TransientError
 from gateway.store.repositories import Repository
 
 
-class Backfills(Repository):
+class Backfills(Repository[Document]):
     """The backfills of a workspace. At most one is active."""
 
     COLLECTION: ClassVar[str] = "klaviyo_backfills"

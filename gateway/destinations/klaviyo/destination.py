@@ -134,7 +134,7 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
 
 
 async def _support_events(
-    store: WorkspaceStore, change: Changeset, drafts: Sequence[ContactDraft], now: datetime
+    store: WorkspaceStore, change: Changeset[Any], drafts: Sequence[ContactDraft], now: datetime
 ) -> list[NewDelivery]:
     """The metric events of a changed thread; none if its contact is gone."""
     events = list(metric_events_of(change))

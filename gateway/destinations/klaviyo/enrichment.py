@@ -29,6 +29,6 @@ async def subjects_of(
     }
 
 
-async def _named(repository: Repository, documents: Iterable[Document], field: str) -> Mapping[Any, Document]:
+async def _named(repository: Repository[Any], documents: Iterable[Document], field: str) -> Mapping[Any, Document]:
     ids = dict.fromkeys(document[field] for document in documents if document.get(field) is not None)
     return await repository.by_ids(list(ids))

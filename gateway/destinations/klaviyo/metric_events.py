@@ -7,8 +7,8 @@ from typing import Any
 
 from gateway.destinations.klaviyo.mapping import Metric
 from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.contacts.contacts import Document
 from gateway.domain.support.actors import ActorKind
+from gateway.domain.support.documents import PartDocument
 from gateway.domain.support.threads import Changeset, DomainEvent
 from gateway.domain.support.ticket_states import TICKET_STATES
 
@@ -36,7 +36,7 @@ _BY_ANYBODY = {
 _CREATED = (ChangeKind.CONVERSATION_CREATED, ChangeKind.TICKET_CREATED)
 
 
-def metric_events_of(change: Changeset) -> Iterator[MetricEvent]:
+def metric_events_of(change: Changeset[Any]) -> Iterator[MetricEvent]:
     """The metric events of a change, in order."""
     parts = {part["_id"]: part for part in change.parts}
     for event in change.events:
@@ -48,7 +48,7 @@ def metric_events_of(change: Changeset) -> Iterator[MetricEvent]:
             yield _metric_event(metric, change, event, part)
 
 
-def _is_by_contact(change: Changeset, event: DomainEvent, part: Document | None) -> bool:
+def _is_by_contact(change: Changeset[Any], event: DomainEvent, part: PartDocument | None) -> bool:
     if event.kind in _CREATED:
         return bool(change.after["source"]["author"]["kind"] == ActorKind.CONTACT)
     if event.kind is ChangeKind.CONVERSATION_READ:
@@ -56,7 +56,7 @@ def _is_by_contact(change: Changeset, event: DomainEvent, part: Document | None)
     return part is not None and part["author"]["kind"] == ActorKind.CONTACT
 
 
-def _metric_event(metric: Metric, change: Changeset, event: DomainEvent, part: Document | None) -> MetricEvent:
+def _metric_event(metric: Metric, change: Changeset[Any], event: DomainEvent, part: PartDocument | None) -> MetricEvent:
     if event.kind in _CREATED:
         return MetricEvent(metric, change.after["created_at"], created_id(change.after))
     if part is None:

@@ -10,6 +10,7 @@ from gateway.destinations.klaviyo.identifiers import identifiers_of
 from gateway.destinations.klaviyo.metric_events import MetricEvent
 from gateway.destinations.klaviyo.validation import problem_of_event, problem_of_profile
 from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.events.documents import EventDocument
 from gateway.outbox.deliveries import DeliveryKind, NewDelivery
 
 _HISTORY = timedelta(days=1)
@@ -50,7 +51,7 @@ def support_event(
     )
 
 
-def tracked_event(event: Document, contact: Document, now: datetime) -> NewDelivery:
+def tracked_event(event: EventDocument, contact: Document, now: datetime) -> NewDelivery:
     """A tracked event as a metric of its own name."""
     name = event["name"]
     delivery = _event(

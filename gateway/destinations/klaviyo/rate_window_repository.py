@@ -15,7 +15,7 @@ _STEADY = timedelta(seconds=60)
 _ATTEMPTS = 5
 
 
-class RateWindows(Repository):
+class RateWindows(Repository[Document]):
     """The rate windows of each operation of a workspace's Klaviyo account."""
 
     COLLECTION: ClassVar[str] = "klaviyo_quotas"

@@ -28,7 +28,7 @@ class KlaviyoLanes(Lanes):
     COLLECTION: ClassVar[str] = "delivery_lanes"
 
 
-class Connections(Repository):
+class Connections(Repository[Document]):
     """The workspace's Klaviyo connection and its state: one document."""
 
     COLLECTION: ClassVar[str] = "klaviyo_syncs"
@@ -60,7 +60,7 @@ class Connections(Repository):
         return True
 
 
-class DeliveryMetrics(Repository):
+class DeliveryMetrics(Repository[Document]):
     """Delivered and failed deliveries, counted per metric."""
 
     COLLECTION: ClassVar[str] = "klaviyo_metrics"
@@ -90,7 +90,7 @@ class DeliveryMetrics(Repository):
         return UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, change)
 
 
-REPOSITORIES: tuple[type[Repository], ...] = (
+REPOSITORIES: tuple[type[Repository[Any]], ...] = (
     KlaviyoDeliveries,
     KlaviyoLanes,
     Connections,

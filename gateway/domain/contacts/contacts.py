@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 
+from gateway.core.json_values import Json, JsonObject
 from gateway.core.text_rules import check_text
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.contacts.fields import CONTACT_FIELDS
 from gateway.errors import ErrorCode, UserProblem
 
@@ -83,11 +85,12 @@ def identity(kind: IdentityKind, value: str) -> str:
     return f"{kind}:{value.lower() if kind is IdentityKind.EMAIL else value}"
 
 
-def check_ref(input_: Mapping[str, Any]) -> ContactRef:
+def check_ref(fields: ContactRefFields) -> ContactRef:
     """Parse a contact reference. UserProblem names the bad key."""
     keys: dict[str, str] = {}
-    for kind in _KINDS:
-        if (value := input_.get(kind)) is not None:
+    values = (fields.get("id"), fields.get("external_id"), fields.get("email"), fields.get("anonymous_id"))
+    for kind, value in zip(_KINDS, values, strict=True):
+        if value is not None:
             keys[str(kind)] = check_key(kind, value)
     if not keys:
         raise UserProblem(ErrorCode.INVALID, "The contact has no key: give id, externalId, email or anonymousId.")
@@ -186,7 +189,7 @@ def display_name(contact: Mapping[str, Any]) -> str:
     )
 
 
-def json_differs(left: Any, right: Any) -> bool:
+def json_differs(left: object, right: object) -> bool:
     """Whether two values differ as JSON, where `true` is not 1."""
     return left is not right and (left != right or orjson.dumps(left) != orjson.dumps(right))
 
@@ -196,7 +199,7 @@ def logged_values(contact: Mapping[str, Any]) -> Document:
     return {field.name: contact[field.name] for field in CONTACT_FIELDS if field.logged and field.name in contact}
 
 
-def merged_attributes(stored: Mapping[str, Any], update: Mapping[str, Any]) -> Document:
+def merged_attributes(stored: Mapping[str, Json], update: Mapping[str, Json]) -> JsonObject:
     """Merge an update into custom attributes or a location; None removes a key."""
     return {key: value for key, value in {**stored, **update}.items() if value is not None}
 

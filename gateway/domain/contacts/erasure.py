@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from gateway.domain.contacts.contacts import Document, IdentityKind, all_ids, identity
+from gateway.domain.contacts.documents import DeletionDocument
 from gateway.domain.contacts.merging import ids_of
 
 REFUSED_FOR = timedelta(days=30)
@@ -26,7 +27,7 @@ def identities_to_refuse(contact: Mapping[str, object]) -> list[str]:
     return [identity(kind, str(value)) for kind, value in kinds if value is not None] + ids
 
 
-def new_deletion(contact: Document, now: datetime, until: datetime) -> Document:
+def new_deletion(contact: Document, now: datetime, until: datetime) -> DeletionDocument:
     """The pending deletion of everything under these ids, held by its creator until `until`."""
     return {
         "_id": contact["_id"],

@@ -6,7 +6,7 @@ Events are not rewritten: the survivor lists all ids that events may name it by.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
@@ -21,6 +21,7 @@ from gateway.domain.contacts.contacts import (
     unknown_contact,
 )
 from gateway.domain.contacts.fields import CONTACT_FIELDS, MAX_TAGS, ContactField, FieldKind, MergeRule
+from gateway.domain.events.documents import SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.errors import ErrorCode, UserProblem
 
@@ -136,23 +137,26 @@ def _union(kind: FieldKind, own: Any, other: Any, limit: int) -> Any:
     return {**own, **dict(list(added.items())[: max(0, limit - len(own))])}
 
 
-def merged_summaries(gone: Iterable[Document], stored: Mapping[str, Document], survivor: Document) -> list[Document]:
+def merged_summaries(
+    gone: Iterable[SummaryDocument], stored: Mapping[str, SummaryDocument], survivor: Document
+) -> list[SummaryDocument]:
     """The survivor's new summaries, by the other's event names. `stored`: its own, by name."""
     workspace_id, survivor_id = survivor["workspace_id"], survivor["_id"]
-    summaries = []
+    summaries: list[SummaryDocument] = []
     for row in gone:
         own = stored.get(row["name"])
-        ids = {"_id": summary_id_of(workspace_id, survivor_id, row["name"]), "contact_id": survivor_id}
-        summaries.append({**row, **ids} if own is None else {**_summed(own, row), **ids})
+        summary = row if own is None else _summed(own, row)
+        id_ = summary_id_of(workspace_id, survivor_id, row["name"])
+        summaries.append({**summary, "_id": id_, "contact_id": survivor_id})
     return summaries
 
 
-def _summed(left: Document, right: Document) -> Document:
-    result = {**left, **_added(left, right, ""), **_added(left, right, "tracked_")}
+def _summed(left: SummaryDocument, right: SummaryDocument) -> SummaryDocument:
+    result: dict[str, object] = {**left, **_added(left, right, ""), **_added(left, right, "tracked_")}
     for part in ("imported", "retained"):
         if both := [row[part] for row in (left, right) if row.get(part)]:
             result[part] = {**both[0], **(_added(both[0], both[1], "") if len(both) > 1 else {})}
-    return result
+    return cast(SummaryDocument, result)
 
 
 def _added(left: Mapping[str, object], right: Mapping[str, object], kind: str) -> Document:

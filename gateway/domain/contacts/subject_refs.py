@@ -1,19 +1,18 @@
 """The contact that a call is about, depending on the principal: a contact token, a web page or a service."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
 
 from gateway.core.principals import Principal
 from gateway.domain.contacts.contacts import PUBLIC_NAMES, ContactRef, IdentityKind, check_ref
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.errors import ErrorCode, UserProblem
 
 
-def subject_ref(input_: Mapping[str, Any], principal: Principal | None) -> ContactRef:
+def subject_ref(fields: ContactRefFields, principal: Principal | None) -> ContactRef:
     """The contact of a token, whatever the input says; else the input's reference. Raises UserProblem."""
     if principal is not None and principal.contact_id is not None:
         return ContactRef(id=principal.contact_id)
-    ref = check_ref(input_)
+    ref = check_ref(fields)
     if principal is not None and principal.publishable:
         _check_not_a_user(ref)
     return ref

@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from gateway.core.ids import Prefix, derived_id
-from gateway.domain.contacts.contacts import Document
+from gateway.core.typed_values import Entry
+from gateway.domain.events.documents import DefinitionDocument, EventDocument, MetadataKey, SummaryChange
 
 MAX_KEYS = 500
 MAX_VALUES = 1000
 MAX_VALUE_LENGTH = 255
-_VALUES = {"TextMetadata": "text", "NumberMetadata": "exact", "LinkMetadata": "url", "StripeMetadata": "stripe_id"}
 
 
 @dataclass(slots=True)
@@ -26,13 +25,13 @@ class Totals:
     types: dict[str, set[str]] = field(default_factory=dict)
     rescan: bool = False
 
-    def add_event(self, event: Mapping[str, Any]) -> None:
+    def add_event(self, event: EventDocument) -> None:
         self.count += 1
         self._reach(event["occurred_at"], event["occurred_at"])
         for entry in event["metadata"]:
             self.types.setdefault(entry["key"], set()).add(entry["type"])
 
-    def add_line(self, line: Mapping[str, Any]) -> None:
+    def add_line(self, line: SummaryChange) -> None:
         """Apply a change log line of kind `summaries`: count, contacts, first_at, last_at, again."""
         self.count += line["count"]
         self.contact_count += line.get("contacts", 0)
@@ -73,14 +72,13 @@ class ValueCount:
         return replace(self, count=self.count + other.count, first_at=first, last_at=last)
 
 
-def generation_of(definition: Mapping[str, Any]) -> ValueGeneration | None:
+def generation_of(definition: DefinitionDocument) -> ValueGeneration | None:
     """The current generation; None if values are not counted, or not yet."""
-    if definition.get("summarize_by") is None or definition.get("build") is None:
-        return None
-    return ValueGeneration(definition["build"], definition["name"], definition["summarize_by"])
+    key, build = definition.get("summarize_by"), definition.get("build")
+    return None if key is None or build is None else ValueGeneration(build, definition["name"], key)
 
 
-def value_of(entry: Mapping[str, Any]) -> str | None:
+def value_of(entry: Entry) -> str | None:
     """The text that an entry is counted under; None for objects and lists."""
     match entry["type"]:
         case "BooleanMetadata":
@@ -89,11 +87,17 @@ def value_of(entry: Mapping[str, Any]) -> str | None:
             text = entry["date"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case "MoneyMetadata":
             text = f"{entry['amount_minor']} {entry['currency']}"
-        case type_ if type_ in _VALUES:
-            text = entry[_VALUES[type_]]
+        case "TextMetadata":
+            text = entry["text"]
+        case "NumberMetadata":
+            text = entry["exact"]
+        case "LinkMetadata":
+            text = entry["url"]
+        case "StripeMetadata":
+            text = entry["stripe_id"]
         case _:
             return None
-    return str(text[:MAX_VALUE_LENGTH])
+    return text[:MAX_VALUE_LENGTH]
 
 
 def merged(counts: Iterable[ValueCount]) -> list[ValueCount]:
@@ -114,7 +118,7 @@ def bounded(counts: Iterable[ValueCount]) -> list[ValueCount]:
     return merged(limited)
 
 
-def with_types(stored: Sequence[Document], types: Mapping[str, Iterable[str]]) -> list[Document] | None:
+def with_types(stored: Sequence[MetadataKey], types: Mapping[str, Iterable[str]]) -> list[MetadataKey] | None:
     """Add types to a definition's metadata keys, up to 500; None if nothing changes."""
     before = {row["key"]: row["types"] for row in stored}
     after = dict(before)

@@ -3,17 +3,21 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from gateway.core.clock import to_milliseconds
 from gateway.core.idempotency import MAX_KEY_LENGTH, Claim, claim
 from gateway.core.ids import Prefix, derived_id
+from gateway.core.json_values import Json, JsonObject
 from gateway.core.principals import Principal
 from gateway.core.text_rules import check_text
 from gateway.core.typed_values import Entry, check_metadata, typed_metadata
-from gateway.domain.contacts.contacts import ContactDraft, ContactRef, Document
+from gateway.core.unset import UNSET, Unset
+from gateway.domain.contacts.contacts import ContactDraft, ContactRef
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.contacts.subject_refs import namespace_of, subject_ref
+from gateway.domain.events.documents import EventDocument, StoredEvent, SummaryIncrement
 from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.settings import Settings
 
@@ -23,6 +27,17 @@ TRACK_YEARS = 10
 IMPORT_YEARS = 30
 
 
+class EventFields(TypedDict):
+    """The fields of an event as a caller gives them; omitted ones are absent."""
+
+    contact: ContactRefFields
+    name: str
+    occurred_at: NotRequired[datetime | None]
+    metadata: NotRequired[JsonObject]
+    idempotency_key: NotRequired[str]
+    counts_as_seen: NotRequired[bool]
+
+
 @dataclass(frozen=True, slots=True)
 class TrackEvent:
     """A validated command. `occurred_at` None means when it is received."""
@@ -30,7 +45,7 @@ class TrackEvent:
     contact: ContactRef
     name: str
     occurred_at: datetime | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
     typed: Sequence[Entry] = ()
     counts_as_seen: bool = True
     claim: Claim | None = None
@@ -40,29 +55,29 @@ class TrackEvent:
 
 
 def track_event(
-    input_: Mapping[str, Any],
+    fields: EventFields,
     settings: Settings,
     now: datetime,
     *,
     years: int = TRACK_YEARS,
     speaker: Principal | None = None,
 ) -> TrackEvent:
-    """Parse an input without omitted or null fields. Raises UserProblem. `speaker`: None is the operator."""
-    metadata = input_.get("metadata") or {}
+    """Parse the fields of an event. Raises UserProblem. `speaker`: None is the operator."""
+    metadata = fields.get("metadata") or {}
     check_metadata(metadata, settings, ("metadata",))
     with error_path("contact"):
-        contact = subject_ref(input_["contact"], speaker)
+        contact = subject_ref(fields["contact"], speaker)
     return TrackEvent(
         contact=contact,
-        name=check_event_name(input_["name"], settings),
-        occurred_at=check_occurred_at(input_.get("occurred_at"), now, years),
+        name=check_event_name(fields["name"], settings),
+        occurred_at=check_occurred_at(fields.get("occurred_at"), now, years),
         metadata=metadata,
         typed=typed_metadata(metadata, ("metadata",)),
-        counts_as_seen=input_.get("counts_as_seen", True),
+        counts_as_seen=fields.get("counts_as_seen", True),
         claim=claim(
             MUTATION,
-            check_idempotency_key(input_.get("idempotency_key")),
-            _without_key(input_),
+            check_idempotency_key(fields.get("idempotency_key")),
+            _without_key(fields),
             namespace_of(contact, speaker),
         ),
         from_page=speaker is not None and (speaker.publishable or speaker.contact_id is not None),
@@ -103,6 +118,16 @@ def check_occurred_at(
 
 
 @dataclass(frozen=True, slots=True)
+class DescribeEvent:
+    """What an event name means; None clears."""
+
+    name: str
+    description: str | Unset | None = UNSET
+    archived: bool | Unset | None = UNSET
+    summarize_by: str | Unset | None = UNSET
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedEvent:
     """A command with the id and times that all attempts share."""
 
@@ -121,7 +146,7 @@ class PlannedEvent:
 class TrackResult:
     """The event (or its tombstone), and whether it had been tracked before."""
 
-    event: Document
+    event: StoredEvent
     duplicate: bool
 
 
@@ -133,12 +158,12 @@ class GroupPlan:
     """What a group of commands writes in one transaction; `outcomes` in their order."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    events: list[Document] = field(default_factory=list)
+    events: list[EventDocument] = field(default_factory=list)
     seen: dict[str, datetime] = field(default_factory=dict)
     drafts: dict[str, ContactDraft] = field(default_factory=dict)
     new_names: dict[str, bool] = field(default_factory=dict)  # by name: whether a page sent it
 
-    def summaries(self) -> list[Document]:
+    def summaries(self) -> list[SummaryIncrement]:
         """The increments of each summary, one per contact and name."""
         return add_to_summary(self.events)
 
@@ -173,7 +198,7 @@ class NameQuota:
 
 
 def plan_group(
-    planned: Iterable[PlannedEvent], stored: Mapping[str, Document], resolver: IdentityResolver, names: NameQuota
+    planned: Iterable[PlannedEvent], stored: Mapping[str, StoredEvent], resolver: IdentityResolver, names: NameQuota
 ) -> GroupPlan:
     """Decide each command in order. `stored`: events by identity."""
     group, events = GroupPlan(), dict(stored)
@@ -186,7 +211,7 @@ def plan_group(
 
 
 def _decide(
-    item: PlannedEvent, events: dict[str, Document], resolver: IdentityResolver, names: NameQuota, group: GroupPlan
+    item: PlannedEvent, events: dict[str, StoredEvent], resolver: IdentityResolver, names: NameQuota, group: GroupPlan
 ) -> TrackResult:
     if (event := events.get(item.identity)) is not None:
         if item.command.claim:
@@ -207,8 +232,8 @@ def _decide(
     return TrackResult(event, duplicate=False)
 
 
-def event_document(item: PlannedEvent, contact: ContactDraft) -> Document:
-    document = {
+def event_document(item: PlannedEvent, contact: ContactDraft) -> EventDocument:
+    document: EventDocument = {
         "_id": item.event_id,
         "workspace_id": contact.document["workspace_id"],
         "contact_id": contact.id,
@@ -226,9 +251,9 @@ def event_document(item: PlannedEvent, contact: ContactDraft) -> Document:
     return document
 
 
-def add_to_summary(events: Iterable[Document]) -> list[Document]:
+def add_to_summary(events: Iterable[EventDocument]) -> list[SummaryIncrement]:
     """Count, first and last of these events per contact and name."""
-    summaries: dict[str, Document] = {}
+    summaries: dict[str, SummaryIncrement] = {}
     for event in events:
         summary_id = summary_id_of(event["workspace_id"], event["contact_id"], event["name"])
         at = event["occurred_at"]
@@ -257,5 +282,5 @@ def definition_id_of(workspace_id: str, name: str) -> str:
     return derived_id(Prefix.DEFINITION, workspace_id, name)
 
 
-def _without_key(input_: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in input_.items() if name != "idempotency_key"}
+def _without_key(fields: EventFields) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if name != "idempotency_key"}

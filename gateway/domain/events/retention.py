@@ -1,16 +1,15 @@
 """Retention: how long events are stored, their tombstones, and which filters reach too far back."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeGuard
 
 from gateway.core.time_ranges import EARLIEST, TimeRange
-from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.definitions import value_of
+from gateway.domain.events.documents import EventDocument, StoredEvent, TombstoneDocument
 from gateway.domain.filters.conditions import Condition
 from gateway.errors import BadRequestError
 
-_STAYS = ("_id", "workspace_id", "contact_id", "name", "occurred_at", "identity", "fingerprint")
 _FAR = timedelta(days=36_600)  # after that time every absolute date of today is out of range
 
 
@@ -52,16 +51,24 @@ class Retention:
                 )
 
 
-def tombstone_of(event: Document, definition: Mapping[str, object]) -> Document:
+def tombstone_of(event: EventDocument, summarize_by: str | None) -> TombstoneDocument:
     """What is left of a removed event: ids, idempotency key, input hash, counted value."""
-    counted = [entry for entry in event["metadata"] if entry["key"] == definition.get("summarize_by")]
+    counted = [entry for entry in event["metadata"] if entry["key"] == summarize_by]
     values = [(entry["key"], value) for entry in counted if (value := value_of(entry)) is not None]
-    return {
-        **{name: event[name] for name in _STAYS if name in event},
+    tombstone: TombstoneDocument = {
+        "_id": event["_id"],
+        "workspace_id": event["workspace_id"],
+        "contact_id": event["contact_id"],
+        "name": event["name"],
+        "occurred_at": event["occurred_at"],
+        "identity": event["identity"],
         "metadata": [{"key": key, "type": "TextMetadata", "text": value} for key, value in values],
     }
+    if "fingerprint" in event:
+        tombstone["fingerprint"] = event["fingerprint"]
+    return tombstone
 
 
-def is_kept(event: Mapping[str, object]) -> bool:
+def is_kept(event: StoredEvent) -> TypeGuard[EventDocument]:
     """Whether this is the event itself rather than its tombstone."""
     return "received_at" in event

@@ -1,61 +1,63 @@
 """Summaries: the sum of tracked events, imported numbers, and events that retention removed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
-from gateway.domain.changes import SummaryChange
-from gateway.domain.contacts.contacts import Document
-
-_IMPORTED_FIELDS = ("imported", "retained")
-_COUNTS = ("count", "first_at", "last_at")
+from gateway.domain.events.documents import Counts, NamedCounts, SummaryChange, SummaryDocument, SummaryKey
 
 
-def with_line(before: Mapping[str, Any], ids: Mapping[str, str], line: Mapping[str, Any], now: datetime) -> Document:
+def with_line(before: SummaryDocument | None, key: SummaryKey, line: NamedCounts, now: datetime) -> SummaryDocument:
     """Apply an imported line to a summary, replacing an earlier import.
 
     A `retained` line counts events tracked elsewhere and no longer stored. It is applied once.
     """
-    counts = {name: line[name] for name in _COUNTS}
+    counts = _counts(line)
+    tracked = None if before is None else _tracked(before)
+    imported = None if before is None else before.get("imported")
     if line.get("retained"):
-        if before.get("retained"):
-            return dict(before)
-        tracked = summed(_part(before, "tracked_"), counts)
-        return {**before, **_summed(ids, tracked, before.get("imported")), "retained": counts}
-    imported = before.get("imported") or {}
-    imported = dict(imported) if counts.items() <= imported.items() else {**counts, "at": now}
-    return {**before, **_summed(ids, _part(before, "tracked_"), counts), "imported": imported}
+        if before is not None and before.get("retained"):
+            return before
+        summary = _with_counts(before, key, summed(tracked, counts), imported)
+        summary["retained"] = counts
+        return summary
+    summary = _with_counts(before, key, tracked, counts)
+    is_same = imported is not None and _counts(imported) == counts
+    summary["imported"] = imported if imported is not None and is_same else {**counts, "at": now}
+    return summary
 
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return any(before.get(name) != after.get(name) for name in _IMPORTED_FIELDS)
+def changed(before: SummaryDocument | None, after: SummaryDocument) -> bool:
+    if before is None:
+        return True
+    return before.get("imported") != after.get("imported") or before.get("retained") != after.get("retained")
 
 
-def summary_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> SummaryChange:
-    """What an import changes; `again` if first or last moved inwards."""
-    reaches_less = bool(before) and (after["first_at"] > before["first_at"] or after["last_at"] < before["last_at"])
+def summary_change(before: SummaryDocument | None, after: SummaryDocument) -> SummaryChange:
+    """The change log line of an import. `again`: first or last moved inwards."""
+    reaches_less = before is not None and (
+        after["first_at"] > before["first_at"] or after["last_at"] < before["last_at"]
+    )
     return {
         "name": after["name"],
-        "count": after["count"] - before.get("count", 0),
+        "count": after["count"] - (before["count"] if before is not None else 0),
         "first_at": after["first_at"],
         "last_at": after["last_at"],
         "again": reaches_less,
     }
 
 
-def retained_counts(summaries: Iterable[Mapping[str, Any]], swept: Iterable[Mapping[str, Any]]) -> list[Document]:
+def retained_counts(summaries: Iterable[SummaryDocument], swept: Iterable[NamedCounts]) -> list[NamedCounts]:
     """Counts without stored events, by name: imported as retained, or `swept` here."""
-    totals: dict[str, Document] = {}
-    for row in [*({**row["retained"], "name": row["name"]} for row in summaries if "retained" in row), *swept]:
-        totals[row["name"]] = {"name": row["name"], **summed(totals.get(row["name"]), row)}
-    return [totals[name] for name in sorted(totals)]
+    retained = [(row["name"], row["retained"]) for row in summaries if "retained" in row]
+    totals: dict[str, Counts] = {}
+    for name, counts in [*retained, *((row["name"], row) for row in swept)]:
+        totals[name] = summed(totals.get(name), counts)
+    return [_named(name, totals[name]) for name in sorted(totals)]
 
 
-def summed(left: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -> Document:
-    """Count, first and last of both; empty if there is neither."""
-    rows = [row for row in (left, right) if row]
-    if not rows:
-        return {}
+def summed(*parts: Counts | None) -> Counts:
+    """Count, first and last of these parts; at least one is there."""
+    rows = [part for part in parts if part is not None]
     return {
         "count": sum(row["count"] for row in rows),
         "first_at": min(row["first_at"] for row in rows),
@@ -63,13 +65,41 @@ def summed(left: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -> D
     }
 
 
-def _part(summary: Mapping[str, Any], kind: str) -> Document | None:
-    return {name: summary[kind + name] for name in _COUNTS} if summary.get(f"{kind}count") else None
-
-
-def _summed(ids: Mapping[str, str], tracked: Document | None, imported: Mapping[str, Any] | None) -> Document:
-    return {
-        **ids,
-        **summed(tracked, imported),
-        **{f"tracked_{name}": value for name, value in (tracked or {}).items()},
+def _with_counts(
+    before: SummaryDocument | None, key: SummaryKey, tracked: Counts | None, imported: Counts | None
+) -> SummaryDocument:
+    counts = summed(tracked, imported)
+    summary: SummaryDocument = {
+        "_id": key["_id"],
+        "workspace_id": key["workspace_id"],
+        "contact_id": key["contact_id"],
+        "name": key["name"],
+        "count": counts["count"],
+        "first_at": counts["first_at"],
+        "last_at": counts["last_at"],
     }
+    if before is not None:
+        summary = before | summary
+    if tracked is not None:
+        summary["tracked_count"] = tracked["count"]
+        summary["tracked_first_at"] = tracked["first_at"]
+        summary["tracked_last_at"] = tracked["last_at"]
+    return summary
+
+
+def _tracked(summary: SummaryDocument) -> Counts | None:
+    if not summary.get("tracked_count"):
+        return None
+    return {
+        "count": summary["tracked_count"],
+        "first_at": summary["tracked_first_at"],
+        "last_at": summary["tracked_last_at"],
+    }
+
+
+def _named(name: str, counts: Counts) -> NamedCounts:
+    return {"name": name, "count": counts["count"], "first_at": counts["first_at"], "last_at": counts["last_at"]}
+
+
+def _counts(row: Counts) -> Counts:
+    return {"count": row["count"], "first_at": row["first_at"], "last_at": row["last_at"]}

@@ -9,6 +9,7 @@ from gateway.core.text_rules import public_name
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.fields import FIELD_BY_FILTER, ContactField, FieldKind
+from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.filters.operators import (
     AttributeTest,
     Operators,
@@ -68,7 +69,7 @@ class ContactFacts:
 
     contact: Document
     now: datetime
-    summaries: Mapping[str, Document] | None = None
+    summaries: Mapping[str, SummaryDocument] | None = None
     event_stats: dict["EventCondition", EventStats] = field(default_factory=dict)
     segments: dict[str, bool] = field(default_factory=dict)
 
@@ -244,7 +245,7 @@ class EventCondition(Condition):
         return (bounds_ahead if ahead else time_bounds)(self.within or {}, now)
 
     def stats_of(
-        self, events: Sequence[Document], contact: Mapping[str, Any], now: datetime, *, ahead: bool = False
+        self, events: Sequence[EventDocument], contact: Mapping[str, Any], now: datetime, *, ahead: bool = False
     ) -> EventStats:
         """The statistics of those of a contact's events that count; with `ahead`, `until` is set too."""
         times = [row["occurred_at"] for row in events if self._counts(row, contact, now)]
@@ -265,7 +266,7 @@ class EventCondition(Condition):
             test.is_time_dependent for test in self.metadata
         )
 
-    def _transition_times(self, row: Document) -> Iterator[datetime]:
+    def _transition_times(self, row: EventDocument) -> Iterator[datetime]:
         yield from transition_times(self.within or {}, row["occurred_at"])
         for test in self.metadata:
             yield from test.transition_times(row["metadata_json"], row["metadata"])
@@ -296,7 +297,7 @@ class EventCondition(Condition):
             and time_matches(self.last or {}, stats.last_at, now)
         )
 
-    def _counts(self, row: Document, contact: Mapping[str, Any], now: datetime) -> bool:
+    def _counts(self, row: EventDocument, contact: Mapping[str, Any], now: datetime) -> bool:
         return (
             (not self.within or time_matches(self.within, row["occurred_at"], now))
             and (not self.before_sign_up or was_before_sign_up(row, contact))
@@ -313,22 +314,22 @@ class SegmentCondition(Condition):
         return facts.segments.get(self.segment_id)
 
 
-def was_before_sign_up(event: Mapping[str, Any], contact: Mapping[str, Any]) -> bool:
+def was_before_sign_up(event: EventDocument, contact: Mapping[str, Any]) -> bool:
     """Whether the event is older than the contact's sign-up; always true for contacts that never signed up."""
     signed_up_at = contact.get("signed_up_at")
     return signed_up_at is None or event["occurred_at"] < signed_up_at
 
 
-def has_metadata(event: Mapping[str, Any], tests: Sequence[AttributeTest], now: datetime) -> bool:
+def has_metadata(event: EventDocument, tests: Sequence[AttributeTest], now: datetime) -> bool:
     return all(test.matches(event["metadata_json"], event["metadata"], now) for test in tests)
 
 
-def parse_filter(filter_: Mapping[str, Any], path: str = "filter") -> Condition:
+def parse_filter(filter_: Operators, path: str = "filter") -> Condition:
     """Parse a ContactFilter (snake_case names, no nulls). BadRequestError names the invalid part."""
     return _FilterParser(path).condition(filter_, path, depth=1)
 
 
-def check_metadata_filter(filters: Sequence[Mapping[str, Any]] | None, path: str) -> list[AttributeTest]:
+def check_metadata_filter(filters: Sequence[Operators] | None, path: str) -> list[AttributeTest]:
     """Parse a list of AttributeFilters on metadata; BadRequestError."""
     return _FilterParser(path.partition(".")[0]).attributes(filters or (), path)
 
@@ -338,13 +339,13 @@ class _FilterParser:
     root: str
     conditions: int = 0
 
-    def condition(self, filter_: Mapping[str, Any], path: str, depth: int) -> Condition:
+    def condition(self, filter_: Operators, path: str, depth: int) -> Condition:
         if depth > MAX_DEPTH:
             raise BadRequestError(f"{path} is nested deeper than {MAX_DEPTH} levels: flatten it.")
         parts = [self._member(name, value, f"{path}.{public_name(name)}", depth) for name, value in filter_.items()]
         return parts[0] if len(parts) == 1 else _all_of(parts)
 
-    def attributes(self, filters: Sequence[Mapping[str, Any]], path: str) -> list[AttributeTest]:
+    def attributes(self, filters: Sequence[Operators], path: str) -> list[AttributeTest]:
         return [self._attribute(filter_, f"{path}.{index}") for index, filter_ in enumerate(filters)]
 
     def _member(self, name: str, value: Any, path: str, depth: int) -> Condition:
@@ -375,7 +376,7 @@ class _FilterParser:
             return TimeCondition(name, value)
         return TextCondition(name, _texts(value, path))
 
-    def _event(self, filter_: Mapping[str, Any], path: str) -> EventCondition:
+    def _event(self, filter_: Operators, path: str) -> EventCondition:
         self._count(path)
         metadata = self.attributes(filter_.get("metadata", ()), f"{path}.metadata")
         condition = EventCondition(**{**filter_, "metadata": metadata, "path": path})
@@ -386,7 +387,7 @@ class _FilterParser:
             )
         return condition
 
-    def _attribute(self, filter_: Mapping[str, Any], path: str) -> AttributeTest:
+    def _attribute(self, filter_: Operators, path: str) -> AttributeTest:
         self._count(path)
         texts = {name: _texts(filter_[name], f"{path}.{name}") for name in ("string", "link") if name in filter_}
         operators = {name: value for name, value in {**filter_, **texts}.items() if name != "key"}

@@ -145,13 +145,14 @@ def _is_within(name: str, value: Any, at: datetime, now: datetime) -> bool:
 
 
 def _entry(key: str, value: Any, entries: Sequence[Entry] | None) -> Entry:
+    unknown: Entry = {"type": "", "key": key}
     if entries is not None:
-        return next((entry for entry in entries if entry["key"] == key), {"type": ""})
+        return next((entry for entry in entries if entry["key"] == key), unknown)
     try:
         return typed_metadata({key: value})[0]
     except UserProblem:
         # Custom attributes allow what metadata does not: money without a currency, a date in the year 10000.
-        return {"type": ""}
+        return unknown
 
 
 def _money_matches(operators: Operators, _value: Any, entry: Entry, _now: datetime) -> bool:

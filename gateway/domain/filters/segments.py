@@ -7,9 +7,9 @@ from typing import Any
 
 from gateway.core.clock import to_milliseconds
 from gateway.core.ids import Prefix, derived_id
+from gateway.core.json_values import Json
 from gateway.core.text_rules import check_unicode, public_name
 from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.fields import FIELD_BY_FILTER
 from gateway.domain.filters.conditions import (
     AttributeCondition,
@@ -22,6 +22,7 @@ from gateway.domain.filters.conditions import (
     TimeCondition,
     parse_filter,
 )
+from gateway.domain.filters.documents import FilterValue, MemberDocument, SegmentDocument, StoredFilter
 from gateway.domain.filters.expiry import is_time_dependent
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 
@@ -34,7 +35,7 @@ def member_id_of(segment_id: str, contact_id: str) -> str:
     return derived_id(Prefix.SEGMENT_MEMBER, segment_id, contact_id)
 
 
-def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime) -> Document:
+def member_of(workspace_id: str, segment_id: str, contact_id: str, now: datetime) -> MemberDocument:
     return {
         "_id": member_id_of(segment_id, contact_id),
         "workspace_id": workspace_id,
@@ -49,9 +50,9 @@ def event_key(name: str) -> str:
     return f"event:{name}"
 
 
-def stored_filter(filter_: Mapping[str, Any], field: str) -> Document:
+def stored_filter(filter_: StoredFilter, field: str) -> StoredFilter:
     """A filter from the input field `field` as it is stored; UserProblem if it is invalid."""
-    stored: Document = stored_value(filter_, field)
+    stored = stored_object(filter_, field)
     try:
         parse_filter(stored, field)
     except BadRequestError as error:
@@ -59,13 +60,17 @@ def stored_filter(filter_: Mapping[str, Any], field: str) -> Document:
     return stored
 
 
-def stored_value(value: Any, field: str) -> Any:
-    """A value of a filter as it is stored; UserProblem if it holds a text or time that cannot be stored."""
+def stored_object(values: StoredFilter, field: str) -> StoredFilter:
+    """An object of a filter as it is stored; UserProblem if it holds a text or time that cannot be stored."""
+    return {name: _stored_value(inner, field) for name, inner in values.items()}
+
+
+def _stored_value(value: FilterValue, field: str) -> FilterValue:
     match value:
         case dict():
-            return {name: stored_value(inner, field) for name, inner in value.items()}
+            return stored_object(value, field)
         case list():
-            return [stored_value(inner, field) for inner in value]
+            return [_stored_value(inner, field) for inner in value]
         case str():
             return check_unicode(value, (field,), named=f"A text of {field}")
         case datetime():
@@ -77,9 +82,9 @@ def stored_value(value: Any, field: str) -> Any:
     return value
 
 
-def public_filter(stored: Any) -> Any:
+def public_filter(stored: FilterValue) -> Json:
     """A stored filter in the form of the API: camelCase names, times as text."""
-    if isinstance(stored, Mapping):
+    if isinstance(stored, dict):
         return {public_name(name): public_filter(value) for name, value in stored.items()}
     if isinstance(stored, list):
         return [public_filter(value) for value in stored]
@@ -113,7 +118,7 @@ class SegmentEvaluation(Condition):
 class SegmentGraph:
     """The segments of one workspace: which refer to which, and which keys (contact fields, events) each depends on."""
 
-    def __init__(self, rows: Iterable[Document]) -> None:
+    def __init__(self, rows: Iterable[SegmentDocument]) -> None:
         self.rows = {row["_id"]: row for row in rows}
         self._conditions = {id_: parse_filter(row["filter"]) for id_, row in self.rows.items()}
         self._references = {
@@ -147,7 +152,7 @@ class SegmentGraph:
         dependents = self._with_dependents({id_}) - {id_}
         return [other for other in self._order if other in dependents]
 
-    def referencing(self, id_: str) -> list[Document]:
+    def referencing(self, id_: str) -> list[SegmentDocument]:
         """The segments whose own filter refers to this one."""
         return [self.rows[other] for other in self._order if id_ in self._references[other]]
 
@@ -158,7 +163,7 @@ class SegmentGraph:
         """A condition that evaluates these segments together."""
         return SegmentEvaluation({id_: self._conditions[id_] for id_ in self._order if id_ in ids})
 
-    def in_order(self) -> list[Document]:
+    def in_order(self) -> list[SegmentDocument]:
         """All segments, referenced ones before those that refer to them."""
         return [self.rows[id_] for id_ in self._order]
 

@@ -67,7 +67,7 @@ class _Context(RenderContext):
         self.check_time()
         return super().filter(name, token)
 
-    def assign(self, key: str, val: Any) -> None:
+    def assign(self, key: str, val: object) -> None:
         self.check_time()
         super().assign(key, val)
 
@@ -87,7 +87,7 @@ class _Context(RenderContext):
         if self._loops > _MAX_LOOPS:
             raise LiquidError(f"it runs its loops more than {_MAX_LOOPS} times", token=None)
 
-    def get_buffer(self, buf: Any = None) -> StringIO:
+    def get_buffer(self, buf: object = None) -> StringIO:
         return _Output(self, buf.room if isinstance(buf, _Output) else MAX_TEXT_BYTES)
 
 
@@ -114,7 +114,7 @@ class Sandbox(Environment):
 
 
 def _bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-    def apply(*values: Any, **options: Any) -> Any:
+    def apply(*values: object, **options: object) -> object:
         if _expected_size(name, values) > MAX_TEXT_BYTES:
             raise LiquidError(f"the filter '{name}' returns a text that is too long", token=None)
         result = filter_(*values, **options)
@@ -129,7 +129,7 @@ def _bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-def _expected_size(name: str, values: tuple[Any, ...]) -> int:
+def _expected_size(name: str, values: tuple[object, ...]) -> int:
     """The length after a filter that can multiply its input; 0 for other filters."""
     text, first, second = (["" if value is None else str(value) for value in values] + ["", ""])[:3]
     if name == "join":
@@ -139,7 +139,7 @@ def _expected_size(name: str, values: tuple[Any, ...]) -> int:
     return 0
 
 
-def _is_large(value: Any) -> bool:
+def _is_large(value: object) -> bool:
     match value:
         case str():
             return len(value) > MAX_TEXT_BYTES

@@ -6,9 +6,9 @@ variables, output and time. What can be checked is checked when a template is sa
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 from liquid import BoundTemplate, RenderContext
@@ -20,10 +20,12 @@ from liquid.exceptions import LiquidError
 from liquid.expression import Expression
 
 from gateway.caches import Cache, CacheBudget
+from gateway.core.json_values import Json, JsonObject
 from gateway.core.text_rules import check_text
 from gateway.core.typed_values import typed_metadata
 from gateway.domain.contacts.contacts import Document, display_name
 from gateway.domain.contacts.fields import CONTACT_FIELDS, ContactField, FieldKind
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.messages.liquid_sandbox import SECONDS, Sandbox
 from gateway.errors import ErrorCode, UserProblem
 
@@ -34,7 +36,9 @@ _TEMPLATE_BYTES, _CHARACTER_BYTES = 2000, 120  # estimated memory: per parsed te
 _EVENT = ("name", "occurredAt", "metadata", "count")
 
 
-Reader = Callable[[Mapping[str, Any]], Any]
+Reader = Callable[[Document], object]
+# What a template can read: the fields of `contact` and `event`.
+TemplateData = dict[str, dict[str, object]]
 
 
 class TemplateError(Exception):
@@ -70,7 +74,7 @@ class Templates:
             raise _invalid(path, flaw) from None
         return text
 
-    def render(self, text: str, data: Mapping[str, Any]) -> str:
+    def render(self, text: str, data: TemplateData) -> str:
         """Render a checked template. Raises TemplateError."""
         try:
             parsed = self._parsed.get(text)
@@ -103,9 +107,9 @@ _CONTACT: dict[str, Reader] = {
 }
 
 
-def template_data(contact: Mapping[str, Any], event: Mapping[str, Any] | None, count: int = 0) -> Document:
+def template_data(contact: Document, event: EventDocument | None, count: int = 0) -> TemplateData:
     """All that a template can read. `count`: how often the contact had done the event, this time included."""
-    data: Document = {"contact": {name: read(contact) for name, read in _CONTACT.items()}}
+    data: TemplateData = {"contact": {name: read(contact) for name, read in _CONTACT.items()}}
     if event is not None:
         metadata = {key: _printable(value) for key, value in event["metadata_json"].items()}
         values = (event["name"], _moment(event["occurred_at"]), metadata, count)
@@ -120,19 +124,18 @@ class _TemplateFlaw(Exception):  # noqa: N818 - reported as a UserProblem
         self.reason = reason
 
 
-class _Object(dict[str, Any]):
+class _Object(JsonObject):
     """Prints money as money, a link as its address, and anything else as JSON."""
 
     def __str__(self) -> str:
-        try:
+        with suppress(UserProblem):
             (entry,) = typed_metadata({"": dict(self)})
-        except UserProblem:
-            entry = {}
-        text = entry.get("formatted") or entry.get("url")
-        return str(text) if text else orjson.dumps(self).decode()
+            if text := entry.get("formatted") or entry.get("url"):
+                return text
+        return orjson.dumps(self).decode()
 
 
-def _printable(value: Any) -> Any:
+def _printable(value: Json) -> Json:
     if isinstance(value, dict):
         return _Object({key: _printable(inner) for key, inner in value.items()})
     return [_printable(inner) for inner in value] if isinstance(value, list) else value

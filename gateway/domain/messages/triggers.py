@@ -3,21 +3,22 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Unpack
 
 from gateway.core.ids import Prefix, derived_id
-from gateway.core.timers import timer_of
-from gateway.domain.contacts.contacts import Document
+from gateway.core.timers import EventData, TimerDocument, timer_of
+from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
 from gateway.domain.filters.operators import AttributeTest
+from gateway.domain.messages.documents import CampaignDocument, MessageRuleDocument, RuleStateDocument
 from gateway.domain.messages.rules import RuleTrigger, delay_of, is_delayed
 
 MESSAGE = "message"  # the kind of timer that becomes a conversation
 _LIVE_FOR = timedelta(minutes=5)
 
 
-def is_live(event: Mapping[str, Any]) -> bool:
+def is_live(event: EventDocument) -> bool:
     """Whether an event can trigger messages: not an import, nor one tracked late."""
     return not event.get("imported") and event["received_at"] - event["occurred_at"] <= _LIVE_FOR
 
@@ -33,7 +34,7 @@ def sent_id_of(rule_id: str, contact_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LiveRule:
-    row: Mapping[str, Any]
+    row: MessageRuleDocument
     tests: Sequence[AttributeTest]
 
     @property
@@ -46,17 +47,17 @@ class LiveRule:
 class RuleIndex:
     """The enabled rules of a workspace, by event name or segment."""
 
-    def __init__(self, rows: Iterable[Document]) -> None:
+    def __init__(self, rows: Iterable[MessageRuleDocument]) -> None:
         self.by_event: dict[str, list[LiveRule]] = {}
-        self.by_segment: dict[str, list[Document]] = {}
+        self.by_segment: dict[str, list[MessageRuleDocument]] = {}
         for row in rows:
-            if row["trigger"] == RuleTrigger.ENTERED_SEGMENT:
+            if row["segment_id"] is not None:
                 self.by_segment.setdefault(row["segment_id"], []).append(row)
-            else:
+            elif row["event"] is not None:
                 tests = check_metadata_filter(row["metadata"], "metadata")
                 self.by_event.setdefault(row["event"], []).append(LiveRule(row, tests))
 
-    def live(self, events: Iterable[Document]) -> list["ContactActivity"]:
+    def live(self, events: Iterable[EventDocument]) -> list["ContactActivity"]:
         """The activities, by contact and event name, that may trigger rules."""
         activities: dict[tuple[str, str], ContactActivity] = {}
         for event in events:
@@ -73,7 +74,7 @@ class ContactActivity:
     contact_id: str
     name: str
     rules: Sequence[LiveRule]
-    events: list[Document] = field(default_factory=list)
+    events: list[EventDocument] = field(default_factory=list)
 
     @property
     def summary_id(self) -> str:
@@ -89,10 +90,12 @@ class TriggerPlan:
     """The timers and the progress to write."""
 
     now: datetime
-    timers: list[Document] = field(default_factory=list)
-    progress: list[Document] = field(default_factory=list)
+    timers: list[TimerDocument] = field(default_factory=list)
+    progress: list[RuleStateDocument] = field(default_factory=list)
 
-    def plan(self, activity: ContactActivity, summary: Mapping[str, Any], progress: Mapping[str, Document]) -> None:
+    def plan(
+        self, activity: ContactActivity, summary: SummaryDocument, progress: Mapping[str, RuleStateDocument]
+    ) -> None:
         """Add what this activity triggers. `summary` includes it; `progress` is by id."""
         for rule in activity.rules:
             matching = [event for event in activity.events if has_metadata(event, rule.tests, self.now)]
@@ -113,10 +116,16 @@ class TriggerPlan:
             else:
                 self._add_progress(rule.row, activity, before, progress)
 
-    def _count(self, rule: Mapping[str, Any], matching: Sequence[Document], progress: Mapping[str, Document]) -> None:
+    def _count(
+        self,
+        rule: MessageRuleDocument,
+        matching: Sequence[EventDocument],
+        progress: Mapping[str, RuleStateDocument],
+    ) -> None:
         """Fire at the nth matching event since the rule is in force."""
         threshold = rule["n"] or 1
-        matched = int(_stored_progress(rule, matching[0]["contact_id"], progress).get("count", 0))
+        state = _stored_progress(rule, matching[0]["contact_id"], progress)
+        matched = 0 if state is None else state.get("count", 0)
         if matched >= threshold:
             return
         self._save_progress(rule, matching[0]["contact_id"], count=matched + len(matching))
@@ -124,50 +133,71 @@ class TriggerPlan:
             self._fire(rule, matching[threshold - matched - 1], threshold)
 
     def _add_progress(
-        self, rule: Mapping[str, Any], activity: ContactActivity, before: int, progress: Mapping[str, Document]
+        self,
+        rule: MessageRuleDocument,
+        activity: ContactActivity,
+        before: int,
+        progress: Mapping[str, RuleStateDocument],
     ) -> None:
         """Fire once, at the nth event, or at the next one if the count jumped past n."""
-        threshold = rule["n"]
+        threshold = rule["n"] or 1
         if before + len(activity.events) < threshold or _stored_progress(rule, activity.contact_id, progress):
             return
         index = max(0, threshold - before - 1)
         self._save_progress(rule, activity.contact_id)
         self._fire(rule, activity.events[index], before + index + 1, jumped=before >= threshold)
 
-    def _fire(self, rule: Mapping[str, Any], event: Mapping[str, Any], count: int, **data: Any) -> None:
+    def _fire(self, rule: MessageRuleDocument, event: EventDocument, count: int, *, jumped: bool | None = None) -> None:
+        data: EventData = {} if jumped is None else {"jumped": jumped}
         data |= {"event_id": event["_id"], "count": count}
-        self.timers.append(message_timer(rule, event["contact_id"], self.now, event["_id"], **data))
+        self.timers.append(message_timer(rule, event["contact_id"], self.now, event["_id"], rule["since"], **data))
 
-    def _wait(self, rule: Mapping[str, Any], event: Mapping[str, Any], last: datetime) -> None:
+    def _wait(self, rule: MessageRuleDocument, event: EventDocument, last: datetime) -> None:
         self.timers.append(waiting_timer(rule, event["contact_id"], event["_id"], last, last + delay_of(rule)))
 
-    def _save_progress(self, rule: Mapping[str, Any], contact_id: str, **data: Any) -> None:
-        self.progress.append(
-            {
-                "_id": progress_id_of(rule["_id"], contact_id),
-                "rule_id": rule["_id"],
-                "contact_id": contact_id,
-                "since": rule["since"],
-                **data,
-            }
-        )
+    def _save_progress(self, rule: MessageRuleDocument, contact_id: str, *, count: int | None = None) -> None:
+        state: RuleStateDocument = {
+            "_id": progress_id_of(rule["_id"], contact_id),
+            "rule_id": rule["_id"],
+            "contact_id": contact_id,
+            "since": rule["since"],
+        }
+        if count is not None:
+            state["count"] = count
+        self.progress.append(state)
 
 
 def message_timer(
-    rule: Mapping[str, Any], contact_id: str, due_at: datetime, cause_id: str = "", **data: Any
-) -> Document:
-    """The timer of a rule's message to a contact, one per cause."""
-    data |= {"rule_id": rule["_id"], "since": rule.get("since"), "contact_id": contact_id}
-    return timer_of(rule["workspace_id"], MESSAGE, contact_id, due_at, f"{rule['_id']}:{cause_id}", **data)
+    rule: MessageRuleDocument | CampaignDocument,
+    contact_id: str,
+    due_at: datetime,
+    cause_id: str = "",
+    since: datetime | None = None,
+    **data: Unpack[EventData],
+) -> TimerDocument:
+    """The timer of a rule's message to a contact, one per cause. `since`: the rule's, None for a campaign."""
+    return timer_of(
+        rule["workspace_id"],
+        MESSAGE,
+        contact_id,
+        due_at,
+        f"{rule['_id']}:{cause_id}",
+        **data,
+        rule_id=rule["_id"],
+        since=since,
+        contact_id=contact_id,
+    )
 
 
 def waiting_timer(
-    rule: Mapping[str, Any], contact_id: str, event_id: str, last: datetime, due_at: datetime
-) -> Document:
+    rule: MessageRuleDocument, contact_id: str, event_id: str, last: datetime, due_at: datetime
+) -> TimerDocument:
     """The only timer of a delayed rule and contact: it fires unless the contact acts again after `last`."""
-    return message_timer(rule, contact_id, due_at, event_id=event_id, last_at=last)
+    return message_timer(rule, contact_id, due_at, since=rule["since"], event_id=event_id, last_at=last)
 
 
-def _stored_progress(rule: Mapping[str, Any], contact_id: str, progress: Mapping[str, Document]) -> Mapping[str, Any]:
-    stored = progress.get(progress_id_of(rule["_id"], contact_id), {})
-    return stored if stored.get("since") == rule["since"] else {}
+def _stored_progress(
+    rule: MessageRuleDocument, contact_id: str, progress: Mapping[str, RuleStateDocument]
+) -> RuleStateDocument | None:
+    stored = progress.get(progress_id_of(rule["_id"], contact_id))
+    return stored if stored is not None and stored.get("since") == rule["since"] else None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.documents import StoredActor
 
 
 class ActorKind(StrEnum):
@@ -20,8 +20,8 @@ class Actor:
     id: str | None = None
 
     @property
-    def stored(self) -> Document:
-        return {"kind": self.kind.value} | ({} if self.id is None else {"id": self.id})
+    def stored(self) -> StoredActor:
+        return {"kind": self.kind.value} if self.id is None else {"kind": self.kind.value, "id": self.id}
 
     @property
     def is_contact(self) -> bool:
@@ -32,5 +32,5 @@ class Actor:
 AUTOMATION = Actor(ActorKind.AUTOMATION)
 
 
-def actor_of(stored: Document) -> Actor:
+def actor_of(stored: StoredActor) -> Actor:
     return Actor(ActorKind(stored["kind"]), stored.get("id"))

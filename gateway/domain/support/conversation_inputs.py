@@ -1,21 +1,37 @@
 """Checks of conversation input, done before anything is read or written. Every check raises UserProblem."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
+from gateway.core.json_values import JsonObject
 from gateway.core.principals import Principal
 from gateway.core.text_rules import check_http_url, check_text
 from gateway.core.typed_values import check_metadata
-from gateway.domain.contacts.contacts import Document, distinct, merged_attributes
+from gateway.core.unset import UNSET
+from gateway.domain.contacts.contacts import distinct, merged_attributes
 from gateway.domain.events.events import IMPORT_YEARS, check_occurred_at
 from gateway.domain.support.actors import Actor, ActorKind
-from gateway.domain.support.conversations import MAX_TAGS, Channel, DeliveredAs, Priority
+from gateway.domain.support.commands import (
+    CreateConversation,
+    CreateTicket,
+    ReplyToConversation,
+    ReplyToTicket,
+    UpdateConversation,
+)
+from gateway.domain.support.conversations import (
+    Channel,
+    ConversationChanges,
+    DeliveredAs,
+    NewConversation,
+    NewSource,
+    Priority,
+)
+from gateway.domain.support.threads import MAX_TAGS
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 
 MAX_BODY = 100_000
-_LONGEST_TITLE = 1000
+MAX_TITLE = 1000
 _LONGEST_SNOOZE = timedelta(days=3653)
 # Fields that a contact token may not set, with the default that it may send.
 _NOT_BY_CONTACTS = {
@@ -32,20 +48,22 @@ _NOT_BY_CONTACTS = {
 }
 
 
-def check_not_by_contact(fields: Mapping[str, Any], principal: Principal) -> None:
-    """Refuse (FORBIDDEN) fields that a contact token may not set; `fields` has snake_case names."""
+def check_not_by_contact(
+    command: CreateConversation | CreateTicket | ReplyToConversation | ReplyToTicket, principal: Principal
+) -> None:
+    """Refuse (FORBIDDEN) fields that a contact token may not set."""
     if principal.contact_id is None:
         return
     for public, default in _NOT_BY_CONTACTS.items():
         name = "".join(f"_{char.lower()}" if char.isupper() else char for char in public)
-        if fields.get(name, default) not in (None, default):
+        if getattr(command, name, default) not in (None, default):
             message = f"A contact token may not give {public}: leave it out, or use an API key."
             raise UserProblem(ErrorCode.FORBIDDEN, message, (public,))
 
 
-def check_body(body: str | None) -> str | None:
-    """The text of a message; None stays None."""
-    return None if body is None else check_text(body, ("body",), longest=MAX_BODY, named="The body")
+def check_body(body: str) -> str:
+    """The text of a message."""
+    return check_text(body, ("body",), longest=MAX_BODY, named="The body")
 
 
 def check_created_at(at: datetime | None, now: datetime) -> datetime | None:
@@ -54,23 +72,25 @@ def check_created_at(at: datetime | None, now: datetime) -> datetime | None:
     return None if occurred_at is None else min(occurred_at, now)
 
 
-def check_conversation(fields: Mapping[str, Any], settings: Settings) -> Document:
-    source = {
-        "channel": fields.get("channel") or Channel.CHAT.value,
-        "delivered_as": fields.get("delivered_as") or DeliveredAs.CUSTOMER_INITIATED.value,
-        "body": check_body(fields["body"]),
-        "subject": _title(fields.get("subject"), "subject"),
-        "url": _url(fields.get("url")),
+def check_conversation(command: CreateConversation, settings: Settings) -> NewConversation:
+    source: NewSource = {
+        "channel": command.channel or Channel.CHAT.value,
+        "delivered_as": command.delivered_as or DeliveredAs.CUSTOMER_INITIATED.value,
+        "body": check_body(command.body),
     }
+    if (subject := _title(command.subject, "subject")) is not None:
+        source["subject"] = subject
+    if command.url is not None:
+        source["url"] = check_http_url(command.url, ("url",))
     return {
-        "source": {name: value for name, value in source.items() if value is not None},
-        "title": _title(fields.get("title"), "title"),
-        "tags": check_tags(fields.get("tags") or (), "tags"),
-        "custom_attributes": merged_attributes({}, _attributes(fields.get("custom_attributes") or {}, settings)),
+        "source": source,
+        "title": _title(command.title, "title"),
+        "tags": check_tags(command.tags or (), "tags"),
+        "custom_attributes": merged_attributes({}, _attributes(command.custom_attributes or {}, settings)),
     }
 
 
-def delivered_by(source: Mapping[str, Any], author: Actor) -> Document:
+def delivered_by(source: NewSource, author: Actor) -> NewSource:
     """The source with the `delivered_as` of its author.
 
     A contact can only be CUSTOMER_INITIATED. For other authors that default becomes ADMIN_INITIATED or AUTOMATED."""
@@ -84,26 +104,30 @@ def delivered_by(source: Mapping[str, Any], author: Actor) -> Document:
     return {**source, "delivered_as": delivered_as.value}
 
 
-def check_update(fields: Mapping[str, Any], settings: Settings) -> Document:
-    """The values to set, None for those to clear."""
-    values: Document = {}
-    if "title" in fields:
-        values["title"] = _title(fields["title"], "title")
-    if "priority" in fields:
-        values["priority"] = fields["priority"] or Priority.NONE.value
-    if "custom_attributes" in fields:
-        values["custom_attributes"] = fields["custom_attributes"]
-        _attributes(fields["custom_attributes"] or {}, settings)
-    for name, public in (("add_tags", "addTags"), ("remove_tags", "removeTags")):
-        values[name] = check_tags(fields.get(name) or (), public)
-    both = set(values["add_tags"]) & set(values["remove_tags"])
-    if both:
-        message = f"The tag '{min(both)}' is in addTags and removeTags: remove it from one of them."
-        raise UserProblem(ErrorCode.INVALID, message, ("removeTags",))
+def check_update(command: UpdateConversation, settings: Settings) -> ConversationChanges:
+    """The values to set."""
+    values: ConversationChanges = {}
+    if command.title is not UNSET:
+        values["title"] = _title(command.title, "title")
+    if command.priority is not UNSET:
+        values["priority"] = command.priority or Priority.NONE.value
+    if command.custom_attributes is not UNSET:
+        values["custom_attributes"] = command.custom_attributes
+        _attributes(command.custom_attributes or {}, settings)
+    values["add_tags"], values["remove_tags"] = check_tag_changes(command.add_tags, command.remove_tags)
     return values
 
 
-def check_tags(tags: Any, public: str) -> list[str]:
+def check_tag_changes(added: list[str] | None, removed: list[str] | None) -> tuple[list[str], list[str]]:
+    """The tags to add and to remove; none of them is both."""
+    add_tags, remove_tags = check_tags(added or (), "addTags"), check_tags(removed or (), "removeTags")
+    if both := set(add_tags) & set(remove_tags):
+        message = f"The tag '{min(both)}' is in addTags and removeTags: remove it from one of them."
+        raise UserProblem(ErrorCode.INVALID, message, ("removeTags",))
+    return add_tags, remove_tags
+
+
+def check_tags(tags: Sequence[str], public: str) -> list[str]:
     """The tags in order, without duplicates. `public` is the GraphQL name for messages."""
     if len(tags) > MAX_TAGS:
         message = f"There are {len(tags)} tags; the limit is {MAX_TAGS}."
@@ -129,13 +153,9 @@ def check_rating(score: int, remark: str | None) -> str | None:
 
 
 def _title(text: str | None, public: str) -> str | None:
-    return None if text is None else check_text(text, (public,), longest=_LONGEST_TITLE, named=public)
+    return None if text is None else check_text(text, (public,), longest=MAX_TITLE, named=public)
 
 
-def _url(url: str | None) -> str | None:
-    return None if url is None else check_http_url(url, ("url",))
-
-
-def _attributes(attributes: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:
+def _attributes(attributes: JsonObject, settings: Settings) -> JsonObject:
     check_metadata(attributes, settings, ("customAttributes",))
     return attributes

@@ -4,21 +4,22 @@ Deadlines that passed before a command (end of a snooze, SLA target) are applied
 were due. So the result does not depend on when a timer runs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar, NotRequired, TypedDict
 
 from gateway.core.ids import Minter, Prefix
+from gateway.core.json_values import JsonObject
 from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.contacts.contacts import Document, distinct, json_differs, merged_attributes
+from gateway.domain.contacts.contacts import Document, json_differs, merged_attributes
 from gateway.domain.support import sla as sla_rules
-from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
+from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind, actor_of
+from gateway.domain.support.documents import ConversationDocument, Rating, SlaDocument, Source, Statistics
 from gateway.domain.support.inbox_keys import sort_key, with_sparse
-from gateway.domain.support.threads import PartKind, ThreadAggregate, ThreadKind
+from gateway.domain.support.threads import Assignees, PartKind, ThreadAggregate, ThreadKind
 from gateway.errors import ErrorCode, UserProblem
 
-MAX_TAGS = 100
 MAX_READS = 100
 SNOOZE_TIMER = f"{ThreadKind.CONVERSATION}_snooze"
 SLA_TIMER = f"{ThreadKind.CONVERSATION}_sla"
@@ -60,11 +61,43 @@ class Priority(StrEnum):
     URGENT = "URGENT"
 
 
-def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], author: Actor, at: datetime) -> Document:
-    """The document of a new conversation; `values` has `source`, and optionally title, tags and custom_attributes."""
+class NewSource(TypedDict):
+    """How a conversation begins, without its author."""
+
+    channel: str
+    delivered_as: str
+    body: str
+    subject: NotRequired[str]
+    url: NotRequired[str]
+
+
+class NewConversation(TypedDict):
+    """The values of a new conversation, without its author."""
+
+    source: NewSource
+    title: NotRequired[str | None]
+    tags: NotRequired[list[str]]
+    custom_attributes: NotRequired[JsonObject]
+
+
+class ConversationChanges(TypedDict):
+    """The values to set; None clears. In `custom_attributes` a key with None is removed, and others stay."""
+
+    title: NotRequired[str | None]
+    priority: NotRequired[str]
+    custom_attributes: NotRequired[JsonObject | None]
+    add_tags: NotRequired[list[str]]
+    remove_tags: NotRequired[list[str]]
+
+
+def new_conversation(
+    id_: str, contact: Document, values: NewConversation, author: Actor, at: datetime
+) -> ConversationDocument:
+    """The document of a new conversation."""
     by_contact, by_admin = author.is_contact, author.kind is ActorKind.ADMIN
-    statistics = dict.fromkeys(("part_count", "public_part_count", "reopen_count", "assignment_count"), 0)
-    return {
+    statistics: Statistics = {"part_count": 0, "public_part_count": 0, "reopen_count": 0, "assignment_count": 0}
+    source: Source = {**values["source"], "author": author.stored}
+    conversation: ConversationDocument = {
         "_id": id_,
         "workspace_id": contact["workspace_id"],
         "contact_id": contact["_id"],
@@ -72,26 +105,32 @@ def new_conversation(id_: str, contact: Document, values: Mapping[str, Any], aut
         "priority": Priority.NONE.value,
         "read": by_admin,
         "read_by_contact": by_contact,
-        "tags": [],
-        "custom_attributes": {},
+        "tags": values.get("tags", []),
+        "custom_attributes": values.get("custom_attributes", {}),
         "created_at": at,
         "updated_at": at,
         "last_part_at": at,
-        **({"waiting_since": at, "first_contact_at": at} if by_contact else {}),
         "statistics": statistics,
         "words": [],
         "public_words": [],
         "said_words": [],
-        **{name: value for name, value in values.items() if value is not None},
-        "source": {**values["source"], "author": author.stored},
+        "source": source,
     }
+    if by_contact:
+        conversation["waiting_since"] = conversation["first_contact_at"] = at
+    if (title := values.get("title")) is not None:
+        conversation["title"] = title
+    return conversation
 
 
-class ConversationAggregate(ThreadAggregate):
+class ConversationAggregate(ThreadAggregate[ConversationDocument]):
     KIND: ClassVar[ThreadKind] = ThreadKind.CONVERSATION
     PART_PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION_PART
+    ASSIGNED = ChangeKind.CONVERSATION_ASSIGNED
 
-    def __init__(self, stored: Document, actor: Actor, at: datetime, minter: Minter, *, new: bool = False) -> None:
+    def __init__(
+        self, stored: ConversationDocument, actor: Actor, at: datetime, minter: Minter, *, new: bool = False
+    ) -> None:
         """Apply the deadlines up to `at`, unless the conversation is new."""
         super().__init__(stored, actor, at, minter, new=new)
         if not new:
@@ -99,11 +138,10 @@ class ConversationAggregate(ThreadAggregate):
 
     @classmethod
     def created(
-        cls, document: Document, minter: Minter, assigned: Mapping[str, str | None] | None = None
+        cls, document: ConversationDocument, minter: Minter, assigned: Assignees | None = None
     ) -> "ConversationAggregate":
         """Create a conversation, and assign it if `assigned` has a `team_id` or `assignee_id`."""
-        author = Actor(ActorKind(document["source"]["author"]["kind"]), document["source"]["author"].get("id"))
-        aggregate = cls(document, author, document["created_at"], minter, new=True)
+        aggregate = cls(document, actor_of(document["source"]["author"]), document["created_at"], minter, new=True)
         aggregate.index_text(*cls.shown_texts(document))
         aggregate.emit(ChangeKind.CONVERSATION_CREATED, public=True)
         if assigned:
@@ -111,8 +149,12 @@ class ConversationAggregate(ThreadAggregate):
         return aggregate
 
     @staticmethod
-    def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
+    def shown_texts(document: ConversationDocument) -> list[str | None]:
         return [document.get("title"), document["source"].get("subject"), document["source"]["body"]]
+
+    def reply(self, body: str, *, note: bool) -> str:
+        """Add a reply, or a note that only teammates see; returns the part id."""
+        return self.note(body) if note else self.comment(body)
 
     def comment(self, body: str) -> str:
         """Add a public reply and return its part id. A contact's reply reopens a closed or snoozed conversation."""
@@ -129,20 +171,10 @@ class ConversationAggregate(ThreadAggregate):
         self.emit(ChangeKind.CONVERSATION_NOTED, part_id)
         return part_id
 
-    def assign(self, to: Mapping[str, str | None]) -> str:
-        """Assign `team_id`, `assignee_id` or both (None: unassign); returns the last part's id."""
-        part_id = ""
-        for name in ("team_id", "assignee_id"):
-            if name in to:
-                self._set(name, to[name])
-                part_id = self.add_part(PartKind.ASSIGNMENT, assigned_to=to[name])
-                self.document["statistics"]["assignment_count"] += to[name] is not None
-        self.emit(ChangeKind.CONVERSATION_ASSIGNED, part_id)
-        return part_id
-
     def snooze(self, until: datetime) -> str:
         part_id = self.add_part(PartKind.SNOOZE, snoozed_until=until)
-        self.document |= {"state": ConversationState.SNOOZED.value, "snoozed_until": until}
+        self.document["state"] = ConversationState.SNOOZED.value
+        self.document["snoozed_until"] = until
         self.emit(ChangeKind.CONVERSATION_SNOOZED, part_id)
         return part_id
 
@@ -154,8 +186,8 @@ class ConversationAggregate(ThreadAggregate):
             self._record_reply(at, expects_reply=False)
         self.document["state"] = ConversationState.CLOSED.value
         self.document["statistics"]["closed_at"] = at
-        for name in ("snoozed_until", "waiting_since"):
-            self._set(name, None)
+        self.document.pop("snoozed_until", None)
+        self.document.pop("waiting_since", None)
         self.emit(ChangeKind.CONVERSATION_CLOSED, part_id, public=True)
         self._set_sla(sla_rules.closed)
         return part_id
@@ -173,38 +205,33 @@ class ConversationAggregate(ThreadAggregate):
 
     def read(self) -> None:
         """Mark it as read by the contact or by the teammates; a repeated read changes nothing."""
-        name = "read_by_contact" if self.actor.is_contact else "read"
-        if not self.document[name]:
-            self.document[name] = True
-            if self.actor.is_contact:
-                reads = [*self.document.get("contact_reads", ()), self.at]
-                self.document["contact_reads"] = reads[-MAX_READS:]
-            self.emit(ChangeKind.CONVERSATION_READ, public=self.actor.is_contact)
+        if self.document["read_by_contact"] if self.actor.is_contact else self.document["read"]:
+            return
+        if self.actor.is_contact:
+            self.document["read_by_contact"] = True
+            self.document["contact_reads"] = [*self.document.get("contact_reads", ()), self.at][-MAX_READS:]
+        else:
+            self.document["read"] = True
+        self.emit(ChangeKind.CONVERSATION_READ, public=self.actor.is_contact)
 
     def rate(self, score: int, remark: str | None) -> str:
         """Set the contact's rating in place of an earlier one; returns the part id."""
         admin_id = self.document.get("last_admin_id") or self.document.get("assignee_id")
         part_id = self.add_part(PartKind.RATING, remark)
-        rating = {"score": score, "remark": remark, "rated_at": self.document["last_part_at"], "admin_id": admin_id}
-        self.document["rating"] = {name: value for name, value in rating.items() if value is not None}
+        rating: Rating = {"score": score, "rated_at": self.document["last_part_at"]}
+        if remark is not None:
+            rating["remark"] = remark
+        if admin_id is not None:
+            rating["admin_id"] = admin_id
+        self.document["rating"] = rating
         self.emit(ChangeKind.CONVERSATION_RATED, part_id, public=True)
         return part_id
 
-    def update(self, values: Mapping[str, Any]) -> str | None:
+    def update(self, values: ConversationChanges) -> str | None:
         """Set title, priority, tags and custom attributes; returns the id of the tag part, None if no tag changed."""
-        before, part_id = dict(self.document), None
-        if "title" in values:
-            self._set("title", values["title"])
-        if "priority" in values:
-            self.document["priority"] = values["priority"]
-        if "custom_attributes" in values:
-            attributes = values["custom_attributes"]
-            stored = self.document["custom_attributes"]
-            self.document["custom_attributes"] = {} if attributes is None else merged_attributes(stored, attributes)
-        added, removed = self._change_tags(values.get("add_tags", ()), values.get("remove_tags", ()))
-        if added or removed:
-            signed_tags = [*(f"+{tag}" for tag in added), *(f"-{tag}" for tag in removed)]
-            part_id = self.add_part(PartKind.TAG, " ".join(signed_tags))
+        before = self.document.copy()
+        self._edit(values)
+        part_id = self.change_tags(values.get("add_tags", ()), values.get("remove_tags", ()))
         retitled = self.document.get("title") != before.get("title")
         if retitled:
             self.learn_edited(self.document.get("title"))
@@ -213,7 +240,20 @@ class ConversationAggregate(ThreadAggregate):
             self.emit(ChangeKind.CONVERSATION_UPDATED, part_id, public=retitled)
         return part_id
 
-    def apply_sla(self, sla: Document) -> str:
+    def _edit(self, values: ConversationChanges) -> None:
+        if "title" in values:
+            if values["title"] is None:
+                self.document.pop("title", None)
+            else:
+                self.document["title"] = values["title"]
+        if "priority" in values:
+            self.document["priority"] = values["priority"]
+        if "custom_attributes" in values:
+            attributes = values["custom_attributes"]
+            stored = self.document["custom_attributes"]
+            self.document["custom_attributes"] = {} if attributes is None else merged_attributes(stored, attributes)
+
+    def apply_sla(self, sla: SlaDocument) -> str:
         """Replace the SLA; its target starts now if the contact is waiting. Returns the part id."""
         at = self.at
         is_waiting = self.document.get("waiting_since") is not None
@@ -231,9 +271,11 @@ class ConversationAggregate(ThreadAggregate):
         self.emit(ChangeKind.CONVERSATION_UPDATED, public=public)
 
     def refresh_index_keys(self) -> None:
-        self.document |= places_of(self.document)
+        keys = places_of(self.document)
+        self.document["lists"], self.document["updated_key"] = keys["lists"], keys["updated_key"]
+        self.document["waiting_key"], self.document["due_key"] = keys["waiting_key"], keys["due_key"]
 
-    def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
+    def deadlines(self, document: ConversationDocument) -> Iterator[tuple[str, datetime | None]]:
         yield SNOOZE_TIMER, document.get("snoozed_until")
         yield SLA_TIMER, sla_rules.target_of(document.get("sla"))
 
@@ -252,7 +294,7 @@ class ConversationAggregate(ThreadAggregate):
     def _end_snooze(self, due_at: datetime) -> None:
         part_id = self.add_part(PartKind.UNSNOOZE, author=AUTOMATION, at=due_at)
         self.document["state"] = ConversationState.OPEN.value
-        self._set("snoozed_until", None)
+        self.document.pop("snoozed_until", None)
         self.emit(ChangeKind.CONVERSATION_UNSNOOZED, part_id)
 
     def _breach_sla(self, due_at: datetime) -> None:
@@ -270,7 +312,7 @@ class ConversationAggregate(ThreadAggregate):
     def _open(self, body: str | None) -> str:
         part_id = self.add_part(PartKind.OPEN, body)
         self.document["state"] = ConversationState.OPEN.value
-        self._set("snoozed_until", None)
+        self.document.pop("snoozed_until", None)
         self.document["statistics"]["reopen_count"] += 1
         self.emit(ChangeKind.CONVERSATION_REOPENED, part_id, public=True)
         return part_id
@@ -287,7 +329,7 @@ class ConversationAggregate(ThreadAggregate):
     def _record_contact_reply(self, at: datetime, expects_reply: bool) -> None:
         self.document["statistics"]["last_contact_reply_at"] = at
         self.document.setdefault("first_contact_at", at)
-        self.document |= {"read": False, "read_by_contact": True}
+        self.document["read"], self.document["read_by_contact"] = False, True
         if expects_reply and self.document.get("waiting_since") is None:
             self.document["waiting_since"] = at
             self._set_sla(lambda sla: sla_rules.waiting(sla, at, answered=self._has_admin_reply))
@@ -298,11 +340,12 @@ class ConversationAggregate(ThreadAggregate):
             statistics["first_reply_at"] = at
             statistics["first_reply_seconds"] = int((at - first_contact_at).total_seconds())
         statistics["last_admin_reply_at"] = at
-        self.document |= {"read": True, "read_by_contact": False, "last_admin_id": self.actor.id}
-        self._set("waiting_since", None)
+        self.document["read"], self.document["read_by_contact"] = True, False
+        self.document["last_admin_id"] = str(self.actor.id)
+        self.document.pop("waiting_since", None)
         self._set_sla(sla_rules.replied)
 
-    def _set_sla(self, change: Any) -> None:
+    def _set_sla(self, change: Callable[[SlaDocument], SlaDocument]) -> None:
         before = self.document.get("sla")
         if before is None:
             return
@@ -318,37 +361,31 @@ class ConversationAggregate(ThreadAggregate):
         self.emit(ChangeKind.CONVERSATION_SLA_CHANGED, part_id)
         return part_id
 
-    def _change_tags(self, added: Sequence[str], removed: Sequence[str]) -> tuple[list[str], list[str]]:
-        stored = self.document["tags"]
-        tags = [tag for tag in distinct([*stored, *added]) if tag not in removed]
-        if len(tags) > MAX_TAGS:
-            message = f"The conversation would have {len(tags)} tags; the limit is {MAX_TAGS}: remove some first."
-            raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("addTags",))
-        self.document["tags"] = tags
-        return [tag for tag in tags if tag not in stored], [tag for tag in stored if tag not in tags]
-
-    def _set(self, name: str, value: Any) -> None:
-        if value is None:
-            self.document.pop(name, None)
-        else:
-            self.document[name] = value
-
 
 EVERYTHING = "*"
 
 
-def places_of(conversation: Mapping[str, Any]) -> Document:
+class ConversationKeys(TypedDict):
+    """The fields of the inbox indexes."""
+
+    lists: list[str]
+    updated_key: str
+    waiting_key: str
+    due_key: str
+
+
+def places_of(conversation: ConversationDocument) -> ConversationKeys:
     """The fields of the inbox indexes: the lists, and a sort key for each order."""
-    id_ = conversation["_id"]
+    id_, sla = conversation["_id"], conversation.get("sla")
     return {
         "lists": lists_of(conversation),
         "updated_key": sort_key(id_, conversation["updated_at"]),
         "waiting_key": sort_key(id_, conversation.get("waiting_since")),
-        "due_key": sort_key(id_, (conversation.get("sla") or {}).get("due_at")),
+        "due_key": sort_key(id_, None if sla is None else sla.get("due_at")),
     }
 
 
-def lists_of(conversation: Mapping[str, Any]) -> list[str]:
+def lists_of(conversation: ConversationDocument) -> list[str]:
     """The inbox lists that hold a conversation: all, by state, by assignment, by both, and their sparse lists."""
     state = f"state:{conversation['state']}"
     assignments = [assigned_list(conversation.get("assignee_id"))]

@@ -10,13 +10,15 @@ So the end of a page is found with a few rows of each level, without reading the
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import EARLIEST, TimeRange
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.documents import ConversationDocument, TicketDocument
 
+R = TypeVar("R", bound=Mapping[str, object])
+Row_contra = TypeVar("Row_contra", ConversationDocument, TicketDocument, contravariant=True)
 RATIO = 32  # the size of the alphabet of an id's random last characters
 LEVELS = 3  # of sparse lists: enough for millions of rows in one list
 _CHANCE = "0"
@@ -60,14 +62,14 @@ class InboxOrder:
             return page
         return replace(page, backward=not page.backward, after=page.before, before=page.after)
 
-    def position(self, row: Mapping[str, Any]) -> str:
+    def position(self, row: Mapping[str, object]) -> str:
         """The row's position: its key, changed so that rows without a time come last."""
         key = str(row.get(self.key, row["_id"]))  # rows of an older version have no key until they are migrated
         if self._moves_nulls and key[_TIME_START] == _HIGHEST:
             return key[:_TIME_START] + _LOWEST + key[_TIME_START + 1 :]
         return key
 
-    def cut(self, rows: Sequence[Document], page: Page) -> list[Document]:
+    def cut(self, rows: Sequence[R], page: Page) -> list[R]:
         """The rows of a (newest-first) page, sorted, out of rows in any order."""
         between = [
             row
@@ -102,7 +104,7 @@ def beyond(text: str) -> str:
     return text + _LOWEST
 
 
-class InboxFilter(Protocol):
+class InboxFilter(Protocol[Row_contra]):
     @property
     def lists(self) -> Sequence[str]:
         """Inbox lists that together hold every match; no row is in two of them."""
@@ -115,7 +117,7 @@ class InboxFilter(Protocol):
     def needs_evaluation(self) -> bool:
         """Whether the lists also hold rows that do not match."""
 
-    def matches(self, row: Mapping[str, Any], now: datetime) -> bool: ...
+    def matches(self, row: Row_contra, now: datetime) -> bool: ...
 
     def times(self, key: str, now: datetime) -> TimeRange: ...
 

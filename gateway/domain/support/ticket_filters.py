@@ -1,14 +1,14 @@
 """Ticket filters: the inbox lists to read, and whether a ticket matches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Literal
 
 from gateway.core.time_ranges import TimeRange, time_range
-from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.operators import Operators, time_matches
+from gateway.domain.support.documents import TicketDocument
 from gateway.domain.support.inbox_keys import InboxOrder
 from gateway.domain.support.tickets import FACETS, list_key
 
@@ -48,7 +48,7 @@ class TicketCondition:
     created_at: Operators = field(default_factory=dict)
     updated_at: Operators = field(default_factory=dict)
     words: Sequence[str] = ()
-    words_in: str = "words"
+    words_in: Literal["words", "public_words"] = "words"
 
     @property
     def lists(self) -> list[str]:
@@ -62,7 +62,7 @@ class TicketCondition:
         unlisted = (self.is_shared is not None, self.unassigned is False, self.words, self.created_at, self.updated_at)
         return len(self._facets()) > 2 or any(unlisted)
 
-    def matches(self, row: Mapping[str, Any], now: datetime) -> bool:
+    def matches(self, row: TicketDocument, now: datetime) -> bool:
         named = ("type_id", "assignee_id", "team_id", "is_shared")
         return (
             (self.state is None or row["state"] in self.state)
@@ -77,9 +77,9 @@ class TicketCondition:
     def times(self, key: str, now: datetime) -> TimeRange:
         return time_range(getattr(self, _TIMES[key]), now) if key in _TIMES else TimeRange()
 
-    def match(self, now: datetime) -> Document:
+    def match(self, now: datetime) -> dict[str, dict[str, object]]:
         """The same conditions as a MongoDB query, for use when another index selects the tickets."""
-        match: Document = {}
+        match: dict[str, dict[str, object]] = {}
         for name in ("state", "category"):
             if getattr(self, name) is not None:
                 match[name] = {"$in": sorted(set(getattr(self, name)))}

@@ -1,14 +1,17 @@
 """Ticket types: category and attributes, and checks of attribute values."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import NotRequired, TypedDict
 
+from gateway.core.json_values import Json, JsonObject
 from gateway.core.text_rules import check_text
 from gateway.core.typed_values import SAFE_INTEGER, parse_rfc3339
-from gateway.domain.contacts.contacts import Document
+from gateway.core.unset import UNSET
+from gateway.domain.support.commands import SaveTicketType, TicketAttributeFields
+from gateway.domain.support.documents import TicketAttribute, TicketTypeDocument
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_TICKET_TYPES = 100
@@ -40,34 +43,48 @@ class TicketAttributeKind(StrEnum):
     LIST = "LIST"
 
 
-def check_ticket_type(fields: Mapping[str, Any]) -> Document:
-    """The values to set on a type, None for those to clear; UserProblem."""
-    name = check_text(fields["name"], ("name",), longest=_LONGEST_NAME, named="The name")
-    values: Document = {"name": name, "name_lower": name.lower(), "category": fields["category"]}
-    if "description" in fields:
-        text = fields["description"]
+class TicketTypeValues(TypedDict):
+    """The values to set on a type; None clears."""
+
+    name: str
+    name_lower: str
+    category: str
+    description: NotRequired[str | None]
+    attributes: NotRequired[list[TicketAttribute]]
+    archived: NotRequired[bool]
+
+
+def check_ticket_type(command: SaveTicketType) -> TicketTypeValues:
+    """The values to set on a type; UserProblem."""
+    name = check_text(command.name, ("name",), longest=_LONGEST_NAME, named="The name")
+    values: TicketTypeValues = {"name": name, "name_lower": name.lower(), "category": command.category}
+    if (text := command.description) is not UNSET:
         longest = _LONGEST_DESCRIPTION
         values["description"] = text and check_text(text, ("description",), longest=longest, named="The description")
-    if "attributes" in fields:
-        values["attributes"] = _check_attributes(fields["attributes"] or ())
-    if "archived" in fields:
-        values["archived"] = bool(fields["archived"])
+    if command.attributes is not UNSET:
+        values["attributes"] = _check_attributes(command.attributes or ())
+    if command.archived is not UNSET:
+        values["archived"] = bool(command.archived)
     return values
 
 
-def new_ticket_type(id_: str, workspace_id: str, values: Mapping[str, Any], now: datetime) -> Document:
-    provided = {name: value for name, value in values.items() if value is not None}
-    return {
+def new_ticket_type(id_: str, workspace_id: str, values: TicketTypeValues, now: datetime) -> TicketTypeDocument:
+    type_: TicketTypeDocument = {
         "_id": id_,
         "workspace_id": workspace_id,
-        "archived": False,
-        "attributes": [],
+        "archived": values.get("archived", False),
+        "attributes": values.get("attributes", []),
         "created_at": now,
-        **provided,
+        "name": values["name"],
+        "name_lower": values["name_lower"],
+        "category": values["category"],
     }
+    if (description := values.get("description")) is not None:
+        type_["description"] = description
+    return type_
 
 
-def check_same_category(stored: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def check_same_category(stored: TicketTypeDocument, values: TicketTypeValues) -> None:
     """Raise UserProblem if the category would change: it decides who sees the existing tickets of the type."""
     if values["category"] != stored["category"]:
         raise UserProblem(
@@ -77,7 +94,7 @@ def check_same_category(stored: Mapping[str, Any], values: Mapping[str, Any]) ->
         )
 
 
-def check_usable(type_: Document | None, id_: str, path: Sequence[str]) -> Document:
+def check_usable(type_: TicketTypeDocument | None, id_: str, path: Sequence[str]) -> TicketTypeDocument:
     """The type, for a new ticket; UserProblem if it is missing or archived."""
     if type_ is None:
         raise UserProblem(
@@ -90,12 +107,12 @@ def check_usable(type_: Document | None, id_: str, path: Sequence[str]) -> Docum
     return type_
 
 
-def shown_attributes(type_: Mapping[str, Any], *, to_contact: bool) -> list[Document]:
+def shown_attributes(type_: TicketTypeDocument, *, to_contact: bool) -> list[TicketAttribute]:
     """The attributes of a type; with `to_contact`, only those that contacts see."""
     return [attribute for attribute in type_["attributes"] if attribute["visible_to_contacts"] or not to_contact]
 
 
-def shown_values(type_: Mapping[str, Any], values: Mapping[str, Any], *, to_contact: bool) -> Document:
+def shown_values(type_: TicketTypeDocument, values: JsonObject, *, to_contact: bool) -> JsonObject:
     """A ticket's values; with `to_contact`, only of attributes that contacts see now."""
     if not to_contact:
         return dict(values)
@@ -104,8 +121,8 @@ def shown_values(type_: Mapping[str, Any], values: Mapping[str, Any], *, to_cont
 
 
 def changed_values(
-    type_: Mapping[str, Any], stored: Mapping[str, Any], changes: Mapping[str, Any], *, by_contact: bool, path: Path
-) -> Document:
+    type_: TicketTypeDocument, stored: JsonObject, changes: JsonObject, *, by_contact: bool, path: Path
+) -> JsonObject:
     """A ticket's values after an update; None removes a value.
 
     Only the changes are checked, with the type as it is now; UserProblem."""
@@ -124,9 +141,9 @@ def changed_values(
     return values
 
 
-def new_values(type_: Mapping[str, Any], values: Mapping[str, Any], *, by_contact: bool, path: Path) -> Document:
+def new_values(type_: TicketTypeDocument, values: JsonObject, *, by_contact: bool, path: Path) -> JsonObject:
     """A new ticket's values; UserProblem if a required one is missing (for contacts: one that they see)."""
-    provided = {name: value for name, value in values.items() if value is not None}
+    provided: JsonObject = {name: value for name, value in values.items() if value is not None}
     checked = changed_values(type_, {}, provided, by_contact=by_contact, path=path)
     for attribute in shown_attributes(type_, to_contact=by_contact):
         if attribute["required"] and attribute["name"] not in checked:
@@ -134,11 +151,11 @@ def new_values(type_: Mapping[str, Any], values: Mapping[str, Any], *, by_contac
     return checked
 
 
-def _check_attributes(attributes: Sequence[Mapping[str, Any]]) -> list[Document]:
+def _check_attributes(attributes: Sequence[TicketAttributeFields]) -> list[TicketAttribute]:
     if len(attributes) > MAX_ATTRIBUTES:
         message = f"There are {len(attributes)} attributes; the limit is {MAX_ATTRIBUTES}."
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("attributes",))
-    by_name: dict[str, Document] = {}
+    by_name: dict[str, TicketAttribute] = {}
     for index, fields in enumerate(attributes):
         path = ("attributes", str(index))
         attribute = _check_attribute(fields, path)
@@ -149,7 +166,7 @@ def _check_attributes(attributes: Sequence[Mapping[str, Any]]) -> list[Document]
     return list(by_name.values())
 
 
-def _check_attribute(fields: Mapping[str, Any], path: Path) -> Document:
+def _check_attribute(fields: TicketAttributeFields, path: Path) -> TicketAttribute:
     name = check_text(
         fields["name"], (*path, "name"), longest=_LONGEST_ATTRIBUTE_NAME, named="The name of the attribute"
     )
@@ -157,14 +174,16 @@ def _check_attribute(fields: Mapping[str, Any], path: Path) -> Document:
         message = f"The attribute '{name}' contains '{character}', which is not allowed: rename it."
         raise UserProblem(ErrorCode.INVALID, message, (*path, "name"))
     visible = fields.get("visible_to_contacts")
-    attribute = {
+    attribute: TicketAttribute = {
         "name": name,
         "kind": fields["kind"],
         "required": bool(fields.get("required")),
         "visible_to_contacts": True if visible is None else visible,
     }
     options = _check_options(name, fields.get("options"), fields["kind"], (*path, "options"))
-    return attribute if options is None else {**attribute, "options": options}
+    if options is not None:
+        attribute["options"] = options
+    return attribute
 
 
 def _check_options(name: str, options: Sequence[str] | None, kind: str, path: Path) -> list[str] | None:
@@ -186,28 +205,30 @@ def _check_options(name: str, options: Sequence[str] | None, kind: str, path: Pa
     return list(options)
 
 
-def _checked_value(attribute: Document | None, name: str, value: Any, type_: Mapping[str, Any], path: Path) -> Any:
+def _checked_value(
+    attribute: TicketAttribute | None, name: str, value: Json, type_: TicketTypeDocument, path: Path
+) -> Json:
     if attribute is None:
         raise _unknown(name, type_, (*path, name))
     return _CHECKS[TicketAttributeKind(attribute["kind"])](attribute, value, (*path, name))
 
 
-def _unknown(name: str, type_: Mapping[str, Any], path: Path) -> UserProblem:
+def _unknown(name: str, type_: TicketTypeDocument, path: Path) -> UserProblem:
     message = f"The ticket type '{type_['name']}' has no attribute '{_shortened(name)}'."
     return UserProblem(ErrorCode.INVALID, message, path)
 
 
-def _missing(attribute: Mapping[str, Any], path: Path) -> UserProblem:
+def _missing(attribute: TicketAttribute, path: Path) -> UserProblem:
     message = f"The attribute '{attribute['name']}' is required: send a value."
     return UserProblem(ErrorCode.INVALID, message, path)
 
 
-def _wrong(attribute: Mapping[str, Any], what: str, path: Path) -> UserProblem:
+def _wrong(attribute: TicketAttribute, what: str, path: Path) -> UserProblem:
     return UserProblem(ErrorCode.INVALID, f"The attribute '{attribute['name']}' must be {what}.", path)
 
 
-def _text(longest: int) -> Callable[[Document, Any, Path], str]:
-    def check(attribute: Document, value: Any, path: Path) -> str:
+def _text(longest: int) -> Callable[[TicketAttribute, Json, Path], str]:
+    def check(attribute: TicketAttribute, value: Json, path: Path) -> str:
         if not isinstance(value, str):
             raise _wrong(attribute, "a text", path)
         return check_text(value, path, longest=longest, named=f"The attribute '{attribute['name']}'")
@@ -215,34 +236,36 @@ def _text(longest: int) -> Callable[[Document, Any, Path], str]:
     return check
 
 
-def _integer(attribute: Document, value: Any, path: Path) -> int:
+def _integer(attribute: TicketAttribute, value: Json, path: Path) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > SAFE_INTEGER:
         raise _wrong(attribute, "a whole number within 2^53", path)
     return value
 
 
-def _decimal(attribute: Document, value: Any, path: Path) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not (abs(value) <= SAFE_INTEGER if isinstance(value, int) else math.isfinite(value)):
+def _decimal(attribute: TicketAttribute, value: Json, path: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_exact(value):
         raise _wrong(attribute, "a number, a whole one within 2^53", path)
-    number: float = value
-    return number
+    return value
 
 
-def _boolean(attribute: Document, value: Any, path: Path) -> bool:
+def _is_exact(number: float) -> bool:
+    return abs(number) <= SAFE_INTEGER if isinstance(number, int) else math.isfinite(number)
+
+
+def _boolean(attribute: TicketAttribute, value: Json, path: Path) -> bool:
     if not isinstance(value, bool):
         raise _wrong(attribute, "true or false", path)
     return value
 
 
-def _time(attribute: Document, value: Any, path: Path) -> str:
+def _time(attribute: TicketAttribute, value: Json, path: Path) -> str:
     at = parse_rfc3339(value) if isinstance(value, str) else None
     if at is None:
         raise _wrong(attribute, "a time in RFC 3339 with an offset, such as 2026-01-31T09:30:00Z", path)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _option(attribute: Document, value: Any, path: Path) -> str:
+def _option(attribute: TicketAttribute, value: Json, path: Path) -> str:
     if not isinstance(value, str) or value not in attribute["options"]:
         options = ", ".join(f"'{option}'" for option in attribute["options"][:10])
         more = "" if len(attribute["options"]) <= 10 else " or another of its options"
@@ -254,7 +277,7 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_ATTRIBUTE_NAME else name[:_LONGEST_ATTRIBUTE_NAME] + "..."
 
 
-_CHECKS: dict[TicketAttributeKind, Callable[[Document, Any, Path], Any]] = {
+_CHECKS: dict[TicketAttributeKind, Callable[[TicketAttribute, Json, Path], Json]] = {
     TicketAttributeKind.STRING: _text(_LONGEST_STRING),
     TicketAttributeKind.LONG_STRING: _text(_LONGEST_LONG_STRING),
     TicketAttributeKind.INTEGER: _integer,

@@ -1,31 +1,56 @@
 """Tickets: the commands that change one. Pure: time, ids and actor are arguments."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, NotRequired, TypedDict
 
 from gateway.core.ids import Minter, Prefix
+from gateway.core.json_values import JsonObject
 from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.contacts.contacts import Document, distinct
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.support.actors import AUTOMATION, Actor, actor_of
+from gateway.domain.support.documents import PartFields, TicketDocument, TicketTypeDocument
 from gateway.domain.support.inbox_keys import key_of_number, sort_key, with_sparse
-from gateway.domain.support.threads import PartKind, ThreadAggregate, ThreadKind
+from gateway.domain.support.threads import Assignees, PartKind, ThreadAggregate, ThreadKind
 from gateway.domain.support.ticket_states import TICKET_STATES, TRANSITIONS, TicketState
 from gateway.domain.support.ticket_types import TicketCategory, changed_values
 from gateway.errors import ErrorCode, UserProblem
 
 SNOOZE_TIMER = "ticket_snooze"
-MAX_TAGS = 100
 # An inbox has a list for each facet value, alone and together with the state; the most selective facet first.
 FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
 
 
-class TicketAggregate(ThreadAggregate):
+class NewTicket(TypedDict):
+    """The values of a new ticket, without its author."""
+
+    title: str
+    description: NotRequired[str | None]
+    tags: NotRequired[list[str]]
+    is_shared: bool
+    attributes: JsonObject
+
+
+class TicketChanges(TypedDict):
+    """The values to set; None clears. In `attributes` a name with None is removed, and others stay."""
+
+    title: NotRequired[str]
+    description: NotRequired[str | None]
+    attributes: NotRequired[JsonObject | None]
+    is_shared: NotRequired[bool]
+    snoozed_until: NotRequired[datetime | None]
+    add_tags: list[str]
+    remove_tags: list[str]
+
+
+class TicketAggregate(ThreadAggregate[TicketDocument]):
     KIND: ClassVar[ThreadKind] = ThreadKind.TICKET
     PART_PREFIX: ClassVar[Prefix] = Prefix.TICKET_PART
-    MATCHED: ClassVar[tuple[str, ...]] = ("state", "category", "assignee_id", "team_id", "is_shared")
+    ASSIGNED = ChangeKind.TICKET_ASSIGNED
 
-    def __init__(self, stored: Document, actor: Actor, at: datetime, minter: Minter, *, new: bool = False) -> None:
+    def __init__(
+        self, stored: TicketDocument, actor: Actor, at: datetime, minter: Minter, *, new: bool = False
+    ) -> None:
         """End a snooze that passed before `at`, so that the result does not depend on when the timer runs."""
         super().__init__(stored, actor, at, minter, new=new)
         until = self.document.get("snoozed_until")
@@ -33,9 +58,7 @@ class TicketAggregate(ThreadAggregate):
             self.emit(ChangeKind.TICKET_UPDATED, part_id)
 
     @classmethod
-    def created(
-        cls, document: Document, minter: Minter, assigned: Mapping[str, str | None] | None = None
-    ) -> "TicketAggregate":
+    def created(cls, document: TicketDocument, minter: Minter, assigned: Assignees | None = None) -> "TicketAggregate":
         """Create a ticket, and assign it if `assigned` has a `team_id` or `assignee_id`."""
         aggregate = cls(document, actor_of(document["author"]), document["created_at"], minter, new=True)
         aggregate.index_text(document["title"], document.get("description"))
@@ -53,7 +76,7 @@ class TicketAggregate(ThreadAggregate):
         before = TicketState(self.document["state"])
         after_reply = TICKET_STATES[before].after_reply if self.actor.is_contact else None
         state = after_reply or before
-        transition: dict[str, Any] = {} if state is before else {"from_state": before.value, "to_state": state.value}
+        transition: PartFields = {} if state is before else {"from_state": before.value, "to_state": state.value}
         part_id = self.add_part(PartKind.COMMENT, body, **transition)
         self.emit(ChangeKind.TICKET_REPLIED, part_id, public=self._public)
         self._change_state(state, part_id)
@@ -70,26 +93,16 @@ class TicketAggregate(ThreadAggregate):
             self.document.pop("snoozed_until", None)
         return part_id
 
-    def assign(self, to: Mapping[str, str | None]) -> str:
-        """Assign `team_id`, `assignee_id` or both (None: unassign); returns the last part's id."""
-        part_id = ""
-        for name in ("team_id", "assignee_id"):
-            if name in to:
-                _set(self.document, name, to[name])
-                part_id = self.add_part(PartKind.ASSIGNMENT, assigned_to=to[name])
-        self.emit(ChangeKind.TICKET_ASSIGNED, part_id)
-        return part_id
-
-    def update(self, type_: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
+    def update(self, type_: TicketTypeDocument, values: TicketChanges) -> str | None:
         """Change texts, attributes, sharing, tags and snooze; returns the last part's id, None if nothing changed.
 
         `values`: from `ticket_inputs.check_update`; attributes are checked here."""
-        before, shared = dict(self.document), self._public
+        before, shared = self.document.copy(), self._public
         self._edit(type_, values)
         edited = _edited(before, self.document)
         part_ids = [self.add_part(PartKind.UPDATE, ", ".join(edited))] if edited else []
-        if signed_tags := self._change_tags(values["add_tags"], values["remove_tags"]):
-            part_ids.append(self.add_part(PartKind.TAG, " ".join(signed_tags)))
+        if tag_id := self.change_tags(values["add_tags"], values["remove_tags"]):
+            part_ids.append(tag_id)
         if "snoozed_until" in values and (snooze_id := self._snooze(values["snoozed_until"])):
             part_ids.append(snooze_id)
         if not part_ids:
@@ -98,14 +111,16 @@ class TicketAggregate(ThreadAggregate):
         return part_ids[-1]
 
     @staticmethod
-    def shown_texts(document: Mapping[str, Any]) -> list[str | None]:
+    def shown_texts(document: TicketDocument) -> list[str | None]:
         """Title and description, the current ones and those that were submitted."""
-        return [document.get(f"{prefix}{name}") for prefix in ("", "submitted_") for name in ("title", "description")]
+        submitted = (document.get("submitted_title"), document.get("submitted_description"))
+        return [document["title"], document.get("description"), *submitted]
 
     def refresh_index_keys(self) -> None:
-        self.document |= index_keys_of(self.document)
+        keys = index_keys_of(self.document)
+        self.document["lists"], self.document["updated_key"] = keys["lists"], keys["updated_key"]
 
-    def deadlines(self, document: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None]]:
+    def deadlines(self, document: TicketDocument) -> Iterator[tuple[str, datetime | None]]:
         yield SNOOZE_TIMER, document.get("snoozed_until")
 
     @property
@@ -115,33 +130,30 @@ class TicketAggregate(ThreadAggregate):
     def _change_state(self, state: TicketState, part_id: str) -> None:
         if self.document["state"] != state:
             rules = TICKET_STATES[state]
-            _set(self.document, "resolved_at", self.document["last_part_at"] if rules.is_resolved else None)
+            if rules.is_resolved:
+                self.document["resolved_at"] = self.document["last_part_at"]
+            else:
+                self.document.pop("resolved_at", None)
             self.document["state"] = state.value
             self.emit(rules.change, part_id, public=self._public)
 
-    def _edit(self, type_: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    def _edit(self, type_: TicketTypeDocument, values: TicketChanges) -> None:
         if "title" in values:
             self.document["title"] = values["title"]
         if "description" in values:
-            _set(self.document, "description", values["description"])
-        if values.get("attributes"):
+            if values["description"] is None:
+                self.document.pop("description", None)
+            else:
+                self.document["description"] = values["description"]
+        if attributes := values.get("attributes"):
             stored, path = self.document["attributes"], ("attributes",)
             self.document["attributes"] = changed_values(
-                type_, stored, values["attributes"], by_contact=self.actor.is_contact, path=path
+                type_, stored, attributes, by_contact=self.actor.is_contact, path=path
             )
         if "is_shared" in values:
             self.document["is_shared"] = check_shared(self.document["category"], shared=values["is_shared"])
         if edited := [self.document.get(name) for name in ("title", "description") if name in values]:
             self.learn_edited(*edited)
-
-    def _change_tags(self, added: Sequence[str], removed: Sequence[str]) -> list[str]:
-        before = self.document["tags"]
-        tags = [tag for tag in distinct([*before, *added]) if tag not in removed]
-        if len(tags) > MAX_TAGS:
-            message = f"The ticket would have {len(tags)} tags; the limit is {MAX_TAGS}: remove some first."
-            raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, ("addTags",))
-        self.document["tags"] = tags
-        return [f"+{tag}" for tag in tags if tag not in before] + [f"-{tag}" for tag in before if tag not in tags]
 
     def _snooze(self, until: datetime | None) -> str | None:
         if until is None:
@@ -161,17 +173,15 @@ class TicketAggregate(ThreadAggregate):
         return self.add_part(PartKind.UNSNOOZE, author=author, at=at)
 
 
-def is_public(ticket: Mapping[str, Any]) -> bool:
+def is_public(ticket: TicketDocument) -> bool:
     return ticket["category"] == TicketCategory.CUSTOMER and bool(ticket["is_shared"])
 
 
 def new_ticket(
-    id_: str, contact: Document, type_: Mapping[str, Any], values: Mapping[str, Any], author: Actor, at: datetime
-) -> Document:
-    """The document of a new ticket, still without a number; `values` has `title` and optionally other fields."""
-    submitted = {f"submitted_{name}": values.get(name) for name in ("title", "description")}
-    provided = {name: value for name, value in {**values, **submitted}.items() if value is not None}
-    return {
+    id_: str, contact: Document, type_: TicketTypeDocument, values: NewTicket, author: Actor, at: datetime
+) -> TicketDocument:
+    """The document of a new ticket, still without a number."""
+    ticket: TicketDocument = {
         "_id": id_,
         "workspace_id": contact["workspace_id"],
         "contact_id": contact["_id"],
@@ -179,7 +189,11 @@ def new_ticket(
         "category": type_["category"],
         "state": TicketState.SUBMITTED.value,
         "author": author.stored,
-        "tags": [],
+        "title": values["title"],
+        "submitted_title": values["title"],
+        "tags": values.get("tags", []),
+        "is_shared": values["is_shared"],
+        "attributes": values["attributes"],
         "created_at": at,
         "updated_at": at,
         "last_part_at": at,
@@ -187,25 +201,35 @@ def new_ticket(
         "words": [],
         "public_words": [],
         "said_words": [],
-        **provided,
     }
+    if (description := values.get("description")) is not None:
+        ticket["description"] = ticket["submitted_description"] = description
+    return ticket
 
 
-def numbered(ticket: Document, number: int) -> None:
+def numbered(ticket: TicketDocument, number: int) -> None:
     """Set a ticket's number and the key to sort by it, in place."""
-    ticket |= {"number": number, "number_key": key_of_number(Prefix.TICKET, number)}
+    ticket["number"], ticket["number_key"] = number, key_of_number(Prefix.TICKET, number)
 
 
-def index_keys_of(ticket: Mapping[str, Any]) -> Document:
+class TicketKeys(TypedDict):
+    """The fields of the inbox indexes."""
+
+    lists: list[str]
+    updated_key: str
+
+
+def index_keys_of(ticket: TicketDocument) -> TicketKeys:
     """The fields of the inbox indexes: the lists, and the key of the order of changes."""
     return {"lists": lists_of(ticket), "updated_key": sort_key(ticket["_id"], ticket["updated_at"])}
 
 
-def lists_of(ticket: Mapping[str, Any]) -> list[str]:
+def lists_of(ticket: TicketDocument) -> list[str]:
     """The inbox lists that hold a ticket: each facet, alone and with its state, and their sparse lists."""
-    values = {name: ticket.get(name) for name in ("assignee_id", "team_id", "type_id", "category")}
-    facets = [(name, value) for name, value in values.items() if value is not None]
-    facets += [("any", "")] + ([("unassigned", "")] if values["assignee_id"] is None else [])
+    facets = [("assignee_id", ticket["assignee_id"])] if "assignee_id" in ticket else []
+    facets += [("team_id", ticket["team_id"])] if "team_id" in ticket else []
+    facets += [("type_id", ticket["type_id"]), ("category", ticket["category"]), ("any", "")]
+    facets += [] if "assignee_id" in ticket else [("unassigned", "")]
     lists = [list_key(name, value, state) for name, value in facets for state in ("", ticket["state"])]
     return with_sparse(ticket["_id"], lists)
 
@@ -223,7 +247,7 @@ def check_shared(category: str, *, shared: bool) -> bool:
     return shared
 
 
-def check_shared_with(ticket: Mapping[str, Any], actor: Actor) -> None:
+def check_shared_with(ticket: TicketDocument, actor: Actor) -> None:
     """Raise UserProblem FORBIDDEN if a contact acts on a ticket that it does not see."""
     if not actor.is_contact or is_public(ticket):
         return
@@ -233,7 +257,7 @@ def check_shared_with(ticket: Mapping[str, Any], actor: Actor) -> None:
     raise UserProblem(ErrorCode.FORBIDDEN, problem, ("actor",))
 
 
-def check_transition(ticket: Mapping[str, Any], state: TicketState) -> None:
+def check_transition(ticket: TicketDocument, state: TicketState) -> None:
     """Raise ILLEGAL_TRANSITION if the state cannot follow; the message lists the states that can."""
     before = TicketState(ticket["state"])
     if state in TRANSITIONS[before]:
@@ -244,7 +268,7 @@ def check_transition(ticket: Mapping[str, Any], state: TicketState) -> None:
     raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("state",))
 
 
-def _edited(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _edited(before: TicketDocument, after: TicketDocument) -> list[str]:
     # The names of edited fields as in GraphQL, then of edited attributes.
     edited = [public for name, public in _EDITED.items() if before.get(name) != after.get(name)]
     names = sorted({*before["attributes"], *after["attributes"]})
@@ -252,10 +276,3 @@ def _edited(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 
 _EDITED = {"title": "title", "description": "description", "is_shared": "isShared"}
-
-
-def _set(document: Document, name: str, value: Any) -> None:
-    if value is None:
-        document.pop(name, None)
-    else:
-        document[name] = value

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from gateway.core.clock import Clock
 from gateway.core.idempotency import Claim, claim
@@ -19,6 +19,7 @@ from gateway.domain.contacts.contacts import (
     new_contact,
     raised_role,
 )
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.contacts.field_values import check_values, set_values
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import check_idempotency_key
@@ -47,7 +48,7 @@ class ContactService:
     async def upsert(self, workspace_id: str, fields: Mapping[str, Any]) -> tuple[Document, bool]:
         """Return the contact and whether it was created. `fields`: the given input fields in snake_case; None clears."""
         now = self._clock()
-        ref = check_ref(fields)
+        ref = check_ref(cast(ContactRefFields, fields))
         values = self.check_values(fields)
         key_claim = claim(MUTATION, check_idempotency_key(fields.get("idempotency_key")), _fingerprint(fields))
         new_id = self._minter.mint(Prefix.CONTACT, now)
@@ -132,7 +133,7 @@ class ContactService:
 
 
 async def _first_result(store: WorkspaceStore, first_result: Document) -> tuple[Document, bool]:
-    contact = (await store.contacts.of_ids([first_result["contact_id"]])).get(first_result["contact_id"])
+    contact = await store.contacts.of_id(first_result["contact_id"])
     if contact is None:
         raise UserProblem(
             ErrorCode.NOT_FOUND,

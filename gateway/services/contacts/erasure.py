@@ -3,11 +3,12 @@
 import asyncio
 import time
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
 
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.domain.change_kinds import ChangeKind
@@ -19,9 +20,10 @@ from gateway.domain.changes import (
     thread_deleted,
 )
 from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
+from gateway.domain.contacts.documents import DeletionDocument
 from gateway.domain.contacts.erasure import identities_to_refuse, new_deletion
+from gateway.domain.support.documents import T
 from gateway.domain.support.threads import ThreadKind, timers_of
-from gateway.errors import UnavailableError
 from gateway.outbox.outbox import Outbox
 from gateway.services.contacts.contacts import Turn
 from gateway.store.contacts.erasure import deletions_due
@@ -56,7 +58,7 @@ class ErasureService:
         change_id = new_change_id(self._minter, self._clock())
         store = self._store.open(workspace_id)
 
-        async def attempt(number: int) -> Document:
+        async def attempt(number: int) -> DeletionDocument:
             contact = next(iter(await store.contacts.candidates_for([ref])), None)
             if contact is None:
                 return await self._running_deletion(store, contact_id, change_id if number > 1 else None)
@@ -68,36 +70,44 @@ class ErasureService:
         deletion = await retry_transaction(attempt, lambda: self._turn(workspace_id))
         if not await self._erase(deletion, self._at_once_seconds):
             self._has_more.set()
-        return str(deletion["_id"])
+        return deletion["_id"]
 
     async def run(self) -> None:
-        while True:
-            self._has_more.clear()
-            try:
-                for deletion in await deletions_due(self._store.database, _LEASE):
-                    await self._erase(deletion)
-            except UnavailableError as error:
-                self._log.warning("erasure interrupted; retrying", reason=str(error))
-            except Exception:
-                self._log.exception("erasure failed; retrying")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_AGAIN_SECONDS):  # wait_for forgets cancellations (Python 3.11)
-                    await self._has_more.wait()
+        await run_forever(
+            self._step,
+            _AGAIN_SECONDS,
+            self._log,
+            unavailable="erasure interrupted; retrying",
+            failed="erasure failed; retrying",
+            sleep=self._wait_for_more,
+        )
 
-    async def _running_deletion(self, store: WorkspaceStore, contact_id: str, change_id: str | None) -> Document:
-        deletion = (await store.deletions.by_ids([contact_id])).get(contact_id)
+    async def _step(self) -> None:
+        self._has_more.clear()
+        for deletion in await deletions_due(self._store.database, _LEASE):
+            await self._erase(deletion)
+
+    async def _wait_for_more(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for forgets cancellations (Python 3.11)
+                await self._has_more.wait()
+
+    async def _running_deletion(
+        self, store: WorkspaceStore, contact_id: str, change_id: str | None
+    ) -> DeletionDocument:
+        deletion = await store.deletions.get(contact_id)
         if deletion is not None:
             return deletion
-        change_event = (await store.changes.by_ids([change_id])).get(change_id) if change_id else None
+        change_event = await store.changes.get(change_id) if change_id else None
         if change_event is None:
             raise unknown_contact(contact_id, "id")
         now = self._clock()
         return {"_id": change_event["contact_id"], "workspace_id": store.workspace_id, "contact_ids": [], "until": now}
 
     async def _begin(
-        self, store: WorkspaceStore, contact: Document, deletion: Document, change_id: str, session: Session
+        self, store: WorkspaceStore, contact: Document, deletion: DeletionDocument, change_id: str, session: Session
     ) -> None:
-        now: datetime = deletion["at"]
+        now = deletion["at"]
         await store.contacts.remove(contact, session)
         summaries = await store.summaries.of_contact(contact["_id"], session)
         await store.summaries.remove([row["_id"] for row in summaries], session)
@@ -113,7 +123,7 @@ class ErasureService:
         await store.changes.write([*changes, deleted, summaries_change], session)
         await self._outbox.contact_erased(store, contact, now, session)
 
-    async def _erase(self, deletion: Document, seconds: float | None = None) -> bool:
+    async def _erase(self, deletion: DeletionDocument, seconds: float | None = None) -> bool:
         """Return False if time ran out before everything was erased."""
         store = self._store.open(deletion["workspace_id"])
         ends = time.monotonic() + (float("inf") if seconds is None else seconds)
@@ -141,7 +151,7 @@ class ErasureService:
                 return True
         return False
 
-    async def _erase_rows(self, store: WorkspaceStore, kind: ThreadKind, rows: list[Document], _: int) -> None:
+    async def _erase_rows(self, store: WorkspaceStore, kind: ThreadKind, rows: list[T], _: int) -> None:
         now = self._clock()
         changes = [thread_deleted(new_change_id(self._minter, now), kind, row, now) for row in rows]
         timers = [id_ for row in rows for id_ in timers_of(kind, store.workspace_id, row["_id"])]

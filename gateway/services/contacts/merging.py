@@ -1,13 +1,14 @@
 """Merges contacts of one person in one transaction, so that no reader sees an intermediate state."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Literal, TypedDict, cast
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
+from gateway.core.unset import UNSET
 from gateway.domain.changes import contacts_merged, new_change_id, summaries_merged
+from gateway.domain.contacts.commands import IdentifyContact
 from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
@@ -33,7 +34,16 @@ from gateway.store.driver import Session
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-_FACTS = ("name", "signed_up_at")  # that identifyContact may state beside the e-mail
+# What identifyContact may state beside the e-mail.
+_FACTS: tuple[Literal["name", "signed_up_at"], ...] = ("name", "signed_up_at")
+
+
+class ContactFacts(TypedDict, total=False):
+    """What is known of a contact that signs in; None clears."""
+
+    email: str | None
+    name: str | None
+    signed_up_at: datetime | None
 
 
 @dataclass(slots=True)
@@ -75,14 +85,13 @@ class MergeService:
 
         return await retry_transaction(attempt, lambda: self._turn(workspace_id)), moved
 
-    async def identify(self, workspace_id: str, fields: Mapping[str, Any]) -> tuple[Document, bool]:
-        """Return the signed-in contact and whether an anonymous contact was merged into it. `fields`: the given input
-        fields in snake_case; None clears."""
+    async def identify(self, workspace_id: str, command: IdentifyContact) -> tuple[Document, bool]:
+        """Return the signed-in contact and whether an anonymous contact was merged into it."""
         ref = ContactRef(
-            external_id=check_key(IdentityKind.EXTERNAL, fields["external_id"]),
-            anonymous_id=check_key(IdentityKind.ANONYMOUS, fields["anonymous_id"]),
+            external_id=check_key(IdentityKind.EXTERNAL, command.external_id),
+            anonymous_id=check_key(IdentityKind.ANONYMOUS, command.anonymous_id),
         )
-        facts = self._check_facts(fields)
+        facts = self._check_facts(command)
         new_id = self._minter.mint(Prefix.CONTACT, self._clock())
         change_id = self._new_change_id()  # by it a retry finds a commit whose response was lost
 
@@ -103,13 +112,17 @@ class MergeService:
     def _new_change_id(self) -> str:
         return new_change_id(self._minter, self._clock())
 
-    def _check_facts(self, fields: Mapping[str, Any]) -> Document:
-        facts: Document = {}
-        if "email" in fields:
-            facts["email"] = fields["email"] and check_key(IdentityKind.EMAIL, fields["email"])
-        given = {name: fields[name] for name in _FACTS if name in fields}
-        checked = check_values({name: value for name, value in given.items() if value}, self._settings, self._clock())
-        return facts | given | checked
+    def _check_facts(self, command: IdentifyContact) -> ContactFacts:
+        facts: ContactFacts = {}
+        if (email := command.email) is not UNSET:
+            facts["email"] = email and check_key(IdentityKind.EMAIL, email)
+        if command.name is not UNSET:
+            facts["name"] = command.name
+        if command.signed_up_at is not UNSET:
+            facts["signed_up_at"] = command.signed_up_at
+        stated: dict[str, object] = {name: value for name in _FACTS if (value := facts.get(name))}
+        checked = check_values(stated, self._settings, self._clock())
+        return {**facts, **cast("ContactFacts", checked)}
 
     def _merged_draft(
         self,
@@ -117,7 +130,7 @@ class MergeService:
         gone: Document,
         survivor: ContactDraft,
         now: datetime,
-        facts: Mapping[str, Any] | None = None,
+        facts: ContactFacts | None = None,
         erased: frozenset[str] = frozenset(),
     ) -> MergeResult:
         other_contacts = [row for row in candidates if row["_id"] not in (gone["_id"], survivor.id)]
@@ -132,7 +145,7 @@ class MergeService:
         store: WorkspaceStore,
         resolver: IdentityResolver,
         draft: ContactDraft,
-        facts: Mapping[str, Any],
+        facts: ContactFacts,
         now: datetime,
     ) -> None:
         _apply_facts(resolver, draft, facts)
@@ -187,15 +200,15 @@ async def _is_stored(store: WorkspaceStore, change_id: str) -> bool:
 
 
 async def _moved_events(store: WorkspaceStore, change_id: str) -> int:
-    change_event = (await store.changes.by_ids([change_id])).get(change_id)
+    change_event = await store.changes.get(change_id)
     return 0 if change_event is None else int(change_event["moved_events"])
 
 
-def _is_unknown(contact: Mapping[str, Any]) -> bool:
+def _is_unknown(contact: Document) -> bool:
     return contact["role"] != ContactRole.USER and contact.get("external_id") is None
 
 
-def _apply_facts(resolver: IdentityResolver, draft: ContactDraft, facts: Mapping[str, Any]) -> None:
+def _apply_facts(resolver: IdentityResolver, draft: ContactDraft, facts: ContactFacts) -> None:
     """Raise UserProblem CONFLICT if another USER has the stated e-mail."""
     document = draft.document
     resolver.set_keys(draft, **({"email": facts["email"]} if "email" in facts else {}))
@@ -209,9 +222,9 @@ def _apply_facts(resolver: IdentityResolver, draft: ContactDraft, facts: Mapping
     resolver.claim_identities(draft)
 
 
-def _has_users_email(contact: Mapping[str, Any], email: str | None) -> bool:
+def _has_users_email(contact: Document, email: str | None) -> bool:
     return contact["role"] == ContactRole.USER and email is not None and contact.get("email_lower") == email
 
 
-def _refs(ref: ContactRef, facts: Mapping[str, Any]) -> list[ContactRef]:
+def _refs(ref: ContactRef, facts: ContactFacts) -> list[ContactRef]:
     return [ref, *([ContactRef(email=facts["email"])] if facts.get("email") else [])]

@@ -2,10 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from gateway.core.ids import Minter
 from gateway.domain.changes import ChangeEvent, contact_saved, contact_seen, new_change_id
-from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.contacts.contacts import ContactDraft
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.outbox import Outbox
 from gateway.store.driver import Session
@@ -26,7 +28,7 @@ class ContactWriter:
         now: datetime,
         session: Session,
         *,
-        events: Sequence[Document] = (),
+        events: Sequence[EventDocument] = (),
         seen: Mapping[str, datetime] | None = None,
         unchanged_since_read: bool = False,
     ) -> None:
@@ -42,7 +44,7 @@ class ContactWriter:
         now: datetime,
         session: Session,
         *,
-        events: Sequence[Document] = (),
+        events: Sequence[EventDocument] = (),
     ) -> None:
         """Write the change events of saved contacts, and queue their deliveries."""
         await store.changes.write(changes, session)
@@ -53,7 +55,7 @@ class ContactWriter:
         self,
         store: WorkspaceStore,
         contact: ContactDraft | None,
-        changeset: Changeset,
+        changeset: Changeset[Any],
         thread_changes: Sequence[ChangeEvent],
         write_thread: Callable[[], Awaitable[None]],
         now: datetime,

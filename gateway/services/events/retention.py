@@ -1,6 +1,5 @@
 """Sweeps events older than the retention: one transaction per batch replaces them by tombstones."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import Sequence
@@ -8,9 +7,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.domain.events.retention import Retention, tombstone_of
-from gateway.errors import UnavailableError
 from gateway.store.driver import Session, TransientError
 from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
@@ -38,15 +37,17 @@ class RetentionService:
 
     async def run(self) -> None:
         """Sweep every ten minutes, until cancelled; return if events are kept forever."""
-        while self._retention.days is not None:
-            done = False
-            try:
-                done = await self.sweep()
-            except UnavailableError as error:
-                self._log.warning("sweep of old events interrupted; retrying", reason=str(error))
-            except Exception:
-                self._log.exception("sweep of old events failed; retrying")
-            await asyncio.sleep(_ROUND.total_seconds() if done else _AGAIN_SECONDS)
+        if self._retention.days is not None:
+            await run_forever(
+                self._step,
+                _AGAIN_SECONDS,
+                self._log,
+                unavailable="sweep of old events interrupted; retrying",
+                failed="sweep of old events failed; retrying",
+            )
+
+    async def _step(self) -> float:
+        return _ROUND.total_seconds() if await self.sweep() else _AGAIN_SECONDS
 
     async def sweep(self) -> bool:
         """Return whether this process had the lease and swept every workspace."""
@@ -94,7 +95,8 @@ class RetentionService:
         if not events:
             return 0
         definitions = await store.definitions.by_names(sorted({row["name"] for row in events}), session)
-        tombstones = [tombstone_of(row, definitions.get(row["name"], {})) for row in events]
+        counted_keys = {name: definition.get("summarize_by") for name, definition in definitions.items()}
+        tombstones = [tombstone_of(row, counted_keys.get(row["name"])) for row in events]
         await store.tombstones.insert(tombstones, session)
         if await store.events.remove([row["_id"] for row in events], session) != len(events):
             raise TransientError("events were deleted during the sweep")

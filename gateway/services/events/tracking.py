@@ -6,17 +6,25 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from gateway.caches import Cache, CacheBudget, text_bytes
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
+from gateway.core.unset import UNSET
 from gateway.domain.changes import ChangeEvent, SummariesChanged, new_change_id, rebuild_requested, summaries_imported
-from gateway.domain.contacts.contacts import ContactDraft, Document, check_ref, new_contact
+from gateway.domain.contacts.contacts import (
+    ContactDraft,
+    ContactRef,
+    check_ref,
+    new_contact,
+)
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.contacts.identity_resolution import IdentityResolver
+from gateway.domain.events.documents import DefinitionDocument, NamedCounts, StoredEvent, SummaryDocument, SummaryKey
 from gateway.domain.events.events import (
     IMPORT_YEARS,
+    DescribeEvent,
     GroupPlan,
     NameQuota,
     Outcome,
@@ -52,7 +60,7 @@ MAX_IMPORTED_COUNT = 10**12  # so that the total of many contacts stays within 6
 class ImportedSummaries:
     """The writes of an import of counts: summaries, and change events for their definitions."""
 
-    summaries: list[Document] = field(default_factory=list)
+    summaries: list[SummaryDocument] = field(default_factory=list)
     changes: list[ChangeEvent] = field(default_factory=list)
 
 
@@ -94,15 +102,15 @@ class EventService:
         return results
 
     async def import_summaries(
-        self, workspace_id: str, ref: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]]
-    ) -> list[Document]:
+        self, workspace_id: str, ref: ContactRefFields, summaries: Sequence[NamedCounts]
+    ) -> list[SummaryDocument]:
         """Add these counts to the tracked ones; they replace earlier imports of the same names."""
         now = self._clock()
         with error_path("contact"):
             contact = check_ref(ref)
         lines = self.check_summaries(summaries, now)
 
-        async def attempt(_: int) -> list[Document]:
+        async def attempt(_: int) -> list[SummaryDocument]:
             store = self._store.open(workspace_id)
             resolver = await self._resolver(store, [contact], now)
             with error_path("contact"):
@@ -122,8 +130,8 @@ class EventService:
         return await retry_transaction(attempt, lambda: self.turn(workspace_id))
 
     def check_summaries(
-        self, summaries: Sequence[Mapping[str, Any]], now: datetime, field: str = "summaries"
-    ) -> list[Document]:
+        self, summaries: Sequence[NamedCounts], now: datetime, field: str = "summaries"
+    ) -> list[NamedCounts]:
         """Check the counts of one contact; `field`: the input field for error paths."""
         with error_path(field):
             lines = [self._check_summary(line, index, now) for index, line in enumerate(summaries)]
@@ -133,7 +141,7 @@ class EventService:
     async def summaries_with(
         self,
         store: WorkspaceStore,
-        counts_by_contact: Iterable[tuple[ContactDraft, Sequence[Document]]],
+        counts_by_contact: Iterable[tuple[ContactDraft, Sequence[NamedCounts]]],
         now: datetime,
         *,
         changed_alone: bool = False,
@@ -149,12 +157,17 @@ class EventService:
         stored = await store.summaries.by_ids(ids)
         imported = ImportedSummaries()
         for draft, lines in counts_by_contact:
-            after: dict[str, Document] = {}
+            after: dict[str, SummaryDocument] = {}
             for line in lines:
-                key = {"workspace_id": store.workspace_id, "contact_id": draft.id, "name": line["name"]}
                 id_ = summary_id_of(store.workspace_id, draft.id, line["name"])
-                after[id_] = with_line(after.get(id_, stored.get(id_, {})), {"_id": id_, **key}, line, now)
-            rows = [row for id_, row in after.items() if not changed_alone or changed(stored.get(id_, {}), row)]
+                key: SummaryKey = {
+                    "_id": id_,
+                    "workspace_id": store.workspace_id,
+                    "contact_id": draft.id,
+                    "name": line["name"],
+                }
+                after[id_] = with_line(after.get(id_, stored.get(id_)), key, line, now)
+            rows = [row for id_, row in after.items() if not changed_alone or changed(stored.get(id_), row)]
             imported.summaries += rows
             if rows:
                 imported.changes.append(self._imported_event(draft, stored, rows, now))
@@ -177,18 +190,20 @@ class EventService:
         """Exclude tracking of this process in that workspace, for writers of contacts."""
         return self._groups.turn(workspace_id)
 
-    async def describe(self, workspace_id: str, name: str, described: Mapping[str, Any]) -> Document:
-        """Describe or archive an event name, which need not be in use yet. `described`: the given fields in snake_case;
-        None clears."""
+    async def describe(self, workspace_id: str, command: DescribeEvent) -> DefinitionDocument:
+        """Describe or archive an event name, which need not be in use yet."""
+        name = command.name
         check_event_name(name, self._settings)
-        values = self._check_described(described)
+        values = self._check_described(command)
 
-        async def attempt(_: int) -> Document:
+        async def attempt(_: int) -> DefinitionDocument:
             store, now = self._store.open(workspace_id), self._clock()
             stored = (await store.definitions.by_names([name])).get(name)
             if not values.get("archived"):
                 await self._check_active(store, name, stored, unarchived="archived" in values)
-            needs_rebuild = "summarize_by" in values and values["summarize_by"] != (stored or {}).get("summarize_by")
+            needs_rebuild = "summarize_by" in values and values["summarize_by"] != (
+                stored and stored.get("summarize_by")
+            )
 
             async def write(session: Session) -> None:
                 await store.definitions.describe(
@@ -206,15 +221,20 @@ class EventService:
 
         return await retry_transaction(attempt)
 
-    def _check_described(self, described: Mapping[str, Any]) -> Document:
-        values = dict(described)
-        if values.get("description"):
-            check_text(values["description"], ("description",), longest=MAX_DESCRIPTION_LENGTH, named="The description")
-        if values.get("summarize_by"):
+    def _check_described(self, command: DescribeEvent) -> dict[str, str | bool | None]:
+        values: dict[str, str | bool | None] = {}
+        if command.description:
+            check_text(command.description, ("description",), longest=MAX_DESCRIPTION_LENGTH, named="The description")
+        if command.summarize_by:
             longest = self._settings.max_metadata_key_length
-            check_text(values["summarize_by"], ("summarizeBy",), longest=longest, named="The key in summarizeBy")
-        cleared = {"archived": False}
-        return {field: value or cleared.get(field) for field, value in values.items()}
+            check_text(command.summarize_by, ("summarizeBy",), longest=longest, named="The key in summarizeBy")
+        if command.description is not UNSET:
+            values["description"] = command.description or None
+        if command.archived is not UNSET:
+            values["archived"] = bool(command.archived)
+        if command.summarize_by is not UNSET:
+            values["summarize_by"] = command.summarize_by or None
+        return values
 
     def _plan(self, command: TrackEvent, now: datetime) -> PlannedEvent:
         at = command.occurred_at or now
@@ -248,12 +268,11 @@ class EventService:
         return group.outcomes
 
     @staticmethod
-    async def _stored_by_identity(store: WorkspaceStore, identities: Sequence[str]) -> dict[str, Document]:
+    async def _stored_by_identity(store: WorkspaceStore, identities: Sequence[str]) -> dict[str, StoredEvent]:
         """Reads tombstones after events, since an event may become a tombstone meanwhile."""
-        stored = await store.events.by_identity(identities)
-        return stored | await store.tombstones.by_identity(
-            [identity for identity in identities if identity not in stored]
-        )
+        events = await store.events.by_identity(identities)
+        missing = [identity for identity in identities if identity not in events]
+        return {**events, **await store.tombstones.by_identity(missing)}
 
     async def _write(
         self,
@@ -282,7 +301,7 @@ class EventService:
             if await store.definitions.count_active_of_pages(session) > self._settings.max_page_event_names:
                 raise TransientError("other processes added page event names")
 
-    async def _resolver(self, store: WorkspaceStore, refs: Sequence[Any], now: datetime) -> IdentityResolver:
+    async def _resolver(self, store: WorkspaceStore, refs: Sequence[ContactRef], now: datetime) -> IdentityResolver:
         candidates, erased = await store.candidates_for(refs, now)
         return IdentityResolver(
             candidates,
@@ -292,9 +311,13 @@ class EventService:
         )
 
     def _imported_event(
-        self, contact: ContactDraft, before: Mapping[str, Document], imported: Iterable[Document], now: datetime
+        self,
+        contact: ContactDraft,
+        before: Mapping[str, SummaryDocument],
+        imported: Iterable[SummaryDocument],
+        now: datetime,
     ) -> SummariesChanged:
-        lines = [summary_change(before.get(row["_id"], {}), row) for row in imported]
+        lines = [summary_change(before.get(row["_id"]), row) for row in imported]
         return summaries_imported(new_change_id(self._minter, now), contact, lines, now)
 
     async def name_quota(self, store: WorkspaceStore, names: Iterable[str]) -> NameQuota:
@@ -312,7 +335,7 @@ class EventService:
         return NameQuota(frozenset(unseen) - frozenset(defined), free, free_for_pages)
 
     async def _check_active(
-        self, store: WorkspaceStore, name: str, defined: Document | None, *, unarchived: bool
+        self, store: WorkspaceStore, name: str, defined: DefinitionDocument | None, *, unarchived: bool
     ) -> None:
         if defined is None or (unarchived and defined["archived"]):
             free = self._settings.max_event_names - await store.definitions.count_active()
@@ -322,13 +345,13 @@ class EventService:
         for name in names:
             self._used_names.put((workspace_id, name), True)
 
-    def _check_summary(self, line: Mapping[str, Any], index: int, now: datetime) -> Document:
+    def _check_summary(self, line: NamedCounts, index: int, now: datetime) -> NamedCounts:
         with error_path(str(index)):
             check_event_name(line["name"], self._settings)
             return _checked_counts(line, now)
 
 
-def _checked_counts(line: Mapping[str, Any], now: datetime) -> Document:
+def _checked_counts(line: NamedCounts, now: datetime) -> NamedCounts:
     if not 1 <= line["count"] <= MAX_IMPORTED_COUNT:
         message = f"count must be from 1 to {MAX_IMPORTED_COUNT}, not {line['count']}."
         raise UserProblem(ErrorCode.INVALID, message, ("count",))
@@ -339,7 +362,7 @@ def _checked_counts(line: Mapping[str, Any], now: datetime) -> Document:
     return {"name": line["name"], "count": line["count"], "first_at": first, "last_at": last}
 
 
-def _refuse_repeated_names(lines: Sequence[Document]) -> None:
+def _refuse_repeated_names(lines: Sequence[NamedCounts]) -> None:
     seen: set[str] = set()
     for index, line in enumerate(lines):
         if line["name"] in seen:
@@ -351,7 +374,7 @@ def _refuse_repeated_names(lines: Sequence[Document]) -> None:
         seen.add(line["name"])
 
 
-def added_names(lines: Sequence[Document], names: NameQuota, before: Collection[str] = ()) -> list[str]:
+def added_names(lines: Sequence[NamedCounts], names: NameQuota, before: Collection[str] = ()) -> list[str]:
     """Return `before` and the new names of these counts; UserProblem if there are too many."""
     added = list(before)
     for index, line in enumerate(lines):

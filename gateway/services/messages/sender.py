@@ -3,10 +3,8 @@
 Each message and each step of a campaign is a timer, which is removed in the transaction that stores its effect.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import structlog
 
@@ -14,16 +12,27 @@ from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix, prefix_of
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
-from gateway.core.timers import timer_of
+from gateway.core.timers import TimerDocument, timer_of
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.domain.filters.conditions import parse_filter
+from gateway.domain.messages.documents import CampaignDocument, MessageRuleDocument, RuleStateDocument
 from gateway.domain.messages.rules import CAMPAIGN, RuleTrigger, delay_of, is_delayed
 from gateway.domain.messages.templates import TemplateError, Templates, template_data
 from gateway.domain.messages.triggers import MESSAGE, message_timer, sent_id_of, waiting_timer
 from gateway.domain.support.actors import AUTOMATION
-from gateway.domain.support.conversations import Channel, ConversationAggregate, DeliveredAs, new_conversation
+from gateway.domain.support.conversation_inputs import MAX_TITLE
+from gateway.domain.support.conversations import (
+    Channel,
+    ConversationAggregate,
+    DeliveredAs,
+    NewSource,
+    new_conversation,
+)
+from gateway.domain.support.documents import ConversationDocument
 from gateway.domain.support.threads import Changeset, ThreadKind
 from gateway.errors import UserProblem
 from gateway.services.messages.rules import FORGET_RULE
@@ -36,7 +45,6 @@ from gateway.store.retries import retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 _MESSAGES_AT_ONCE = 200
-_LONGEST_SUBJECT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class _SendHistory:
     """What a rule sent to a contact. `last_for`: the time of the last event that it sent for."""
 
     count: int
-    own_state: Document | None
+    own_state: RuleStateDocument | None
     last_for: datetime | None
 
 
@@ -70,11 +78,11 @@ class MessageSender:
     def handlers(self) -> dict[str, Handler]:
         return {MESSAGE: self.send, CAMPAIGN: self.send_campaign, FORGET_RULE: self.forget}
 
-    async def send(self, timer: Document) -> None:
+    async def send(self, timer: TimerDocument) -> None:
         """Send the message of a rule if it still applies, or move it to a later timer."""
         store = self._store.open(timer["workspace_id"])
         rule = await _rule_of(store, timer)
-        contact = (await store.contacts.of_ids([timer["contact_id"]])).get(timer["contact_id"])
+        contact = await store.contacts.of_id(timer["contact_id"])
         if rule is None or contact is None:
             await self._end(store, timer)
         elif is_delayed(rule) and (next_timer := await self._reschedule(store, rule, contact, timer)) is not timer:
@@ -82,10 +90,10 @@ class MessageSender:
         else:
             await self._send(store, rule, contact, timer)
 
-    async def send_campaign(self, timer: Document) -> None:
+    async def send_campaign(self, timer: TimerDocument) -> None:
         """Set timers for the next recipients, and one for the step after them."""
         store, now = self._store.open(timer["workspace_id"]), self._clock()
-        campaign = (await store.campaigns.by_ids([timer["subject_id"]])).get(timer["subject_id"])
+        campaign = await store.campaigns.get(timer["subject_id"])
         if campaign is None:
             return await self._end(store, timer)
         page = Page(_MESSAGES_AT_ONCE, False, timer["after"], None)
@@ -100,14 +108,14 @@ class MessageSender:
             timers.append(timer_of(store.workspace_id, CAMPAIGN, campaign["_id"], now, after=after))
         return await self._end(store, timer, *timers)
 
-    async def forget(self, timer: Document) -> None:
+    async def forget(self, timer: TimerDocument) -> None:
         store = self._store.open(timer["workspace_id"])
         while await store.rule_states.delete_some(timer["subject_id"]):
             continue
         await store.sent_counts.remove(timer["subject_id"])
         await self._end(store, timer)
 
-    async def _end(self, store: WorkspaceStore, timer: Document, *new_timers: Document) -> None:
+    async def _end(self, store: WorkspaceStore, timer: TimerDocument, *new_timers: TimerDocument) -> None:
         async def write(session: Session) -> None:
             await store.timers.take(timer, session)
             await store.timers.set(new_timers, session)
@@ -115,8 +123,8 @@ class MessageSender:
         await retry_transaction(lambda _: store.database.transaction(write))
 
     async def _reschedule(
-        self, store: WorkspaceStore, rule: Mapping[str, Any], contact: Document, timer: Document
-    ) -> Document | None:
+        self, store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, timer: TimerDocument
+    ) -> TimerDocument | None:
         """Return `timer` if it is due, else a later one, or None if another timer covers it."""
         last_event_at = await _last_event_at(store, rule, contact, timer)
         due_at = max(timer["due_at"], last_event_at + delay_of(rule))
@@ -124,10 +132,12 @@ class MessageSender:
         if due_timer["_id"] == timer["_id"]:
             return timer if due_at <= self._clock() else due_timer
         # The survivor of a merge may have a timer for this event.
-        stored_timer = (await store.timers.by_ids([due_timer["_id"]])).get(due_timer["_id"])
+        stored_timer = await store.timers.get(due_timer["_id"])
         return due_timer if stored_timer is None or stored_timer["due_at"] < due_at else None
 
-    async def _send(self, store: WorkspaceStore, rule: Mapping[str, Any], contact: Document, timer: Document) -> None:
+    async def _send(
+        self, store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, timer: TimerDocument
+    ) -> None:
         now = self._clock()
         history = await _send_history(store, rule, contact)
         event = await _event_of(store, rule, contact, timer, now)
@@ -142,13 +152,13 @@ class MessageSender:
         ):
             await self._end(store, timer)
             return
-        own_state = history.own_state or {"count": 0}
-        rule_state = {
+        own_state = history.own_state
+        rule_state: RuleStateDocument = {
             "_id": sent_id_of(rule["_id"], contact["_id"]),
             "rule_id": rule["_id"],
             "contact_id": contact["_id"],
-            "count": own_state["count"] + 1,
-            "last_for": last_for or own_state.get("last_for"),
+            "count": (0 if own_state is None else own_state["count"]) + 1,
+            "last_for": last_for or (own_state and own_state.get("last_for")),
         }
 
         async def also_write(store: WorkspaceStore, session: Session) -> None:
@@ -165,18 +175,19 @@ class MessageSender:
 
     async def _begin(self, store: WorkspaceStore, message: RenderedMessage, also_write: AlsoWrite) -> None:
         new_id = self._minter.mint(Prefix.CONVERSATION, self._clock())
-        source = {
+        source: NewSource = {
             "channel": Channel.CHAT.value,
             "delivered_as": DeliveredAs.AUTOMATED.value,
-            "subject": message.subject,
             "body": message.body,
         }
+        if message.subject is not None:
+            source["subject"] = message.subject
 
-        def begin(contact: Document, now: datetime) -> Changeset:
+        def begin(contact: Document, now: datetime) -> Changeset[ConversationDocument]:
             document = new_conversation(new_id, contact, {"source": source}, AUTOMATION, now)
             return ConversationAggregate.created(document, self._minter).changeset()
 
-        ref = {"id": message.contact["_id"]}
+        ref: ContactRefFields = {"id": message.contact["_id"]}
         await self._commands.create(
             store.workspace_id, ThreadKind.CONVERSATION, new_id, ref, None, begin, also_write=also_write
         )
@@ -184,10 +195,10 @@ class MessageSender:
     async def _render(
         self,
         store: WorkspaceStore,
-        rule: Mapping[str, Any],
+        rule: MessageRuleDocument,
         contact: Document,
-        event: Document | None,
-        timer: Document,
+        event: EventDocument | None,
+        timer: TimerDocument,
     ) -> RenderedMessage | None:
         """Return None if the body is empty or the template fails."""
         count = timer.get("count") or (await _count(store, contact, event) if event is not None else 0)
@@ -198,70 +209,103 @@ class MessageSender:
         except TemplateError as error:
             self._log.warning("message could not be rendered", rule_id=rule["_id"], reason=str(error))
             return None
-        return RenderedMessage(contact, subject[:_LONGEST_SUBJECT] if subject else None, body) if body else None
+        return RenderedMessage(contact, subject[:MAX_TITLE] if subject else None, body) if body else None
 
 
-async def _rule_of(store: WorkspaceStore, timer: Document) -> Document | None:
+async def _rule_of(store: WorkspaceStore, timer: TimerDocument) -> MessageRuleDocument | None:
     """The rule if it is still in force. A campaign is returned as a rule without conditions."""
     rule_id = timer["rule_id"]
     if prefix_of(rule_id) is Prefix.CAMPAIGN:
-        campaign = (await store.campaigns.by_ids([rule_id])).get(rule_id)
-        no_conditions = dict.fromkeys(("trigger", "event", "metadata", "audience"))
-        return None if campaign is None else {**no_conditions, **campaign, "max_per_contact": 1}
-    rule = (await store.message_rules.by_ids([rule_id])).get(rule_id)
+        campaign = await store.campaigns.get(rule_id)
+        return None if campaign is None else _rule_of_campaign(campaign)
+    rule = await store.message_rules.get(rule_id)
     return rule if rule is not None and rule["enabled"] and rule["since"] == timer["since"] else None
 
 
+def _rule_of_campaign(campaign: CampaignDocument) -> MessageRuleDocument:
+    return {
+        "_id": campaign["_id"],
+        "workspace_id": campaign["workspace_id"],
+        "name": "",
+        "enabled": True,
+        "trigger": "",
+        "n": None,
+        "segment_id": None,
+        "event": None,
+        "audience": None,
+        "metadata": None,
+        "subject": campaign["subject"],
+        "body": campaign["body"],
+        "max_per_contact": 1,
+        "since": campaign["created_at"],
+        "created_at": campaign["created_at"],
+        "updated_at": campaign["created_at"],
+        "version": 1,
+    }
+
+
 async def _event_of(
-    store: WorkspaceStore, rule: Mapping[str, Any], contact: Document, timer: Document, now: datetime
-) -> Document | None:
+    store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, timer: TimerDocument, now: datetime
+) -> EventDocument | None:
     """The event of the message. If retention removed it, a delayed rule gets its name and time."""
     if rule["event"] is None:
         return None
     if not is_delayed(rule) or rule["metadata"]:
-        event = (await store.events.by_ids([timer["event_id"]])).get(timer["event_id"])
+        event = await store.events.get(timer["event_id"])
     else:
         event = await store.events.last_of(contact, rule["event"], now)
     if event is None and is_delayed(rule):
-        return {"name": rule["event"], "occurred_at": timer["last_at"], "metadata_json": {}}
+        return {
+            "_id": timer["event_id"],
+            "workspace_id": store.workspace_id,
+            "contact_id": contact["_id"],
+            "name": rule["event"],
+            "occurred_at": timer["last_at"],
+            "received_at": timer["last_at"],
+            "metadata": [],
+            "metadata_json": {},
+            "identity": timer["event_id"],
+        }
     return event
 
 
 async def _last_event_at(
-    store: WorkspaceStore, rule: Mapping[str, Any], contact: Document, timer: Document
+    store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, timer: TimerDocument
 ) -> datetime:
     """When the contact last did the event this delayed rule watches for."""
-    summary = None if rule["metadata"] else await _summary(store, contact, rule["event"])
-    last_event_at: datetime = timer["last_at"]
-    return last_event_at if summary is None else max(last_event_at, summary["last_at"])
+    summary = None if rule["metadata"] else await _summary(store, contact, str(rule["event"]))
+    return timer["last_at"] if summary is None else max(timer["last_at"], summary["last_at"])
 
 
-async def _summary(store: WorkspaceStore, contact: Document, name: str) -> Document | None:
+async def _summary(store: WorkspaceStore, contact: Document, name: str) -> SummaryDocument | None:
     id_ = summary_id_of(store.workspace_id, contact["_id"], name)
-    return (await store.summaries.by_ids([id_])).get(id_)
+    return await store.summaries.get(id_)
 
 
-async def _count(store: WorkspaceStore, contact: Document, event: Mapping[str, Any]) -> int:
+async def _count(store: WorkspaceStore, contact: Document, event: EventDocument) -> int:
     summary = await _summary(store, contact, event["name"])
-    return 0 if summary is None else int(summary["count"])
+    return 0 if summary is None else summary["count"]
 
 
-async def _send_history(store: WorkspaceStore, rule: Mapping[str, Any], contact: Document) -> _SendHistory:
+async def _send_history(store: WorkspaceStore, rule: MessageRuleDocument, contact: Document) -> _SendHistory:
     states = await store.rule_states.by_ids([sent_id_of(rule["_id"], id_) for id_ in ids_of(contact)])
-    last_times = [row["last_for"] for row in states.values() if row["last_for"] is not None]
+    last_times = [last_for for row in states.values() if (last_for := row["last_for"]) is not None]
     own_state = states.get(sent_id_of(rule["_id"], contact["_id"]))
     return _SendHistory(sum(row["count"] for row in states.values()), own_state, max(last_times, default=None))
 
 
-async def _in_audience(store: WorkspaceStore, rule: Mapping[str, Any], contact: Document, now: datetime) -> bool:
+async def _in_audience(store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, now: datetime) -> bool:
     return rule["audience"] is None or await contact_matches(store, parse_filter(rule["audience"]), contact, now)
 
 
-async def _reached_before_rule(store: WorkspaceStore, rule: Mapping[str, Any], contact: Document) -> bool:
+async def _reached_before_rule(store: WorkspaceStore, rule: MessageRuleDocument, contact: Document) -> bool:
     """Whether the contact had reached the count before the rule was in force."""
     assert rule["trigger"] == RuleTrigger.NTH_TIME  # noqa: S101 - only NTH_TIME timers are marked as jumped
-    summary = await _summary(store, contact, rule["event"]) or {"count": 0}
-    received_since = await store.events.count_received(ids_of(contact), rule["event"], rule["since"])
-    imported = summary.get("imported") or {}
-    imported_since = imported["count"] if imported.get("at") is not None and imported["at"] >= rule["since"] else 0
-    return bool(summary["count"] - received_since - imported_since >= rule["n"])
+    event_name, n = str(rule["event"]), rule["n"] or 0
+    received_since = await store.events.count_received(ids_of(contact), event_name, rule["since"])
+    if (summary := await _summary(store, contact, event_name)) is None:
+        return -received_since >= n
+    imported = summary.get("imported")
+    is_new = imported is not None and "at" in imported and imported["at"] >= rule["since"]
+    imported_since = imported["count"] if imported is not None and is_new else 0
+    return summary["count"] - received_since - imported_since >= n

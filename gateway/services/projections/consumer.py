@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import structlog
 
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.domain.changes import heartbeat, kind_of, new_change_id
@@ -63,14 +64,13 @@ class ProjectionConsumer(ABC):
 
     async def run(self) -> None:
         try:
-            while True:
-                try:
-                    await self._consume()
-                except UnavailableError as error:
-                    self._log.warning("projection consumer interrupted; starting again", reason=str(error))
-                except Exception:
-                    self._log.exception("projection consumer failed; starting again")
-                await asyncio.sleep(_AGAIN_SECONDS)
+            await run_forever(
+                self._consume,
+                _AGAIN_SECONDS,
+                self._log,
+                unavailable="projection consumer interrupted; starting again",
+                failed="projection consumer failed; starting again",
+            )
         finally:
             with suppress(Exception):
                 await asyncio.shield(self._store.roll_ups.release(self.NAME, self._owner))

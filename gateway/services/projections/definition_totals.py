@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from gateway.bus.change_events import kind_of_insert
 from gateway.domain.change_kinds import ChangeKind, kinds_of
 from gateway.domain.changes import kind_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.definitions import MAX_VALUES, Totals, ValueCount, ValueGeneration, merged, value_of
+from gateway.domain.events.documents import EntryCounts, EventDocument, ValueDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.store.change_log import ChangeLog
 from gateway.store.driver import Insert, Operation, Session
@@ -33,6 +35,10 @@ class EventBatch:
     def workspaces(self) -> set[str]:
         return {insert.document["workspace_id"] for insert in self.inserts if insert.document["workspace_id"]}
 
+    def events_of(self, workspace_id: str) -> list[EventDocument]:
+        """The events of a workspace."""
+        return cast(list[EventDocument], self.all_of(Events.COLLECTION, workspace_id))
+
     def all_of(self, collection: str, workspace_id: str) -> list[Document]:
         rows = [insert.document for insert in self.inserts if insert.collection == collection]
         return [row for row in rows if row["workspace_id"] == workspace_id]
@@ -42,7 +48,7 @@ class EventBatch:
         rows = self.all_of(collection, workspace_id)
         return rows if self.only_values else [row for row in rows if row["_id"] not in self.contained]
 
-    def counts_value(self, event: Document) -> bool:
+    def counts_value(self, event: EventDocument) -> bool:
         """Whether that event's value still needs counting."""
         return event["_id"] not in self.contained or self.only_values not in (None, event["name"])
 
@@ -56,7 +62,7 @@ def totals_of(workspace_id: str, batch: EventBatch) -> dict[str, Totals]:
     """What a batch adds to each event name of a workspace."""
     totals: dict[str, Totals] = {}
     for event in batch.of(Events.COLLECTION, workspace_id):
-        totals.setdefault(event["name"], Totals()).add_event(event)
+        totals.setdefault(event["name"], Totals()).add_event(cast(EventDocument, event))
     for summary in batch.of(EventSummaries.COLLECTION, workspace_id):
         totals.setdefault(summary["name"], Totals()).contact_count += 1
     for change in batch.of(ChangeLog.COLLECTION, workspace_id):
@@ -121,7 +127,7 @@ class MergedContacts:
             survivors |= dict.fromkeys(removed_ids, survivor)
         return cls(workspace_id, survivors)
 
-    def owner_of(self, row: Document) -> tuple[str, str] | None:
+    def owner_of(self, row: EventDocument | ValueDocument) -> tuple[str, str] | None:
         """Return the summary id and contact id that count this row now; None if the contact was erased."""
         contact_id = self.survivors.get(row["contact_id"], row["contact_id"])
         return None if contact_id is None else (summary_id_of(self.workspace_id, contact_id, row["name"]), contact_id)
@@ -130,7 +136,7 @@ class MergedContacts:
         return [summary_id_of(self.workspace_id, id_, name) for id_ in self.survivors]
 
 
-def counted_values(workspace_id: str, name: str, rows: Iterable[Document]) -> list[ValueCount]:
+def counted_values(workspace_id: str, name: str, rows: Iterable[EntryCounts]) -> list[ValueCount]:
     """Convert the rows of `Events.values` to counts."""
     counts = []
     for row in rows:
@@ -148,7 +154,7 @@ async def value_operations(
     operations: list[Operation] = []
     merges = MergedContacts.of(store.workspace_id, batch)
     for generation in generations:
-        rows = batch.all_of(Events.COLLECTION, store.workspace_id)
+        rows = batch.events_of(store.workspace_id)
         events = [row for row in rows if row["name"] == generation.name and batch.counts_value(row)]
         event_counts = [
             _event_count(row, generation, merges) for row in events if _value(row, generation.key) is not None
@@ -163,19 +169,19 @@ async def value_operations(
     return operations
 
 
-def _event_count(event: Document, generation: ValueGeneration, merges: MergedContacts) -> ValueCount | None:
+def _event_count(event: EventDocument, generation: ValueGeneration, merges: MergedContacts) -> ValueCount | None:
     owner, at = merges.owner_of(event), event["occurred_at"]
     return None if owner is None else ValueCount(*owner, _value(event, generation.key), 1, at, at)
 
 
-def _moved_count(row: Document, merges: MergedContacts) -> ValueCount | None:
+def _moved_count(row: ValueDocument, merges: MergedContacts) -> ValueCount | None:
     owner = merges.owner_of(row)
     if owner is None:
         return None
     return ValueCount(*owner, row.get("value"), row["count"], row["first_at"], row["last_at"])
 
 
-def _value(event: Document, key: str) -> str | None:
+def _value(event: EventDocument, key: str) -> str | None:
     return next((value_of(entry) for entry in event["metadata"] if entry["key"] == key), None)
 
 

@@ -13,6 +13,7 @@ from gateway.core.ids import Minter, Prefix
 from gateway.domain.changes import new_change_id, rebuild_requested
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.definitions import ValueGeneration, generation_of, with_types
+from gateway.domain.events.documents import NO_TOTALS, DefinitionDocument, MetadataKey, NameTotals
 from gateway.errors import UnavailableError
 from gateway.services.projections.consumer import RENEW_SECONDS, ProjectionConsumer
 from gateway.services.projections.definition_totals import (
@@ -120,7 +121,7 @@ class EventDefinitionProjection(ProjectionConsumer):
             await store.values.delete_other_builds(name, generation.id if generation else None)
 
     async def _rebuild_values(
-        self, store: WorkspaceStore, definitions: Iterable[Document], job: Document, session: Session
+        self, store: WorkspaceStore, definitions: Iterable[DefinitionDocument], job: Document, session: Session
     ) -> dict[str, ValueGeneration | None]:
         generations: dict[str, ValueGeneration | None] = {}
         for row in definitions:
@@ -171,7 +172,7 @@ async def _definition_writes(
     if rescanned := [name for name, name_totals in defined.items() if name_totals.rescan]:
         rows = await store.summaries.totals(rescanned)
         adding += [
-            store.definitions.setting(name, {field: row[field] for field in ("first_at", "last_at")})
+            store.definitions.setting(name, {"first_at": row["first_at"], "last_at": row["last_at"]})
             for name, row in rows.items()
         ]
     all_generations = {name: generation_of(row) for name, row in definitions.items()} | generations
@@ -181,19 +182,18 @@ async def _definition_writes(
 
 def _reset_totals(
     store: WorkspaceStore,
-    definitions: Iterable[Document],
-    totals: dict[str, Document],
+    definitions: Iterable[DefinitionDocument],
+    totals: dict[str, NameTotals],
     types: dict[str, dict[str, list[str]]],
     *,
     swept: bool,
 ) -> list[Operation]:
     """`swept`: retention removed events, so the known types of their keys stay."""
-    no_totals = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
     return [
         store.definitions.setting(
             row["name"],
             {
-                **totals.get(row["name"], no_totals),
+                **totals.get(row["name"], NO_TOTALS),
                 "metadata_keys": _reset_keys(row.get("metadata_keys", []) if swept else [], types.get(row["name"], {})),
             },
         )
@@ -201,6 +201,6 @@ def _reset_totals(
     ]
 
 
-def _reset_keys(stored: list[Document], types: dict[str, list[str]]) -> list[Document]:
+def _reset_keys(stored: list[MetadataKey], types: dict[str, list[str]]) -> list[MetadataKey]:
     keys = with_types(stored, types)
     return stored if keys is None else keys

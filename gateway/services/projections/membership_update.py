@@ -10,6 +10,7 @@ from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.changes import MembershipChanged, membership_changed
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.conditions import ContactFacts
+from gateway.domain.filters.documents import MemberDocument
 from gateway.domain.filters.expiry import valid_until
 from gateway.domain.filters.segments import SegmentGraph, member_of
 from gateway.services.messages.triggers import TriggerService
@@ -34,7 +35,7 @@ class MembershipUpdate:
     new_change_id: Callable[[], str]
     triggers: TriggerService
     reported: Callable[[str, str], bool]
-    added: list[Document] = field(default_factory=list)
+    added: list[MemberDocument] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     changes: list[MembershipChanged] = field(default_factory=list)
     due: dict[str, datetime | None] = field(default_factory=dict)
@@ -68,7 +69,13 @@ class MembershipUpdate:
         await self.store.reviews.write(self.due, session)
 
     def _compare(
-        self, key: Key, facts: ContactFacts, members: Mapping[Key, Document], inherited: set[Key], *, imported: bool
+        self,
+        key: Key,
+        facts: ContactFacts,
+        members: Mapping[Key, MemberDocument],
+        inherited: set[Key],
+        *,
+        imported: bool,
     ) -> None:
         belongs, belonged = facts.segments[key[0]], key in members or key in inherited
         inherited.discard(key)
@@ -120,11 +127,11 @@ class MembershipUpdate:
                 remaining = remaining[len(loaded) :]
         return facts_by_contact
 
-    async def _current_members(self, segment_ids: Mapping[str, frozenset[str]]) -> dict[Key, Document]:
+    async def _current_members(self, segment_ids: Mapping[str, frozenset[str]]) -> dict[Key, MemberDocument]:
         groups: dict[frozenset[str], list[str]] = defaultdict(list)
         for contact_id, ids in segment_ids.items():
             groups[ids].append(contact_id)
-        members: dict[Key, Document] = {}
+        members: dict[Key, MemberDocument] = {}
         for ids, contact_ids in groups.items():
             members |= await self.store.members.among(sorted(ids), contact_ids)
         return members

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import structlog
 
 from gateway.bus.bus import Bus
-from gateway.errors import UnavailableError
+from gateway.core.background import run_forever
+from gateway.domain.contacts.contacts import Document
 from gateway.observability import Metrics
 from gateway.store.filters.segments import any_segment
 from gateway.store.workspace_store import Store
@@ -46,14 +46,8 @@ class ProjectionMonitor:
         self._log = structlog.get_logger("gateway.projections")
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self.check()
-            except UnavailableError as error:
-                self._log.warning("projections cannot be checked", reason=str(error))
-            except Exception:
-                self._log.exception("projections cannot be checked")
-            await asyncio.sleep(_CHECK_SECONDS)
+        problem = "projections cannot be checked"
+        await run_forever(self.check, _CHECK_SECONDS, self._log, unavailable=problem, failed=problem)
 
     async def check(self) -> None:
         """Update the progress of all projections, at most once a second."""
@@ -80,7 +74,7 @@ class ProjectionMonitor:
                 )
         return None
 
-    def _progress_of(self, row: Mapping[str, Any], now: datetime) -> Progress:
+    def _progress_of(self, row: Document, now: datetime) -> Progress:
         seconds, number = row.get("position_at") or (0, 0)
         waiting_since = self._bus.oldest_after((seconds, number))
         if waiting_since is None:

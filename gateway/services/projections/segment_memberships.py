@@ -6,7 +6,7 @@ Scheduled reviews find the changes that time alone causes; a scan fills a saved 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.bus.change_events import kind_of_insert
@@ -164,7 +164,7 @@ def _jobs_of(batch: Sequence[Insert]) -> list[Document]:
     ]
 
 
-def _job(row: Document, segment_id: str, revision: int | None, *, silent: bool = True) -> Document:
+def _job(row: Mapping[str, object], segment_id: str, revision: int | None, *, silent: bool = True) -> Document:
     """Without a revision the job removes all members. `silent`: publish no changes."""
     return {
         "workspace_id": row["workspace_id"],

@@ -5,24 +5,33 @@ the write; after a conflict the command is applied again.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Generic
 from weakref import WeakValueDictionary
 
 from gateway.core.clock import Clock
-from gateway.core.idempotency import Claim, claim
+from gateway.core.idempotency import Claim, claim, request_of
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
 from gateway.domain.changes import new_change_id, thread_changes
 from gateway.domain.contacts.contacts import ContactDraft, Document, new_contact
+from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.contacts.subject_refs import subject_ref
 from gateway.domain.events.events import check_idempotency_key
 from gateway.domain.support.actors import Actor
+from gateway.domain.support.commands import (
+    ConvertToTicket,
+    CreateConversation,
+    CreateTicket,
+    ReplyToConversation,
+    ReplyToTicket,
+)
+from gateway.domain.support.documents import PartDocument, T
 from gateway.domain.support.threads import Changeset, ThreadKind, unknown_thread
 from gateway.errors import ErrorCode, UserProblem, error_path
 from gateway.services.contacts.contacts import Turn
@@ -32,16 +41,17 @@ from gateway.store.driver import Session
 from gateway.store.retries import BUDGET_SECONDS, retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-Apply = Callable[[Document, datetime], Changeset]
+Apply = Callable[[T, datetime], Changeset[T]]
+Keyed = CreateConversation | CreateTicket | ConvertToTicket | ReplyToConversation | ReplyToTicket
 AlsoWrite = Callable[[WorkspaceStore, Session], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class CommandResult:
+class CommandResult(Generic[T]):
     """The stored thread, and the part that the command added."""
 
-    document: Document
-    part: Document | None = None
+    document: T
+    part: PartDocument | None = None
 
 
 class CommandExecutor:
@@ -55,15 +65,14 @@ class CommandExecutor:
         self._writer = writer
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def claim(self, mutation: str, fields: Mapping[str, Any], principal: Principal | None) -> Claim | None:
+    def claim(self, mutation: str, command: Keyed, principal: Principal | None) -> Claim | None:
         """Claim the idempotency key of a call. Each contact token has its own namespace."""
         namespace = "" if principal is None or principal.contact_id is None else principal.id
-        compared = {name: value for name, value in fields.items() if name != "idempotency_key"}
-        return claim(mutation, check_idempotency_key(fields.get("idempotency_key")), compared, namespace)
+        return claim(mutation, check_idempotency_key(command.idempotency_key), request_of(command), namespace)
 
     async def first_result(
         self, principal: Principal, kind: ThreadKind, key_claim: Claim | None
-    ) -> CommandResult | None:
+    ) -> CommandResult[T] | None:
         """Return the result of the first call with that key, as the principal sees it now."""
         if key_claim is None:
             return None
@@ -76,27 +85,30 @@ class CommandExecutor:
         workspace_id: str,
         kind: ThreadKind,
         id_: str,
-        apply: Apply,
+        apply: Apply[T],
         *,
         principal: Principal | None = None,
         key_claim: Claim | None = None,
         also_write: AlsoWrite | None = None,
         path: tuple[str, ...] = ("id",),
-    ) -> CommandResult:
+    ) -> CommandResult[T]:
         """Change a thread. `apply` may run more than once. `also_write` writes more in the transaction. A repeated call
         returns the thread as the principal sees it now; without a principal all is visible."""
         change_id = self._new_change_id()
 
-        async def attempt(number: int) -> CommandResult:
+        async def attempt(number: int) -> CommandResult[T]:
             store, now = self._store.open(workspace_id), self._clock()
             if key_claim and (first_ids := await store.idempotency_keys.result_of(key_claim)) is not None:
                 return await _first_result(self._seen_by(workspace_id, principal), kind, first_ids)
-            if number > 1 and (change_event := (await store.changes.by_ids([change_id])).get(change_id)) is not None:
+            if number > 1 and (change_event := await store.changes.get(change_id)) is not None:
                 visible_store = self._seen_by(workspace_id, principal)
-                if (result := await _stored_result(visible_store, kind, id_, change_event["act_part_id"])) is None:
+                result: CommandResult[T] | None = await _stored_result(
+                    visible_store, kind, id_, change_event["act_part_id"]
+                )
+                if result is None:
                     raise unknown_thread(kind, id_, path)
                 return result
-            stored = (await store.threads(kind)[0].by_ids([id_])).get(id_)
+            stored: T | None = await store.threads(kind)[0].get(id_)
             if stored is None:
                 raise unknown_thread(kind, id_, path)
             changeset = apply(stored, now)
@@ -112,18 +124,18 @@ class CommandExecutor:
         workspace_id: str,
         kind: ThreadKind,
         new_id: str,
-        contact: Mapping[str, Any],
+        contact: ContactRefFields,
         principal: Principal | None,
-        begin: Callable[[Document, datetime], Changeset],
+        begin: Callable[[Document, datetime], Changeset[T]],
         *,
         key_claim: Claim | None = None,
         also_write: AlsoWrite | None = None,
-    ) -> CommandResult:
+    ) -> CommandResult[T]:
         change_id, contact_id = self._new_change_id(), self._minter.mint(Prefix.CONTACT, self._clock())
         with error_path("contact"):
             ref = subject_ref(contact, principal)
 
-        async def attempt(number: int) -> CommandResult:
+        async def attempt(number: int) -> CommandResult[T]:
             store, now = self._store.open(workspace_id), self._clock()
             if key_claim and (first_ids := await store.idempotency_keys.result_of(key_claim)) is not None:
                 return await _first_result(self._seen_by(workspace_id, principal), kind, first_ids)
@@ -148,10 +160,10 @@ class CommandExecutor:
         if not actor.is_contact:
             return
         store = self._store.open(principal.workspace_id)
-        stored = (await store.threads(kind)[0].by_ids([id_])).get(id_)
+        stored = await store.threads(kind)[0].get(id_)
         if stored is None:
             raise unknown_thread(kind, id_, path)
-        owner = (await store.contacts.of_ids([stored["contact_id"]])).get(stored["contact_id"])
+        owner = await store.contacts.of_id(stored["contact_id"])
         if owner is not None and owner["_id"] == actor.id:
             return
         if principal.contact_id is not None:
@@ -162,7 +174,7 @@ class CommandExecutor:
     async def _store_changeset(
         self,
         store: WorkspaceStore,
-        changeset: Changeset,
+        changeset: Changeset[T],
         change_id: str,
         now: datetime,
         key_claim: Claim | None,
@@ -185,7 +197,7 @@ class CommandExecutor:
     async def persist(
         self,
         store: WorkspaceStore,
-        changeset: Changeset,
+        changeset: Changeset[T],
         change_id: str,
         now: datetime,
         session: Session,
@@ -223,7 +235,7 @@ class CommandExecutor:
         return new_change_id(self._minter, self._clock())
 
 
-async def _write_thread(store: WorkspaceStore, changeset: Changeset, session: Session) -> None:
+async def _write_thread(store: WorkspaceStore, changeset: Changeset[T], session: Session) -> None:
     if not changeset.has_changes:
         return
     threads, parts = store.threads(changeset.kind)
@@ -235,19 +247,21 @@ async def _write_thread(store: WorkspaceStore, changeset: Changeset, session: Se
 
 async def _stored_result(
     store: WorkspaceStore, kind: ThreadKind, id_: str, part_id: str | None
-) -> CommandResult | None:
+) -> CommandResult[T] | None:
     """Return None if the thread is gone or not visible in this store."""
     threads, parts = store.threads(kind)
-    document = (await threads.by_ids([id_])).get(id_)
+    document: T | None = await threads.get(id_)
     if document is None:
         return None
-    return CommandResult(document, None if part_id is None else (await parts.by_ids([part_id])).get(part_id))
+    return CommandResult(document, None if part_id is None else await parts.get(part_id))
 
 
 async def _first_result(
     store: WorkspaceStore, kind: ThreadKind, first_ids: Document, path: tuple[str, ...] = ("idempotencyKey",)
-) -> CommandResult:
-    result = await _stored_result(store, kind, first_ids[f"{kind.value}_id"], first_ids.get("part_id"))
+) -> CommandResult[T]:
+    result: CommandResult[T] | None = await _stored_result(
+        store, kind, first_ids[f"{kind.value}_id"], first_ids.get("part_id")
+    )
     if result is None:
         message = f"The {kind.value} of the first call with this idempotencyKey was deleted: use a new key."
         raise UserProblem(

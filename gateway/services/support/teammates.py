@@ -1,14 +1,17 @@
 """Saves admins and teams, and finds the actor of a command."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
-from gateway.domain.contacts.contacts import Document, unknown_contact
+from gateway.core.unset import UNSET, Unset
+from gateway.domain.contacts.contacts import unknown_contact
 from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind
-from gateway.domain.support.teammates import MAX_TEAMS, check_active, check_admin, check_team, new_teammate
+from gateway.domain.support.commands import ActorRef, CreateConversation, CreateTicket, SaveAdmin, SaveTeam
+from gateway.domain.support.documents import AdminDocument, TeamDocument
+from gateway.domain.support.teammates import MAX_TEAMS, check_active, check_admin, check_team, new_admin, new_team
+from gateway.domain.support.threads import Assignees
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.unique_names import save_entry
 from gateway.store.workspace_store import Store
@@ -20,52 +23,55 @@ class TeammateService:
         self._clock = clock
         self._minter = minter
 
-    async def save_admin(self, workspace_id: str, fields: Mapping[str, Any]) -> Document:
-        """Return the stored admin. `fields`: the given input fields in snake_case; None clears."""
+    async def save_admin(self, workspace_id: str, command: SaveAdmin) -> AdminDocument:
+        """Return the stored admin."""
         store = self._store.open(workspace_id)
-        values = check_admin(fields)
-        new = self._new(Prefix.ADMIN, workspace_id, values)
-        return await save_entry(store.admins, fields.get("id"), values, new, "email")
+        values, now = check_admin(command), self._clock()
+        new = new_admin(self._minter.mint(Prefix.ADMIN, now), workspace_id, values, now)
+        return await save_entry(store.admins, command.id, values, new, "email")
 
-    async def save_team(self, workspace_id: str, fields: Mapping[str, Any]) -> Document:
+    async def save_team(self, workspace_id: str, command: SaveTeam) -> TeamDocument:
         """Return the stored team. Its admins must exist; they may be archived."""
         store = self._store.open(workspace_id)
-        values = check_team(fields)
+        values, now = check_team(command), self._clock()
         await self._check_members(workspace_id, values["admin_ids"])
-        if fields.get("id") is None and len(await store.teams.all()) >= MAX_TEAMS:
+        if command.id is None and len(await store.teams.all()) >= MAX_TEAMS:
             message = f"The workspace has {MAX_TEAMS} teams, which is the limit: rename one of them."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
-        new = self._new(Prefix.TEAM, workspace_id, values)
-        return await save_entry(store.teams, fields.get("id"), values, new, "name")
+        new = new_team(self._minter.mint(Prefix.TEAM, now), workspace_id, values, now)
+        return await save_entry(store.teams, command.id, values, new, "name")
 
-    async def active_admin(self, workspace_id: str, admin_id: str, path: Sequence[str]) -> Document:
+    async def active_admin(self, workspace_id: str, admin_id: str, path: Sequence[str]) -> AdminDocument:
         """Return the admin; UserProblem if there is none or it is archived."""
-        admins = await self._store.open(workspace_id).admins.by_ids([admin_id])
-        return check_active(admins.get(admin_id), admin_id, "admin", path)
+        admin = await self._store.open(workspace_id).admins.get(admin_id)
+        return check_active(admin, admin_id, "admin", path)
 
-    async def active_team(self, workspace_id: str, team_id: str, path: Sequence[str]) -> Document:
+    async def active_team(self, workspace_id: str, team_id: str, path: Sequence[str]) -> TeamDocument:
         """Return the team; UserProblem if there is none or it is archived."""
-        teams = await self._store.open(workspace_id).teams.by_ids([team_id])
-        return check_active(teams.get(team_id), team_id, "team", path)
+        team = await self._store.open(workspace_id).teams.get(team_id)
+        return check_active(team, team_id, "team", path)
 
     async def assignees(
-        self, workspace_id: str, fields: Mapping[str, Any], *, nulls: bool = True
-    ) -> dict[str, str | None]:
-        """Check and return the given assignees; UserProblem. `nulls`: include None, which removes one."""
-        assignees: dict[str, str | None] = {}
-        for name, public, check in (
-            ("assignee_id", "assigneeId", self.active_admin),
-            ("team_id", "teamId", self.active_team),
-        ):
-            if fields.get(name) is not None:
-                await check(workspace_id, fields[name], (public,))
-            if fields.get(name) is not None or (nulls and name in fields):
-                assignees[name] = fields[name]
+        self, workspace_id: str, assignee_id: str | Unset | None, team_id: str | Unset | None
+    ) -> Assignees:
+        """Check and return the given assignees; UserProblem. None removes one."""
+        assignees: Assignees = {}
+        if assignee_id is not UNSET:
+            if assignee_id is not None:
+                await self.active_admin(workspace_id, assignee_id, ("assigneeId",))
+            assignees["assignee_id"] = assignee_id
+        if team_id is not UNSET:
+            if team_id is not None:
+                await self.active_team(workspace_id, team_id, ("teamId",))
+            assignees["team_id"] = team_id
         return assignees
 
-    async def actor(
-        self, principal: Principal, named: Mapping[str, Any] | None, otherwise: Actor = AUTOMATION
-    ) -> Actor:
+    async def assignees_of_new(self, workspace_id: str, command: CreateConversation | CreateTicket) -> Assignees:
+        """Check and return the assignees of a new thread; UserProblem."""
+        assignee_id = UNSET if command.assignee_id is None else command.assignee_id
+        return await self.assignees(workspace_id, assignee_id, UNSET if command.team_id is None else command.team_id)
+
+    async def actor(self, principal: Principal, named: ActorRef | None, otherwise: Actor = AUTOMATION) -> Actor:
         """Return the owner of a token; for an API key the `named` ActorRef, else `otherwise`."""
         owner = _owner(principal)
         if owner is not None:
@@ -77,8 +83,8 @@ class TeammateService:
             return otherwise
         if (admin_id := named.get("admin_id")) is not None:
             return Actor(ActorKind.ADMIN, await self._check_admin_exists(principal.workspace_id, admin_id))
-        contact_id = str(named["contact_id"])
-        contact = (await self._store.open(principal.workspace_id).contacts.of_ids([contact_id])).get(contact_id)
+        contact_id = named["contact_id"]
+        contact = await self._store.open(principal.workspace_id).contacts.of_id(contact_id)
         if contact is None:
             raise unknown_contact(contact_id, "actor", "contactId")
         return Actor(ActorKind.CONTACT, contact["_id"])
@@ -89,10 +95,6 @@ class TeammateService:
             message = f"There is no admin with the id '{admin_id}': correct the id."
             raise UserProblem(ErrorCode.NOT_FOUND, message, ("actor", "adminId"))
         return admin_id
-
-    def _new(self, prefix: Prefix, workspace_id: str, values: Document) -> Document:
-        now = self._clock()
-        return new_teammate(self._minter.mint(prefix, now), workspace_id, values, now)
 
     async def _check_members(self, workspace_id: str, admin_ids: Sequence[str]) -> None:
         admins = await self._store.open(workspace_id).admins.by_ids(admin_ids)

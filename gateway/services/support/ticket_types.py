@@ -1,11 +1,11 @@
 """Saves ticket types."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.commands import SaveTicketType
+from gateway.domain.support.documents import TicketTypeDocument
 from gateway.domain.support.ticket_types import (
     MAX_TICKET_TYPES,
     check_same_category,
@@ -24,19 +24,18 @@ class TicketTypeService:
         self._clock = clock
         self._minter = minter
 
-    async def save(self, workspace_id: str, fields: Mapping[str, Any]) -> Document:
-        """Return the stored type. `fields`: the given input fields in snake_case; None clears."""
-        types, values = self._store.open(workspace_id).ticket_types, check_ticket_type(fields)
-        id_, now = fields.get("id"), self._clock()
+    async def save(self, workspace_id: str, command: SaveTicketType) -> TicketTypeDocument:
+        """Return the stored type."""
+        types, values = self._store.open(workspace_id).ticket_types, check_ticket_type(command)
+        id_, now = command.id, self._clock()
         if id_ is None and len(await types.all()) >= MAX_TICKET_TYPES:
             message = f"The workspace has {MAX_TICKET_TYPES} ticket types, which is the limit: change one of them."
             raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message)
-        if id_ is not None and (stored := (await types.by_ids([id_])).get(id_)) is not None:
+        if id_ is not None and (stored := await types.get(id_)) is not None:
             check_same_category(stored, values)
         new = new_ticket_type(self._minter.mint(Prefix.TICKET_TYPE, now), workspace_id, values, now)
         return await save_entry(types, id_, values, new, "name")
 
-    async def usable(self, workspace_id: str, type_id: str, path: Sequence[str]) -> Document:
+    async def usable(self, workspace_id: str, type_id: str, path: Sequence[str]) -> TicketTypeDocument:
         """Return the type; UserProblem if there is none or it takes no new tickets."""
-        types = await self._store.open(workspace_id).ticket_types.by_ids([type_id])
-        return check_usable(types.get(type_id), type_id, path)
+        return check_usable(await self._store.open(workspace_id).ticket_types.get(type_id), type_id, path)

@@ -1,25 +1,27 @@
 """Commands on tickets."""
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import ClassVar
 
 from gateway.core.clock import Clock
+from gateway.core.idempotency import Claim
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
 from gateway.domain.changes import new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.support import ticket_inputs as inputs
-from gateway.domain.support.actors import AUTOMATION, Actor
-from gateway.domain.support.conversation_inputs import check_body, check_created_at, check_not_by_contact
+from gateway.domain.support.actors import Actor
+from gateway.domain.support.commands import ConvertToTicket, CreateTicket, SetTicketState, UpdateTicket
+from gateway.domain.support.conversation_inputs import check_body, check_created_at, check_not_by_contact, check_tags
 from gateway.domain.support.conversations import ConversationAggregate
-from gateway.domain.support.threads import Changeset, ThreadKind, check_moment, unknown_thread
+from gateway.domain.support.documents import TicketDocument, TicketTypeDocument
+from gateway.domain.support.threads import Changeset, ThreadKind, unknown_thread
 from gateway.domain.support.ticket_states import TicketState
 from gateway.domain.support.ticket_types import TicketCategory, check_usable, new_values
 from gateway.domain.support.tickets import (
     SNOOZE_TIMER,
+    NewTicket,
     TicketAggregate,
     check_shared_with,
     is_public,
@@ -29,136 +31,91 @@ from gateway.domain.support.tickets import (
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.support.commands import CommandExecutor, CommandResult
 from gateway.services.support.teammates import TeammateService
+from gateway.services.support.threads import ThreadService
 from gateway.services.timers import Handler
 from gateway.store.driver import Session
 from gateway.store.workspace_store import Store, WorkspaceStore
 
-_KIND = ThreadKind.TICKET
-Do = Callable[[TicketAggregate], str | None]
+Result = CommandResult[TicketDocument]
 
 
-class TicketService:
-    """Commands on tickets. `fields`: the given input fields in snake_case; None clears."""
+class TicketService(ThreadService[TicketAggregate, TicketDocument]):
+    """Commands on tickets."""
+
+    KIND: ClassVar[ThreadKind] = ThreadKind.TICKET
 
     def __init__(
         self, store: Store, clock: Clock, minter: Minter, commands: CommandExecutor, teammates: TeammateService
     ) -> None:
-        self._store = store
-        self._clock = clock
-        self._minter = minter
-        self._commands = commands
-        self._teammates = teammates
+        super().__init__(store, clock, minter, commands, teammates, TicketAggregate)
 
     @property
     def handlers(self) -> dict[str, Handler]:
         return {SNOOZE_TIMER: self.apply_deadlines}
 
-    async def create(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
-        check_not_by_contact(fields, principal)
-        return await self._create(principal, fields, "createTicket", fields["contact"], fields.get("conversation_id"))
+    async def create(self, principal: Principal, command: CreateTicket) -> TicketDocument:
+        check_not_by_contact(command, principal)
+        return await self._create(principal, command, self._commands.claim("createTicket", command, principal))
 
-    async def convert(self, principal: Principal, fields: Mapping[str, Any]) -> Document:
-        conversation_id = str(fields["conversation_id"])
+    async def convert(self, principal: Principal, command: ConvertToTicket) -> TicketDocument:
         store = self._store.open(principal.workspace_id)
-        conversation = (await store.conversations.by_ids([conversation_id])).get(conversation_id)
+        conversation = await store.conversations.get(command.conversation_id)
         if conversation is None:
-            raise unknown_thread(ThreadKind.CONVERSATION, conversation_id, ("conversationId",))
-        contact = {"id": conversation["contact_id"]}
-        return await self._create(principal, fields, "convertToTicket", contact, conversation_id)
-
-    async def reply(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        check_not_by_contact(fields, principal)
-        key_claim = self._commands.claim("replyToTicket", fields, principal)
-        if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
-            return first
-        body, note = str(check_body(fields["body"])), bool(fields.get("note"))
-        created_at = check_created_at(fields.get("created_at"), self._clock())
-        actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["ticket_id"])
-        if note and actor.is_contact:
-            message = "A contact cannot write notes: leave note out, or give an admin as actor."
-            raise UserProblem(ErrorCode.FORBIDDEN, message, ("note",))
-        await self._commands.check_owner(principal, _KIND, id_, actor, ("ticketId",))
-
-        def apply(stored: Document, now: datetime) -> Changeset:
-            _check_visible(stored, principal, actor, ("ticketId",))
-            check_moment(created_at, stored)
-            aggregate = TicketAggregate(stored, actor, created_at or now, self._minter)
-            return aggregate.changeset(aggregate.reply(body, note=note))
-
-        return await self._commands.execute(
-            principal.workspace_id, _KIND, id_, apply, principal=principal, key_claim=key_claim, path=("ticketId",)
+            raise unknown_thread(ThreadKind.CONVERSATION, command.conversation_id, ("conversationId",))
+        key_claim = self._commands.claim("convertToTicket", command, principal)
+        ticket = CreateTicket(
+            contact={"id": conversation["contact_id"]},
+            type_id=command.type_id,
+            title=command.title,
+            description=command.description,
+            attributes=command.attributes,
+            actor=command.actor,
+            conversation_id=command.conversation_id,
         )
+        return await self._create(principal, ticket, key_claim)
 
-    async def set_state(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        state, body = TicketState(fields["state"]), check_body(fields.get("body"))
-        return await self._execute(principal, fields, lambda aggregate: aggregate.set_state(state, body))
+    async def set_state(self, principal: Principal, command: SetTicketState) -> Result:
+        state, body = TicketState(command.state), None if command.body is None else check_body(command.body)
+        return await self._execute(principal, command, lambda aggregate: aggregate.set_state(state, body))
 
-    async def assign(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
-        """Assign it to an admin, a team or both; None removes an assignee."""
-        assignees = await self._teammates.assignees(principal.workspace_id, fields)
-        if not assignees:
-            message = "The assignment is missing: give assigneeId, teamId or both; null removes one."
-            raise UserProblem(ErrorCode.INVALID, message, ("assigneeId",))
-        return await self._execute(principal, fields, lambda aggregate: aggregate.assign(assignees))
-
-    async def update(self, principal: Principal, fields: Mapping[str, Any]) -> CommandResult:
+    async def update(self, principal: Principal, command: UpdateTicket) -> Result:
         """Edit its attributes, tags and visibility; snooze it or end a snooze."""
-        values, id_ = inputs.check_update(fields, self._clock()), str(fields["id"])
+        values = inputs.check_update(command, self._clock())
         store = self._store.open(principal.workspace_id)
-        stored = (await store.tickets.by_ids([id_])).get(id_)
+        stored = await store.tickets.get(command.id)
         if stored is None:
-            raise unknown_thread(_KIND, id_, ("id",))
+            raise unknown_thread(self.KIND, command.id, ("id",))
         type_ = (await store.ticket_types.by_ids([stored["type_id"]]))[stored["type_id"]]
-        return await self._execute(principal, fields, lambda aggregate: aggregate.update(type_, values))
+        return await self._execute(principal, command, lambda aggregate: aggregate.update(type_, values))
 
-    async def apply_deadlines(self, timer: Document) -> None:
-        workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
+    def _check_visible(self, thread: TicketDocument, principal: Principal, actor: Actor, path: tuple[str, ...]) -> None:
+        # To a token an invisible ticket does not exist.
+        if principal.contact_id is not None and not is_public(thread):
+            raise unknown_thread(self.KIND, thread["_id"], path)
+        check_shared_with(thread, actor)
 
-        def apply(stored: Document, now: datetime) -> Changeset:
-            return TicketAggregate(stored, AUTOMATION, now, self._minter).changeset()
-
-        try:
-            await self._commands.execute(
-                workspace_id, _KIND, id_, apply, also_write=lambda store, session: store.timers.take(timer, session)
-            )
-        except UserProblem:  # the ticket is gone
-            store = self._store.open(workspace_id)
-            await store.database.transaction(partial(store.timers.take, timer))
-
-    async def _execute(self, principal: Principal, fields: Mapping[str, Any], do: Do) -> CommandResult:
-        actor, id_ = await self._teammates.actor(principal, fields.get("actor")), str(fields["id"])
-        await self._commands.check_owner(principal, _KIND, id_, actor)
-
-        def apply(stored: Document, now: datetime) -> Changeset:
-            _check_visible(stored, principal, actor, ("id",))
-            aggregate = TicketAggregate(stored, actor, now, self._minter)
-            return aggregate.changeset(do(aggregate))
-
-        return await self._commands.execute(principal.workspace_id, _KIND, id_, apply, principal=principal)
-
-    async def _create(
-        self,
-        principal: Principal,
-        fields: Mapping[str, Any],
-        mutation: str,
-        contact: Mapping[str, Any],
-        conversation_id: str | None,
-    ) -> Document:
-        key_claim = self._commands.claim(mutation, fields, principal)
-        if (first := await self._commands.first_result(principal, _KIND, key_claim)) is not None:
+    async def _create(self, principal: Principal, command: CreateTicket, key_claim: Claim | None) -> TicketDocument:
+        first: Result | None = await self._commands.first_result(principal, self.KIND, key_claim)
+        if first is not None:
             return first.document
-        values = inputs.check_ticket(fields)
-        created_at = check_created_at(fields.get("created_at"), self._clock())
-        actor = await self._teammates.actor(principal, fields.get("actor"))
-        type_ = await self._type(principal, fields["type_id"], actor)
-        attributes = fields.get("attributes") or {}
-        values["attributes"] = new_values(type_, attributes, by_contact=actor.is_contact, path=("attributes",))
-        values["is_shared"] = values["is_shared"] and type_["category"] == TicketCategory.CUSTOMER
-        assignees = await self._teammates.assignees(principal.workspace_id, fields, nulls=False)
+        title, description = inputs.check_title(command.title), inputs.check_description(command.description)
+        tags, created_at = check_tags(command.tags or (), "tags"), check_created_at(command.created_at, self._clock())
+        actor = await self._teammates.actor(principal, command.actor)
+        type_ = await self._type(principal, command.type_id, actor)
+        by_contact, path = actor.is_contact, ("attributes",)
+        values: NewTicket = {
+            "title": title,
+            "description": description,
+            "tags": tags,
+            "is_shared": command.is_shared is not False and type_["category"] == TicketCategory.CUSTOMER,
+            "attributes": new_values(type_, command.attributes or {}, by_contact=by_contact, path=path),
+        }
+        assignees = await self._teammates.assignees_of_new(principal.workspace_id, command)
+        conversation_id = command.conversation_id
         new_id = self._minter.mint(Prefix.TICKET, created_at or self._clock())
         opening = _Opening(self._commands, self._minter, conversation_id)
 
-        def begin(contact_row: Document, now: datetime) -> Changeset:
+        def begin(contact_row: Document, now: datetime) -> Changeset[TicketDocument]:
             _check_contact_is_actor(actor, contact_row)
             document = new_ticket(new_id, contact_row, type_, values, actor, created_at or now)
             if conversation_id is not None:
@@ -169,9 +126,9 @@ class TicketService:
 
         result = await self._commands.create(
             principal.workspace_id,
-            _KIND,
+            self.KIND,
             new_id,
-            contact,
+            command.contact,
             principal,
             begin,
             key_claim=key_claim,
@@ -179,9 +136,9 @@ class TicketService:
         )
         return result.document
 
-    async def _type(self, principal: Principal, type_id: str, actor: Actor) -> Document:
+    async def _type(self, principal: Principal, type_id: str, actor: Actor) -> TicketTypeDocument:
         """Raise UserProblem if the actor may not open tickets of that type."""
-        type_ = (await self._store.open(principal.workspace_id).ticket_types.by_ids([type_id])).get(type_id)
+        type_ = await self._store.open(principal.workspace_id).ticket_types.get(type_id)
         if type_ is not None and actor.is_contact and type_["category"] != TicketCategory.CUSTOMER:
             if principal.contact_id is None:
                 message = f"A contact can create only CUSTOMER tickets, but '{type_['name']}' is {type_['category']}."
@@ -198,7 +155,9 @@ class _Opening:
         self._minter = minter
         self._conversation_id = conversation_id
 
-    def of(self, changeset: Changeset, contact: Document, actor: Actor, now: datetime) -> Changeset:
+    def of(
+        self, changeset: Changeset[TicketDocument], contact: Document, actor: Actor, now: datetime
+    ) -> Changeset[TicketDocument]:
         """Keep the changeset of this attempt for `store`."""
         self._changeset, self._contact, self._actor, self._now = changeset, contact, actor, now
         return changeset
@@ -209,7 +168,7 @@ class _Opening:
         if self._conversation_id is None:
             return
         id_, ticket = self._conversation_id, self._changeset.after
-        conversation = (await store.conversations.by_ids([id_], session)).get(id_)
+        conversation = await store.conversations.get(id_, session)
         if conversation is None or conversation["contact_id"] not in ids_of(self._contact):
             raise unknown_thread(ThreadKind.CONVERSATION, id_, ("conversationId",))
         aggregate = ConversationAggregate(conversation, self._actor, self._now, self._minter)
@@ -218,14 +177,7 @@ class _Opening:
         await self._commands.persist(store, aggregate.changeset(), change_id, self._now, session)
 
 
-def _check_contact_is_actor(actor: Actor, contact: Mapping[str, Any]) -> None:
+def _check_contact_is_actor(actor: Actor, contact: Document) -> None:
     if actor.is_contact and actor.id != contact["_id"]:
         message = "The actor is a contact, but not the one of the ticket: leave actor out."
         raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor", "contactId"))
-
-
-def _check_visible(ticket: Mapping[str, Any], principal: Principal, actor: Actor, path: tuple[str, ...]) -> None:
-    """To a token an invisible ticket does not exist."""
-    if principal.contact_id is not None and not is_public(ticket):
-        raise unknown_thread(_KIND, ticket["_id"], path)
-    check_shared_with(ticket, actor)

@@ -24,7 +24,7 @@ _SHARED_UPDATE_FROM = 20
 IDS_OF_CONTACT = {"$ifNull": ["$contact_ids", "$_id"]}
 
 
-class Contacts(Repository):
+class Contacts(Repository[Document]):
     COLLECTION: ClassVar[str] = "contacts"
     OWNER: ClassVar[str | None] = "_id"
     SHOWN_BY: ClassVar[tuple[str, ...]] = ("role",)
@@ -69,6 +69,10 @@ class Contacts(Repository):
         merged = await self.with_identities(missing)
         requested = set(ids)
         return contacts | {id_: row for row in merged.values() for id_ in all_ids(row) if id_ in requested}
+
+    async def of_id(self, id_: str, fields: Sequence[str] | None = None) -> Document | None:
+        """The contact of that id, as `of_ids` finds it."""
+        return (await self.of_ids([id_], fields)).get(id_)
 
     async def with_email(self, email: str) -> list[Document]:
         """The contacts with that e-mail, ignoring case: at most two, since two are already ambiguous."""

@@ -3,14 +3,14 @@
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.caches import Cache, CacheBudget
 from gateway.core.leases import latest_end
 from gateway.core.principals import Principal
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import DeletionDocument, ErasureDocument
 from gateway.domain.contacts.erasure import REFUSED_FOR, identity_hash
 from gateway.store.change_log import ChangeLog
 from gateway.store.driver import Database, Session
@@ -44,7 +44,7 @@ class Salts:
         return salt
 
 
-class Erasures(Repository):
+class Erasures(Repository[ErasureDocument]):
     """Salted hashes of erased identities, kept for 30 days."""
 
     COLLECTION: ClassVar[str] = "erasures"
@@ -78,16 +78,16 @@ class Erasures(Repository):
         return {text: identity_hash(salt, self._workspace_id, text) for text in identities}
 
 
-class Deletions(Repository):
+class Deletions(Repository[DeletionDocument]):
     """The contacts with data still to erase; the contact itself is already deleted."""
 
     COLLECTION: ClassVar[str] = "deletions"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("until", ASCENDING)], name="due"),)
 
-    async def insert(self, deletion: Document, session: Session) -> None:
+    async def insert(self, deletion: DeletionDocument, session: Session) -> None:
         await self._database.insert(self.COLLECTION, [deletion], session)
 
-    async def hold(self, deletion: Document, length: timedelta) -> bool:
+    async def hold(self, deletion: DeletionDocument, length: timedelta) -> bool:
         """Take or extend the lease, by the server's time; False if another process has it. Updates `deletion`."""
         until = await self._database.now() + length
         guard = {"_id": deletion["_id"], "until": deletion["until"]}
@@ -115,12 +115,13 @@ class Deletions(Repository):
                 return True
         return False
 
-    async def end(self, deletion: Document) -> None:
+    async def end(self, deletion: DeletionDocument) -> None:
         await self._database.delete(self.COLLECTION, {"_id": deletion["_id"], "workspace_id": self._workspace_id})
 
 
-async def deletions_due(database: Database, length: timedelta) -> list[Document]:
+async def deletions_due(database: Database, length: timedelta) -> list[DeletionDocument]:
     """The deletions of every workspace that no process leases. `length`: the longest possible lease."""
     now = await database.now()
     rows = await database.find(Deletions.COLLECTION, {"until": {"$lte": now}})
-    return rows + await database.find(Deletions.COLLECTION, {"until": {"$gt": latest_end(now, length)}})
+    rows += await database.find(Deletions.COLLECTION, {"until": {"$gt": latest_end(now, length)}})
+    return cast(list[DeletionDocument], rows)

@@ -3,19 +3,20 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pymongo import ASCENDING, DESCENDING, DeleteMany, IndexModel, UpdateOne
 
 from gateway.core.pagination import Page
 from gateway.domain.events.definitions import Totals, ValueCount, ValueGeneration
+from gateway.domain.events.documents import DefinitionDocument, MetadataKey, ValueDocument
 from gateway.domain.events.events import definition_id_of
 from gateway.store.driver import Document, Operation, Session
 from gateway.store.events.events import EventSummaries
 from gateway.store.repositories import Repository
 
 
-class EventDefinitions(Repository):
+class EventDefinitions(Repository[DefinitionDocument]):
     COLLECTION: ClassVar[str] = "event_definitions"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("workspace_id", ASCENDING), ("name", ASCENDING)], unique=True, name="name"),
@@ -25,7 +26,7 @@ class EventDefinitions(Repository):
 
     async def by_names(
         self, names: Sequence[str], session: Session = None, fields: Iterable[str] | None = None
-    ) -> dict[str, Document]:
+    ) -> dict[str, DefinitionDocument]:
         """The definitions of those names, by name. `fields` limits what is read."""
         ids = [definition_id_of(self._workspace_id, name) for name in names]
         definitions = await self.by_ids(ids, session, None if fields is None else ["name", *fields])
@@ -45,7 +46,7 @@ class EventDefinitions(Repository):
         rows = [self._new(name, now) | (self._FROM_PAGE if name in from_page else {}) for name in names]
         await self._database.insert(self.COLLECTION, rows, session)
 
-    async def describe(self, name: str, description: Document, now: datetime, session: Session) -> None:
+    async def describe(self, name: str, description: Mapping[str, object], now: datetime, session: Session) -> None:
         """Describe a name, and create it if needed. From then on it is the workspace's own."""
         new = {
             key: value
@@ -60,7 +61,9 @@ class EventDefinitions(Repository):
         )
         await self._database.bulk(self.COLLECTION, [update], session)
 
-    async def page(self, page: Page, search: str | None, fields: Iterable[str] | None = None) -> list[Document]:
+    async def page(
+        self, page: Page, search: str | None, fields: Iterable[str] | None = None
+    ) -> list[DefinitionDocument]:
         """A page of the definitions by name; with `search`, those that contain it. `fields` limits what is read."""
         conditions: Document = {}
         if search:
@@ -73,10 +76,10 @@ class EventDefinitions(Repository):
         sort, page_fields = {"name": -1 if page.backward else 1}, None if fields is None else ["name", *fields]
         return await self._find(match, sort=sort, limit=page.limit, fields=page_fields)
 
-    async def all(self, session: Session = None) -> list[Document]:
+    async def all(self, session: Session = None) -> list[DefinitionDocument]:
         return await self._find({}, session=session)
 
-    def adding(self, name: str, totals: Totals, keys: Sequence[Document] | None) -> Operation:
+    def adding(self, name: str, totals: Totals, keys: Sequence[MetadataKey] | None) -> Operation:
         """An operation that adds counts. `keys` replace the stored metadata keys unless None."""
         change: Document = {"$inc": {"count": totals.count, "contact_count": totals.contact_count}}
         if totals.first_at is not None:
@@ -85,7 +88,7 @@ class EventDefinitions(Repository):
             change["$set"] = {"metadata_keys": list(keys)}
         return self._operation(name, change)
 
-    def setting(self, name: str, values: Mapping[str, Any]) -> Operation:
+    def setting(self, name: str, values: Mapping[str, object]) -> Operation:
         change: Document = {"$set": {field: value for field, value in values.items() if value is not None}}
         if unset_fields := [field for field, value in values.items() if value is None]:
             change["$unset"] = dict.fromkeys(unset_fields, "")
@@ -105,7 +108,7 @@ class EventDefinitions(Repository):
         }
 
 
-class EventValues(Repository):
+class EventValues(Repository[ValueDocument]):
     """Counts per summary and value of the definition's `summarize_by` key. A generation is one rebuild from all events;
     the definition names the generation in use."""
 
@@ -135,7 +138,7 @@ class EventValues(Repository):
             self.COLLECTION, {"workspace_id": self._workspace_id, "name": name, "build": {"$ne": generation_id}}
         )
 
-    async def of_summaries(self, summary_ids: Sequence[str], generation_id: str) -> list[Document]:
+    async def of_summaries(self, summary_ids: Sequence[str], generation_id: str) -> list[ValueDocument]:
         if not summary_ids:
             return []
         return await self._find({"summary_id": {"$in": list(summary_ids)}, "build": generation_id})
@@ -151,7 +154,7 @@ class EventValues(Repository):
 
     async def pages_of_summaries(
         self, summary_ids: Sequence[str], generation_ids: Sequence[str], limit: int
-    ) -> dict[str, list[Document]]:
+    ) -> dict[str, list[ValueDocument]]:
         return await self._pages_of_children(
             summary_ids,
             {"build": {"$in": list(generation_ids)}},

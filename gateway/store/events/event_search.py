@@ -1,15 +1,15 @@
 """Event search: a workspace's or one contact's events by name, time and metadata."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.contacts import Document
+from gateway.domain.events.documents import EventDocument
 from gateway.domain.filters.conditions import has_metadata, was_before_sign_up
 from gateway.domain.filters.operators import AttributeTest
-from gateway.store.driver import Document
 from gateway.store.filters.contact_search import MAX_CANDIDATES, SearchPage
 from gateway.store.filters.fact_loader import Collections
 from gateway.store.yielding import filter_rows
@@ -27,7 +27,7 @@ class EventSearch:
     now: datetime
     names: Sequence[str] | None = None
     contact_ids: Sequence[str] | None = None
-    contact: Mapping[str, Any] | None = None
+    contact: Document | None = None
     metadata: Sequence[AttributeTest] = ()
     before_sign_up: bool = False
     most: int = MAX_CANDIDATES
@@ -38,7 +38,7 @@ class EventSearch:
         """Whether no index decides, so that each event must be read."""
         return bool(self.metadata or (self.before_sign_up and self.contact is None))
 
-    async def page(self, page: Page) -> SearchPage:
+    async def page(self, page: Page) -> SearchPage[EventDocument]:
         return await self._search(page) if self.looks_at_events else SearchPage(await self._read(page))
 
     async def count(self, most: int) -> int | None:
@@ -55,7 +55,7 @@ class EventSearch:
             return self.times
         return self.times.intersect(TimeRange(end=signed_up_at))
 
-    async def _read(self, page: Page) -> list[Document]:
+    async def _read(self, page: Page) -> list[EventDocument]:
         return await self.store.events.page(
             page,
             self._times,
@@ -65,8 +65,8 @@ class EventSearch:
             fields=None if self.looks_at_events else self.fields,
         )
 
-    async def _search(self, page: Page) -> SearchPage:
-        rows: list[Document] = []
+    async def _search(self, page: Page) -> SearchPage[EventDocument]:
+        rows: list[EventDocument] = []
         read_count, size, next_page = 0, min(2 * page.limit, _BATCH, self.most), page
         while read_count < self.most:
             batch = await self._read(replace(next_page, size=size - 1))
@@ -79,12 +79,12 @@ class EventSearch:
             size = max(1, min(4 * size, _BATCH, self.most - read_count))
         return SearchPage(rows, next_page.before if page.backward else next_page.after)
 
-    async def _matching(self, batch: Sequence[Document]) -> list[Document]:
+    async def _matching(self, batch: Sequence[EventDocument]) -> list[EventDocument]:
         matching = await filter_rows(batch, self._has_metadata, 1 + len(self.metadata))
         if not self.before_sign_up or self.contact is not None:
             return matching
         contacts = await self.store.contacts.of_ids(sorted({row["contact_id"] for row in matching}))
         return [row for row in matching if was_before_sign_up(row, contacts.get(row["contact_id"], {}))]
 
-    def _has_metadata(self, row: Document) -> bool:
+    def _has_metadata(self, row: EventDocument) -> bool:
         return has_metadata(row, self.metadata, self.now)

@@ -4,7 +4,7 @@ import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, TypeVar, cast
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
@@ -12,23 +12,33 @@ from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.merging import ids_of
+from gateway.domain.events.documents import (
+    NO_TOTALS,
+    EntryCounts,
+    EventDocument,
+    NameTotals,
+    StoredEvent,
+    SummaryDocument,
+    SummaryIncrement,
+)
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
 from gateway.store.driver import Document, Operation, Session
 from gateway.store.repositories import Repository, id_bounds
 
+E = TypeVar("E", bound=StoredEvent)
 _ALL = 2**31 - 1
 IdRange = tuple[str | None, str | None]  # ids behind the first, up to the second; None: without an end
 
 
-class Occurrences(Repository):
+class Occurrences(Repository[E], Generic[E]):
     """Events or tombstones: each is stored once under its identity."""
 
-    async def by_identity(self, identities: Sequence[str]) -> dict[str, Document]:
+    async def by_identity(self, identities: Sequence[str]) -> dict[str, E]:
         if not identities:
             return {}
         return {row["identity"]: row for row in await self._find({"identity": {"$in": list(identities)}})}
 
-    async def values(self, name: str, key: str, contacts: IdRange, session: Session) -> list[Document]:
+    async def values(self, name: str, key: str, contacts: IdRange, session: Session) -> list[EntryCounts]:
         """Each entry of that metadata key, for events of that name and contacts in that id range: `_id` {contact_id,
         entry}, count, first_at, last_at. Ids of merged contacts are separate from their survivors."""
         low, high = contacts
@@ -54,10 +64,11 @@ class Occurrences(Repository):
                 }
             },
         ]
-        return await self._database.aggregate(self.COLLECTION, pipeline, session, long=True)
+        rows = await self._database.aggregate(self.COLLECTION, pipeline, session, long=True)
+        return cast(list[EntryCounts], rows)
 
 
-class Events(Occurrences):
+class Events(Occurrences[EventDocument]):
     """The events of one workspace. An id encodes when the event occurred, so `_id` sorts every timeline."""
 
     COLLECTION: ClassVar[str] = "events"
@@ -74,10 +85,10 @@ class Events(Occurrences):
         ),
     )
 
-    async def insert(self, events: Sequence[Document], session: Session) -> None:
+    async def insert(self, events: Sequence[EventDocument], session: Session) -> None:
         await self._database.insert(self.COLLECTION, events, session)
 
-    async def oldest(self, end: datetime, after: str | None, limit: int, now: datetime) -> list[Document]:
+    async def oldest(self, end: datetime, after: str | None, limit: int, now: datetime) -> list[EventDocument]:
         """The oldest events before `end`, after that id."""
         page = Page(limit - 1, True, None, after)
         return await self._page_by_id([{}], Prefix.EVENT, page, TimeRange(end=end), now)
@@ -95,7 +106,7 @@ class Events(Occurrences):
         names: Sequence[str] | None = None,
         contact_ids: Sequence[str] | None = None,
         fields: Sequence[str] | None = None,
-    ) -> list[Document]:
+    ) -> list[EventDocument]:
         """A page of the workspace's or one contact's events, newest first; `names` and `fields` limit what is read.
 
         `contact_ids`: the contact's id, then the ids of the contacts merged into it."""
@@ -114,10 +125,10 @@ class Events(Occurrences):
         times: TimeRange,
         names: Sequence[str] | None,
         fields: Sequence[str] | None = None,
-    ) -> dict[str, list[Document]]:
+    ) -> dict[str, list[EventDocument]]:
         """A page of each contact's events, newest first, in one read. `contacts`: by contact, every id that its events
         may have. `fields` limits what is read."""
-        match: dict[str, Any] = {"_id": id_bounds(Prefix.EVENT, page, times)}
+        match: dict[str, object] = {"_id": id_bounds(Prefix.EVENT, page, times)}
         if names is not None:
             match["name"] = {"$in": list(names)}
         sort = {"_id": 1 if page.backward else -1}
@@ -135,7 +146,7 @@ class Events(Occurrences):
 
     async def of_contacts(
         self, contact_ids: Sequence[str], name: str, times: TimeRange, *, metadata: bool
-    ) -> dict[str, list[Document]]:
+    ) -> dict[str, list[EventDocument]]:
         """Each contact's events of that name in that time, oldest first: their times and, if wanted, their metadata."""
         match = {"_id": id_bounds(Prefix.EVENT, Page(1, False, None, None), times), "name": name}
         return await self._pages_of_children(
@@ -171,7 +182,7 @@ class Events(Occurrences):
                 total += await self._database.count(self.COLLECTION, filter_, most - total)
         return total
 
-    async def last_of(self, contact: Document, name: str, now: datetime) -> Document | None:
+    async def last_of(self, contact: Mapping[str, object], name: str, now: datetime) -> EventDocument | None:
         """The newest event of that name of a contact, including the contacts merged into it."""
         rows = await self.page(Page(1, False, None, None), TimeRange(), now, names=[name], contact_ids=ids_of(contact))
         return next(iter(rows), None)
@@ -206,7 +217,7 @@ class Events(Occurrences):
         return {id_: row["_id"] for row in rows for id_ in row["contact_ids"]}
 
 
-class EventSummaries(Repository):
+class EventSummaries(Repository[SummaryDocument]):
     """Count, first and last time per contact and name; `imported` holds the part that was imported as numbers."""
 
     COLLECTION: ClassVar[str] = "event_summaries"
@@ -226,7 +237,7 @@ class EventSummaries(Repository):
         ),
     )
 
-    async def of_name(self, name: str, page: Page, times: TimeRange, now: datetime) -> list[Document]:
+    async def of_name(self, name: str, page: Page, times: TimeRange, now: datetime) -> list[SummaryDocument]:
         """A page of the summaries of that name for contacts created in that time, newest contact first."""
         return await self._page_by_id([{"name": name}], Prefix.CONTACT, page, times, now, "contact_id")
 
@@ -237,15 +248,15 @@ class EventSummaries(Repository):
         rows = await self._find(filter_, sort={"count": -1, "contact_id": 1}, limit=limit)
         return [row["contact_id"] for row in rows]
 
-    async def most_frequent(self, name: str, limit: int, fields: Sequence[str] | None = None) -> list[Document]:
+    async def most_frequent(self, name: str, limit: int, fields: Sequence[str] | None = None) -> list[SummaryDocument]:
         """The summaries of that name, highest count first, then oldest contact first."""
         summary_fields = None if fields is None else ["contact_id", "count", "last_at", *fields]
         return await self._find({"name": name}, sort={"count": -1, "contact_id": 1}, limit=limit, fields=summary_fields)
 
-    async def add(self, summaries: Iterable[Document], session: Session) -> None:
+    async def add(self, summaries: Iterable[SummaryIncrement], session: Session) -> None:
         await self._database.bulk(self.COLLECTION, [self._add(summary) for summary in summaries], session)
 
-    async def replace(self, summaries: Iterable[Document], session: Session) -> None:
+    async def replace(self, summaries: Iterable[SummaryDocument], session: Session) -> None:
         """Write these summaries, replacing those with the same ids."""
         operations = [
             UpdateOne(
@@ -257,16 +268,16 @@ class EventSummaries(Repository):
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
 
-    async def imported_of(self, contact_ids: Sequence[str]) -> dict[str, list[Document]]:
+    async def imported_of(self, contact_ids: Sequence[str]) -> dict[str, list[SummaryDocument]]:
         """By contact, the summaries with imported or retained counts, sorted by name."""
         has_import = [{"imported": {"$exists": True}}, {"retained": {"$exists": True}}]
         filter_ = {"contact_id": {"$in": list(contact_ids)}, "$or": has_import}
-        summaries: dict[str, list[Document]] = {}
+        summaries: dict[str, list[SummaryDocument]] = {}
         for row in await self._find(filter_, projection=["contact_id", "name", "imported", "retained"]):
             summaries.setdefault(row["contact_id"], []).append(row)
         return {id_: sorted(rows, key=operator.itemgetter("name")) for id_, rows in summaries.items()}
 
-    async def of_contact(self, contact_id: str, session: Session) -> list[Document]:
+    async def of_contact(self, contact_id: str, session: Session) -> list[SummaryDocument]:
         return await self._find({"contact_id": contact_id}, session=session)
 
     async def remove(self, ids: Sequence[str], session: Session) -> None:
@@ -276,7 +287,7 @@ class EventSummaries(Repository):
 
     async def pages_of_contacts(
         self, contact_ids: Sequence[str], page: Page, fields: Sequence[str] | None = None
-    ) -> dict[str, list[Document]]:
+    ) -> dict[str, list[SummaryDocument]]:
         """A page of each contact's summaries by name, in one read. `fields` limits what is read beside the name."""
         bounds = {bound: value for bound, value in (("$gt", page.after), ("$lt", page.before)) if value is not None}
         match = {"name": bounds} if bounds else {}
@@ -291,9 +302,9 @@ class EventSummaries(Repository):
             fields=fields,
         )
 
-    async def totals(self, names: Sequence[str] | None = None, session: Session = None) -> dict[str, Document]:
+    async def totals(self, names: Sequence[str] | None = None, session: Session = None) -> dict[str, NameTotals]:
         """Count, contact_count, first_at and last_at by name, over all summaries; without `names`, of every name."""
-        match: dict[str, Any] = {"workspace_id": self._workspace_id}
+        match: dict[str, object] = {"workspace_id": self._workspace_id}
         if names is not None:
             match["name"] = {"$in": list(names)}
         group = {
@@ -306,10 +317,10 @@ class EventSummaries(Repository):
         rows = await self._database.aggregate(
             self.COLLECTION, [{"$match": match}, {"$group": group}], session, long=True
         )
-        zero_totals = {"count": 0, "contact_count": 0, "first_at": None, "last_at": None}
-        return {name: dict(zero_totals) for name in names or ()} | {row.pop("_id"): row for row in rows}
+        totals = dict.fromkeys(names or (), NO_TOTALS)
+        return totals | {row.pop("_id"): cast(NameTotals, row) for row in rows}
 
-    def _add(self, summary: Document) -> Operation:
+    def _add(self, summary: SummaryIncrement) -> Operation:
         first, last = summary["first_at"], summary["last_at"]
         return UpdateOne(
             {"_id": summary["_id"], "workspace_id": self._workspace_id},

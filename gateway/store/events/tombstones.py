@@ -1,15 +1,16 @@
 """Tombstones: what is left of events that retention removed."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from pymongo import ASCENDING, IndexModel
 
+from gateway.domain.events.documents import NamedCounts, TombstoneDocument
 from gateway.store.driver import Document, Session
 from gateway.store.events.events import Occurrences
 
 
-class Tombstones(Occurrences):
+class Tombstones(Occurrences[TombstoneDocument]):
     """Removed events, apart from the others so that event queries never return them. Tokens see none."""
 
     COLLECTION: ClassVar[str] = "tombstones"
@@ -19,7 +20,7 @@ class Tombstones(Occurrences):
         IndexModel([("contact_id", ASCENDING), ("workspace_id", ASCENDING)], name="contact"),
     )
 
-    async def counts_of(self, owners: Mapping[str, str]) -> dict[str, list[Document]]:
+    async def counts_of(self, owners: Mapping[str, str]) -> dict[str, list[NamedCounts]]:
         """Name, count, first_at and last_at of the tombstones, by current contact. `owners`: the current contact by
         each id that tombstones may have."""
         pipeline: list[Document] = [
@@ -33,11 +34,11 @@ class Tombstones(Occurrences):
                 }
             },
         ]
-        counts: dict[str, list[Document]] = {}
+        counts: dict[str, list[NamedCounts]] = {}
         for row in await self._database.aggregate(self.COLLECTION, pipeline, long=True):
             key = row.pop("_id")
-            counts.setdefault(owners[key["contact_id"]], []).append({**row, "name": key["name"]})
+            counts.setdefault(owners[key["contact_id"]], []).append(cast(NamedCounts, {**row, "name": key["name"]}))
         return counts
 
-    async def insert(self, tombstones: Sequence[Document], session: Session) -> None:
+    async def insert(self, tombstones: Sequence[TombstoneDocument], session: Session) -> None:
         await self._database.insert(self.COLLECTION, tombstones, session)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic
 
 from gateway.core.pagination import Page
 from gateway.core.sorting import ContactOrder
@@ -12,6 +13,7 @@ from gateway.domain.filters.conditions import AllOf, Condition
 from gateway.store.driver import Document
 from gateway.store.filters.fact_loader import Collections, FactLoader
 from gateway.store.filters.scans import Candidate, IdScan, MemoryScan, Scan, SortedScan
+from gateway.store.repositories import D
 
 MAX_CANDIDATES = 10_000
 _BATCH = 1000
@@ -19,10 +21,10 @@ _FEW = 1000  # the contacts of a frequency bound are read at once if there are n
 
 
 @dataclass(frozen=True, slots=True)
-class SearchPage:
+class SearchPage(Generic[D]):
     """The rows of one page; `stopped_at`: the last checked position if a limit ended the search."""
 
-    rows: list[Document]
+    rows: list[D]
     stopped_at: str | None = None
 
 
@@ -50,7 +52,7 @@ class ContactSearch:
         self._facts = FactLoader(store, condition, now)
         self._most = most
 
-    async def page(self, page: Page) -> SearchPage:
+    async def page(self, page: Page) -> SearchPage[Document]:
         """The contacts of a page, in the page's direction; one more than its size if there are more."""
         if self._all_contacts and self._order == ContactOrder():
             return SearchPage(await self._store.contacts.page(page, self._now, self._fields))
@@ -68,7 +70,7 @@ class ContactSearch:
     def _all_contacts(self) -> bool:
         return isinstance(self._condition, AllOf) and not self._condition.parts
 
-    async def _search(self, scan: Scan, limit: int) -> SearchPage:
+    async def _search(self, scan: Scan, limit: int) -> SearchPage[Document]:
         rows: list[Document] = []
         checked, size, last_position = 0, min(2 * limit, _BATCH), None
         while checked < self._most and not scan.done:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.domain.filters.conditions import Condition, ContactFacts, EventCondition, EventStats
 from gateway.store.contacts.contacts import Contacts
@@ -86,7 +87,7 @@ class FactLoader:
             for facts in undecided
             for name in self._names
         }
-        summaries: dict[str, dict[str, Document]] = {facts.contact["_id"]: {} for facts in undecided}
+        summaries: dict[str, dict[str, SummaryDocument]] = {facts.contact["_id"]: {} for facts in undecided}
         for start in range(0, len(ids), _SUMMARIES_AT_ONCE):
             rows = await self._store.summaries.by_ids(list(ids)[start : start + _SUMMARIES_AT_ONCE])
             for id_, row in rows.items():
@@ -111,7 +112,7 @@ class FactLoader:
     async def _load_stats(self, event: EventCondition, batch: Sequence[ContactFacts]) -> None:
         with_events = [facts for facts in batch if self._expected_events(facts, event)]
         times = event.bounds(self._now, ahead=self._ahead)
-        rows: dict[str, list[Document]] = {}
+        rows: dict[str, list[EventDocument]] = {}
         if with_events and not times.empty:
             ids = [facts.contact["_id"] for facts in with_events]
             rows = await self._store.events.of_contacts(ids, event.name, times, metadata=bool(event.metadata))
@@ -119,7 +120,7 @@ class FactLoader:
         for facts in with_events:
             facts.event_stats[event] = await self._stats_of(event, facts, rows.get(facts.contact["_id"], []))
 
-    async def _stats_of(self, event: EventCondition, facts: ContactFacts, rows: Sequence[Document]) -> EventStats:
+    async def _stats_of(self, event: EventCondition, facts: ContactFacts, rows: Sequence[EventDocument]) -> EventStats:
         # In chunks, so that a contact with many events does not block the event loop.
         stats, at_once = EventStats(), 1 + STEPS_OF_A_TURN // event.size
         for start in range(0, len(rows), at_once):

@@ -2,23 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from pymongo import ASCENDING, DeleteOne, IndexModel, UpdateOne
 
 from gateway.core.ids import Prefix
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.filters.documents import MemberDocument, ReviewDocument, SegmentDocument
 from gateway.domain.filters.segments import member_id_of, member_of
 from gateway.store.contacts.contacts import Contacts
-from gateway.store.driver import Database, Document, Session, TransientError
+from gateway.store.driver import Database, Document, Operation, Session, TransientError
 from gateway.store.repositories import Repository
 from gateway.store.workspaces import Workspaces
 
 _IDS_AT_ONCE = 5000
 
 
-class Segments(Repository):
+class Segments(Repository[SegmentDocument]):
     """The segments of one workspace.
 
     A row has a name, a filter in snake_case, a revision, and `complete` once all its members are stored."""
@@ -28,17 +29,18 @@ class Segments(Repository):
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="workspace"),
     )
 
-    async def all(self) -> list[Document]:
+    async def all(self) -> list[SegmentDocument]:
         """All segments, at most 100, the oldest first."""
         return await self._find({}, sort={"_id": 1})
 
-    async def hidden(self) -> list[Document]:
+    async def hidden(self) -> list[SegmentDocument]:
         """Deleted segments that still have members."""
-        return [row for row in await super()._find({}) if row.get("hidden")]
+        rows = await self._database.find(self.COLLECTION, {"workspace_id": self._workspace_id})
+        return super()._typed([row for row in rows if row.get("hidden")])
 
-    async def _find(self, filter_: Mapping[str, Any], **options: Any) -> list[Document]:
+    def _typed(self, rows: list[Document]) -> list[SegmentDocument]:
         # Not in the query: with one more field the embedded servers use no index.
-        return [row for row in await super()._find(filter_, **options) if not row.get("hidden")]
+        return super()._typed([row for row in rows if not row.get("hidden")])
 
     async def turn(self, number: int, session: Session) -> None:
         """Take the next turn to save a segment of the workspace; TransientError if another transaction took it.
@@ -54,7 +56,7 @@ class Segments(Repository):
         row = await self._database.find_one(Workspaces.COLLECTION, {"_id": self._workspace_id})
         return int((row or {}).get("segments_turn") or 0)
 
-    async def save(self, rows: Sequence[Document], session: Session) -> None:
+    async def save(self, rows: Sequence[SegmentDocument], session: Session) -> None:
         """Insert these segments, or set their fields on those stored under the same ids."""
         operations = [
             UpdateOne(
@@ -80,7 +82,7 @@ class Segments(Repository):
         await self._database.delete(self.COLLECTION, {"_id": segment_id, "workspace_id": self._workspace_id}, session)
 
 
-class SegmentMembers(Repository):
+class SegmentMembers(Repository[MemberDocument]):
     COLLECTION: ClassVar[str] = "segment_members"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
         IndexModel([("segment_id", ASCENDING), ("workspace_id", ASCENDING), ("contact_id", ASCENDING)], name="segment"),
@@ -88,11 +90,11 @@ class SegmentMembers(Repository):
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="workspace"),
     )
 
-    async def page(self, segment_id: str, page: Page, times: TimeRange, now: datetime) -> list[Document]:
+    async def page(self, segment_id: str, page: Page, times: TimeRange, now: datetime) -> list[MemberDocument]:
         """A page of a segment's members whose contacts were created in `times`, the newest contact first."""
         return await self._page_by_id([{"segment_id": segment_id}], Prefix.CONTACT, page, times, now, "contact_id")
 
-    async def pages_of_segments(self, segment_ids: Sequence[str], page: Page) -> dict[str, list[Document]]:
+    async def pages_of_segments(self, segment_ids: Sequence[str], page: Page) -> dict[str, list[MemberDocument]]:
         """A page of members by segment id, the newest contact first, in one read."""
         bounds = {
             operator: value for operator, value in (("$lt", page.after), ("$gt", page.before)) if value is not None
@@ -103,25 +105,27 @@ class SegmentMembers(Repository):
             segment_ids, match, sort, page.limit, foreign="segment_id", parent_collection=Segments.COLLECTION
         )
 
-    async def of_contacts(self, contact_ids: Sequence[str], most: int) -> dict[str, list[Document]]:
+    async def of_contacts(self, contact_ids: Sequence[str], most: int) -> dict[str, list[MemberDocument]]:
         """Memberships by contact id, at most `most` of each contact, in one read."""
         return await self._pages_of_children(
             contact_ids, {}, {"_id": 1}, most, foreign="contact_id", parent_collection=Contacts.COLLECTION
         )
 
-    async def of_contact(self, contact_id: str, session: Session = None) -> list[Document]:
+    async def of_contact(self, contact_id: str, session: Session = None) -> list[MemberDocument]:
         """All memberships of a contact id, even if the contact no longer exists."""
         return await self._find({"contact_id": contact_id}, session=session)
 
-    async def among(self, segment_ids: Sequence[str], contact_ids: Sequence[str]) -> dict[tuple[str, str], Document]:
+    async def among(
+        self, segment_ids: Sequence[str], contact_ids: Sequence[str]
+    ) -> dict[tuple[str, str], MemberDocument]:
         """The memberships of these contacts in these segments, by (segment id, contact id)."""
         ids = [member_id_of(segment_id, contact_id) for segment_id in segment_ids for contact_id in contact_ids]
-        rows: list[Document] = []
+        rows: list[MemberDocument] = []
         for start in range(0, len(ids), _IDS_AT_ONCE):
             rows += (await self.by_ids(ids[start : start + _IDS_AT_ONCE])).values()
         return {(row["segment_id"], row["contact_id"]): row for row in rows}
 
-    async def some(self, segment_id: str, most: int) -> list[Document]:
+    async def some(self, segment_id: str, most: int) -> list[MemberDocument]:
         """Up to `most` members of a segment, in no particular order."""
         return await self._find({"segment_id": segment_id}, limit=most)
 
@@ -129,7 +133,7 @@ class SegmentMembers(Repository):
         filter_ = {"segment_id": segment_id, "workspace_id": self._workspace_id}
         return await self._database.count(self.COLLECTION, filter_, most)
 
-    async def add(self, rows: Sequence[Document], session: Session) -> None:
+    async def add(self, rows: Sequence[MemberDocument], session: Session) -> None:
         await self._database.insert(self.COLLECTION, rows, session)
 
     async def carry_over(self, merged_id: str, survivor_id: str, session: Session) -> list[str]:
@@ -152,7 +156,7 @@ class SegmentMembers(Repository):
                 raise TransientError("a member of a segment was removed meanwhile")
 
 
-class SegmentReviews(Repository):
+class SegmentReviews(Repository[ReviewDocument]):
     """When to evaluate a contact again because time alone can change its segments; `_id` is the contact's id."""
 
     COLLECTION: ClassVar[str] = "segment_reviews"
@@ -163,7 +167,7 @@ class SegmentReviews(Repository):
 
     async def write(self, due: Mapping[str, datetime | None], session: Session) -> None:
         """Set the review times by contact id; None deletes a review."""
-        operations: list[Any] = []
+        operations: list[Operation] = []
         for contact_id, at in due.items():
             guard = {"_id": contact_id, "workspace_id": self._workspace_id}
             operations.append(
@@ -184,6 +188,8 @@ async def workspaces_with_segments(database: Database) -> list[str]:
     )
 
 
-async def reviews_due(database: Database, now: datetime, most: int) -> list[Document]:
+async def reviews_due(database: Database, now: datetime, most: int) -> list[ReviewDocument]:
     """Reviews of all workspaces that are due, the longest overdue first."""
-    return await database.find(SegmentReviews.COLLECTION, {"due_at": {"$lte": now}}, sort={"due_at": 1}, limit=most)
+    due = {"due_at": {"$lte": now}}
+    rows = await database.find(SegmentReviews.COLLECTION, due, sort={"due_at": 1}, limit=most)
+    return cast(list[ReviewDocument], rows)

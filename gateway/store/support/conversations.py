@@ -6,13 +6,13 @@ from typing import ClassVar
 from pymongo import ASCENDING, IndexModel
 
 from gateway.core.ids import Prefix
+from gateway.domain.support.documents import ConversationDocument
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
-from gateway.store.driver import Document
 from gateway.store.support.inboxes import Inbox, inbox_indexes
 from gateway.store.support.threads import Parts, Threads
 
 
-class Conversations(Threads, Inbox):
+class Conversations(Threads[ConversationDocument], Inbox[ConversationDocument]):
     COLLECTION: ClassVar[str] = "conversations"
     PREFIX: ClassVar[Prefix] = Prefix.CONVERSATION
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (
@@ -32,7 +32,7 @@ class Conversations(Threads, Inbox):
         *,
         oldest_first: bool,
         fields: Sequence[str] | None = None,
-    ) -> dict[str, list[Document]]:
+    ) -> dict[str, list[ConversationDocument]]:
         """The first conversations by contact id, in one read. `contacts`: by contact id, all ids under which its
         conversations may be stored (a merged contact has several)."""
         return await self._pages_of_children(
@@ -50,4 +50,4 @@ class Conversations(Threads, Inbox):
 
 class ConversationParts(Parts):
     COLLECTION: ClassVar[str] = "conversation_parts"
-    THREADS: ClassVar[type[Threads]] = Conversations
+    PARENTS: ClassVar[str] = Conversations.COLLECTION

@@ -6,15 +6,16 @@ import operator
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Generic, cast
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import EARLIEST, TimeRange
+from gateway.domain.support.documents import T
 from gateway.domain.support.inbox_keys import LEVELS, RATIO, InboxFilter, InboxOrder, beyond, sparse
-from gateway.store.driver import Document
+from gateway.store.driver import Filter
 from gateway.store.filters.contact_search import MAX_CANDIDATES, SearchPage
 from gateway.store.repositories import Repository, with_fields
 from gateway.store.yielding import filter_rows
@@ -35,7 +36,7 @@ def inbox_indexes(*keys: str, by_id: str) -> tuple[IndexModel, ...]:
     )
 
 
-class Inbox(Repository):
+class Inbox(Repository[T], Generic[T]):
     """Documents with the `lists` that hold them, the `words` that find them, and a sort key for each order.
 
     MongoDB reads only the page for an indexed sort with a limit. The embedded servers read all matches and then cut
@@ -43,10 +44,10 @@ class Inbox(Repository):
 
     PREFIX: ClassVar[Prefix]
 
-    async def set_index_keys(self, everything: str, places_of: Callable[[Document], Document]) -> None:
+    async def set_index_keys(self, everything: str, places_of: Callable[[T], Filter]) -> None:
         """Set the index fields of all rows in a list, for rows that an older version stored without them."""
 
-        async def places(rows: Sequence[Document]) -> list[Document]:
+        async def places(rows: Sequence[T]) -> list[Filter]:
             return [places_of(row) for row in rows]
 
         await self.set_each(everything, places)
@@ -54,7 +55,7 @@ class Inbox(Repository):
     async def set_each(
         self,
         everything: str,
-        values_of: Callable[[Sequence[Document]], Awaitable[Sequence[Document]]],
+        values_of: Callable[[Sequence[T]], Awaitable[Sequence[Filter]]],
         at_once: int = _BATCH,
     ) -> None:
         """Set the fields that `values_of` returns, for all rows in a list; skips rows that change meanwhile."""
@@ -76,11 +77,11 @@ class Inbox(Repository):
         *,
         highest_first: bool,
         fields: Sequence[str] | None = None,
-    ) -> list[Document]:
+    ) -> list[T]:
         """The first rows of these lists (no row is in two of them) whose key is in one of the ranges, sorted by it.
 
         Rows have the key and `fields`; None for all fields."""
-        rows: list[Document] = []
+        rows: list[T] = []
         for low, high in ranges if highest_first else ranges[::-1]:
             if len(rows) < limit:
                 reader = _EndReader(self, key, limit - len(rows), highest_first, fields)
@@ -98,17 +99,17 @@ class Inbox(Repository):
         *,
         highest_first: bool,
         fields: Sequence[str] | None = None,
-    ) -> list[Document]:
+    ) -> list[T]:
         """The first rows of one list with a key from `low` to before `high`, sorted by it; `fields` as in `listed`."""
         filter_ = {"lists": list_, key: {"$gte": low, "$lt": high}}
         projection = None if fields is None else with_fields(fields, key)
         return await self._find(filter_, sort={key: -1 if highest_first else 1}, limit=limit, fields=projection)
 
-    async def page_with_word(self, word: str, page: Page, times: TimeRange, now: datetime) -> list[Document]:
+    async def page_with_word(self, word: str, page: Page, times: TimeRange, now: datetime) -> list[T]:
         """A page of the rows with a word, the newest first."""
         return await self._page_by_id([{"words": word}], self.PREFIX, page, times, now)
 
-    async def with_word(self, word: str, most: int) -> list[Document]:
+    async def with_word(self, word: str, most: int) -> list[T]:
         return await self._find({"words": word}, limit=most)
 
     async def counted(self, lists: Sequence[str], most: int) -> int:
@@ -122,15 +123,15 @@ class Inbox(Repository):
 
 
 @dataclass(frozen=True, slots=True)
-class _EndReader:
-    inbox: Inbox
+class _EndReader(Generic[T]):
+    inbox: Inbox[T]
     key: str
     limit: int
     highest_first: bool
     fields: Sequence[str] | None
 
-    async def read(self, list_: str, low: str, high: str) -> list[Document]:
-        rows: list[Document] = []
+    async def read(self, list_: str, low: str, high: str) -> list[T]:
+        rows: list[T] = []
         while len(rows) < self.limit and low < high:
             missing = self.limit - len(rows)
             start, end = await self._estimate_range(list_, low, high, missing)
@@ -148,26 +149,26 @@ class _EndReader:
                 sparse(list_, level), self.key, low, high, sample_size, highest_first=self.highest_first, fields=[]
             )
             if len(sample) == sample_size:
-                last = sample[-1][self.key]
+                last = str(cast(Filter, sample[-1])[self.key])
                 low, high = (last, high) if self.highest_first else (low, beyond(last))
         return low, high
 
 
 @dataclass(frozen=True, slots=True)
-class InboxSearch:
+class InboxSearch(Generic[T]):
     """A search in an inbox at the time `now`.
 
     `most`: how many rows a page checks. `fields`: the fields that rows need at least; None for all.
     Words are indexed by id only: for another order all rows with a word are read, unless they are too many."""
 
-    inbox: Inbox
-    filter: InboxFilter
+    inbox: Inbox[T]
+    filter: InboxFilter[T]
     order: InboxOrder
     now: datetime
     most: int = MAX_CANDIDATES
     fields: Sequence[str] | None = None
 
-    async def page(self, page: Page) -> SearchPage:
+    async def page(self, page: Page) -> SearchPage[T]:
         """The rows of a page, in the page's direction; one more than its size if there are more."""
         newest_page = self.order.newest_first(page)
         if not self.filter.needs_evaluation:
@@ -185,8 +186,8 @@ class InboxSearch:
         matches = await self.page(Page(most - 1, False, None, None))
         return None if matches.stopped_at is not None else len(matches.rows)
 
-    async def _scan(self, page: Page, newest_page: Page) -> SearchPage:
-        rows: list[Document] = []
+    async def _scan(self, page: Page, newest_page: Page) -> SearchPage[T]:
+        rows: list[T] = []
         checked, size = 0, min(2 * page.limit, _BATCH, self.most)
         while checked < self.most:
             batch = await self._read(replace(newest_page, size=size - 1))
@@ -201,10 +202,10 @@ class InboxSearch:
             size = max(1, min(4 * size, _BATCH, self.most - checked))
         return SearchPage(rows, newest_page.before if newest_page.backward else newest_page.after)
 
-    async def _matching(self, rows: Sequence[Document]) -> list[Document]:
+    async def _matching(self, rows: Sequence[T]) -> list[T]:
         return await filter_rows(rows, lambda row: self.filter.matches(row, self.now), INBOX_STEPS)
 
-    async def _read(self, newest_page: Page) -> list[Document]:
+    async def _read(self, newest_page: Page) -> list[T]:
         order, times = self.order, self.filter.times(self.order.key, self.now)
         if times.empty:
             return []

@@ -10,11 +10,12 @@ from gateway.core.ids import Prefix
 from gateway.core.pagination import Page
 from gateway.core.principals import Principal
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.support.documents import TicketDocument, TicketNumberDocument
 from gateway.domain.support.inbox_keys import InboxOrder
 from gateway.domain.support.ticket_filters import TicketCondition
 from gateway.domain.support.tickets import is_public
 from gateway.store.contacts.contacts import IDS_OF_CONTACT, Contacts
-from gateway.store.driver import Document, Session
+from gateway.store.driver import Session
 from gateway.store.repositories import Repository, id_bounds
 from gateway.store.support.inboxes import Inbox, inbox_indexes
 from gateway.store.support.threads import Parts, Threads
@@ -23,7 +24,7 @@ from gateway.store.support.threads import Parts, Threads
 PUBLIC_TICKETS = {"$and": [{"category": "CUSTOMER"}, {"is_shared": True}]}
 
 
-class Tickets(Threads, Inbox):
+class Tickets(Threads[TicketDocument], Inbox[TicketDocument]):
     """The tickets of one workspace; a contact token finds only its own that are shared with it."""
 
     COLLECTION: ClassVar[str] = "tickets"
@@ -35,7 +36,7 @@ class Tickets(Threads, Inbox):
         *inbox_indexes("updated_key", "number_key", by_id="_by__id"),
     )
 
-    async def with_number(self, number: int, fields: Sequence[str] | None = None) -> Document | None:
+    async def with_number(self, number: int, fields: Sequence[str] | None = None) -> TicketDocument | None:
         return next(iter(await self._find({"number": number}, fields=fields)), None)
 
     async def of_contacts(
@@ -46,7 +47,7 @@ class Tickets(Threads, Inbox):
         page: Page,
         now: datetime,
         fields: Sequence[str] | None = None,
-    ) -> dict[str, list[Document]]:
+    ) -> dict[str, list[TicketDocument]]:
         newest_page, key = order.newest_first(page), order.key
         shown = PUBLIC_TICKETS if self._token is not None else {}
         match = {**condition.match(now), **shown, key: id_bounds(self.PREFIX, newest_page, TimeRange())}
@@ -61,16 +62,16 @@ class Tickets(Threads, Inbox):
             fields=fields,
         )
 
-    def _shows(self, row: Document, token: Principal) -> bool:
+    def _shows(self, row: TicketDocument, token: Principal) -> bool:
         return super()._shows(row, token) and is_public(row)
 
 
 class TicketParts(Parts):
     COLLECTION: ClassVar[str] = "ticket_parts"
-    THREADS: ClassVar[type[Threads]] = Tickets
+    PARENTS: ClassVar[str] = Tickets.COLLECTION
 
 
-class TicketNumbers(Repository):
+class TicketNumbers(Repository[TicketNumberDocument]):
     """The last ticket number of a workspace. A number is taken in the transaction that stores its ticket, so none is lost."""
 
     COLLECTION: ClassVar[str] = "ticket_numbers"
@@ -80,8 +81,8 @@ class TicketNumbers(Repository):
 
     async def last(self, session: Session = None) -> int:
         """The highest number; 0 if there is no ticket yet."""
-        row = (await self.by_ids([self._workspace_id], session)).get(self._workspace_id)
-        return 0 if row is None else int(row["number"])
+        row = await self.get(self._workspace_id, session)
+        return 0 if row is None else row["number"]
 
     async def take(self, session: Session) -> int:
         """Take the next number for the ticket of this transaction; concurrent transactions conflict and retry."""
