@@ -77,8 +77,6 @@ class UpsertContactInput:
 
 
 class TopContact(TypedDict):
-    """Who did an event often, with the summary of it."""
-
     contact_id: str
     summary: SummaryDocument
     count: int

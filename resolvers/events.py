@@ -113,16 +113,12 @@ class DescribeEventInput:
 
 
 class TrackEventPayload(TypedDict):
-    """The payload of `trackEvent`; `counted`: the event that the summary counts, also where only its tombstone is left."""
-
     event: EventDocument | None
     counted: StoredEvent | None
     duplicate: bool
 
 
 class TrackEventResult(TypedDict):
-    """What became of one event of many."""
-
     index: int
     event_id: str | None
     duplicate: bool

@@ -28,8 +28,6 @@ TYPES_BY_PREFIX = {
 
 
 class Stored:
-    """A type whose values are stored documents."""
-
     @classmethod
     def is_type_of(cls, _value: object, _info: object) -> bool:
         """Resolvers return documents of the declared type, so there is nothing to check."""

@@ -29,8 +29,6 @@ Checks = Sequence[Callable[[Context], None]]
 
 
 class Rights(Protocol):
-    """The rights that a field asks for."""
-
     scopes: list[Scope]
     contact_token: bool
 

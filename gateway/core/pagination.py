@@ -95,8 +95,6 @@ class PageResult(Generic[R]):
 
 
 class Connection(TypedDict, Generic[R]):
-    """A page as GraphQL reads it. `nodes` correspond to `rows`, one for one; `counter` counts the list up to a number."""
-
     nodes: Sequence[object]
     rows: Sequence[R]
     shown: PageResult[R]
@@ -104,15 +102,11 @@ class Connection(TypedDict, Generic[R]):
 
 
 class Edge(TypedDict):
-    """A node with its cursor."""
-
     cursor: str
     node: object
 
 
 class PageInfo(TypedDict):
-    """Relay's PageInfo."""
-
     has_next_page: bool
     has_previous_page: bool
     start_cursor: str | None

@@ -22,8 +22,6 @@ from gateway.urls import parse_http_url
 
 
 class Entry(TypedDict):
-    """One key of metadata, with the fields of its `type` (the name of the GraphQL type)."""
-
     type: str
     key: str
     text: NotRequired[str]

@@ -5,8 +5,6 @@ from typing import Final, Literal
 
 
 class Unset(Enum):
-    """The type of UNSET."""
-
     UNSET = "UNSET"
 
     def __bool__(self) -> Literal[False]:

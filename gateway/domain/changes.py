@@ -16,8 +16,6 @@ from gateway.domain.support.threads import MATCHED_FIELDS, Changeset, DomainEven
 
 
 class ChangeEvent(TypedDict):
-    """The fields of every change event."""
-
     _id: str
     workspace_id: str
     subject: str
@@ -84,8 +82,6 @@ class RebuildRequested(ChangeEvent):
 
 
 class SegmentRevision(TypedDict):
-    """A segment as it was saved."""
-
     id: str
     revision: int
 
@@ -109,14 +105,10 @@ class ThreadChanged(ChangeEvent):
 
 
 class ConversationChanged(ThreadChanged):
-    """A change of a conversation."""
-
     conversation_id: str
 
 
 class TicketChanged(ThreadChanged):
-    """A change of a ticket."""
-
     ticket_id: str
 
 
@@ -131,8 +123,6 @@ class DeliveryChanged(ChangeEvent):
 
 
 class BackfillChanged(ChangeEvent):
-    """A backfill has another state, or other totals."""
-
     backfill_id: str
 
 
@@ -220,7 +210,6 @@ def contact_seen(id_: str, draft: ContactDraft, at: datetime) -> ContactSeen:
 def contacts_merged(
     id_: str, merged: MergeResult, moved_events: int, segment_ids: Sequence[str], at: datetime
 ) -> ContactsMerged:
-    """A contact was merged into `contact_id`."""
     return {
         **contact_saved(id_, merged.survivor, at),
         "kind": ChangeKind.CONTACT_MERGED.stored_kind,
@@ -245,7 +234,6 @@ def contact_deleted(id_: str, contact: Document, at: datetime) -> ContactChanged
 def membership_changed(
     id_: str, kind: ChangeKind, member: Mapping[str, Any], at: datetime, *, imported: bool = False
 ) -> MembershipChanged:
-    """A contact entered or left a segment."""
     return {
         **_head(kind, id_, member["workspace_id"]),
         "contact_id": member["contact_id"],
@@ -261,7 +249,6 @@ def membership_changed(
 
 
 def summaries_imported(id_: str, contact: ContactDraft, lines: list[SummaryChange], at: datetime) -> SummariesChanged:
-    """Counts of a contact were imported."""
     head = _head(ChangeKind.SUMMARIES_IMPORTED, id_, contact.document["workspace_id"])
     return {**head, "contact_id": contact.id, "lines": lines, "at": at}
 
@@ -382,7 +369,6 @@ def delivery_changed(
 
 
 def backfill_changed(id_: str, workspace_id: str, backfill_id: str, at: datetime) -> BackfillChanged:
-    """A backfill has another state, or other totals."""
     return {**_head(ChangeKind.BACKFILL_CHANGED, id_, workspace_id), "backfill_id": backfill_id, "at": at}
 
 

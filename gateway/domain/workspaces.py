@@ -23,8 +23,6 @@ class WorkspaceFields(TypedDict, total=False):
 
 
 class WorkspaceDocument(WorkspaceFields):
-    """A workspace."""
-
     _id: str
     name: str
     created_at: datetime

@@ -21,8 +21,6 @@ _LONGEST_PAUSE = timedelta(minutes=15)
 
 
 class DeliveryState(StrEnum):
-    """The state of a delivery."""
-
     PENDING = "PENDING"
     SENDING = "SENDING"
     RETRYING = "RETRYING"
@@ -32,8 +30,6 @@ class DeliveryState(StrEnum):
 
 
 class DeliveryKind(StrEnum):
-    """What is delivered."""
-
     EVENT = "EVENT"
     PROFILE = "PROFILE"
     DELETION = "DELETION"
@@ -127,7 +123,6 @@ def delivery_of(
 
 
 def enqueued(lane_id: str, seq: int, now: datetime) -> Document:
-    """The fields of an open delivery."""
     state = DeliveryState.PENDING.value
     return {"state": state, "lane_id": lane_id, "open": lane_id, "seq": seq, "next_attempt_at": now}
 

@@ -66,11 +66,8 @@ class SentBatch:
 
 
 class Connection(Protocol):
-    """The connection of one workspace to a destination, as read at some moment."""
-
     @property
-    def workspace_id(self) -> str:
-        """The workspace."""
+    def workspace_id(self) -> str: ...
 
     @property
     def resumed_at(self) -> datetime | None:
@@ -88,8 +85,6 @@ C = TypeVar("C", bound=Connection)
 
 
 class Sender(Protocol):
-    """Sends deliveries over one connection."""
-
     async def send(self, rows: Sequence[Document], queue: Queue, has_time: Callable[[], bool]) -> SentBatch:
         """Send deliveries, those of a lane in order, for as long as there is time. Rows without a result stay queued."""
 
@@ -103,16 +98,14 @@ class Destination(Protocol[C]):
     never wait for each other."""
 
     @property
-    def name(self) -> str:
-        """What logs call it."""
+    def name(self) -> str: ...
 
     @property
     def deliveries(self) -> type[Deliveries]:
         """The repository of its deliveries."""
 
     @property
-    def lanes(self) -> type[Lanes]:
-        """The repository of its lanes."""
+    def lanes(self) -> type[Lanes]: ...
 
     async def is_active(self, workspace_id: str) -> bool:
         """Whether changes of the workspace are queued. Asked in every command: a cached answer is enough."""

@@ -26,8 +26,6 @@ _AT_ONCE = 200
 
 
 class ReplayService:
-    """Replays dead deliveries to one destination."""
-
     def __init__(self, store: Store, destination: AnyDestination, clock: Clock, minter: Minter) -> None:
         self._store = store
         self._destination = destination

@@ -31,7 +31,6 @@ class Deliveries(Repository[Document]):
     )
 
     async def insert(self, rows: Sequence[Document], session: Session) -> None:
-        """Add deliveries."""
         await self._database.insert(self.COLLECTION, rows, session)
 
     async def open_in(self, lanes: Sequence[Document], session: Session) -> list[Document]:

@@ -25,7 +25,6 @@ class DeliverySearch:
     fields: Sequence[str] | None = None
 
     async def page(self, page: Page) -> SearchPage[Document]:
-        """A page of the matching deliveries, newest first."""
         rows: list[Document] = []
         read_count, next_page = 0, page
         size = page.limit if self.filter.is_exact else min(4 * page.limit, _BATCH)

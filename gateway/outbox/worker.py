@@ -63,8 +63,6 @@ class _LaneBatch:
 
 
 class LaneWorker:
-    """Sends what is due in the lanes of one workspace."""
-
     def __init__(
         self, store: WorkspaceStore, destination: AnyDestination, clock: Clock, minter: Minter, chance: random.Random
     ) -> None:

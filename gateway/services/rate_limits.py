@@ -22,8 +22,6 @@ REQUESTS, COST, ANONYMOUS = "requests", "cost", "anonymous"
 
 @dataclass(frozen=True, slots=True)
 class RateLimitState:
-    """The current state of one limit of one caller."""
-
     name: str
     limit: int
     remaining: int
@@ -52,8 +50,6 @@ class RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left of one caller's limits."""
-
     limits: RateLimits
     identity: str
     items: Mapping[str, RateLimitItem]
@@ -79,7 +75,6 @@ class Allowance:
             await self._take(item, rows)
 
     def states(self) -> list[RateLimitState]:
-        """The current state of each limit."""
         return [self._state(item) for item in self.items.values()]
 
     async def _take(self, item: RateLimitItem, amount: int) -> None:

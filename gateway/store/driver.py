@@ -103,7 +103,6 @@ class Database:
         listeners: Sequence[CommandListener] = (),
         repositories: Sequence["type[Repository[Any]]"] = (),
     ) -> None:
-        """`repositories`: those of its collections that layers above the store declare."""
         self.repositories = repositories
         self._motor = settings.mongo_driver is MongoDriver.MOTOR
         self.server_clock = ServerClock()

@@ -70,8 +70,6 @@ def uri_of(port: int) -> str:
 
 
 class _Server:
-    """The child process of one folder."""
-
     def __init__(self, data: Path, executable: str) -> None:
         self._data = data
         self._program = _find_program(executable)

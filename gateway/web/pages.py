@@ -73,8 +73,6 @@ class _Assets(StaticFiles):
 
 
 class _Hardened:
-    """Adds the security headers to every response."""
-
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 

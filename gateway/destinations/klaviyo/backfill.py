@@ -14,8 +14,6 @@ _CLOCK_SKEW = timedelta(minutes=1)  # more than an id's time can precede its row
 
 
 class BackfillState(StrEnum):
-    """The state of a backfill."""
-
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
     DONE = "DONE"

@@ -35,7 +35,6 @@ def rows_before(rows: Sequence[Document], taken: int) -> str | None:
 
 
 async def count_rows(store: WorkspaceStore, backfill: Document) -> int:
-    """The number of rows of history in all stages."""
     total = 0
     for name in backfill["stages"]:
         stage = Stage(name)

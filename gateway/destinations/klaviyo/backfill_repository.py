@@ -28,11 +28,9 @@ class Backfills(Repository[Document]):
         await self._database.insert(self.COLLECTION, [backfill], session)
 
     async def active(self) -> Document | None:
-        """The running or paused backfill."""
         return next(iter(await self._find({"active": self._workspace_id})), None)
 
     async def page(self, page: Page, now: datetime) -> list[Document]:
-        """A page of backfills, newest first."""
         return await self._page_by_id([{}], Prefix.BACKFILL, page, TimeRange(), now)
 
     async def change(

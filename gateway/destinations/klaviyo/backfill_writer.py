@@ -12,8 +12,6 @@ from gateway.store.driver import Session
 
 
 class BackfillWriter:
-    """Writes changes of backfills."""
-
     def __init__(self, clock: Clock, minter: Minter) -> None:
         self._clock = clock
         self._minter = minter
@@ -37,7 +35,6 @@ class BackfillWriter:
         await self.log(store, backfill, session)
 
     async def log(self, store: KlaviyoStore, backfill: Document, session: Session) -> None:
-        """Report the change."""
         now = self._clock()
         change = backfill_changed(new_change_id(self._minter, now), store.workspace_id, backfill["_id"], now)
         await store.changes.write([change], session)

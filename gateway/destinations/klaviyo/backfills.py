@@ -69,7 +69,6 @@ class BackfillService:
         return await self._set_state(workspace_id, id_, BackfillState.PAUSED)
 
     async def resume(self, workspace_id: str, id_: str) -> Document:
-        """Continue from the saved cursor."""
         await self._klaviyo.check_on(workspace_id)
         return await self._set_state(workspace_id, id_, BackfillState.RUNNING)
 

@@ -65,8 +65,6 @@ class Batch:
 
 
 class BatchSender:
-    """Sends the batches of one workspace."""
-
     def __init__(self, send: Send, limiter: Limiter, clock: Clock) -> None:
         self._send = send
         self._limiter = limiter

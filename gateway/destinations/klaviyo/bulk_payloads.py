@@ -35,7 +35,6 @@ def groups(rows: Sequence[Document]) -> list[list[Document]]:
 
 
 def bulk_body(grouped: Sequence[Sequence[Document]]) -> Document:
-    """The body of a bulk request."""
     rows = [
         {
             "type": "event-bulk-create",

@@ -49,8 +49,6 @@ async def open_http_client() -> AsyncIterator[httpx.AsyncClient]:
 
 
 class KlaviyoClient:
-    """Klaviyo's API with the key of one workspace."""
-
     def __init__(self, http: httpx.AsyncClient, base_url: str, key: str, clock: Clock) -> None:
         self._http = http
         self._base_url = base_url.rstrip("/")

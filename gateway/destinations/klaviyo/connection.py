@@ -15,8 +15,6 @@ FAILURES_ALLOWED = 3  # failed batches in a row, before the connection backs off
 
 
 class SyncState(StrEnum):
-    """The state of a connection."""
-
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
     BACKING_OFF = "BACKING_OFF"
@@ -58,7 +56,6 @@ class KlaviyoConnection:
         return self.forward_all or name in self.forwarded
 
     def state(self, now: datetime) -> SyncState:
-        """The state at that time."""
         if not self.is_active:
             return SyncState.OFF
         if self.paused_reason is not None:
@@ -68,12 +65,10 @@ class KlaviyoConnection:
 
 
 def connection_id_of(workspace_id: str) -> str:
-    """The id of the workspace's connection."""
     return derived_id(Prefix.SYNC, workspace_id)
 
 
 def metric_id_of(workspace_id: str, name: str) -> str:
-    """The id of the metric with that name."""
     return derived_id(Prefix.METRIC, workspace_id, name)
 
 

@@ -21,8 +21,6 @@ _CONNECTION_BYTES = 2000
 
 
 class KlaviyoConnections:
-    """Reads, caches and changes Klaviyo connections."""
-
     def __init__(
         self,
         store: Store,

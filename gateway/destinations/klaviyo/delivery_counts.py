@@ -9,7 +9,6 @@ from gateway.outbox.deliveries import OPEN, SUPERSEDED, DeliveryState
 
 
 def metric_counts(rows: Iterable[Mapping[str, Any]]) -> list[Document]:
-    """Delivered and failed events by metric."""
     counts: dict[str, Document] = {}
     for row in rows:
         state = row["state"]

@@ -59,7 +59,6 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
         return (await self._connections.current(workspace_id)).is_active
 
     async def active(self) -> Sequence[KlaviyoConnection]:
-        """Every connection that is on."""
         return await self._connections.active()
 
     async def read(self, workspace_id: str) -> KlaviyoConnection:
@@ -80,7 +79,6 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
         return deliveries + _deletion(changes.erasure)
 
     def profile_of(self, contact: Mapping[str, Any]) -> NewDelivery:
-        """The contact's whole profile."""
         return full_profile(contact)
 
     def merge(self, waiting: Document, newer: Document) -> Document:
@@ -121,7 +119,6 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
         now: datetime,
         session: Session,
     ) -> None:
-        """Count by metric and by backfill."""
         klaviyo, tallies = KlaviyoStore(store), backfill_tallies(rows, states_before)
         await klaviyo.metrics.add(metric_counts(rows), session)
         await klaviyo.backfills.settle(tallies, session)

@@ -20,8 +20,6 @@ from gateway.store.workspace_store import Store
 
 @dataclass(frozen=True, slots=True)
 class Klaviyo:
-    """Everything that the gateway does with Klaviyo."""
-
     connections: KlaviyoConnections
     destination: KlaviyoDestination
     service: KlaviyoService

@@ -17,8 +17,6 @@ _UNREPORTED_SECONDS = 10  # after a 429 without Retry-After
 
 
 class Limiter:
-    """The rate limits of one workspace."""
-
     def __init__(
         self, windows: RateWindows, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:

@@ -33,8 +33,6 @@ class Metric(StrEnum):
 
 
 class MetricSource(StrEnum):
-    """Where a metric comes from."""
-
     SUPPORT = "SUPPORT"
     TRACKED = "TRACKED"
 
@@ -57,7 +55,6 @@ class MetricSubject:
         return value
 
     def phone(self) -> str | None:
-        """The contact's phone as Klaviyo accepts it."""
         return identifiers_of(self.contact).phone
 
 
@@ -170,7 +167,6 @@ def unset_properties(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
 
 
 def profile_payload(attributes: Mapping[str, Any], unset: Iterable[str]) -> Document:
-    """The body that creates or updates a profile."""
     unset_names = [name for name in unset if name not in attributes["properties"]]
     meta = {"meta": {"patch_properties": {"unset": unset_names}}} if unset_names else {}
     return {"data": {"type": "profile", "attributes": dict(attributes), **meta}}

@@ -37,7 +37,6 @@ _CREATED = (ChangeKind.CONVERSATION_CREATED, ChangeKind.TICKET_CREATED)
 
 
 def metric_events_of(change: Changeset[Any]) -> Iterator[MetricEvent]:
-    """The metric events of a change, in order."""
     parts = {part["_id"]: part for part in change.parts}
     for event in change.events:
         part = parts.get(event.part_id or "")

@@ -29,7 +29,6 @@ def changed_profile(draft: ContactDraft) -> list[NewDelivery]:
 
 
 def full_profile(contact: Mapping[str, Any]) -> NewDelivery:
-    """The delivery of a contact's whole profile."""
     return _profile(contact, mapping.profile_payload(mapping.profile_attributes(contact), ()))
 
 
@@ -52,7 +51,6 @@ def support_event(
 
 
 def tracked_event(event: EventDocument, contact: Document, now: datetime) -> NewDelivery:
-    """A tracked event as a metric of its own name."""
     name = event["name"]
     delivery = _event(
         name,

@@ -17,14 +17,10 @@ from gateway.store.workspace_store import WorkspaceStore
 
 
 class KlaviyoDeliveries(Deliveries):
-    """The deliveries to Klaviyo."""
-
     COLLECTION: ClassVar[str] = "deliveries"
 
 
 class KlaviyoLanes(Lanes):
-    """The lanes of deliveries to Klaviyo."""
-
     COLLECTION: ClassVar[str] = "delivery_lanes"
 
 

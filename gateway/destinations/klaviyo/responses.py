@@ -28,8 +28,6 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The steady rate limit that a response reports."""
-
     limit: int
     remaining: int
     reset_seconds: int

@@ -55,8 +55,6 @@ class KlaviyoSenders:
         self._log = structlog.get_logger("gateway.klaviyo")
 
     def over(self, http: httpx.AsyncClient) -> Senders[KlaviyoConnection]:
-        """The senders over these HTTP connections."""
-
         async def sender_of(store: WorkspaceStore, connection: KlaviyoConnection) -> KlaviyoSender | None:
             return await self._sender(store, connection, http)
 

@@ -75,7 +75,6 @@ class KlaviyoService:
         await self._connections.pause(workspace_id, reason)
 
     async def resume(self, workspace_id: str) -> None:
-        """Start sending again."""
         await self.check_on(workspace_id)
         await self._connections.resume(workspace_id)
 

@@ -63,7 +63,6 @@ def set_values(document: Document, values: Mapping[str, Any], settings: Settings
 
 
 def check_tags(tags: Sequence[str]) -> list[str]:
-    """The checked tags without duplicates."""
     if len(tags) > MAX_TAGS:
         raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags; the limit is {MAX_TAGS}.", ("tags",))
     return distinct(

@@ -29,8 +29,6 @@ class FieldKind(StrEnum):
 
 
 class MergeRule(StrEnum):
-    """What the survivor of a merge has afterwards."""
-
     OWN = auto()  # its own value
     FILL = auto()  # its own, or else the other's
     UNION = auto()  # both, up to the limit

@@ -52,7 +52,6 @@ class ValueGeneration:
     key: str
 
     def id_of(self, summary_id: str, value: str | None) -> str:
-        """The id of the count of one value."""
         return derived_id(Prefix.VALUE, self.id, summary_id, *([] if value is None else [value]))
 
 

@@ -61,8 +61,6 @@ class ImportedCounts(Counts):
 
 
 class SummaryKey(TypedDict):
-    """Which summary it is."""
-
     _id: str
     workspace_id: str
     contact_id: str
@@ -84,8 +82,6 @@ class SummaryDocument(Counts):
 
 
 class SummaryIncrement(Counts):
-    """What new events add to a summary."""
-
     _id: str
     contact_id: str
     name: str
@@ -100,8 +96,6 @@ class SummaryChange(Counts):
 
 
 class MetadataKey(TypedDict):
-    """A metadata key of a name, with the public names of its types."""
-
     key: str
     types: list[str]
 
@@ -126,8 +120,6 @@ class DefinitionDocument(TypedDict):
 
 
 class NameTotals(TypedDict):
-    """The totals of one event name, over all contacts."""
-
     count: int
     contact_count: int
     first_at: datetime | None
@@ -150,13 +142,9 @@ class ValueDocument(Counts):
 
 
 class EntryOfContact(TypedDict):
-    """One metadata entry of one contact."""
-
     contact_id: str
     entry: Entry
 
 
 class EntryCounts(Counts):
-    """How often a contact's events had an entry."""
-
     _id: EntryOfContact

@@ -23,8 +23,6 @@ class SegmentDocument(TypedDict):
 
 
 class MemberDocument(TypedDict):
-    """A contact in a segment, since when."""
-
     _id: str
     workspace_id: str
     segment_id: str

@@ -51,8 +51,6 @@ class SentCountDocument(TypedDict):
 
 
 class CampaignDocument(TypedDict):
-    """A message to the members of a segment."""
-
     _id: str
     workspace_id: str
     segment_id: str

@@ -70,8 +70,6 @@ class PreviewMessage:
 
 @dataclass(frozen=True, slots=True)
 class SendMessage:
-    """A message to the members of a segment."""
-
     segment_id: str
     body: str
     subject: str | None = None
@@ -79,8 +77,6 @@ class SendMessage:
 
 
 class CheckedRule(TypedDict):
-    """A rule without what storing it adds."""
-
     name: str
     enabled: bool
     trigger: str

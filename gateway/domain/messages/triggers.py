@@ -87,8 +87,6 @@ class ContactActivity:
 
 @dataclass(slots=True)
 class TriggerPlan:
-    """The timers and the progress to write."""
-
     now: datetime
     timers: list[TimerDocument] = field(default_factory=list)
     progress: list[RuleStateDocument] = field(default_factory=list)

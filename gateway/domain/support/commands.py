@@ -10,8 +10,6 @@ from gateway.domain.contacts.documents import ContactRefFields
 
 
 class ActorRef(TypedDict, total=False):
-    """Who acts, if a service's key says it: one of the two."""
-
     contact_id: str
     admin_id: str
 
@@ -57,8 +55,6 @@ class CreateTicket:
 
 @dataclass(frozen=True, slots=True)
 class ConvertToTicket:
-    """A new ticket of the conversation's contact."""
-
     conversation_id: str
     type_id: str
     title: str
@@ -70,8 +66,6 @@ class ConvertToTicket:
 
 @dataclass(frozen=True, slots=True)
 class ReplyToConversation:
-    """A reply, or a note that only teammates see."""
-
     conversation_id: str
     body: str
     note: bool | None = None
@@ -81,14 +75,11 @@ class ReplyToConversation:
 
     @property
     def thread_id(self) -> str:
-        """The conversation."""
         return self.conversation_id
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyToTicket:
-    """A reply, or a note that only teammates see."""
-
     ticket_id: str
     body: str
     note: bool | None = None
@@ -98,7 +89,6 @@ class ReplyToTicket:
 
     @property
     def thread_id(self) -> str:
-        """The ticket."""
         return self.ticket_id
 
 
@@ -107,8 +97,6 @@ Reply = ReplyToConversation | ReplyToTicket
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadCommand:
-    """A command on a conversation or a ticket."""
-
     id: str
     actor: ActorRef | None = None
 
@@ -123,34 +111,25 @@ class AssignThread(ThreadCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnoozeConversation(ThreadCommand):
-    """Put a conversation aside until a time."""
-
     until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseConversation(ThreadCommand):
-    """Close a conversation, with an optional reply."""
-
     body: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReopenConversation(ThreadCommand):
-    """Reopen a conversation, with an optional reply."""
-
     body: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MarkConversationRead(ThreadCommand):
-    """The actor has read a conversation."""
+class MarkConversationRead(ThreadCommand): ...
 
 
 @dataclass(frozen=True, slots=True)
 class RateConversation:
-    """The contact's rating of a conversation."""
-
     id: str
     score: int
     remark: str | None = None
@@ -232,8 +211,6 @@ class SaveAdmin:
 
 @dataclass(frozen=True, slots=True)
 class SaveTeam:
-    """A new team, or the one with that id."""
-
     name: str
     admin_ids: list[str]
     id: str | None = None

@@ -62,7 +62,6 @@ def check_not_by_contact(
 
 
 def check_body(body: str) -> str:
-    """The text of a message."""
     return check_text(body, ("body",), longest=MAX_BODY, named="The body")
 
 
@@ -105,7 +104,6 @@ def delivered_by(source: NewSource, author: Actor) -> NewSource:
 
 
 def check_update(command: UpdateConversation, settings: Settings) -> ConversationChanges:
-    """The values to set."""
     values: ConversationChanges = {}
     if command.title is not UNSET:
         values["title"] = _title(command.title, "title")

@@ -62,8 +62,6 @@ class Priority(StrEnum):
 
 
 class NewSource(TypedDict):
-    """How a conversation begins, without its author."""
-
     channel: str
     delivered_as: str
     body: str
@@ -93,7 +91,6 @@ class ConversationChanges(TypedDict):
 def new_conversation(
     id_: str, contact: Document, values: NewConversation, author: Actor, at: datetime
 ) -> ConversationDocument:
-    """The document of a new conversation."""
     by_contact, by_admin = author.is_contact, author.kind is ActorKind.ADMIN
     statistics: Statistics = {"part_count": 0, "public_part_count": 0, "reopen_count": 0, "assignment_count": 0}
     source: Source = {**values["source"], "author": author.stored}
@@ -366,8 +363,6 @@ EVERYTHING = "*"
 
 
 class ConversationKeys(TypedDict):
-    """The fields of the inbox indexes."""
-
     lists: list[str]
     updated_key: str
     waiting_key: str

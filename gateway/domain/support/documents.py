@@ -14,8 +14,6 @@ class StoredActor(TypedDict):
 
 
 class Source(TypedDict):
-    """How a conversation began."""
-
     channel: str
     delivered_as: str
     body: str
@@ -121,8 +119,6 @@ T = TypeVar("T", ConversationDocument, TicketDocument)
 
 
 class PartFields(TypedDict, total=False):
-    """What only some kinds of parts have."""
-
     assigned_to: str | None
     snoozed_until: datetime
     from_state: str
@@ -143,8 +139,6 @@ class PartDocument(PartFields):
 
 
 class TicketAttribute(TypedDict):
-    """An attribute of a ticket type. Those of kind LIST have options."""
-
     name: str
     kind: str
     required: bool
@@ -153,8 +147,6 @@ class TicketAttribute(TypedDict):
 
 
 class NamedDocument(TypedDict):
-    """What is found by a unique name or e-mail."""
-
     _id: str
     workspace_id: str
     name: str
@@ -163,8 +155,6 @@ class NamedDocument(TypedDict):
 
 
 class TicketTypeDocument(NamedDocument):
-    """A ticket type."""
-
     name_lower: str
     category: str
     attributes: list[TicketAttribute]
@@ -172,16 +162,12 @@ class TicketTypeDocument(NamedDocument):
 
 
 class AdminDocument(NamedDocument):
-    """An admin."""
-
     email: str
     email_lower: str
     avatar_url: NotRequired[str]
 
 
 class TeamDocument(NamedDocument):
-    """A team of admins."""
-
     name_lower: str
     admin_ids: list[str]
 

@@ -28,8 +28,6 @@ class AdminValues(TypedDict):
 
 
 class TeamValues(TypedDict):
-    """The values to set on a team."""
-
     name: str
     name_lower: str
     admin_ids: list[str]
@@ -63,7 +61,6 @@ def check_team(command: SaveTeam) -> TeamValues:
 
 
 def new_admin(id_: str, workspace_id: str, values: AdminValues, now: datetime) -> AdminDocument:
-    """The document of a new admin."""
     admin: AdminDocument = {
         "_id": id_,
         "workspace_id": workspace_id,
@@ -79,7 +76,6 @@ def new_admin(id_: str, workspace_id: str, values: AdminValues, now: datetime) -
 
 
 def new_team(id_: str, workspace_id: str, values: TeamValues, now: datetime) -> TeamDocument:
-    """The document of a new team."""
     return {
         "_id": id_,
         "workspace_id": workspace_id,

@@ -8,8 +8,6 @@ from gateway.domain.change_kinds import ChangeKind
 
 
 class TicketState(StrEnum):
-    """The states of a ticket."""
-
     SUBMITTED = "SUBMITTED"
     IN_PROGRESS = "IN_PROGRESS"
     WAITING_ON_CUSTOMER = "WAITING_ON_CUSTOMER"

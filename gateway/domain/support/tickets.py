@@ -22,8 +22,6 @@ FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
 
 
 class NewTicket(TypedDict):
-    """The values of a new ticket, without its author."""
-
     title: str
     description: NotRequired[str | None]
     tags: NotRequired[list[str]]
@@ -213,8 +211,6 @@ def numbered(ticket: TicketDocument, number: int) -> None:
 
 
 class TicketKeys(TypedDict):
-    """The fields of the inbox indexes."""
-
     lists: list[str]
     updated_key: str
 

@@ -69,7 +69,6 @@ class MessageService:
         self._retention = retention
 
     async def save(self, workspace_id: str, command: SaveMessageRule) -> MessageRuleDocument:
-        """Return the stored rule."""
         new_id = self._minter.mint(Prefix.RULE, self._clock())
 
         async def attempt(_: int) -> MessageRuleDocument:

@@ -36,7 +36,6 @@ class EventBatch:
         return {insert.document["workspace_id"] for insert in self.inserts if insert.document["workspace_id"]}
 
     def events_of(self, workspace_id: str) -> list[EventDocument]:
-        """The events of a workspace."""
         return cast(list[EventDocument], self.all_of(Events.COLLECTION, workspace_id))
 
     def all_of(self, collection: str, workspace_id: str) -> list[Document]:

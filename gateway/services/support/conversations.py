@@ -44,8 +44,6 @@ Result = CommandResult[ConversationDocument]
 
 
 class ConversationService(ThreadService[ConversationAggregate, ConversationDocument]):
-    """Commands on conversations."""
-
     KIND: ClassVar[ThreadKind] = ThreadKind.CONVERSATION
 
     def __init__(
@@ -90,7 +88,6 @@ class ConversationService(ThreadService[ConversationAggregate, ConversationDocum
         return result.document
 
     async def snooze(self, principal: Principal, command: SnoozeConversation) -> Result:
-        """Snooze it until a time."""
         until = inputs.check_until(command.until, self._clock())
         return await self._execute(principal, command, lambda aggregate: aggregate.snooze(until))
 

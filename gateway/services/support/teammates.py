@@ -24,7 +24,6 @@ class TeammateService:
         self._minter = minter
 
     async def save_admin(self, workspace_id: str, command: SaveAdmin) -> AdminDocument:
-        """Return the stored admin."""
         store = self._store.open(workspace_id)
         values, now = check_admin(command), self._clock()
         new = new_admin(self._minter.mint(Prefix.ADMIN, now), workspace_id, values, now)

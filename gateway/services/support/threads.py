@@ -44,7 +44,6 @@ class ThreadService(Generic[A, T]):
         self._aggregate: Callable[[T, Actor, datetime, Minter], A] = aggregate
 
     async def reply(self, principal: Principal, command: Reply) -> CommandResult[T]:
-        """Add a reply, or a note for teammates."""
         check_not_by_contact(command, principal)
         key_claim = self._commands.claim(f"replyTo{self.KIND.value.capitalize()}", command, principal)
         first: CommandResult[T] | None = await self._commands.first_result(principal, self.KIND, key_claim)
@@ -84,7 +83,6 @@ class ThreadService(Generic[A, T]):
         return await self._execute(principal, command, lambda aggregate: aggregate.assign(assignees))
 
     async def apply_deadlines(self, timer: TimerDocument) -> None:
-        """Apply what is due, unless a command already did."""
         workspace_id, id_ = timer["workspace_id"], timer["subject_id"]
 
         def apply(stored: T, now: datetime) -> Changeset[T]:

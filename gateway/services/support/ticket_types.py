@@ -25,7 +25,6 @@ class TicketTypeService:
         self._minter = minter
 
     async def save(self, workspace_id: str, command: SaveTicketType) -> TicketTypeDocument:
-        """Return the stored type."""
         types, values = self._store.open(workspace_id).ticket_types, check_ticket_type(command)
         id_, now = command.id, self._clock()
         if id_ is None and len(await types.all()) >= MAX_TICKET_TYPES:

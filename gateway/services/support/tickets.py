@@ -40,8 +40,6 @@ Result = CommandResult[TicketDocument]
 
 
 class TicketService(ThreadService[TicketAggregate, TicketDocument]):
-    """Commands on tickets."""
-
     KIND: ClassVar[ThreadKind] = ThreadKind.TICKET
 
     def __init__(
