@@ -72,7 +72,7 @@ async def test_a_document_is_as_long_as_the_setting_allows(open_gateway: Any) ->
             refused = await post(workspace, {"query": text})
             (error,) = refused.json()["errors"]
             assert (refused.status_code, error["extensions"]["code"]) == (413, "LIMIT_EXCEEDED")
-            assert "longer than the 1000 bytes" in error["message"]
+            assert "longer than 1000 bytes" in error["message"]
             assert "GATEWAY_MAX_DOCUMENT_BYTES" in error["message"]
             (message,) = await by_socket(workspace, {"query": text})
             assert message["payload"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
