@@ -12,13 +12,7 @@ from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.changes import (
-    contact_deleted,
-    membership_changed,
-    new_change_id,
-    summaries_deleted,
-    thread_deleted,
-)
+from gateway.domain.changes import contact_deleted, membership_changed, new_change_id, summaries_deleted, thread_deleted
 from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
 from gateway.domain.contacts.documents import DeletionDocument
 from gateway.domain.contacts.erasure import identities_to_refuse, new_deletion

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from gateway.core.ids import Minter
-from gateway.domain.changes import ChangeEvent, contact_saved, contact_seen, new_change_id
+from gateway.domain.change_kinds import ChangeEvent
+from gateway.domain.changes import contact_saved, contact_seen, new_change_id
 from gateway.domain.contacts.contacts import ContactDraft
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.support.threads import Changeset

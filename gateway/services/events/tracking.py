@@ -12,7 +12,8 @@ from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
 from gateway.core.unset import UNSET
-from gateway.domain.changes import ChangeEvent, SummariesChanged, new_change_id, rebuild_requested, summaries_imported
+from gateway.domain.change_kinds import ChangeEvent, SummariesChanged
+from gateway.domain.changes import new_change_id, rebuild_requested, summaries_imported
 from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
