@@ -52,7 +52,7 @@ class TriggerService:
     async def entered(self, store: WorkspaceStore, changes: Iterable[MembershipChanged], session: Session) -> None:
         rules = await self.rules(store)
         timers = [
-            message_timer(rule, change["contact_id"], change["at"], change["_id"])
+            message_timer(rule, change["contact_id"], change["at"], change["_id"], rule["since"])
             for change in changes
             if kind_of(change) is ChangeKind.CONTACT_ENTERED_SEGMENT and not change["imported"]
             for rule in rules.by_segment.get(change["segment_id"], ())
