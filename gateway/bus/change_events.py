@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.cursors import Bound, CursorCipher, InvalidCursorError, UnknownKeyError
-from gateway.domain.change_kinds import MERGES, ChangeKind
-from gateway.domain.changes import kind_of
+from gateway.domain.change_kinds import MERGES, ChangeKind, kind_of
 from gateway.errors import BadRequestError, CursorExpiredError
 from gateway.store.change_log import ChangeLog
 from gateway.store.driver import Insert, Position

@@ -1,187 +1,30 @@
-"""Every kind of change event in the change log, with its fields and its constructor.
-
-The stored names are read by databases in use: a new field is `NotRequired`, and no name changes."""
+"""Change events: one constructor for each kind in the change log."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.change_kinds import ChangeKind, kinds_of
+from gateway.domain.change_kinds import (
+    BackfillChanged,
+    ChangeEvent,
+    ChangeKind,
+    ContactChanged,
+    ContactSeen,
+    ContactsMerged,
+    DeliveryChanged,
+    MembershipChanged,
+    RebuildRequested,
+    SegmentChanged,
+    SummariesChanged,
+    SummariesDeleted,
+    SummariesMerged,
+    SummaryChange,
+    ThreadChanged,
+)
 from gateway.domain.contacts.contacts import ContactDraft, Document, logged_values
 from gateway.domain.contacts.merging import MergeResult, ids_of
 from gateway.domain.support.threads import MATCHED_FIELDS, Changeset, DomainEvent, ThreadKind
-
-
-class ChangeEvent(TypedDict):
-    """The fields of every change event."""
-
-    _id: str
-    workspace_id: str
-    subject: str
-    kind: str
-    at: datetime
-
-
-class ContactChanged(ChangeEvent):
-    """`before`, `after`: the logged fields of the contact; None if it is new, or deleted."""
-
-    contact_id: str
-    fields: list[str]
-    before: Document | None
-    after: Document | None
-
-
-class ContactsMerged(ContactChanged):
-    """`segment_ids`: the segments that the survivor entered by the merge."""
-
-    merged_id: str
-    moved_events: int
-    segment_ids: list[str]
-
-
-class ContactSeen(ChangeEvent):
-    """A contact was seen, and nothing else of it changed."""
-
-    contact_id: str
-
-
-class MembershipChanged(ChangeEvent):
-    """`imported`: only imported events caused it."""
-
-    contact_id: str
-    segment_id: str
-    imported: bool
-    before: None
-    after: None
-
-
-class SummaryChange(TypedDict):
-    """What an event definition gains or loses. `again`: its first and last time must be read again."""
-
-    name: str
-    count: int
-    contacts: NotRequired[int]
-    first_at: datetime
-    last_at: datetime
-    again: bool
-
-
-class SummariesChanged(ChangeEvent):
-    """The event summaries of a contact changed otherwise than by its events."""
-
-    contact_id: str
-    lines: list[SummaryChange]
-
-
-class SummariesMerged(SummariesChanged):
-    """The merged contact's summaries went to the survivor `contact_id`."""
-
-    merged_id: str
-
-
-class SummariesDeleted(SummariesChanged):
-    """`contact_ids`: every id that events may name the contact by."""
-
-    contact_ids: list[str]
-
-
-class RebuildRequested(ChangeEvent):
-    """`name`: rebuild only the values of this event name; None: all definitions."""
-
-    name: str | None
-
-
-class SegmentRevision(TypedDict):
-    """A segment as it was saved."""
-
-    id: str
-    revision: int
-
-
-class SegmentChanged(ChangeEvent):
-    """`segments`: the saved or deleted segment, then those that depend on it."""
-
-    segment_id: str
-    segments: list[SegmentRevision]
-
-
-class ThreadChanged(ChangeEvent):
-    """`public`: the thread's contact may see it. `before`, `after`: the fields that subscriptions filter by."""
-
-    contact_id: str
-    part_id: str | None
-    public: bool
-    before: Document | None
-    after: Document | None
-    act_part_id: NotRequired[str | None]  # of a command's first change event: the part that the command added
-
-
-class ConversationChanged(ThreadChanged):
-    """A change of a conversation."""
-
-    conversation_id: str
-
-
-class TicketChanged(ThreadChanged):
-    """A change of a ticket."""
-
-    ticket_id: str
-
-
-class DeliveryChanged(ChangeEvent):
-    """`before`, `after`: the state, and the fields that subscriptions filter by."""
-
-    delivery_id: str
-    contact_id: str
-    before: Document | None
-    after: Document
-
-
-class BackfillChanged(ChangeEvent):
-    """A backfill has another state, or other totals."""
-
-    backfill_id: str
-
-
-SHAPES: Mapping[ChangeKind, type] = {
-    ChangeKind.CONTACT_CREATED: ContactChanged,
-    ChangeKind.CONTACT_UPDATED: ContactChanged,
-    ChangeKind.CONTACT_MERGED: ContactsMerged,
-    ChangeKind.CONTACT_DELETED: ContactChanged,
-    ChangeKind.CONTACT_ENTERED_SEGMENT: MembershipChanged,
-    ChangeKind.CONTACT_LEFT_SEGMENT: MembershipChanged,
-    ChangeKind.CONTACT_SEEN: ContactSeen,
-    ChangeKind.SUMMARIES_IMPORTED: SummariesChanged,
-    ChangeKind.SUMMARIES_MERGED: SummariesMerged,
-    ChangeKind.SUMMARIES_DELETED: SummariesDeleted,
-    ChangeKind.DEFINITIONS_REBUILD: RebuildRequested,
-    ChangeKind.SEGMENT_SAVED: SegmentChanged,
-    ChangeKind.SEGMENT_DELETED: SegmentChanged,
-    **dict.fromkeys(kinds_of(ThreadKind.CONVERSATION), ConversationChanged),
-    **dict.fromkeys(kinds_of(ThreadKind.TICKET), TicketChanged),
-    ChangeKind.DELIVERY_CHANGED: DeliveryChanged,
-    ChangeKind.BACKFILL_CHANGED: BackfillChanged,
-    ChangeKind.HEARTBEAT: ChangeEvent,
-}
-
-
-def kind_of(change: Mapping[str, Any]) -> ChangeKind | None:
-    """The kind of a stored change event; None if it is unknown, or if a field of that kind is missing."""
-    try:
-        kind = ChangeKind(f"{change.get('subject')}.{change.get('kind')}")
-    except ValueError:
-        return None
-    return kind if kind in SHAPES and _is_complete(change, SHAPES[kind]) else None
-
-
-def _is_complete(change: Mapping[str, Any], shape: Any) -> bool:
-    lines, segments = change.get("lines", ()), change.get("segments", ())
-    return bool(
-        change.keys() >= shape.__required_keys__
-        and all(line.keys() >= SummaryChange.__required_keys__ for line in lines)
-        and all(segment.keys() >= SegmentRevision.__required_keys__ for segment in segments)
-    )
 
 
 def new_change_id(minter: Minter, at: datetime) -> str:

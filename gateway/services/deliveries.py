@@ -23,7 +23,8 @@ from gateway.destinations.klaviyo.batch_sender import Batch, Result, Sender
 from gateway.destinations.klaviyo.client import Connections, KlaviyoClient, open_http_client
 from gateway.destinations.klaviyo.limiter import Limiter
 from gateway.destinations.klaviyo.responses import Outcome, Response
-from gateway.domain.changes import ChangeEvent, backfill_changed, delivery_changed, new_change_id
+from gateway.domain.change_kinds import ChangeEvent
+from gateway.domain.changes import backfill_changed, delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.deliveries import (
     LEASE,

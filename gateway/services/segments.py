@@ -7,8 +7,8 @@ from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
 from gateway.core.timers import timer_id_of
-from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.changes import ChangeEvent, new_change_id, segment_changed
+from gateway.domain.change_kinds import ChangeEvent, ChangeKind
+from gateway.domain.changes import new_change_id, segment_changed
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.retention import Retention
 from gateway.domain.filters.conditions import parse_filter

@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 
 from pymongo import ASCENDING, IndexModel
 
-from gateway.domain.changes import ChangeEvent
+from gateway.domain.change_kinds import ChangeEvent
 from gateway.store.driver import Database, Document, Session
 from gateway.store.repositories import Repository
 

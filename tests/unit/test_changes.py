@@ -10,8 +10,7 @@ import pytest
 
 from gateway.core.ids import Minter
 from gateway.domain import changes
-from gateway.domain.change_kinds import ChangeKind, kinds_of
-from gateway.domain.changes import kind_of
+from gateway.domain.change_kinds import SHAPES, ChangeKind, kind_of, kinds_of
 from gateway.domain.contacts.contacts import ContactDraft, new_contact
 from gateway.domain.contacts.merging import MergeResult
 from gateway.domain.support.threads import Changeset, DomainEvent, ThreadKind
@@ -107,12 +106,12 @@ FIELDS = {
 
 def test_every_kind_of_the_log_is_listed_and_built() -> None:
     in_the_log = {kind for kind in ChangeKind if kind is not ChangeKind.EVENT_TRACKED}
-    assert set(changes.SHAPES) == set(BUILT) == in_the_log == set(FIELDS)
+    assert set(SHAPES) == set(BUILT) == in_the_log == set(FIELDS)
 
 
 @pytest.mark.parametrize("kind", BUILT)
 def test_a_constructor_gives_the_documented_fields_and_its_kind(kind: ChangeKind) -> None:
-    change, shape = BUILT[kind], changes.SHAPES[kind]
+    change, shape = BUILT[kind], SHAPES[kind]
     assert change.keys() == FIELDS[kind]
     assert shape.__required_keys__ <= change.keys() <= shape.__required_keys__ | shape.__optional_keys__
     assert (change["subject"], change["kind"]) == tuple(kind.split("."))
@@ -121,7 +120,7 @@ def test_a_constructor_gives_the_documented_fields_and_its_kind(kind: ChangeKind
 
 @pytest.mark.parametrize("kind", BUILT)
 def test_a_change_without_a_field_of_its_kind_has_no_kind(kind: ChangeKind) -> None:
-    required = changes.SHAPES[kind].__required_keys__
+    required = SHAPES[kind].__required_keys__
     for name in required:
         assert kind_of({field: value for field, value in BUILT[kind].items() if field != name}) is None, name
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from gateway.domain.changes import SummaryChange
+from gateway.domain.change_kinds import SummaryChange
 from gateway.domain.contacts.contacts import Document
 
 _IMPORTED_FIELDS = ("imported", "retained")

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from gateway.core.ids import Minter
-from gateway.domain.changes import ChangeEvent, contact_saved, contact_seen, new_change_id
+from gateway.domain.change_kinds import ChangeEvent
+from gateway.domain.changes import contact_saved, contact_seen, new_change_id
 from gateway.domain.contacts.contacts import ContactDraft, Document
 from gateway.domain.support.threads import Changeset
 from gateway.services.outboxes import Outbox

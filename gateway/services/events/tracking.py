@@ -12,7 +12,8 @@ from gateway.caches import Cache, CacheBudget, text_bytes
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.text_rules import check_text
-from gateway.domain.changes import ChangeEvent, SummariesChanged, new_change_id, rebuild_requested, summaries_imported
+from gateway.domain.change_kinds import ChangeEvent, SummariesChanged
+from gateway.domain.changes import new_change_id, rebuild_requested, summaries_imported
 from gateway.domain.contacts.contacts import ContactDraft, Document, check_ref, new_contact
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.events import (

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.caches import Cache, CacheBudget, data_bytes
 from gateway.core.clock import Clock
-from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.changes import MembershipChanged, kind_of
+from gateway.domain.change_kinds import ChangeKind, MembershipChanged, kind_of
 from gateway.domain.messages.triggers import ContactActivity, RuleIndex, TriggerPlan, message_timer
 from gateway.store.driver import Session
 from gateway.store.workspace_store import WorkspaceStore

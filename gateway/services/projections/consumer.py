@@ -14,7 +14,8 @@ import structlog
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
-from gateway.domain.changes import heartbeat, kind_of, new_change_id
+from gateway.domain.change_kinds import kind_of
+from gateway.domain.changes import heartbeat, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import UnavailableError
 from gateway.store.change_log import ChangeLog, append

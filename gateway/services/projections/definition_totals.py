@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.bus.change_events import kind_of_insert
-from gateway.domain.change_kinds import ChangeKind, kinds_of
-from gateway.domain.changes import kind_of
+from gateway.domain.change_kinds import ChangeKind, kind_of, kinds_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.definitions import MAX_VALUES, Totals, ValueCount, ValueGeneration, merged, value_of
 from gateway.domain.events.events import summary_id_of

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.changes import MembershipChanged, membership_changed
+from gateway.domain.change_kinds import ChangeKind, MembershipChanged
+from gateway.domain.changes import membership_changed
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.filters.conditions import ContactFacts
 from gateway.domain.filters.expiry import valid_until
