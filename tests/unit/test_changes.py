@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from gateway.core.ids import Minter
 from gateway.domain import changes
 from gateway.domain.change_kinds import SHAPES, ChangeKind, kind_of, kinds_of
 from gateway.domain.contacts.contacts import ContactDraft, new_contact
@@ -17,7 +16,6 @@ from gateway.domain.support.threads import Changeset, DomainEvent, ThreadKind
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
-ID = Minter().mint
 CONTACT = new_contact("con_1", "wsp_1", NOW)
 SURVIVOR = new_contact("con_2", "wsp_1", NOW)
 MERGE = MergeResult(CONTACT, ContactDraft({**SURVIVOR, "name": "Ada"}, SURVIVOR))
