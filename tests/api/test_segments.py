@@ -446,6 +446,8 @@ async def test_a_track_and_what_is_due_read_their_own_contacts_by_indexes_alone(
     await becomes_true(reviewed)
     collections = {"contacts", "events", "event_summaries", "segment_members", "segment_reviews", "segments"}
     asked = [one for one in each_new_gateway.commands.finds if (one.get("find") or one.get("aggregate")) in collections]
+    any_segment = {"_id": {"$gt": ""}}  # asked once in a while by the projection: the first document it meets is enough
+    asked = [one for one in asked if one.get("filter") != any_segment]
     own = [one for one in asked if "workspace_id" not in one.get("filter", {}) or len(one["filter"]) > 1]
     assert len(own) >= 8
     for command in own:
