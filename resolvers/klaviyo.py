@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import strawberry
 
@@ -17,6 +17,7 @@ from gateway.destinations.klaviyo.klaviyo import Klaviyo
 from gateway.destinations.klaviyo.mapping import Metric, MetricSource
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.outbox.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
 from gateway.outbox.filters import DeliveryFilter as Wanted
@@ -191,7 +192,11 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
 
     def search(parent: Document) -> DeliverySearch:
         by_contact = prefix_of(parent["_id"]) is Prefix.CONTACT
-        criteria = Wanted(contact_ids=ids_of(parent)) if by_contact else Wanted(subject_id=parent["_id"])
+        criteria = (
+            Wanted(contact_ids=ids_of(cast(ContactDocument, parent)))
+            if by_contact
+            else Wanted(subject_id=parent["_id"])
+        )
         return DeliverySearch(KlaviyoStore(context.store).deliveries, criteria, context.services.clock())
 
     results = await pages_of_parents(parents, page_of, read, lambda row: str(row["_id"]))

@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from gateway.core.ids import Minter, Prefix
 from gateway.domain.change_kinds import ChangeKind, kinds_of
 from gateway.domain.contacts.contacts import ContactDraft, Document, logged_values
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import MergeResult, ids_of
 from gateway.domain.events.documents import SummaryChange, SummaryDocument
 from gateway.domain.filters.documents import SegmentDocument
@@ -230,7 +231,7 @@ def contacts_merged(
     }
 
 
-def contact_deleted(id_: str, contact: Document, at: datetime) -> ContactChanged:
+def contact_deleted(id_: str, contact: ContactDocument, at: datetime) -> ContactChanged:
     """A contact was erased: ids only."""
     return {
         **_head(ChangeKind.CONTACT_DELETED, id_, contact["workspace_id"]),
@@ -280,7 +281,7 @@ def summaries_merged(
 
 
 def summaries_deleted(
-    id_: str, contact: Document, summaries: Iterable[SummaryDocument], at: datetime
+    id_: str, contact: ContactDocument, summaries: Iterable[SummaryDocument], at: datetime
 ) -> SummariesDeleted:
     """The erased contact and its events no longer count in event definitions."""
     return {

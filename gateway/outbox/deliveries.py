@@ -10,6 +10,7 @@ from typing import Any
 from gateway.core.ids import Prefix, derived_id
 from gateway.core.leases import is_held
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 
 LEASE = timedelta(seconds=30)  # how long a worker may hold the lanes it claimed
 GIVEN_UP_AFTER = timedelta(hours=72)
@@ -54,7 +55,7 @@ class NewDelivery:
     """A delivery to enqueue. `problem`: why it must not be sent. `not_before`: the earliest time to send it."""
 
     kind: DeliveryKind
-    contact: Mapping[str, Any]
+    contact: ContactDocument
     payload: Document
     metric: str | None = None
     source: str | None = None

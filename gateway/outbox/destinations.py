@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.deliveries import NewDelivery, Queue
@@ -20,7 +21,7 @@ from gateway.store.workspace_store import WorkspaceStore
 class Erasure:
     """A contact that is being erased. `is_known`: whether the destination may have received it."""
 
-    contact: Document
+    contact: ContactDocument
     is_known: bool
 
 
@@ -30,7 +31,7 @@ class Changes:
 
     contacts: Sequence[ContactDraft] = ()
     events: Sequence[EventDocument] = ()
-    contacts_by_id: Mapping[str, Document] = field(default_factory=dict)
+    contacts_by_id: Mapping[str, ContactDocument] = field(default_factory=dict)
     thread: Changeset[Any] | None = None
     erasure: Erasure | None = None
 
@@ -126,7 +127,7 @@ class Destination(Protocol[C]):
     async def deliveries_for(self, store: WorkspaceStore, changes: Changes, now: datetime) -> Sequence[NewDelivery]:
         """What the destination receives for these changes, in order for each contact. They are not committed yet."""
 
-    def profile_of(self, contact: Mapping[str, Any]) -> NewDelivery | None:
+    def profile_of(self, contact: ContactDocument) -> NewDelivery | None:
         """The whole profile of a contact, which goes before its first event; None if the destination keeps none."""
         return None
 

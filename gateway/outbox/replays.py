@@ -2,15 +2,15 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.core.pagination import Page
 from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.errors import ErrorCode, UserProblem
 from gateway.outbox.deliveries import DeliveryKind, DeliveryState, replayed
 from gateway.outbox.destinations import AnyDestination, OutboxStore
@@ -121,7 +121,7 @@ class ReplayService:
         await self._destination.record_changes(store.workspace, changed, states_before, now, session)
         return len(rows)
 
-    def _replayed_profile(self, payload: Document, contact: Mapping[str, Any]) -> Document:
+    def _replayed_profile(self, payload: Document, contact: ContactDocument) -> Document:
         """The payload of a failed profile with the contact's current values."""
         profile = self._destination.profile_of(contact)
         return payload if profile is None else self._destination.merge(payload, profile.payload)

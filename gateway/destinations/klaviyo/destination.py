@@ -30,6 +30,7 @@ from gateway.destinations.klaviyo.repository import KlaviyoDeliveries, KlaviyoLa
 from gateway.destinations.klaviyo.sender import KlaviyoSenders, is_outage
 from gateway.domain.changes import backfill_changed, new_change_id
 from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.deliveries import DeliveryKind, NewDelivery, retry_delay
 from gateway.outbox.destinations import Changes, Destination, Erasure, Outcome, Result, Senders
@@ -79,7 +80,7 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
             deliveries += await _support_events(store, changes.thread, changes.contacts, now)
         return deliveries + _deletion(changes.erasure)
 
-    def profile_of(self, contact: Mapping[str, Any]) -> NewDelivery:
+    def profile_of(self, contact: ContactDocument) -> NewDelivery:
         """The contact's whole profile."""
         return full_profile(contact)
 

@@ -17,6 +17,7 @@ from gateway.destinations.klaviyo.key_check import ask, problem_of
 from gateway.destinations.klaviyo.new_deliveries import full_profile
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.errors import ErrorCode, UserProblem
 from gateway.outbox.deliveries import DeliveryState
 from gateway.outbox.enqueuer import Enqueuer
@@ -79,7 +80,7 @@ class KlaviyoService:
         await self.check_on(workspace_id)
         await self._connections.resume(workspace_id)
 
-    async def sync_contact(self, workspace_id: str, contact_id: str) -> Document:
+    async def sync_contact(self, workspace_id: str, contact_id: str) -> ContactDocument:
         """Queue the full profile of a contact, whatever was sent before; returns the contact."""
         await self.check_on(workspace_id)
         store, now = self._store.open(workspace_id), self._clock()

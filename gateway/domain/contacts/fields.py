@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import Any
 
 from gateway.core.text_rules import public_name
 
@@ -53,7 +52,7 @@ class ContactField:
     name: str
     kind: FieldKind
     merge: MergeRule = MergeRule.FILL
-    default: Callable[[], Any] | None = None
+    default: Callable[[], object] | None = None
     stated: bool = True
     visible: bool = True
     logged: bool = False
