@@ -21,6 +21,7 @@ from gateway.domain.contacts.contacts import (
     other_ids,
 )
 from gateway.domain.contacts.documents import ContactDocument
+from gateway.domain.contacts.fields import YEARS
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.documents import NamedCounts
 from gateway.domain.events.events import NameQuota, check_occurred_at
@@ -35,7 +36,6 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 MAX_OTHER_IDS = 1000
 _MOST_ROWS = 100  # per transaction, so that a slow server finishes within one timeout
 _MOST_KEYS = 5000  # per transaction
-_YEARS = 100
 
 
 class RowResult(StrEnum):
@@ -225,8 +225,8 @@ class BulkUpserts:
             }
         )
         strong = [key for key in ref.keys() if key[0] in (IdentityKind.EXTERNAL, IdentityKind.EMAIL)]  # noqa: SIM118
-        created = check_occurred_at(row.get("created_at"), now, _YEARS, ("createdAt",)) or now
-        updated = check_occurred_at(row.get("updated_at"), now, _YEARS, ("updatedAt",)) or now
+        created = check_occurred_at(row.get("created_at"), now, YEARS, ("createdAt",)) or now
+        updated = check_occurred_at(row.get("updated_at"), now, YEARS, ("updatedAt",)) or now
         contact = new_contact(self._minter.mint(Prefix.CONTACT, created), workspace_id, now)
         retained = self._events.check_summaries(row.get("retained_summaries") or [], now, "retainedSummaries")
         return UpsertRow(

@@ -14,6 +14,7 @@ from gateway.domain.contacts.fields import (
     MAX_TAGS,
     MAX_TEXT_LENGTH,
     STATED_FIELDS,
+    YEARS,
     ContactField,
     FieldKind,
     MergeRule,
@@ -21,8 +22,6 @@ from gateway.domain.contacts.fields import (
 from gateway.domain.events.events import check_occurred_at
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
-
-_YEARS = 100
 
 
 def check_values(fields: Mapping[str, object], settings: Settings, now: datetime) -> Document:
@@ -83,7 +82,7 @@ def _check_url(url: str, field: ContactField, *_: object) -> str:
 
 
 def _check_time(at: datetime, field: ContactField, _: Settings, now: datetime) -> datetime | None:
-    return check_occurred_at(at, now, _YEARS, (field.api_name,))
+    return check_occurred_at(at, now, YEARS, (field.api_name,))
 
 
 def _check_location(location: Mapping[str, str | None], field: ContactField, *_: object) -> Document:
