@@ -366,11 +366,27 @@ def _matched_fields(document: Mapping[str, object] | None) -> Document | None:
 # Deliveries
 
 
+class ChangedDelivery(TypedDict):
+    """What change events have of a delivery."""
+
+    _id: str
+    workspace_id: str
+    contact_id: str
+    kind: str
+    metric: str | None
+    subject_id: str | None
+    state: str
+
+
 def delivery_changed(
-    id_: str, destination: str, delivery: Mapping[str, Any], state_before: str | None, at: datetime
+    id_: str, destination: str, delivery: ChangedDelivery, state_before: str | None, at: datetime
 ) -> DeliveryChanged:
     """A delivery was queued (no state before), or has another state."""
-    filterable = {name: delivery[name] for name in ("metric", "subject_id", "kind")}
+    filterable: Document = {
+        "metric": delivery["metric"],
+        "subject_id": delivery["subject_id"],
+        "kind": delivery["kind"],
+    }
     return {
         **_head(ChangeKind.DELIVERY_CHANGED, id_, delivery["workspace_id"]),
         "destination": destination,

@@ -12,6 +12,7 @@ from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.deliveries import NewDelivery, Queue
+from gateway.outbox.documents import AttemptDocument, DeliveryDocument, LaneChanges
 from gateway.outbox.repository import Deliveries, Lanes
 from gateway.store.driver import Session
 from gateway.store.workspace_store import WorkspaceStore
@@ -51,11 +52,11 @@ class Result:
 
     `note`: what to say of it once it is delivered. `lane_fields`: fields to keep in its lane."""
 
-    row: Document
+    row: DeliveryDocument
     outcome: Outcome
-    attempt: Document
+    attempt: AttemptDocument
     note: str | None = None
-    lane_fields: Mapping[str, Any] = field(default_factory=dict)
+    lane_fields: LaneChanges = field(default_factory=LaneChanges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ C = TypeVar("C", bound=Connection)
 class Sender(Protocol):
     """Sends deliveries over one connection."""
 
-    async def send(self, rows: Sequence[Document], queue: Queue, has_time: Callable[[], bool]) -> SentBatch:
+    async def send(self, rows: Sequence[DeliveryDocument], queue: Queue, has_time: Callable[[], bool]) -> SentBatch:
         """Send deliveries, those of a lane in order, for as long as there is time. Rows without a result stay queued."""
 
 
@@ -141,14 +142,16 @@ class Destination(Protocol[C]):
     async def update_health(self, connection: C, results: Sequence[Result]) -> None:
         """Pause the connection or back off, after a batch."""
 
-    async def stale(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> Sequence[Document]:
+    async def stale(
+        self, store: WorkspaceStore, rows: Sequence[DeliveryDocument], session: Session
+    ) -> Sequence[DeliveryDocument]:
         """Which of these backfilled profiles are outdated, and not to be sent."""
         return ()
 
     async def record_changes(
         self,
         store: WorkspaceStore,
-        rows: Sequence[Document],
+        rows: Sequence[DeliveryDocument],
         states_before: Mapping[str, str],
         now: datetime,
         session: Session,
