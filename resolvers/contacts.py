@@ -10,7 +10,9 @@ import strawberry
 from gateway.core.pagination import Connection, Page, PageArguments, R, connection, page, page_size
 from gateway.core.sorting import ContactOrder, ContactSortKey, Direction
 from gateway.core.time_ranges import EARLIEST, TimeRange
+from gateway.domain.contacts.commands import UpsertContact
 from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
@@ -22,7 +24,7 @@ from gateway.store.filters.contact_search import MAX_CANDIDATES, ContactSearch
 from resolvers.context import Context, Payload
 from resolvers.events import EventFilter, check_names, kept_times
 from resolvers.filters import ContactFilter, ContactSort
-from resolvers.inputs import provided_fields
+from resolvers.inputs import command, provided_fields
 from resolvers.scalars import JSONObject
 from resolvers.segments import check_named
 from resolvers.total_count import Counter, counted
@@ -83,7 +85,7 @@ class TopContact(TypedDict):
     last_at: datetime
 
 
-async def contact(parents: Sequence[object], by: ContactKey, context: Context) -> list[Document | None]:
+async def contact(parents: Sequence[object], by: ContactKey, context: Context) -> list[ContactDocument | None]:
     """The contact of each key. An e-mail finds its USER, else its only lead."""
     ((kind, value),) = provided_fields(by).items()
     contacts, fields = context.store.contacts, context.fields_of("Contact")
@@ -99,7 +101,7 @@ async def contacts(
     parents: Sequence[object],
     arguments: tuple[PageArguments, ContactFilter | None, ContactSort | None],
     context: Context,
-) -> list[Connection[Document]]:
+) -> list[Connection[ContactDocument]]:
     page_input, filter_, sort = arguments
     filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
     cipher = await context.cursor_cipher()
@@ -128,7 +130,7 @@ async def top_contacts(context: Context, event: str, first: int | None) -> list[
 
 
 async def events(
-    parents: Sequence[Document], arguments: tuple[PageArguments, EventFilter | None], context: Context
+    parents: Sequence[ContactDocument], arguments: tuple[PageArguments, EventFilter | None], context: Context
 ) -> list[Connection[EventDocument] | BadRequestError]:
     """A page of each contact's events, newest first. Without times in the filter: the last days only."""
     page_input, filter_ = arguments
@@ -138,13 +140,13 @@ async def events(
     times, fields = _timeline(filter_values, context), context.fields_of("Event")
     cipher = await context.cursor_cipher()
 
-    def page_of(parent: Document) -> Page:
+    def page_of(parent: ContactDocument) -> Page:
         return page(page_input, cipher, "Contact.events", parent["_id"], filter_values)
 
     def is_selected(contact_ids: Sequence[str]) -> bool:
         return filter_values.get("contact_id") in (None, *contact_ids)
 
-    def search(parent: Document) -> EventSearch:
+    def search(parent: ContactDocument) -> EventSearch:
         return EventSearch(
             context.store,
             times if is_selected(ids_of(parent)) else TimeRange(end=EARLIEST),
@@ -157,7 +159,7 @@ async def events(
             most=max(_LEAST_EVENTS, MAX_CANDIDATES // len(parents)),
         )
 
-    def counter(parent: Document) -> Counter:
+    def counter(parent: ContactDocument) -> Counter:
         return lambda most: search(parent).count(most)
 
     all_ids = {parent["_id"]: ids_of(parent) for parent in parents}
@@ -179,7 +181,7 @@ async def events(
 
 
 async def _searched(
-    search: EventSearch, page_of: Callable[[Document], Page], parent: Document
+    search: EventSearch, page_of: Callable[[ContactDocument], Page], parent: ContactDocument
 ) -> Connection[EventDocument] | BadRequestError:
     try:
         of_parent = page_of(parent)
@@ -190,14 +192,14 @@ async def _searched(
 
 
 async def event_summaries(
-    parents: Sequence[Document], arguments: tuple[PageArguments, tuple[str, ...] | None], context: Context
+    parents: Sequence[ContactDocument], arguments: tuple[PageArguments, tuple[str, ...] | None], context: Context
 ) -> list[Connection[SummaryDocument] | BadRequestError]:
     page_input, names = arguments
     if names is not None and len(names) > MAX_SUMMARY_NAMES:
         raise BadRequestError(f"'names' has {len(names)} names; the limit is {MAX_SUMMARY_NAMES}.")
     cipher = await context.cursor_cipher()
 
-    def page_of(parent: Document) -> Page:
+    def page_of(parent: ContactDocument) -> Page:
         return page(page_input, cipher, "Contact.eventSummaries", parent["_id"], names)
 
     async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[SummaryDocument]]:
@@ -208,7 +210,9 @@ async def event_summaries(
     return await pages_of_parents(parents, page_of, read, lambda row: row["name"])
 
 
-async def event_summary(parents: Sequence[Document], name: str, context: Context) -> list[SummaryDocument | None]:
+async def event_summary(
+    parents: Sequence[ContactDocument], name: str, context: Context
+) -> list[SummaryDocument | None]:
     ids = [summary_id_of(parent["workspace_id"], parent["_id"], name) for parent in parents]
     summaries = await context.store.summaries.by_ids(ids, fields=context.fields_of("EventSummary"))
     return [summaries.get(id_) for id_ in ids]
@@ -216,7 +220,7 @@ async def event_summary(parents: Sequence[Document], name: str, context: Context
 
 async def upsert_contact(context: Context, input_: UpsertContactInput) -> Payload:
     document, created = await context.services.contacts.upsert(
-        context.principal.workspace_id, provided_fields(input_, nulls=True)
+        context.principal.workspace_id, command(UpsertContact, input_, nulls=True)
     )
     return {"contact": document if await context.may_read() else None, "created": created}
 

@@ -9,7 +9,7 @@ from gateway.core.ids import Prefix
 from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.sorting import Direction
 from gateway.core.time_ranges import TimeRange
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.support.conversation_filters import (
     ConversationFilterFields,
@@ -111,7 +111,7 @@ async def conversations(
 
 
 async def of_contacts(
-    parents: Sequence[Document],
+    parents: Sequence[ContactDocument],
     arguments: tuple[PageArguments, ConversationFilter | None, ConversationSort | None],
     context: Context,
 ) -> list[Connection[ConversationDocument] | BadRequestError]:
@@ -119,7 +119,7 @@ async def of_contacts(
     filter_values, order = _filter_fields(filter_), _order(sort)
     list_, cipher = _ConversationsOfContacts(context, filter_values, order, parents), await context.cursor_cipher()
 
-    def page_of(parent: Document) -> Page:
+    def page_of(parent: ContactDocument) -> Page:
         return page(
             page_input, cipher, "Contact.conversations", parent["_id"], filter_values, order.key, order.descending
         )
@@ -164,7 +164,7 @@ class _ConversationsOfContacts:
         context: Context,
         filter_values: ConversationFilterFields,
         order: InboxOrder,
-        contacts: Sequence[Document],
+        contacts: Sequence[ContactDocument],
     ) -> None:
         self.filter, self.now = parse_conversation_filter(filter_values), context.services.clock()
         self._conversations = context.store.conversations
@@ -188,7 +188,7 @@ class _ConversationsOfContacts:
         )
 
     async def shown(
-        self, parent: Document, page_request: Page, rows: Sequence[ConversationDocument]
+        self, parent: ContactDocument, page_request: Page, rows: Sequence[ConversationDocument]
     ) -> Connection[ConversationDocument]:
         """The page of one contact from its candidates."""
         if not self._includes(parent):
@@ -199,7 +199,7 @@ class _ConversationsOfContacts:
         stopped = self._by_id and self._filters and len(rows) >= self._most and len(matching) < page_request.limit
         return connection(matching, page_request, self._order.position, rows[-1]["_id"] if stopped else None)
 
-    def counter(self, parent: Document | None) -> Counter:
+    def counter(self, parent: ContactDocument | None) -> Counter:
         async def count(most: int) -> int | None:
             if parent is None or not self._includes(parent):
                 return 0
@@ -216,7 +216,7 @@ class _ConversationsOfContacts:
 
         return count
 
-    def _includes(self, parent: Document) -> bool:
+    def _includes(self, parent: ContactDocument) -> bool:
         return self._filter_values.get("contact_id") in (None, *ids_of(parent))
 
     async def _matching(self, rows: Sequence[ConversationDocument]) -> list[ConversationDocument]:

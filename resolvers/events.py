@@ -8,7 +8,7 @@ import strawberry
 
 from gateway.core.pagination import Connection, PageArguments, connection, page, page_size
 from gateway.core.time_ranges import TimeRange, time_range
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.definitions import generation_of
 from gateway.domain.events.documents import (
@@ -157,7 +157,7 @@ async def events(
 
 async def contact_of(
     parents: Sequence[StoredEvent | SummaryDocument], _: None, context: Context
-) -> list[Document | None]:
+) -> list[ContactDocument | None]:
     ids = list(dict.fromkeys(parent["contact_id"] for parent in parents))
     contacts = await context.store.contacts.of_ids(ids, context.fields_of("Contact"))
     return [contacts.get(parent["contact_id"]) for parent in parents]

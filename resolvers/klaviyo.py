@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import strawberry
 
@@ -17,8 +17,10 @@ from gateway.destinations.klaviyo.klaviyo import Klaviyo
 from gateway.destinations.klaviyo.mapping import Metric, MetricSource
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.outbox.deliveries import DeliveryKind, DeliveryState, Queue, lane_id_of
+from gateway.outbox.documents import DeliveryDocument
 from gateway.outbox.filters import DeliveryFilter as Wanted
 from gateway.outbox.filters import delivery_filter
 from gateway.outbox.search import DeliverySearch
@@ -115,7 +117,7 @@ async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Docum
 
 async def deliveries(
     context: Context, filter_: DeliveryFilter | None, arguments: PageArguments
-) -> Connection[Document]:
+) -> Connection[DeliveryDocument]:
     filter_values = provided_fields(filter_) or {}
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "klaviyo.deliveries", context.principal.workspace_id, filter_values)
@@ -142,7 +144,7 @@ async def subject_of(parents: Sequence[Document], _: None, context: Context) -> 
     return [subjects.get(_subject_id(parent)) for parent in parents]
 
 
-async def of_events(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def of_events(parents: Sequence[Document], _: None, context: Context) -> list[DeliveryDocument | None]:
     ids = [parent["_id"] for parent in parents]
     deliveries_by_event = await KlaviyoStore(context.store).deliveries.of_subjects(
         ids, context.fields_of("KlaviyoDelivery")
@@ -161,21 +163,22 @@ async def profile_ids(parents: Sequence[Document], _: None, context: Context) ->
         if id_ in contacts
     }
     lanes_by_id = await KlaviyoStore(context.store).lanes.by_ids(list(dict.fromkeys(lanes.values())))
-    return [lanes_by_id.get(lanes.get(id_, ""), {}).get("profile_id") for id_ in contact_ids_]
+    profiles = {id_: lane.get("profile_id") for id_, lane in lanes_by_id.items()}
+    return [profiles.get(lanes.get(id_, "")) for id_ in contact_ids_]
 
 
 async def newest_state(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
-    return [row.get("state") for row in await _newest(parents, {}, "state", context)]
+    return [row and row["state"] for row in await _newest(parents, {}, "state", context)]
 
 
 async def last_synced_at(parents: Sequence[Document], _: None, context: Context) -> list[Any]:
     rows = await _newest(parents, {"state": DeliveryState.DELIVERED.value}, "delivered_at", context)
-    return [row.get("delivered_at") for row in rows]
+    return [row and row.get("delivered_at") for row in rows]
 
 
 async def last_error(parents: Sequence[Document], _: None, context: Context) -> list[str | None]:
     rows = await _newest(parents, {"state": {"$in": [state.value for state in _FAILED]}}, "reason", context)
-    return [row.get("reason") for row in rows]
+    return [row and row.get("reason") for row in rows]
 
 
 async def of_subjects(parents: Sequence[Document], arguments: PageArguments, context: Context) -> list[Any]:
@@ -184,14 +187,18 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
     def page_of(parent: Document) -> Page:
         return page(arguments, cipher, "KlaviyoSubject.deliveries", parent["_id"])
 
-    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[Document]]:
+    async def read(ids: Sequence[str], of_all: Page) -> dict[str, list[DeliveryDocument]]:
         bounds = {"_id": id_bounds(Prefix.DELIVERY, of_all, TimeRange())}
         fields = context.fields_of("KlaviyoDelivery")
         return await _children(context, ids, bounds, of_all.limit, oldest_first=of_all.backward, fields=fields)
 
     def search(parent: Document) -> DeliverySearch:
         by_contact = prefix_of(parent["_id"]) is Prefix.CONTACT
-        criteria = Wanted(contact_ids=ids_of(parent)) if by_contact else Wanted(subject_id=parent["_id"])
+        criteria = (
+            Wanted(contact_ids=ids_of(cast(ContactDocument, parent)))
+            if by_contact
+            else Wanted(subject_id=parent["_id"])
+        )
         return DeliverySearch(KlaviyoStore(context.store).deliveries, criteria, context.services.clock())
 
     results = await pages_of_parents(parents, page_of, read, lambda row: str(row["_id"]))
@@ -201,7 +208,7 @@ async def of_subjects(parents: Sequence[Document], arguments: PageArguments, con
     ]
 
 
-async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Source]:
     """Deliveries, metrics and backfills by id, if the caller has the scope KLAVIYO."""
     ids_by_prefix = {prefix: [id_ for id_ in ids if prefix_of(id_) is prefix] for prefix in _PREFIXES}
     if (
@@ -210,7 +217,8 @@ async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
         or not context.principal.may(_KLAVIYO)
     ):
         return {}
-    documents = await KlaviyoStore(context.store).deliveries.by_ids(ids_by_prefix[Prefix.DELIVERY])
+    documents: dict[str, Source] = {}
+    documents |= await KlaviyoStore(context.store).deliveries.by_ids(ids_by_prefix[Prefix.DELIVERY])
     documents |= await KlaviyoStore(context.store).backfills.by_ids(ids_by_prefix[Prefix.BACKFILL])
     documents |= await metrics_by_id(context, ids_by_prefix[Prefix.METRIC])
     if connection_id_of(context.principal.workspace_id) in ids_by_prefix[Prefix.SYNC]:
@@ -219,11 +227,13 @@ async def nodes(context: Context, ids: Sequence[str]) -> dict[str, Document]:
     return documents
 
 
-async def _newest(parents: Sequence[Document], match: Document, field: str, context: Context) -> list[Document]:
+async def _newest(
+    parents: Sequence[Document], match: Document, field: str, context: Context
+) -> list[DeliveryDocument | None]:
     """One field of each subject's newest matching delivery."""
     ids = [parent["_id"] for parent in parents]
     children = await _children(context, ids, match, 1, oldest_first=False, fields=[field])
-    return [next(iter(children.get(id_, ())), {}) for id_ in ids]
+    return [next(iter(children.get(id_, ())), None) for id_ in ids]
 
 
 async def _children(
@@ -234,13 +244,13 @@ async def _children(
     *,
     oldest_first: bool,
     fields: Sequence[str] | None,
-) -> dict[str, list[Document]]:
+) -> dict[str, list[DeliveryDocument]]:
     """The first deliveries of each subject, with one read per type of subject."""
-    children: dict[str, list[Document]] = {}
+    children: dict[str, list[DeliveryDocument]] = {}
     for prefix, parents in (
-        (Prefix.CONTACT, context.store.contacts),
-        (Prefix.CONVERSATION, context.store.conversations),
-        (Prefix.TICKET, context.store.tickets),
+        (Prefix.CONTACT, context.store.contacts.COLLECTION),
+        (Prefix.CONVERSATION, context.store.conversations.COLLECTION),
+        (Prefix.TICKET, context.store.tickets.COLLECTION),
     ):
         if matching_ids := [id_ for id_ in ids if prefix_of(id_) is prefix]:
             deliveries = KlaviyoStore(context.store).deliveries

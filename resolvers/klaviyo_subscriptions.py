@@ -12,6 +12,7 @@ from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import DeliveryState
+from gateway.outbox.documents import DeliveryDocument
 from resolvers.context import Context, Payload
 from resolvers.costs import STREAM
 from resolvers.inputs import provided_fields
@@ -66,7 +67,7 @@ async def klaviyo_delivery(
             yield payload
 
 
-async def changed_delivery(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_delivery(parents: Sequence[Document], _: None, context: Context) -> list[DeliveryDocument | None]:
     return await named(KlaviyoStore(context.store).deliveries, [parent["delivery_id"] for parent in parents])
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from gateway.core.ids import Prefix, prefix_of
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.workspaces import WorkspaceDocument
 from gateway.errors import BadRequestError
 from resolvers.context import Context, Payload, Source
@@ -78,7 +79,7 @@ def viewer(context: Context) -> Document:
     return {"_id": principal.id, "scopes": sorted(scope.value for scope in principal.scopes)}
 
 
-async def contact(context: Context) -> Document | None:
+async def contact(context: Context) -> ContactDocument | None:
     """None for a key, and if the token may not read."""
     own = context.principal.contact_id
     return None if own is None else await context.store.contacts.get(own)

@@ -9,6 +9,7 @@ from gateway.core.json_values import Json
 from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.filters.conditions import Condition
 from gateway.domain.filters.documents import MemberDocument, SegmentDocument
 from gateway.domain.filters.segments import MAX_SEGMENTS, public_filter
@@ -78,7 +79,7 @@ async def contacts(
     ]
 
 
-async def of_contacts(parents: Sequence[Document], _: None, context: Context) -> list[list[SegmentDocument]]:
+async def of_contacts(parents: Sequence[ContactDocument], _: None, context: Context) -> list[list[SegmentDocument]]:
     rows = await context.store.members.of_contacts([parent["_id"] for parent in parents], MAX_SEGMENTS)
     ids = {row["segment_id"] for group in rows.values() for row in group}
     segments_by_id = await context.store.segments.by_ids(sorted(ids))
@@ -112,7 +113,7 @@ async def _members(pages: dict[str, Page], context: Context) -> dict[str, list[M
 
 
 def _shown(
-    rows: list[MemberDocument], page_request: Page, contacts_: dict[str, Document]
+    rows: list[MemberDocument], page_request: Page, contacts_: dict[str, ContactDocument]
 ) -> Connection[MemberDocument]:
     """A page of members as contacts, without those that were deleted meanwhile."""
     result = connection(rows, page_request, lambda row: row["contact_id"])

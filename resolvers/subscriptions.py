@@ -10,6 +10,7 @@ import strawberry
 from gateway.bus.change_events import BusEvent, Position, cursor_to, position_of
 from gateway.domain.change_kinds import MEMBERSHIPS, MERGES, ChangeKind, kinds_of
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.filters.conditions import check_metadata_filter, has_metadata
@@ -251,7 +252,7 @@ async def visible_part(parents: Sequence[Document], _: None, context: Context) -
     return await named(context.store.conversation_parts, [parent["part_id"] for parent in parents])
 
 
-async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_contact(parents: Sequence[Document], _: None, context: Context) -> list[ContactDocument | None]:
     ids = [parent["contact_id"] for parent in parents]
     contacts = await context.store.contacts.of_ids([id_ for id_ in dict.fromkeys(ids) if id_ is not None])
     return [contacts.get(id_) for id_ in ids]

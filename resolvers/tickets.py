@@ -10,6 +10,7 @@ from gateway.core.json_values import JsonObject
 from gateway.core.pagination import Connection, Page, PageArguments, connection, page
 from gateway.core.sorting import Direction
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.support.documents import (
     ConversationDocument,
@@ -96,7 +97,7 @@ async def tickets(
 
 
 async def of_contacts(
-    parents: Sequence[Document],
+    parents: Sequence[ContactDocument],
     arguments: tuple[PageArguments, TicketFilter | None, TicketSort | None],
     context: Context,
 ) -> list[Connection[TicketDocument] | BadRequestError]:
@@ -104,7 +105,7 @@ async def of_contacts(
     filter_values, sorted_by = provided_fields(filter_) or {}, provided_fields(sort) or {}
     list_, cipher = _TicketList.page_of(context, filter_values, sorted_by), await context.cursor_cipher()
 
-    def page_of(parent: Document) -> Page:
+    def page_of(parent: ContactDocument) -> Page:
         return page(page_input, cipher, "Contact.tickets", parent["_id"], filter_values, sorted_by)
 
     selected = [parent for parent in parents if filter_values.get("contact_id") in (None, *ids_of(parent))]
@@ -202,7 +203,7 @@ class _TicketList:
             contact_ids, self.condition, self.order, page_request, now, fields
         )
 
-    def counter(self, contact: Document | None) -> Counter:
+    def counter(self, contact: ContactDocument | None) -> Counter:
         async def count(most: int) -> int:
             ids = [] if contact is None else [contact["_id"]]
             rows_by_contact = await self.of_contacts(ids, Page(most - 1, False, None, None), ["_id"])

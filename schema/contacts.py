@@ -8,6 +8,7 @@ from strawberry import Info, Parent
 
 from gateway.core.pagination import DEFAULT_SIZE
 from gateway.domain.contacts.contacts import ContactRole, Document, display_name
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.filters.segments import MAX_SEGMENTS
 from resolvers import contacts, conversations, segments, tickets
 from resolvers.contacts import ContactKey, UpsertContactInput
@@ -74,7 +75,7 @@ class Contact(Node, Author):
         description="The first of these that the contact has: name, firstName and lastName, email, externalId, role."
     )
     @reads("name", "first_name", "last_name", "email", "external_id", "role")
-    def display_name(parent: Parent[Document]) -> str:  # noqa: N805
+    def display_name(parent: Parent[ContactDocument]) -> str:  # noqa: N805
         return display_name(parent)
 
     @batched(

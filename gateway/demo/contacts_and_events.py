@@ -10,6 +10,7 @@ import structlog
 
 from gateway.core.clock import Clock
 from gateway.core.json_values import JsonObject
+from gateway.domain.contacts.commands import UpsertContact
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.documents import ContactRefFields
 from gateway.domain.events.events import EventFields, track_event
@@ -60,7 +61,7 @@ async def seed_demo(
     chance = random.Random(SEED)  # noqa: S311 - the same numbers each time is the point
     people = list(_people(chance, now))
     for person in people:
-        await contacts.upsert(workspace_id, person)
+        await contacts.upsert(workspace_id, UpsertContact(**person))
     inputs = [event for person in people for event in _events(chance, person, now)]
     commands = [track_event(event, settings, now) for event in inputs]
     for start in range(0, len(commands), _BATCH):

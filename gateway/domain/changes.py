@@ -22,6 +22,7 @@ from gateway.domain.change_kinds import (
     ThreadChanged,
 )
 from gateway.domain.contacts.contacts import ContactDraft, Document, logged_values
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import MergeResult, ids_of
 from gateway.domain.events.documents import SummaryChange, SummaryDocument
 from gateway.domain.filters.documents import SegmentDocument
@@ -81,7 +82,7 @@ def contacts_merged(
     }
 
 
-def contact_deleted(id_: str, contact: Document, at: datetime) -> ContactChanged:
+def contact_deleted(id_: str, contact: ContactDocument, at: datetime) -> ContactChanged:
     """A contact was erased: ids only."""
     return {
         **_head(ChangeKind.CONTACT_DELETED, id_, contact["workspace_id"]),
@@ -129,7 +130,7 @@ def summaries_merged(
 
 
 def summaries_deleted(
-    id_: str, contact: Document, summaries: Iterable[SummaryDocument], at: datetime
+    id_: str, contact: ContactDocument, summaries: Iterable[SummaryDocument], at: datetime
 ) -> SummariesDeleted:
     """The erased contact and its events no longer count in event definitions."""
     return {
@@ -214,11 +215,27 @@ def _matched_fields(document: Mapping[str, object] | None) -> Document | None:
 # Deliveries
 
 
+class ChangedDelivery(TypedDict):
+    """What change events have of a delivery."""
+
+    _id: str
+    workspace_id: str
+    contact_id: str
+    kind: str
+    metric: str | None
+    subject_id: str | None
+    state: str
+
+
 def delivery_changed(
-    id_: str, destination: str, delivery: Mapping[str, Any], state_before: str | None, at: datetime
+    id_: str, destination: str, delivery: ChangedDelivery, state_before: str | None, at: datetime
 ) -> DeliveryChanged:
     """A delivery was queued (no state before), or has another state."""
-    filterable = {name: delivery[name] for name in ("metric", "subject_id", "kind")}
+    filterable: Document = {
+        "metric": delivery["metric"],
+        "subject_id": delivery["subject_id"],
+        "kind": delivery["kind"],
+    }
     return {
         **_head(ChangeKind.DELIVERY_CHANGED, id_, delivery["workspace_id"]),
         "destination": destination,

@@ -8,9 +8,11 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.deliveries import NewDelivery, Queue
+from gateway.outbox.documents import AttemptDocument, DeliveryDocument, LaneChanges
 from gateway.outbox.repository import Deliveries, Lanes
 from gateway.store.driver import Session
 from gateway.store.workspace_store import WorkspaceStore
@@ -20,7 +22,7 @@ from gateway.store.workspace_store import WorkspaceStore
 class Erasure:
     """A contact that is being erased. `is_known`: whether the destination may have received it."""
 
-    contact: Document
+    contact: ContactDocument
     is_known: bool
 
 
@@ -30,7 +32,7 @@ class Changes:
 
     contacts: Sequence[ContactDraft] = ()
     events: Sequence[EventDocument] = ()
-    contacts_by_id: Mapping[str, Document] = field(default_factory=dict)
+    contacts_by_id: Mapping[str, ContactDocument] = field(default_factory=dict)
     thread: Changeset[Any] | None = None
     erasure: Erasure | None = None
 
@@ -50,11 +52,11 @@ class Result:
 
     `note`: what to say of it once it is delivered. `lane_fields`: fields to keep in its lane."""
 
-    row: Document
+    row: DeliveryDocument
     outcome: Outcome
-    attempt: Document
+    attempt: AttemptDocument
     note: str | None = None
-    lane_fields: Mapping[str, Any] = field(default_factory=dict)
+    lane_fields: LaneChanges = field(default_factory=LaneChanges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ C = TypeVar("C", bound=Connection)
 
 
 class Sender(Protocol):
-    async def send(self, rows: Sequence[Document], queue: Queue, has_time: Callable[[], bool]) -> SentBatch:
+    async def send(self, rows: Sequence[DeliveryDocument], queue: Queue, has_time: Callable[[], bool]) -> SentBatch:
         """Send deliveries, those of a lane in order, for as long as there is time. Rows without a result stay queued."""
 
 
@@ -119,7 +121,7 @@ class Destination(Protocol[C]):
     async def deliveries_for(self, store: WorkspaceStore, changes: Changes, now: datetime) -> Sequence[NewDelivery]:
         """What the destination receives for these changes, in order for each contact. They are not committed yet."""
 
-    def profile_of(self, contact: Mapping[str, Any]) -> NewDelivery | None:
+    def profile_of(self, contact: ContactDocument) -> NewDelivery | None:
         """The whole profile of a contact, which goes before its first event; None if the destination keeps none."""
         return None
 
@@ -133,14 +135,16 @@ class Destination(Protocol[C]):
     async def update_health(self, connection: C, results: Sequence[Result]) -> None:
         """Pause the connection or back off, after a batch."""
 
-    async def stale(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> Sequence[Document]:
+    async def stale(
+        self, store: WorkspaceStore, rows: Sequence[DeliveryDocument], session: Session
+    ) -> Sequence[DeliveryDocument]:
         """Which of these backfilled profiles are outdated, and not to be sent."""
         return ()
 
     async def record_changes(
         self,
         store: WorkspaceStore,
-        rows: Sequence[Document],
+        rows: Sequence[DeliveryDocument],
         states_before: Mapping[str, str],
         now: datetime,
         session: Session,

@@ -6,20 +6,19 @@ order.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from gateway.core.ids import Minter, Prefix
 from gateway.domain.changes import delivery_changed, new_change_id
-from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import (
     SUPERSEDED,
     DeliveryKind,
     DeliveryState,
     NewDelivery,
     Queue,
+    changed,
     delivery_of,
     discarded,
     is_leased,
@@ -28,6 +27,7 @@ from gateway.outbox.deliveries import (
     requeued,
 )
 from gateway.outbox.destinations import AnyDestination, OutboxStore
+from gateway.outbox.documents import DeliveryDocument, LaneChanges, LaneDocument
 from gateway.store.driver import Session
 from gateway.store.workspace_store import WorkspaceStore
 
@@ -47,7 +47,7 @@ class Enqueuer:
         session: Session,
         queue: Queue = Queue.LIVE,
         backfill_id: str | None = None,
-    ) -> list[Document]:
+    ) -> list[DeliveryDocument]:
         """Queue deliveries, in order per contact and a missing profile before the first event; returns the new rows."""
         by_contact: dict[str, list[NewDelivery]] = defaultdict(list)
         for item in deliveries:
@@ -60,8 +60,8 @@ class Enqueuer:
             lane_id_of(store.workspace_id, id_, Queue.BACKFILL) for id_ in by_contact if queue is Queue.LIVE
         ]
         lanes = await store.lanes.by_ids([*lane_ids.values(), *backfill_lane_ids], session)
-        rows: list[Document] = []
-        changes: list[tuple[Document, Document]] = []
+        rows: list[DeliveryDocument] = []
+        changes: list[tuple[LaneDocument, LaneChanges]] = []
         backfill_lanes = [lanes[id_] for id_ in backfill_lane_ids if id_ in lanes]
         sending_until = await self._sending_until(store, backfill_lanes, now, session)
         for contact_id, items in by_contact.items():
@@ -83,20 +83,20 @@ class Enqueuer:
         return rows
 
     async def discard(
-        self, workspace: WorkspaceStore, rows: Sequence[Document], reason: str, now: datetime, session: Session
+        self, workspace: WorkspaceStore, rows: Sequence[DeliveryDocument], reason: str, now: datetime, session: Session
     ) -> None:
         """Never send these deliveries, which wait."""
         if not rows:
             return
         store, values = OutboxStore(workspace, self._destination), discarded(reason, now)
         states_before = {row["_id"]: str(requeued(row)["state"]) for row in rows}
-        changed = [{**row, **values} for row in rows]
+        after = [changed(row, values) for row in rows]
         await store.deliveries.change({row["_id"]: values for row in rows}, session)
-        await self._log_changes(store, [(row, states_before[row["_id"]]) for row in changed], now, session)
-        await self._destination.record_changes(workspace, changed, states_before, now, session)
+        await self._log_changes(store, [(row, states_before[row["_id"]]) for row in after], now, session)
+        await self._destination.record_changes(workspace, after, states_before, now, session)
 
     async def _log_changes(
-        self, store: OutboxStore, rows: Sequence[tuple[Document, str | None]], now: datetime, session: Session
+        self, store: OutboxStore, rows: Sequence[tuple[DeliveryDocument, str | None]], now: datetime, session: Session
     ) -> None:
         name = self._destination.name
         changes = [delivery_changed(new_change_id(self._minter, now), name, row, before, now) for row, before in rows]
@@ -104,7 +104,7 @@ class Enqueuer:
 
     @staticmethod
     async def _sending_until(
-        store: OutboxStore, backfill_lanes: list[Document], now: datetime, session: Session
+        store: OutboxStore, backfill_lanes: list[LaneDocument], now: datetime, session: Session
     ) -> dict[str, datetime]:
         """Until when a worker may still be sending an older profile from a backfill lane, by contact id."""
         leased = {
@@ -115,7 +115,7 @@ class Enqueuer:
         return {lane["contact_id"]: lane["due_at"] for lane in under_way}
 
     async def _supersede_waiting(
-        self, store: OutboxStore, backfill_lanes: list[Document], now: datetime, session: Session
+        self, store: OutboxStore, backfill_lanes: list[LaneDocument], now: datetime, session: Session
     ) -> None:
         ids = [lane.get("profile_delivery_id") for lane in backfill_lanes]
         rows = await store.deliveries.by_ids([id_ for id_ in ids if id_ is not None], session)
@@ -125,15 +125,15 @@ class Enqueuer:
     async def _append(
         self,
         store: OutboxStore,
-        lane: Document,
+        lane: LaneDocument,
         items: list[NewDelivery],
         now: datetime,
         session: Session,
         backfill_id: str | None,
-    ) -> tuple[list[Document], Document]:
+    ) -> tuple[list[DeliveryDocument], LaneChanges]:
         """The new rows of a lane, and the fields of the lane to set."""
         seq, profile_id = lane["seq"], lane.get("profile_delivery_id")
-        rows: list[Document] = []
+        rows: list[DeliveryDocument] = []
         items = self._profile_first(lane, items)
         for item in items:
             coalesced = item.kind is DeliveryKind.PROFILE and await self._coalesce(store, lane, item, now, session)
@@ -147,12 +147,15 @@ class Enqueuer:
         if seq == lane["seq"]:
             # Nothing new is open, but a replaced profile must conflict with a concurrent claim of the lane.
             return rows, {"seq": seq} if lane["version"] and len(rows) < len(items) else {}
-        change: Document = {"seq": seq, "due_at": lane.get("due_at") or now}
+        due_at = lane.get("due_at") or now
+        change: LaneChanges = {"seq": seq, "due_at": due_at}
         if start_times := [item.not_before for item in items if item.not_before is not None]:
-            change |= {"due_at": max(change["due_at"], *start_times), "not_before": max(start_times)}
-        return rows, {**change, **({"profile_delivery_id": profile_id} if profile_id else {})}
+            change |= {"due_at": max(due_at, *start_times), "not_before": max(start_times)}
+        if profile_id:
+            change["profile_delivery_id"] = profile_id
+        return rows, change
 
-    def _profile_first(self, lane: Mapping[str, Any], items: list[NewDelivery]) -> list[NewDelivery]:
+    def _profile_first(self, lane: LaneDocument, items: list[NewDelivery]) -> list[NewDelivery]:
         """The items with the contact's profile before its first event."""
         first_event = next((item for item in items if item.kind is DeliveryKind.EVENT and item.problem is None), None)
         if _has_profile(lane) or first_event is None or lane["queue"] != Queue.LIVE:
@@ -162,7 +165,7 @@ class Enqueuer:
         return items if first is None else [first, *(item for item in items if item is not profile)]
 
     async def _coalesce(
-        self, store: OutboxStore, lane: Document, item: NewDelivery, now: datetime, session: Session
+        self, store: OutboxStore, lane: LaneDocument, item: NewDelivery, now: datetime, session: Session
     ) -> bool:
         """Replace the profile that waits in the lane by this newer one; returns whether there was one."""
         waiting_id = lane.get("profile_delivery_id")
@@ -182,16 +185,16 @@ def delayed(items: Sequence[NewDelivery], until: datetime | None) -> list[NewDel
     return list(items) if until is None else [replace(item, not_before=until) for item in items]
 
 
-def _held_back(lane: Mapping[str, Any], items: list[NewDelivery], until: datetime | None) -> list[NewDelivery]:
+def _held_back(lane: LaneDocument, items: list[NewDelivery], until: datetime | None) -> list[NewDelivery]:
     """Delay the items until then if they include a profile, or will get one put before them."""
     if _has_profile(lane) and all(item.kind is not DeliveryKind.PROFILE for item in items):
         return items
     return delayed(items, until)
 
 
-def _is_profile(row: Mapping[str, Any]) -> bool:
+def _is_profile(row: DeliveryDocument) -> bool:
     return row["kind"] == DeliveryKind.PROFILE and "open" in row
 
 
-def _has_profile(lane: Mapping[str, Any]) -> bool:
+def _has_profile(lane: LaneDocument) -> bool:
     return lane.get("profile_delivery_id") is not None

@@ -1,12 +1,12 @@
 """Filters of deliveries: which part an index answers, and what is checked on each row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from gateway.core.time_ranges import TimeRange, time_range
 from gateway.domain.contacts.contacts import Document
+from gateway.outbox.documents import DeliveryDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class DeliveryFilter:
         set_count = sum(value is not None for value in values)
         return set_count <= 1 and self.kind is None
 
-    def matches(self, row: Mapping[str, Any]) -> bool:
+    def matches(self, row: DeliveryDocument) -> bool:
         """Whether the delivery matches. `times` is left to the index."""
         return (
             (self.states is None or row["state"] in self.states)
@@ -49,7 +49,7 @@ class DeliveryFilter:
         )
 
 
-def delivery_filter(input_: Mapping[str, Any], contact_ids: Sequence[str] | None, now: datetime) -> DeliveryFilter:
+def delivery_filter(input_: Document, contact_ids: Sequence[str] | None, now: datetime) -> DeliveryFilter:
     """Parse a filter input. `contact_ids` replace its contact."""
     states = input_.get("state")
     return DeliveryFilter(

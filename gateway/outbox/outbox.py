@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from gateway.core.ids import Minter
-from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.contacts.contacts import ContactDraft
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.support.threads import Changeset
@@ -33,7 +34,7 @@ class Outbox:
         *,
         drafts: Iterable[ContactDraft] = (),
         events: Sequence[EventDocument] = (),
-        contacts: Mapping[str, Document] | None = None,
+        contacts: Mapping[str, ContactDocument] | None = None,
     ) -> None:
         """Report changed contacts and tracked events. `contacts`: those of the events, by id."""
         changes = Changes(contacts=tuple(drafts), events=events, contacts_by_id=contacts or {})
@@ -53,7 +54,9 @@ class Outbox:
         for destination in self._destinations:
             await self._report(store, destination, changes, now, session)
 
-    async def contact_erased(self, store: WorkspaceStore, contact: Document, now: datetime, session: Session) -> None:
+    async def contact_erased(
+        self, store: WorkspaceStore, contact: ContactDocument, now: datetime, session: Session
+    ) -> None:
         """Report the erasure of a contact, and drop the lanes in which nothing of it is sent any more."""
         for destination in self._destinations:
             await destination.contact_erased(store, session)
@@ -74,7 +77,12 @@ class Outbox:
             await self._enqueuers[destination.name].enqueue(store, deliveries, now, session)
 
     async def _erase_lanes(
-        self, store: WorkspaceStore, destination: AnyDestination, contact: Document, now: datetime, session: Session
+        self,
+        store: WorkspaceStore,
+        destination: AnyDestination,
+        contact: ContactDocument,
+        now: datetime,
+        session: Session,
     ) -> None:
         """Queue what the destination receives for the erasure, once no worker sends from another lane of the contact."""
         lanes_of = OutboxStore(store, destination).lanes

@@ -2,18 +2,19 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.core.pagination import Page
 from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.errors import ErrorCode, UserProblem
-from gateway.outbox.deliveries import DeliveryKind, DeliveryState, replayed
+from gateway.outbox.deliveries import DeliveryKind, DeliveryState, changed, replayed
 from gateway.outbox.destinations import AnyDestination, OutboxStore
+from gateway.outbox.documents import DeliveryChanges, DeliveryDocument, LaneChanges, LaneDocument
 from gateway.outbox.filters import DeliveryFilter
 from gateway.outbox.search import DeliverySearch
 from gateway.store.driver import Session
@@ -96,7 +97,7 @@ class ReplayService:
             list({row["contact_id"] for row in rows if row["kind"] == DeliveryKind.PROFILE}), session
         )
         last_seqs: dict[str, int] = defaultdict(int)
-        changes: dict[str, Document] = {}
+        changes: dict[str, DeliveryChanges] = {}
         for row in rows:
             lane = lanes[row["lane_id"]]
             last_seqs[lane["_id"]] = max(last_seqs[lane["_id"]], lane["seq"]) + 1
@@ -105,27 +106,27 @@ class ReplayService:
             payload = row["payload"] if contact is None else self._replayed_profile(row["payload"], contact)
             changes[row["_id"]] = {**requeued, "payload": payload, "replay_id": replay_id}
         await store.deliveries.change(changes, session)
-        lane_changes = [
+        lane_changes: list[tuple[LaneDocument, LaneChanges]] = [
             (lanes[id_], {"seq": seq, "due_at": lanes[id_].get("due_at") or now}) for id_, seq in last_seqs.items()
         ]
         await store.lanes.save(lane_changes, session)
-        changed = [{**row, **changes[row["_id"]]} for row in rows]
+        after = [changed(row, changes[row["_id"]]) for row in rows]
         name = self._destination.name
         change_events = [
-            delivery_changed(new_change_id(self._minter, now), name, row, DeliveryState.DEAD, now) for row in changed
+            delivery_changed(new_change_id(self._minter, now), name, row, DeliveryState.DEAD, now) for row in after
         ]
         await store.changes.write(change_events, session)
         states_before = dict.fromkeys(changes, DeliveryState.DEAD.value)
-        await self._destination.record_changes(store.workspace, changed, states_before, now, session)
+        await self._destination.record_changes(store.workspace, after, states_before, now, session)
         return len(rows)
 
-    def _replayed_profile(self, payload: Document, contact: Mapping[str, Any]) -> Document:
+    def _replayed_profile(self, payload: Document, contact: ContactDocument) -> Document:
         """The payload of a failed profile with the contact's current values."""
         profile = self._destination.profile_of(contact)
         return payload if profile is None else self._destination.merge(payload, profile.payload)
 
 
-def _check_dead(id_: str, row: Document | None, index: int) -> None:
+def _check_dead(id_: str, row: DeliveryDocument | None, index: int) -> None:
     path = ("ids", str(index))
     if row is None:
         raise UserProblem(ErrorCode.NOT_FOUND, f"There is no delivery with the id '{id_}': correct the id.", path)

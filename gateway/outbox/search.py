@@ -6,9 +6,9 @@ from datetime import datetime
 
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
+from gateway.outbox.documents import DeliveryDocument
 from gateway.outbox.filters import DeliveryFilter
 from gateway.outbox.repository import Deliveries
-from gateway.store.driver import Document
 from gateway.store.filters.contact_search import MAX_CANDIDATES, SearchPage
 
 _BATCH = 500
@@ -24,8 +24,8 @@ class DeliverySearch:
     most: int = MAX_CANDIDATES
     fields: Sequence[str] | None = None
 
-    async def page(self, page: Page) -> SearchPage[Document]:
-        rows: list[Document] = []
+    async def page(self, page: Page) -> SearchPage[DeliveryDocument]:
+        rows: list[DeliveryDocument] = []
         read_count, next_page = 0, page
         size = page.limit if self.filter.is_exact else min(4 * page.limit, _BATCH)
         while read_count < self.most and not self.filter.times.empty:
@@ -50,6 +50,6 @@ class DeliverySearch:
                 total += await self.deliveries.count({**condition, "_id": bounds}, most - total)
         return total
 
-    async def _read(self, page: Page) -> list[Document]:
+    async def _read(self, page: Page) -> list[DeliveryDocument]:
         fields = self.fields if self.filter.is_exact else None
         return await self.deliveries.page(self.filter.places, page, self.filter.times, self.now, fields)

@@ -12,18 +12,17 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.domain.changes import delivery_changed, new_change_id
-from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import (
     LEASE,
     SUPERSEDED,
     DeliveryKind,
     DeliveryState,
     Queue,
+    changed,
     claim_limit,
     dead,
     delivered,
@@ -42,6 +41,7 @@ from gateway.outbox.destinations import (
     Senders,
     SentBatch,
 )
+from gateway.outbox.documents import DeliveryChanges, DeliveryDocument, LaneChanges, LaneDocument
 from gateway.outbox.enqueuer import Enqueuer
 from gateway.store.driver import Session, TransientError
 from gateway.store.retries import retry_transaction
@@ -58,7 +58,7 @@ class _LaneBatch:
 
     lease: str
     reached: Mapping[str, int]
-    rows: Sequence[Document]
+    rows: Sequence[DeliveryDocument]
     sent: SentBatch
 
 
@@ -92,11 +92,11 @@ class LaneWorker:
                     break
         return done
 
-    async def claim(self, lease: str, due: Sequence[Document]) -> tuple[list[Document], list[Document]]:
+    async def claim(self, lease: str, due: Sequence[LaneDocument]) -> tuple[list[LaneDocument], list[DeliveryDocument]]:
         """The lanes now leased and their first open deliveries; both empty if another worker claimed a lane first."""
         store = self._store
-        lanes: list[Document] = []
-        rows: list[Document] = []
+        lanes: list[LaneDocument] = []
+        rows: list[DeliveryDocument] = []
 
         async def write(session: Session) -> None:
             nonlocal lanes, rows
@@ -112,11 +112,11 @@ class LaneWorker:
             return [], []  # if it did commit, the lanes return when the lease expires
         return lanes, rows
 
-    async def _due(self) -> list[Document]:
+    async def _due(self) -> list[LaneDocument]:
         live = await self._store.lanes.due(Queue.LIVE, self._clock(), _MOST_READ)
         return live or await self._store.lanes.due(Queue.BACKFILL, self._clock(), _ROWS_AT_ONCE)
 
-    async def _run_batch(self, connection: Connection, sender: Sender, due: Sequence[Document]) -> None:
+    async def _run_batch(self, connection: Connection, sender: Sender, due: Sequence[LaneDocument]) -> None:
         """Process a batch of lanes. On cancellation: start no new requests, wait for those in flight, release the
         leases. On a second cancellation the leases expire."""
         ending = asyncio.Event()
@@ -129,7 +129,7 @@ class LaneWorker:
             raise
 
     async def _process(
-        self, connection: Connection, sender: Sender, due: Sequence[Document], ending: asyncio.Event
+        self, connection: Connection, sender: Sender, due: Sequence[LaneDocument], ending: asyncio.Event
     ) -> None:
         ends = time.monotonic() + _SENDING_SECONDS
         lease = uuid.uuid4().hex
@@ -142,7 +142,7 @@ class LaneWorker:
         await retry_transaction(lambda _: self._store.database.transaction(partial(self._save, connection, batch)))
         await self._destination.update_health(connection, sent.results)
 
-    async def _drop_stale_profiles(self, rows: list[Document], session: Session) -> list[Document]:
+    async def _drop_stale_profiles(self, rows: list[DeliveryDocument], session: Session) -> list[DeliveryDocument]:
         """Drop backfilled profiles of contacts that already have, or are about to get, a newer live one. The live
         path cannot do this for rows already claimed or not yet queued."""
         profiles = [row for row in rows if row["kind"] == DeliveryKind.PROFILE]
@@ -168,19 +168,19 @@ class LaneWorker:
             if row["_id"] in existing_ids
         }
         await store.deliveries.change(changes, session)
-        settled = [{**row, **changes[row["_id"]]} for row in rows if row["_id"] in changes and row["_id"] in results]
+        settled = [changed(row, changes[row["_id"]]) for row in rows if row["_id"] in changes and row["_id"] in results]
         states_before = {row["_id"]: str(requeued(row)["state"]) for row in rows}
-        changed = [row for row in settled if row["state"] != states_before[row["_id"]]]
+        moved = [row for row in settled if row["state"] != states_before[row["_id"]]]
         name = self._destination.name
         change_events = [
             delivery_changed(new_change_id(self._minter, now), name, row, states_before[row["_id"]], now)
-            for row in changed
+            for row in moved
         ]
         await store.changes.write(change_events, session)
-        await self._destination.record_changes(store.workspace, changed, states_before, now, session)
+        await self._destination.record_changes(store.workspace, moved, states_before, now, session)
         await self._release(lanes, batch, changes, session)
 
-    def _outcome(self, row: Document, result: Result | None, connection: Connection) -> Document:
+    def _outcome(self, row: DeliveryDocument, result: Result | None, connection: Connection) -> DeliveryChanges:
         if result is None:
             return requeued(row)
         if result.outcome is Outcome.DELIVERED:
@@ -192,32 +192,36 @@ class LaneWorker:
         return dead(row, result.attempt, result.attempt["error"])
 
     async def _release(
-        self, lanes: Mapping[str, Document], batch: _LaneBatch, changes: Mapping[str, Document], session: Session
+        self,
+        lanes: Mapping[str, LaneDocument],
+        batch: _LaneBatch,
+        changes: Mapping[str, DeliveryChanges],
+        session: Session,
     ) -> None:
         """Release the lanes, due when their next open delivery is; remove those whose profile erasure was accepted."""
         now = self._clock()
-        next_open: dict[str, Document] = {}
+        next_open: dict[str, DeliveryDocument] = {}
         erased: set[str] = set()
         for row in in_order([row for row in batch.rows if row["_id"] in changes]):
-            after = {**row, **changes[row["_id"]]}
+            after = changed(row, changes[row["_id"]])
             if after["open"] is not None:
                 next_open.setdefault(row["lane_id"], after)
             elif row["kind"] == DeliveryKind.DELETION and after["state"] == DeliveryState.DELIVERED:
                 erased.add(row["lane_id"])
-        lane_fields: dict[str, Mapping[str, Any]] = {}
+        lane_fields: dict[str, LaneChanges] = {}
         for result in batch.sent.results:
             lane_fields[result.row["lane_id"]] = {**lane_fields.get(result.row["lane_id"], {}), **result.lane_fields}
-        updates: list[tuple[Document, Mapping[str, Any]]] = []
+        updates: list[tuple[LaneDocument, LaneChanges]] = []
         for id_, lane in lanes.items():
-            after = released_lane(lane, batch.reached[id_], next_open.get(id_), batch.sent.not_before.get(id_), now)
-            updates.append((lane, {**after, **lane_fields.get(id_, {})}))
+            fields = released_lane(lane, batch.reached[id_], next_open.get(id_), batch.sent.not_before.get(id_), now)
+            updates.append((lane, {**fields, **lane_fields.get(id_, {})}))
         await self._store.lanes.save([pair for pair in updates if pair[0]["_id"] not in erased], session)
         await self._store.lanes.remove([lane for id_, lane in lanes.items() if id_ in erased], session)
 
 
-def _lane_groups(lanes: Iterable[Document]) -> list[list[Document]]:
+def _lane_groups(lanes: Iterable[LaneDocument]) -> list[list[LaneDocument]]:
     """The lanes in groups of at most _ROWS_AT_ONCE deliveries, as many as one transaction takes."""
-    groups: list[list[Document]] = []
+    groups: list[list[LaneDocument]] = []
     size = 0
     for lane in lanes:
         count = claim_limit(lane) - lane["head"] + 1

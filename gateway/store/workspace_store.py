@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from gateway.caches import Cache, CacheBudget
 from gateway.core.principals import Principal
-from gateway.domain.contacts.contacts import ContactRef, Document, identity
+from gateway.domain.contacts.contacts import ContactRef, identity
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.support.threads import ThreadKind
 from gateway.store.change_log import ChangeLog
 from gateway.store.contacts.contacts import Contacts
@@ -114,7 +115,7 @@ class WorkspaceStore:
 
     async def candidates_for(
         self, refs: Sequence[ContactRef], now: datetime, *, may_become_users: bool = False
-    ) -> tuple[list[Document], frozenset[str]]:
+    ) -> tuple[list[ContactDocument], frozenset[str]]:
         """Every contact that these references can resolve to, and those of their identities that no contact has because
         it was erased. Contacts are read first, so an erasure meanwhile shows in one of the two."""
         contacts = await self.contacts.candidates_for(refs, may_become_users=may_become_users)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix, prefix_of
@@ -21,6 +20,8 @@ from gateway.domain.contacts.contacts import (
     new_contact,
     other_ids,
 )
+from gateway.domain.contacts.documents import ContactDocument
+from gateway.domain.contacts.fields import YEARS
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.events.documents import NamedCounts
 from gateway.domain.events.events import NameQuota, check_occurred_at
@@ -35,7 +36,6 @@ from gateway.store.workspace_store import Store, WorkspaceStore
 MAX_OTHER_IDS = 1000
 _MOST_ROWS = 100  # per transaction, so that a slow server finishes within one timeout
 _MOST_KEYS = 5000  # per transaction
-_YEARS = 100
 
 
 class RowResult(StrEnum):
@@ -46,10 +46,11 @@ class RowResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UpsertRow:
-    """A checked row. `fields`: the input of upsertContact; `values`: what is stored of it; `keys`: tried in order if
+    """A checked row. `stated_keys` and `values`: what its contact is to have; `keys`: tried in order if
     no contact has one of `ids`; `new`, with the counts of `retained`: the contact to create."""
 
-    fields: Mapping[str, Any]
+    stated_keys: Mapping[str, str | None]
+    role: str | None
     values: Document
     ids: Sequence[str]
     anonymous_ids: Sequence[str]
@@ -57,7 +58,7 @@ class UpsertRow:
     ref: ContactRef
     summaries: Sequence[NamedCounts]
     retained: Sequence[NamedCounts]
-    new: Document
+    new: ContactDocument
 
     def refs(self) -> list[ContactRef]:
         by_id = [ContactRef(id=id_) for id_ in self.ids]
@@ -119,7 +120,7 @@ class BulkUpserts:
             refs = [ref for command in batch for ref in command.refs()]
             candidates, erased = await store.candidates_for(refs, now, may_become_users=True)
             names = await self._events.name_quota(store, _event_names(batch))
-            plan = self._plan(batch, IdentityResolver(candidates, dict, now, erased), names)
+            plan = self._plan(batch, IdentityResolver(candidates, batch[0].new.copy, now, erased), names)
             summaries = await self._events.summaries_with(
                 store,
                 [(plan.drafts[id_], list(lines.values())) for id_, lines in plan.summaries.items()],
@@ -175,9 +176,9 @@ class BulkUpserts:
         return plan
 
     def _draft_of(self, resolver: IdentityResolver, command: UpsertRow) -> ContactDraft:
-        resolver.new_contact = lambda: dict(command.new)
+        resolver.new_contact = command.new.copy
         if command.ids:
-            draft = resolver.resolve_imported(command.ids, command.keys, command.fields.get("role"))
+            draft = resolver.resolve_imported(command.ids, command.keys, command.role)
         else:
             existing = next((match for key in command.keys if (match := resolver.find(*key)) is not None), None)
             kind, value = command.keys[0]
@@ -194,7 +195,7 @@ class BulkUpserts:
                 ("otherIds",),
             )
         document["anonymous_ids"] = distinct([*document["anonymous_ids"], *command.anonymous_ids])
-        self._contacts.state(resolver, draft, command.fields, command.values)
+        self._contacts.state(resolver, draft, command.stated_keys, command.values)
         resolver.register(draft)
         self._set_updated_at(draft, command)
         return draft
@@ -224,12 +225,13 @@ class BulkUpserts:
             }
         )
         strong = [key for key in ref.keys() if key[0] in (IdentityKind.EXTERNAL, IdentityKind.EMAIL)]  # noqa: SIM118
-        created = check_occurred_at(row.get("created_at"), now, _YEARS, ("createdAt",)) or now
-        updated = check_occurred_at(row.get("updated_at"), now, _YEARS, ("updatedAt",)) or now
+        created = check_occurred_at(row.get("created_at"), now, YEARS, ("createdAt",)) or now
+        updated = check_occurred_at(row.get("updated_at"), now, YEARS, ("updatedAt",)) or now
         contact = new_contact(self._minter.mint(Prefix.CONTACT, created), workspace_id, now)
         retained = self._events.check_summaries(row.get("retained_summaries") or [], now, "retainedSummaries")
         return UpsertRow(
-            fields=row,
+            stated_keys={kind.value: row[kind.value] for kind in IdentityKind if kind.value in row},
+            role=row.get("role"),
             values=self._contacts.check_values(row),
             ids=ids,
             anonymous_ids=anonymous,

@@ -6,7 +6,8 @@ from dataclasses import field as dataclass_field
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, identity
+from gateway.domain.contacts.contacts import ContactRole, Document, IdentityKind, by_name, identity
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.fields import CONTACT_FIELDS, LOCATION_PARTS, FieldKind
 from gateway.domain.events.documents import Counts, NamedCounts, SummaryDocument
 from gateway.domain.events.summaries import retained_counts
@@ -95,15 +96,16 @@ def contact_of(row: Mapping[str, Any], columns: ContactColumns, *, text: bool) -
 
 
 def contact_row(
-    contact: Mapping[str, Any], summaries: Sequence[SummaryDocument], swept: Sequence[NamedCounts]
+    contact: ContactDocument, summaries: Sequence[SummaryDocument], swept: Sequence[NamedCounts]
 ) -> Document:
     """A contact as a row. `summaries`: those with imported counts; `swept`: name, count, first and last of its
     events that retention removed."""
     own = identity(IdentityKind.ID, contact["_id"])
     other_ids = [text for text in contact["identities"] if text.startswith(f"{IdentityKind.ID}:") and text != own]
-    row = {"id": contact["_id"], "otherIds": [text.partition(":")[2] for text in other_ids]}
+    row: Document = {"id": contact["_id"], "otherIds": [text.partition(":")[2] for text in other_ids]}
+    values = by_name(contact)
     for name, field in _FIELDS.items():
-        if (value := contact.get(field.name)) is not None:
+        if (value := values.get(field.name)) is not None:
             row[name] = format_time(value) if field.kind is FieldKind.TIME else value
     imported = [summary for summary in summaries if summary.get("imported") is not None]
     row["importedSummaries"] = [summary_line(summary["name"], summary["imported"]) for summary in imported]

@@ -9,7 +9,7 @@ from gateway.core.idempotency import Claim
 from gateway.core.json_values import Json
 from gateway.core.text_rules import check_text
 from gateway.domain.contacts.contacts import Document
-from gateway.domain.contacts.documents import ContactRefFields
+from gateway.domain.contacts.documents import ContactDocument, ContactRefFields
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.events.events import IMPORT_YEARS, EventFields, TrackEvent, check_occurred_at, track_event
 from gateway.errors import ErrorCode, UserProblem
@@ -33,7 +33,7 @@ _KEYS = {"contactId": "id", "externalId": "external_id", "email": "email", "anon
 _LONGEST_IDENTITY = 1000
 
 
-def event_row(event: EventDocument, contact: Document) -> Document:
+def event_row(event: EventDocument, contact: ContactDocument) -> Document:
     anonymous = contact["anonymous_ids"][-1:]
     row = {
         "contactId": contact["_id"],

@@ -10,6 +10,7 @@ from gateway.core.clock import Clock
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.time_ranges import TimeRange
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.filters.documents import MemberDocument, SegmentDocument
@@ -63,11 +64,11 @@ class ContactSource:
     async def count(self) -> int:
         return await self.store.contacts.count(_MOST_COUNTED)
 
-    async def read(self, low: str, high: str, limit: int) -> list[Document]:
+    async def read(self, low: str, high: str, limit: int) -> list[ContactDocument]:
         """Up to `limit` contacts with ids from `low` to before `high`."""
         return await self.store.contacts.id_range(low, high, limit)
 
-    async def rows(self, documents: Sequence[Document]) -> list[Document]:
+    async def rows(self, documents: Sequence[ContactDocument]) -> list[Document]:
         return await rows_of_contacts(self.store, documents)
 
 
@@ -141,7 +142,7 @@ class EventSource:
         return [event_rows.event_row(event, contacts[event["contact_id"]]) for event in events]
 
 
-async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[Document]) -> list[Document]:
+async def rows_of_contacts(store: WorkspaceStore, contacts: Sequence[ContactDocument]) -> list[Document]:
     """Contacts as rows, with the counts of their summaries that no stored event accounts for."""
     summaries = await store.summaries.imported_of([contact["_id"] for contact in contacts])
     swept = await store.tombstones.counts_of({id_: contact["_id"] for contact in contacts for id_ in ids_of(contact)})

@@ -212,7 +212,7 @@ async def test_a_backfill_of_a_real_shop_killed_and_interrupted_goes_on_and_repe
     assert {event.backfill for event in account.events} == {True}
     assert len(account.profiles) == people
     shown = (tmp_path / "backfill.log").read_text()
-    assert "telling history" in shown
+    assert "sending history" in shown
     assert f"{found['_id']} is DONE: {2 * people} done, 0 failed.\n" in shown
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -29,6 +29,7 @@ from gateway.destinations.klaviyo.metric_events import MetricEvent
 from gateway.destinations.klaviyo.new_deliveries import full_profile, support_event
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.errors import UnavailableError
 from gateway.outbox.deliveries import DeliveryState, NewDelivery, Queue
 from gateway.outbox.enqueuer import Enqueuer
@@ -151,7 +152,8 @@ class BackfillRunner:
         low, high = bounds_of(backfill, stage)
         rows = await next_rows(store.workspace, stage, backfill["place"] or low, high)
         if stage is Stage.CONTACTS:
-            return await self._profiles(store, rows[:room], rows_before(rows, min(room, len(rows))))
+            contacts = cast(list[ContactDocument], rows[:room])
+            return await self._profiles(store, contacts, rows_before(rows, min(room, len(rows))))
         events_by_row: dict[str, list[MetricEvent]] = {}
         for row in rows:
             events_by_row[row["_id"]] = [
@@ -175,7 +177,7 @@ class BackfillRunner:
             idle += not row_deliveries
         return _Step(len(rows), deliveries, idle, last_id)
 
-    async def _profiles(self, store: KlaviyoStore, rows: Sequence[Document], last_id: str | None) -> _Step:
+    async def _profiles(self, store: KlaviyoStore, rows: Sequence[ContactDocument], last_id: str | None) -> _Step:
         with_live_profiles = await with_live_profile(store, [row["_id"] for row in rows])
         contacts = [row for row in rows if row["_id"] not in with_live_profiles]
         deliveries = [full_profile(row) for row in contacts if identifiers_of(row).any]

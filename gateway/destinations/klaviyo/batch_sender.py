@@ -19,6 +19,7 @@ from gateway.destinations.klaviyo.limiter import Limiter
 from gateway.destinations.klaviyo.responses import Outcome, Response
 from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import DeliveryKind, Queue, in_order
+from gateway.outbox.documents import DeliveryDocument
 
 BULK_FROM = 10
 _MOST_CONCURRENT = 10
@@ -34,7 +35,7 @@ Send = Callable[[Operation, Document], Awaitable[Response]]
 class DeliveryResponse:
     """Klaviyo's response to a delivery, and when it came."""
 
-    row: Document
+    row: DeliveryDocument
     response: Response
     at: datetime
 
@@ -43,16 +44,16 @@ class DeliveryResponse:
 class Batch:
     """What is still to send, per lane, and the responses. `stopped_by`: the response that ended the batch."""
 
-    payloads: dict[str, deque[Document]]
+    payloads: dict[str, deque[DeliveryDocument]]
     queue: Queue
     responses: list[DeliveryResponse] = field(default_factory=list)
     not_before: dict[str, datetime] = field(default_factory=dict)
     stopped_by: Response | None = None
 
     @classmethod
-    def of(cls, rows: Iterable[Document], queue: Queue) -> "Batch":
+    def of(cls, rows: Iterable[DeliveryDocument], queue: Queue) -> "Batch":
         """A batch of these rows."""
-        lanes: dict[str, deque[Document]] = {}
+        lanes: dict[str, deque[DeliveryDocument]] = {}
         for row in in_order(list(rows)):
             lanes.setdefault(row["lane_id"], deque()).append(row)
         return cls(lanes, queue)
@@ -84,7 +85,9 @@ class BatchSender:
                 await self._send_singles(batch, [run[0] for run in runs], more_time)
             batch.payloads = {lane_id: lane for lane_id, lane in batch.payloads.items() if lane}
 
-    async def _send_singles(self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool]) -> None:
+    async def _send_singles(
+        self, batch: Batch, rows: Sequence[DeliveryDocument], more_time: Callable[[], bool]
+    ) -> None:
         """Send each row in a request of its own; at most one row per lane."""
         for kind in DeliveryKind:
             waiting = deque(row for row in rows if row["kind"] == kind)
@@ -98,18 +101,25 @@ class BatchSender:
                 now = [waiting.popleft() for _ in range(granted)]
                 await asyncio.gather(*(self._send_single(batch, row) for row in now))
 
-    async def _send_single(self, batch: Batch, row: Document) -> None:
+    async def _send_single(self, batch: Batch, row: DeliveryDocument) -> None:
         operation = _OPERATIONS[DeliveryKind(row["kind"])]
         response = await self._send(operation, row["payload"])
         await self._limiter.record_response(operation, response)
         self._settle(batch, [row], response)
 
-    async def _send_bulks(self, batch: Batch, events: Sequence[Document], more_time: Callable[[], bool]) -> None:
+    async def _send_bulks(
+        self, batch: Batch, events: Sequence[DeliveryDocument], more_time: Callable[[], bool]
+    ) -> None:
         for rows in chunks(events):
             await self._send_bulk(batch, rows, more_time)
 
     async def _send_bulk(
-        self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool], *, has_bad_event: bool = False
+        self,
+        batch: Batch,
+        rows: Sequence[DeliveryDocument],
+        more_time: Callable[[], bool],
+        *,
+        has_bad_event: bool = False,
     ) -> bool:
         """Send the events in one request, split if one is refused (`has_bad_event`: as before); returns whether all
         arrived."""
@@ -136,7 +146,7 @@ class BatchSender:
         return await self._send_around(batch, rows, bad, more_time)
 
     async def _send_around(
-        self, batch: Batch, rows: Sequence[Document], bad: Document, more_time: Callable[[], bool]
+        self, batch: Batch, rows: Sequence[DeliveryDocument], bad: DeliveryDocument, more_time: Callable[[], bool]
     ) -> bool:
         """Send the refused event on its own, so that it gets its own response, and the others without it."""
         before = [row for row in rows if row["lane_id"] == bad["lane_id"] and row["seq"] < bad["seq"]]
@@ -146,13 +156,13 @@ class BatchSender:
         await self._send_bulk(batch, rest, more_time)
         return False
 
-    async def _send_halves(self, batch: Batch, rows: Sequence[Document], more_time: Callable[[], bool]) -> bool:
+    async def _send_halves(self, batch: Batch, rows: Sequence[DeliveryDocument], more_time: Callable[[], bool]) -> bool:
         half = len(rows) // 2
         first_arrived = await self._send_bulk(batch, rows[:half], more_time)
         await self._send_bulk(batch, rows[half:], more_time, has_bad_event=first_arrived)
         return False
 
-    def _settle(self, batch: Batch, rows: Sequence[Document], response: Response) -> None:
+    def _settle(self, batch: Batch, rows: Sequence[DeliveryDocument], response: Response) -> None:
         at = self._clock()
         batch.responses += [DeliveryResponse(row, response, at) for row in rows]
         if response.outcome is Outcome.PAUSE:
@@ -164,7 +174,7 @@ class BatchSender:
                 lane.popleft()
 
 
-def _events_first(lane: Sequence[Document]) -> list[Document]:
+def _events_first(lane: Sequence[DeliveryDocument]) -> list[DeliveryDocument]:
     events = []
     for row in lane:
         if row["kind"] != DeliveryKind.EVENT:

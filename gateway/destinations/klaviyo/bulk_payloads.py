@@ -1,19 +1,19 @@
 """Bulk requests: splits rows into requests, builds the body, and finds the row that a refusal points at."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import orjson
 
 from gateway.domain.contacts.contacts import Document
+from gateway.outbox.documents import DeliveryDocument
 
 MOST_EVENTS = 1000
 LARGEST_BODY = 4_500_000
 
 
-def chunks(rows: Iterable[Document]) -> list[list[Document]]:
+def chunks(rows: Iterable[DeliveryDocument]) -> list[list[DeliveryDocument]]:
     """The rows in order, in lists small enough for one request."""
-    requests: list[list[Document]] = []
+    requests: list[list[DeliveryDocument]] = []
     size = 0
     for row in rows:
         row_size = len(orjson.dumps(row["payload"]))
@@ -25,16 +25,16 @@ def chunks(rows: Iterable[Document]) -> list[list[Document]]:
     return requests
 
 
-def groups(rows: Sequence[Document]) -> list[list[Document]]:
+def groups(rows: Sequence[DeliveryDocument]) -> list[list[DeliveryDocument]]:
     """The rows grouped by profile, in order of each profile's first row, as a bulk request has them."""
-    by_profile: dict[bytes, list[Document]] = {}
+    by_profile: dict[bytes, list[DeliveryDocument]] = {}
     for row in rows:
         profile = row["payload"]["data"]["attributes"]["profile"]
         by_profile.setdefault(orjson.dumps(profile, option=orjson.OPT_SORT_KEYS), []).append(row)
     return list(by_profile.values())
 
 
-def bulk_body(grouped: Sequence[Sequence[Document]]) -> Document:
+def bulk_body(grouped: Sequence[Sequence[DeliveryDocument]]) -> Document:
     rows = [
         {
             "type": "event-bulk-create",
@@ -48,7 +48,9 @@ def bulk_body(grouped: Sequence[Sequence[Document]]) -> Document:
     return {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": rows}}}}
 
 
-def index_of_pointer(grouped: Sequence[Sequence[Document]], item: tuple[int, int | None] | None) -> Document | None:
+def index_of_pointer(
+    grouped: Sequence[Sequence[DeliveryDocument]], item: tuple[int, int | None] | None
+) -> DeliveryDocument | None:
     """The row that a refusal points at; None if it is unclear which."""
     if item is None or item[0] >= len(grouped):
         return None
@@ -58,6 +60,6 @@ def index_of_pointer(grouped: Sequence[Sequence[Document]], item: tuple[int, int
     return group[index] if index < len(group) else None
 
 
-def _event(row: Document) -> dict[str, Any]:
+def _event(row: DeliveryDocument) -> Document:
     attributes = row["payload"]["data"]["attributes"]
     return {"type": "event", "attributes": {name: value for name, value in attributes.items() if name != "profile"}}

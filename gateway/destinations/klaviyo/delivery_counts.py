@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import OPEN, SUPERSEDED, DeliveryState
+from gateway.outbox.documents import DeliveryDocument
 
 
-def metric_counts(rows: Iterable[Mapping[str, Any]]) -> list[Document]:
+def metric_counts(rows: Iterable[DeliveryDocument]) -> list[Document]:
     counts: dict[str, Document] = {}
     for row in rows:
         state = row["state"]
@@ -28,7 +28,7 @@ def metric_counts(rows: Iterable[Mapping[str, Any]]) -> list[Document]:
     return list(counts.values())
 
 
-def backfill_tallies(rows: Iterable[Mapping[str, Any]], before: Mapping[str, str]) -> dict[str, dict[str, int]]:
+def backfill_tallies(rows: Iterable[DeliveryDocument], before: Mapping[str, str]) -> dict[str, dict[str, int]]:
     """The increments of `settled`, `done` and `failed` by backfill. `before`: previous states by delivery id."""
     tallies: dict[str, Counter[str]] = {}
     for row in rows:
@@ -44,7 +44,7 @@ def backfill_tallies(rows: Iterable[Mapping[str, Any]], before: Mapping[str, str
     }
 
 
-def _tally_of(state: str, row: Mapping[str, Any]) -> str:
+def _tally_of(state: str, row: DeliveryDocument) -> str:
     """A superseded profile is done: the contact's newer one arrives in its place."""
     is_superseded = state == row["state"] and row.get("reason") == SUPERSEDED
     return "done" if state == DeliveryState.DELIVERED or is_superseded else "failed"

@@ -30,9 +30,11 @@ from gateway.destinations.klaviyo.repository import KlaviyoDeliveries, KlaviyoLa
 from gateway.destinations.klaviyo.sender import KlaviyoSenders, is_outage
 from gateway.domain.changes import backfill_changed, new_change_id
 from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.support.threads import Changeset
 from gateway.outbox.deliveries import DeliveryKind, NewDelivery, retry_delay
 from gateway.outbox.destinations import Changes, Destination, Erasure, Outcome, Result, Senders
+from gateway.outbox.documents import DeliveryDocument
 from gateway.store.driver import Session
 from gateway.store.workspace_store import WorkspaceStore
 
@@ -78,7 +80,7 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
             deliveries += await _support_events(store, changes.thread, changes.contacts, now)
         return deliveries + _deletion(changes.erasure)
 
-    def profile_of(self, contact: Mapping[str, Any]) -> NewDelivery:
+    def profile_of(self, contact: ContactDocument) -> NewDelivery:
         return full_profile(contact)
 
     def merge(self, waiting: Document, newer: Document) -> Document:
@@ -106,7 +108,9 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
         elif connection.failures and results:
             await self._connections.back_off(workspace_id, 0, None)
 
-    async def stale(self, store: WorkspaceStore, rows: Sequence[Document], session: Session) -> Sequence[Document]:
+    async def stale(
+        self, store: WorkspaceStore, rows: Sequence[DeliveryDocument], session: Session
+    ) -> Sequence[DeliveryDocument]:
         """The profiles of contacts that have, or will get, a live one."""
         contact_ids = await with_live_profile(KlaviyoStore(store), [row["contact_id"] for row in rows], session)
         return [row for row in rows if row["contact_id"] in contact_ids]
@@ -114,7 +118,7 @@ class KlaviyoDestination(Destination[KlaviyoConnection]):
     async def record_changes(
         self,
         store: WorkspaceStore,
-        rows: Sequence[Document],
+        rows: Sequence[DeliveryDocument],
         states_before: Mapping[str, str],
         now: datetime,
         session: Session,

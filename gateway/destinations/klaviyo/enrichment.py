@@ -5,12 +5,13 @@ from typing import Any
 
 from gateway.destinations.klaviyo.mapping import MetricSubject
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.store.repositories import Repository
 from gateway.store.workspace_store import WorkspaceStore
 
 
 async def subjects_of(
-    store: WorkspaceStore, documents: Sequence[Document], contacts: Mapping[str, Document]
+    store: WorkspaceStore, documents: Sequence[Document], contacts: Mapping[str, ContactDocument]
 ) -> dict[str, MetricSubject]:
     """The subjects by id, one read per kind of reference. Documents whose contact is not in `contacts` are left out."""
     admins = await _named(store.admins, documents, "assignee_id")

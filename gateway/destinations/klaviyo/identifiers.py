@@ -1,11 +1,11 @@
 """The e-mail and phone that Klaviyo accepts of a contact, or why there is neither."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import phonenumbers
+
+from gateway.domain.contacts.documents import ContactDocument
 
 _LONGEST_EMAIL = 100
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
@@ -27,7 +27,7 @@ class Identifiers:
         return self.email is not None or self.phone is not None
 
 
-def identifiers_of(contact: Mapping[str, Any]) -> Identifiers:
+def identifiers_of(contact: ContactDocument) -> Identifiers:
     """The identifiers of a contact that Klaviyo accepts."""
     email, phone = contact.get("email"), contact.get("phone")
     valid_email = email if email is not None and _is_email(email) else None

@@ -1,12 +1,12 @@
 """Which contacts have a profile in the connected account, so that a backfill sends none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from gateway.core.ids import id_time
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.outbox.deliveries import Queue, lane_id_of
+from gateway.outbox.documents import LaneDocument
 from gateway.store.driver import Session
 
 
@@ -20,14 +20,15 @@ async def with_live_profile(store: KlaviyoStore, contact_ids: Sequence[str], ses
         if lane.get("profile_delivery_id") is not None
     ]
     newest = await store.deliveries.by_ids([lane["profile_delivery_id"] for lane in lanes], session)
+    waiting = {id_ for id_, row in newest.items() if row.get("open") is not None}
     return {
         ids[lane["_id"]]
         for lane in lanes
-        if was_delivered(lane, connected_at) or newest.get(lane["profile_delivery_id"], {}).get("open") is not None
+        if was_delivered(lane, connected_at) or lane["profile_delivery_id"] in waiting
     }
 
 
-def was_delivered(lane: Mapping[str, Any], connected_at: datetime) -> bool:
+def was_delivered(lane: LaneDocument, connected_at: datetime) -> bool:
     """Whether the account connected now has the contact's profile. `lane` is the contact's live lane.
 
     Only a success response sets `profile_id`: log mode and refusals do not.

@@ -12,7 +12,8 @@ from typing import Any
 
 from gateway.core.typed_values import in_units
 from gateway.destinations.klaviyo.identifiers import identifiers_of
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.contacts import Document, by_name
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.fields import CONTACT_FIELDS, FieldKind
 
 _MOST_FLATTENED = 200
@@ -42,7 +43,7 @@ class MetricSubject:
     """A conversation or ticket with the documents that it names, as of the event."""
 
     document: Mapping[str, Any]
-    contact: Mapping[str, Any]
+    contact: ContactDocument
     admin: Mapping[str, Any]
     team: Mapping[str, Any]
     type: Mapping[str, Any]
@@ -142,7 +143,7 @@ def properties_of(metric: Metric, subject: MetricSubject) -> Document:
     return properties | zero | _flattened("Custom Attributes ", properties.get("Custom Attributes") or {})
 
 
-def profile_attributes(contact: Mapping[str, Any]) -> Document:
+def profile_attributes(contact: ContactDocument) -> Document:
     """A contact as a profile with its identifiers. Missing values are null, which clears them in Klaviyo."""
     identifiers = identifiers_of(contact)
     location = contact.get("location") or {}
@@ -161,7 +162,7 @@ def profile_attributes(contact: Mapping[str, Any]) -> Document:
     }
 
 
-def unset_properties(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def unset_properties(before: ContactDocument, after: ContactDocument) -> list[str]:
     """The profile properties that a contact no longer has."""
     return sorted(_profile_properties(before).keys() - _profile_properties(after).keys())
 
@@ -174,7 +175,7 @@ def profile_payload(attributes: Mapping[str, Any], unset: Iterable[str]) -> Docu
 
 def event_payload(
     metric: str,
-    contact: Mapping[str, Any],
+    contact: ContactDocument,
     properties: Mapping[str, Any],
     at: datetime,
     unique_id: str,
@@ -205,7 +206,7 @@ def event_payload(
     return {"data": {"type": "event", "attributes": attributes}}
 
 
-def deletion_payload(contact: Mapping[str, Any]) -> Document:
+def deletion_payload(contact: ContactDocument) -> Document:
     """The body that requests the erasure of a contact's profile."""
     identifiers = identifiers_of(contact)
     attributes = {"email": identifiers.email} if identifiers.email else {"phone_number": identifiers.phone}
@@ -213,11 +214,11 @@ def deletion_payload(contact: Mapping[str, Any]) -> Document:
     return {"data": {"type": "data-privacy-deletion-job", "attributes": {"profile": profile}}}
 
 
-def _profile_properties(contact: Mapping[str, Any]) -> Document:
+def _profile_properties(contact: ContactDocument) -> Document:
     properties: Document = {"Intercom contact ID": contact["_id"]}
     for field in CONTACT_FIELDS:
         if field.profile_property is not None:
-            value = _profile_value(field.kind, contact.get(field.name))
+            value = _profile_value(field.kind, by_name(contact).get(field.name))
             properties |= {} if value is None else {field.profile_property: value}
     return properties | _flattened("Intercom_custom_attributes_", contact.get("custom_attributes") or {})
 
@@ -242,7 +243,7 @@ def _flattened(prefix: str, attributes: Mapping[str, Any]) -> Document:
     return {prefix + name: _plain(value) for name, value in flat[:_MOST_FLATTENED]}
 
 
-def _names(contact: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def _names(contact: ContactDocument) -> tuple[str | None, str | None]:
     first, last = contact.get("first_name"), contact.get("last_name")
     if first is None and last is None and contact.get("name"):
         first, _, rest = str(contact["name"]).strip().partition(" ")

@@ -10,6 +10,7 @@ from gateway.destinations.klaviyo.identifiers import identifiers_of
 from gateway.destinations.klaviyo.metric_events import MetricEvent
 from gateway.destinations.klaviyo.validation import problem_of_event, problem_of_profile
 from gateway.domain.contacts.contacts import ContactDraft, Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.events.documents import EventDocument
 from gateway.outbox.deliveries import DeliveryKind, NewDelivery
 
@@ -18,7 +19,7 @@ _HISTORY = timedelta(days=1)
 
 def changed_profile(draft: ContactDraft) -> list[NewDelivery]:
     """A changed contact's profile; empty if no attribute changed, or if Klaviyo cannot identify the contact."""
-    before, after = draft.stored or {}, draft.document
+    before, after = draft.stored, draft.document
     if not identifiers_of(after).any:
         return []
     attributes = mapping.profile_attributes(after)
@@ -28,7 +29,7 @@ def changed_profile(draft: ContactDraft) -> list[NewDelivery]:
     return [_profile(after, mapping.profile_payload(attributes, unset))]
 
 
-def full_profile(contact: Mapping[str, Any]) -> NewDelivery:
+def full_profile(contact: ContactDocument) -> NewDelivery:
     return _profile(contact, mapping.profile_payload(mapping.profile_attributes(contact), ()))
 
 
@@ -50,7 +51,7 @@ def support_event(
     )
 
 
-def tracked_event(event: EventDocument, contact: Document, now: datetime) -> NewDelivery:
+def tracked_event(event: EventDocument, contact: ContactDocument, now: datetime) -> NewDelivery:
     name = event["name"]
     delivery = _event(
         name,
@@ -69,7 +70,7 @@ def tracked_event(event: EventDocument, contact: Document, now: datetime) -> New
 def _event(
     metric: str,
     source: mapping.MetricSource,
-    contact: Mapping[str, Any],
+    contact: ContactDocument,
     properties: Mapping[str, Any],
     at: datetime,
     unique_id: str,
@@ -95,7 +96,7 @@ def _event(
     )
 
 
-def _profile(contact: Mapping[str, Any], payload: Document) -> NewDelivery:
+def _profile(contact: ContactDocument, payload: Document) -> NewDelivery:
     problem = problem_of_profile(payload, contact)
     return NewDelivery(DeliveryKind.PROFILE, contact, payload, problem=problem, note=identifiers_of(contact).note)
 

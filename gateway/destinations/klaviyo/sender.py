@@ -17,6 +17,7 @@ from gateway.destinations.klaviyo.responses import Response
 from gateway.domain.contacts.contacts import Document
 from gateway.outbox.deliveries import Queue, attempt
 from gateway.outbox.destinations import Outcome, Result, Senders, SentBatch
+from gateway.outbox.documents import DeliveryDocument, LaneChanges
 from gateway.settings import KlaviyoMode
 from gateway.store.workspace_store import WorkspaceStore
 
@@ -38,7 +39,7 @@ class KlaviyoSender:
         self._batches = batches
         self._note = note
 
-    async def send(self, rows: Sequence[Document], queue: Queue, has_time: Callable[[], bool]) -> SentBatch:
+    async def send(self, rows: Sequence[DeliveryDocument], queue: Queue, has_time: Callable[[], bool]) -> SentBatch:
         """Send deliveries, those of a lane in order, for as long as there is time."""
         batch = Batch.of(rows, queue)
         await self._batches.run(batch, has_time)
@@ -86,5 +87,5 @@ def is_outage(result: Result) -> bool:
 def _result(received: DeliveryResponse, note: str | None) -> Result:
     response = received.response
     tried = attempt(received.at, response.duration_ms, response.status, response.error, response.retry_after)
-    profile = {} if response.profile_id is None else {"profile_id": response.profile_id}
+    profile: LaneChanges = {} if response.profile_id is None else {"profile_id": response.profile_id}
     return Result(received.row, _OUTCOMES[response.outcome], tried, note, profile)

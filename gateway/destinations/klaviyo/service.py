@@ -16,9 +16,10 @@ from gateway.destinations.klaviyo.connections import KlaviyoConnections
 from gateway.destinations.klaviyo.key_check import ask, problem_of
 from gateway.destinations.klaviyo.new_deliveries import full_profile
 from gateway.destinations.klaviyo.repository import KlaviyoStore
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.errors import ErrorCode, UserProblem
 from gateway.outbox.deliveries import DeliveryState
+from gateway.outbox.documents import DeliveryDocument
 from gateway.outbox.enqueuer import Enqueuer
 from gateway.settings import Settings
 from gateway.store.driver import Session
@@ -78,7 +79,7 @@ class KlaviyoService:
         await self.check_on(workspace_id)
         await self._connections.resume(workspace_id)
 
-    async def sync_contact(self, workspace_id: str, contact_id: str) -> Document:
+    async def sync_contact(self, workspace_id: str, contact_id: str) -> ContactDocument:
         """Queue the full profile of a contact, whatever was sent before; returns the contact."""
         await self.check_on(workspace_id)
         store, now = self._store.open(workspace_id), self._clock()
@@ -133,12 +134,12 @@ class KlaviyoService:
         message = "baseUrl must be an https URL of klaviyo.com, or GATEWAY_KLAVIYO_BASE_URL."
         raise UserProblem(ErrorCode.INVALID, message, ("baseUrl",))
 
-    async def _pending(self, store: KlaviyoStore) -> list[Document]:
+    async def _pending(self, store: KlaviyoStore) -> list[DeliveryDocument]:
         filters = [{"state": state.value} for state in _PENDING]
         oldest = Page(_ROWS_AT_ONCE - 1, True, None, None)
         return await store.deliveries.page(filters, oldest, TimeRange(), self._clock())
 
-    async def _discard_pending(self, store: KlaviyoStore, rows: Sequence[Document], session: Session) -> None:
+    async def _discard_pending(self, store: KlaviyoStore, rows: Sequence[DeliveryDocument], session: Session) -> None:
         stored = await store.deliveries.by_ids([row["_id"] for row in rows], session)
         pending = [row for row in stored.values() if row["state"] in _PENDING]
         await self._enqueuer.discard(store.workspace, pending, _DISCONNECTED, self._clock(), session)

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.domain.contacts.documents import ContactDocument
 
 _LONGEST_METRIC = 127
 _LONGEST_UNIQUE_ID = 255
@@ -19,7 +20,7 @@ _LARGEST_PROFILE = 95_000
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def problem_of_event(payload: Mapping[str, Any], contact: Mapping[str, Any], at: datetime, now: datetime) -> str | None:
+def problem_of_event(payload: Mapping[str, Any], contact: ContactDocument, at: datetime, now: datetime) -> str | None:
     """Why this event cannot arrive; None if it can."""
     attributes = payload["data"]["attributes"]
     if (problem := identifiers_of(contact).problem) is not None:
@@ -35,7 +36,7 @@ def problem_of_event(payload: Mapping[str, Any], contact: Mapping[str, Any], at:
     return _problem_of_value(attributes["properties"], "the properties", 1) or _too_large(payload, _LARGEST_EVENT)
 
 
-def problem_of_profile(payload: Mapping[str, Any], contact: Mapping[str, Any]) -> str | None:
+def problem_of_profile(payload: Mapping[str, Any], contact: ContactDocument) -> str | None:
     """Why this profile cannot arrive; None if it can."""
     return identifiers_of(contact).problem or _too_large(payload, _LARGEST_PROFILE)
 

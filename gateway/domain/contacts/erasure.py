@@ -2,11 +2,10 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from gateway.domain.contacts.contacts import Document, IdentityKind, all_ids, identity
-from gateway.domain.contacts.documents import DeletionDocument
+from gateway.domain.contacts.contacts import IdentityKind, all_ids, identity
+from gateway.domain.contacts.documents import ContactDocument, DeletionDocument
 from gateway.domain.contacts.merging import ids_of
 
 REFUSED_FOR = timedelta(days=30)
@@ -17,17 +16,15 @@ def identity_hash(salt: str, workspace_id: str, text: str) -> str:
     return "ers_" + hmac.digest(salt.encode(), f"{workspace_id}\0{text}".encode(), hashlib.sha256).hex()
 
 
-def identities_to_refuse(contact: Mapping[str, object]) -> list[str]:
+def identities_to_refuse(contact: ContactDocument) -> list[str]:
     """All keys that a late retry could name the contact by."""
-    anonymous = contact["anonymous_ids"]
     kinds = [(IdentityKind.EXTERNAL, contact.get("external_id")), (IdentityKind.EMAIL, contact.get("email"))]
-    if isinstance(anonymous, list):
-        kinds += [(IdentityKind.ANONYMOUS, value) for value in anonymous]
+    kinds += [(IdentityKind.ANONYMOUS, value) for value in contact["anonymous_ids"]]
     ids = [identity(IdentityKind.ID, id_) for id_ in all_ids(contact)]  # an import names contacts by them
-    return [identity(kind, str(value)) for kind, value in kinds if value is not None] + ids
+    return [identity(kind, value) for kind, value in kinds if value is not None] + ids
 
 
-def new_deletion(contact: Document, now: datetime, until: datetime) -> DeletionDocument:
+def new_deletion(contact: ContactDocument, now: datetime, until: datetime) -> DeletionDocument:
     """The pending deletion of everything under these ids, held by its creator until `until`."""
     return {
         "_id": contact["_id"],

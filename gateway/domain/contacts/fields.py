@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import Any
 
 from gateway.core.text_rules import public_name
 
 MAX_TEXT_LENGTH = 1000
 MAX_TAGS = 100
+YEARS = 100  # how old the times of a contact may be
 LOCATION_PARTS = ("city", "region", "country")
 
 
@@ -51,7 +51,7 @@ class ContactField:
     name: str
     kind: FieldKind
     merge: MergeRule = MergeRule.FILL
-    default: Callable[[], Any] | None = None
+    default: Callable[[], object] | None = None
     stated: bool = True
     visible: bool = True
     logged: bool = False

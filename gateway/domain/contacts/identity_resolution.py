@@ -1,9 +1,8 @@
 """Identity resolution: find contacts by their keys, or create them. It never merges contacts."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
@@ -11,24 +10,29 @@ from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
     ContactRole,
-    Document,
     IdentityKind,
+    by_name,
     identities_of,
     identity,
     lead_email,
     other_ids,
     raised_role,
 )
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.errors import ErrorCode, UserProblem
 
-NewContact = Callable[[], Document]
+NewContact = Callable[[], ContactDocument]
 
 
 class IdentityResolver:
     """The contacts that a group of references can match, with this transaction's changes."""
 
     def __init__(
-        self, contacts: Iterable[Document], new_contact: NewContact, now: datetime, erased: frozenset[str] = frozenset()
+        self,
+        contacts: Iterable[ContactDocument],
+        new_contact: NewContact,
+        now: datetime,
+        erased: frozenset[str] = frozenset(),
     ) -> None:
         """`erased`: identities of recently erased people, which are refused."""
         self._erased = erased
@@ -37,10 +41,10 @@ class IdentityResolver:
         self._by_identity: dict[str, ContactDraft] = {}
         self._by_email: dict[str, list[ContactDraft]] = {}
         self.drafts: dict[str, ContactDraft] = {}
-        self._undo: list[tuple[ContactDraft, Document]] = []
+        self._undo: list[tuple[ContactDraft, ContactDocument]] = []
         self.released: set[str] = set()  # identities that stored contacts lost in this transaction
         for document in contacts:
-            self.register(ContactDraft(dict(document), document))
+            self.register(ContactDraft(document.copy(), document))
 
     def resolve(self, ref: ContactRef) -> ContactDraft:
         """Find the contact by its strongest key, or create it. Free weaker keys are attached."""
@@ -89,7 +93,7 @@ class IdentityResolver:
 
     def change(self, draft: ContactDraft) -> None:
         """Record the document before the caller changes it, for `rollback_on`."""
-        self._undo.append((draft, dict(draft.document)))
+        self._undo.append((draft, draft.document.copy()))
 
     @contextmanager
     def rollback_on(self, *errors: type[Exception]) -> Iterator[None]:
@@ -141,7 +145,7 @@ class IdentityResolver:
 
     def _check_not_erased(self, draft: ContactDraft) -> None:
         """Check added keys only: leads can share an e-mail, and one of them be erased."""
-        added = _keys_of(draft.document) - _keys_of(draft.stored or {})
+        added = _keys_of(draft.document) - (set() if draft.stored is None else _keys_of(draft.stored))
         for text in sorted(self._erased & added):
             name = PUBLIC_NAMES[text.split(":", 1)[0]]
             raise UserProblem(
@@ -169,7 +173,8 @@ class IdentityResolver:
         document = draft.document
         if identity(kind, value) in self._erased or self._taken(kind, value) or not _is_missing(document, kind):
             return
-        attached = dict(document, anonymous_ids=list(document["anonymous_ids"]))
+        attached = document.copy()
+        attached["anonymous_ids"] = list(document["anonymous_ids"])
         _add(attached, kind, value)
         attached["role"] = raised_role(attached).value
         if self.users_email_taken(attached, draft):
@@ -183,7 +188,7 @@ class IdentityResolver:
         taken = identity(kind, value) in self._by_identity
         return taken or (kind is IdentityKind.EMAIL and bool(self._by_email.get(value.lower())))
 
-    def users_email_taken(self, document: Document, draft: ContactDraft) -> bool:
+    def users_email_taken(self, document: ContactDocument, draft: ContactDraft) -> bool:
         """Whether the contact is a USER with the e-mail of another USER."""
         if document["role"] != ContactRole.USER or not document.get("email"):
             return False
@@ -199,33 +204,34 @@ class IdentityResolver:
                 holders.append(draft)
 
 
-def _keys_of(contact: Mapping[str, Any]) -> set[str]:
+def _keys_of(contact: ContactDocument) -> set[str]:
     email = contact.get("email")
     return {*contact.get("identities", ()), *([identity(IdentityKind.EMAIL, email)] if email else ())}
 
 
-def _set(document: Document, field: str, value: str | None) -> None:
+def _set(contact: ContactDocument, field: str, value: str | None) -> None:
+    document = by_name(contact)
     if value is None:
         document.pop(field, None)
     else:
         document[field] = value
 
 
-def _add(document: Document, kind: IdentityKind, value: str) -> None:
+def _add(document: ContactDocument, kind: IdentityKind, value: str) -> None:
     if kind is IdentityKind.ANONYMOUS:
         _add_anonymous(document, value)
     else:
-        document[kind.value] = value
+        by_name(document)[kind.value] = value
     if kind is IdentityKind.EMAIL:
         document["identities"] = [*document["identities"], lead_email(value)]
 
 
-def _add_anonymous(document: Document, value: str) -> None:
+def _add_anonymous(document: ContactDocument, value: str) -> None:
     if value not in document["anonymous_ids"]:
         document["anonymous_ids"] = [*document["anonymous_ids"], value]
 
 
-def _is_missing(document: Document, kind: IdentityKind) -> bool:
+def _is_missing(document: ContactDocument, kind: IdentityKind) -> bool:
     if kind is IdentityKind.ANONYMOUS:
         return len(document["anonymous_ids"]) < MAX_ANONYMOUS_IDS
-    return document.get(kind.value) is None
+    return by_name(document).get(kind.value) is None

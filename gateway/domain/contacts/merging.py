@@ -12,14 +12,15 @@ from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
     ContactDraft,
     ContactRole,
-    Document,
     IdentityKind,
     all_ids,
+    by_name,
     distinct,
     identity,
     lead_email,
     unknown_contact,
 )
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.fields import CONTACT_FIELDS, MAX_TAGS, ContactField, FieldKind, MergeRule
 from gateway.domain.events.documents import SummaryDocument
 from gateway.domain.events.events import summary_id_of
@@ -37,17 +38,19 @@ _JOINABLE = {
 class MergeResult:
     """The contact to delete (`gone`), and the draft of the survivor."""
 
-    gone: Document
+    gone: ContactDocument
     survivor: ContactDraft
 
 
-def ids_of(contact: Mapping[str, object]) -> list[str]:
+def ids_of(contact: ContactDocument) -> list[str]:
     """All ids that events may name the contact by, merged contacts' included."""
     ids = contact.get("contact_ids")
-    return [str(id_) for id_ in ids] if isinstance(ids, list) else [str(contact["_id"])]
+    return [contact["_id"]] if ids is None else ids
 
 
-def pair_of(contacts: Iterable[Document], from_id: str, into_id: str) -> tuple[Document, Document] | Document:
+def pair_of(
+    contacts: Iterable[ContactDocument], from_id: str, into_id: str
+) -> tuple[ContactDocument, ContactDocument] | ContactDocument:
     """The contact to merge and its survivor; the survivor alone if already merged. Raises UserProblem."""
     by_id = {id_: contact for contact in contacts for id_ in all_ids(contact)}
     if from_id == into_id:
@@ -70,11 +73,11 @@ def pair_of(contacts: Iterable[Document], from_id: str, into_id: str) -> tuple[D
     return survivor
 
 
-def _may_join(gone: Mapping[str, object], survivor: Mapping[str, object]) -> bool:
-    return gone["role"] in _JOINABLE[ContactRole(str(survivor["role"]))]
+def _may_join(gone: ContactDocument, survivor: ContactDocument) -> bool:
+    return gone["role"] in _JOINABLE[ContactRole(survivor["role"])]
 
 
-def _check_roles(gone: Document, survivor: Document) -> None:
+def _check_roles(gone: ContactDocument, survivor: ContactDocument) -> None:
     if not _may_join(gone, survivor):
         raise UserProblem(
             ErrorCode.ILLEGAL_TRANSITION,
@@ -85,10 +88,11 @@ def _check_roles(gone: Document, survivor: Document) -> None:
 
 
 def merge(
-    gone: Document, survivor: ContactDraft, now: datetime, *, email_free: bool, max_attributes: int
+    gone: ContactDocument, survivor: ContactDraft, now: datetime, *, email_free: bool, max_attributes: int
 ) -> MergeResult:
     """Fill the survivor's gaps from the other contact. `email_free`: no third contact has its e-mail."""
     document = survivor.document
+    own, others = by_name(document), by_name(gone)
     ids = distinct([*ids_of(document), *ids_of(gone)])
     if len(ids) > MAX_IDS:
         raise UserProblem(
@@ -99,11 +103,11 @@ def merge(
     takes_email = email_free and document.get("email") is None and gone.get("email") is not None
     limits = {FieldKind.TAGS: MAX_TAGS, FieldKind.KEYS: MAX_ANONYMOUS_IDS, FieldKind.ATTRIBUTES: max_attributes}
     for field in CONTACT_FIELDS:
-        value = _merged_value(field, document.get(field.name), gone.get(field.name), takes_email, limits)
+        value = _merged_value(field, own.get(field.name), others.get(field.name), takes_email, limits)
         if value is not None:
-            document[field.name] = value
+            own[field.name] = value
     if takes_email:
-        claims = [text for text in gone["identities"] if text == lead_email(gone["email"])]
+        claims = [text for text in gone["identities"] if text == lead_email(gone.get("email", ""))]
         document["identities"] = [*document["identities"], *claims]
     document |= {"contact_ids": ids, "updated_at": now}
     id_texts = [identity(IdentityKind.ID, id_) for id_ in all_ids(gone)]
@@ -111,7 +115,9 @@ def merge(
     return MergeResult(gone, survivor)
 
 
-def _merged_value(field: ContactField, own: Any, other: Any, takes_email: bool, limits: Mapping[FieldKind, int]) -> Any:
+def _merged_value(
+    field: ContactField, own: Any, other: Any, takes_email: bool, limits: Mapping[FieldKind, int]
+) -> object:
     """The survivor's value after a merge; None if it has none."""
     match field.merge:
         case MergeRule.FILL:
@@ -127,7 +133,7 @@ def _merged_value(field: ContactField, own: Any, other: Any, takes_email: bool, 
     return own
 
 
-def _union(kind: FieldKind, own: Any, other: Any, limit: int) -> Any:
+def _union(kind: FieldKind, own: Any, other: Any, limit: int) -> object:
     match kind:
         case FieldKind.TAGS:
             return distinct([*own, *other])[:limit]
@@ -138,7 +144,7 @@ def _union(kind: FieldKind, own: Any, other: Any, limit: int) -> Any:
 
 
 def merged_summaries(
-    gone: Iterable[SummaryDocument], stored: Mapping[str, SummaryDocument], survivor: Document
+    gone: Iterable[SummaryDocument], stored: Mapping[str, SummaryDocument], survivor: ContactDocument
 ) -> list[SummaryDocument]:
     """The survivor's new summaries, by the other's event names. `stored`: its own, by name."""
     workspace_id, survivor_id = survivor["workspace_id"], survivor["_id"]
@@ -159,7 +165,7 @@ def _summed(left: SummaryDocument, right: SummaryDocument) -> SummaryDocument:
     return cast(SummaryDocument, result)
 
 
-def _added(left: Mapping[str, object], right: Mapping[str, object], kind: str) -> Document:
+def _added(left: Mapping[str, object], right: Mapping[str, object], kind: str) -> dict[str, object]:
     rows = [row for row in (left, right) if row.get(f"{kind}count")]
     if not rows:
         return {}

@@ -1,12 +1,12 @@
 """Access paths: the index entries that can contain a condition's contacts, so that not every contact is scanned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import Any
 
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.filters.conditions import (
     TEXT_FIELDS,
     AllOf,
@@ -59,7 +59,7 @@ class AccessPath:
         return len(self.terms) + len(self.events) + len(self.segments)
 
 
-def index_terms(contact: Mapping[str, Any]) -> list[str]:
+def index_terms(contact: ContactDocument) -> list[str]:
     """The contact's index terms, sorted and without duplicates: one per text field value and tag."""
     terms = {index_term("role", contact["role"])}
     for name, read in TEXT_FIELDS.items():

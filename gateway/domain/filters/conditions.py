@@ -7,7 +7,8 @@ from typing import Any
 
 from gateway.core.text_rules import public_name
 from gateway.core.time_ranges import TimeRange
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.contacts import by_name
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.fields import FIELD_BY_FILTER, ContactField, FieldKind
 from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.filters.operators import (
@@ -30,15 +31,15 @@ MAX_OBJECTS = 1000  # input objects in one filter, including empty ones and wrap
 MAX_TEXTS = 100
 
 
-def _text_reader(field: ContactField, filter_name: str) -> Callable[[Mapping[str, Any]], Any]:
+def _text_reader(field: ContactField, filter_name: str) -> Callable[[ContactDocument], list[str] | str | None]:
     if field.kind is FieldKind.LOCATION:
-        return lambda row: (row.get(field.name) or {}).get(filter_name)
-    return lambda row: row.get(field.name)
+        return lambda row: (by_name(row).get(field.name) or {}).get(filter_name)
+    return lambda row: by_name(row).get(field.name)
 
 
 _TEXT_KINDS = (FieldKind.KEY, FieldKind.TEXT, FieldKind.TAGS, FieldKind.LOCATION)
 # The names in ContactFilter, and how each text is read from a contact; the index has these texts.
-TEXT_FIELDS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+TEXT_FIELDS: dict[str, Callable[[ContactDocument], list[str] | str | None]] = {
     name: _text_reader(field, name) for name, field in FIELD_BY_FILTER.items() if field.kind in _TEXT_KINDS
 }
 TIME_FIELDS = frozenset(name for name, field in FIELD_BY_FILTER.items() if field.kind is FieldKind.TIME)
@@ -67,7 +68,7 @@ class ContactFacts:
     `summaries` by event name (None: not loaded yet), `event_stats` for conditions that count events one by one,
     `segments` by segment id: whether the contact is a member."""
 
-    contact: Document
+    contact: ContactDocument
     now: datetime
     summaries: Mapping[str, SummaryDocument] | None = None
     event_stats: dict["EventCondition", EventStats] = field(default_factory=dict)
@@ -169,7 +170,7 @@ class TimeCondition(Condition):
     operators: Operators
 
     def evaluate(self, facts: ContactFacts) -> bool:
-        return time_matches(self.operators, facts.contact.get(self.name), facts.now)
+        return time_matches(self.operators, by_name(facts.contact).get(self.name), facts.now)
 
     @property
     def is_time_dependent(self) -> bool:
@@ -245,7 +246,7 @@ class EventCondition(Condition):
         return (bounds_ahead if ahead else time_bounds)(self.within or {}, now)
 
     def stats_of(
-        self, events: Sequence[EventDocument], contact: Mapping[str, Any], now: datetime, *, ahead: bool = False
+        self, events: Sequence[EventDocument], contact: ContactDocument, now: datetime, *, ahead: bool = False
     ) -> EventStats:
         """The statistics of those of a contact's events that count; with `ahead`, `until` is set too."""
         times = [row["occurred_at"] for row in events if self._counts(row, contact, now)]
@@ -297,7 +298,7 @@ class EventCondition(Condition):
             and time_matches(self.last or {}, stats.last_at, now)
         )
 
-    def _counts(self, row: EventDocument, contact: Mapping[str, Any], now: datetime) -> bool:
+    def _counts(self, row: EventDocument, contact: ContactDocument, now: datetime) -> bool:
         return (
             (not self.within or time_matches(self.within, row["occurred_at"], now))
             and (not self.before_sign_up or was_before_sign_up(row, contact))
@@ -314,9 +315,9 @@ class SegmentCondition(Condition):
         return facts.segments.get(self.segment_id)
 
 
-def was_before_sign_up(event: EventDocument, contact: Mapping[str, Any]) -> bool:
+def was_before_sign_up(event: EventDocument, contact: ContactDocument | None) -> bool:
     """Whether the event is older than the contact's sign-up; always true for contacts that never signed up."""
-    signed_up_at = contact.get("signed_up_at")
+    signed_up_at = None if contact is None else contact.get("signed_up_at")
     return signed_up_at is None or event["occurred_at"] < signed_up_at
 
 

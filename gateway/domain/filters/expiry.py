@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from gateway.domain.contacts.contacts import by_name
 from gateway.domain.filters.conditions import (
     AllOf,
     AnyOf,
@@ -49,7 +50,7 @@ def _of_parts(parts: Iterable[Condition], facts: ContactFacts, *, decisive: bool
 def _transition_times(leaf: Condition, facts: ContactFacts) -> Iterable[datetime]:
     match leaf:
         case TimeCondition():
-            return transition_times(leaf.operators, facts.contact.get(leaf.name))
+            return transition_times(leaf.operators, by_name(facts.contact).get(leaf.name))
         case AttributeCondition():
             return leaf.test.transition_times(facts.contact["custom_attributes"], None)
         case EventCondition():

@@ -23,7 +23,8 @@ from gateway.caches import Cache, CacheBudget
 from gateway.core.json_values import Json, JsonObject
 from gateway.core.text_rules import check_text
 from gateway.core.typed_values import typed_metadata
-from gateway.domain.contacts.contacts import Document, display_name
+from gateway.domain.contacts.contacts import by_name, display_name
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.fields import CONTACT_FIELDS, ContactField, FieldKind
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.messages.liquid_sandbox import SECONDS, Sandbox
@@ -36,7 +37,7 @@ _TEMPLATE_BYTES, _CHARACTER_BYTES = 2000, 120  # estimated memory: per parsed te
 _EVENT = ("name", "occurredAt", "metadata", "count")
 
 
-Reader = Callable[[Document], object]
+Reader = Callable[[ContactDocument], object]
 # What a template can read: the fields of `contact` and `event`.
 TemplateData = dict[str, dict[str, object]]
 
@@ -92,12 +93,12 @@ def _reader(field: ContactField) -> Reader:
     name = field.name
     match field.kind:
         case FieldKind.TIME:
-            return lambda row: _moment(row.get(name))
+            return lambda row: _moment(by_name(row).get(name))
         case FieldKind.LOCATION:
-            return lambda row: dict(row.get(name) or {})
+            return lambda row: dict(by_name(row).get(name) or {})
         case FieldKind.ATTRIBUTES:
-            return lambda row: _printable(row[name])
-    return lambda row: row.get(name)
+            return lambda row: _printable(by_name(row)[name])
+    return lambda row: by_name(row).get(name)
 
 
 _CONTACT: dict[str, Reader] = {
@@ -107,7 +108,7 @@ _CONTACT: dict[str, Reader] = {
 }
 
 
-def template_data(contact: Document, event: EventDocument | None, count: int = 0) -> TemplateData:
+def template_data(contact: ContactDocument, event: EventDocument | None, count: int = 0) -> TemplateData:
     """All that a template can read. `count`: how often the contact had done the event, this time included."""
     data: TemplateData = {"contact": {name: read(contact) for name, read in _CONTACT.items()}}
     if event is not None:

@@ -12,7 +12,8 @@ from typing import ClassVar, NotRequired, TypedDict
 from gateway.core.ids import Minter, Prefix
 from gateway.core.json_values import JsonObject
 from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.contacts.contacts import Document, json_differs, merged_attributes
+from gateway.domain.contacts.contacts import json_differs, merged_attributes
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.support import sla as sla_rules
 from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind, actor_of
 from gateway.domain.support.documents import ConversationDocument, Rating, SlaDocument, Source, Statistics
@@ -89,7 +90,7 @@ class ConversationChanges(TypedDict):
 
 
 def new_conversation(
-    id_: str, contact: Document, values: NewConversation, author: Actor, at: datetime
+    id_: str, contact: ContactDocument, values: NewConversation, author: Actor, at: datetime
 ) -> ConversationDocument:
     by_contact, by_admin = author.is_contact, author.kind is ActorKind.ADMIN
     statistics: Statistics = {"part_count": 0, "public_part_count": 0, "reopen_count": 0, "assignment_count": 0}

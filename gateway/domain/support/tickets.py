@@ -7,7 +7,7 @@ from typing import ClassVar, NotRequired, TypedDict
 from gateway.core.ids import Minter, Prefix
 from gateway.core.json_values import JsonObject
 from gateway.domain.change_kinds import ChangeKind
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.support.actors import AUTOMATION, Actor, actor_of
 from gateway.domain.support.documents import PartFields, TicketDocument, TicketTypeDocument
 from gateway.domain.support.inbox_keys import key_of_number, sort_key, with_sparse
@@ -176,7 +176,7 @@ def is_public(ticket: TicketDocument) -> bool:
 
 
 def new_ticket(
-    id_: str, contact: Document, type_: TicketTypeDocument, values: NewTicket, author: Actor, at: datetime
+    id_: str, contact: ContactDocument, type_: TicketTypeDocument, values: NewTicket, author: Actor, at: datetime
 ) -> TicketDocument:
     """The document of a new ticket, still without a number."""
     ticket: TicketDocument = {

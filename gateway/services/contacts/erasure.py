@@ -13,8 +13,8 @@ from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.changes import contact_deleted, membership_changed, new_change_id, summaries_deleted, thread_deleted
-from gateway.domain.contacts.contacts import ContactRef, Document, IdentityKind, check_key, unknown_contact
-from gateway.domain.contacts.documents import DeletionDocument
+from gateway.domain.contacts.contacts import ContactRef, IdentityKind, check_key, unknown_contact
+from gateway.domain.contacts.documents import ContactDocument, DeletionDocument
 from gateway.domain.contacts.erasure import identities_to_refuse, new_deletion
 from gateway.domain.support.documents import T
 from gateway.domain.support.threads import ThreadKind, timers_of
@@ -99,7 +99,12 @@ class ErasureService:
         return {"_id": change_event["contact_id"], "workspace_id": store.workspace_id, "contact_ids": [], "until": now}
 
     async def _begin(
-        self, store: WorkspaceStore, contact: Document, deletion: DeletionDocument, change_id: str, session: Session
+        self,
+        store: WorkspaceStore,
+        contact: ContactDocument,
+        deletion: DeletionDocument,
+        change_id: str,
+        session: Session,
     ) -> None:
         now = deletion["at"]
         await store.contacts.remove(contact, session)

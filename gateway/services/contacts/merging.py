@@ -13,11 +13,12 @@ from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
     ContactRole,
-    Document,
     IdentityKind,
+    by_name,
     check_key,
     new_contact,
 )
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.field_values import check_values
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.contacts.merging import (
@@ -49,7 +50,7 @@ class ContactFacts(TypedDict, total=False):
 @dataclass(slots=True)
 class _Plan:
     draft: ContactDraft
-    gone: Document | None = None
+    gone: ContactDocument | None = None
 
 
 class MergeService:
@@ -65,27 +66,27 @@ class MergeService:
         self._minter = minter
         self._turn = turn
 
-    async def merge(self, workspace_id: str, from_id: str, into_id: str) -> tuple[Document, int]:
+    async def merge(self, workspace_id: str, from_id: str, into_id: str) -> tuple[ContactDocument, int]:
         """Return the survivor and the number of moved events; 0 if the two were merged before."""
         refs = [ContactRef(id=check_key(IdentityKind.ID, id_)) for id_ in (from_id, into_id)]
         change_id, moved = self._new_change_id(), 0
 
-        async def attempt(_: int) -> Document:
+        async def attempt(_: int) -> ContactDocument:
             nonlocal moved
             store, now = self._store.open(workspace_id), self._clock()
             candidates = await store.contacts.candidates_for(refs, may_become_users=True)
             pair = pair_of(candidates, from_id, into_id)
-            if isinstance(pair, dict):
+            if not isinstance(pair, tuple):
                 moved = await _moved_events(store, change_id)
                 return pair
             gone, survivor = pair
-            result = self._merged_draft(candidates, gone, ContactDraft(dict(survivor), survivor), now)
+            result = self._merged_draft(candidates, gone, ContactDraft(survivor.copy(), survivor), now)
             moved = await self._store_merge(store, result, change_id, now)
             return result.survivor.document
 
         return await retry_transaction(attempt, lambda: self._turn(workspace_id)), moved
 
-    async def identify(self, workspace_id: str, command: IdentifyContact) -> tuple[Document, bool]:
+    async def identify(self, workspace_id: str, command: IdentifyContact) -> tuple[ContactDocument, bool]:
         """Return the signed-in contact and whether an anonymous contact was merged into it."""
         ref = ContactRef(
             external_id=check_key(IdentityKind.EXTERNAL, command.external_id),
@@ -95,7 +96,7 @@ class MergeService:
         new_id = self._minter.mint(Prefix.CONTACT, self._clock())
         change_id = self._new_change_id()  # by it a retry finds a commit whose response was lost
 
-        async def attempt(number: int) -> tuple[Document, bool]:
+        async def attempt(number: int) -> tuple[ContactDocument, bool]:
             store, now = self._store.open(workspace_id), self._clock()
             candidates, erased = await store.candidates_for(_refs(ref, facts), now, may_become_users=True)
             resolver = IdentityResolver(candidates, lambda: new_contact(new_id, workspace_id, now), now, erased)
@@ -126,8 +127,8 @@ class MergeService:
 
     def _merged_draft(
         self,
-        candidates: list[Document],
-        gone: Document,
+        candidates: list[ContactDocument],
+        gone: ContactDocument,
         survivor: ContactDraft,
         now: datetime,
         facts: ContactFacts | None = None,
@@ -135,7 +136,7 @@ class MergeService:
     ) -> MergeResult:
         other_contacts = [row for row in candidates if row["_id"] not in (gone["_id"], survivor.id)]
         is_email_free = not any(_has_users_email(row, gone.get("email_lower")) for row in other_contacts)
-        resolver = IdentityResolver(other_contacts, dict, now, erased)
+        resolver = IdentityResolver(other_contacts, gone.copy, now, erased)
         result = merge(gone, survivor, now, email_free=is_email_free, max_attributes=self._settings.max_metadata_keys)
         _apply_facts(resolver, survivor, facts or {})
         return result
@@ -185,7 +186,7 @@ def _plan(resolver: IdentityResolver, ref: ContactRef) -> _Plan:
     anonymous = resolver.find(IdentityKind.ANONYMOUS, str(ref.anonymous_id))
     unknown = anonymous is not None and _is_unknown(anonymous.document)
     if user is None and anonymous is not None and unknown:
-        anonymous.document |= {"external_id": ref.external_id, "role": ContactRole.USER.value}
+        anonymous.document |= {"external_id": str(ref.external_id), "role": ContactRole.USER.value}
         return _Plan(anonymous)
     if user is None or anonymous is None:
         user = resolver.resolve(ref if anonymous is None else ContactRef(external_id=ref.external_id))
@@ -204,7 +205,7 @@ async def _moved_events(store: WorkspaceStore, change_id: str) -> int:
     return 0 if change_event is None else int(change_event["moved_events"])
 
 
-def _is_unknown(contact: Document) -> bool:
+def _is_unknown(contact: ContactDocument) -> bool:
     return contact["role"] != ContactRole.USER and contact.get("external_id") is None
 
 
@@ -215,14 +216,14 @@ def _apply_facts(resolver: IdentityResolver, draft: ContactDraft, facts: Contact
     if "email" not in facts and resolver.users_email_taken(document, draft):
         del document["email"]  # a taken e-mail must not prevent signing in
     for name in _FACTS:
-        if facts.get(name) is not None:
-            document[name] = facts[name]
+        if (fact := facts.get(name)) is not None:
+            by_name(document)[name] = fact
         elif name in facts:
             document.pop(name, None)
     resolver.claim_identities(draft)
 
 
-def _has_users_email(contact: Document, email: str | None) -> bool:
+def _has_users_email(contact: ContactDocument, email: str | None) -> bool:
     return contact["role"] == ContactRole.USER and email is not None and contact.get("email_lower") == email
 
 

@@ -6,12 +6,12 @@ from gateway.core.clock import Clock
 from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
-    Document,
     IdentityKind,
     check_key,
     distinct,
     unknown_contact,
 )
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.field_values import check_tags
 from gateway.domain.contacts.fields import MAX_TAGS
 from gateway.errors import ErrorCode, UserProblem
@@ -30,7 +30,7 @@ class TagService:
         self._clock = clock
         self._turn = turn
 
-    async def tag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> Document:
+    async def tag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> ContactDocument:
         """Add these tags; UserProblem LIMIT_EXCEEDED if the contact has too many."""
         added = check_tags(list(tags))
 
@@ -46,17 +46,19 @@ class TagService:
 
         return await self._change(workspace_id, contact_id, change)
 
-    async def untag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> Document:
+    async def untag(self, workspace_id: str, contact_id: str, tags: Sequence[str]) -> ContactDocument:
         """Remove these tags; ignore those that the contact does not have."""
         removed = frozenset(check_tags(list(tags)))
         return await self._change(
             workspace_id, contact_id, lambda stored: [tag for tag in stored if tag not in removed]
         )
 
-    async def _change(self, workspace_id: str, contact_id: str, change: Callable[[list[str]], list[str]]) -> Document:
+    async def _change(
+        self, workspace_id: str, contact_id: str, change: Callable[[list[str]], list[str]]
+    ) -> ContactDocument:
         ref = ContactRef(id=check_key(IdentityKind.ID, contact_id))
 
-        async def attempt(_: int) -> Document:
+        async def attempt(_: int) -> ContactDocument:
             store = self._store.open(workspace_id)
             stored = next(iter(await store.contacts.candidates_for([ref])), None)
             if stored is None:

@@ -7,7 +7,8 @@ from gateway.core.clock import Clock
 from gateway.core.idempotency import claim, request_of
 from gateway.core.ids import Minter, Prefix
 from gateway.core.timers import timer_of
-from gateway.domain.contacts.contacts import Document, unknown_contact
+from gateway.domain.contacts.contacts import unknown_contact
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.events.events import check_event_name, check_idempotency_key, summary_id_of
 from gateway.domain.events.retention import Retention
@@ -220,7 +221,7 @@ class MessageService:
             ) from None
 
 
-async def _data(store: WorkspaceStore, contact: Document, event: EventDocument | None) -> TemplateData:
+async def _data(store: WorkspaceStore, contact: ContactDocument, event: EventDocument | None) -> TemplateData:
     if event is None:
         return template_data(contact, None)
     id_ = summary_id_of(store.workspace_id, contact["_id"], event["name"])

@@ -13,8 +13,7 @@ from gateway.core.ids import Minter, Prefix, prefix_of
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
 from gateway.core.timers import TimerDocument, timer_of
-from gateway.domain.contacts.contacts import Document
-from gateway.domain.contacts.documents import ContactRefFields
+from gateway.domain.contacts.documents import ContactDocument, ContactRefFields
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
@@ -49,7 +48,7 @@ _MESSAGES_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class RenderedMessage:
-    contact: Document
+    contact: ContactDocument
     subject: str | None
     body: str
 
@@ -123,7 +122,7 @@ class MessageSender:
         await retry_transaction(lambda _: store.database.transaction(write))
 
     async def _reschedule(
-        self, store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, timer: TimerDocument
+        self, store: WorkspaceStore, rule: MessageRuleDocument, contact: ContactDocument, timer: TimerDocument
     ) -> TimerDocument | None:
         """Return `timer` if it is due, else a later one, or None if another timer covers it."""
         last_event_at = await _last_event_at(store, rule, contact, timer)
@@ -136,7 +135,7 @@ class MessageSender:
         return due_timer if stored_timer is None or stored_timer["due_at"] < due_at else None
 
     async def _send(
-        self, store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, timer: TimerDocument
+        self, store: WorkspaceStore, rule: MessageRuleDocument, contact: ContactDocument, timer: TimerDocument
     ) -> None:
         now = self._clock()
         history = await _send_history(store, rule, contact)
@@ -183,7 +182,7 @@ class MessageSender:
         if message.subject is not None:
             source["subject"] = message.subject
 
-        def begin(contact: Document, now: datetime) -> Changeset[ConversationDocument]:
+        def begin(contact: ContactDocument, now: datetime) -> Changeset[ConversationDocument]:
             document = new_conversation(new_id, contact, {"source": source}, AUTOMATION, now)
             return ConversationAggregate.created(document, self._minter).changeset()
 
@@ -196,7 +195,7 @@ class MessageSender:
         self,
         store: WorkspaceStore,
         rule: MessageRuleDocument,
-        contact: Document,
+        contact: ContactDocument,
         event: EventDocument | None,
         timer: TimerDocument,
     ) -> RenderedMessage | None:
@@ -245,7 +244,7 @@ def _rule_of_campaign(campaign: CampaignDocument) -> MessageRuleDocument:
 
 
 async def _event_of(
-    store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, timer: TimerDocument, now: datetime
+    store: WorkspaceStore, rule: MessageRuleDocument, contact: ContactDocument, timer: TimerDocument, now: datetime
 ) -> EventDocument | None:
     """The event of the message. If retention removed it, a delayed rule gets its name and time."""
     if rule["event"] is None:
@@ -270,35 +269,37 @@ async def _event_of(
 
 
 async def _last_event_at(
-    store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, timer: TimerDocument
+    store: WorkspaceStore, rule: MessageRuleDocument, contact: ContactDocument, timer: TimerDocument
 ) -> datetime:
     """When the contact last did the event this delayed rule watches for."""
     summary = None if rule["metadata"] else await _summary(store, contact, str(rule["event"]))
     return timer["last_at"] if summary is None else max(timer["last_at"], summary["last_at"])
 
 
-async def _summary(store: WorkspaceStore, contact: Document, name: str) -> SummaryDocument | None:
+async def _summary(store: WorkspaceStore, contact: ContactDocument, name: str) -> SummaryDocument | None:
     id_ = summary_id_of(store.workspace_id, contact["_id"], name)
     return await store.summaries.get(id_)
 
 
-async def _count(store: WorkspaceStore, contact: Document, event: EventDocument) -> int:
+async def _count(store: WorkspaceStore, contact: ContactDocument, event: EventDocument) -> int:
     summary = await _summary(store, contact, event["name"])
     return 0 if summary is None else summary["count"]
 
 
-async def _send_history(store: WorkspaceStore, rule: MessageRuleDocument, contact: Document) -> _SendHistory:
+async def _send_history(store: WorkspaceStore, rule: MessageRuleDocument, contact: ContactDocument) -> _SendHistory:
     states = await store.rule_states.by_ids([sent_id_of(rule["_id"], id_) for id_ in ids_of(contact)])
     last_times = [last_for for row in states.values() if (last_for := row["last_for"]) is not None]
     own_state = states.get(sent_id_of(rule["_id"], contact["_id"]))
     return _SendHistory(sum(row["count"] for row in states.values()), own_state, max(last_times, default=None))
 
 
-async def _in_audience(store: WorkspaceStore, rule: MessageRuleDocument, contact: Document, now: datetime) -> bool:
+async def _in_audience(
+    store: WorkspaceStore, rule: MessageRuleDocument, contact: ContactDocument, now: datetime
+) -> bool:
     return rule["audience"] is None or await contact_matches(store, parse_filter(rule["audience"]), contact, now)
 
 
-async def _reached_before_rule(store: WorkspaceStore, rule: MessageRuleDocument, contact: Document) -> bool:
+async def _reached_before_rule(store: WorkspaceStore, rule: MessageRuleDocument, contact: ContactDocument) -> bool:
     """Whether the contact had reached the count before the rule was in force."""
     assert rule["trigger"] == RuleTrigger.NTH_TIME  # noqa: S101 - only NTH_TIME timers are marked as jumped
     event_name, n = str(rule["event"]), rule["n"] or 0

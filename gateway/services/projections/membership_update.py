@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from gateway.domain.change_kinds import ChangeKind, MembershipChanged
 from gateway.domain.changes import membership_changed
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.filters.conditions import ContactFacts
 from gateway.domain.filters.documents import MemberDocument
 from gateway.domain.filters.expiry import valid_until
@@ -91,7 +91,7 @@ class MembershipUpdate:
             member = member_of(self.store.workspace_id, *key, self.now)
             self.changes.append(membership_changed(self.new_change_id(), kind, member, self.now, imported=imported))
 
-    async def _inherited(self, merged_or_deleted: Sequence[str], contacts: Mapping[str, Document]) -> set[Key]:
+    async def _inherited(self, merged_or_deleted: Sequence[str], contacts: Mapping[str, ContactDocument]) -> set[Key]:
         """Memberships inherited by the survivors of merges. Merge and erasure do this too; here we repair concurrent
         writes."""
         inherited: set[Key] = set()
@@ -106,7 +106,7 @@ class MembershipUpdate:
         return inherited
 
     async def _facts(
-        self, rows: Sequence[Document], segment_ids: Mapping[str, frozenset[str]]
+        self, rows: Sequence[ContactDocument], segment_ids: Mapping[str, frozenset[str]]
     ) -> dict[str, ContactFacts]:
         """Load and evaluate contacts with the same segments together."""
         groups: dict[frozenset[str], list[Candidate]] = defaultdict(list)

@@ -19,7 +19,7 @@ from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
 from gateway.domain.changes import new_change_id, thread_changes
 from gateway.domain.contacts.contacts import ContactDraft, Document, new_contact
-from gateway.domain.contacts.documents import ContactRefFields
+from gateway.domain.contacts.documents import ContactDocument, ContactRefFields
 from gateway.domain.contacts.identity_resolution import IdentityResolver
 from gateway.domain.contacts.subject_refs import subject_ref
 from gateway.domain.events.events import check_idempotency_key
@@ -126,7 +126,7 @@ class CommandExecutor:
         new_id: str,
         contact: ContactRefFields,
         principal: Principal | None,
-        begin: Callable[[Document, datetime], Changeset[T]],
+        begin: Callable[[ContactDocument, datetime], Changeset[T]],
         *,
         key_claim: Claim | None = None,
         also_write: AlsoWrite | None = None,

@@ -7,7 +7,7 @@ from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
 from gateway.core.typed_values import check_metadata
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.support import conversation_inputs as inputs
 from gateway.domain.support.actors import Actor, ActorKind
 from gateway.domain.support.commands import (
@@ -73,7 +73,7 @@ class ConversationService(ThreadService[ConversationAggregate, ConversationDocum
         assignees = await self._teammates.assignees_of_new(principal.workspace_id, command)
         new_id = self._minter.mint(Prefix.CONVERSATION, created_at or self._clock())
 
-        def begin(contact: Document, now: datetime) -> Changeset[ConversationDocument]:
+        def begin(contact: ContactDocument, now: datetime) -> Changeset[ConversationDocument]:
             author = named_actor or Actor(ActorKind.CONTACT, contact["_id"])
             if author.is_contact and author.id != contact["_id"]:
                 message = "The actor is a contact, but not the one of the conversation: leave actor out."

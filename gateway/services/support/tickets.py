@@ -8,7 +8,7 @@ from gateway.core.idempotency import Claim
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
 from gateway.domain.changes import new_change_id
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.support import ticket_inputs as inputs
 from gateway.domain.support.actors import Actor
@@ -113,7 +113,7 @@ class TicketService(ThreadService[TicketAggregate, TicketDocument]):
         new_id = self._minter.mint(Prefix.TICKET, created_at or self._clock())
         opening = _Opening(self._commands, self._minter, conversation_id)
 
-        def begin(contact_row: Document, now: datetime) -> Changeset[TicketDocument]:
+        def begin(contact_row: ContactDocument, now: datetime) -> Changeset[TicketDocument]:
             _check_contact_is_actor(actor, contact_row)
             document = new_ticket(new_id, contact_row, type_, values, actor, created_at or now)
             if conversation_id is not None:
@@ -154,7 +154,7 @@ class _Opening:
         self._conversation_id = conversation_id
 
     def of(
-        self, changeset: Changeset[TicketDocument], contact: Document, actor: Actor, now: datetime
+        self, changeset: Changeset[TicketDocument], contact: ContactDocument, actor: Actor, now: datetime
     ) -> Changeset[TicketDocument]:
         """Keep the changeset of this attempt for `store`."""
         self._changeset, self._contact, self._actor, self._now = changeset, contact, actor, now
@@ -175,7 +175,7 @@ class _Opening:
         await self._commands.persist(store, aggregate.changeset(), change_id, self._now, session)
 
 
-def _check_contact_is_actor(actor: Actor, contact: Document) -> None:
+def _check_contact_is_actor(actor: Actor, contact: ContactDocument) -> None:
     if actor.is_contact and actor.id != contact["_id"]:
         message = "The actor is a contact, but not the one of the ticket: leave actor out."
         raise UserProblem(ErrorCode.FORBIDDEN, message, ("actor", "contactId"))

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
 
@@ -11,10 +11,19 @@ from gateway.core.ids import Prefix
 from gateway.core.pagination import Page
 from gateway.core.principals import Principal
 from gateway.core.time_ranges import TimeRange
-from gateway.domain.contacts.contacts import ContactDraft, ContactRef, ContactRole, IdentityKind, all_ids, identity
+from gateway.domain.contacts.contacts import (
+    ContactDraft,
+    ContactRef,
+    ContactRole,
+    IdentityKind,
+    all_ids,
+    by_name,
+    identity,
+)
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import MergeResult
 from gateway.domain.filters.access_paths import index_terms
-from gateway.store.driver import Document, Operation, Session, TransientError
+from gateway.store.driver import Document, Filter, Operation, Session, TransientError
 from gateway.store.repositories import Repository
 
 _ROWS_AT_ONCE = 1000
@@ -24,7 +33,7 @@ _SHARED_UPDATE_FROM = 20
 IDS_OF_CONTACT = {"$ifNull": ["$contact_ids", "$_id"]}
 
 
-class Contacts(Repository[Document]):
+class Contacts(Repository[ContactDocument]):
     COLLECTION: ClassVar[str] = "contacts"
     OWNER: ClassVar[str | None] = "_id"
     SHOWN_BY: ClassVar[tuple[str, ...]] = ("role",)
@@ -39,7 +48,9 @@ class Contacts(Repository[Document]):
         ),
     )
 
-    async def candidates_for(self, refs: Iterable[ContactRef], *, may_become_users: bool = False) -> list[Document]:
+    async def candidates_for(
+        self, refs: Iterable[ContactRef], *, may_become_users: bool = False
+    ) -> list[ContactDocument]:
         """Every contact that has a key of those references or shares an e-mail with one.
 
         `may_become_users`: also contacts that share an e-mail with a match. A USER's e-mail must be unique."""
@@ -54,14 +65,14 @@ class Contacts(Repository[Document]):
 
     async def with_identities(
         self, identities: Sequence[str], fields: Sequence[str] | None = None
-    ) -> dict[str, Document]:
+    ) -> dict[str, ContactDocument]:
         """The contacts with any of those identities, by id. `fields` limits what is read."""
         if not identities:
             return {}
         rows = await self._find({"identities": {"$in": list(identities)}}, fields=fields)
         return {row["_id"]: row for row in rows}
 
-    async def of_ids(self, ids: Sequence[str], fields: Sequence[str] | None = None) -> dict[str, Document]:
+    async def of_ids(self, ids: Sequence[str], fields: Sequence[str] | None = None) -> dict[str, ContactDocument]:
         """The contacts of those ids, by the requested id. A merged id gives the survivor; an id of another workspace
         gives the contact that was imported from it. `fields` limits what is read."""
         contacts = await self.by_ids(ids, fields=fields)
@@ -70,27 +81,29 @@ class Contacts(Repository[Document]):
         requested = set(ids)
         return contacts | {id_: row for row in merged.values() for id_ in all_ids(row) if id_ in requested}
 
-    async def of_id(self, id_: str, fields: Sequence[str] | None = None) -> Document | None:
+    async def of_id(self, id_: str, fields: Sequence[str] | None = None) -> ContactDocument | None:
         """The contact of that id, as `of_ids` finds it."""
         return (await self.of_ids([id_], fields)).get(id_)
 
-    async def with_email(self, email: str) -> list[Document]:
+    async def with_email(self, email: str) -> list[ContactDocument]:
         """The contacts with that e-mail, ignoring case: at most two, since two are already ambiguous."""
         if self._token is None:
             return await self._find({"email_lower": email.lower()}, limit=2)
         contacts = (await self.by_ids([str(self._token.contact_id)])).values()
         return [row for row in contacts if row.get("email_lower") == email.lower()]
 
-    async def page(self, page: Page, now: datetime, fields: Sequence[str] | None = None) -> list[Document]:
+    async def page(self, page: Page, now: datetime, fields: Sequence[str] | None = None) -> list[ContactDocument]:
         """A page of all contacts, newest first. `fields` limits what is read."""
         return await self._page_by_id([{}], Prefix.CONTACT, page, TimeRange(), now, fields=fields)
 
-    async def created(self, page: Page, times: TimeRange, now: datetime, term: str | None = None) -> list[Document]:
+    async def created(
+        self, page: Page, times: TimeRange, now: datetime, term: str | None = None
+    ) -> list[ContactDocument]:
         """A page of the contacts created in that time (and with that index term), newest first."""
         filter_ = {} if term is None else {"terms": term}
         return await self._page_by_id([filter_], Prefix.CONTACT, page, times, now)
 
-    async def ordered(self, filter_: Document, sort: Mapping[str, int], limit: int) -> list[Document]:
+    async def ordered(self, filter_: Filter, sort: Mapping[str, int], limit: int) -> list[ContactDocument]:
         """The first contacts in another order. `filter_`: index equalities and at most one range."""
         return await self._find(filter_, sort=sort, limit=limit)
 
@@ -127,7 +140,7 @@ class Contacts(Repository[Document]):
                 touches[at].append(draft.id)
                 continue
             draft.document.pop("name_lower", None)
-            draft.document.update(_index_fields(draft.document))
+            by_name(draft.document).update(_index_fields(draft.document))
             if draft.stored is None:
                 new.append({**draft.document, "version": 1} | ({} if at is None else {"last_seen_at": at}))
             else:
@@ -146,7 +159,7 @@ class Contacts(Repository[Document]):
         if matched != expected:
             raise TransientError("a contact was deleted or merged meanwhile")
 
-    async def remove(self, contact: Document, session: Session) -> None:
+    async def remove(self, contact: ContactDocument, session: Session) -> None:
         """Delete the contact; TransientError if it changed since it was read."""
         guard = {"_id": contact["_id"], "workspace_id": self._workspace_id, "version": contact["version"]}
         if await self._database.delete(self.COLLECTION, guard, session) != 1:
@@ -157,7 +170,7 @@ class Contacts(Repository[Document]):
         await self.remove(merged.gone, session)
         await self.save([merged.survivor], session, unchanged_since_read=True)
 
-    def _shows(self, row: Document, token: Principal) -> bool:
+    def _shows(self, row: ContactDocument, token: Principal) -> bool:
         hidden = token.anonymous and row["role"] == ContactRole.USER
         return super()._shows(row, token) and not hidden
 
@@ -169,12 +182,12 @@ class Contacts(Repository[Document]):
             update["$unset"] = dict.fromkeys(unset_fields, "")
         return UpdateOne({"_id": draft.id, "workspace_id": self._workspace_id, "version": version}, update)
 
-    def _touch(self, id_: Any, seen: datetime | None) -> Operation:
+    def _touch(self, id_: str | Mapping[str, list[str]], seen: datetime | None) -> Operation:
         """Increment the version and update last_seen_at, nothing else."""
         operation = UpdateMany if isinstance(id_, dict) else UpdateOne
         return operation({"_id": id_, "workspace_id": self._workspace_id}, _touch_update(seen))
 
-    async def _with_emails(self, emails: Sequence[str]) -> dict[str, Document]:
+    async def _with_emails(self, emails: Sequence[str]) -> dict[str, ContactDocument]:
         if not emails:
             return {}
         return {row["_id"]: row for row in await self._find({"email_lower": {"$in": list(emails)}})}
@@ -184,6 +197,6 @@ def _touch_update(seen: datetime | None) -> Document:
     return {"$inc": {"version": 1}} | ({} if seen is None else {"$max": {"last_seen_at": seen}})
 
 
-def _index_fields(contact: Mapping[str, Any]) -> Document:
+def _index_fields(contact: ContactDocument) -> Document:
     name = contact.get("name")
     return {"terms": index_terms(contact)} | ({"name_lower": name.lower()} if name else {})

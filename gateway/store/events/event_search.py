@@ -6,7 +6,7 @@ from datetime import datetime
 
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
-from gateway.domain.contacts.contacts import Document
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.events.documents import EventDocument
 from gateway.domain.filters.conditions import has_metadata, was_before_sign_up
 from gateway.domain.filters.operators import AttributeTest
@@ -27,7 +27,7 @@ class EventSearch:
     now: datetime
     names: Sequence[str] | None = None
     contact_ids: Sequence[str] | None = None
-    contact: Document | None = None
+    contact: ContactDocument | None = None
     metadata: Sequence[AttributeTest] = ()
     before_sign_up: bool = False
     most: int = MAX_CANDIDATES
@@ -84,7 +84,7 @@ class EventSearch:
         if not self.before_sign_up or self.contact is not None:
             return matching
         contacts = await self.store.contacts.of_ids(sorted({row["contact_id"] for row in matching}))
-        return [row for row in matching if was_before_sign_up(row, contacts.get(row["contact_id"], {}))]
+        return [row for row in matching if was_before_sign_up(row, contacts.get(row["contact_id"]))]
 
     def _has_metadata(self, row: EventDocument) -> bool:
         return has_metadata(row, self.metadata, self.now)

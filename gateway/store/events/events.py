@@ -11,6 +11,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.events.documents import (
     NO_TOTALS,
@@ -182,7 +183,7 @@ class Events(Occurrences[EventDocument]):
                 total += await self._database.count(self.COLLECTION, filter_, most - total)
         return total
 
-    async def last_of(self, contact: Mapping[str, object], name: str, now: datetime) -> EventDocument | None:
+    async def last_of(self, contact: ContactDocument, name: str, now: datetime) -> EventDocument | None:
         """The newest event of that name of a contact, including the contacts merged into it."""
         rows = await self.page(Page(1, False, None, None), TimeRange(), now, names=[name], contact_ids=ids_of(contact))
         return next(iter(rows), None)

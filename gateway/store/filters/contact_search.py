@@ -8,9 +8,9 @@ from typing import Generic
 from gateway.core.pagination import Page
 from gateway.core.sorting import ContactOrder
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.filters.access_paths import access_path, created_within, frequency_bound
 from gateway.domain.filters.conditions import AllOf, Condition
-from gateway.store.driver import Document
 from gateway.store.filters.fact_loader import Collections, FactLoader
 from gateway.store.filters.scans import Candidate, IdScan, MemoryScan, Scan, SortedScan
 from gateway.store.repositories import D
@@ -52,7 +52,7 @@ class ContactSearch:
         self._facts = FactLoader(store, condition, now)
         self._most = most
 
-    async def page(self, page: Page) -> SearchPage[Document]:
+    async def page(self, page: Page) -> SearchPage[ContactDocument]:
         """The contacts of a page, in the page's direction; one more than its size if there are more."""
         if self._all_contacts and self._order == ContactOrder():
             return SearchPage(await self._store.contacts.page(page, self._now, self._fields))
@@ -70,8 +70,8 @@ class ContactSearch:
     def _all_contacts(self) -> bool:
         return isinstance(self._condition, AllOf) and not self._condition.parts
 
-    async def _search(self, scan: Scan, limit: int) -> SearchPage[Document]:
-        rows: list[Document] = []
+    async def _search(self, scan: Scan, limit: int) -> SearchPage[ContactDocument]:
+        rows: list[ContactDocument] = []
         checked, size, last_position = 0, min(2 * limit, _BATCH), None
         while checked < self._most and not scan.done:
             batch = await scan.next(min(size, self._most - checked))

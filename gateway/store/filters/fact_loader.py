@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.events.documents import EventDocument, SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.domain.filters.conditions import Condition, ContactFacts, EventCondition, EventStats
 from gateway.store.contacts.contacts import Contacts
-from gateway.store.driver import Document
 from gateway.store.events.events import Events, EventSummaries
 from gateway.store.filters.scans import Candidate
 from gateway.store.filters.segments import SegmentMembers
@@ -135,6 +135,6 @@ class FactLoader:
         return int(summary.get("tracked_count", 0)) if summary is not None and event.counts_events else 0
 
 
-async def contact_matches(store: Collections, condition: Condition, contact: Document, now: datetime) -> bool:
+async def contact_matches(store: Collections, condition: Condition, contact: ContactDocument, now: datetime) -> bool:
     loaded = [facts async for _, facts in FactLoader(store, condition, now).load([(contact["_id"], contact)])]
     return any(facts is not None and bool(condition.evaluate(facts)) for facts in loaded)

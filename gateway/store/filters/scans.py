@@ -9,14 +9,15 @@ from typing import Protocol
 from gateway.core.pagination import Page
 from gateway.core.sorting import Order, SortPosition
 from gateway.core.time_ranges import TimeRange
+from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.filters.access_paths import AccessPath
 from gateway.store.contacts.contacts import Contacts
-from gateway.store.driver import Document
+from gateway.store.driver import Filter
 from gateway.store.events.events import EventSummaries
 from gateway.store.filters.segments import SegmentMembers
 
 # A position in the list, and the contact; None if an index entry's contact no longer exists.
-Candidate = tuple[str, Document | None]
+Candidate = tuple[str, ContactDocument | None]
 
 
 class Scan(Protocol):
@@ -45,7 +46,7 @@ class IdScan:
     async def next(self, size: int) -> list[Candidate]:
         """The next candidates by id: reads up to `size` from each index range and keeps the first of them all."""
         page = Page(size - 1, self.oldest_first, self.upper, self.lower)
-        contacts: dict[str, Document | None] = {}
+        contacts: dict[str, ContactDocument | None] = {}
         for rows in await asyncio.gather(*self._streams(page)):
             contacts |= rows
         ids = sorted(contacts, reverse=not self.oldest_first)[:size]
@@ -58,7 +59,7 @@ class IdScan:
         by_id = await self.contacts.by_ids(missing)
         return [(id_, contacts[id_] or by_id.get(id_)) for id_ in ids]
 
-    def _streams(self, page: Page) -> list["asyncio.Future[dict[str, Document | None]]"]:
+    def _streams(self, page: Page) -> list["asyncio.Future[dict[str, ContactDocument | None]]"]:
         if self.times.empty:
             return []
         terms: Sequence[str | None] = [None] if self.access_path is None else sorted(self.access_path.terms)
@@ -68,15 +69,15 @@ class IdScan:
         streams += [self._members(segment_id, page) for segment_id in segments]
         return [asyncio.ensure_future(stream) for stream in streams]
 
-    async def _with_term(self, term: str | None, page: Page) -> dict[str, Document | None]:
+    async def _with_term(self, term: str | None, page: Page) -> dict[str, ContactDocument | None]:
         rows = await self.contacts.created(page, self.times, self.now, term)
         return {row["_id"]: row for row in rows}
 
-    async def _with_event(self, name: str, page: Page) -> dict[str, Document | None]:
+    async def _with_event(self, name: str, page: Page) -> dict[str, ContactDocument | None]:
         rows = await self.summaries.of_name(name, page, self.times, self.now)
         return {row["contact_id"]: None for row in rows}
 
-    async def _members(self, segment_id: str, page: Page) -> dict[str, Document | None]:
+    async def _members(self, segment_id: str, page: Page) -> dict[str, ContactDocument | None]:
         rows = await self.members.page(segment_id, page, self.times, self.now)
         return {row["contact_id"]: None for row in rows}
 
@@ -84,7 +85,7 @@ class IdScan:
 class Ordered(Protocol):
     """A repository whose rows an index holds in the order of a scan."""
 
-    async def ordered(self, filter_: Document, sort: Mapping[str, int], limit: int) -> list[Document]: ...
+    async def ordered(self, filter_: Filter, sort: Mapping[str, int], limit: int) -> list[ContactDocument]: ...
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ class SortedScan:
 
     async def next(self, size: int) -> list[Candidate]:
         """The next rows: first the rest with the last value, then greater values, then rows without a value."""
-        rows: list[Document] = []
+        rows: list[ContactDocument] = []
         sort = {self.order.field: self._sign, "_id": self._sign}
         for part in self._parts():
             if len(rows) < size:
@@ -115,10 +116,10 @@ class SortedScan:
     def _sign(self) -> int:
         return -1 if self.order.descending != self.backward else 1
 
-    def _parts(self) -> list[Document]:
+    def _parts(self) -> list[Filter]:
         field, beyond = self.order.field, "$gt" if self._sign > 0 else "$lt"
-        values: list[Document] = [{field: {"$gt": self.order.lowest}}]
-        nulls: list[Document] = [{field: None}]
+        values: list[Filter] = [{field: {"$gt": self.order.lowest}}]
+        nulls: list[Filter] = [{field: None}]
         if self.position is not None:
             value, id_ = self.position
             equals = {field: value, "_id": {beyond: id_}}
@@ -128,7 +129,7 @@ class SortedScan:
             nulls = [] if self.backward else nulls
         return [*nulls, *values] if self.backward else [*values, *nulls]
 
-    def _is_before_stop(self, row: Document) -> bool:
+    def _is_before_stop(self, row: ContactDocument) -> bool:
         position = self.order.position_of(row)
         if self.stop is None:
             return True
@@ -137,7 +138,7 @@ class SortedScan:
 
 @dataclass(slots=True)
 class MemoryScan:
-    rows: Sequence[Document]
+    rows: Sequence[ContactDocument]
     order: Order
     done: bool = False
 
