@@ -7,4 +7,4 @@ from typing import Any
 from gateway.destinations.klaviyo import repository as klaviyo
 from gateway.store.repositories import Repository
 
-DESTINATIONS: tuple[type[Repository[Any]], ...] = klaviyo.REPOSITORIES
+DESTINATION_REPOSITORIES: tuple[type[Repository[Any]], ...] = klaviyo.REPOSITORIES

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.auth import Authenticator
 from gateway.bus.bus import Bus, BusLimits
 from gateway.caches import CacheBudget
-from gateway.collections import DESTINATIONS
+from gateway.collections import DESTINATION_REPOSITORIES
 from gateway.core.clock import Clock, system_clock
 from gateway.core.ids import Minter
 from gateway.core.principals import Principal
@@ -106,7 +106,7 @@ async def open_runtime(
 
     `listeners`: pymongo's command listeners. `sleep`: waits until other processes have seen a change; tests replace it.
     `destinations`: further ones."""
-    repositories = [*DESTINATIONS, *(kind for one in destinations for kind in (one.deliveries, one.lanes))]
+    repositories = [*DESTINATION_REPOSITORIES, *(kind for one in destinations for kind in (one.deliveries, one.lanes))]
     async with (
         open_tracing(settings) as tracing,
         open_database(settings, uri, database_name, tracing, listeners, repositories) as database,

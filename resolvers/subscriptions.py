@@ -8,7 +8,7 @@ from typing import cast
 import strawberry
 
 from gateway.bus.change_events import BusEvent, Position, cursor_to, position_of
-from gateway.domain.change_kinds import MEMBERSHIPS, MERGES, ChangeKind, kinds_of
+from gateway.domain.change_kinds import MEMBERSHIPS, ChangeKind, kinds_of
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
@@ -289,7 +289,7 @@ async def followed_contact(context: Context, contact_id: str | None) -> set[str]
 
 def follow_merge(followed: set[str] | None, bus_event: BusEvent) -> None:
     """After a merge, follow the survivor too."""
-    if followed is not None and bus_event.kind in MERGES and bus_event.document["merged_id"] in followed:
+    if followed is not None and bus_event.is_merge and bus_event.document["merged_id"] in followed:
         followed.add(bus_event.document["contact_id"])
 
 

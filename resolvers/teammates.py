@@ -107,5 +107,5 @@ def _all_of(context: Context) -> WorkspaceStore:
     return context.services.store.open(context.principal.workspace_id)
 
 
-async def _by_ids(people: UniqueNames[N], ids: Sequence[str]) -> dict[str, N]:
-    return await people.by_ids(list(dict.fromkeys(ids)))
+async def _by_ids(teammates: UniqueNames[N], ids: Sequence[str]) -> dict[str, N]:
+    return await teammates.by_ids(list(dict.fromkeys(ids)))

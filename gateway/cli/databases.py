@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.cli.commands import loaded_settings, owner, run_command, server_uri
-from gateway.collections import DESTINATIONS
+from gateway.collections import DESTINATION_REPOSITORIES
 from gateway.core.clock import system_clock
 from gateway.core.ids import Minter
 from gateway.services.workspaces import WorkspaceService
@@ -23,7 +23,9 @@ def with_database(run: Callable[[Database], Awaitable[None]], data: Path) -> Non
         async with (
             server_uri(settings, data) as uri,
             open_tracing(settings) as tracing,
-            open_database(settings, uri, database_name(settings), tracing, repositories=DESTINATIONS) as database,
+            open_database(
+                settings, uri, database_name(settings), tracing, repositories=DESTINATION_REPOSITORIES
+            ) as database,
         ):
             await run(database)
 

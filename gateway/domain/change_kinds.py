@@ -73,6 +73,8 @@ class ChangeKind(StrEnum):
         return self.partition(".")[2]
 
 
+# Changes of this stored kind have ids alone, so they stay when their contact is erased; all others of it go.
+ERASURE_KIND = "DELETED"
 MERGES = frozenset({ChangeKind.CONTACT_MERGED, ChangeKind.SUMMARIES_MERGED})
 MEMBERSHIPS = frozenset({ChangeKind.CONTACT_ENTERED_SEGMENT, ChangeKind.CONTACT_LEFT_SEGMENT})
 

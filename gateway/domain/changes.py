@@ -1,4 +1,4 @@
-"""The constructor of each change event. Nothing else writes into the change log."""
+"""The constructor of each change event. Nothing else makes one."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime

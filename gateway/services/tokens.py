@@ -14,9 +14,9 @@ from gateway.services.support.teammates import TeammateService
 class TokenService:
     """Creates tokens. They are not stored: they end at their expiry, with their subject, or with the secret."""
 
-    def __init__(self, contacts: ContactService, people: TeammateService, signer: TokenSigner, clock: Clock) -> None:
+    def __init__(self, contacts: ContactService, teammates: TeammateService, signer: TokenSigner, clock: Clock) -> None:
         self._contacts = contacts
-        self._people = people
+        self._teammates = teammates
         self._signer = signer
         self._clock = clock
 
@@ -36,7 +36,7 @@ class TokenService:
     async def create_for_admin(self, workspace_id: str, admin_id: str, seconds: int) -> tuple[str, datetime]:
         self._signer.check_configured()
         lifetime = check_lifetime(seconds)
-        admin = await self._people.active_admin(workspace_id, admin_id, ("adminId",))
+        admin = await self._teammates.active_admin(workspace_id, admin_id, ("adminId",))
         return self._signed(workspace_id, admin["_id"], MadeFrom.KNOWN, lifetime)
 
     def _signed(

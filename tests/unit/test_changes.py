@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.domain import changes
-from gateway.domain.change_kinds import SHAPES, ChangeKind, kind_of, kinds_of
+from gateway.domain.change_kinds import ERASURE_KIND, SHAPES, ChangeKind, kind_of, kinds_of
 from gateway.domain.contacts.contacts import ContactDraft, new_contact
 from gateway.domain.contacts.merging import MergeResult
 from gateway.domain.support.threads import Changeset, DomainEvent, ThreadKind
@@ -197,3 +197,10 @@ def test_the_collection_is_written_by_the_change_log_alone() -> None:
 def test_one_function_mints_the_ids_of_changes() -> None:
     mints = {name for name, node in nodes() if isinstance(node, ast.Attribute) and ast.unparse(node) == "Prefix.CHANGE"}
     assert mints == {"gateway/domain/changes.py"}
+
+
+def test_what_stays_of_an_erased_contact_has_ids_alone() -> None:
+    stays = {kind for kind in BUILT if kind.stored_kind == ERASURE_KIND}
+    assert {kind.subject for kind in stays} == {"contact", "summaries", "segment", "conversation", "ticket"}
+    for change in (BUILT[kind] for kind in stays):
+        assert (change.get("after"), change.get("fields", [])) == (None, [])

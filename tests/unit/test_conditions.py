@@ -15,7 +15,15 @@ from gateway.domain.filters.access_paths import (
     index_terms,
 )
 from gateway.domain.filters.conditions import ContactFacts, parse_filter
-from gateway.domain.filters.operators import case_folded, number_matches, texts_match, time_matches
+from gateway.domain.filters.operators import (
+    NUMBER_OPERATORS,
+    TEXT_OPERATORS,
+    case_folded,
+    number_matches,
+    texts_match,
+    time_matches,
+)
+from resolvers.inputs import FloatFilter, IntFilter, StringFilter
 
 NOW = datetime(2026, 5, 10, 12, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -207,3 +215,15 @@ def test_a_contact_is_found_by_these_terms() -> None:
     assert access_path(parse_filter({"name": {"eq": "X" * 300}})) == AccessPath(
         Selectivity.PERSON, frozenset({"name:" + "x" * 250})
     )
+
+
+def test_every_operator_of_a_filter_has_its_comparison() -> None:
+    """An operator without one would be ignored, and its condition match everybody."""
+
+    def operators(filter_: Any) -> set[str]:
+        return {field.python_name.rstrip("_") for field in filter_.__strawberry_definition__.fields}
+
+    assert operators(StringFilter) == TEXT_OPERATORS
+    assert operators(IntFilter) == operators(FloatFilter) == NUMBER_OPERATORS
+    with pytest.raises(ValueError, match="not_in"):
+        case_folded({"not_in": ["a"]})

@@ -32,6 +32,7 @@ def test_a_reply_leads_where_the_table_allows() -> None:
     replies = {before: rules.after_reply for before, rules in TICKET_STATES.items() if rules.after_reply is not None}
     assert all(after in TRANSITIONS[before] for before, after in replies.items())
     assert replies.keys() == {"WAITING_ON_CUSTOMER", "RESOLVED"}
+    assert {TICKET_STATES[after].metric for after in replies.values()} == {None}  # "Replied to Ticket" is sent then
 
 
 def test_every_state_has_its_rules_in_the_order_of_the_schema() -> None:
@@ -55,6 +56,7 @@ def test_a_state_of_its_own_has_a_change_of_its_own() -> None:
 
 def test_the_metrics_of_states_are_sent_live_and_from_history() -> None:
     metrics = {rules.change: rules.metric for rules in TICKET_STATES.values() if rules.metric is not None}
+    assert len(set(metrics.values())) == len(metrics)
     assert {change: live_metric(change) for change in metrics} == metrics
     assert {*metrics.values(), "Replied to Ticket"} == set(METRICS[Stage.TICKET_PARTS])
     silent = {rules.change for rules in TICKET_STATES.values()} - metrics.keys()

@@ -14,7 +14,6 @@ from gateway.core.clock import Clock
 from gateway.destinations.klaviyo.responses import Outcome, Response, classify
 
 REVISION = "2026-10-15"
-BASE_URL = "https://a.klaviyo.com"
 PATIENCE_SECONDS = 10.0
 _TIMEOUT = httpx.Timeout(9.0, connect=5.0)
 _LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=20)

@@ -33,10 +33,14 @@ _TEXT: dict[str, Callable[[str, Any], bool]] = {
     "ends_with": str.endswith,
     "contains": lambda text, part: part in text,
 }
+TEXT_OPERATORS = frozenset({*_TEXT, "ne", "known"})
+NUMBER_OPERATORS = frozenset({*_ORDER, "ne"})
 
 
 def case_folded(operators: Operators) -> dict[str, Any]:
     """A StringFilter with its texts in lower case and lists as sets, ready for many comparisons."""
+    if unknown := operators.keys() - TEXT_OPERATORS:
+        raise ValueError(f"no comparison of texts is named {sorted(unknown)}")  # ignored, it would match everybody
 
     def lower(value: Any) -> Any:
         if isinstance(value, str):

@@ -18,12 +18,12 @@ from gateway.domain.support import sla as sla_rules
 from gateway.domain.support.actors import AUTOMATION, Actor, ActorKind, actor_of
 from gateway.domain.support.documents import ConversationDocument, Rating, SlaDocument, Source, Statistics
 from gateway.domain.support.inbox_keys import sort_key, with_sparse
-from gateway.domain.support.threads import Assignees, PartKind, ThreadAggregate, ThreadKind
+from gateway.domain.support.threads import SLA, SNOOZE, Assignees, PartKind, ThreadAggregate, ThreadKind
 from gateway.errors import ErrorCode, UserProblem
 
 MAX_READS = 100
-SNOOZE_TIMER = f"{ThreadKind.CONVERSATION}_snooze"
-SLA_TIMER = f"{ThreadKind.CONVERSATION}_sla"
+SNOOZE_TIMER = f"{ThreadKind.CONVERSATION}_{SNOOZE}"
+SLA_TIMER = f"{ThreadKind.CONVERSATION}_{SLA}"
 
 
 class ConversationState(StrEnum):

@@ -17,6 +17,7 @@ from gateway.errors import ErrorCode, UserProblem
 
 MATCHED_FIELDS = ("state", "assignee_id", "team_id")  # the fields that subscription filters match
 MAX_TAGS = 100
+SNOOZE, SLA = "snooze", "sla"  # the timers that threads have, named after their kind
 AssigneeField = Literal["team_id", "assignee_id"]
 ASSIGNEE_FIELDS: tuple[AssigneeField, ...] = ("team_id", "assignee_id")
 _TICK = timedelta(milliseconds=1)
@@ -242,7 +243,7 @@ def said_words(document: T) -> list[str]:
 
 def timers_of(kind: ThreadKind, workspace_id: str, id_: str) -> list[str]:
     """The ids of all timers that a thread of that kind can have."""
-    return [timer_id_of(workspace_id, f"{kind.value}_{timer}", id_) for timer in ("snooze", "sla")]
+    return [timer_id_of(workspace_id, f"{kind.value}_{name}", id_) for name in (SNOOZE, SLA)]
 
 
 def unknown_thread(kind: ThreadKind, id_: str, path: tuple[str, ...]) -> UserProblem:

@@ -11,12 +11,12 @@ from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.support.actors import AUTOMATION, Actor, actor_of
 from gateway.domain.support.documents import PartFields, TicketDocument, TicketTypeDocument
 from gateway.domain.support.inbox_keys import key_of_number, sort_key, with_sparse
-from gateway.domain.support.threads import Assignees, PartKind, ThreadAggregate, ThreadKind
+from gateway.domain.support.threads import SNOOZE, Assignees, PartKind, ThreadAggregate, ThreadKind
 from gateway.domain.support.ticket_states import TICKET_STATES, TRANSITIONS, TicketState
 from gateway.domain.support.ticket_types import TicketCategory, changed_values
 from gateway.errors import ErrorCode, UserProblem
 
-SNOOZE_TIMER = "ticket_snooze"
+SNOOZE_TIMER = f"{ThreadKind.TICKET}_{SNOOZE}"
 # An inbox has a list for each facet value, alone and together with the state; the most selective facet first.
 FACETS = ("assignee_id", "team_id", "type_id", "unassigned", "category", "any")
 

@@ -1,7 +1,5 @@
 """Saves ticket types."""
 
-from collections.abc import Sequence
-
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter, Prefix
 from gateway.domain.support.commands import SaveTicketType
@@ -10,7 +8,6 @@ from gateway.domain.support.ticket_types import (
     MAX_TICKET_TYPES,
     check_same_category,
     check_ticket_type,
-    check_usable,
     new_ticket_type,
 )
 from gateway.errors import ErrorCode, UserProblem
@@ -34,7 +31,3 @@ class TicketTypeService:
             check_same_category(stored, values)
         new = new_ticket_type(self._minter.mint(Prefix.TICKET_TYPE, now), workspace_id, values, now)
         return await save_entry(types, id_, values, new, "name")
-
-    async def usable(self, workspace_id: str, type_id: str, path: Sequence[str]) -> TicketTypeDocument:
-        """Return the type; UserProblem if there is none or it takes no new tickets."""
-        return check_usable(await self._store.open(workspace_id).ticket_types.get(type_id), type_id, path)

@@ -10,6 +10,7 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 from gateway.caches import Cache, CacheBudget
 from gateway.core.leases import latest_end
 from gateway.core.principals import Principal
+from gateway.domain.change_kinds import ERASURE_KIND
 from gateway.domain.contacts.documents import DeletionDocument, ErasureDocument
 from gateway.domain.contacts.erasure import REFUSED_FOR, identity_hash
 from gateway.store.change_log import ChangeLog
@@ -101,7 +102,7 @@ class Deletions(Repository[DeletionDocument]):
             (Events.COLLECTION, {"contact_id": contact_id}),
             # After events: retention may turn an event into a tombstone meanwhile.
             (Tombstones.COLLECTION, {"contact_id": contact_id}),
-            (ChangeLog.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": "DELETED"}}),
+            (ChangeLog.COLLECTION, {"contact_id": contact_id, "kind": {"$ne": ERASURE_KIND}}),
             (ConversationParts.COLLECTION, {"contact_id": contact_id}),
             (TicketParts.COLLECTION, {"contact_id": contact_id}),
             (IdempotencyKeys.COLLECTION, {"result.contact_id": contact_id}),
