@@ -13,6 +13,7 @@ from gateway.core.principals import Scope
 from gateway.core.time_ranges import TimeRange
 from gateway.destinations.klaviyo.backfill import BackfillState
 from gateway.destinations.klaviyo.connection import SyncState, connection_id_of, metric_id_of
+from gateway.destinations.klaviyo.documents import BackfillDocument, MetricDocument
 from gateway.destinations.klaviyo.klaviyo import Klaviyo
 from gateway.destinations.klaviyo.mapping import Metric, MetricSource
 from gateway.destinations.klaviyo.repository import KlaviyoStore
@@ -102,16 +103,18 @@ async def lag_seconds(parents: Sequence[Document], _: None, context: Context) ->
     return [0.0 if at is None else max(0.0, (now - at).total_seconds()) for at in times]
 
 
-async def metrics(context: Context, source: MetricSource | None, search: str | None) -> list[Document]:
+async def metrics(context: Context, source: MetricSource | None, search: str | None) -> list[MetricDocument]:
     """The support metrics, and those of tracked events that were sent, by name."""
-    rows: dict[str, Document] = {name: _without_delivery(context.principal.workspace_id, name) for name in Metric}
+    rows: dict[str, MetricDocument] = {name: _without_delivery(context.principal.workspace_id, name) for name in Metric}
     rows |= {row["name"]: row for row in await KlaviyoStore(context.store).metrics.all()}
     text, sources = (search or "").casefold(), set(MetricSource) if source is None else {source}
-    matches = [row for name, row in rows.items() if text in name.casefold() and MetricSource(row["source"]) in sources]
+    matches = [
+        row for name, row in rows.items() if text in name.casefold() and MetricSource(str(row["source"])) in sources
+    ]
     return sorted(matches, key=lambda row: str(row["name"]))[:MOST_METRICS]
 
 
-async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, Document]:
+async def metrics_by_id(context: Context, ids: Sequence[str]) -> dict[str, MetricDocument]:
     return {row["_id"]: row for row in await metrics(context, None, None) if row["_id"] in ids} if ids else {}
 
 
@@ -126,7 +129,7 @@ async def deliveries(
     return counted(connection(result.rows, page_request, lambda row: str(row["_id"]), result.stopped_at), search.count)
 
 
-async def backfills(context: Context, arguments: PageArguments) -> Connection[Document]:
+async def backfills(context: Context, arguments: PageArguments) -> Connection[BackfillDocument]:
     cipher = await context.cursor_cipher()
     page_request = page(arguments, cipher, "klaviyo.backfills", context.principal.workspace_id)
     rows = await KlaviyoStore(context.store).backfills.page(page_request, context.services.clock())
@@ -273,9 +276,16 @@ async def _by_prefix(context: Context, ids: Sequence[str]) -> dict[str, Source]:
     return documents | (await context.store.contacts.of_ids(contacts) if contacts else {})
 
 
-def _without_delivery(workspace_id: str, name: Metric) -> Document:
-    fields = {"name": name.value, "source": MetricSource.SUPPORT.value, "delivered": 0, "failed": 0}
-    return {"_id": metric_id_of(workspace_id, name.value), **fields}
+def _without_delivery(workspace_id: str, name: Metric) -> MetricDocument:
+    return {
+        "_id": metric_id_of(workspace_id, name.value),
+        "workspace_id": workspace_id,
+        "name": name.value,
+        "source": MetricSource.SUPPORT.value,
+        "delivered": 0,
+        "failed": 0,
+        "last_delivered_at": None,
+    }
 
 
 def _subject_id(delivery: Document) -> str:

@@ -4,13 +4,14 @@ from datetime import datetime
 
 import strawberry
 
+from gateway.destinations.klaviyo.commands import ConnectKlaviyo, StartBackfill
 from gateway.destinations.klaviyo.klaviyo import Klaviyo
 from gateway.domain.contacts.contacts import Document
 from gateway.errors import ErrorCode, UserProblem
 from gateway.outbox.deliveries import DeliveryState
 from gateway.outbox.filters import DeliveryFilter as Wanted
 from resolvers.context import Context
-from resolvers.inputs import provided_fields
+from resolvers.inputs import command, provided_fields
 from resolvers.klaviyo import DeliveryFilter, klaviyo, search_of
 
 
@@ -97,7 +98,9 @@ class CancelKlaviyoBackfillInput:
 
 
 async def connect(context: Context, input_: ConnectKlaviyoInput) -> Document:
-    await context.services.destination(Klaviyo).service.connect(context.principal.workspace_id, provided_fields(input_))
+    await context.services.destination(Klaviyo).service.connect(
+        context.principal.workspace_id, command(ConnectKlaviyo, input_)
+    )
     return {"klaviyo": await klaviyo(context)}
 
 
@@ -142,7 +145,7 @@ async def sync_contact(context: Context, input_: SyncContactInput) -> Document:
 async def start_backfill(context: Context, input_: StartKlaviyoBackfillInput) -> Document:
     return {
         "backfill": await context.services.destination(Klaviyo).backfills.start(
-            context.principal.workspace_id, provided_fields(input_)
+            context.principal.workspace_id, command(StartBackfill, input_)
         )
     }
 

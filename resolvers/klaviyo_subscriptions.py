@@ -8,6 +8,7 @@ import strawberry
 
 from gateway.bus.change_events import BusEvent
 from gateway.destinations.klaviyo.destination import KlaviyoDestination
+from gateway.destinations.klaviyo.documents import BackfillDocument
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import Document
@@ -83,5 +84,5 @@ async def klaviyo_backfill(context: Context, id_: str, after: str | None) -> Asy
             yield payload
 
 
-async def changed_backfill(parents: Sequence[Document], _: None, context: Context) -> list[Document | None]:
+async def changed_backfill(parents: Sequence[Document], _: None, context: Context) -> list[BackfillDocument | None]:
     return await named(KlaviyoStore(context.store).backfills, [parent["backfill_id"] for parent in parents])

@@ -1,10 +1,9 @@
 """Commands on the sync with Klaviyo."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,7 +13,9 @@ from gateway.cli.runtimes import with_runtime, workspace_id
 from gateway.destinations.klaviyo.backfill import ACTIVE, BackfillState
 from gateway.destinations.klaviyo.backfill_repository import Backfills
 from gateway.destinations.klaviyo.client import REVISION
+from gateway.destinations.klaviyo.commands import StartBackfill
 from gateway.destinations.klaviyo.connection import SyncState
+from gateway.destinations.klaviyo.documents import BackfillDocument
 from gateway.runtime import Runtime, running
 from gateway.transfer.imports import Progress
 
@@ -53,20 +54,24 @@ def backfill(
     data: DATA = DEFAULT_DATA,
 ) -> None:
     """Send history to Klaviyo and wait until it is done. An active or interrupted backfill continues."""
-    times = {name: at.replace(tzinfo=UTC) for name, at in (("since", since), ("until", until)) if at is not None}
-    options: dict[str, Any] = {**times, "include_profiles": profiles, **({"metrics": metric} if metric else {})}
+    command = StartBackfill(
+        since=since and since.replace(tzinfo=UTC),
+        until=until and until.replace(tzinfo=UTC),
+        metrics=metric or None,
+        include_profiles=profiles,
+    )
 
     async def run(runtime: Runtime) -> None:
-        await backfill_history(runtime, await workspace_id(runtime, workspace), options)
+        await backfill_history(runtime, await workspace_id(runtime, workspace), command)
 
     with_runtime(run, data)
 
 
-async def backfill_history(runtime: Runtime, workspace_id: str, options: Mapping[str, Any]) -> None:
+async def backfill_history(runtime: Runtime, workspace_id: str, command: StartBackfill) -> None:
     """Start a backfill, or continue the active one, and wait for its end; typer.Exit(1) unless it is DONE."""
     row = await _backfills(runtime, workspace_id).active()
     if row is None:
-        row = await runtime.klaviyo.backfills.start(workspace_id, options)
+        row = await runtime.klaviyo.backfills.start(workspace_id, command)
     else:
         print_line(_is_running(row))
     if row["state"] == BackfillState.PAUSED:
@@ -84,7 +89,7 @@ async def backfill_history(runtime: Runtime, workspace_id: str, options: Mapping
         raise typer.Exit(1)
 
 
-def _is_running(row: Mapping[str, Any]) -> str:
+def _is_running(row: BackfillDocument) -> str:
     metrics = "all metrics" if row["metrics"] is None else ", ".join(row["metrics"]) or "no metrics"
     times = f"since {row['since'].isoformat()} until {row['until'].isoformat()}"
     return f"The backfill {row['_id']} is active and continues: {times}, {metrics}. The options of this command are ignored."
@@ -99,7 +104,7 @@ async def _paused(runtime: Runtime, workspace_id: str) -> str | None:
     return connection.paused_reason if connection.state(runtime.clock()) is SyncState.PAUSED else None
 
 
-async def _follow(runtime: Runtime, row: dict[str, Any]) -> dict[str, Any]:
+async def _follow(runtime: Runtime, row: BackfillDocument) -> BackfillDocument:
     """Wait until the backfill ends, or until it or the connection is paused; shows a progress bar."""
     backfills = _backfills(runtime, row["workspace_id"])
     with FileBar() as bar:

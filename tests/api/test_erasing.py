@@ -12,6 +12,7 @@ from processes import becomes_true
 
 from gateway.core.clock import system_clock
 from gateway.core.ids import Minter
+from gateway.destinations.klaviyo.commands import StartBackfill
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.events.retention import Retention
 from gateway.services.contacts.erasure import ErasureService
@@ -171,7 +172,7 @@ async def join_segments(workspace: Any, contact_id: str) -> None:
 async def tell_history(workspace: Any, contact_id: str) -> str:
     """A backfill of which some deliveries of that contact wait."""
     klaviyo = workspace.gateway.runtime.klaviyo
-    id_ = str((await klaviyo.backfills.start(workspace.id, {"include_profiles": False}))["_id"])
+    id_ = str((await klaviyo.backfills.start(workspace.id, StartBackfill(include_profiles=False)))["_id"])
     while await klaviyo.backfill_runner.step(workspace.id, id_):
         pass
     rows = await KlaviyoStore(workspace.store).deliveries._find({"backfill_id": id_, "contact_id": contact_id})

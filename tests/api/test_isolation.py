@@ -12,6 +12,7 @@ from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Scope
 from gateway.destinations.klaviyo.backfill import Stage, new_backfill
 from gateway.destinations.klaviyo.backfill_repository import Backfills
+from gateway.destinations.klaviyo.commands import StartBackfill
 from schema.root import build_schema
 
 ROOTS = ("Query", "Mutation")
@@ -544,7 +545,7 @@ async def _backfill(workspace: Workspace) -> str:
     """The id of a backfill of the workspace, which was connected when it began."""
     services = workspace.gateway.runtime.services
     now = services.clock()
-    backfill = new_backfill(Minter().mint(Prefix.BACKFILL, now), workspace.id, {}, list(Stage), now)
+    backfill = new_backfill(Minter().mint(Prefix.BACKFILL, now), workspace.id, StartBackfill(), list(Stage), now)
     await services.store.open(workspace.id).repository(Backfills).insert(backfill, None)
     return str(backfill["_id"])
 

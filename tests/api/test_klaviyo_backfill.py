@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.cli.klaviyo import backfill_history
 from gateway.destinations.klaviyo import backfill_reader, backfill_runner
+from gateway.destinations.klaviyo.commands import StartBackfill
 from gateway.destinations.klaviyo.mapping import Metric
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.outbox.deliveries import Queue
@@ -361,7 +362,7 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
     await desk.runtime.klaviyo.connections.pause(desk.workspace.id, "The key is revoked.")
     capsys.readouterr()
     with pytest.raises(typer.Exit) as ended:
-        await backfill_history(runtime, desk.workspace.id, {"metrics": ["Created Ticket"]})
+        await backfill_history(runtime, desk.workspace.id, StartBackfill(metrics=["Created Ticket"]))
     assert ended.value.exit_code == 1
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first.startswith(f"The backfill {id_} is active and continues: since 2026-01-01T00:00:00+00:00 until ")
@@ -370,7 +371,7 @@ async def test_the_command_ends_where_the_sync_is_paused_and_says_what_goes_on(
         "The synchronization is paused: The key is revoked. Resume it with resumeKlaviyo, then run this command again: the backfill continues."
     )
     await desk.runtime.klaviyo.connections.resume(desk.workspace.id)
-    await backfill_history(runtime, desk.workspace.id, {})
+    await backfill_history(runtime, desk.workspace.id, StartBackfill())
     assert (await desk.shown(id_))["state"] == "DONE"
 
 

@@ -1,13 +1,13 @@
 """Backfills: history sent to Klaviyo in windows, from a position that is stored with the queued deliveries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from gateway.core.ids import Prefix, lowest_id
 from gateway.core.time_ranges import EARLIEST
-from gateway.domain.contacts.contacts import Document
+from gateway.destinations.klaviyo.commands import StartBackfill
+from gateway.destinations.klaviyo.documents import BackfillChanges, BackfillDocument
 
 WINDOW = 2000  # backfilled deliveries that are open at once
 _CLOCK_SKEW = timedelta(minutes=1)  # more than an id's time can precede its row
@@ -44,8 +44,8 @@ PREFIXES = {
 
 
 def new_backfill(
-    id_: str, workspace_id: str, input_: Mapping[str, Any], stages: Sequence[Stage], now: datetime
-) -> Document:
+    id_: str, workspace_id: str, command: StartBackfill, stages: Sequence[Stage], now: datetime
+) -> BackfillDocument:
     """A backfill as it starts. `active` is unique, so that a workspace has one unfinished backfill."""
     return {
         "_id": id_,
@@ -53,9 +53,9 @@ def new_backfill(
         "active": workspace_id,
         "version": 1,
         "state": BackfillState.RUNNING.value,
-        "since": input_.get("since") or EARLIEST,
-        "until": min(input_.get("until") or now, now),
-        "metrics": input_.get("metrics"),
+        "since": command.since or EARLIEST,
+        "until": min(command.until or now, now),
+        "metrics": command.metrics,
         "stages": [stage.value for stage in stages],
         "place": None,
         "total": 0,
@@ -69,7 +69,7 @@ def new_backfill(
     }
 
 
-def bounds_of(backfill: Mapping[str, Any], stage: Stage) -> tuple[str, str]:
+def bounds_of(backfill: BackfillDocument, stage: Stage) -> tuple[str, str]:
     """The id range [start, end) of a stage.
 
     Contacts and conversations of any age are read: a conversation may have been read since.
@@ -80,27 +80,29 @@ def bounds_of(backfill: Mapping[str, Any], stage: Stage) -> tuple[str, str]:
     return lowest_id(prefix, since), lowest_id(prefix, backfill["until"])
 
 
-def advanced(backfill: Mapping[str, Any], last_id: str | None) -> Document:
+def advanced(backfill: BackfillDocument, last_id: str | None) -> BackfillChanges:
     """The fields to set after a batch. None for `last_id` ends the stage."""
     if last_id is not None:
         return {"place": last_id + "0"}
     return {"place": None, "stages": backfill["stages"][1:]}
 
 
-def finished(backfill: Mapping[str, Any], state: BackfillState, now: datetime) -> Document:
+def finished(backfill: BackfillDocument, state: BackfillState, now: datetime) -> BackfillChanges:
     """The fields to set when a backfill ends in that state."""
     settled = backfill["done"] + backfill["failed"]
-    total = {"total": settled} if state is BackfillState.DONE else {}
-    return {"state": state.value, "active": backfill["_id"], "finished_at": now, **total}
+    values: BackfillChanges = {"state": state.value, "active": backfill["_id"], "finished_at": now}
+    if state is BackfillState.DONE:
+        values["total"] = settled
+    return values
 
 
-def resumed(backfill: Mapping[str, Any], now: datetime) -> Document:
+def resumed(backfill: BackfillDocument, now: datetime) -> BackfillChanges:
     """The fields to set on resume. The rate is measured from now."""
     settled = backfill["done"] + backfill["failed"]
     return {"state": BackfillState.RUNNING.value, "resumed_at": now, "settled_before": settled}
 
 
-def rate_of(backfill: Mapping[str, Any], now: datetime) -> float:
+def rate_of(backfill: BackfillDocument, now: datetime) -> float:
     """Deliveries settled per second since the start or last resume; 0 while paused."""
     if backfill["state"] == BackfillState.PAUSED:
         return 0.0
@@ -109,10 +111,10 @@ def rate_of(backfill: Mapping[str, Any], now: datetime) -> float:
     return settled / seconds if seconds > 0 else 0.0
 
 
-def eta_of(backfill: Mapping[str, Any], now: datetime) -> int | None:
+def eta_of(backfill: BackfillDocument, now: datetime) -> int | None:
     """Seconds until the end; None if unknown."""
     rate = rate_of(backfill, now)
     if backfill["state"] != BackfillState.RUNNING or not backfill.get("counted") or rate <= 0:
         return None
-    remaining: int = backfill["total"] - backfill["done"] - backfill["failed"]
+    remaining = backfill["total"] - backfill["done"] - backfill["failed"]
     return round(max(0, remaining) / rate)

@@ -1,12 +1,14 @@
 """Which rows of history are metric events. Their ids and times are those of live deliveries."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import cast
 
 from gateway.destinations.klaviyo.backfill import Stage
 from gateway.destinations.klaviyo.mapping import Metric
 from gateway.destinations.klaviyo.metric_events import MetricEvent, created_id, read_id
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.support.actors import ActorKind
+from gateway.domain.support.documents import PartDocument
 from gateway.domain.support.threads import PartKind
 from gateway.domain.support.threads import ThreadKind as Kind
 from gateway.domain.support.ticket_states import TICKET_STATES
@@ -28,7 +30,7 @@ KINDS = {
 }
 
 
-def historical_metric_events(stage: Stage, row: Mapping[str, Any]) -> Iterator[MetricEvent]:
+def historical_metric_events(stage: Stage, row: Document) -> Iterator[MetricEvent]:
     """The metric events of a conversation, a ticket or a part of either."""
     if stage is Stage.CONVERSATIONS:
         if row["source"]["author"]["kind"] == ActorKind.CONTACT:
@@ -37,11 +39,11 @@ def historical_metric_events(stage: Stage, row: Mapping[str, Any]) -> Iterator[M
             yield MetricEvent(Metric.READ_CONVERSATION, at, read_id(row, at))
     elif stage is Stage.TICKETS:
         yield MetricEvent(Metric.CREATED_TICKET, row["created_at"], created_id(row))
-    elif (metric := _metric_of(stage, row)) is not None:
+    elif (metric := _metric_of(stage, cast(PartDocument, row))) is not None:
         yield MetricEvent(metric, row["created_at"], row["_id"])
 
 
-def _metric_of(stage: Stage, part: Mapping[str, Any]) -> Metric | None:
+def _metric_of(stage: Stage, part: PartDocument) -> Metric | None:
     by_contact = part["author"]["kind"] == ActorKind.CONTACT
     if stage is Stage.TICKET_PARTS:
         if part["kind"] == PartKind.COMMENT:

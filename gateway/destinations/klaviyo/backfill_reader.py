@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from gateway.core.ids import Prefix
 from gateway.destinations.klaviyo.backfill import Stage, bounds_of
 from gateway.destinations.klaviyo.backfill_metrics import KINDS
+from gateway.destinations.klaviyo.documents import BackfillDocument
 from gateway.destinations.klaviyo.enrichment import subjects_of
 from gateway.destinations.klaviyo.mapping import MetricSubject
 from gateway.domain.contacts.contacts import Document
+from gateway.domain.support.documents import ConversationDocument, TicketDocument
 from gateway.store.range_scan import scan_pages
 from gateway.store.repositories import Repository
 from gateway.store.workspace_store import WorkspaceStore
@@ -34,7 +36,7 @@ def rows_before(rows: Sequence[Document], taken: int) -> str | None:
     return rows[taken - 1]["_id"] if taken < len(rows) or taken == ROWS_AT_ONCE else None
 
 
-async def count_rows(store: WorkspaceStore, backfill: Document) -> int:
+async def count_rows(store: WorkspaceStore, backfill: BackfillDocument) -> int:
     total = 0
     for name in backfill["stages"]:
         stage = Stage(name)
@@ -52,7 +54,8 @@ async def subjects_by_id(store: WorkspaceStore, stage: Stage, rows: Sequence[Doc
     """The conversations or tickets of these rows, by id, with all that their properties name. Takes five reads."""
     subjects, _ = store.threads(KINDS[stage])
     ids = list(dict.fromkeys(row["subject_id"] for row in rows if "subject_id" in row))
-    documents = list((await subjects.by_ids(ids)).values()) if ids else rows
+    threads = list((await subjects.by_ids(ids)).values()) if ids else rows
+    documents = cast(Sequence[ConversationDocument | TicketDocument], threads)
     contacts = await store.contacts.of_ids(list({document["contact_id"] for document in documents}))
     return await subjects_of(store, documents, contacts)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
@@ -10,11 +10,12 @@ from gateway.core.ids import Prefix
 from gateway.core.pagination import Page
 from gateway.core.time_ranges import TimeRange
 from gateway.destinations.klaviyo.backfill import BackfillState
-from gateway.store.driver import Database, Document, Session, TransientError
+from gateway.destinations.klaviyo.documents import BackfillChanges, BackfillDocument
+from gateway.store.driver import Database, Session, TransientError
 from gateway.store.repositories import Repository
 
 
-class Backfills(Repository[Document]):
+class Backfills(Repository[BackfillDocument]):
     """The backfills of a workspace. At most one is active."""
 
     COLLECTION: ClassVar[str] = "klaviyo_backfills"
@@ -23,18 +24,18 @@ class Backfills(Repository[Document]):
         IndexModel([("workspace_id", ASCENDING), ("_id", ASCENDING)], name="order"),
     )
 
-    async def insert(self, backfill: Document, session: Session) -> None:
+    async def insert(self, backfill: BackfillDocument, session: Session) -> None:
         """Add it; DuplicateError if another one is active."""
         await self._database.insert(self.COLLECTION, [backfill], session)
 
-    async def active(self) -> Document | None:
+    async def active(self) -> BackfillDocument | None:
         return next(iter(await self._find({"active": self._workspace_id})), None)
 
-    async def page(self, page: Page, now: datetime) -> list[Document]:
+    async def page(self, page: Page, now: datetime) -> list[BackfillDocument]:
         return await self._page_by_id([{}], Prefix.BACKFILL, page, TimeRange(), now)
 
     async def change(
-        self, backfill: Mapping[str, Any], values: Mapping[str, Any], session: Session, increments: Mapping[str, int]
+        self, backfill: BackfillDocument, values: BackfillChanges, session: Session, increments: Mapping[str, int]
     ) -> None:
         """Set `values` and add `increments`; TransientError if the backfill changed since it was read."""
         guard = {"_id": backfill["_id"], "workspace_id": self._workspace_id, "version": backfill["version"]}
@@ -57,7 +58,7 @@ class Backfills(Repository[Document]):
         await self._database.bulk(self.COLLECTION, operations, session)
 
 
-async def running(database: Database) -> list[Document]:
+async def running(database: Database) -> list[BackfillDocument]:
     """The running backfills of every workspace."""
     rows = await database.find(Backfills.COLLECTION, {"active": {"$gte": Prefix.WORKSPACE.value, "$lt": "wsp`"}})
-    return [row for row in rows if row["state"] == BackfillState.RUNNING]
+    return [row for row in cast(list[BackfillDocument], rows) if row["state"] == BackfillState.RUNNING]

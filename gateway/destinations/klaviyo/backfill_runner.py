@@ -4,17 +4,17 @@ transaction.
 At most WINDOW deliveries wait at a time. If two processes take the same step, one is rolled back.
 """
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import structlog
 
 from gateway.caches import Cache, CacheBudget
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.destinations.klaviyo.backfill import WINDOW, BackfillState, Stage, advanced, bounds_of, finished
@@ -23,17 +23,16 @@ from gateway.destinations.klaviyo.backfill_reader import count_rows, next_rows, 
 from gateway.destinations.klaviyo.backfill_repository import running
 from gateway.destinations.klaviyo.backfill_writer import BackfillWriter
 from gateway.destinations.klaviyo.connections import KlaviyoConnections
+from gateway.destinations.klaviyo.documents import BackfillDocument
 from gateway.destinations.klaviyo.identifiers import identifiers_of
 from gateway.destinations.klaviyo.live_profiles import with_live_profile
 from gateway.destinations.klaviyo.metric_events import MetricEvent
 from gateway.destinations.klaviyo.new_deliveries import full_profile, support_event
 from gateway.destinations.klaviyo.repository import KlaviyoStore
-from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.documents import ContactDocument
 from gateway.errors import UnavailableError
 from gateway.outbox.deliveries import DeliveryState, NewDelivery, Queue
 from gateway.outbox.enqueuer import Enqueuer
-from gateway.settings import KlaviyoMode
 from gateway.store.driver import Session, TransientError
 from gateway.store.workspace_store import Store
 
@@ -76,16 +75,13 @@ class BackfillRunner:
 
     async def run(self) -> None:
         """Step through every active backfill until cancelled."""
-        while True:
-            moved_on = False
-            try:
-                for backfill in await running(self._store.database):
-                    moved_on = await self._step_safely(backfill) or moved_on
-            except UnavailableError as error:
-                self._log.warning("backfills wait for the database", reason=str(error))
-            except Exception:
-                self._log.exception("backfills could not be read")
-            await asyncio.sleep(0 if moved_on else _POLL_SECONDS)
+        await run_forever(
+            self._step_all,
+            _POLL_SECONDS,
+            self._log,
+            unavailable="backfills wait for the database",
+            failed="backfills could not be read",
+        )
 
     async def step(self, workspace_id: str, id_: str) -> bool:
         """Take one step; returns whether there was one to take."""
@@ -96,7 +92,12 @@ class BackfillRunner:
     def _open(self, workspace_id: str) -> KlaviyoStore:
         return KlaviyoStore(self._store.open(workspace_id))
 
-    async def _step_safely(self, backfill: Document) -> bool:
+    async def _step_all(self) -> float | None:
+        """Take a step of each backfill; no pause after it if one moved on."""
+        moved_on = [await self._step_safely(backfill) for backfill in await running(self._store.database)]
+        return 0 if any(moved_on) else None
+
+    async def _step_safely(self, backfill: BackfillDocument) -> bool:
         try:
             return await self._step(self._open(backfill["workspace_id"]), backfill)
         except TransientError as error:
@@ -110,7 +111,7 @@ class BackfillRunner:
             self._log.exception("backfill failed; retrying", backfill=backfill["_id"])
         return False
 
-    async def _step(self, store: KlaviyoStore, backfill: Document) -> bool:
+    async def _step(self, store: KlaviyoStore, backfill: BackfillDocument) -> bool:
         if backfill["state"] != BackfillState.RUNNING:
             return False
         if not (await self._connections.read(store.workspace_id)).is_active:
@@ -132,21 +133,21 @@ class BackfillRunner:
             return True
         return False
 
-    async def _handle_disconnected(self, store: KlaviyoStore, backfill: Document) -> None:
+    async def _handle_disconnected(self, store: KlaviyoStore, backfill: BackfillDocument) -> None:
         """Fail the backfill if the workspace is disconnected; wait if Klaviyo is off for this process alone."""
-        if (await store.connections.find() or {}).get("mode") == KlaviyoMode.OFF:
+        if await store.connections.is_off():
             await self._writer.change(store, backfill, finished(backfill, BackfillState.FAILED, self._clock()))
         elif backfill["_id"] not in self._warned:
             self._warned.put(backfill["_id"], True)
             reason = "Klaviyo is off in this process: set GATEWAY_KLAVIYO_MODE as in the others, or connect with connectKlaviyo."
             self._log.warning("backfill waits for the connection", backfill=backfill["_id"], reason=reason)
 
-    async def _count_waiting(self, store: KlaviyoStore, backfill: Document) -> int:
+    async def _count_waiting(self, store: KlaviyoStore, backfill: BackfillDocument) -> int:
         """How many of its deliveries are still queued; 0 if no lane has any, as after an erasure."""
         due = await store.lanes.due(Queue.BACKFILL, self._clock() + _FOR_EVER, 1)
         return max(1, backfill["queued"] - backfill["settled"]) if due else 0
 
-    async def _read(self, store: KlaviyoStore, backfill: Document, room: int) -> _Step:
+    async def _read(self, store: KlaviyoStore, backfill: BackfillDocument, room: int) -> _Step:
         """The next rows with their deliveries, up to the row that fills `room`."""
         stage = Stage(backfill["stages"][0])
         low, high = bounds_of(backfill, stage)
@@ -183,7 +184,7 @@ class BackfillRunner:
         deliveries = [full_profile(row) for row in contacts if identifiers_of(row).any]
         return _Step(len(rows), deliveries, len(rows) - len(deliveries), last_id)
 
-    async def _write(self, store: KlaviyoStore, backfill: Document, step: _Step, session: Session) -> None:
+    async def _write(self, store: KlaviyoStore, backfill: BackfillDocument, step: _Step, session: Session) -> None:
         rows = await self._enqueuer.enqueue(
             store.workspace, step.deliveries, self._clock(), session, Queue.BACKFILL, backfill_id=backfill["_id"]
         )
@@ -199,6 +200,6 @@ class BackfillRunner:
         await self._writer.write(store, backfill, advanced(backfill, step.last_id), increments, session)
 
 
-def _is_requested(backfill: Mapping[str, Any], event: Any) -> bool:
+def _is_requested(backfill: BackfillDocument, event: MetricEvent) -> bool:
     is_requested_metric = backfill["metrics"] is None or event.metric in backfill["metrics"]
     return bool(is_requested_metric and backfill["since"] <= event.at < backfill["until"])

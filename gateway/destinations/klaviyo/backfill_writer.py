@@ -5,9 +5,9 @@ from functools import partial
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
+from gateway.destinations.klaviyo.documents import BackfillChanges, BackfillDocument
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.domain.changes import backfill_changed, new_change_id
-from gateway.domain.contacts.contacts import Document
 from gateway.store.driver import Session
 
 
@@ -17,7 +17,11 @@ class BackfillWriter:
         self._minter = minter
 
     async def change(
-        self, store: KlaviyoStore, backfill: Document, values: Document, increments: Mapping[str, int] | None = None
+        self,
+        store: KlaviyoStore,
+        backfill: BackfillDocument,
+        values: BackfillChanges,
+        increments: Mapping[str, int] | None = None,
     ) -> None:
         """Set `values` and add `increments` in a transaction of its own."""
         await store.database.transaction(partial(self.write, store, backfill, values, increments or {}))
@@ -25,8 +29,8 @@ class BackfillWriter:
     async def write(
         self,
         store: KlaviyoStore,
-        backfill: Document,
-        values: Document,
+        backfill: BackfillDocument,
+        values: BackfillChanges,
         increments: Mapping[str, int],
         session: Session,
     ) -> None:
@@ -34,7 +38,7 @@ class BackfillWriter:
         await store.backfills.change(backfill, values, session, increments)
         await self.log(store, backfill, session)
 
-    async def log(self, store: KlaviyoStore, backfill: Document, session: Session) -> None:
+    async def log(self, store: KlaviyoStore, backfill: BackfillDocument, session: Session) -> None:
         now = self._clock()
         change = backfill_changed(new_change_id(self._minter, now), store.workspace_id, backfill["_id"], now)
         await store.changes.write([change], session)

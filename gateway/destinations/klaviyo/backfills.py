@@ -1,18 +1,19 @@
 """Commands on backfills: start, pause, resume and cancel."""
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
 
 from gateway.core.clock import Clock
-from gateway.core.idempotency import claim
+from gateway.core.idempotency import claim, request_of
 from gateway.core.ids import Minter, Prefix
 from gateway.destinations.klaviyo.backfill import ACTIVE, BackfillState, Stage, finished, new_backfill, resumed
 from gateway.destinations.klaviyo.backfill_metrics import METRICS
 from gateway.destinations.klaviyo.backfill_writer import BackfillWriter
+from gateway.destinations.klaviyo.commands import StartBackfill
+from gateway.destinations.klaviyo.documents import BackfillChanges, BackfillDocument
 from gateway.destinations.klaviyo.mapping import Metric
 from gateway.destinations.klaviyo.repository import KlaviyoStore
 from gateway.destinations.klaviyo.service import KlaviyoService
-from gateway.domain.contacts.contacts import Document
 from gateway.domain.events.events import check_idempotency_key
 from gateway.errors import ErrorCode, UserProblem
 from gateway.store.driver import DuplicateError, Session, TransientError
@@ -30,17 +31,13 @@ class BackfillService:
         self._klaviyo = klaviyo
         self._writer = BackfillWriter(clock, minter)
 
-    async def start(self, workspace_id: str, options: Mapping[str, Any]) -> Document:
+    async def start(self, workspace_id: str, command: StartBackfill) -> BackfillDocument:
         """Start a backfill; UserProblem CONFLICT if another one is active."""
-        compared_options = {name: value for name, value in options.items() if name != "idempotency_key"}
-        key_claim = claim(
-            "startKlaviyoBackfill",
-            check_idempotency_key(options.get("idempotency_key")),
-            _json_values(compared_options),
-        )
+        key = check_idempotency_key(command.idempotency_key)
+        key_claim = claim("startKlaviyoBackfill", key, _json_values(request_of(command)))
         store, now = self._open(workspace_id), self._clock()
         id_ = self._minter.mint(Prefix.BACKFILL, now)
-        backfill = new_backfill(id_, workspace_id, options, _check_options(options), now)
+        backfill = new_backfill(id_, workspace_id, command, _stages_of(command), now)
 
         async def write(session: Session) -> None:
             await store.backfills.insert(backfill, session)
@@ -48,7 +45,7 @@ class BackfillService:
                 await store.workspace.idempotency_keys.keep(key_claim, {"backfill_id": id_}, now, session)
             await self._writer.log(store, backfill, session)
 
-        async def attempt(number: int) -> Document:
+        async def attempt(number: int) -> BackfillDocument:
             if key_claim and (result := await store.workspace.idempotency_keys.result_of(key_claim)) is not None:
                 return (await store.backfills.by_ids([result["backfill_id"]]))[result["backfill_id"]]
             if number > 1 and (stored := (await store.backfills.by_ids([id_])).get(id_)) is not None:
@@ -64,25 +61,25 @@ class BackfillService:
 
         return await retry_transaction(attempt)
 
-    async def pause(self, workspace_id: str, id_: str) -> Document:
+    async def pause(self, workspace_id: str, id_: str) -> BackfillDocument:
         """Queue nothing more until it is resumed. What is queued is still sent."""
         return await self._set_state(workspace_id, id_, BackfillState.PAUSED)
 
-    async def resume(self, workspace_id: str, id_: str) -> Document:
+    async def resume(self, workspace_id: str, id_: str) -> BackfillDocument:
         await self._klaviyo.check_on(workspace_id)
         return await self._set_state(workspace_id, id_, BackfillState.RUNNING)
 
-    async def cancel(self, workspace_id: str, id_: str) -> Document:
+    async def cancel(self, workspace_id: str, id_: str) -> BackfillDocument:
         """Queue nothing more. What is queued is still sent."""
         return await self._set_state(workspace_id, id_, BackfillState.CANCELLED)
 
     def _open(self, workspace_id: str) -> KlaviyoStore:
         return KlaviyoStore(self._store.open(workspace_id))
 
-    async def _set_state(self, workspace_id: str, id_: str, state: BackfillState) -> Document:
+    async def _set_state(self, workspace_id: str, id_: str, state: BackfillState) -> BackfillDocument:
         store = self._open(workspace_id)
 
-        async def attempt(_: int) -> Document:
+        async def attempt(_: int) -> BackfillDocument:
             backfill, now = (await store.backfills.by_ids([id_])).get(id_), self._clock()
             if backfill is None:
                 raise UserProblem(
@@ -93,7 +90,7 @@ class BackfillService:
             if backfill["state"] not in ACTIVE:
                 message = f"The backfill is {backfill['state']}, and only a RUNNING or PAUSED one can be changed: start a new one."
                 raise UserProblem(ErrorCode.ILLEGAL_TRANSITION, message, ("id",))
-            values: Document = {"state": state.value}
+            values: BackfillChanges = {"state": state.value}
             if state is BackfillState.RUNNING:
                 values = resumed(backfill, now)
             elif state is BackfillState.CANCELLED:
@@ -104,17 +101,17 @@ class BackfillService:
         return await retry_transaction(attempt)
 
 
-def _check_options(options: Mapping[str, Any]) -> list[Stage]:
-    metrics = options.get("metrics")
+def _stages_of(command: StartBackfill) -> list[Stage]:
+    metrics = command.metrics
     for index, name in enumerate(metrics or ()):
         if name not in set(Metric):
             message = f"'{name}' is not a support metric. The metrics: {', '.join(Metric)}."
             raise UserProblem(ErrorCode.INVALID, message, ("metrics", str(index)))
-    since, until = options.get("since"), options.get("until")
+    since, until = command.since, command.until
     if since is not None and until is not None and since >= until:
         raise UserProblem(ErrorCode.INVALID, "since must be before until: swap them.", ("since",))
     requested = set(Metric) if metrics is None else set(metrics)
-    stages = [Stage.CONTACTS] if options.get("include_profiles") is not False else []
+    stages = [Stage.CONTACTS] if command.include_profiles is not False else []
     stages += [stage for stage, stage_metrics in METRICS.items() if requested.intersection(stage_metrics)]
     if not stages:
         raise UserProblem(
@@ -128,5 +125,5 @@ def _conflict(id_: str) -> UserProblem:
     return UserProblem(ErrorCode.CONFLICT, message)
 
 
-def _json_values(options: Mapping[str, Any]) -> Document:
-    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in options.items()}
+def _json_values(options: Mapping[str, object]) -> dict[str, object]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in options.items()}

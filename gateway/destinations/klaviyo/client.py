@@ -5,13 +5,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import httpx
 import orjson
 
 from gateway.core.clock import Clock
 from gateway.destinations.klaviyo.responses import Outcome, Response, classify
+from gateway.domain.contacts.contacts import Document
 
 REVISION = "2026-10-15"
 PATIENCE_SECONDS = 10.0
@@ -54,7 +54,7 @@ class KlaviyoClient:
         self._key = key
         self._clock = clock
 
-    async def send(self, operation: Operation, body: Any = None) -> Response:
+    async def send(self, operation: Operation, body: Document | None = None) -> Response:
         """Send one request. Never raises: a failed request is a response with an error."""
         began = time.monotonic()
         try:
@@ -66,7 +66,7 @@ class KlaviyoClient:
             response = self._failed_request(began, f"no response ({type(error).__name__})")
         return response
 
-    async def _send(self, operation: Operation, body: Any, began: float) -> Response:
+    async def _send(self, operation: Operation, body: Document | None, began: float) -> Response:
         headers = {"authorization": f"Klaviyo-API-Key {self._key}", "revision": REVISION, "accept": _TYPE}
         content = None
         if body is not None:

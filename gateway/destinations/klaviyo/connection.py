@@ -1,13 +1,12 @@
 """The connection of a workspace to Klaviyo: its mode, its state, and which events it forwards."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from gateway.core.ids import Prefix, derived_id
 from gateway.core.leases import is_held
+from gateway.destinations.klaviyo.documents import ConnectionDocument
 from gateway.settings import KlaviyoMode, Settings
 
 LONGEST_BACK_OFF = timedelta(minutes=1)
@@ -73,21 +72,32 @@ def metric_id_of(workspace_id: str, name: str) -> str:
 
 
 def connection_of(
-    workspace_id: str, stored: Mapping[str, Any] | None, settings: Settings, *, default: bool
+    workspace_id: str, stored: ConnectionDocument | None, settings: Settings, *, default: bool
 ) -> KlaviyoConnection:
     """The connection as stored. Without one, the default workspace uses the environment; others are off."""
-    row = stored or {}
-    health: dict[str, Any] = {name: row.get(name) for name in ("paused_reason", "resumed_at", "backing_off_until")}
-    health["failures"] = row.get("failures", 0)
-    if row.get("mode") is not None:
+    connection = _connection_without_health(workspace_id, stored, settings, default=default)
+    if stored is None:
+        return connection
+    return replace(
+        connection,
+        paused_reason=stored.get("paused_reason"),
+        resumed_at=stored.get("resumed_at"),
+        failures=stored.get("failures", 0),
+        backing_off_until=stored.get("backing_off_until"),
+    )
+
+
+def _connection_without_health(
+    workspace_id: str, stored: ConnectionDocument | None, settings: Settings, *, default: bool
+) -> KlaviyoConnection:
+    if stored is not None and (stored_mode := stored.get("mode")) is not None:
         return KlaviyoConnection(
             workspace_id,
-            KlaviyoMode(row["mode"]),
-            row.get("base_url") or settings.klaviyo_base_url,
-            sealed_key=row.get("sealed_key"),
-            forward_all=row.get("forward_all", False),
-            forwarded=frozenset(row.get("forwarded", ())),
-            **health,
+            KlaviyoMode(stored_mode),
+            stored.get("base_url") or settings.klaviyo_base_url,
+            sealed_key=stored.get("sealed_key"),
+            forward_all=stored.get("forward_all", False),
+            forwarded=frozenset(stored.get("forwarded", ())),
         )
     mode = (settings.klaviyo_mode or KlaviyoMode.OFF) if default else KlaviyoMode.OFF
     key = settings.klaviyo_api_key.get_secret_value() if settings.klaviyo_api_key is not None else None
@@ -99,5 +109,4 @@ def connection_of(
         key,
         forward_all="*" in names,
         forwarded=frozenset(names),
-        **health,
     )

@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 from gateway.caches import Cache, CacheBudget, data_bytes
 from gateway.core.clock import Clock
 from gateway.core.encryption import SecretBox
 from gateway.destinations.klaviyo.connection import KlaviyoConnection, connection_of
+from gateway.destinations.klaviyo.documents import ConnectionChanges, ConnectionDocument
 from gateway.destinations.klaviyo.repository import Connections
-from gateway.domain.contacts.contacts import Document
 from gateway.settings import KlaviyoMode, Settings
 from gateway.store.workspace_store import Store
 
@@ -59,7 +59,8 @@ class KlaviyoConnections:
 
     async def active(self) -> list[KlaviyoConnection]:
         """Every connection that is on, in order of workspace ids."""
-        stored = {row["workspace_id"]: row for row in await self._store.database.find(Connections.COLLECTION, {})}
+        rows = cast(list[ConnectionDocument], await self._store.database.find(Connections.COLLECTION, {}))
+        stored = {row["workspace_id"]: row for row in rows}
         default = await self._default_workspace()
         ids = stored.keys() | ({default} if default is not None else set())
         connections = [await self._connection(id_, stored.get(id_)) for id_ in sorted(ids)]
@@ -89,7 +90,7 @@ class KlaviyoConnections:
         forward_all: bool = False,
     ) -> None:
         """Switch the connection on with a key that was checked; returns when every process has noticed."""
-        values = {
+        values: ConnectionChanges = {
             "mode": KlaviyoMode.LIVE.value,
             "sealed_key": self._vault.encrypt(key),
             "base_url": base_url,
@@ -97,13 +98,20 @@ class KlaviyoConnections:
             "forward_all": forward_all,
             "connected_at": self._clock(),
         }
-        await self._update(workspace_id, {**values, **_resumed(self._clock())})
+        values.update(_resumed(self._clock()))
+        await self._update(workspace_id, values)
         await self._sleep(REMEMBERED_SECONDS)
 
     async def disconnect(self, workspace_id: str) -> None:
         """Switch the connection off and forget the key; queued deliveries stay."""
-        off: dict[str, Any] = {"mode": KlaviyoMode.OFF.value, "sealed_key": None, "base_url": None}
-        await self._update(workspace_id, off | {"forwarded": None, "forward_all": None})
+        off: ConnectionChanges = {
+            "mode": KlaviyoMode.OFF.value,
+            "sealed_key": None,
+            "base_url": None,
+            "forwarded": None,
+            "forward_all": None,
+        }
+        await self._update(workspace_id, off)
         await self._sleep(REMEMBERED_SECONDS)
 
     async def pause(self, workspace_id: str, reason: str) -> None:
@@ -121,11 +129,11 @@ class KlaviyoConnections:
     def _stored(self, workspace_id: str) -> Connections:
         return self._store.open(workspace_id).repository(Connections)
 
-    async def _update(self, workspace_id: str, values: Mapping[str, Any]) -> None:
+    async def _update(self, workspace_id: str, values: ConnectionChanges) -> None:
         await self._stored(workspace_id).update(values)
         self._remembered.pop(workspace_id)
 
-    async def _connection(self, workspace_id: str, stored: Document | None) -> KlaviyoConnection:
+    async def _connection(self, workspace_id: str, stored: ConnectionDocument | None) -> KlaviyoConnection:
         default = self._settings.klaviyo_mode not in (None, KlaviyoMode.OFF) and (
             workspace_id == await self._default_workspace()
         )
@@ -139,5 +147,5 @@ class KlaviyoConnections:
         return self._default
 
 
-def _resumed(now: datetime) -> dict[str, Any]:
+def _resumed(now: datetime) -> ConnectionChanges:
     return {"paused_reason": None, "paused_at": None, "resumed_at": now, "failures": None, "backing_off_until": None}

@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from gateway.domain.contacts.contacts import Document
+from gateway.destinations.klaviyo.documents import MetricCounts
 from gateway.outbox.deliveries import OPEN, SUPERSEDED, DeliveryState
 from gateway.outbox.documents import DeliveryDocument
 
 
-def metric_counts(rows: Iterable[DeliveryDocument]) -> list[Document]:
-    counts: dict[str, Document] = {}
+def metric_counts(rows: Iterable[DeliveryDocument]) -> list[MetricCounts]:
+    counts: dict[str, MetricCounts] = {}
     for row in rows:
         state = row["state"]
         if row["metric"] is None or state not in (DeliveryState.DELIVERED, DeliveryState.DEAD):
             continue
-        zero = {
+        zero: MetricCounts = {
             "name": row["metric"],
             "source": row["source"],
             "delivered": 0,

@@ -4,17 +4,25 @@ Klaviyo ignores 0, null and empty texts in event properties, so each count has a
 segment by objects, so custom attributes are also flattened into one property each.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from gateway.core.typed_values import in_units
+from gateway.core.json_values import JsonObject
+from gateway.core.typed_values import Entry, in_units
 from gateway.destinations.klaviyo.identifiers import identifiers_of
 from gateway.domain.contacts.contacts import Document, by_name
 from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.fields import CONTACT_FIELDS, FieldKind
+from gateway.domain.support.documents import (
+    AdminDocument,
+    ConversationDocument,
+    TeamDocument,
+    TicketDocument,
+    TicketTypeDocument,
+)
 
 _MOST_FLATTENED = 200
 
@@ -42,11 +50,11 @@ class MetricSource(StrEnum):
 class MetricSubject:
     """A conversation or ticket with the documents that it names, as of the event."""
 
-    document: Mapping[str, Any]
+    document: ConversationDocument | TicketDocument
     contact: ContactDocument
-    admin: Mapping[str, Any]
-    team: Mapping[str, Any]
-    type: Mapping[str, Any]
+    admin: AdminDocument | None
+    team: TeamDocument | None
+    type: TicketTypeDocument | None
 
     def get(self, *path: str) -> Any:
         """The value at that path of the document; None if there is none."""
@@ -59,7 +67,7 @@ class MetricSubject:
         return identifiers_of(self.contact).phone
 
 
-Property = Callable[[MetricSubject], Any]
+Property = Callable[[MetricSubject], object]
 
 
 def _field(*path: str) -> Property:
@@ -82,9 +90,9 @@ _CONVERSATION: dict[str, Property] = {
     "Snoozed Until": _field("snoozed_until"),
     "Waiting Since": _field("waiting_since"),
     "Priority": _word("priority"),
-    "Assigned Team": lambda subject: subject.team.get("name"),
-    "Assigned Admin Name": lambda subject: subject.admin.get("name"),
-    "Assigned Admin Email": lambda subject: subject.admin.get("email"),
+    "Assigned Team": lambda subject: subject.team and subject.team["name"],
+    "Assigned Admin Name": lambda subject: subject.admin and subject.admin["name"],
+    "Assigned Admin Email": lambda subject: subject.admin and subject.admin["email"],
     "Tags": lambda subject: list(subject.get("tags") or ()),
     "Conversation Rating": _field("rating", "score"),
     "Conversation Source": _word("source", "channel"),
@@ -99,13 +107,13 @@ _TICKET: dict[str, Property] = {
     "email": lambda subject: subject.contact.get("email"),
     "phone_number": MetricSubject.phone,
     "Category": _word("category"),
-    "Assigned Team": lambda subject: subject.team.get("name"),
-    "Assigned Admin Name": lambda subject: subject.admin.get("name"),
-    "Assigned Admin Email": lambda subject: subject.admin.get("email"),
+    "Assigned Team": lambda subject: subject.team and subject.team["name"],
+    "Assigned Admin Name": lambda subject: subject.admin and subject.admin["name"],
+    "Assigned Admin Email": lambda subject: subject.admin and subject.admin["email"],
     "Snoozed Until": _field("snoozed_until"),
     "Ticket Parts Count": _count("statistics", "part_count"),
     "Ticket ID": _field("number"),
-    "Ticket Type": lambda subject: subject.type.get("name"),
+    "Ticket Type": lambda subject: subject.type and subject.type["name"],
     "Ticket Name": _field("submitted_title"),
     "Ticket Description": _field("submitted_description"),
     "Shared": lambda subject: bool(subject.get("is_shared")),
@@ -138,7 +146,7 @@ _COUNTS = ("Conversation Parts Count", "Count Reopens", "Count Assignments", "Ti
 
 def properties_of(metric: Metric, subject: MetricSubject) -> Document:
     """The properties of a support metric. Every name is present."""
-    properties = {name: property_of(subject) for name, property_of in TABLE[metric].items()}
+    properties: Document = {name: property_of(subject) for name, property_of in TABLE[metric].items()}
     zero = {f"{name} Is Zero": properties[name] == 0 for name in _COUNTS if name in properties}
     return properties | zero | _flattened("Custom Attributes ", properties.get("Custom Attributes") or {})
 
@@ -167,7 +175,7 @@ def unset_properties(before: ContactDocument, after: ContactDocument) -> list[st
     return sorted(_profile_properties(before).keys() - _profile_properties(after).keys())
 
 
-def profile_payload(attributes: Mapping[str, Any], unset: Iterable[str]) -> Document:
+def profile_payload(attributes: Document, unset: Iterable[str]) -> Document:
     unset_names = [name for name in unset if name not in attributes["properties"]]
     meta = {"meta": {"patch_properties": {"unset": unset_names}}} if unset_names else {}
     return {"data": {"type": "profile", "attributes": dict(attributes), **meta}}
@@ -176,7 +184,7 @@ def profile_payload(attributes: Mapping[str, Any], unset: Iterable[str]) -> Docu
 def event_payload(
     metric: str,
     contact: ContactDocument,
-    properties: Mapping[str, Any],
+    properties: JsonObject,
     at: datetime,
     unique_id: str,
     *,
@@ -223,7 +231,7 @@ def _profile_properties(contact: ContactDocument) -> Document:
     return properties | _flattened("Intercom_custom_attributes_", contact.get("custom_attributes") or {})
 
 
-def _profile_value(kind: FieldKind, value: Any) -> Any:
+def _profile_value(kind: FieldKind, value: Any) -> object:
     match kind:
         case FieldKind.ROLE:
             return str(value).lower()
@@ -238,7 +246,7 @@ def _profile_value(kind: FieldKind, value: Any) -> Any:
     return _plain(value)
 
 
-def _flattened(prefix: str, attributes: Mapping[str, Any]) -> Document:
+def _flattened(prefix: str, attributes: JsonObject) -> Document:
     flat = [(name, value) for name, value in attributes.items() if not isinstance(value, dict)]
     return {prefix + name: _plain(value) for name, value in flat[:_MOST_FLATTENED]}
 
@@ -251,11 +259,11 @@ def _names(contact: ContactDocument) -> tuple[str | None, str | None]:
     return first, last
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def money_of(metadata: Iterable[Mapping[str, Any]]) -> tuple[float, str] | None:
+def money_of(metadata: Iterable[Entry]) -> tuple[float, str] | None:
     """The first amount of money in an event's metadata, in units of its currency."""
     for entry in metadata:
         if entry["type"] == "MoneyMetadata":

@@ -64,11 +64,11 @@ def _metric_event(metric: Metric, change: Changeset[Any], event: DomainEvent, pa
     return MetricEvent(metric, part["created_at"], part["_id"])
 
 
-def created_id(document: Mapping[str, Any]) -> str:
+def created_id(document: Mapping[str, object]) -> str:
     """The unique id of a thread's creation."""
     return f"{document['_id']}:created"
 
 
-def read_id(document: Mapping[str, Any], at: datetime) -> str:
+def read_id(document: Mapping[str, object], at: datetime) -> str:
     """The unique id of a conversation read at that time."""
     return f"{document['_id']}:read:{at.isoformat()}"

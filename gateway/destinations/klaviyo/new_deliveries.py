@@ -1,10 +1,9 @@
 """Builds deliveries: profiles, support metrics and forwarded events as Klaviyo takes them."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
+from gateway.core.json_values import JsonObject
 from gateway.destinations.klaviyo import mapping
 from gateway.destinations.klaviyo.identifiers import identifiers_of
 from gateway.destinations.klaviyo.metric_events import MetricEvent
@@ -71,7 +70,7 @@ def _event(
     metric: str,
     source: mapping.MetricSource,
     contact: ContactDocument,
-    properties: Mapping[str, Any],
+    properties: JsonObject,
     at: datetime,
     unique_id: str,
     now: datetime,
@@ -101,12 +100,12 @@ def _profile(contact: ContactDocument, payload: Document) -> NewDelivery:
     return NewDelivery(DeliveryKind.PROFILE, contact, payload, problem=problem, note=identifiers_of(contact).note)
 
 
-def merged_profile(waiting: Mapping[str, Any], newer: Mapping[str, Any]) -> Document:
+def merged_profile(waiting: Document, newer: Document) -> Document:
     """The payload of the newer profile. It also unsets what the earlier one was to unset."""
     unset = {*_unset_properties(waiting), *_unset_properties(newer)}
     return mapping.profile_payload(newer["data"]["attributes"], sorted(unset))
 
 
-def _unset_properties(payload: Mapping[str, Any]) -> list[str]:
+def _unset_properties(payload: Document) -> list[str]:
     names: list[str] = payload["data"].get("meta", {}).get("patch_properties", {}).get("unset", [])
     return names

@@ -1,12 +1,13 @@
 """Use of Klaviyo's rate windows by all processes together: one document per operation."""
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from pymongo import ASCENDING, IndexModel
 
 from gateway.core.leases import latest_end
 from gateway.core.time_ranges import EARLIEST
+from gateway.destinations.klaviyo.documents import RateWindowsDocument
 from gateway.store.driver import Document, DuplicateError
 from gateway.store.repositories import Repository
 
@@ -15,13 +16,13 @@ _STEADY = timedelta(seconds=60)
 _ATTEMPTS = 5
 
 
-class RateWindows(Repository[Document]):
+class RateWindows(Repository[RateWindowsDocument]):
     """The rate windows of each operation of a workspace's Klaviyo account."""
 
     COLLECTION: ClassVar[str] = "klaviyo_quotas"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
 
-    async def take(self, operation: str, requests: int, limits: tuple[int, int], now: datetime) -> Document:
+    async def take(self, operation: str, requests: int, limits: tuple[int, int], now: datetime) -> RateWindowsDocument:
         """Take up to that many requests from both windows. The document says how many in `granted`, and in
         `closed_until`, `burst_until` and `steady_until` when there are more. `limits`: of the burst and the steady
         window."""
@@ -46,12 +47,12 @@ class RateWindows(Repository[Document]):
         change: list[Document] = [{"$set": {"steady": steady}}, {"$set": {"steady_until": until, "limit": limit}}]
         await self._update(operation, change)
 
-    async def _update(self, operation: str, change: list[Document]) -> Document:
+    async def _update(self, operation: str, change: list[Document]) -> RateWindowsDocument:
         id_ = f"{self._workspace_id} {operation}"
         for _ in range(_ATTEMPTS):  # no upsert: when several race, the embedded server returns nothing to some
             window = await self._database.find_and_update(self.COLLECTION, {"_id": id_}, change)
             if window is not None:
-                return window
+                return cast(RateWindowsDocument, window)
             try:
                 await self._database.insert(self.COLLECTION, [{"_id": id_, **_new_windows(self._workspace_id)}])
             except DuplicateError:

@@ -1,6 +1,6 @@
 """What is stored of Klaviyo beside its backfills: deliveries, the connection, and counts per metric."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -9,8 +9,10 @@ from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 from gateway.core.time_ranges import EARLIEST
 from gateway.destinations.klaviyo.backfill_repository import Backfills
 from gateway.destinations.klaviyo.connection import connection_id_of, metric_id_of
+from gateway.destinations.klaviyo.documents import ConnectionChanges, ConnectionDocument, MetricCounts, MetricDocument
 from gateway.destinations.klaviyo.rate_window_repository import RateWindows
 from gateway.outbox.repository import Deliveries, Lanes, set_or_unset
+from gateway.settings import KlaviyoMode
 from gateway.store.driver import Document, DuplicateError, Operation, Session
 from gateway.store.repositories import Repository
 from gateway.store.workspace_store import WorkspaceStore
@@ -24,23 +26,28 @@ class KlaviyoLanes(Lanes):
     COLLECTION: ClassVar[str] = "delivery_lanes"
 
 
-class Connections(Repository[Document]):
+class Connections(Repository[ConnectionDocument]):
     """The workspace's Klaviyo connection and its state: one document."""
 
     COLLECTION: ClassVar[str] = "klaviyo_syncs"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
 
-    async def find(self) -> Document | None:
+    async def find(self) -> ConnectionDocument | None:
         """The stored connection."""
         id_ = connection_id_of(self._workspace_id)
         return (await self.by_ids([id_])).get(id_)
 
     async def connected_at(self) -> datetime:
         """When the current account was connected."""
-        at: datetime = (await self.find() or {}).get("connected_at", EARLIEST)
-        return at
+        stored = await self.find()
+        return EARLIEST if stored is None else stored.get("connected_at", EARLIEST)
 
-    async def update(self, values: Mapping[str, Any], **guard: Any) -> bool:
+    async def is_off(self) -> bool:
+        """Whether the workspace was disconnected."""
+        stored = await self.find()
+        return stored is not None and stored.get("mode") == KlaviyoMode.OFF
+
+    async def update(self, values: ConnectionChanges, **guard: str) -> bool:
         """Set these fields, None removes one; False if the guard does not match."""
         id_ = connection_id_of(self._workspace_id)
         filter_ = {"_id": id_, "workspace_id": self._workspace_id, **guard}
@@ -56,17 +63,17 @@ class Connections(Repository[Document]):
         return True
 
 
-class DeliveryMetrics(Repository[Document]):
+class DeliveryMetrics(Repository[MetricDocument]):
     """Delivered and failed deliveries, counted per metric."""
 
     COLLECTION: ClassVar[str] = "klaviyo_metrics"
     INDEXES: ClassVar[tuple[IndexModel, ...]] = (IndexModel([("workspace_id", ASCENDING)], name="workspace"),)
 
-    async def all(self) -> list[Document]:
+    async def all(self) -> list[MetricDocument]:
         """Every metric with a count."""
         return await self._find({})
 
-    async def add(self, metrics: Iterable[Document], session: Session) -> None:
+    async def add(self, metrics: Iterable[MetricCounts], session: Session) -> None:
         """Add counts: `name`, `source`, `delivered`, `failed`, and `last_delivered_at` or None."""
         counts_by_id = {metric_id_of(self._workspace_id, counts["name"]): counts for counts in metrics}
         existing = await self.by_ids(list(counts_by_id), session)
@@ -76,11 +83,11 @@ class DeliveryMetrics(Repository[Document]):
         ]
         await self._database.bulk(self.COLLECTION, operations, session)
 
-    def _insert_counts(self, id_: str, counts: Document) -> Operation:
+    def _insert_counts(self, id_: str, counts: MetricCounts) -> Operation:
         return InsertOne({"_id": id_, "workspace_id": self._workspace_id, **counts})
 
-    def _add_counts(self, id_: str, counts: Document) -> Operation:
-        change: Document = {"$inc": {name: counts[name] for name in ("delivered", "failed")}}
+    def _add_counts(self, id_: str, counts: MetricCounts) -> Operation:
+        change: Document = {"$inc": {"delivered": counts["delivered"], "failed": counts["failed"]}}
         if counts["last_delivered_at"] is not None:
             change["$max"] = {"last_delivered_at": counts["last_delivered_at"]}
         return UpdateOne({"_id": id_, "workspace_id": self._workspace_id}, change)

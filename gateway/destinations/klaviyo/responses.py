@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any
 
 import orjson
+
+from gateway.core.json_values import Json, JsonObject
 
 _LONGEST_WAIT = 86_400
 _RETRY_STATUSES = frozenset({408, 425, 429})
@@ -44,7 +45,7 @@ class Response:
     pointer: str | None = None
     quota: Quota | None = None
     duration_ms: int = 0
-    body: Any = None
+    body: Json = None
 
     @property
     def item(self) -> tuple[int, int | None] | None:
@@ -91,23 +92,25 @@ def _outcome(status: int, *, is_json: bool) -> Outcome:
     return Outcome.PAUSE if status in _PAUSE_STATUSES else Outcome.BAD
 
 
-def _text(status: int, error: Mapping[str, Any] | None) -> str:
+def _text(status: int, error: JsonObject | None) -> str:
     if error is None:
         return f"Klaviyo responded {status} without a reason."
     reason = error.get("detail") or error.get("title") or error.get("code") or "no reason given"
     return f"Klaviyo responded {status}: {reason}"
 
 
-def _json(content: bytes) -> Any:
+def _json(content: bytes) -> Json:
     try:
-        return orjson.loads(content)
+        body: Json = orjson.loads(content)
+        return body
     except orjson.JSONDecodeError:
         return None
 
 
-def _first_error(body: Any) -> Mapping[str, Any] | None:
+def _first_error(body: Json) -> JsonObject | None:
     errors = body.get("errors") if isinstance(body, dict) else None
-    return errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
+    first = errors[0] if isinstance(errors, list) and errors else None
+    return first if isinstance(first, dict) else None
 
 
 def _seconds(text: str | None, now: datetime) -> int | None:

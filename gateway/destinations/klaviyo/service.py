@@ -1,8 +1,7 @@
 """Commands on a workspace's Klaviyo connection: connect, disconnect, pause, resume, and sync one contact."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
 
 from pydantic_core import Url
 
@@ -11,6 +10,7 @@ from gateway.core.pagination import Page
 from gateway.core.text_rules import MAX_URL_LENGTH
 from gateway.core.time_ranges import TimeRange
 from gateway.destinations.klaviyo.client import KlaviyoClient, open_http_client
+from gateway.destinations.klaviyo.commands import ConnectKlaviyo
 from gateway.destinations.klaviyo.connection import KlaviyoConnection
 from gateway.destinations.klaviyo.connections import KlaviyoConnections
 from gateway.destinations.klaviyo.key_check import ask, problem_of
@@ -48,14 +48,14 @@ class KlaviyoService:
         self._connections = connections
         self._enqueuer = enqueuer
 
-    async def connect(self, workspace_id: str, options: Mapping[str, Any]) -> None:
+    async def connect(self, workspace_id: str, command: ConnectKlaviyo) -> None:
         """Connect the workspace with a key that Klaviyo accepts; UserProblem otherwise."""
-        key, base_url = _check_key(options["api_key"]), self._check_base_url(options.get("base_url"))
-        names = _check_names(options.get("forward_events") or ())
+        key, base_url = _check_key(command.api_key), self._check_base_url(command.base_url)
+        names = _check_names(command.forward_events or ())
         self._connections.check_secret()
         if (problem := await self._problem(key, base_url or self._settings.klaviyo_base_url)) is not None:
             raise UserProblem(ErrorCode.INVALID, problem, ("apiKey",))
-        forward_all = bool(options.get("forward_all_events"))
+        forward_all = bool(command.forward_all_events)
         await self._connections.connect(workspace_id, key, base_url, forwarded=names, forward_all=forward_all)
 
     async def disconnect(self, workspace_id: str, *, keep_pending: bool) -> None:

@@ -1,12 +1,11 @@
 """Finds what Klaviyo would refuse, or accept and silently drop, before it is sent."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import orjson
 
 from gateway.destinations.klaviyo.identifiers import identifiers_of
+from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.documents import ContactDocument
 
 _LONGEST_METRIC = 127
@@ -20,7 +19,7 @@ _LARGEST_PROFILE = 95_000
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def problem_of_event(payload: Mapping[str, Any], contact: ContactDocument, at: datetime, now: datetime) -> str | None:
+def problem_of_event(payload: Document, contact: ContactDocument, at: datetime, now: datetime) -> str | None:
     """Why this event cannot arrive; None if it can."""
     attributes = payload["data"]["attributes"]
     if (problem := identifiers_of(contact).problem) is not None:
@@ -36,17 +35,17 @@ def problem_of_event(payload: Mapping[str, Any], contact: ContactDocument, at: d
     return _problem_of_value(attributes["properties"], "the properties", 1) or _too_large(payload, _LARGEST_EVENT)
 
 
-def problem_of_profile(payload: Mapping[str, Any], contact: ContactDocument) -> str | None:
+def problem_of_profile(payload: Document, contact: ContactDocument) -> str | None:
     """Why this profile cannot arrive; None if it can."""
     return identifiers_of(contact).problem or _too_large(payload, _LARGEST_PROFILE)
 
 
-def _too_large(payload: Mapping[str, Any], most: int) -> str | None:
+def _too_large(payload: Document, most: int) -> str | None:
     size = len(orjson.dumps(payload))
     return f"It has {size} bytes; the limit is {most}." if size > most else None
 
 
-def _problem_of_value(value: Any, name: str, depth: int) -> str | None:
+def _problem_of_value(value: object, name: str, depth: int) -> str | None:
     if isinstance(value, str) and len(value.encode()) > _LARGEST_TEXT:
         return f"The text of {name} has more than {_LARGEST_TEXT} bytes."
     if not isinstance(value, dict | list):
