@@ -259,11 +259,12 @@ async def test_72_hours_and_no_longer(shop: Shop) -> None:
     await shop.upsert(email="ada@shop.example")
     shop.account.misbehave = lambda _: Fault(Kind.ERROR)
     await shop.deliver()
-    for hours in (71, 73):
+    for hours, state in ((71, "RETRYING"), (73, "DEAD")):
         shop.clock.ahead = timedelta(hours=hours)
         await shop.deliver()
-    (row,) = await shop.rows()
-    assert (row["state"], row["attempt_count"]) == ("DEAD", 3)
+        (row,) = await shop.rows()
+        assert row["state"] == state
+    assert row["attempt_count"] >= 3  # more where a retry became due while it was delivered
     assert row["reason"].startswith("Given up after 72 hours. Klaviyo responded 503")
 
 
