@@ -216,8 +216,6 @@ def _matched_fields(document: Mapping[str, object] | None) -> Document | None:
 
 
 class ChangedDelivery(TypedDict):
-    """What change events have of a delivery."""
-
     _id: str
     workspace_id: str
     contact_id: str

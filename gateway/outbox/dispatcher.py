@@ -4,9 +4,11 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
+from gateway.core.background import run_forever
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.errors import UnavailableError
@@ -15,6 +17,7 @@ from gateway.outbox.worker import LaneWorker
 from gateway.store.workspace_store import Store
 
 _POLL_SECONDS = 0.5
+_WAITING = "deliveries wait for the database"
 
 
 class OutboxDispatcher:
@@ -38,16 +41,15 @@ class OutboxDispatcher:
     async def run(self) -> None:
         """Deliver until cancelled, one task per connection, so that a slow one delays no other."""
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-            senders = [await stack.enter_async_context(destination.open()) for destination in self._destinations]
-            under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
-            while True:
-                for destination, open_sender in zip(self._destinations, senders, strict=True):
-                    for connection in await self._active(destination):
-                        key = (destination.name, connection.workspace_id)
-                        if key not in under_way or under_way[key].done():
-                            job = self._dispatch(destination, connection, open_sender)
-                            under_way[key] = group.create_task(job)
-                await asyncio.sleep(_POLL_SECONDS)
+            for destination in self._destinations:
+                open_sender = await stack.enter_async_context(destination.open())
+                dispatch = partial(self._dispatch_active, destination, open_sender, group, {})
+                log = self._log.bind(destination=destination.name)
+                group.create_task(
+                    run_forever(
+                        dispatch, _POLL_SECONDS, log, unavailable=_WAITING, failed="connections could not be read"
+                    )
+                )
 
     async def deliver_due(self, workspace_id: str) -> int:
         """Send what is due in one workspace now; returns the number of lanes processed."""
@@ -63,14 +65,19 @@ class OutboxDispatcher:
         store = self._store.open(workspace_id)
         return LaneWorker(store, destination, self._clock, self._minter, self._chance)
 
-    async def _active(self, destination: AnyDestination) -> Sequence[Connection]:
-        try:
-            return await destination.active()
-        except UnavailableError as error:
-            self._log.warning("deliveries wait for the database", destination=destination.name, reason=str(error))
-        except Exception:
-            self._log.exception("connections could not be read", destination=destination.name)
-        return ()
+    async def _dispatch_active(
+        self,
+        destination: AnyDestination,
+        open_sender: Senders[Connection],
+        group: asyncio.TaskGroup,
+        under_way: dict[str, asyncio.Task[None]],
+    ) -> None:
+        """Start a task for each active connection that has none. `under_way`: the tasks, by workspace."""
+        for connection in await destination.active():
+            task = under_way.get(connection.workspace_id)
+            if task is None or task.done():
+                job = self._dispatch(destination, connection, open_sender)
+                under_way[connection.workspace_id] = group.create_task(job)
 
     async def _dispatch(
         self, destination: AnyDestination, connection: Connection, open_sender: Senders[Connection]
@@ -79,6 +86,6 @@ class OutboxDispatcher:
         try:
             await self.worker(destination, workspace_id).drain(connection, open_sender)
         except UnavailableError as error:
-            self._log.warning("deliveries wait for the database", destination=destination.name, reason=str(error))
+            self._log.warning(_WAITING, destination=destination.name, reason=str(error))
         except Exception:
             self._log.exception("deliveries failed; retrying", destination=destination.name, workspace=workspace_id)

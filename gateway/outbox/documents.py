@@ -7,8 +7,6 @@ from gateway.domain.contacts.contacts import Document
 
 
 class AttemptDocument(TypedDict):
-    """One attempt at a delivery."""
-
     at: datetime
     duration_ms: int
     status: int | None

@@ -1,7 +1,7 @@
 """Idempotency keys of every mutation except tracking (an event keeps its own key forever)."""
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from pymongo import ASCENDING, IndexModel
 
@@ -12,7 +12,15 @@ from gateway.store.repositories import Repository
 RETENTION = timedelta(days=7)
 
 
-class IdempotencyKeys(Repository[Document]):
+class IdempotencyKeyDocument(TypedDict):
+    workspace_id: str
+    key: str
+    fingerprint: str
+    result: Document
+    at: datetime
+
+
+class IdempotencyKeys(Repository[IdempotencyKeyDocument]):
     """The keys of one workspace, with the results of their first calls."""
 
     COLLECTION: ClassVar[str] = "idempotency_keys"
@@ -32,7 +40,7 @@ class IdempotencyKeys(Repository[Document]):
 
     async def keep(self, claim: Claim, result: Document, now: datetime, session: Session) -> None:
         """Store the result of this call; DuplicateError if another call with the key was faster."""
-        row = {
+        row: IdempotencyKeyDocument = {
             "workspace_id": self._workspace_id,
             "key": claim.key,
             "fingerprint": claim.fingerprint,

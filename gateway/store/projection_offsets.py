@@ -1,14 +1,27 @@
 """Projection offsets: which process consumes the change stream for a projection, and how far it has read."""
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import ClassVar
+from datetime import datetime, timedelta
+from typing import ClassVar, NotRequired, TypedDict, cast
 
 from pymongo import UpdateOne
 
 from gateway.core.leases import is_held
 from gateway.core.time_ranges import EARLIEST
 from gateway.store.driver import Database, Document, DuplicateError, Session, TransientError
+
+
+class OffsetDocument(TypedDict):
+    """The offset of a projection. `pending`: what must be rebuilt; `owner`: who has the lease until `until`."""
+
+    _id: str
+    token: str | None
+    pending: list[Document]
+    owner: str
+    until: datetime
+    rebuilding: NotRequired[bool]
+    position_at: NotRequired[list[int] | None]
+    moved_at: NotRequired[datetime]
 
 
 class ProjectionOffsets:
@@ -19,11 +32,13 @@ class ProjectionOffsets:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, name: str, owner: str, length: timedelta, longest: timedelta | None = None) -> Document | None:
+    async def take(
+        self, name: str, owner: str, length: timedelta, longest: timedelta | None = None
+    ) -> OffsetDocument | None:
         """Take or renew the lease for `length`, by the database server's time; the projection's document, or None if
         another process holds it. `longest`: the longest lease of any owner; a later end comes from a wrong clock."""
         now = await self._database.now()
-        row = await self._database.find_one(self.COLLECTION, {"_id": name})
+        row = cast(OffsetDocument | None, await self._database.find_one(self.COLLECTION, {"_id": name}))
         if row is None:
             row = {"_id": name, "token": None, "pending": [], "owner": "", "until": now}
             try:
@@ -33,8 +48,9 @@ class ProjectionOffsets:
         if row["owner"] != owner and is_held(row["until"], now, longest or length):
             return None
         guard = {"_id": name, "owner": row["owner"], "until": row["until"]}
-        lease = {"owner": owner, "until": now + length}
-        return {**row, **lease} if await self._database.update(self.COLLECTION, guard, {"$set": lease}) else None
+        until = now + length
+        is_taken = await self._database.update(self.COLLECTION, guard, {"$set": {"owner": owner, "until": until}})
+        return {**row, "owner": owner, "until": until} if is_taken else None
 
     async def renew(self, name: str, owner: str, length: timedelta) -> bool:
         """Extend the lease to `length` from now; False if this owner lost it."""
@@ -45,9 +61,9 @@ class ProjectionOffsets:
     async def release(self, name: str, owner: str) -> None:
         await self._database.update(self.COLLECTION, {"_id": name, "owner": owner}, {"$set": {"until": EARLIEST}})
 
-    async def all(self) -> list[Document]:
+    async def all(self) -> list[OffsetDocument]:
         fields = ["owner", "until", "position_at", "moved_at", "rebuilding"]
-        return await self._database.find(self.COLLECTION, {}, projection=fields)
+        return cast(list[OffsetDocument], await self._database.find(self.COLLECTION, {}, projection=fields))
 
     async def save(
         self,

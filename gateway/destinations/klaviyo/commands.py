@@ -6,8 +6,6 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ConnectKlaviyo:
-    """Connect a workspace with a key, and the tracked events to forward."""
-
     api_key: str
     base_url: str | None = None
     forward_events: list[str] | None = None

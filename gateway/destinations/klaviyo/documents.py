@@ -5,8 +5,6 @@ from typing import NotRequired, TypedDict
 
 
 class ConnectionDocument(TypedDict):
-    """The connection of a workspace."""
-
     _id: str
     workspace_id: str
     mode: NotRequired[str]
@@ -65,8 +63,6 @@ class BackfillDocument(TypedDict):
 
 
 class BackfillChanges(TypedDict, total=False):
-    """Fields of a backfill to set."""
-
     active: str
     state: str
     stages: list[str]
@@ -79,8 +75,6 @@ class BackfillChanges(TypedDict, total=False):
 
 
 class MetricCounts(TypedDict):
-    """Delivered and failed events of a metric."""
-
     name: str
     source: str | None
     delivered: int
@@ -89,8 +83,6 @@ class MetricCounts(TypedDict):
 
 
 class MetricDocument(MetricCounts):
-    """A metric with its counts."""
-
     _id: str
     workspace_id: str
 

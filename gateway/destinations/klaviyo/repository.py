@@ -43,7 +43,6 @@ class Connections(Repository[ConnectionDocument]):
         return EARLIEST if stored is None else stored.get("connected_at", EARLIEST)
 
     async def is_off(self) -> bool:
-        """Whether the workspace was disconnected."""
         stored = await self.find()
         return stored is not None and stored.get("mode") == KlaviyoMode.OFF
 

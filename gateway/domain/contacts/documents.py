@@ -24,8 +24,6 @@ class LocationFields(TypedDict, total=False):
 
 
 class LocationDocument(TypedDict, total=False):
-    """Where a contact is."""
-
     city: str
     region: str
     country: str

@@ -83,7 +83,9 @@ class ProjectionConsumer(ABC):
         if state is None:
             return
         self._token, self._pending = state["token"], state["pending"]
-        self._position_at, self._newest = state.get("position_at"), None
+        position_at = state.get("position_at")
+        self._position_at = None if position_at is None else (position_at[0], position_at[1])
+        self._newest = None
         renewal = asyncio.create_task(self._renew_lease())
         try:
             async with self._open_stream() as inserts:

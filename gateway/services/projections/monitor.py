@@ -10,9 +10,9 @@ import structlog
 
 from gateway.bus.bus import Bus
 from gateway.core.background import run_forever
-from gateway.domain.contacts.contacts import Document
 from gateway.observability import Metrics
 from gateway.store.filters.segments import any_segment
+from gateway.store.projection_offsets import OffsetDocument
 from gateway.store.workspace_store import Store
 
 DEFINITIONS, SEGMENTS = "definitions", "segments"
@@ -58,7 +58,7 @@ class ProjectionMonitor:
             rows = {row["_id"]: row for row in await self._store.roll_ups.all()}
             needed: dict[str, Callable[[], Awaitable[bool]]] = {DEFINITIONS: _always, SEGMENTS: self._any_segment}
             for name, is_needed in needed.items():
-                progress = self._progress_of(rows.get(name, {}), now)
+                progress = self._progress_of(rows.get(name), now)
                 if progress.lag_seconds and not await is_needed():
                     progress = Progress(0, 0, rebuilding=False)
                 self._progress[name] = progress
@@ -74,15 +74,15 @@ class ProjectionMonitor:
                 )
         return None
 
-    def _progress_of(self, row: Document, now: datetime) -> Progress:
-        seconds, number = row.get("position_at") or (0, 0)
+    def _progress_of(self, row: OffsetDocument | None, now: datetime) -> Progress:
+        seconds, number = (row and row.get("position_at")) or (0, 0)
         waiting_since = self._bus.oldest_after((seconds, number))
         if waiting_since is None:
             return Progress(0, 0, rebuilding=False)
         lag = max(0.0, now.timestamp() - waiting_since)
-        moved_at: datetime | None = row.get("moved_at")
+        moved_at = row and row.get("moved_at")
         idle = lag if moved_at is None else max(0.0, (now - moved_at).total_seconds())
-        return Progress(lag, min(lag, idle), bool(row.get("rebuilding")))
+        return Progress(lag, min(lag, idle), bool(row and row.get("rebuilding")))
 
     def _is_stalled(self, progress: Progress) -> bool:
         allowed = self._stall_seconds * (_REBUILDING_FACTOR if progress.rebuilding else 1)
