@@ -103,6 +103,7 @@ async def test_the_search_for_members_goes_on_where_it_was_when_its_process_is_k
 ) -> None:
     port, name = free_port(), f"test_{uuid.uuid4().hex[:12]}"
     settings = {"GATEWAY_MONGO_URI": mongo, "GATEWAY_MONGO_DATABASE": name, "GATEWAY_DEV_KEY": KEY}
+    settings["GATEWAY_MONGO_TIMEOUT_SECONDS"] = "60"  # 500 events in one call, on a machine that may be busy
     async with AsyncMongoClient(mongo) as client, asyncio.timeout(120):
 
         async def place() -> str | None:
