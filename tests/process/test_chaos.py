@@ -87,9 +87,9 @@ async def test_workers_die_beside_one_whose_clock_is_ahead(
             async with under(traffic):
                 ahead.kill()
                 workers_of(process)[-1].kill()
-                await becomes_true(lambda: len(workers_of(process)) == 2)
+                await becomes_true(lambda: len(workers_of(process)) == 2, STARTS_SECONDS)
                 # Its open transaction may hold what it was writing for a minute, until the database ends it.
-                await becomes_true(lambda: is_status(url, 200))
+                await becomes_true(lambda: is_status(url, 200), STARTS_SECONDS)
                 await traffic.grows_by(50)
             await becomes_true(lambda: is_status(url, 200), STARTS_SECONDS)
             await check_all(traffic, url)
