@@ -254,7 +254,7 @@ def refused(tmp_path: Path, free_port: Callable[[], int]) -> Refused:
 def test_a_server_that_is_not_there_is_told(refused: Refused) -> None:
     text = refused(GATEWAY_EMBEDDED_SERVER="nonexistent")
     check_one_sentence(text)
-    assert "'nonexistent' was not found" in text
+    assert "'nonexistent', was not found" in text
 
 
 def test_a_server_that_does_not_start_is_told(refused: Refused) -> None:
