@@ -1,9 +1,12 @@
 """Checks for text that is stored and looked up."""
 
+from collections.abc import Sequence
+
 from gateway.errors import ErrorCode, UserProblem
 from gateway.urls import has_credentials, parse_http_url
 
 MAX_URL_LENGTH = 2000
+MAX_TAGS = 100
 
 
 def check_text(text: str, path: tuple[str, ...], *, longest: int, named: str) -> str:
@@ -39,6 +42,14 @@ def check_http_url(text: str, path: tuple[str, ...], *, longest: int = MAX_URL_L
         message = f"{named} must be a URL that begins with https:// or http://, without user, spaces or backslashes."
         raise UserProblem(ErrorCode.INVALID, message, path)
     return text
+
+
+def check_tags(tags: Sequence[str], public: str = "tags") -> list[str]:
+    """The tags in order, without duplicates. `public`: the name of their argument. Raises UserProblem."""
+    if len(tags) > MAX_TAGS:
+        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags; the limit is {MAX_TAGS}.", (public,))
+    checked = (check_text(tag, (public, str(index)), longest=255, named="The tag") for index, tag in enumerate(tags))
+    return list(dict.fromkeys(checked))
 
 
 def public_name(name: str) -> str:

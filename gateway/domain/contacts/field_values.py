@@ -1,17 +1,16 @@
 """The values of contact fields: how each kind is checked, and how it is set."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from gateway.core.json_values import JsonObject
-from gateway.core.text_rules import check_http_url, check_text
+from gateway.core.text_rules import check_http_url, check_tags, check_text
 from gateway.core.typed_values import check_metadata
-from gateway.domain.contacts.contacts import Document, by_name, distinct, merged_attributes
+from gateway.domain.contacts.contacts import Document, by_name, merged_attributes
 from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.fields import (
     FIELD_BY_NAME,
-    MAX_TAGS,
     MAX_TEXT_LENGTH,
     STATED_FIELDS,
     YEARS,
@@ -62,14 +61,6 @@ def set_values(contact: ContactDocument, values: Document, settings: Settings) -
                 document[name] = value
     for name in [name for name, value in document.items() if value is None]:
         del document[name]
-
-
-def check_tags(tags: Sequence[str]) -> list[str]:
-    if len(tags) > MAX_TAGS:
-        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, f"There are {len(tags)} tags; the limit is {MAX_TAGS}.", ("tags",))
-    return distinct(
-        check_text(tag, ("tags", str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
-    )
 
 
 def _check_text(text: str, field: ContactField, *_: object) -> str:

@@ -7,7 +7,6 @@ from enum import StrEnum, auto
 from gateway.core.text_rules import public_name
 
 MAX_TEXT_LENGTH = 1000
-MAX_TAGS = 100
 YEARS = 100  # how old the times of a contact may be
 LOCATION_PARTS = ("city", "region", "country")
 

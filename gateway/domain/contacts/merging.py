@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from gateway.core.text_rules import MAX_TAGS
 from gateway.domain.contacts.contacts import (
     MAX_ANONYMOUS_IDS,
     ContactDraft,
@@ -21,7 +22,7 @@ from gateway.domain.contacts.contacts import (
     unknown_contact,
 )
 from gateway.domain.contacts.documents import ContactDocument
-from gateway.domain.contacts.fields import CONTACT_FIELDS, MAX_TAGS, ContactField, FieldKind, MergeRule
+from gateway.domain.contacts.fields import CONTACT_FIELDS, ContactField, FieldKind, MergeRule
 from gateway.domain.events.documents import SummaryDocument
 from gateway.domain.events.events import summary_id_of
 from gateway.errors import ErrorCode, UserProblem

@@ -1,14 +1,13 @@
 """Checks of conversation input, done before anything is read or written. Every check raises UserProblem."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from gateway.core.json_values import JsonObject
 from gateway.core.principals import Principal
-from gateway.core.text_rules import check_http_url, check_text
+from gateway.core.text_rules import check_http_url, check_tags, check_text
 from gateway.core.typed_values import check_metadata
 from gateway.core.unset import UNSET
-from gateway.domain.contacts.contacts import distinct, merged_attributes
+from gateway.domain.contacts.contacts import merged_attributes
 from gateway.domain.events.events import IMPORT_YEARS, check_occurred_at
 from gateway.domain.support.actors import Actor, ActorKind
 from gateway.domain.support.commands import (
@@ -26,7 +25,6 @@ from gateway.domain.support.conversations import (
     NewSource,
     Priority,
 )
-from gateway.domain.support.threads import MAX_TAGS
 from gateway.errors import ErrorCode, UserProblem
 from gateway.settings import Settings
 
@@ -123,16 +121,6 @@ def check_tag_changes(added: list[str] | None, removed: list[str] | None) -> tup
         message = f"The tag '{min(both)}' is in addTags and removeTags: remove it from one of them."
         raise UserProblem(ErrorCode.INVALID, message, ("removeTags",))
     return add_tags, remove_tags
-
-
-def check_tags(tags: Sequence[str], public: str) -> list[str]:
-    """The tags in order, without duplicates. `public` is the GraphQL name for messages."""
-    if len(tags) > MAX_TAGS:
-        message = f"There are {len(tags)} tags; the limit is {MAX_TAGS}."
-        raise UserProblem(ErrorCode.LIMIT_EXCEEDED, message, (public,))
-    return distinct(
-        check_text(tag, (public, str(index)), longest=255, named="The tag") for index, tag in enumerate(tags)
-    )
 
 
 def check_until(until: datetime, now: datetime, public: str = "until") -> datetime:

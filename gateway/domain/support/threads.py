@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, Literal, TypedDict, Unpack, cast
 
 from gateway.core.full_text import extract_words, with_words
 from gateway.core.ids import Minter, Prefix
+from gateway.core.text_rules import MAX_TAGS
 from gateway.core.timers import TimerDocument, timer_id_of, timer_of
 from gateway.domain.change_kinds import ChangeKind
 from gateway.domain.contacts.contacts import distinct, json_differs
@@ -16,7 +17,6 @@ from gateway.domain.support.documents import PartDocument, PartFields, T
 from gateway.errors import ErrorCode, UserProblem
 
 MATCHED_FIELDS = ("state", "assignee_id", "team_id")  # the fields that subscription filters match
-MAX_TAGS = 100
 SNOOZE, SLA = "snooze", "sla"  # the timers that threads have, named after their kind
 AssigneeField = Literal["team_id", "assignee_id"]
 ASSIGNEE_FIELDS: tuple[AssigneeField, ...] = ("team_id", "assignee_id")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from gateway.core.clock import Clock
+from gateway.core.text_rules import MAX_TAGS, check_tags
 from gateway.domain.contacts.contacts import (
     ContactDraft,
     ContactRef,
@@ -12,8 +13,6 @@ from gateway.domain.contacts.contacts import (
     unknown_contact,
 )
 from gateway.domain.contacts.documents import ContactDocument
-from gateway.domain.contacts.field_values import check_tags
-from gateway.domain.contacts.fields import MAX_TAGS
 from gateway.errors import ErrorCode, UserProblem
 from gateway.services.contacts.contacts import Turn
 from gateway.services.contacts.writer import ContactWriter

@@ -7,13 +7,14 @@ from gateway.core.clock import Clock
 from gateway.core.idempotency import Claim
 from gateway.core.ids import Minter, Prefix
 from gateway.core.principals import Principal
+from gateway.core.text_rules import check_tags
 from gateway.domain.changes import new_change_id
 from gateway.domain.contacts.documents import ContactDocument
 from gateway.domain.contacts.merging import ids_of
 from gateway.domain.support import ticket_inputs as inputs
 from gateway.domain.support.actors import Actor
 from gateway.domain.support.commands import ConvertToTicket, CreateTicket, SetTicketState, UpdateTicket
-from gateway.domain.support.conversation_inputs import check_body, check_created_at, check_not_by_contact, check_tags
+from gateway.domain.support.conversation_inputs import check_body, check_created_at, check_not_by_contact
 from gateway.domain.support.conversations import ConversationAggregate
 from gateway.domain.support.documents import TicketDocument, TicketTypeDocument
 from gateway.domain.support.threads import Changeset, ThreadKind, unknown_thread
