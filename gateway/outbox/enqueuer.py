@@ -171,7 +171,7 @@ class Enqueuer:
         waiting_id = lane.get("profile_delivery_id")
         if waiting_id is None or item.problem is not None or is_leased(lane, now):
             return False
-        waiting = (await store.deliveries.by_ids([waiting_id], session)).get(waiting_id)
+        waiting = await store.deliveries.get(waiting_id, session)
         if waiting is None or waiting.get("open") is None:
             return False
         payload = self._destination.merge(waiting["payload"], item.payload)

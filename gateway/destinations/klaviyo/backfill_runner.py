@@ -86,7 +86,7 @@ class BackfillRunner:
     async def step(self, workspace_id: str, id_: str) -> bool:
         """Take one step; returns whether there was one to take."""
         store = self._open(workspace_id)
-        backfill = (await store.backfills.by_ids([id_])).get(id_)
+        backfill = await store.backfills.get(id_)
         return backfill is not None and await self._step(store, backfill)
 
     def _open(self, workspace_id: str) -> KlaviyoStore:

@@ -48,7 +48,7 @@ class BackfillService:
         async def attempt(number: int) -> BackfillDocument:
             if key_claim and (result := await store.workspace.idempotency_keys.result_of(key_claim)) is not None:
                 return (await store.backfills.by_ids([result["backfill_id"]]))[result["backfill_id"]]
-            if number > 1 and (stored := (await store.backfills.by_ids([id_])).get(id_)) is not None:
+            if number > 1 and (stored := await store.backfills.get(id_)) is not None:
                 return stored
             await self._klaviyo.check_on(workspace_id)
             if (active := await store.backfills.active()) is not None:
@@ -80,7 +80,7 @@ class BackfillService:
         store = self._open(workspace_id)
 
         async def attempt(_: int) -> BackfillDocument:
-            backfill, now = (await store.backfills.by_ids([id_])).get(id_), self._clock()
+            backfill, now = await store.backfills.get(id_), self._clock()
             if backfill is None:
                 raise UserProblem(
                     ErrorCode.NOT_FOUND, f"There is no backfill with the id '{id_}': correct the id.", ("id",)

@@ -35,7 +35,7 @@ class Connections(Repository[ConnectionDocument]):
     async def find(self) -> ConnectionDocument | None:
         """The stored connection."""
         id_ = connection_id_of(self._workspace_id)
-        return (await self.by_ids([id_])).get(id_)
+        return await self.get(id_)
 
     async def connected_at(self) -> datetime:
         """When the current account was connected."""

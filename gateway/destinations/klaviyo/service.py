@@ -83,14 +83,14 @@ class KlaviyoService:
         """Queue the full profile of a contact, whatever was sent before; returns the contact."""
         await self.check_on(workspace_id)
         store, now = self._store.open(workspace_id), self._clock()
-        contact = (await store.contacts.of_ids([contact_id])).get(contact_id)
+        contact = await store.contacts.of_id(contact_id)
         if contact is None:
             raise _unknown(contact_id)
         if (problem := full_profile(contact).problem) is not None:
             raise UserProblem(ErrorCode.INVALID, problem, ("id",))
 
         async def write(session: Session) -> None:
-            current = (await store.contacts.by_ids([contact["_id"]], session)).get(contact["_id"])
+            current = await store.contacts.get(contact["_id"], session)
             if current is None:
                 raise _unknown(contact_id)
             await self._enqueuer.enqueue(store, [full_profile(current)], now, session)
