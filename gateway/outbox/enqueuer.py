@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from gateway.core.ids import Minter, Prefix
-from gateway.domain.changes import delivery_changed, new_change_id
+from gateway.outbox.change_reports import ChangeReports
 from gateway.outbox.deliveries import (
     SUPERSEDED,
     DeliveryKind,
@@ -38,6 +38,7 @@ class Enqueuer:
     def __init__(self, destination: AnyDestination, minter: Minter) -> None:
         self._destination = destination
         self._minter = minter
+        self._reports = ChangeReports(destination, minter)
 
     async def enqueue(
         self,
@@ -79,7 +80,7 @@ class Enqueuer:
         await self._supersede_waiting(
             store, [lane for lane in backfill_lanes if lane["contact_id"] in with_newer_profile], now, session
         )
-        await self._log_changes(store, [(row, None) for row in rows], now, session)
+        await self._reports.queued(store, rows, now, session)
         return rows
 
     async def discard(
@@ -92,15 +93,7 @@ class Enqueuer:
         states_before = {row["_id"]: str(requeued(row)["state"]) for row in rows}
         after = [changed(row, values) for row in rows]
         await store.deliveries.change({row["_id"]: values for row in rows}, session)
-        await self._log_changes(store, [(row, states_before[row["_id"]]) for row in after], now, session)
-        await self._destination.record_changes(workspace, after, states_before, now, session)
-
-    async def _log_changes(
-        self, store: OutboxStore, rows: Sequence[tuple[DeliveryDocument, str | None]], now: datetime, session: Session
-    ) -> None:
-        name = self._destination.name
-        changes = [delivery_changed(new_change_id(self._minter, now), name, row, before, now) for row, before in rows]
-        await store.changes.write(changes, session)
+        await self._reports.changed(store, after, states_before, now, session)
 
     @staticmethod
     async def _sending_until(

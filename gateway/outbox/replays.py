@@ -8,10 +8,10 @@ from dataclasses import replace
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
 from gateway.core.pagination import Page
-from gateway.domain.changes import delivery_changed, new_change_id
 from gateway.domain.contacts.contacts import Document
 from gateway.domain.contacts.documents import ContactDocument
 from gateway.errors import ErrorCode, UserProblem
+from gateway.outbox.change_reports import ChangeReports
 from gateway.outbox.deliveries import DeliveryKind, DeliveryState, changed, replayed
 from gateway.outbox.destinations import AnyDestination, OutboxStore
 from gateway.outbox.documents import DeliveryChanges, DeliveryDocument, LaneChanges, LaneDocument
@@ -31,7 +31,7 @@ class ReplayService:
         self._store = store
         self._destination = destination
         self._clock = clock
-        self._minter = minter
+        self._reports = ChangeReports(destination, minter)
 
     async def replay_ids(self, workspace_id: str, ids: Sequence[str]) -> int:
         """Replay these deliveries, all or none; returns how many."""
@@ -111,13 +111,8 @@ class ReplayService:
         ]
         await store.lanes.save(lane_changes, session)
         after = [changed(row, changes[row["_id"]]) for row in rows]
-        name = self._destination.name
-        change_events = [
-            delivery_changed(new_change_id(self._minter, now), name, row, DeliveryState.DEAD, now) for row in after
-        ]
-        await store.changes.write(change_events, session)
         states_before = dict.fromkeys(changes, DeliveryState.DEAD.value)
-        await self._destination.record_changes(store.workspace, after, states_before, now, session)
+        await self._reports.changed(store, after, states_before, now, session)
         return len(rows)
 
     def _replayed_profile(self, payload: Document, contact: ContactDocument) -> Document:

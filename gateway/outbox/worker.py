@@ -15,7 +15,7 @@ from functools import partial
 
 from gateway.core.clock import Clock
 from gateway.core.ids import Minter
-from gateway.domain.changes import delivery_changed, new_change_id
+from gateway.outbox.change_reports import ChangeReports
 from gateway.outbox.deliveries import (
     LEASE,
     SUPERSEDED,
@@ -171,13 +171,7 @@ class LaneWorker:
         settled = [changed(row, changes[row["_id"]]) for row in rows if row["_id"] in changes and row["_id"] in results]
         states_before = {row["_id"]: str(requeued(row)["state"]) for row in rows}
         moved = [row for row in settled if row["state"] != states_before[row["_id"]]]
-        name = self._destination.name
-        change_events = [
-            delivery_changed(new_change_id(self._minter, now), name, row, states_before[row["_id"]], now)
-            for row in moved
-        ]
-        await store.changes.write(change_events, session)
-        await self._destination.record_changes(store.workspace, moved, states_before, now, session)
+        await ChangeReports(self._destination, self._minter).changed(store, moved, states_before, now, session)
         await self._release(lanes, batch, changes, session)
 
     def _outcome(self, row: DeliveryDocument, result: Result | None, connection: Connection) -> DeliveryChanges:
