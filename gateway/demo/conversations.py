@@ -113,11 +113,11 @@ def _steps(
         return
     replied_at = at + timedelta(minutes=chance.randint(3, 90))
     key = f"demo-reply-{number}"
-    yield _reply(ReplyToConversation(id_, chance.choice(_REPLIES), None, by_admin, replied_at, key))
+    yield _reply(_reply_of(id_, chance.choice(_REPLIES), by_admin, replied_at, key))
     by_contact = ActorRef(contact_id=conversation["contact_id"])
     if number % 4 < 3:
         later, key = replied_at + timedelta(minutes=chance.randint(5, 60)), f"demo-thanks-{number}"
-        yield _reply(ReplyToConversation(id_, chance.choice(_THANKS), None, by_contact, later, key))
+        yield _reply(_reply_of(id_, chance.choice(_THANKS), by_contact, later, key))
     assignment = AssignThread(id=id_, assignee_id=admin_id, actor=by_admin)
     yield lambda service, principal: service.assign(principal, assignment)
     if number % 5 == 0:
@@ -128,7 +128,15 @@ def _steps(
         rating = RateConversation(id_, chance.choice((3, 4, 5, 5)))
         yield lambda service, principal: service.rate(principal, rating)
     if number % 7 == 1:
-        yield _reply(ReplyToConversation(id_, "Told the developers about this one.", True, by_admin))
+        yield _reply(
+            ReplyToConversation(
+                conversation_id=id_, body="Told the developers about this one.", note=True, actor=by_admin
+            )
+        )
+
+
+def _reply_of(id_: str, body: str, actor: ActorRef, at: datetime, key: str) -> ReplyToConversation:
+    return ReplyToConversation(conversation_id=id_, body=body, actor=actor, created_at=at, idempotency_key=key)
 
 
 def _reply(command: ReplyToConversation) -> Step:

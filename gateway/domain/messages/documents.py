@@ -6,11 +6,9 @@ from typing import NotRequired, TypedDict
 from gateway.domain.filters.documents import StoredFilter
 
 
-class MessageRuleDocument(TypedDict):
-    """`n`: the number, days or minutes of the trigger. `since`: the contacts' progress counts from then."""
+class CheckedRule(TypedDict):
+    """What a save sets of a rule. `n`: the number, days or minutes of the trigger."""
 
-    _id: str
-    workspace_id: str
     name: str
     enabled: bool
     trigger: str
@@ -22,6 +20,13 @@ class MessageRuleDocument(TypedDict):
     subject: str | None
     body: str
     max_per_contact: int | None
+
+
+class MessageRuleDocument(CheckedRule):
+    """`since`: the contacts' progress counts from then."""
+
+    _id: str
+    workspace_id: str
     since: datetime
     created_at: datetime
     updated_at: datetime

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 from gateway.core.text_rules import check_text, public_name
 from gateway.core.unset import UNSET, Unset
@@ -12,7 +12,7 @@ from gateway.domain.events.events import check_event_name
 from gateway.domain.filters.conditions import check_metadata_filter, parse_filter
 from gateway.domain.filters.documents import StoredFilter
 from gateway.domain.filters.segments import stored_filter, stored_object
-from gateway.domain.messages.documents import MessageRuleDocument
+from gateway.domain.messages.documents import CheckedRule, MessageRuleDocument
 from gateway.domain.messages.templates import Templates
 from gateway.errors import BadRequestError, ErrorCode, UserProblem
 from gateway.settings import Settings
@@ -76,20 +76,6 @@ class SendMessage:
     idempotency_key: str | None = None
 
 
-class CheckedRule(TypedDict):
-    name: str
-    enabled: bool
-    trigger: str
-    n: int | None
-    segment_id: str | None
-    event: str | None
-    audience: StoredFilter | None
-    metadata: list[StoredFilter] | None
-    subject: str | None
-    body: str
-    max_per_contact: int | None
-
-
 def check_rule(
     command: SaveMessageRule, stored: MessageRuleDocument | None, settings: Settings, templates: Templates
 ) -> CheckedRule:
@@ -136,7 +122,7 @@ def delay_of(rule: MessageRuleDocument) -> timedelta:
     return unit * (rule["n"] or 0)
 
 
-def is_delayed(rule: MessageRuleDocument | CheckedRule) -> bool:
+def is_delayed(rule: CheckedRule) -> bool:
     return rule["trigger"] in (RuleTrigger.DAYS_SINCE_LAST, RuleTrigger.MINUTES_SINCE_LAST)
 
 
@@ -150,7 +136,7 @@ def check_metadata(conditions: list[StoredFilter] | None) -> list[StoredFilter] 
     return stored or None
 
 
-def segments_named(rule: MessageRuleDocument | CheckedRule) -> frozenset[str]:
+def segments_named(rule: CheckedRule) -> frozenset[str]:
     """The segments of a rule: of its trigger and its audience."""
     own = frozenset() if rule["segment_id"] is None else frozenset({rule["segment_id"]})
     return own if rule["audience"] is None else own | parse_filter(rule["audience"]).segments()
@@ -162,7 +148,7 @@ def _is_continuous(rule: CheckedRule, stored: MessageRuleDocument) -> bool:
     return is_delayed(rule) or rule["n"] == stored["n"]
 
 
-def _trigger_of(rule: CheckedRule | MessageRuleDocument) -> tuple[object, ...]:
+def _trigger_of(rule: CheckedRule) -> tuple[object, ...]:
     return rule["trigger"], rule["event"], rule["segment_id"], rule["metadata"]
 
 

@@ -34,65 +34,65 @@ class CreateConversation:
     idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CreateTicket:
-    """A new ticket, and its contact if it does not exist."""
-
-    contact: ContactRefFields
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NewTicket:
     type_id: str
     title: str
     description: str | None = None
     attributes: JsonObject | None = None
+    actor: ActorRef | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTicket(_NewTicket):
+    """A new ticket, and its contact if it does not exist."""
+
+    contact: ContactRefFields
     tags: list[str] | None = None
     assignee_id: str | None = None
     team_id: str | None = None
     is_shared: bool | None = None
     conversation_id: str | None = None
-    actor: ActorRef | None = None
     created_at: datetime | None = None
-    idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ConvertToTicket:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertToTicket(_NewTicket):
     conversation_id: str
-    type_id: str
-    title: str
-    description: str | None = None
-    attributes: JsonObject | None = None
-    actor: ActorRef | None = None
-    idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyToConversation:
-    conversation_id: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A reply to a thread, or a note that only teammates see."""
+
     body: str
     note: bool | None = None
     actor: ActorRef | None = None
     created_at: datetime | None = None
     idempotency_key: str | None = None
+
+    @property
+    def thread_id(self) -> str:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyToConversation(Reply):
+    conversation_id: str
 
     @property
     def thread_id(self) -> str:
         return self.conversation_id
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyToTicket:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyToTicket(Reply):
     ticket_id: str
-    body: str
-    note: bool | None = None
-    actor: ActorRef | None = None
-    created_at: datetime | None = None
-    idempotency_key: str | None = None
 
     @property
     def thread_id(self) -> str:
         return self.ticket_id
-
-
-Reply = ReplyToConversation | ReplyToTicket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

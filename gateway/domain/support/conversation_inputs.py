@@ -13,8 +13,7 @@ from gateway.domain.support.actors import Actor, ActorKind
 from gateway.domain.support.commands import (
     CreateConversation,
     CreateTicket,
-    ReplyToConversation,
-    ReplyToTicket,
+    Reply,
     UpdateConversation,
 )
 from gateway.domain.support.conversations import (
@@ -46,9 +45,7 @@ _NOT_BY_CONTACTS = {
 }
 
 
-def check_not_by_contact(
-    command: CreateConversation | CreateTicket | ReplyToConversation | ReplyToTicket, principal: Principal
-) -> None:
+def check_not_by_contact(command: CreateConversation | CreateTicket | Reply, principal: Principal) -> None:
     """Refuse (FORBIDDEN) fields that a contact token may not set."""
     if principal.contact_id is None:
         return

@@ -15,11 +15,10 @@ from gateway.domain.events.retention import Retention
 from gateway.domain.filters.conditions import check_metadata_filter, has_metadata, parse_filter
 from gateway.domain.filters.documents import StoredFilter
 from gateway.domain.filters.segments import stored_filter
-from gateway.domain.messages.documents import CampaignDocument, MessageRuleDocument
+from gateway.domain.messages.documents import CampaignDocument, CheckedRule, MessageRuleDocument
 from gateway.domain.messages.rules import (
     CAMPAIGN,
     MAX_RULES,
-    CheckedRule,
     PreviewMessage,
     SaveMessageRule,
     SendMessage,

@@ -28,8 +28,7 @@ from gateway.domain.support.commands import (
     ConvertToTicket,
     CreateConversation,
     CreateTicket,
-    ReplyToConversation,
-    ReplyToTicket,
+    Reply,
 )
 from gateway.domain.support.documents import PartDocument, T
 from gateway.domain.support.threads import Changeset, ThreadKind, unknown_thread
@@ -42,7 +41,7 @@ from gateway.store.retries import BUDGET_SECONDS, retry_transaction
 from gateway.store.workspace_store import Store, WorkspaceStore
 
 Apply = Callable[[T, datetime], Changeset[T]]
-Keyed = CreateConversation | CreateTicket | ConvertToTicket | ReplyToConversation | ReplyToTicket
+Keyed = CreateConversation | CreateTicket | ConvertToTicket | Reply
 AlsoWrite = Callable[[WorkspaceStore, Session], Awaitable[None]]
 
 
