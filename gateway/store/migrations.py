@@ -70,7 +70,7 @@ async def list_in_every_order(database: Database) -> None:
     """Set the sort keys of conversations and tickets, and drop the indexes that they replace."""
     for workspace in await Workspaces(database).all():
         await Conversations(database, workspace["_id"]).set_index_keys(
-            conversations.EVERYTHING, conversations.places_of
+            conversations.EVERYTHING, conversations.index_keys_of
         )
         await Tickets(database, workspace["_id"]).set_index_keys(tickets.list_key("any", "", ""), tickets.index_keys_of)
     for field in ("updated_at", "waiting_since", "sla_due_at"):

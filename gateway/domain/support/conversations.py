@@ -269,7 +269,7 @@ class ConversationAggregate(ThreadAggregate[ConversationDocument]):
         self.emit(ChangeKind.CONVERSATION_UPDATED, public=public)
 
     def refresh_index_keys(self) -> None:
-        keys = places_of(self.document)
+        keys = index_keys_of(self.document)
         self.document["lists"], self.document["updated_key"] = keys["lists"], keys["updated_key"]
         self.document["waiting_key"], self.document["due_key"] = keys["waiting_key"], keys["due_key"]
 
@@ -370,7 +370,7 @@ class ConversationKeys(TypedDict):
     due_key: str
 
 
-def places_of(conversation: ConversationDocument) -> ConversationKeys:
+def index_keys_of(conversation: ConversationDocument) -> ConversationKeys:
     """The fields of the inbox indexes: the lists, and a sort key for each order."""
     id_, sla = conversation["_id"], conversation.get("sla")
     return {

@@ -44,11 +44,11 @@ class Inbox(Repository[T], Generic[T]):
 
     PREFIX: ClassVar[Prefix]
 
-    async def set_index_keys(self, everything: str, places_of: Callable[[T], Filter]) -> None:
+    async def set_index_keys(self, everything: str, index_keys_of: Callable[[T], Filter]) -> None:
         """Set the index fields of all rows in a list, for rows that an older version stored without them."""
 
         async def places(rows: Sequence[T]) -> list[Filter]:
-            return [places_of(row) for row in rows]
+            return [index_keys_of(row) for row in rows]
 
         await self.set_each(everything, places)
 
