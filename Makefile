@@ -46,7 +46,7 @@ test-random: install ## what draws its examples at random: ROUNDS times, each wi
 
 check: lint test ## what CI runs: lint, types, import contracts, SDL, and every test
 
-coverage: install ## branch coverage of the tests that run in one process; it makes them twice as slow
+coverage: install ## branch coverage of the tests that run in one process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term tests/unit tests/api tests/integration $(ARGS)
 
 sdl: install ## write the exported schema
